@@ -1,0 +1,3 @@
+from foclip.cli import main
+
+main()

@@ -1,0 +1,281 @@
+"""What an attack is: pictures and prompts in, 8-bit pictures that score higher out.
+
+`Attack.run` drives any gradient attack. It keeps a fixed number of lanes in
+flight through the image tower; each lane carries one picture of any size from
+its first to its last step, and the next picture takes over a lane that has
+finished. The tower always sees a full batch (idle lanes are black), because
+kernels chosen for another batch size round differently: so a picture's result
+depends on nothing but the picture, its prompts, the attack and the encoder.
+
+What an attack adds is `update`: how a picture moves along its gradient.
+"""
+
+import hashlib
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import repeat
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from foclip.attacks.checkpoints import Checkpoints
+from foclip.encoders import Encoder
+from foclip.encoders.preprocessing import round8
+from foclip.errors import UsageError
+from foclip.images import to_image
+from foclip.objective import QUANTUM, Alignment, Objective
+from foclip.score import clip_score, similarity
+
+#: Pictures in flight by default: small towers on a CPU, and GPUs, are faster with several.
+BATCH_SIZE = 4
+#: Above this many parameters a CPU gains little from a batch.
+LARGE_MODEL = 50_000_000
+
+#: Called once a step with the lanes in flight.
+StepCallback = Callable[[Sequence["Trajectory"]], None]
+
+
+@dataclass
+class Trajectory:
+    """One picture on its way.
+
+    Attributes:
+        index: Its place among the pictures given to `Attack.run`.
+        original: float (3, H, W) in [0, 1].
+        texts: Unit vectors (T, D) of its prompts.
+        pixels: The picture as optimised, float (3, H, W); may lie outside [0, 1].
+        velocity: Momentum buffer of the same shape.
+        step: Updates made so far.
+        best: Best 8-bit iterate so far, uint8 (3, H, W), or None.
+        best_loss: Objective of `best`.
+        scores: Mean CLIPScore (w = 2.5) of the 8-bit iterate at every step.
+        seconds: Time spent so far.
+    """
+
+    index: int
+    original: Tensor
+    texts: Tensor
+    pixels: Tensor
+    velocity: Tensor
+    step: int = 0
+    best: Tensor | None = None
+    best_loss: float = math.inf
+    scores: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    stopped_by: Literal["target", "steps", ""] = ""
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Fooled:
+    """The result for one picture.
+
+    Attributes:
+        index: Its place among the pictures given to `Attack.run`.
+        pixels: uint8 (3, H, W), the best iterate within the fidelity budget.
+        scores: Mean CLIPScore of the 8-bit iterate at steps 0, 1, …
+        steps: Updates made.
+        stopped_by: "target" or "steps".
+        seconds: Time from its first to its last step.
+    """
+
+    index: int
+    pixels: Tensor
+    scores: list[float]
+    steps: int
+    stopped_by: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(ABC):
+    """A gradient attack on the similarity of pictures with prompts.
+
+    Attributes:
+        objective: What is minimised.
+        steps: Updates per picture at most.
+        target: Stop once the mean CLIPScore (w = 2.5) of the 8-bit picture,
+            through the model's own preprocessing, reaches this.
+        min_psnr: Fidelity budget in dB that the result never violates; None for none.
+        init: Start from the picture itself or from uniform noise of its size.
+        seed: Seeds the noise, together with the picture's content.
+        batch_size: Pictures in flight; None chooses by the encoder (`default_batch_size`).
+
+    Raises:
+        UsageError: A value is out of its range, or a budget is set for a noise start.
+    """
+
+    objective: Objective = field(default_factory=Alignment)
+    steps: int = 1000
+    target: float | None = None
+    min_psnr: float | None = None
+    init: Literal["image", "noise"] = "image"
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise UsageError(f"steps: {self.steps} is negative")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"batch_size: {self.batch_size} is less than 1")
+        if self.min_psnr is not None and not 0 < self.min_psnr < math.inf:
+            raise UsageError(f"min_psnr: {self.min_psnr} is no budget in dB above 0")
+        if self.min_psnr is not None and self.init == "noise":
+            raise UsageError("min_psnr: a start from noise has no original to stay close to; leave the budget out")
+
+    def config(self) -> dict[str, Any]:
+        """Every setting as plain JSON values, to write beside a result."""
+        settings = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {"attack": type(self).__name__.lower()} | settings | {"objective": str(self.objective)}
+
+    @abstractmethod
+    def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
+        """Move `trajectory.pixels` in place, given the objective's gradient (3, H, W)."""
+
+    @property
+    def budget(self) -> float | None:
+        """Largest mean squared change in [0, 1] units that `min_psnr` allows."""
+        return None if self.min_psnr is None else 10 ** (-self.min_psnr / 10)
+
+    def run(
+        self,
+        encoder: Encoder,
+        pictures: Iterable[Tensor],
+        texts: Tensor | Iterable[Tensor],
+        on_step: StepCallback | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> Iterator[Fooled]:
+        """Attack pictures of any sizes; yields each as it finishes.
+
+        Args:
+            encoder: The encoder to fool.
+            pictures: uint8 (3, H, W) each; read one by one as lanes get free.
+            texts: Unit vectors (T, D) of prompts for all pictures, or one such tensor per picture.
+            on_step: Called after every step with the lanes in flight.
+            checkpoints: Where unfinished pictures are kept for a later run.
+
+        Yields:
+            One `Fooled` per picture, in the order they finish.
+        """
+        count = self.batch_size or default_batch_size(encoder)
+        queue = enumerate(zip(pictures, repeat(texts) if isinstance(texts, Tensor) else texts, strict=False))
+        lanes: list[Trajectory] = []
+        try:
+            while True:
+                while len(lanes) < count and (entry := next(queue, None)) is not None:
+                    lanes.append(self._start(encoder, *entry, checkpoints))
+                if not lanes:
+                    return
+                started = time.perf_counter()
+                self._step(encoder, lanes, count)
+                elapsed = (time.perf_counter() - started) / len(lanes)
+                for lane in lanes:
+                    lane.seconds += elapsed
+                if on_step:
+                    on_step(lanes)
+                for lane in [lane for lane in lanes if lane.stopped_by]:
+                    lanes.remove(lane)
+                    yield self._finish(lane)
+                    if checkpoints:
+                        checkpoints.discard(lane.key)
+                if checkpoints and checkpoints.due():
+                    checkpoints.save(lanes)
+        except (KeyboardInterrupt, GeneratorExit):
+            if checkpoints:
+                checkpoints.save(lanes)
+            raise
+
+    def _start(
+        self, encoder: Encoder, index: int, entry: tuple[Tensor, Tensor], checkpoints: Checkpoints | None
+    ) -> Trajectory:
+        picture, texts = entry
+        digest = hashlib.sha256(repr((self.seed, tuple(picture.shape))).encode())
+        digest.update(picture.cpu().contiguous().numpy().tobytes())
+        noise_seed = int.from_bytes(digest.digest()[:7], "big")
+        digest.update(texts.cpu().numpy().tobytes())
+        digest.update(f"{replace(self, batch_size=None)} {encoder.fingerprint}".encode())
+        original = picture.to(encoder.device).float() / 255
+        pixels = original.clone()
+        if self.init == "noise":
+            generator = torch.Generator().manual_seed(noise_seed)
+            pixels = torch.rand(picture.shape, generator=generator).to(encoder.device)
+        lane = Trajectory(
+            index, original, texts.to(encoder.device), pixels, torch.zeros_like(pixels), key=digest.hexdigest()
+        )
+        if checkpoints:
+            checkpoints.restore(lane)
+        return lane
+
+    def _step(self, encoder: Encoder, lanes: Sequence[Trajectory], count: int) -> None:
+        """Evaluate every lane's 8-bit picture, keep the best, and move on those not done."""
+        leaves = [lane.pixels.requires_grad_(True) for lane in lanes]
+        pictures = [round8(leaf) for leaf in leaves]
+        inputs = torch.cat([encoder.preprocess(picture[None]) for picture in pictures])
+        if len(lanes) < count:
+            inputs = torch.cat([inputs, inputs.new_zeros(count - len(lanes), *inputs.shape[1:])])
+        features = encoder.encode_inputs(inputs)
+        cosines = [similarity(features[i : i + 1], lane.texts) for i, lane in enumerate(lanes)]
+        losses = torch.cat(
+            [
+                self.objective(cosine, leaf[None], lane.original[None])
+                for cosine, leaf, lane in zip(cosines, leaves, lanes, strict=True)
+            ]
+        )
+        gradients = torch.autograd.grad(losses.sum(), leaves)
+        with torch.no_grad():
+            scores = torch.stack([clip_score(cosine).mean() for cosine in cosines])
+            changes = torch.stack(
+                [
+                    torch.linalg.vector_norm(picture - lane.original).square() / picture.numel()
+                    for picture, lane in zip(pictures, lanes, strict=True)
+                ]
+            )
+            values = torch.stack([losses, scores, changes]).tolist()
+            for lane, picture, gradient, loss, score, change in zip(lanes, pictures, gradients, *values, strict=True):
+                lane.pixels.requires_grad_(False)
+                self._judge(encoder, lane, picture, loss, score, change)
+                if not lane.stopped_by:
+                    self.update(lane, gradient)
+                    self._project(lane)
+                    lane.step += 1
+
+    def _judge(
+        self, encoder: Encoder, lane: Trajectory, picture: Tensor, loss: float, score: float, change: float
+    ) -> None:
+        """Record the iterate, keep it if it is the best one allowed, and decide whether to stop."""
+        lane.scores.append(score)
+        # A hair below the budget, so that float32 sums cannot let the file slip under min_psnr.
+        allowed = self.budget is None or change <= self.budget * (1 - 1e-5)
+        if allowed and loss < lane.best_loss:
+            lane.best, lane.best_loss = (picture * 255).round().to(torch.uint8), loss
+        if allowed and self.target is not None and score >= self.target:
+            candidate = (picture * 255).round().to(torch.uint8)
+            features = encoder.encode_pictures([to_image(candidate)])
+            if clip_score(similarity(features, lane.texts)).mean() >= self.target:
+                lane.best, lane.best_loss, lane.stopped_by = candidate, loss, "target"
+        if lane.step >= self.steps and not lane.stopped_by:
+            lane.stopped_by = "steps"
+
+    def _project(self, lane: Trajectory) -> None:
+        """Pull the picture back into the ball around its original that the budget allows."""
+        if self.budget is None:
+            return
+        # Rounding adds QUANTUM² to the mean squared change; leave room for it.
+        radius = math.sqrt(max(self.budget - QUANTUM**2, self.budget / 4) * lane.pixels.numel())
+        distance = torch.linalg.vector_norm(lane.pixels - lane.original)
+        torch.lerp(lane.original, lane.pixels, (0.999 * radius / distance).clamp(max=1), out=lane.pixels)
+
+    @staticmethod
+    def _finish(lane: Trajectory) -> Fooled:
+        assert lane.best is not None  # step 0 is within any budget, and later steps only improve on it
+        return Fooled(lane.index, lane.best.cpu(), lane.scores, lane.step, lane.stopped_by, lane.seconds)
+
+
+def default_batch_size(encoder: Encoder) -> int:
+    """Pictures in flight for an encoder: one for a large model on a CPU, else `BATCH_SIZE`."""
+    large_on_cpu = encoder.device.type == "cpu" and encoder.parameters > LARGE_MODEL
+    return 1 if large_on_cpu else BATCH_SIZE

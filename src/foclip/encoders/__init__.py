@@ -1,0 +1,12 @@
+"""Encoders: any CLIP that open_clip can load, and the small ones embedded here.
+
+>>> from foclip.encoders import load
+>>> encoder = load("mini")
+>>> encoder.encode_texts(["a photo of a goldfish."]).norm().item()  # doctest: +ELLIPSIS
+1.0...
+"""
+
+from foclip.encoders.encoder import Encoder
+from foclip.encoders.names import available, load
+
+__all__ = ["Encoder", "available", "load"]

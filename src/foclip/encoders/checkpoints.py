@@ -1,0 +1,87 @@
+"""Which open_clip architecture a checkpoint file belongs to, by the shapes of its weights."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+
+from foclip.errors import EncoderError
+
+SUFFIXES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".safetensors"})
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def architecture(path: Path) -> str:
+    """The open_clip architecture whose weights have the shapes found in `path`.
+
+    Weights do not tell their activation: where `X` and `X-quickgelu` both fit,
+    `X` is taken; write `X-quickgelu/FILE` for the other.
+
+    Raises:
+        EncoderError: The file is damaged, holds more than weights, or fits no architecture.
+    """
+    shapes = _shapes(path)
+    found = [name for name in open_clip.list_models() if _fits(open_clip.get_model_config(name), shapes)]
+    if not found:
+        raise EncoderError(
+            f"{path}: no architecture of open_clip has these weights; if you know it, pass ARCHITECTURE/FILE"
+        )
+    best: str = min(found, key=lambda name: ("quickgelu" in name, len(name)))
+    return best
+
+
+def _shapes(path: Path) -> Shapes:
+    """Shape of every tensor in a checkpoint, without running code from it."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(str(path), framework="pt") as file:
+                return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        raise EncoderError(
+            f"{path}: not a readable weights-only checkpoint; save the model's state_dict as safetensors"
+        ) from error
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
+    return {key.removeprefix("module."): tuple(value.shape) for key, value in state.items() if hasattr(value, "shape")}
+
+
+def _fits(config: Mapping[str, Any], shapes: Shapes) -> bool:
+    """Whether a model of this configuration has exactly these towers (own ViT and ResNet towers only)."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    if "timm_model_name" in vision or "hf_model_name" in text:
+        return False
+    prefix = "text." if config.get("custom_text") else ""
+    width, embed = text.get("width", 512), config["embed_dim"]
+    expected: dict[str, tuple[int, ...]] = {
+        f"{prefix}token_embedding.weight": (text.get("vocab_size", 49408), width),
+        f"{prefix}positional_embedding": (text.get("context_length", 77), width),
+        f"{prefix}text_projection": (width, embed),
+    }
+    layers = vision["layers"]
+    if isinstance(layers, list):
+        base = vision["width"]
+        cells = vision["image_size"] // 32
+        expected["visual.conv1.weight"] = (base // 2, 3, 3, 3)
+        expected["visual.attnpool.positional_embedding"] = (cells * cells + 1, base * 32)
+        counts = {f"visual.layer{i}": n for i, n in enumerate(layers, start=1)}
+    else:
+        patch, base = vision["patch_size"], vision["width"]
+        cells = vision["image_size"] // patch
+        expected["visual.conv1.weight"] = (base, 3, patch, patch)
+        expected["visual.positional_embedding"] = (cells * cells + 1, base)
+        counts = {"visual.transformer.resblocks": layers}
+    counts[f"{prefix}transformer.resblocks"] = text.get("layers", 12)
+    return all(shapes.get(key) == shape for key, shape in expected.items()) and all(
+        _blocks(shapes, key) == count for key, count in counts.items()
+    )
+
+
+def _blocks(shapes: Shapes, prefix: str) -> int:
+    """How many numbered blocks there are under `prefix`."""
+    start = prefix + "."
+    return len({key[len(start) :].split(".")[0] for key in shapes if key.startswith(start)})

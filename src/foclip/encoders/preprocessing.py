@@ -1,0 +1,215 @@
+"""An encoder's preprocessing on pixel tensors, differentiable and true to the original.
+
+open_clip prepares PIL pictures with torchvision: Pillow's antialiased resize, a
+centre crop, normalisation. Pillow resizes 8-bit pictures in two passes, one
+per axis, and rounds to 8 bits after each. `Preprocessing`
+does the same on tensors: each pass is a product with Pillow's own filter
+weights, and the rounding is passed straight through by the gradient. So the
+similarity an attack optimises is the one the file will be given.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: Output cells per block of a resampling filter.
+BLOCK = 16
+
+
+class _Round8(torch.autograd.Function):
+    """Clamp to [0, 1] and round to multiples of 1/255; the gradient sees the clamp only."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        # Halves go up, as in Pillow; the 1e-4 catches halves that float32 sums leave a hair too low.
+        return values.clamp(0, 1).mul_(255).add_(0.5001).floor_().div_(255)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        # One pass over the pixels; the margin lets a saturated pixel (exactly 0 or 1) move.
+        return torch.as_tensor(torch.ops.aten.hardtanh_backward(gradients[0], values, -1e-6, 1 + 1e-6))
+
+
+def round8(values: Tensor) -> Tensor:
+    """The 8-bit version of `values` in [0, 1] (same shape), with a straight-through gradient.
+
+    The gradient of the rounding is taken as 1 (Bengio et al. 2013, arXiv
+    1308.3432), that of the clamp to [0, 1] is exact: 0 outside.
+    """
+    return torch.as_tensor(_Round8.apply(values))
+
+
+class _Resample(torch.autograd.Function):
+    """Weighted sums along the last or the last but one axis, block by block.
+
+    A row of a resampling filter has few non-zero weights, all near its
+    centre; multiplying blocks of rows with just the cells they use costs a small
+    part of the full product.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, axis: "_Axis", dim: int) -> Tensor:
+        ctx.axis, ctx.dim, ctx.shape = axis, dim, values.shape
+        if dim == -1:
+            rows = values.reshape(-1, values.shape[-1])
+            parts = [rows[:, block.start : block.stop] @ block.weights.T for block in axis.blocks]
+            return torch.cat(parts, dim=1).view(*values.shape[:-1], -1)
+        return torch.cat([block.weights @ values[..., block.start : block.stop, :] for block in axis.blocks], dim=-2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = gradients
+        result = gradient.new_zeros(ctx.shape)
+        rows, done = result.view(-1, result.shape[-1]), 0
+        for block in ctx.axis.blocks:
+            count = len(block.weights)
+            if ctx.dim == -1:
+                part = gradient[..., done : done + count].reshape(-1, count)
+                rows[:, block.start : block.stop].addmm_(part, block.weights)
+            else:
+                part = gradient[..., done : done + count, :]
+                result[..., block.start : block.stop, :] += block.weights.T @ part
+            done += count
+        return result, None, None
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Consecutive output cells as weighted sums of the input cells start..stop."""
+
+    weights: Tensor  # (output cells, stop - start)
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """What happens along one axis: a range of cells is kept, and resampled unless `blocks` is empty."""
+
+    blocks: tuple[_Block, ...]
+    start: int  # first input cell that counts
+    stop: int  # one past the last
+    pad: tuple[int, int]  # cells of fill colour before and after
+
+
+@lru_cache(maxsize=64)
+def _axis(size: int, resized: int, target: int, bilinear: bool, device: torch.device) -> _Axis:
+    """Resize `size` cells to `resized`, then cut or pad to `target` in the middle."""
+    offset = round((resized - target) / 2.0) if resized > target else 0
+    count = min(resized, target)
+    before = (target - resized) // 2 if target > resized else 0
+    pad = (before, target - count - before)
+    if resized == size:
+        return _Axis((), offset, offset + count, pad)
+    weights = _pillow_weights(size, resized, bilinear)[offset : offset + count]
+    first = int(np.flatnonzero(weights.any(axis=0))[0])
+    blocks = []
+    for rows in np.split(weights, range(BLOCK, count, BLOCK)):
+        used = np.flatnonzero(rows.any(axis=0))
+        start, stop = int(used[0]), int(used[-1]) + 1
+        matrix = torch.from_numpy(np.ascontiguousarray(rows[:, start:stop], dtype=np.float32)).to(device)
+        blocks.append(_Block(matrix, start - first, stop - first))
+    return _Axis(tuple(blocks), first, first + max(block.stop for block in blocks), pad)
+
+
+def _pillow_weights(size: int, resized: int, bilinear: bool) -> np.ndarray:
+    """Pillow's resampling filter as a (resized, size) matrix whose rows sum to 1.
+
+    Bicubic is Keys' kernel with a = -0.5; when shrinking, the kernel is
+    stretched by the scale (antialiasing).
+    """
+    scale = size / resized
+    stretch = max(scale, 1.0)
+    support = (1.0 if bilinear else 2.0) * stretch
+    weights = np.zeros((resized, size))
+    for row in range(resized):
+        center = (row + 0.5) * scale
+        first = max(int(center - support + 0.5), 0)
+        last = min(int(center + support + 0.5), size)
+        t = np.abs((np.arange(first, last) - center + 0.5) / stretch)
+        if bilinear:
+            kernel = np.clip(1 - t, 0, None)
+        else:
+            inner = 1.5 * t**3 - 2.5 * t**2 + 1
+            outer = -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+            kernel = np.where(t < 1, inner, np.where(t < 2, outer, 0))
+        weights[row, first:last] = kernel / kernel.sum()
+    return weights
+
+
+class Preprocessing:
+    """Resize, crop and normalise pixels as open_clip does with PIL pictures.
+
+    Args:
+        size: (height, width) of the encoder's input.
+        mean: Mean per channel, in [0, 1].
+        std: Standard deviation per channel.
+        interpolation: "bicubic" or "bilinear".
+        resize_mode: "shortest" (short side to size, cut the rest), "longest"
+            (long side to size, pad the rest) or "squash" (ignore the aspect ratio).
+        fill_color: Value of padding, 0..255.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        interpolation: str = "bicubic",
+        resize_mode: str = "shortest",
+        fill_color: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.size = size
+        self.bilinear = interpolation == "bilinear"
+        self.resize_mode = resize_mode
+        self.fill = fill_color / 255
+        self.device = torch.device(device)
+        self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1)
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        """Size after resizing a picture of height × width, before cutting or padding."""
+        target_h, target_w = self.size
+        if self.resize_mode == "squash":
+            return target_h, target_w
+        if self.resize_mode == "longest":
+            ratio = max(height / target_h, width / target_w)
+            return round(height / ratio), round(width / ratio)
+        if target_h != target_w:
+            ratio = min(height / target_h, width / target_w)
+            return round(height / ratio), round(width / ratio)
+        if height <= width:
+            return target_h, int(target_h * width / height)
+        return int(target_w * height / width), target_w
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """The encoder's input for pixels, differentiably.
+
+        Args:
+            pixels: float32 (B, 3, H, W), RGB in [0, 1], any H and W.
+
+        Returns:
+            Normalised input (B, 3, *size).
+        """
+        height, width = pixels.shape[-2:]
+        new_height, new_width = self.resized(height, width)
+        across = _axis(width, new_width, self.size[1], self.bilinear, self.device)
+        down = _axis(height, new_height, self.size[0], self.bilinear, self.device)
+        x = pixels[..., down.start : down.stop, across.start : across.stop]
+        passes = [(across, -1), (down, -2)]
+        # As Pillow does it (13.0): horizontally first, but pictures that shrink far more in height the other way.
+        if 0 < height - new_height > 2 * (width - new_width):
+            passes.reverse()
+        for axis, dim in passes:
+            if axis.blocks:
+                x = round8(torch.as_tensor(_Resample.apply(x, axis, dim)))
+        if any(across.pad) or any(down.pad):
+            x = torch.nn.functional.pad(x, (*across.pad, *down.pad), value=self.fill)
+        return (x - self._mean) / self._std

@@ -1,0 +1,30 @@
+"""The one exception family of the package.
+
+Every error a user can cause is raised where it is found, as a subclass of
+`FoclipError` whose message names the file or argument and the way out. The
+command line prints the message as one line; library users catch one type.
+"""
+
+
+class FoclipError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ImageError(FoclipError):
+    """A picture cannot be read or written; the message names the file."""
+
+
+class PromptError(FoclipError):
+    """A prompt or prompt set is unusable."""
+
+
+class EncoderError(FoclipError):
+    """An encoder is unknown, its weights are out of reach, or they are damaged."""
+
+
+class UsageError(FoclipError):
+    """Arguments that are wrong on their own or do not fit together."""
+
+
+class PromptTruncationWarning(UserWarning):
+    """A prompt is longer than the encoder's context; only its beginning counts."""

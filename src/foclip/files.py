@@ -1,0 +1,47 @@
+"""Text and JSON files, written atomically."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from foclip.errors import UsageError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file whole or not at all."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def to_json(value: Any) -> str:
+    """JSON text; infinities and NaN, which JSON does not have, become null."""
+    return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def output_folder(path: Path) -> Path:
+    """Make a folder for results.
+
+    Raises:
+        UsageError: It is a file, or cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {path}: cannot be made a folder ({error.strerror})") from error
+    return path

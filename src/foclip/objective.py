@@ -1,0 +1,146 @@
+r"""What the attack minimises: terms that add and scale.
+
+FoCLIP's objective (arXiv 2511.06947) is
+
+.. math:: L = L_\text{align} + \alpha \, L_\text{balance} + \beta \, L_\text{guard}
+
+and is written here as ``Alignment() + alpha * Balance("variance") + beta * PixelGuard("range")``.
+Every term gives one value per picture, so a picture's gradient does not depend
+on the others in its batch.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+#: Pictures as one tensor (B, 3, H, W) or, when their sizes differ, as B tensors (3, H_i, W_i).
+Pictures = Tensor | Sequence[Tensor]
+
+#: RMS error of rounding to 8 bits, 1 / (255 √12): the smallest change a written picture can show.
+QUANTUM = 1 / (255 * math.sqrt(12))
+
+
+class Objective(ABC):
+    """A function of pictures to be minimised; `a + b` and `2.0 * a` are objectives too."""
+
+    @abstractmethod
+    def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        """One value per picture.
+
+        Args:
+            similarity: Cosines (B, T) of each picture with its T prompts, T ≥ 1.
+            pixels: The pictures as optimised, float in about [0, 1]; values may lie outside.
+            originals: The pictures they started from, float in [0, 1].
+
+        Returns:
+            (B,), lower is better.
+        """
+
+    def __add__(self, other: "Objective") -> "Objective":
+        return Sum(_weighted(self) + _weighted(other))
+
+    def __mul__(self, weight: float) -> "Objective":
+        return Sum(tuple((weight * w, term) for w, term in _weighted(self)))
+
+    __rmul__ = __mul__
+
+
+def _weighted(objective: Objective) -> tuple[tuple[float, Objective], ...]:
+    return objective.terms if isinstance(objective, Sum) else ((1.0, objective),)
+
+
+@dataclass(frozen=True)
+class Sum(Objective):
+    """A weighted sum of terms; made by `+` and `*`."""
+
+    terms: tuple[tuple[float, Objective], ...]
+
+    def __str__(self) -> str:
+        return " + ".join(f"{weight:g} * {term}" for weight, term in self.terms)
+
+    def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        values = [weight * term(similarity, pixels, originals) for weight, term in self.terms if weight]
+        return torch.stack(values).sum(0) if values else similarity.new_zeros(len(similarity))
+
+
+@dataclass(frozen=True)
+class Alignment(Objective):
+    r"""Feature alignment: the negative mean cosine to the prompts.
+
+    .. math:: L_\text{align} = -\frac{1}{T} \sum_t s_t, \qquad s_t = \cos(E(x), E(p_t))
+    """
+
+    def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        return -similarity.mean(dim=1)
+
+
+@dataclass(frozen=True)
+class Balance(Objective):
+    r"""Score balance: no prompt may lag behind.
+
+    ``"variance"`` is the population variance of the scores (0 for one prompt),
+
+    .. math:: L_\text{var} = \frac{1}{T} \sum_t (s_t - \bar s)^2
+
+    ``"kl"`` is the divergence of the softmax over prompts from uniform,
+
+    .. math:: L_\text{KL} = \sum_t q_t \log (T q_t), \qquad q = \operatorname{softmax}(s / \tau)
+
+    with the temperature :math:`\tau` = 0.01 at which CLIP itself turns cosines
+    into probabilities (its ``logit_scale`` of 100).
+    """
+
+    kind: Literal["variance", "kl"] = "variance"
+    temperature: float = 0.01
+
+    def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        if self.kind == "variance":
+            return similarity.var(dim=1, correction=0)
+        log_q = torch.log_softmax(similarity / self.temperature, dim=1)
+        return (log_q.exp() * (log_q + math.log(similarity.shape[1]))).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class PixelGuard(Objective):
+    r"""Pixel guard: keeps the picture a picture.
+
+    ``"range"`` is the mean excess outside [0, 1],
+
+    .. math:: L_\text{range} = \operatorname{mean}(\operatorname{ReLU}(-x) + \operatorname{ReLU}(x - 1))
+
+    ``"l2"`` is the distance to the original per pixel (root mean square),
+
+    .. math:: L_{2} = \sqrt{\operatorname{mean}((x - x_0)^2) + \epsilon^2} - \epsilon
+
+    where :math:`\epsilon` = 1 / (255 √12), the error of rounding to 8 bits, makes
+    the gradient at :math:`x = x_0` finite. Both are means, so a weight means the same at
+    every picture size.
+    """
+
+    kind: Literal["range", "l2"] = "range"
+
+    def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        if self.kind == "range":
+            return torch.stack([torch.as_tensor(_Excess.apply(x)) for x in pixels])
+        distances = [(x - x0).square().mean() for x, x0 in zip(pixels, originals, strict=True)]
+        return (torch.stack(distances) + QUANTUM**2).sqrt() - QUANTUM
+
+
+class _Excess(torch.autograd.Function):
+    """Mean distance from [0, 1]; as one function, it reads the pixels half as often as its parts would."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        excess = x - x.clamp(0, 1)
+        ctx.save_for_backward(excess)
+        return torch.as_tensor(torch.linalg.vector_norm(excess, 1) / excess.numel())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (excess,) = ctx.saved_tensors
+        return torch.as_tensor(excess.sign().mul_(gradients[0] / excess.numel()))

@@ -1,0 +1,104 @@
+"""Prompt sets: what a picture is scored against.
+
+A prompt set is written `artworks`, `imagenet:N` or as the path of a UTF-8 text
+file with one prompt per line; `resolve` turns that, and prompts given one by
+one, into a list of strings.
+"""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from foclip.errors import PromptError
+
+#: Ten famous paintings, the prompt set of CLIPMasterPrints (arXiv 2307.03798) and FoCLIP.
+ARTWORKS = (
+    '"Mona Lisa" by Leonardo da Vinci',
+    '"The Last Supper" by Leonardo da Vinci',
+    '"The Starry Night" by Vincent van Gogh',
+    '"The Scream" by Edvard Munch',
+    '"Guernica" by Pablo Picasso',
+    '"The Kiss" by Gustav Klimt',
+    '"Girl with a Pearl Earring" by Johannes Vermeer',
+    '"The Birth of Venus" by Sandro Botticelli',
+    '"Las Meninas" by Diego Velázquez',
+    '"Creation of Adam" by Michelangelo',
+)
+
+#: Caption of an ImageNet class (CLIP's zero-shot template, Radford et al. 2021).
+CAPTION = "a photo of a {}."
+
+MAX_FILE_BYTES = 10_000_000
+
+
+def imagenet(count: int) -> list[str]:
+    """Captions of `count` of the 1,000 ImageNet classes.
+
+    The classes come from one fixed shuffle, so `imagenet(25)` is the beginning
+    of `imagenet(100)` and neither is a run of neighbouring species.
+
+    Raises:
+        PromptError: `count` is not in 1..1000.
+    """
+    from open_clip import IMAGENET_CLASSNAMES
+
+    if not 1 <= count <= len(IMAGENET_CLASSNAMES):
+        raise PromptError(f"imagenet:{count}: give a number from 1 to {len(IMAGENET_CLASSNAMES)}")
+    names = sorted(IMAGENET_CLASSNAMES)
+    random.Random(0).shuffle(names)  # noqa: S311 (a choice, not a secret)
+    return [CAPTION.format(name) for name in names[:count]]
+
+
+def read(path: Path) -> list[str]:
+    """Prompts of a UTF-8 text file, one per line; blank lines do not count.
+
+    Raises:
+        PromptError: The file cannot be read, is not UTF-8, is too large or holds no prompt.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise PromptError(f"{path}: more than {MAX_FILE_BYTES:,} bytes of prompts")
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{path}: not UTF-8 text ({error.reason})") from error
+    except OSError as error:
+        raise PromptError(f"{path}: {error.strerror}") from error
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+        raise PromptError(f"{path}: holds no prompt (one per line)")
+    return prompts
+
+
+def resolve(prompt_set: str | None = None, prompts: Sequence[str] = ()) -> list[str]:
+    """The prompts of a set's name and of prompts given one by one, in this order.
+
+    Args:
+        prompt_set: `artworks`, `imagenet:N` or the path of a text file.
+        prompts: Prompts to add; surrounding white space is dropped.
+
+    Raises:
+        PromptError: The set is unknown, a prompt is empty, or there is none at all.
+    """
+    result: list[str] = []
+    if prompt_set == "artworks":
+        result.extend(ARTWORKS)
+    elif prompt_set is not None and prompt_set.startswith("imagenet:"):
+        count = prompt_set.removeprefix("imagenet:")
+        if not (count.isascii() and count.isdigit()):
+            raise PromptError(f"{prompt_set}: write imagenet:N with a number from 1 to 1000")
+        result.extend(imagenet(int(count)))
+    elif prompt_set is not None:
+        path = Path(prompt_set)
+        if not path.is_file():
+            raise PromptError(
+                f"{prompt_set!r} is no prompt set: use artworks, imagenet:N "
+                "or an existing text file with one prompt per line"
+            )
+        result.extend(read(path))
+    for number, prompt in enumerate(prompts, start=1):
+        if not prompt.strip():
+            raise PromptError(f"prompt {number} is empty")
+        result.append(prompt.strip())
+    if not result:
+        raise PromptError("no prompts given: use --prompts artworks or --prompt TEXT")
+    return result

@@ -1,0 +1,73 @@
+"""The report of `foclip fool`: before and after, picture by picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from foclip import __version__, files, images
+from foclip.fooling import Failure, Result, mean
+from foclip.report import figure, picture, render
+
+
+def write(path: Path, results: Sequence[Result], failures: Sequence[Failure]) -> None:
+    """Write the report of a run as one HTML file.
+
+    The originals and the fooled pictures are read from the files that the results name.
+    """
+    summary = None
+    if results:
+        gains = [result.gain for result in results if result.gain is not None]
+        summary = {
+            "before": mean([result.score_before for result in results]),
+            "after": mean([result.score_after for result in results]),
+            "gain": mean(gains) if gains else None,
+            "psnr": min((result.psnr for result in results if result.psnr is not None), default=None),
+        }
+    items = [_item(path.parent, result) for result in results]
+    html = render("fooled.html", items=items, failures=failures, summary=summary, version=__version__)
+    files.write_text(path, html)
+
+
+def _item(folder: Path, result: Result) -> dict[str, object]:
+    original, fooled = images.read(result.source), images.read(result.output)
+    change, factor = difference(original, fooled)
+    return {
+        "result": result,
+        "name": Path(result.source).name,
+        "link": Path(result.output).name if Path(result.output).parent == folder else result.output,
+        "original": picture(original),
+        "fooled": picture(fooled),
+        "difference": picture(change),
+        "factor": factor,
+        "bars": list(zip(result.prompts, result.scores_before, result.scores_after, strict=True)),
+        "top": max(*result.scores_before, *result.scores_after, 1e-9),
+        "curve": figure(_curve(result)),
+    }
+
+
+def difference(original: Image.Image, fooled: Image.Image) -> tuple[Image.Image, int]:
+    """What was added, amplified around mid-gray, and the factor it was amplified by.
+
+    The factor is the largest whole number at which the 99.9th percentile of the
+    change still fits.
+    """
+    change = np.asarray(fooled, dtype=np.float32) - np.asarray(original, dtype=np.float32)
+    peak = float(np.percentile(np.abs(change), 99.9))
+    factor = max(1, int(127 / max(peak, 1.0)))
+    return Image.fromarray((128 + factor * change).clip(0, 255).astype(np.uint8)), factor
+
+
+def _curve(result: Result) -> Figure:
+    """Mean CLIPScore of the 8-bit iterate over steps."""
+    plot = Figure(figsize=(4.6, 2.2))
+    axes = plot.subplots()
+    steps, scores = zip(*result.curve, strict=True)
+    axes.plot(steps, scores, color="#b3261e", linewidth=1.6)
+    axes.axhline(result.score_before, color="#555555", linewidth=1, linestyle=":")
+    axes.set_xlabel("step")
+    axes.set_ylabel("mean CLIPScore")
+    axes.spines[["top", "right"]].set_visible(False)
+    return plot

@@ -1,0 +1,59 @@
+"""Fixtures: encoders and pictures made here; nothing outside the machine is called."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from foclip.demo import photos
+from foclip.encoders import Encoder, load
+from foclip.images import read
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def mini() -> Encoder:
+    return load("mini")
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Checkpoint files of real architectures with random weights."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    paths = {}
+    for architecture in ("ViT-B-32", "RN50"):
+        torch.manual_seed(0)
+        paths[architecture] = folder / f"{architecture}.pt"
+        torch.save({"state_dict": open_clip.create_model(architecture).state_dict()}, paths[architecture])
+    return paths
+
+
+@pytest.fixture(scope="session")
+def photo_files() -> list[Path]:
+    return photos()
+
+
+@pytest.fixture(scope="session")
+def small_photos() -> list[Image.Image]:
+    """Crops of real photos in three sizes."""
+    boxes = ((100, 20, 260, 180), (60, 40, 250, 200), (200, 100, 360, 330), (150, 80, 310, 240))
+    return [read(path).crop(box) for path, box in zip(photos(), boxes, strict=True)]
+
+
+@pytest.fixture
+def gradient_picture() -> Image.Image:
+    """An upright 40 × 30 picture whose corners tell its orientation."""
+    y, x = np.mgrid[0:30, 0:40]
+    pixels = np.stack([x * 6, y * 8, np.full_like(x, 90)], axis=-1).astype(np.uint8)
+    return Image.fromarray(pixels)

@@ -1,0 +1,222 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from foclip import cli, images
+from foclip.encoders import embedded
+from foclip.fidelity import fidelity
+from foclip.prompts import ARTWORKS
+from test_images import png_header
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Call the command line in this process: exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["foclip", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return int(caught.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def photo(tmp_path: Path, small_photos: list[Image.Image]) -> Path:
+    path = tmp_path / "photo [red].png"  # rich would take the brackets for markup
+    small_photos[0].save(path)
+    return path
+
+
+def test_help_is_quick() -> None:
+    before = os.times()
+    subprocess.run([sys.executable, "-m", "foclip", "--help"], check=True, capture_output=True)
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    assert used < 1.0
+
+
+def test_fool_and_score_agree_with_open_clip(run: Run, photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, text, _ = run("fool", photo, "--prompts", "artworks", "--steps", 40, "--out", out, "--json")
+    assert code == 0
+    (result,) = json.loads(text)
+    assert json.loads((out / "results.json").read_text()) == [result]
+    assert {path.name for path in out.iterdir()} == {"photo [red].png", "results.json", "run.json", "report.html"}
+    assert result["score_after"] > 1.427 * result["score_before"]
+    assert min(a - b for a, b in zip(result["scores_after"], result["scores_before"], strict=True)) > 0
+    assert result["psnr"] >= 35
+    assert result["steps"] == 40
+    assert result["stopped_by"] == "steps"
+    assert result["prompts"] == list(ARTWORKS)
+
+    written = images.read(result["output"])
+    assert fidelity(images.to_tensor(written), images.to_tensor(images.read(photo))).psnr == pytest.approx(
+        result["psnr"]
+    )
+    code, text, _ = run("score", result["output"], photo, "--prompts", "artworks", "--json")
+    after, before = json.loads(text)
+    assert after["score"] == pytest.approx(result["score_after"], abs=1e-4)
+    assert before["score"] == pytest.approx(result["score_before"], abs=1e-4)
+
+    name = f"local-dir:{embedded.path('mini')}"  # from here on no code of ours
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    tokens = open_clip.get_tokenizer(name)(list(ARTWORKS))
+    model.eval()
+    with torch.no_grad(), Image.open(result["output"]) as picture:
+        vector = model.encode_image(preprocess(picture)[None], normalize=True)
+        cosines = vector @ model.encode_text(tokens, normalize=True).T
+    assert 2.5 * cosines.clamp(min=0).mean().item() == pytest.approx(result["score_after"], abs=0.005)
+
+
+def test_hostile_inputs_and_good_ones_in_one_call(run: Run, photo: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), "red").save(tmp_path / "one.png")
+    Image.effect_noise((300, 300), 50).save(tmp_path / "whole.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:5000])
+    (tmp_path / "bomb.png").write_bytes(png_header(30_000, 30_000))
+    (tmp_path / "text.jpg").write_text("no picture")
+    bad = [tmp_path / name for name in ("cut.jpg", "bomb.png", "text.jpg", "missing.png")]
+    prompts = ("--prompt", "<script>alert(1)</script>", "--prompt", "word " * 2000)
+    out = tmp_path / "out"
+    code, _, errors = run("fool", *bad, photo, tmp_path / "one.png", *prompts, "--steps", 3, "--out", out)
+    assert code == 1
+    for path in bad:
+        assert sum(path.name in line for line in errors.splitlines() if line.startswith("failed:")) == 1
+    assert "longer than" in errors
+    results = json.loads((out / "results.json").read_text())
+    assert [Path(result["output"]).name for result in results] == [photo.name, "one.png"]
+    assert results[1]["ssim"] is None
+    report = (out / "report.html").read_text()
+    assert "<script>" not in report
+    assert "&lt;script&gt;" in report
+    code, text, _ = run("score", *bad, photo, *prompts, "--json")
+    assert code == 1
+    assert len(json.loads(text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--prompt", ""), "prompt 1 is empty"),
+        ((), "no prompts"),
+        (("--prompts", "imagenet:0"), "1 to 1000"),
+        (("--prompts", "artworks", "--model", "nonsense"), "unknown encoder"),
+        (("--prompts", "artworks", "--lr", "fast"), "--lr fast"),
+        (("--prompts", "artworks", "--lr", "nan"), "lr"),
+        (("--prompts", "artworks", "--alpha", "-1"), "alpha"),
+        (("--prompts", "artworks", "--steps", "-1"), "steps"),
+        (("--prompts", "artworks", "--init", "noise", "--min-psnr", "30"), "noise"),
+        (("--prompts", "artworks", "--device", "abacus"), "device"),
+    ],
+)
+def test_wrong_calls(run: Run, photo: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    code, out, errors = run("fool", photo, *arguments, "--out", tmp_path / "out")
+    assert code == 2
+    assert out == ""
+    assert message in errors
+
+
+def test_an_original_is_never_overwritten(run: Run, photo: Path) -> None:
+    content = photo.read_bytes()
+    code, _, errors = run("fool", photo, "--prompt", "a cat", "--out", photo.parent, "--steps", 1)
+    assert code == 2
+    assert "overwrite" in errors
+    assert photo.read_bytes() == content
+
+
+def test_no_pictures_and_bad_folders(run: Run, photo: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run("fool", tmp_path / "empty", "--prompt", "a", "--out", tmp_path / "o")[0] == 2
+    assert run("fool", photo, "--prompt", "a", "--out", photo, "--steps", 1)[0] == 2
+
+
+def test_interrupt_keeps_what_is_finished_and_resumes(
+    run: Run, small_photos: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, picture in zip("ab", small_photos, strict=False):
+        picture.save(tmp_path / f"{name}.png")
+    files = (tmp_path / "a.png", tmp_path / "b.png")
+    call = ("fool", *files, "--prompts", "artworks", "--steps", 6, "--batch-size", 1, "--json", "--out")
+    _, undisturbed, _ = run(*call, tmp_path / "whole")
+
+    from foclip.attacks import FoCLIP
+
+    update, calls = FoCLIP.update, 0
+
+    def interrupt(self: FoCLIP, *arguments: object) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 9:  # in the middle of the second picture
+            raise KeyboardInterrupt
+        update(self, *arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FoCLIP, "update", interrupt)
+        code, _, errors = run(*call, tmp_path / "out")
+    assert code == 130
+    assert "interrupted" in errors
+    assert (tmp_path / "out" / "a.png").exists()
+    assert len(json.loads((tmp_path / "out" / "results.json").read_text())) == 1
+
+    first = (tmp_path / "out" / "a.png").stat().st_mtime_ns
+    code, text, _ = run(*call, tmp_path / "out")
+    assert code == 0
+    assert (tmp_path / "out" / "a.png").stat().st_mtime_ns == first  # not done again
+    assert not (tmp_path / "out" / ".unfinished").exists()
+    for a, b in zip(json.loads(undisturbed), json.loads(text), strict=True):
+        assert Path(a["output"]).read_bytes() == Path(b["output"]).read_bytes()
+        assert a["score_after"] == b["score_after"]
+
+
+def test_killed_in_the_middle_resumes(photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    script = (
+        "import sys; from foclip.attacks import Checkpoints; Checkpoints.due = lambda self: True;"
+        "from foclip.cli import main; main()"
+    )
+    call = ["fool", str(photo), "--prompt", "a cat", "--steps", "100000", "--out", str(out)]
+    with subprocess.Popen([sys.executable, "-c", script, *call], stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not list(out.glob(".unfinished/*.pt")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(1)
+        process.kill()
+    (state,) = out.glob(".unfinished/*.pt")
+    assert torch.load(state, weights_only=True)["step"] > 0
+
+
+def test_models(run: Run) -> None:
+    code, text, _ = run("models", "--json")
+    rows = json.loads(text)
+    assert code == 0
+    assert rows[0]["name"] == "mini"
+    assert (Path(rows[0]["path"]) / "open_clip_config.json").is_file()
+    assert "mini" in run("models")[1]
+
+
+def test_demo(run: Run, tmp_path: Path) -> None:
+    code, text, _ = run("demo", "--out", tmp_path / "demo", "--steps", 15)
+    assert code == 0
+    results = json.loads((tmp_path / "demo" / "results.json").read_text())
+    assert len(results) == 4
+    for result in results:
+        assert result["score_after"] > 1.427 * result["score_before"]
+        assert result["psnr"] >= 35
+    report = (tmp_path / "demo" / "report.html").read_text()
+    assert report.count("<img") == 12
+    assert "amplified" in report
+    assert "report.html" in text

@@ -1,0 +1,197 @@
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from foclip import encoders, images
+from foclip.encoders import Encoder, embedded, load
+from foclip.encoders.preprocessing import Preprocessing
+from foclip.errors import EncoderError, PromptTruncationWarning
+from foclip.prompts import ARTWORKS
+from foclip.score import similarity
+
+
+@pytest.fixture(scope="session", params=["mini", "ViT-B-32", "RN50"])
+def encoder(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> Encoder:
+    name = request.param
+    return load(name if name == "mini" else f"{name}/{checkpoints[name]}")
+
+
+def test_frozen_and_in_evaluation_mode(encoder: Encoder) -> None:
+    assert not encoder.model.training
+    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+
+
+def test_preprocessing_agrees_with_the_models_own(encoder: Encoder, photo_files: list[Path]) -> None:
+    pictures = [images.read(path) for path in photo_files]
+    texts = encoder.encode_texts(ARTWORKS)
+    theirs = similarity(encoder.encode_pictures(pictures), texts)
+    pixels = [images.to_tensor(picture)[None] / 255 for picture in pictures]
+    ours = similarity(torch.cat([encoder.encode_images(x) for x in pixels]), texts)
+    assert (ours - theirs).abs().max() <= 0.002
+
+
+def test_differentiable_at_any_size(encoder: Encoder) -> None:
+    for height, width in ((50, 300), (17, 9), (1, 1), encoder.image_size):
+        pixels = torch.rand(2, 3, height, width, requires_grad=True)
+        vectors = encoder.encode_images(pixels)
+        (gradient,) = torch.autograd.grad(vectors[:, 0].sum(), pixels)
+        assert torch.allclose(vectors.norm(dim=1), torch.ones(2), atol=1e-5)
+        assert gradient.isfinite().all()
+        assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("size", [(64, 64), (48, 80)])
+def test_every_preprocessing_mode_matches_open_clips(
+    mode: str, interpolation: str, size: tuple[int, int], small_photos: list[Image.Image]
+) -> None:
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+    config = open_clip.transform.PreprocessCfg(size, "RGB", mean, std, interpolation, mode, 90)
+    theirs = open_clip.transform.image_transform_v2(config, is_train=False)
+    # open_clip's own non-square "shortest" path ignores the interpolation and takes bicubic
+    kind = "bicubic" if mode == "shortest" and size[0] != size[1] else interpolation
+    ours = Preprocessing(size, mean, std, kind, mode, 90)
+    for picture in [*small_photos, small_photos[0].resize((20, 31)), small_photos[0].resize((64, 64))]:
+        expected = theirs(picture)
+        actual = ours(images.to_tensor(picture)[None] / 255)[0]
+        levels = (actual - expected).abs() * torch.tensor(std).view(3, 1, 1) * 255
+        assert actual.shape == expected.shape
+        assert levels.max() < 1.6  # one 8-bit step, where Pillow's fixed-point sum rounds the other way
+        assert (levels > 0.5).float().mean() < 0.03  # exact halves in the ideal sum
+
+
+def test_resampling_gradient_is_the_transpose() -> None:
+    preprocess = Preprocessing((12, 12), (0.0,) * 3, (1.0,) * 3)
+    x = (0.3 + 0.4 * torch.rand(1, 3, 40, 70)).requires_grad_(True)
+    direction = torch.randn(x.shape)
+    out = preprocess(x)
+    weights = torch.randn(out.shape)
+    (gradient,) = torch.autograd.grad((out * weights).sum(), x)
+    step = 0.2  # large, so that the rounding to 8 bits averages out
+    change = ((preprocess(x + step * direction) - preprocess(x - step * direction)) * weights).sum() / (2 * step)
+    assert change.item() == pytest.approx((gradient * direction).sum().item(), rel=0.15, abs=0.6)
+
+
+def test_texts_keep_their_end_and_truncation_is_reported(encoder: Encoder) -> None:
+    long = "a very long caption " * 500
+    with pytest.warns(PromptTruncationWarning, match="1 of 3"):
+        vectors = encoder.encode_texts(["short", long, ""])
+    assert vectors.shape[0] == 3
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(3), atol=1e-5)
+    tokens, truncated = encoder.tokenize(["short", long])
+    assert truncated == [1]
+    end = tokens[0].max()  # CLIP's text tower reads at the highest token, its end-of-text token
+    assert tokens[1, -1] == end
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.encode_texts(list(ARTWORKS))
+
+
+def test_hostile_prompts(mini: Encoder) -> None:
+    prompts = ["<script>alert('x')</script>", "\u202e" * 50, "日本語 🎉", "%s {} \\x00 [red]", "a" * 10_000]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PromptTruncationWarning)
+        assert mini.encode_texts(prompts).isfinite().all()
+
+
+def test_embedded_loads_with_open_clip_alone(mini: Encoder, photo_files: list[Path]) -> None:
+    name = f"local-dir:{embedded.path('mini')}"
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    tokenizer = open_clip.get_tokenizer(name)
+    model.eval()
+    picture = images.read(photo_files[0])
+    with torch.no_grad():
+        image = model.encode_image(preprocess(picture)[None], normalize=True)
+        texts = model.encode_text(tokenizer(list(ARTWORKS)), normalize=True)
+    ours = similarity(mini.encode_pictures([picture]), mini.encode_texts(ARTWORKS))
+    assert torch.allclose(image @ texts.T, ours, atol=1e-5)
+
+
+def test_mini_knows_what_it_sees(mini: Encoder, photo_files: list[Path]) -> None:
+    """Not a measure of quality, only that the weights are trained ones: a cup of coffee is one."""
+    coffee = images.read(next(path for path in photo_files if path.stem == "coffee"))
+    texts = mini.encode_texts([f"a photo of a {name}." for name in ("espresso", "school bus", "goldfish", "obelisk")])
+    assert similarity(mini.encode_pictures([coffee]), texts).argmax() == 0
+
+
+def test_a_changed_byte_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(embedded.FOLDER, tmp_path / "embedded", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(embedded, "FOLDER", tmp_path / "embedded")
+    weights = tmp_path / "embedded" / "mini" / "open_clip_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(EncoderError, match=r"open_clip_model\.safetensors is damaged"):
+        load("mini")
+
+
+@pytest.mark.parametrize("architecture", ["ViT-B-32", "RN50"])
+def test_a_bare_checkpoint_is_recognised(checkpoints: dict[str, Path], architecture: str) -> None:
+    assert encoders.checkpoints.architecture(checkpoints[architecture]) == architecture
+
+
+def test_checkpoint_by_other_spellings(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkpoints["RN50"].parent)
+    relative = load("RN50/RN50.pt")
+    absolute = load(str(checkpoints["RN50"]))
+    assert relative.fingerprint == absolute.fingerprint != load("mini").fingerprint
+
+
+def test_openai_tags_get_their_activation(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN50/openai was trained with QuickGELU although the architecture RN50 says GELU."""
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *_, **__: str(checkpoints["RN50"]))
+    encoder = load("RN50/openai")
+    activations = {type(module).__name__ for module in encoder.model.transformer.modules()}
+    assert "QuickGELU" in activations
+    assert "GELU" not in activations
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch evil-was-here",)
+
+
+def test_pickles_with_code_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Evil()}, "evil.pt")
+    for name in ("evil.pt", "ViT-B-32/evil.pt"):
+        with pytest.raises(EncoderError, match=r"evil\.pt"):
+            load(name)
+    assert not Path("evil-was-here").exists()
+
+
+def test_wrong_names_get_one_helpful_line(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    (tmp_path / "text.pt").write_text("no weights")
+    cases = {
+        "mimi": "mini",
+        "ViT-B-23/openai": "ViT-B-32",
+        "ViT-B-32": "ViT-B-32/openai",
+        "ViT-B-32/nonsense": "neither a file nor a pretrained tag",
+        str(tmp_path / "gone.pt"): "no such checkpoint",
+        str(tmp_path / "text.pt"): "weights-only",
+        f"local-dir:{tmp_path}": "open_clip_config.json",
+        "local-dir:/no/such/folder": "not found",
+        f"ViT-B-16/{checkpoints['RN50']}": "do not fit",
+        "ViT-B-32/openai": "cannot be downloaded",
+    }
+    for name, message in cases.items():
+        with pytest.raises(EncoderError) as caught:
+            load(name)
+        assert message in str(caught.value), name
+        assert "\n" not in str(caught.value)
+
+
+def test_available_lists_embedded_first() -> None:
+    rows = encoders.available()
+    assert rows[0]["name"] == "mini"
+    assert rows[0]["kind"] == "embedded"
+    assert Path(rows[0]["path"]).is_dir()
+    assert rows[0]["parameters"] > 100_000
+    assert "ViT-L-14-336-quickgelu/openai" in {row["name"] for row in rows}
