@@ -1,0 +1,1 @@
+"""How the embedded encoders were made: data, text tower, training, export and evaluation."""
