@@ -10,12 +10,12 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from test_images import png_header
 
 from foclip import cli, images
 from foclip.encoders import embedded
 from foclip.fidelity import fidelity
 from foclip.prompts import ARTWORKS
-from test_images import png_header
 
 Run = Callable[..., tuple[int, str, str]]
 

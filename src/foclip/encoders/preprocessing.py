@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 #: Output cells per block of a resampling filter.
-BLOCK = 16
+BLOCK = 48
 
 
 class _Round8(torch.autograd.Function):

@@ -19,11 +19,12 @@ def write(path: Path, results: Sequence[Result], failures: Sequence[Failure]) ->
     """
     summary = None
     if results:
-        gains = [result.gain for result in results if result.gain is not None]
+        before = mean([result.score_before for result in results])
+        after = mean([result.score_after for result in results])
         summary = {
-            "before": mean([result.score_before for result in results]),
-            "after": mean([result.score_after for result in results]),
-            "gain": mean(gains) if gains else None,
+            "before": before,
+            "after": after,
+            "gain": after / before - 1 if before > 0 else None,
             "psnr": min((result.psnr for result in results if result.psnr is not None), default=None),
         }
     items = [_item(path.parent, result) for result in results]
