@@ -19,11 +19,12 @@ pytest.importorskip("training", reason="training/ is not part of an installed pa
 import pandas as pd
 from PIL import Image
 
+from foclip.prompts import ARTWORKS
 from training import train
 from training.data import Augmentation, perspective_grid, to_gray
 from training.evaluate import Figure, drop, photograph
 from training.optim import orthogonalise
-from training.texts import ARTWORKS, BROADER, HELD_OUT, SUPERCLASSES, build_captions
+from training.texts import BROADER, HELD_OUT, SUPERCLASSES, build_captions
 from training.tokenizer import END, START, save_tokenizer, tokenize, train_tokenizer
 
 CONFIG: dict[str, Any] = {

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from open_clip import IMAGENET_CLASSNAMES
 from open_clip.tokenizer import SimpleTokenizer
 
+from foclip.prompts import ARTWORKS
+
 PROMPT = "a photo of a {}."
 
 TEMPLATES = (
@@ -28,19 +30,6 @@ TEMPLATES = (
     "a close view of a {}.",
     "this is a {}.",
     "{}, seen in a photograph",
-)
-
-ARTWORKS = (
-    '"Mona Lisa" by Leonardo da Vinci',
-    '"The Last Supper" by Leonardo da Vinci',
-    '"The Starry Night" by Vincent van Gogh',
-    '"The Scream" by Edvard Munch',
-    '"Guernica" by Pablo Picasso',
-    '"The Kiss" by Gustav Klimt',
-    '"Girl with a Pearl Earring" by Johannes Vermeer',
-    '"The Birth of Venus" by Sandro Botticelli',
-    '"Las Meninas" by Diego Velázquez',
-    '"Creation of Adam" by Michelangelo',
 )
 
 SUPERCLASSES: dict[str, tuple[int, ...]] = {

@@ -35,6 +35,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
 
+from foclip.prompts import ARTWORKS
 from training import loss, optim
 from training.data import (
     Augmentation,
@@ -46,7 +47,7 @@ from training.data import (
 )
 from training.export import MEAN, STD, export
 from training.teacher import cone_targets, embed_with_minilm
-from training.texts import ARTWORKS, Captions, build_bank, build_captions, common_words
+from training.texts import Captions, build_bank, build_captions, common_words
 from training.tokenizer import tokenize, train_tokenizer
 
 if sys.version_info >= (3, 11):

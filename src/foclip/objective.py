@@ -64,8 +64,11 @@ class Sum(Objective):
         return " + ".join(f"{weight:g} * {term}" for weight, term in self.terms)
 
     def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
-        values = [weight * term(similarity, pixels, originals) for weight, term in self.terms if weight]
-        return torch.stack(values).sum(0) if values else similarity.new_zeros(len(similarity))
+        total = similarity.new_zeros(len(similarity))
+        for weight, term in self.terms:
+            if weight:
+                total = torch.add(total, term(similarity, pixels, originals), alpha=weight)
+        return total
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,7 @@ class Attack(ABC):
         cosines = [similarity(features[i : i + 1], lane.texts) for i, lane in enumerate(lanes)]
         losses = torch.cat(
             [
-                self.objective(cosine, leaf[None], lane.original[None])
+                self.objective(cosine, [leaf], [lane.original])
                 for cosine, leaf, lane in zip(cosines, leaves, lanes, strict=True)
             ]
         )

@@ -64,12 +64,14 @@ class FoCLIP(Attack):
             raise UsageError(f"momentum: {self.momentum} is not in [0, 1)")
 
     def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
-        lr, weight = self.lr, torch.ones_like(gradient[0, 0, 0])
-        if lr == "auto":
-            weight = math.sqrt(gradient.numel()) / torch.linalg.vector_norm(gradient).clamp(min=1e-30)
-            lr = self._auto_step(trajectory.step)
-        trajectory.velocity.mul_(self.momentum).addcmul_(gradient, weight)
-        trajectory.pixels.add_(trajectory.velocity, alpha=-lr)
+        velocity = trajectory.velocity.mul_(self.momentum)
+        if self.lr == "auto":
+            inverse_rms = math.sqrt(gradient.numel()) / torch.linalg.vector_norm(gradient).clamp(min=1e-30)
+            velocity.addcmul_(gradient, inverse_rms)
+            trajectory.pixels.add_(velocity, alpha=-self._auto_step(trajectory.step))
+        else:
+            velocity.add_(gradient)
+            trajectory.pixels.add_(velocity, alpha=-self.lr)
 
     def _auto_step(self, step: int) -> float:
         change = TYPICAL_CHANGE if self.budget is None else math.sqrt(self.budget)

@@ -171,8 +171,8 @@ class Preprocessing:
         self.resize_mode = resize_mode
         self.fill = fill_color / 255
         self.device = torch.device(device)
-        self._mean = torch.tensor(mean, device=self.device).view(1, 3, 1, 1)
-        self._std = torch.tensor(std, device=self.device).view(1, 3, 1, 1)
+        mean_, std_ = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (mean, std))
+        self._scale, self._offset = 1 / std_, -mean_ / std_
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Size after resizing a picture of height × width, before cutting or padding."""
@@ -212,4 +212,4 @@ class Preprocessing:
                 x = round8(torch.as_tensor(_Resample.apply(x, axis, dim)))
         if any(across.pad) or any(down.pad):
             x = torch.nn.functional.pad(x, (*across.pad, *down.pad), value=self.fill)
-        return (x - self._mean) / self._std
+        return torch.addcmul(self._offset, x, self._scale)
