@@ -16,7 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import repeat
+from itertools import groupby, repeat
 from typing import Any, Literal
 
 import torch
@@ -49,6 +49,7 @@ class Trajectory:
         texts: Unit vectors (T, D) of its prompts.
         pixels: The picture as optimised, float (3, H, W); may lie outside [0, 1].
         velocity: Momentum buffer of the same shape.
+        scratch: Room for one more picture; fresh memory at every step costs more than filling it.
         step: Updates made so far.
         best: Best 8-bit iterate so far, uint8 (3, H, W), or None.
         best_loss: Objective of `best`.
@@ -61,6 +62,7 @@ class Trajectory:
     texts: Tensor
     pixels: Tensor
     velocity: Tensor
+    scratch: Tensor
     step: int = 0
     best: Tensor | None = None
     best_loss: float = math.inf
@@ -68,6 +70,17 @@ class Trajectory:
     seconds: float = 0.0
     stopped_by: Literal["target", "steps", ""] = ""
     key: str = ""
+
+    def distance(self, picture: Tensor) -> Tensor:
+        """Euclidean distance of a picture (3, H, W) from the original; uses `scratch`."""
+        return torch.as_tensor(torch.linalg.vector_norm(torch.sub(picture, self.original, out=self.scratch)))
+
+    def keep(self, picture: Tensor, loss: float) -> None:
+        """Make an 8-bit picture, float (3, H, W), the best one; uses `scratch`."""
+        if self.best is None:
+            self.best = torch.empty_like(picture, dtype=torch.uint8)
+        self.best.copy_(torch.mul(picture, 255, out=self.scratch).round_())
+        self.best_loss = loss
 
 
 @dataclass(frozen=True)
@@ -168,6 +181,7 @@ class Attack(ABC):
             while True:
                 while len(lanes) < count and (entry := next(queue, None)) is not None:
                     lanes.append(self._start(encoder, *entry, checkpoints))
+                    lanes.sort(key=lambda lane: len(lane.texts))
                 if not lanes:
                     return
                 started = time.perf_counter()
@@ -204,7 +218,13 @@ class Attack(ABC):
             generator = torch.Generator().manual_seed(noise_seed)
             pixels = torch.rand(picture.shape, generator=generator).to(encoder.device)
         lane = Trajectory(
-            index, original, texts.to(encoder.device), pixels, torch.zeros_like(pixels), key=digest.hexdigest()
+            index,
+            original,
+            texts.to(encoder.device),
+            pixels,
+            velocity=torch.zeros_like(pixels),
+            scratch=torch.empty_like(pixels),
+            key=digest.hexdigest(),
         )
         if checkpoints:
             checkpoints.restore(lane)
@@ -218,26 +238,21 @@ class Attack(ABC):
         if len(lanes) < count:
             inputs = torch.cat([inputs, inputs.new_zeros(count - len(lanes), *inputs.shape[1:])])
         features = encoder.encode_inputs(inputs)
-        cosines = [similarity(features[i : i + 1], lane.texts) for i, lane in enumerate(lanes)]
-        losses = torch.cat(
-            [
-                self.objective(cosine, [leaf], [lane.original])
-                for cosine, leaf, lane in zip(cosines, leaves, lanes, strict=True)
-            ]
-        )
-        gradients = torch.autograd.grad(losses.sum(), leaves)
+        losses, scores = [], []
+        # Lanes are sorted by their number of prompts; those of one number share the small operations.
+        for _, group in groupby(range(len(lanes)), key=lambda i: len(lanes[i].texts)):
+            places = list(group)
+            cosines = torch.cat([similarity(features[i : i + 1], lanes[i].texts) for i in places])
+            losses.append(self.objective(cosines, [leaves[i] for i in places], [lanes[i].original for i in places]))
+            scores.append(clip_score(cosines.detach()).mean(dim=1))
+        loss = torch.cat(losses)
+        gradients = torch.autograd.grad(loss.sum(), leaves)
         with torch.no_grad():
-            scores = torch.stack([clip_score(cosine).mean() for cosine in cosines])
-            changes = torch.stack(
-                [
-                    torch.linalg.vector_norm(picture - lane.original).square() / picture.numel()
-                    for picture, lane in zip(pictures, lanes, strict=True)
-                ]
-            )
-            values = torch.stack([losses, scores, changes]).tolist()
-            for lane, picture, gradient, loss, score, change in zip(lanes, pictures, gradients, *values, strict=True):
+            changes = [lane.distance(picture) for lane, picture in zip(lanes, pictures, strict=True)]
+            values = torch.stack([loss, torch.cat(scores), torch.stack(changes)]).tolist()
+            for lane, picture, gradient, value, score, change in zip(lanes, pictures, gradients, *values, strict=True):
                 lane.pixels.requires_grad_(False)
-                self._judge(encoder, lane, picture, loss, score, change)
+                self._judge(encoder, lane, picture, value, score, change**2 / picture.numel())
                 if not lane.stopped_by:
                     self.update(lane, gradient)
                     self._project(lane)
@@ -251,12 +266,13 @@ class Attack(ABC):
         # A hair below the budget, so that float32 sums cannot let the file slip under min_psnr.
         allowed = self.budget is None or change <= self.budget * (1 - 1e-5)
         if allowed and loss < lane.best_loss:
-            lane.best, lane.best_loss = (picture * 255).round().to(torch.uint8), loss
+            lane.keep(picture, loss)
         if allowed and self.target is not None and score >= self.target:
             candidate = (picture * 255).round().to(torch.uint8)
             features = encoder.encode_pictures([to_image(candidate)])
             if clip_score(similarity(features, lane.texts)).mean() >= self.target:
-                lane.best, lane.best_loss, lane.stopped_by = candidate, loss, "target"
+                lane.keep(picture, loss)
+                lane.stopped_by = "target"
         if lane.step >= self.steps and not lane.stopped_by:
             lane.stopped_by = "steps"
 
@@ -266,8 +282,8 @@ class Attack(ABC):
             return
         # Rounding adds QUANTUM² to the mean squared change; leave room for it.
         radius = math.sqrt(max(self.budget - QUANTUM**2, self.budget / 4) * lane.pixels.numel())
-        distance = torch.linalg.vector_norm(lane.pixels - lane.original)
-        torch.lerp(lane.original, lane.pixels, (0.999 * radius / distance).clamp(max=1), out=lane.pixels)
+        shrink = (0.999 * radius / lane.distance(lane.pixels)).clamp(max=1)
+        torch.lerp(lane.original, lane.pixels, shrink, out=lane.pixels)
 
     @staticmethod
     def _finish(lane: Trajectory) -> Fooled:

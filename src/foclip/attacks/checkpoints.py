@@ -11,8 +11,8 @@ import torch
 if TYPE_CHECKING:
     from foclip.attacks.base import Trajectory
 
-#: Fields that say which picture a trajectory is; the rest is its state.
-IDENTITY = {"index", "original", "texts", "key"}
+#: Fields that say which picture a trajectory is, and its scratch memory; the rest is its state.
+NOT_STATE = {"index", "original", "texts", "key", "scratch"}
 
 
 class Checkpoints:
@@ -39,7 +39,7 @@ class Checkpoints:
         """Write the state of each trajectory, each file atomically."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for trajectory in trajectories:
-            state = {f.name: getattr(trajectory, f.name) for f in fields(trajectory) if f.name not in IDENTITY}
+            state = {f.name: getattr(trajectory, f.name) for f in fields(trajectory) if f.name not in NOT_STATE}
             partial = self._path(trajectory.key).with_suffix(".part")
             torch.save(state, partial)
             partial.replace(self._path(trajectory.key))

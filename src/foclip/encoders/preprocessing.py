@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: Output cells per block of a resampling filter.
-BLOCK = 48
+#: Cells of the smaller picture per block of a resampling filter.
+BLOCK = 16
 
 
 class _Round8(torch.autograd.Function):
@@ -50,33 +50,37 @@ class _Resample(torch.autograd.Function):
 
     A row of a resampling filter has few non-zero weights, all near its
     centre; multiplying blocks of rows with just the cells they use costs a small
-    part of the full product.
+    part of the full product. The gradient is the transposed filter's product.
     """
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, axis: "_Axis", dim: int) -> Tensor:
-        ctx.axis, ctx.dim, ctx.shape = axis, dim, values.shape
-        if dim == -1:
-            rows = values.reshape(-1, values.shape[-1])
-            parts = [rows[:, block.start : block.stop] @ block.weights.T for block in axis.blocks]
-            return torch.cat(parts, dim=1).view(*values.shape[:-1], -1)
-        return torch.cat([block.weights @ values[..., block.start : block.stop, :] for block in axis.blocks], dim=-2)
+        ctx.axis, ctx.dim = axis, dim
+        return _multiply(values, axis.blocks, dim)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (gradient,) = gradients
-        result = gradient.new_zeros(ctx.shape)
-        rows, done = result.view(-1, result.shape[-1]), 0
-        for block in ctx.axis.blocks:
-            count = len(block.weights)
-            if ctx.dim == -1:
-                part = gradient[..., done : done + count].reshape(-1, count)
-                rows[:, block.start : block.stop].addmm_(part, block.weights)
-            else:
-                part = gradient[..., done : done + count, :]
-                result[..., block.start : block.stop, :] += block.weights.T @ part
-            done += count
-        return result, None, None
+        return _multiply(gradients[0], ctx.axis.transposed, ctx.dim), None, None
+
+
+def _multiply(values: Tensor, blocks: "tuple[_Block, ...]", dim: int) -> Tensor:
+    """The product of a banded matrix with every line of `values` along `dim` (-1 or -2)."""
+    shape = list(values.shape)
+    shape[dim] = sum(len(block.weights) for block in blocks)
+    result = values.new_empty(shape)
+    first = 0
+    if dim == -1:
+        values, lines = values.reshape(-1, values.shape[-1]), result.view(-1, shape[-1])
+        for block in blocks:
+            last = first + len(block.weights)
+            torch.mm(values[:, block.start : block.stop], block.weights.T, out=lines[:, first:last])
+            first = last
+    else:
+        for block in blocks:
+            last = first + len(block.weights)
+            torch.matmul(block.weights, values[..., block.start : block.stop, :], out=result[..., first:last, :])
+            first = last
+    return result
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class _Axis:
     """What happens along one axis: a range of cells is kept, and resampled unless `blocks` is empty."""
 
     blocks: tuple[_Block, ...]
+    transposed: tuple[_Block, ...]
     start: int  # first input cell that counts
     stop: int  # one past the last
     pad: tuple[int, int]  # cells of fill colour before and after
@@ -106,16 +111,23 @@ def _axis(size: int, resized: int, target: int, bilinear: bool, device: torch.de
     before = (target - resized) // 2 if target > resized else 0
     pad = (before, target - count - before)
     if resized == size:
-        return _Axis((), offset, offset + count, pad)
+        return _Axis((), (), offset, offset + count, pad)
     weights = _pillow_weights(size, resized, bilinear)[offset : offset + count]
-    first = int(np.flatnonzero(weights.any(axis=0))[0])
+    used = np.flatnonzero(weights.any(axis=0))
+    first, last = int(used[0]), int(used[-1]) + 1
+    weights = weights[:, first:last]
+    return _Axis(_blocks(weights, device), _blocks(weights.T, device), first, last, pad)
+
+
+def _blocks(matrix: np.ndarray, device: torch.device) -> tuple[_Block, ...]:
+    """A banded matrix cut into blocks of rows with the columns they use."""
     blocks = []
-    for rows in np.split(weights, range(BLOCK, count, BLOCK)):
+    for rows in np.array_split(matrix, max(1, round(min(matrix.shape) / BLOCK))):
         used = np.flatnonzero(rows.any(axis=0))
         start, stop = int(used[0]), int(used[-1]) + 1
-        matrix = torch.from_numpy(np.ascontiguousarray(rows[:, start:stop], dtype=np.float32)).to(device)
-        blocks.append(_Block(matrix, start - first, stop - first))
-    return _Axis(tuple(blocks), first, first + max(block.stop for block in blocks), pad)
+        weights = torch.from_numpy(np.ascontiguousarray(rows[:, start:stop], dtype=np.float32)).to(device)
+        blocks.append(_Block(weights, start, stop))
+    return tuple(blocks)
 
 
 def _pillow_weights(size: int, resized: int, bilinear: bool) -> np.ndarray:
