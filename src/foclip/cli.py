@@ -51,6 +51,11 @@ class Init(str, Enum):
     noise = "noise"
 
 
+class By(str, Enum):
+    combined = "combined"
+    rule = "rule"
+
+
 class AttackName(str, Enum):
     foclip = "foclip"
 
@@ -67,6 +72,8 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results.", metavar="DIR")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
+#: Pictures held in memory at a time by `detect`.
+DETECT_AT_ONCE = 32
 #: Fidelity budget of `fool` for a start from the picture, dB.
 DEFAULT_PSNR = 35.0
 
@@ -171,6 +178,130 @@ def score(
             table.add_row(Text(row["image"], overflow="fold"), *(f"{value:.4f}" for value in values))
         stdout.print(table)
     _exit(failures)
+
+
+@app.command(no_args_is_help=True)
+def detect(
+    images: Images,
+    prompts: PromptSet = None,
+    prompt: PromptTexts = None,
+    model: Model = "mini",
+    detector: Annotated[
+        Path | None,
+        typer.Option(help="File of foclip calibrate; default: the one that comes with the model.", show_default=False),
+    ] = None,
+    by: Annotated[By, typer.Option(help="The combined detector, or the paper's rule of two thresholds.")] = By.combined,
+    fpr: Annotated[
+        float | None,
+        typer.Option(help="Bound on false alarms; default: the detector's own.", show_default=False),
+    ] = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Detect fooled pictures, with the prompts of a score or without any."""
+    from foclip import images as pictures
+    from foclip import prompts as prompt_sets
+    from foclip.detection import Detector, measure
+    from foclip.detection.detector import shipped
+    from foclip.errors import ImageError
+    from foclip.fooling import Failure
+
+    texts = prompt_sets.resolve(prompts, prompt or []) if prompts or prompt else None
+    sources = _sources(images)
+    encoder = _load(model, device)
+    chosen = Detector.load(detector) if detector else shipped(encoder)
+    chosen.check(encoder)
+    looks = ["gray"] if by is By.rule else chosen.transformations  # what nothing looks at costs nothing
+    features = None if texts is None else encoder.encode_texts(texts)
+    rows: list[dict[str, Any]] = []
+    failures: list[Failure] = []
+    with _track_counts() as track:
+        report = track("detecting", len(sources))
+        for first in range(0, len(sources), DETECT_AT_ONCE):
+            readable = []
+            for source in sources[first : first + DETECT_AT_ONCE]:
+                try:
+                    readable.append((source, pictures.read(source)))
+                except ImageError as error:
+                    failures.append(Failure(str(source), str(error)))
+            found = measure(encoder, [picture for _, picture in readable], features, looks)
+            for (source, _), sensitivity in zip(readable, found, strict=True):
+                verdict = chosen.judge(sensitivity, by.value, fpr)
+                rows.append(
+                    {
+                        "image": str(source),
+                        "tampered": verdict.verdict == "tampered",
+                        "verdict": verdict.verdict,
+                        "score": sensitivity.score,
+                        "gray_score": sensitivity.scores.get("gray"),
+                        "drop": sensitivity.drops.get("gray"),
+                        "drift": sensitivity.drifts["gray"],
+                        "p_value": verdict.p_value,
+                        "decided_by": verdict.decided_by,
+                        "detector": chosen.name,
+                    }
+                )
+            report(min(first + DETECT_AT_ONCE, len(sources)))
+    if json:
+        _print_json(rows)
+    elif rows:
+        _print_verdicts(rows)
+    _exit(failures)
+
+
+@app.command(no_args_is_help=True)
+def calibrate(
+    clean: Annotated[
+        list[Path], typer.Option("--clean", help="Folder of clean pictures, or a picture; may be repeated.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Detector file to write; the report goes beside it.")],
+    prompts: PromptSet = None,
+    prompt: PromptTexts = None,
+    model: Model = "mini",
+    fpr: Annotated[float, typer.Option(help="Bound on false alarms that the detector promises.")] = 0.01,
+    fooled: Annotated[int, typer.Option(min=4, help="Pictures to fool at most.")] = 120,
+    steps: Annotated[int, typer.Option(min=1, help="Updates per picture of the attack to be caught.")] = 300,
+    min_psnr: Annotated[float, typer.Option(help="Fidelity budget of that attack, dB.")] = DEFAULT_PSNR,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Calibrate a detector on clean pictures: fools some of them and bounds the false alarms."""
+    from foclip import detection, files
+    from foclip import prompts as prompt_sets
+    from foclip.attacks import FoCLIP
+    from foclip.attacks.foclip import objective
+    from foclip.report import calibration
+
+    texts = prompt_sets.resolve(prompts or (None if prompt else "artworks"), prompt or [])
+    sources = _sources(clean)
+    if out.suffix != ".json":
+        raise UsageError(f"--out {out}: give a file name that ends in .json")
+    files.output_folder(out.parent)
+    attack = FoCLIP(objective=objective(), steps=steps, min_psnr=min_psnr)
+    work = out.with_name(f"{out.stem}-fooled")
+    encoder = _load(model, device)
+    try:
+        with _track_counts() as track:
+            found = detection.calibrate(
+                sources, [texts] * len(sources), encoder, attack, fpr, work, fooled, out.stem, track
+            )
+    except KeyboardInterrupt:
+        _say(f"interrupted; fooled pictures are kept in {work}, and the same command goes on from there")
+        raise typer.Exit(130) from None
+    found.detector.save(out)
+    report = out.with_suffix(".html")
+    calibration.write(report, found)
+    summary = calibration.summary(found)
+    if json:
+        _print_json({"detector": str(out), "report": str(report), "methods": summary})
+    else:
+        table = _table("method", "AUC", "caught", "false alarms", "balanced accuracy")
+        for row in summary:
+            values = (row[key] for key in ("auc", "caught", "false_alarms", "balanced_accuracy"))
+            table.add_row(row["method"], *(f"{value:.3f}" for value in values))
+        stdout.print(table)
+        stdout.print(Text(f"\ndetector: {out}\nreport: {report}"), soft_wrap=True)
+    _exit(found.failures)
 
 
 @app.command()
@@ -283,6 +414,19 @@ def _progress(
         yield on_step, on_result
 
 
+@contextmanager
+def _track_counts() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+    """One bar per stage of a work of several, on stderr: `track(text, total)` gives what to call with the count."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=stderr) as bar:
+
+        def track(text: str, total: int) -> Callable[[int], None]:
+            task = bar.add_task(text, total=total)
+            return lambda done: bar.update(task, completed=done)
+
+        yield track
+
+
 def _track(items: Sequence[Path], text: str) -> Iterator[Path]:
     with Progress(TextColumn(text), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=stderr) as bar:
         yield from bar.track(items)
@@ -323,6 +467,19 @@ def _print_fooled(results: Sequence["Result"]) -> None:
             "–" if r.ssim is None else f"{r.ssim:.3f}",
         )
     stdout.print(table)
+
+
+def _print_verdicts(rows: Sequence[dict[str, Any]]) -> None:
+    table = _table("picture", "verdict", "p", "drop", "drift", "score", "in gray")
+    style = {"tampered": "bold red", "undecidable": "yellow", "clean": ""}
+    for row in rows:
+        values = ("–" if (v := row[key]) is None else f"{v:.3f}" for key in ("drop", "drift", "score", "gray_score"))
+        p = "–" if row["p_value"] is None else f"{row['p_value']:.4f}"
+        verdict = Text(row["verdict"], style=style[row["verdict"]])
+        table.add_row(Text(row["image"], overflow="fold"), verdict, p, *values)
+    stdout.print(table)
+    if any(row["verdict"] == "undecidable" for row in rows):
+        stdout.print("undecidable: the picture is gray already, so there is no colour to lose")
 
 
 def _table(first: str, *columns: str) -> Table:

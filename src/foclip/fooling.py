@@ -95,7 +95,7 @@ def fool(
     sources: Sequence[Path],
     out: Path,
     encoder: Encoder,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | Sequence[Sequence[str]],
     attack: Attack,
     on_step: Callable[[Sequence[Trajectory]], None] | None = None,
     on_result: Callable[[Result], None] | None = None,
@@ -110,7 +110,7 @@ def fool(
         sources: Picture files.
         out: Folder for the fooled pictures; made if needed.
         encoder: The encoder to fool.
-        prompts: The prompts every picture is fooled for.
+        prompts: Prompts for every picture, or one list of them per source.
         attack: The attack.
         on_step: Called after each step with the pictures in flight.
         on_result: Called with each result once its file is written.
@@ -123,7 +123,8 @@ def fool(
     """
     files.output_folder(out)
     outputs = _outputs(sources, out)
-    texts = encoder.encode_texts(prompts)
+    own_prompts = [_own(prompts, number) for number in range(len(sources))]
+    texts = {own: encoder.encode_texts(own) for own in dict.fromkeys(own_prompts)}
     unfinished = out / UNFINISHED
     finished = _Finished(unfinished / "finished.json")
     results: dict[int, Result] = {}
@@ -138,12 +139,16 @@ def fool(
             except ImageError as error:
                 failures.append(Failure(str(source), str(error)))
                 continue
-            key = _key(original, prompts, attack, encoder)
+            key = _key(original, own_prompts[number], attack, encoder)
             if (known := finished.get(key, outputs[number])) is not None:
                 _add(number, known)
                 continue
             in_flight[next(places)] = (number, original, key)
             yield images.to_tensor(original)
+
+    def texts_of_queue() -> Iterator[Tensor]:
+        while True:  # asked after the queue, for the picture it gave last
+            yield texts[own_prompts[in_flight[next(reversed(in_flight))][0]]]
 
     def _add(number: int, result: Result) -> None:
         results[number] = result
@@ -151,16 +156,23 @@ def fool(
         if on_result:
             on_result(result)
 
-    for fooled in attack.run(encoder, queue(), texts, on_step, Checkpoints(unfinished)):
+    for fooled in attack.run(encoder, queue(), texts_of_queue(), on_step, Checkpoints(unfinished)):
         number, original, key = in_flight.pop(fooled.index)
         images.write(images.to_image(fooled.pixels), outputs[number])
-        result = _measure(sources[number], outputs[number], original, encoder, prompts, texts, attack, fooled)
+        own = own_prompts[number]
+        result = _measure(sources[number], outputs[number], original, encoder, own, texts[own], attack, fooled)
         finished.add(key, result)
         _add(number, result)
     shutil.rmtree(unfinished, ignore_errors=True)
     if not results:
         files.write_text(out / "results.json", "[]")
     return [results[number] for number in sorted(results)], failures
+
+
+def _own(prompts: Sequence[str] | Sequence[Sequence[str]], number: int) -> tuple[str, ...]:
+    """The prompts of one source."""
+    shared = all(isinstance(prompt, str) for prompt in prompts)
+    return tuple(str(prompt) for prompt in (prompts if shared else prompts[number]))
 
 
 def _outputs(sources: Sequence[Path], out: Path) -> list[Path]:

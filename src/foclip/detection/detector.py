@@ -1,0 +1,259 @@
+r"""A calibrated detector: a statistic, the clean pictures it was calibrated on, and a bound on false alarms.
+
+The p-value of a picture is its split-conformal rank among clean pictures that took no
+part in making the statistic (Vovk et al. 2005; Angelopoulos and Bates, arXiv 2107.07511),
+
+.. math:: p = \frac{1 + \#\{i : x_i \ge x\}}{n + 1}
+
+For a clean picture exchangeable with those n, P(p ≤ α) ≤ α for every α, whatever the
+distribution: calling pictures with p ≤ α tampered has at most α false alarms.
+"""
+
+import json
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from foclip import files
+from foclip.detection.combined import Logistic
+from foclip.detection.rule import TwoThresholds
+from foclip.detection.sensitivity import TRANSFORMATIONS, Sensitivity, feature_names
+from foclip.encoders import Encoder
+from foclip.errors import UsageError
+
+#: Version of the file's format.
+FORMAT = 1
+#: Detectors of the embedded encoders.
+SHIPPED = Path(__file__).parent / "shipped"
+
+
+def shipped(encoder: Encoder) -> "Detector":
+    """The detector that comes with an embedded encoder.
+
+    Raises:
+        UsageError: None comes with this one.
+    """
+    path = SHIPPED / f"{encoder.name}.json"
+    if not path.is_file():
+        raise UsageError(
+            f"no detector comes with {encoder.name}: make one with "
+            f"foclip calibrate --model {encoder.name} --clean DIR --out detector.json"
+        )
+    return Detector.load(path)
+
+
+def p_value(statistic: float, clean: Sequence[float]) -> float:
+    """(1 + #{clean ≥ statistic}) / (n + 1).
+
+    Args:
+        statistic: That of the picture.
+        clean: Those of n clean pictures, sorted upwards.
+
+    >>> p_value(2.5, [1.0, 2.0, 3.0])
+    0.5
+    """
+    return (1 + len(clean) - bisect_left(clean, statistic)) / (len(clean) + 1)
+
+
+def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
+    """The smallest clean statistic x such that "tampered above x" has p ≤ `fpr`.
+
+    Args:
+        clean: Statistics of n clean pictures, sorted upwards.
+        fpr: Bound on the false-alarm rate, in (0, 1).
+
+    Raises:
+        UsageError: n is too small to promise `fpr` (n + 1 < 1 / fpr).
+    """
+    if not 0 < fpr < 1:
+        raise UsageError(f"fpr: {fpr} is not in (0, 1)")
+    allowed = math.floor(fpr * (len(clean) + 1) + 1e-9) - 1  # clean pictures that may be at least as suspicious
+    if allowed < 0:
+        needed = math.ceil(1 / fpr - 1e-9) - 1
+        raise UsageError(
+            f"fpr: {len(clean)} clean pictures cannot promise {fpr:g}; that takes {needed} "
+            f"(the least they can promise is {1 / (len(clean) + 1):.3g})"
+        )
+    return clean[len(clean) - 1 - allowed]
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A statistic with the clean pictures behind its p-values.
+
+    Attributes:
+        statistic: Paper's rule or combined.
+        clean: Statistics of clean pictures that had no part in making it, sorted upwards.
+        auc: Area under the ROC curve on pictures that had no part in making it.
+        roc: Points [false alarms, caught] of that curve.
+    """
+
+    statistic: TwoThresholds | Logistic
+    clean: list[float]
+    auc: float
+    roc: list[list[float]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on one picture.
+
+    Attributes:
+        verdict: "tampered", "clean", or "undecidable" for a picture without colour.
+        p_value: Of the statistic that decided; None if undecidable.
+        statistic: Its value.
+        decided_by: "combined" or "rule", and "without prompts" where there were none.
+    """
+
+    verdict: str
+    p_value: float | None
+    statistic: float | None
+    decided_by: str
+
+
+@dataclass(frozen=True)
+class Detector:
+    """What `foclip calibrate` writes and `foclip detect` reads.
+
+    Attributes:
+        name: A name for it.
+        model: Name of the encoder.
+        fingerprint: SHA-256 of its weights; a detector works with no others.
+        fpr: Bound on the false-alarm rate that it was made for.
+        rule: The paper's rule.
+        combined: The combined detector with prompts.
+        promptless: The combined detector without prompts.
+        provenance: Prompts, attack, number of pictures, versions: what made it.
+    """
+
+    name: str
+    model: str
+    fingerprint: str
+    fpr: float
+    rule: Calibrated
+    combined: Calibrated
+    promptless: Calibrated
+    provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def transformations(self) -> list[str]:
+        """Names of the transformations it looks at; gray is always the first."""
+        used = {name.partition("_")[2] for part in (self.combined, self.promptless) for name in part.statistic.inputs}
+        return ["gray", *(name for name in TRANSFORMATIONS if name in used and name != "gray")]
+
+    def check(self, encoder: Encoder) -> None:
+        """Refuse any encoder but the one it was calibrated on.
+
+        Raises:
+            UsageError: The weights differ.
+        """
+        if encoder.fingerprint != self.fingerprint:
+            raise UsageError(
+                f"detector {self.name} was calibrated on {self.model} (weights {self.fingerprint[:12]}…), "
+                f"not on {encoder.name} ({encoder.fingerprint[:12]}…); "
+                f"make one with foclip calibrate --model {encoder.name}"
+            )
+
+    def judge(self, sensitivity: Sensitivity, by: str = "combined", fpr: float | None = None) -> Verdict:
+        """The verdict on a picture.
+
+        Args:
+            sensitivity: Measured with this detector's `transformations`.
+            by: "combined", or "rule" for the paper's two thresholds.
+            fpr: Bound on false alarms instead of the one the detector was made for.
+
+        Raises:
+            UsageError: There are too few clean pictures behind it to promise `fpr`.
+        """
+        if by == "rule":
+            part, decided_by = self.rule, "rule"
+        elif sensitivity.drops:
+            part, decided_by = self.combined, "combined"
+        else:
+            part, decided_by = self.promptless, "combined"
+        decided_by += "" if sensitivity.drops else " without prompts"
+        if sensitivity.gray_already:
+            return Verdict("undecidable", None, None, decided_by)
+        value = part.statistic.statistic(sensitivity)
+        p = p_value(value, part.clean)
+        tampered = value >= 1 if by == "rule" and fpr is None else p <= self._fpr(part, fpr)
+        return Verdict("tampered" if tampered else "clean", p, value, decided_by)
+
+    def _fpr(self, part: Calibrated, fpr: float | None) -> float:
+        chosen = self.fpr if fpr is None else fpr
+        conformal_threshold(part.clean, chosen)  # refuses what cannot be promised
+        return chosen
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON numbers, atomically."""
+        content = {"format": FORMAT} | asdict(self)
+        files.write_text(path, files.to_json(content))
+
+    @classmethod
+    def load(cls, path: Path) -> "Detector":
+        """Read a detector file, trusting nothing in it.
+
+        Raises:
+            UsageError: The file is missing, cut off, of another format, or holds numbers out of range.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"detector {path}: {error.strerror}") from error
+        except ValueError as error:
+            raise UsageError(f"detector {path}: cut off or no JSON ({error})") from error
+        try:
+            return _parse(content)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UsageError(f"detector {path}: not a detector file, or an incomplete one ({error!r})") from error
+        except (ValueError, UsageError) as error:
+            raise UsageError(f"detector {path}: {error}") from error
+
+
+def _parse(content: Any) -> Detector:
+    if content["format"] != FORMAT:
+        raise ValueError(f"format {content['format']!r}, this version reads {FORMAT}")
+    rule = content["rule"]
+    thresholds = TwoThresholds(**{name: _number(rule["statistic"][name]) for name in ("tau1", "tau2")})
+    return Detector(
+        name=str(content["name"]),
+        model=str(content["model"]),
+        fingerprint=str(content["fingerprint"]),
+        fpr=_number(content["fpr"], 0, 1),
+        rule=_calibrated(rule, thresholds),
+        combined=_calibrated(content["combined"], _logistic(content["combined"]["statistic"], with_prompts=True)),
+        promptless=_calibrated(
+            content["promptless"], _logistic(content["promptless"]["statistic"], with_prompts=False)
+        ),
+        provenance=dict(content["provenance"]),
+    )
+
+
+def _logistic(content: Any, with_prompts: bool) -> Logistic:
+    inputs = list(content["inputs"])
+    unknown = set(inputs) - set(feature_names(list(TRANSFORMATIONS), with_prompts))
+    if unknown or not inputs:
+        raise ValueError(f"unknown inputs {sorted(map(str, unknown))}")
+    numbers = {name: [_number(value) for value in content[name]] for name in ("mean", "scale", "weight")}
+    if any(len(values) != len(inputs) for values in numbers.values()):
+        raise ValueError("as many means, scales and weights as inputs are needed")
+    if min(numbers["scale"]) <= 0:
+        raise ValueError("a scale is not above 0")
+    return Logistic(inputs, **numbers, intercept=_number(content["intercept"]))
+
+
+def _calibrated(content: Any, statistic: TwoThresholds | Logistic) -> Calibrated:
+    clean = [_number(value) for value in content["clean"]]
+    if not clean or clean != sorted(clean):
+        raise ValueError("the clean statistics are missing or not sorted")
+    roc = [[_number(value, 0, 1) for value in point] for point in content["roc"]]
+    return Calibrated(statistic, clean, _number(content["auc"], 0, 1), roc)
+
+
+def _number(value: Any, low: float = -1e6, high: float = 1e6) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{value!r} is not a number in [{low:g}, {high:g}]")
+    return float(value)

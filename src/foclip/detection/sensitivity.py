@@ -1,0 +1,224 @@
+r"""Sensitivities: how far score and embedding of a picture move under a transformation.
+
+FoCLIP (arXiv 2511.06947) finds that fooled pictures lose most of their score in
+grayscale (63.2 %, originals 8.5 %). Other small changes ("squeezers", Xu et al.
+2018, arXiv 1704.01155) are here too; each is a function from picture to picture.
+
+For a picture with mean CLIPScore :math:`s` over its prompts, :math:`s'` once
+transformed, and embeddings :math:`E, E'`:
+
+.. math:: \text{drop} = \frac{s - s'}{\max(s, s', s_0)}, \qquad \text{drift} = 1 - \cos(E, E')
+
+Where the score matters (:math:`s \ge s_0`, and transforming does not raise it) the drop
+is the paper's ratio. Below :math:`s_0` = 0.25, a cosine of 0.1, a score says "no match" in
+any CLIP, and its relative changes are noise: there the drop is the absolute
+change in units of :math:`s_0`. It lies in [-1, 1].
+"""
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from PIL import Image, ImageFilter, ImageOps
+from torch import Tensor
+
+from foclip.encoders import Encoder
+from foclip.images import to_gray
+from foclip.score import clip_score, similarity
+
+#: Mean CLIPScore (w = 2.5) below which a picture matches none of its prompts: s₀.
+NO_MATCH = 0.25
+#: Rows (pictures, and pictures transformed) per pass through the image tower.
+BATCH_SIZE = 64
+#: A picture whose channels differ by at most this many 8-bit levels everywhere is gray already.
+GRAY_LEVELS = 2
+
+#: A picture to another one of the same size, 8-bit RGB both.
+Transformation = Callable[[Image.Image], Image.Image]
+
+
+def red_as_luma(picture: Image.Image) -> Image.Image:
+    """The red channel replaced by BT.601 luma."""
+    return _with_luma(picture, 0)
+
+
+def green_as_luma(picture: Image.Image) -> Image.Image:
+    """The green channel replaced by BT.601 luma."""
+    return _with_luma(picture, 1)
+
+
+def blue_as_luma(picture: Image.Image) -> Image.Image:
+    """The blue channel replaced by BT.601 luma."""
+    return _with_luma(picture, 2)
+
+
+def _with_luma(picture: Image.Image, channel: int) -> Image.Image:
+    bands = list(picture.split())
+    bands[channel] = picture.convert("L")
+    return Image.merge("RGB", bands)
+
+
+def jpeg(picture: Image.Image) -> Image.Image:
+    """Saved as JPEG of quality 75 and read again."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=75)
+    return Image.open(buffer).convert("RGB")
+
+
+def bit_depth(picture: Image.Image) -> Image.Image:
+    """The upper 4 of 8 bits."""
+    return ImageOps.posterize(picture, 4)
+
+
+def blur(picture: Image.Image) -> Image.Image:
+    """Gaussian blur with a standard deviation of 1 pixel."""
+    return picture.filter(ImageFilter.GaussianBlur(1))
+
+
+def rescale(picture: Image.Image) -> Image.Image:
+    """Half the size and back, bilinear."""
+    width, height = picture.size
+    half = picture.resize((max(1, width // 2), max(1, height // 2)), Image.Resampling.BILINEAR)
+    return half.resize(picture.size, Image.Resampling.BILINEAR)
+
+
+#: Every transformation by name.
+TRANSFORMATIONS: Mapping[str, Transformation] = {
+    "gray": to_gray,
+    "red": red_as_luma,
+    "green": green_as_luma,
+    "blue": blue_as_luma,
+    "jpeg": jpeg,
+    "bits": bit_depth,
+    "blur": blur,
+    "rescale": rescale,
+}
+
+
+def is_gray(picture: Image.Image) -> bool:
+    """Whether the picture has no colour to lose: gray changes nothing about it."""
+    red, green, blue = (np.asarray(band, dtype=np.int16) for band in picture.split())
+    return bool(max(np.abs(red - green).max(), np.abs(green - blue).max()) <= GRAY_LEVELS)
+
+
+def drop(score: Tensor, transformed: Tensor) -> Tensor:
+    """Relative loss of score, elementwise, in [-1, 1]; see the module's equation.
+
+    Args:
+        score: Mean CLIPScore (w = 2.5) of pictures, any shape.
+        transformed: That of the transformed pictures, same shape.
+
+    >>> drop(torch.tensor([1.0, 0.01, 0.0]), torch.tensor([0.4, 0.0, 0.0]))
+    tensor([0.6000, 0.0400, 0.0000])
+    """
+    return (score - transformed) / torch.maximum(score, transformed).clamp(min=NO_MATCH)
+
+
+def drift(embedding: Tensor, transformed: Tensor) -> Tensor:
+    """1 - cosine between unit vectors (…, D) and those of the transformed pictures: (…,), in [0, 2]."""
+    return (1 - (embedding * transformed).sum(dim=-1)).clamp(min=0)
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What was measured of one picture.
+
+    Attributes:
+        gray_already: The picture has no colour (`is_gray`).
+        drifts: Drift per transformation.
+        score: Mean CLIPScore (w = 2.5) over the prompts; None without prompts.
+        scores: Mean CLIPScore of the transformed picture, per transformation; empty without prompts.
+        drops: Drop per transformation; empty without prompts.
+    """
+
+    gray_already: bool
+    drifts: dict[str, float]
+    score: float | None
+    scores: dict[str, float]
+    drops: dict[str, float]
+
+
+def measure(
+    encoder: Encoder,
+    pictures: Sequence[Image.Image],
+    texts: Tensor | Sequence[Tensor] | None = None,
+    transformations: Sequence[str] = ("gray",),
+    batch_size: int | None = None,
+) -> list[Sensitivity]:
+    """Sensitivities of pictures; a picture and its transformed versions share a batch.
+
+    Every pass through the tower has the same number of rows, so a picture's
+    figures do not depend on the other pictures.
+
+    Args:
+        encoder: Any encoder.
+        pictures: RGB pictures of any sizes.
+        texts: Unit vectors (T, D) of prompts for all pictures, one such tensor
+            per picture, or None.
+        transformations: Names in `TRANSFORMATIONS`.
+        batch_size: Rows per pass; None chooses by the encoder.
+    """
+    if not pictures:
+        return []
+    chosen: list[Transformation] = [lambda picture: picture, *(TRANSFORMATIONS[name] for name in transformations)]
+    embeddings = _embed(encoder, pictures, chosen, batch_size or _batch_size(encoder))
+    drifts = drift(embeddings[:, :1], embeddings[:, 1:]).tolist()
+    results = []
+    for i, picture in enumerate(pictures):
+        score, scores, drops = None, {}, {}
+        if texts is not None:
+            own = texts if isinstance(texts, Tensor) else texts[i]
+            values = clip_score(similarity(embeddings[i], own)).mean(dim=1)
+            score = float(values[0])
+            scores = dict(zip(transformations, values[1:].tolist(), strict=True))
+            drops = dict(zip(transformations, drop(values[0], values[1:]).tolist(), strict=True))
+        moved = dict(zip(transformations, drifts[i], strict=True))
+        results.append(Sensitivity(is_gray(picture), moved, score, scores, drops))
+    return results
+
+
+@torch.inference_mode()
+def _embed(
+    encoder: Encoder, pictures: Sequence[Image.Image], versions: Sequence[Transformation], batch_size: int
+) -> Tensor:
+    """Unit vectors (B, V, D) of every version of every picture, in passes of `batch_size` rows."""
+
+    def prepare(picture: Image.Image) -> Tensor:
+        return torch.stack([encoder.preprocess_image(version(picture)) for version in versions])
+
+    def passes(rows: Iterator[Tensor]) -> Iterator[Tensor]:
+        while batch := list(islice(rows, batch_size)):
+            inputs = torch.stack(batch)
+            padded = inputs.new_zeros(batch_size, *inputs.shape[1:])
+            padded[: len(batch)] = inputs
+            yield encoder.encode_inputs(padded.to(encoder.device))[: len(batch)]
+
+    with ThreadPoolExecutor(max_workers=max(2, torch.get_num_threads())) as pool:
+        prepared = pool.map(prepare, pictures)
+        embeddings = torch.cat(list(passes(row for rows in prepared for row in rows)))
+    return embeddings.view(len(pictures), len(versions), -1)
+
+
+def _batch_size(encoder: Encoder) -> int:
+    """A large model on a CPU gains nothing from a batch, and would pay for padding it."""
+    return 2 if encoder.device.type == "cpu" and encoder.parameters > 50_000_000 else BATCH_SIZE
+
+
+def feature_names(transformations: Sequence[str], with_prompts: bool) -> list[str]:
+    """Names of what can be told from a `Sensitivity`: drifts, and with prompts the drops.
+
+    The score itself is left out on purpose: a picture that matches its caption well is no suspect.
+    """
+    names = [f"drift_{name}" for name in transformations]
+    return [*names, *(f"drop_{name}" for name in transformations)] if with_prompts else names
+
+
+def features(sensitivity: Sensitivity, names: Sequence[str]) -> list[float]:
+    """The figures called `drift_NAME` and `drop_NAME`."""
+    known = {f"drift_{name}": value for name, value in sensitivity.drifts.items()}
+    known |= {f"drop_{name}": value for name, value in sensitivity.drops.items()}
+    return [known[name] for name in names]

@@ -1,0 +1,185 @@
+"""The report of `foclip calibrate`: ROC, histograms, the τ₁ × τ₂ surface, and the worst misses."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from foclip import __version__, files, images
+from foclip.detection import Calibration, TwoThresholds
+from foclip.detection.calibrate import Example
+from foclip.detection.detector import Calibrated, conformal_threshold
+from foclip.report import figure, picture, render
+
+#: Pictures on the sheet of misses, of each kind.
+MISSES = 8
+CLEAN, FOOLED = "#555555", "#b3261e"
+
+
+def summary(calibration: Calibration) -> list[dict[str, Any]]:
+    """What each method does on the half that had no part in making it.
+
+    Returns:
+        Per method: `method`, `auc`, `threshold` of its statistic, `caught` and
+        `false_alarms` (shares) at that threshold, `balanced_accuracy`, `clean` and `fooled` (counts).
+    """
+    rows = []
+    for method, part, threshold in _methods(calibration):
+        clean, fooled = _statistics(calibration, part)
+        caught, alarms = float(np.mean(fooled >= threshold)), float(np.mean(clean >= threshold))
+        rows.append(
+            {
+                "method": method,
+                "auc": part.auc,
+                "threshold": threshold,
+                "caught": caught,
+                "false_alarms": alarms,
+                "balanced_accuracy": (caught + 1 - alarms) / 2,
+                "clean": len(clean),
+                "fooled": len(fooled),
+            }
+        )
+    return rows
+
+
+def _methods(calibration: Calibration) -> list[tuple[str, Calibrated, float]]:
+    """Name, method, and the threshold from which it says tampered."""
+    detector = calibration.detector
+    bound = f"at most {100 * detector.fpr:g} % false alarms"
+    return [
+        ("paper's rule, τ₁ and τ₂", detector.rule, 1.0),
+        (f"combined, {bound}", detector.combined, _above(detector.combined, detector.fpr)),
+        (f"combined without prompts, {bound}", detector.promptless, _above(detector.promptless, detector.fpr)),
+    ]
+
+
+def _above(part: Calibrated, fpr: float) -> float:
+    """The smallest statistic that is tampered: just above the clean one that may not be."""
+    return float(np.nextafter(conformal_threshold(part.clean, fpr), np.inf))
+
+
+def _statistics(calibration: Calibration, part: Calibrated) -> tuple[np.ndarray, np.ndarray]:
+    """Statistics of the held-out clean and fooled pictures."""
+    clean, fooled = (
+        np.array(
+            [part.statistic.statistic(e.sensitivity) for e in calibration.examples if e.held_out and e.fooled == f]
+        )
+        for f in (False, True)
+    )
+    return clean, fooled
+
+
+def write(path: Path, calibration: Calibration) -> None:
+    """Write the report of a calibration as one HTML file."""
+    detector = calibration.detector
+    rule = detector.rule.statistic
+    assert isinstance(rule, TwoThresholds)
+    method, part, threshold = _methods(calibration)[1]
+    html = render(
+        "calibration.html",
+        detector=detector,
+        rule=rule,
+        rows=summary(calibration),
+        means=_means(calibration.examples),
+        roc=figure(_roc(calibration)),
+        histograms=figure(_histograms(calibration.examples, rule)),
+        surface=figure(_surface(calibration, rule)),
+        weights=[
+            (name, p.statistic.inputs, p.statistic.weight)
+            for name, p in (("with prompts", detector.combined), ("without prompts", detector.promptless))
+            if not isinstance(p.statistic, TwoThresholds)
+        ],
+        misses=_misses(calibration, part, threshold),
+        judged_by=method,
+        failures=calibration.failures,
+        version=__version__,
+    )
+    files.write_text(path, html)
+
+
+def _means(examples: Sequence[Example]) -> list[tuple[str, int, float, float, float]]:
+    """Per kind of picture: count, mean score, mean of the paper's relative drop of the means, mean drift."""
+    rows = []
+    for kind, fooled in (("originals", False), ("fooled", True)):
+        chosen = [e.sensitivity for e in examples if e.fooled == fooled]
+        drops = [s.drops["gray"] for s in chosen]
+        scores = [s.score or 0.0 for s in chosen]
+        drifts = [s.drifts["gray"] for s in chosen]
+        rows.append((kind, len(chosen), float(np.mean(scores)), float(np.mean(drops)), float(np.mean(drifts))))
+    return rows
+
+
+def _roc(calibration: Calibration) -> Figure:
+    plot = Figure(figsize=(4.2, 3.6))
+    axes = plot.subplots()
+    for (name, part, _), color in zip(_methods(calibration), ("#6b6870", "#b3261e", "#1a5fb4"), strict=True):
+        alarms, caught = zip(*part.roc, strict=True)
+        axes.plot(
+            alarms, caught, color=color, label=f"{name.split(',')[0]} (AUC {part.auc:.3f})", drawstyle="steps-post"
+        )
+    axes.set_xlabel("false alarms")
+    axes.set_ylabel("caught")
+    axes.legend(loc="lower right", frameon=False, fontsize=8)
+    _tidy(axes)
+    return plot
+
+
+def _histograms(examples: Sequence[Example], rule: TwoThresholds) -> Figure:
+    plot = Figure(figsize=(8.4, 2.8))
+    for axes, kind, threshold in zip(plot.subplots(1, 2), ("drop", "drift"), (rule.tau1, rule.tau2), strict=True):
+        for fooled, color, label in ((False, CLEAN, "originals"), (True, FOOLED, "fooled")):
+            chosen = [e.sensitivity for e in examples if e.fooled == fooled]
+            values = [(s.drops if kind == "drop" else s.drifts)["gray"] for s in chosen]
+            axes.hist(values, bins=30, color=color, alpha=0.6, label=label, density=True)
+        axes.axvline(threshold, color="black", linewidth=1, linestyle="--")
+        axes.set_xlabel(f"{kind} in gray")
+        axes.set_yticks([])
+        _tidy(axes)
+        axes.legend(frameon=False, fontsize=8)
+    return plot
+
+
+def _surface(calibration: Calibration, rule: TwoThresholds) -> Figure:
+    surface = calibration.sweep
+    plot = Figure(figsize=(4.6, 3.6))
+    axes = plot.subplots()
+    mesh = axes.pcolormesh(
+        surface.tau2, surface.tau1, surface.accuracy, cmap="viridis", vmin=0.5, vmax=1, rasterized=True
+    )
+    axes.plot(rule.tau2, rule.tau1, "o", color="#b3261e", markeredgecolor="white")
+    axes.set_xlabel("τ₂ on drift")
+    axes.set_ylabel("τ₁ on drop")
+    plot.colorbar(mesh, ax=axes, label="balanced accuracy")
+    return plot
+
+
+def _tidy(axes: Any) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _misses(calibration: Calibration, part: Calibrated, threshold: float) -> list[dict[str, Any]]:
+    """Fooled pictures that look cleanest and clean ones that look most fooled, among the wrongly judged."""
+    items = []
+    for kind, fooled in (("fooled, not caught", True), ("clean, false alarm", False)):
+        wrong = []
+        for example in calibration.examples:
+            value = part.statistic.statistic(example.sensitivity)
+            if example.fooled == fooled and example.held_out and (value >= threshold) != fooled:
+                wrong.append((value, example))
+        wrong.sort(key=lambda pair: pair[0], reverse=not fooled)
+        for _, example in wrong[:MISSES]:
+            found = example.sensitivity
+            items.append(
+                {
+                    "kind": kind,
+                    "name": example.path.name,
+                    "image": picture(images.read(example.path)),
+                    "gray": picture(images.to_gray(images.read(example.path))),
+                    "score": found.score,
+                    "drop": found.drops["gray"],
+                    "drift": found.drifts["gray"],
+                }
+            )
+    return items

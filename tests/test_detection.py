@@ -1,0 +1,332 @@
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from foclip.attacks import FoCLIP
+from foclip.attacks.foclip import objective
+from foclip.cli import app
+from foclip.demo import photos
+from foclip.detection import (
+    TRANSFORMATIONS,
+    Calibration,
+    Detector,
+    Sensitivity,
+    TwoThresholds,
+    calibrate,
+    conformal_threshold,
+    drift,
+    drop,
+    measure,
+    p_value,
+    sweep,
+)
+from foclip.detection.detector import shipped
+from foclip.encoders import Encoder, embedded, load
+from foclip.errors import UsageError
+from foclip.images import read, to_gray, write
+from foclip.prompts import ARTWORKS
+from foclip.report import calibration as report
+from foclip.score import score_picture
+
+ATTACK = FoCLIP(objective=objective(), steps=20, min_psnr=35.0)
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """28 crops of real photos."""
+    folder = tmp_path_factory.mktemp("clean")
+    files = []
+    for source in photos():
+        picture = read(source)
+        for i in range(7):
+            left, top = (picture.width - 120) * i // 6, (picture.height - 110) * (i * 3 % 7) // 6
+            files.append(folder / f"{source.stem}-{i}.png")
+            write(picture.crop((left, top, left + 120, top + 110)), files[-1])
+    return files
+
+
+@pytest.fixture(scope="module")
+def calibration(mini: Encoder, clean: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Calibration:
+    work = tmp_path_factory.mktemp("fooled")
+    return calibrate(clean, [ARTWORKS] * len(clean), mini, ATTACK, 0.1, work, fooled=12, name="small")
+
+
+def sensitivity(drop_: float | None, drift_: float, gray_already: bool = False) -> Sensitivity:
+    drops = {} if drop_ is None else {"gray": drop_}
+    return Sensitivity(gray_already, {"gray": drift_}, None if drop_ is None else 1.0, {}, drops)
+
+
+def test_drop_is_the_papers_ratio_where_the_score_matters() -> None:
+    assert float(drop(torch.tensor(0.8), torch.tensor(0.2))) == pytest.approx(0.75)
+    assert float(drop(torch.tensor(0.01), torch.tensor(0.0))) == pytest.approx(0.04)  # steady near zero
+    assert float(drop(torch.tensor(0.0), torch.tensor(0.0))) == 0
+    assert float(drop(torch.tensor(0.2), torch.tensor(0.8))) == pytest.approx(-0.75)
+    scores = torch.rand(100, 2) * 2.5
+    assert drop(scores[:, 0], scores[:, 1]).abs().max() <= 1
+
+
+def test_drift() -> None:
+    a, b = torch.nn.functional.normalize(torch.randn(2, 5, 8), dim=-1)
+    expected = 1 - torch.nn.functional.cosine_similarity(a, b, dim=-1)
+    assert torch.allclose(drift(a, b), expected, atol=1e-6)
+    assert drift(a, a).max() < 1e-6
+
+
+@pytest.mark.parametrize("name", TRANSFORMATIONS)
+def test_transformations_keep_size_and_mode(name: str, small_photos: list[Image.Image]) -> None:
+    for picture in (small_photos[0], Image.new("RGB", (1, 1), (9, 200, 30))):
+        changed = TRANSFORMATIONS[name](picture)
+        assert (changed.size, changed.mode) == (picture.size, "RGB")
+    assert not np.array_equal(np.asarray(TRANSFORMATIONS[name](small_photos[0])), np.asarray(small_photos[0]))
+
+
+def test_a_channel_as_luma_leaves_the_others(small_photos: list[Image.Image]) -> None:
+    picture = small_photos[1]
+    original, changed = (np.asarray(p) for p in (picture, TRANSFORMATIONS["green"](picture)))
+    assert np.array_equal(changed[..., 0], original[..., 0])
+    assert np.array_equal(changed[..., 2], original[..., 2])
+    assert np.array_equal(changed[..., 1], np.asarray(picture.convert("L")))
+
+
+def test_measured_is_what_scoring_the_pictures_gives(mini: Encoder, small_photos: list[Image.Image]) -> None:
+    texts = mini.encode_texts(ARTWORKS[:3])
+    found = measure(mini, small_photos, texts, ("gray", "jpeg"))
+    for picture, s in zip(small_photos, found, strict=True):
+        assert s.score == pytest.approx(np.mean(score_picture(mini, picture, texts)), abs=1e-5)
+        assert s.scores["gray"] == pytest.approx(np.mean(score_picture(mini, to_gray(picture), texts)), abs=1e-5)
+        vectors = mini.encode_pictures([picture, TRANSFORMATIONS["jpeg"](picture)])
+        assert s.drifts["jpeg"] == pytest.approx(1 - float(vectors[0] @ vectors[1]), abs=1e-5)
+
+
+def test_batch_mates_do_not_matter(mini: Encoder, small_photos: list[Image.Image]) -> None:
+    texts = mini.encode_texts(ARTWORKS)
+    together = measure(mini, small_photos, texts, list(TRANSFORMATIONS))
+    assert together[::-1] == measure(mini, small_photos[::-1], texts, list(TRANSFORMATIONS))
+    assert [together[0]] == measure(mini, small_photos[:1], texts, list(TRANSFORMATIONS))
+    assert measure(mini, []) == []
+
+
+def test_gray_pictures_are_noticed(mini: Encoder, small_photos: list[Image.Image]) -> None:
+    colour, gray = measure(mini, [small_photos[0], to_gray(small_photos[0])])
+    assert not colour.gray_already
+    assert gray.gray_already
+    assert gray.drifts["gray"] < 1e-6
+
+
+def test_the_rule_asks_for_both() -> None:
+    rule = TwoThresholds(0.3, 0.1)
+    for drop_, drift_, tampered in ((0.6, 0.3, True), (0.6, 0.05, False), (0.1, 0.3, False), (None, 0.3, True)):
+        assert (rule.statistic(sensitivity(drop_, drift_)) >= 1) is tampered
+    for tau1, tau2 in ((0, 0.1), (0.1, -1), (math.nan, 0.1)):
+        with pytest.raises(UsageError, match="tau"):
+            TwoThresholds(tau1, tau2)
+
+
+def test_the_sweep_is_the_rules_accuracy() -> None:
+    rng = np.random.default_rng(0)
+    clean_ = [sensitivity(*rng.normal((0.1, 0.1), 0.1)) for _ in range(40)]
+    fooled = [sensitivity(*rng.normal((0.5, 0.3), 0.1)) for _ in range(60)]
+    surface = sweep(clean_, fooled)
+    assert surface.accuracy.shape == (len(surface.tau1), len(surface.tau2))
+    for i, j in ((5, 3), (20, 10), (48, 48)):
+        rule = TwoThresholds(float(surface.tau1[i]), float(surface.tau2[j]))
+        caught = np.mean([rule.statistic(s) >= 1 for s in fooled])
+        alarms = np.mean([rule.statistic(s) >= 1 for s in clean_])
+        assert surface.accuracy[i, j] == pytest.approx((caught + 1 - alarms) / 2)
+    best = surface.best()
+    row, column = np.searchsorted(surface.tau1, best.tau1), np.searchsorted(surface.tau2, best.tau2)
+    assert surface.accuracy[row, column] == surface.accuracy.max() > 0.9
+
+
+def test_p_values_bound_false_alarms() -> None:
+    assert p_value(5, [1, 2, 3]) == 0.25
+    assert p_value(3, [1, 2, 3]) == 0.5  # a tie counts
+    rng = np.random.default_rng(1)
+    # The guarantee is over calibration and test together; 4,000 draws put the mean within 3 standard errors.
+    ps = np.array([p_value(rng.normal(), sorted(rng.normal(size=39))) for _ in range(4000)])
+    for alpha in (0.025, 0.05, 0.2):
+        assert (ps <= alpha).mean() == pytest.approx(alpha, abs=3 * math.sqrt(alpha * (1 - alpha) / 4000))
+
+
+@pytest.mark.parametrize(("n", "fpr"), [(99, 0.01), (19, 0.05), (200, 0.05), (1000, 0.013)])
+def test_threshold_and_p_value_agree(n: int, fpr: float) -> None:
+    values = sorted(np.random.default_rng(n).normal(size=n).tolist())
+    threshold = conformal_threshold(values, fpr)
+    assert p_value(math.nextafter(threshold, math.inf), values) <= fpr < p_value(threshold, values)
+
+
+def test_a_promise_needs_enough_pictures() -> None:
+    assert conformal_threshold([0.0] * 99, 0.01) == 0
+    with pytest.raises(UsageError, match="that takes 99"):
+        conformal_threshold([0.0] * 98, 0.01)
+    for fpr in (0.0, 1.0, -0.1):
+        with pytest.raises(UsageError, match="fpr"):
+            conformal_threshold([0.0] * 98, fpr)
+
+
+def test_calibration_tells_fooled_from_clean(calibration: Calibration, mini: Encoder) -> None:
+    detector = calibration.detector
+    assert detector.fingerprint == mini.fingerprint
+    assert detector.combined.auc > 0.9
+    assert detector.promptless.auc > 0.9
+    assert detector.provenance["clean"] == 28
+    assert detector.provenance["fooled"] == 12
+    held_out = [e for e in calibration.examples if e.held_out and not e.fooled]
+    assert len(detector.combined.clean) == len(held_out) == 14
+    for example in held_out:  # the p-values are those pictures' own
+        assert detector.combined.statistic.statistic(example.sensitivity) in detector.combined.clean
+    means = [
+        np.mean([e.sensitivity.drops["gray"] for e in calibration.examples if e.fooled == fooled])
+        for fooled in (False, True)
+    ]
+    assert means[1] > means[0] + 0.2
+    for row in report.summary(calibration):
+        assert row["false_alarms"] <= 0.1 or row["method"].startswith("paper")
+
+
+def test_verdicts(calibration: Calibration) -> None:
+    detector = calibration.detector
+    for example in calibration.examples:
+        for by in ("combined", "rule"):
+            verdict = detector.judge(example.sensitivity, by)
+            assert verdict.verdict in ("tampered", "clean")
+            assert verdict.p_value is not None
+            if by == "combined":
+                assert (verdict.verdict == "tampered") == (verdict.p_value <= detector.fpr)
+    gray = Sensitivity(True, {"gray": 0.0}, None, {}, {})
+    assert detector.judge(gray).verdict == "undecidable"
+    with pytest.raises(UsageError, match="cannot promise"):
+        detector.judge(calibration.examples[0].sensitivity, fpr=0.001)
+
+
+def test_a_detector_is_the_same_after_a_file(calibration: Calibration, tmp_path: Path) -> None:
+    path = tmp_path / "detector.json"
+    calibration.detector.save(path)
+    assert Detector.load(path) == calibration.detector
+
+
+def change(path: Path, *keys: Any, value: Any) -> None:
+    content = json.loads(path.read_text())
+    place = content
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("format",), 99),
+        (("fpr",), 7),
+        (("rule", "statistic", "tau1"), -0.5),
+        (("rule", "statistic", "tau2"), "0.1"),
+        (("combined", "statistic", "weight"), [1.0]),
+        (("combined", "statistic", "scale", 0), 0),
+        (("combined", "statistic", "inputs", 0), "os.system"),
+        (("promptless", "statistic", "inputs", 0), "drop_gray"),
+        (("combined", "clean"), [3, 1, 2]),
+        (("combined", "clean"), []),
+        (("combined", "auc"), 1.5),
+        (("combined", "roc", 0), [0, 2]),
+        (("promptless",), None),
+        (("rule", "clean", 0), 1e300),
+        (("provenance",), 3),
+    ],
+)
+def test_bad_detector_files(keys: Any, value: Any, calibration: Calibration, tmp_path: Path) -> None:
+    path = tmp_path / "detector.json"
+    calibration.detector.save(path)
+    change(path, *keys, value=value)
+    with pytest.raises(UsageError, match=r"detector\.json"):
+        Detector.load(path)
+
+
+def test_cut_off_and_foreign_detectors(
+    calibration: Calibration, mini: Encoder, clean: list[Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "detector.json"
+    calibration.detector.save(path)
+    text = path.read_text()
+    for content in (text[:100], "[]", "null", "", "\x00"):
+        path.write_text(content)
+        result = CliRunner().invoke(app, ["detect", str(clean[0]), "--detector", str(path)])
+        assert isinstance(result.exception, UsageError)
+        assert str(path) in str(result.exception)
+        assert "\n" not in str(result.exception)
+    path.write_text(text)
+    change(path, "fingerprint", value="0" * 64)
+    with pytest.raises(UsageError, match="was calibrated on"):
+        Detector.load(path).check(mini)
+    with pytest.raises(UsageError, match="No such file"):
+        Detector.load(tmp_path / "none.json")
+
+
+def test_commands_calibrate_and_detect(clean: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "mine.json"
+    runner = CliRunner()
+    options = ["--fpr", "0.1", "--fooled", "8", "--steps", "15", "--out", str(out), "--json"]
+    result = runner.invoke(app, ["calibrate", "--clean", str(clean[0].parent), *options])
+    assert result.exit_code == 0, result.output
+    summary = json.loads(result.stdout)
+    assert [row["clean"] for row in summary["methods"]] == [14] * 3
+    html = out.with_suffix(".html").read_text()
+    assert html.count("<svg") == 3
+    fooled = sorted((tmp_path / "mine-fooled").glob("*.png"))
+    assert len(fooled) == 8
+    gray = tmp_path / "gray.png"
+    write(to_gray(read(clean[0])), gray)
+    broken = tmp_path / "broken.png"
+    broken.write_text("no picture")
+    pictures = [str(p) for p in (fooled[0], gray, broken, clean[1])]
+    for prompts in ([], ["--prompts", "artworks"]):
+        result = runner.invoke(app, ["detect", *pictures, *prompts, "--detector", str(out), "--json"])
+        assert result.exit_code == 1
+        rows = json.loads(result.stdout)
+        assert [Path(row["image"]).name for row in rows] == [fooled[0].name, "gray.png", clean[1].name]
+        assert rows[1]["verdict"] == "undecidable"
+        assert not rows[1]["tampered"]
+        assert rows[1]["p_value"] is None
+        assert (rows[0]["drop"] is None) == (not prompts)
+        assert rows[0]["p_value"] < rows[2]["p_value"]
+        assert set(rows[0]) >= {"image", "tampered", "score", "gray_score", "drop", "drift", "p_value", "detector"}
+    by_rule = runner.invoke(app, ["detect", *pictures, "--detector", str(out), "--by", "rule"])
+    assert "undecidable" in by_rule.stdout
+
+
+def test_wrong_calls_of_calibrate(clean: list[Path], tmp_path: Path) -> None:
+    runner = CliRunner()
+    for options, words in (
+        (["--clean", str(clean[0])], "too few"),
+        (["--clean", str(clean[0].parent), "--fpr", "0.001"], "cannot promise"),
+        (["--clean", str(clean[0].parent), "--fpr", "2"], "not in"),
+    ):
+        result = runner.invoke(app, ["calibrate", *options, "--out", str(tmp_path / "d.json")])
+        assert isinstance(result.exception, UsageError)
+        assert words in str(result.exception)
+    result = runner.invoke(app, ["calibrate", "--clean", str(clean[0].parent), "--out", str(tmp_path / "d.txt")])
+    assert isinstance(result.exception, UsageError)
+
+
+@pytest.mark.parametrize("name", embedded.names())
+def test_a_detector_comes_with_every_embedded_encoder(name: str, small_photos: list[Image.Image]) -> None:
+    encoder = load(name)
+    detector = shipped(encoder)
+    detector.check(encoder)
+    assert len(detector.combined.clean) >= 99  # enough for the default fpr of 1 %
+    texts = encoder.encode_texts(ARTWORKS)
+    for found in measure(encoder, small_photos, texts, detector.transformations):
+        assert detector.judge(found).verdict == "clean"
+
+
+def test_other_encoders_need_their_own_detector(checkpoints: dict[str, Path], clean: list[Path]) -> None:
+    name = f"RN50/{checkpoints['RN50']}"
+    with pytest.raises(UsageError, match=r"foclip calibrate --model RN50"):
+        shipped(load(name))

@@ -1,0 +1,89 @@
+"""Make the detector that ships with an embedded encoder: ``python -m training.detector mini``.
+
+It is calibrated on the photographs of ``photographs(data, "calibration")``, which no encoder was
+trained on; ``benchmarks/detection.py`` measures it on the others.  A score is asked for with
+few prompts and with many, with fitting and with unfitting ones, so each photograph gets one of
+five kinds of prompts, in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.progress import Progress
+
+from foclip import files
+from foclip.attacks import FoCLIP
+from foclip.attacks.foclip import objective
+from foclip.detection import calibrate
+from foclip.detection.detector import SHIPPED
+from foclip.encoders import load
+from foclip.prompts import ARTWORKS, CAPTION, imagenet
+from foclip.report import calibration
+
+
+def photographs(data: Path, part: str) -> tuple[list[Path], list[str]]:
+    """Files and captions of the ImageNet photographs for "calibration" (5 of 7) or for a "check"."""
+    entries = json.loads((data / "imagenet-photos" / "index.json").read_text())
+    entries = [entry for i, entry in enumerate(entries) if (i % 7 < 5) == (part == "calibration")]
+    captions = [CAPTION.format(entry["name"]) for entry in entries]
+    return [data / "imagenet-photos" / entry["file"] for entry in entries], captions
+
+
+def draw_prompts(captions: list[str], seed: int) -> list[list[str]]:
+    """Prompts for each picture: artworks, 25 or 100 captions, its own, or its own among four others."""
+    rng = random.Random(seed)
+    everything = imagenet(1000)
+    kinds: list[Callable[[str], list[str]]] = [
+        lambda own: list(ARTWORKS),
+        lambda own: rng.sample(everything, 25),
+        lambda own: rng.sample(everything, 100),
+        lambda own: [own],
+        lambda own: [own, *rng.sample(everything, 4)],
+    ]
+    return [kinds[i % len(kinds)](own) for i, own in enumerate(captions)]
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--work", type=Path, required=True, help="folder for fooled pictures and the report")
+    parser.add_argument("--fooled", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=300)
+    choice = parser.parse_args()
+    torch.set_num_threads(2)
+    pictures, captions = photographs(choice.data, "calibration")
+    attack = FoCLIP(objective=objective(), steps=choice.steps, min_psnr=35.0)
+    with Progress() as bar:
+
+        def track(text: str, total: int) -> Callable[[int], None]:
+            task = bar.add_task(text, total=total)
+            return lambda done: bar.update(task, completed=done)
+
+        found = calibrate(
+            pictures,
+            draw_prompts(captions, 0),
+            load(choice.model),
+            attack,
+            0.01,
+            files.output_folder(choice.work),
+            choice.fooled,
+            choice.model,
+            track,
+        )
+    SHIPPED.mkdir(exist_ok=True)
+    found.detector.save(SHIPPED / f"{choice.model}.json")
+    calibration.write(choice.work / "report.html", found)
+    for row in calibration.summary(found):
+        print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
+
+
+if __name__ == "__main__":
+    main()
