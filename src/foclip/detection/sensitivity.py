@@ -16,16 +16,17 @@ change in units of :math:`s_0`. It lies in [-1, 1].
 """
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 
+from foclip.attacks.base import LARGE_MODEL
 from foclip.encoders import Encoder
 from foclip.images import to_gray
 from foclip.score import clip_score, similarity
@@ -33,8 +34,8 @@ from foclip.score import clip_score, similarity
 #: Mean CLIPScore (w = 2.5) below which a picture matches none of its prompts: s₀.
 NO_MATCH = 0.25
 #: Rows (pictures, and pictures transformed) per pass through the image tower.
-BATCH_SIZE = 64
-#: A picture whose channels differ by at most this many 8-bit levels everywhere is gray already.
+BATCH_SIZE = 32
+#: A picture in which the model sees channels differ by at most this many 8-bit levels is gray already.
 GRAY_LEVELS = 2
 
 #: A picture to another one of the same size, 8-bit RGB both.
@@ -86,23 +87,22 @@ def rescale(picture: Image.Image) -> Image.Image:
     return half.resize(picture.size, Image.Resampling.BILINEAR)
 
 
-#: Every transformation by name.
-TRANSFORMATIONS: Mapping[str, Transformation] = {
+#: Transformations of each pixel's colour. They commute with the resize, up to rounding, and
+#: are applied after it: a second resize would cost more than they do.
+COLOUR: Mapping[str, Transformation] = {
     "gray": to_gray,
     "red": red_as_luma,
     "green": green_as_luma,
     "blue": blue_as_luma,
+}
+#: Every transformation by name.
+TRANSFORMATIONS: Mapping[str, Transformation] = {
+    **COLOUR,
     "jpeg": jpeg,
     "bits": bit_depth,
     "blur": blur,
     "rescale": rescale,
 }
-
-
-def is_gray(picture: Image.Image) -> bool:
-    """Whether the picture has no colour to lose: gray changes nothing about it."""
-    red, green, blue = (np.asarray(band, dtype=np.int16) for band in picture.split())
-    return bool(max(np.abs(red - green).max(), np.abs(green - blue).max()) <= GRAY_LEVELS)
 
 
 def drop(score: Tensor, transformed: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class Sensitivity:
     """What was measured of one picture.
 
     Attributes:
-        gray_already: The picture has no colour (`is_gray`).
+        gray_already: The picture, as the model sees it, has no colour to lose (`GRAY_LEVELS`).
         drifts: Drift per transformation.
         score: Mean CLIPScore (w = 2.5) over the prompts; None without prompts.
         scores: Mean CLIPScore of the transformed picture, per transformation; empty without prompts.
@@ -164,48 +164,61 @@ def measure(
     """
     if not pictures:
         return []
-    chosen: list[Transformation] = [lambda picture: picture, *(TRANSFORMATIONS[name] for name in transformations)]
-    embeddings = _embed(encoder, pictures, chosen, batch_size or _batch_size(encoder))
+    with ThreadPoolExecutor(max_workers=max(2, torch.get_num_threads())) as pool:
+        levels = np.stack(list(pool.map(lambda picture: _prepare(encoder, picture, transformations), pictures)))
+    rows = torch.from_numpy(levels).flatten(0, 1).permute(0, 3, 1, 2)
+    red, green, blue = rows[:: levels.shape[1]].unbind(dim=1)
+    spread = red.maximum(green).maximum(blue) - red.minimum(green).minimum(blue)
+    gray_already = (spread <= GRAY_LEVELS).flatten(1).all(dim=1).tolist()
+    embeddings = _embed(encoder, rows, batch_size or _batch_size(encoder)).view(*levels.shape[:2], -1)
     drifts = drift(embeddings[:, :1], embeddings[:, 1:]).tolist()
-    results = []
-    for i, picture in enumerate(pictures):
-        score, scores, drops = None, {}, {}
-        if texts is not None:
-            own = texts if isinstance(texts, Tensor) else texts[i]
-            values = clip_score(similarity(embeddings[i], own)).mean(dim=1)
-            score = float(values[0])
-            scores = dict(zip(transformations, values[1:].tolist(), strict=True))
-            drops = dict(zip(transformations, drop(values[0], values[1:]).tolist(), strict=True))
-        moved = dict(zip(transformations, drifts[i], strict=True))
-        results.append(Sensitivity(is_gray(picture), moved, score, scores, drops))
-    return results
+    names = list(transformations)
+    if texts is None:
+        pairs = zip(gray_already, drifts, strict=True)
+        return [Sensitivity(gray, dict(zip(names, moved, strict=True)), None, {}, {}) for gray, moved in pairs]
+    if isinstance(texts, Tensor):
+        scores = clip_score(similarity(embeddings, texts.cpu())).mean(dim=-1)
+    else:
+        each = zip(embeddings, texts, strict=True)
+        scores = torch.stack([clip_score(similarity(own, text.cpu())).mean(dim=-1) for own, text in each])
+    drops = drop(scores[:, :1], scores[:, 1:]).tolist()
+    return [
+        Sensitivity(
+            gray,
+            dict(zip(names, moved, strict=True)),
+            score[0],
+            dict(zip(names, score[1:], strict=True)),
+            dict(zip(names, lost, strict=True)),
+        )
+        for gray, moved, score, lost in zip(gray_already, drifts, scores.tolist(), drops, strict=True)
+    ]
+
+
+def _prepare(encoder: Encoder, picture: Image.Image, transformations: Sequence[str]) -> np.ndarray:
+    """uint8 (1 + V, *image_size, 3): the picture and its V transformed versions, resized."""
+    resized = encoder.resize_image(picture)
+    versions = [
+        COLOUR[name](resized) if name in COLOUR else encoder.resize_image(TRANSFORMATIONS[name](picture))
+        for name in transformations
+    ]
+    return np.stack([np.asarray(version) for version in (resized, *versions)])
 
 
 @torch.inference_mode()
-def _embed(
-    encoder: Encoder, pictures: Sequence[Image.Image], versions: Sequence[Transformation], batch_size: int
-) -> Tensor:
-    """Unit vectors (B, V, D) of every version of every picture, in passes of `batch_size` rows."""
-
-    def prepare(picture: Image.Image) -> Tensor:
-        return torch.stack([encoder.preprocess_image(version(picture)) for version in versions])
-
-    def passes(rows: Iterator[Tensor]) -> Iterator[Tensor]:
-        while batch := list(islice(rows, batch_size)):
-            inputs = torch.stack(batch)
-            padded = inputs.new_zeros(batch_size, *inputs.shape[1:])
-            padded[: len(batch)] = inputs
-            yield encoder.encode_inputs(padded.to(encoder.device))[: len(batch)]
-
-    with ThreadPoolExecutor(max_workers=max(2, torch.get_num_threads())) as pool:
-        prepared = pool.map(prepare, pictures)
-        embeddings = torch.cat(list(passes(row for rows in prepared for row in rows)))
-    return embeddings.view(len(pictures), len(versions), -1)
+def _embed(encoder: Encoder, levels: Tensor, batch_size: int) -> Tensor:
+    """Unit vectors of resized pictures (N, 3, *image_size), in passes of `batch_size` rows."""
+    passes = -(-len(levels) // batch_size)
+    padded = F.pad(levels, (0, 0, 0, 0, 0, 0, 0, passes * batch_size - len(levels)))
+    embeddings = [
+        encoder.encode_inputs(encoder.inputs_from_resized(rows.to(encoder.device)))
+        for rows in torch.split(padded, batch_size)
+    ]
+    return torch.cat(embeddings)[: len(levels)].cpu()
 
 
 def _batch_size(encoder: Encoder) -> int:
     """A large model on a CPU gains nothing from a batch, and would pay for padding it."""
-    return 2 if encoder.device.type == "cpu" and encoder.parameters > 50_000_000 else BATCH_SIZE
+    return 2 if encoder.device.type == "cpu" and encoder.parameters > LARGE_MODEL else BATCH_SIZE
 
 
 def feature_names(transformations: Sequence[str], with_prompts: bool) -> list[str]:

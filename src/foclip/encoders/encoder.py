@@ -11,6 +11,7 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms import Compose, ToTensor
 
 from foclip.encoders.dual import DualEncoder
 from foclip.encoders.preprocessing import Preprocessing
@@ -31,6 +32,7 @@ class Encoder(DualEncoder):
         model: The open_clip model; no parameter requires a gradient.
         preprocess: Its preprocessing on pixels, differentiable.
         preprocess_image: Its preprocessing on one PIL picture, as open_clip ships it.
+        resize_image: The part of it from picture to 8-bit picture: resize and crop.
         image_size: (height, width) of the image tower's input.
     """
 
@@ -40,11 +42,17 @@ class Encoder(DualEncoder):
         self.name = name
         self.device = torch.device(device)
         self.model: Any = model.to(self.device).eval().requires_grad_(False)
+        if self.device.type == "cpu":  # convolutions on CPUs are up to a fifth faster with this layout
+            self.model.to(memory_format=torch.channels_last)
         self.tokenizer = tokenizer
         config = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
         height, width = config.input_size[1:]
         self.image_size = (int(height), int(width))
         self.preprocess_image = image_transform_v2(config, is_train=False)
+        steps = self.preprocess_image.transforms
+        to_tensor = next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))
+        self.resize_image = Compose(steps[:to_tensor])
+        self._normalize = steps[-1]
         self.preprocess = Preprocessing(
             self.image_size,
             config.mean,
@@ -70,6 +78,17 @@ class Encoder(DualEncoder):
     def encode_inputs(self, inputs: Tensor) -> Tensor:
         """Unit vectors (B, D) of preprocessed pictures (B, 3, *image_size), differentiably."""
         return nn.functional.normalize(self.model.encode_image(inputs), dim=-1)
+
+    def inputs_from_resized(self, levels: Tensor) -> Tensor:
+        """The rest of `preprocess_image`, for many pictures at once.
+
+        Args:
+            levels: uint8 (B, 3, *image_size) of pictures that `resize_image` made.
+
+        Returns:
+            Normalised float32 of the same shape.
+        """
+        return torch.as_tensor(self._normalize(levels.float().div_(255)))
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Image.Image], batch_size: int = 32) -> Tensor:
