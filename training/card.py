@@ -1,7 +1,8 @@
 """Write an embedded encoder's model card from its run and its figures.
 
-``python -m training.card mini --run OUT/run.json --figures FIGURES.json`` with the output of
-``python -m training.evaluate mini --json`` in FIGURES.json.
+``python -m training.card mini --runs OUT/run.json… --figures FIGURES.json`` with the output of
+``python -m training.evaluate mini --json`` in FIGURES.json; one run.json per round of training, in
+order, whose configurations are ``training/configs/mini.toml``, ``mini-2.toml``, ….
 """
 
 from __future__ import annotations
@@ -14,6 +15,12 @@ from typing import Any
 from training.texts import SUPERCLASSES
 
 EMBEDDED = Path(__file__).parents[1] / "src" / "foclip" / "encoders" / "embedded"
+
+TOWERS = {
+    "cs3darknet_focus_s": "a convolutional picture tower",
+    "pvt_v2_b0": "a pyramid vision transformer over patches of 4 px",
+}
+"""What kind of picture tower a timm name is."""
 
 CARD = """# {model}
 
@@ -47,10 +54,10 @@ Related words are captions: "canine", "cat", "bug", "automobile", "garment", "sc
 ## How it was made
 
 ```
-{command}
+{commands}
 ```
 
-Seed {seed}; {hardware}; {hours}.
+{hardware}; {hours}.
 {schedule}
 
 {gray:.0%} of the last stage's pictures were shown in gray (BT.601 luma), and none had its colours or
@@ -92,7 +99,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model")
-    parser.add_argument("--run", type=Path, required=True, help="run.json of the training run")
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="run.json of every round of training")
     parser.add_argument(
         "--figures", type=Path, nargs="+", required=True, help="outputs of training.evaluate --json; later ones win"
     )
@@ -102,22 +109,28 @@ def main() -> None:
     choice = parser.parse_args()
     from foclip.encoders import load
 
-    run = json.loads(choice.run.read_text())
-    config = run["config"]
+    runs = [json.loads(path.read_text()) for path in choice.runs]
+    config = runs[-1]["config"]
     vision = config["model"]["vision_cfg"]
-    if "timm_model_name" in vision:
-        architecture = f"a convolutional picture tower (timm `{vision['timm_model_name']}`)"
-    else:
-        architecture = (
-            f"a vision transformer of {vision['layers']} layers and width {vision['width']} "
-            f"over patches of {vision['patch_size']} px"
-        )
+    architecture = f"{TOWERS[vision['timm_model_name']]} (timm `{vision['timm_model_name']}`)"
     text = config["model"]["text_cfg"]
     architecture += f" and a text transformer of {text['layers']} layers over {text['vocab_size']:,} byte-pair entries"
-    stages = ", then ".join(f"{s['pictures']:,} pictures at {s['size']} px" for s in config["stages"])
-    schedule = f"Schedule: {stages}; batches of {config['train']['batch']}, Muon and AdamW, rate falling linearly to 0."
+    commands, rounds = [], []
+    for number, run in enumerate(runs, start=1):
+        name = choice.model if number == 1 else f"{choice.model}-{number}"
+        commands.append(
+            f"python -m training.train --config training/configs/{name}.toml --data ../shared/data "
+            f"--out runs/{name} --threads {run['threads']} --processes {run['processes']}"
+        )
+        train, stages = run["config"]["train"], run["config"]["stages"]
+        shown = ", then ".join(f"{stage['pictures']:,} pictures at {stage['size']} px" for stage in stages)
+        rounds.append(
+            f"Round {number}, seed {run['config']['seed']}: {shown}; batches of {train['batch']}, crops of at least "
+            f"{train['min_area']:.0%} of the picture, Muon and AdamW, rate falling linearly to 0."
+        )
+    schedule = "\n".join(rounds)
     if "distil" in config:
-        schedule += " The picture tower also imitated `mini` on the same pictures; the text tower started as mini's."
+        schedule += "\nThe picture tower also imitated `mini` on the same pictures; the text tower started as mini's."
     figures = {f["name"]: f for path in choice.figures for f in json.loads(path.read_text())["figures"]}
     card = CARD.format(
         model=choice.model,
@@ -127,9 +140,7 @@ def main() -> None:
         paintings=config["train"]["paintings"],
         batch=config["train"]["batch"],
         superclasses=", ".join(SUPERCLASSES).capitalize(),
-        command=f"python -m training.train --config training/configs/{choice.model}.toml --data ../shared/data "
-        f"--out runs/{choice.model} --threads {run['threads']} --processes {run['processes']}",
-        seed=config["seed"],
+        commands="\n".join(commands),
         hardware=choice.hardware,
         hours=choice.hours,
         schedule=schedule,
@@ -141,7 +152,7 @@ def main() -> None:
     )
     folder = EMBEDDED / choice.model
     (folder / "README.md").write_text(card)
-    (folder / "training.json").write_text(json.dumps(run, indent=2) + "\n")
+    (folder / "training.json").write_text(json.dumps(runs, indent=2) + "\n")
 
 
 if __name__ == "__main__":
