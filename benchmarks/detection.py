@@ -13,6 +13,7 @@ import argparse
 import dataclasses
 import io
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from rich.progress import Progress
 from scipy.stats import binomtest, bootstrap
 
 from foclip import fooling, images
-from foclip.attacks import Attack, FoCLIP
+from foclip.attacks import MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt
 from foclip.attacks.foclip import objective
 from foclip.detection import Detector, Sensitivity, measure
 from foclip.detection.detector import shipped
@@ -71,7 +72,7 @@ def fool(
     name: str, attack: Attack, sources: Sequence[Path], prompts: Prompts, encoder: Encoder, work: Path
 ) -> list[fooling.Result]:
     """Results of an attack, from `work` if they are there."""
-    out = work / encoder.name / name.replace(" ", "-")
+    out = work / encoder.name / re.sub(r"\W+", "-", name)
     kept = out / "results.json"
     if kept.exists() and not (out / fooling.UNFINISHED).exists():
         results = [fooling.Result(**row) for row in json.loads(kept.read_text())]
@@ -140,7 +141,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--fooled", type=int, default=40, help="pictures per attack")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--others", type=int, default=24, help="pictures per attack other than the default one")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of the default attack")
     parser.add_argument("--strong", type=int, default=0, help="pictures for the attack of 50,000 steps")
     choice = parser.parse_args()
     torch.set_num_threads(2)
@@ -173,14 +175,20 @@ def main() -> None:
     colour = [s for s in clean if not s.gray_already]
     false_alarms = {method: judge.flagged(colour, method) for method in METHODS}
     own = prompts[:n]
+    few = dataclasses.replace(default, steps=300)
     attacks: dict[str, tuple[Attack, int]] = {
         "default": (default, n),
-        "100 steps": (dataclasses.replace(default, steps=100), n),
-        "faint 45 dB": (dataclasses.replace(default, min_psnr=45.0), n),
-        "noise start": (dataclasses.replace(default, min_psnr=None, init="noise"), n),
+        "300 steps": (few, choice.others),
+        "50 steps": (dataclasses.replace(default, steps=50), choice.others),
+        "faint, 45 dB": (dataclasses.replace(few, min_psnr=45.0), choice.others),
+        "noise start": (dataclasses.replace(few, min_psnr=None, init="noise"), choice.others),
+        "PGD": (PGD(steps=300, min_psnr=35.0), choice.others),
+        "Adam": (Adam(steps=300, min_psnr=35.0, init="image"), choice.others),
+        "MI-FGSM": (MIFGSM(min_psnr=35.0), choice.others),
+        "one prompt": (SinglePrompt(steps=300, min_psnr=35.0), choice.others),
     }
     if choice.strong:
-        attacks["strong 50000 steps"] = (dataclasses.replace(default, steps=50_000), choice.strong)
+        attacks["strong, 50,000 steps"] = (dataclasses.replace(default, steps=50_000), choice.strong)
     print(f"   {'attack':<20} {'n':>4} {'score':>6} {'PSNR':>6}  " + "".join(f"{m:<24}" for m in METHODS))
     for name, (attack, count) in attacks.items():
         results = fool(name, attack, files[:count], own[:count], encoder, choice.work)

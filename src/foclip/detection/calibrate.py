@@ -5,12 +5,14 @@ and the logistic regression are chosen on it. The other half only measures: its
 clean pictures give the p-values, and with its fooled ones the ROC.
 """
 
+import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score, roc_curve
@@ -137,12 +139,21 @@ def calibrate(
     provenance = {
         "clean": len(untouched),
         "fooled": len(tampered),
-        "prompts": [list(own) for own in dict.fromkeys(example.prompts for example in untouched)],
+        "prompts": _describe({example.prompts for example in untouched}),
         "attack": attack.config(),
         "versions": {package: version(package) for package in ("foclip", "torch", "open_clip_torch", "scikit-learn")},
     }
     detector = Detector(name, encoder.name, encoder.fingerprint, fpr, rule, with_prompts, without, provenance)
     return Calibration(detector, untouched + tampered, surface, failures)
+
+
+def _describe(prompt_sets: set[tuple[str, ...]]) -> list[str] | dict[str, Any]:
+    """One prompt set as it is; of several, how many there were and a digest of them."""
+    if len(prompt_sets) == 1:
+        return list(next(iter(prompt_sets)))
+    sizes = [len(prompts) for prompts in prompt_sets]
+    digest = hashlib.sha256(repr(sorted(prompt_sets)).encode()).hexdigest()
+    return {"sets": len(prompt_sets), "fewest": min(sizes), "most": max(sizes), "sha256": digest}
 
 
 def _check_enough(pictures: int, fpr: float) -> None:
