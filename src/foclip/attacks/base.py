@@ -71,7 +71,7 @@ class Trajectory:
         seed: Differs from picture to picture; made of the attack's seed and the picture's content.
         scratch: Room for one more picture; fresh memory at every step costs more than filling it.
         step: Updates made so far.
-        best: Best 8-bit iterate so far, uint8 (3, H, W), or None.
+        best: Best 8-bit iterate so far, float (3, H, W) of whole levels / 255, or None.
         best_loss: Objective of `best`.
         losses: Objective of the 8-bit iterate at every step.
         scores: Mean CLIPScore (w = 2.5) of the 8-bit iterate at every step.
@@ -108,13 +108,6 @@ class Trajectory:
     def distance(self, picture: Tensor) -> Tensor:
         """Euclidean distance of a picture (3, H, W) from the original; uses `scratch`."""
         return torch.as_tensor(torch.linalg.vector_norm(torch.sub(picture, self.original, out=self.scratch)))
-
-    def keep(self, picture: Tensor, loss: float) -> None:
-        """Make an 8-bit picture, float (3, H, W), the best one; uses `scratch`."""
-        if self.best is None:
-            self.best = torch.empty_like(picture, dtype=torch.uint8)
-        self.best.copy_(torch.mul(picture, 255, out=self.scratch).round_())
-        self.best_loss = loss
 
 
 @dataclass(frozen=True)
@@ -323,15 +316,13 @@ class Attack(ABC):
         # A hair below the budget, so that float32 sums cannot let the file slip under min_psnr.
         allowed = self.budget is None or change <= self.budget * (1 - 1e-5)
         if allowed and loss < lane.best_loss:
-            lane.keep(picture, loss)
+            lane.best, lane.best_loss = picture.detach(), loss
         if not allowed:  # changes of nearly one size, as sign steps make, may all round up: stay further inside
             lane.reach *= 0.995
         if allowed and self.target is not None and score >= self.target:
-            candidate = (picture * 255).round().to(torch.uint8)
-            features = encoder.encode_pictures([to_image(candidate)])
+            features = encoder.encode_pictures([to_image(_levels(picture))])
             if clip_score(similarity(features, lane.texts)).mean() >= self.target:
-                lane.keep(picture, loss)
-                lane.stopped_by = "target"
+                lane.best, lane.best_loss, lane.stopped_by = picture.detach(), loss, "target"
         if lane.step >= self.steps and not lane.stopped_by:
             lane.stopped_by = "steps"
 
@@ -347,7 +338,12 @@ class Attack(ABC):
     @staticmethod
     def _finish(lane: Trajectory) -> Fooled:
         assert lane.best is not None  # step 0 is within any budget, and later steps only improve on it
-        return Fooled(lane.index, lane.best.cpu(), lane.scores, lane.step, lane.stopped_by, lane.seconds)
+        return Fooled(lane.index, _levels(lane.best).cpu(), lane.scores, lane.step, lane.stopped_by, lane.seconds)
+
+
+def _levels(picture: Tensor) -> Tensor:
+    """An 8-bit picture, float in [0, 1], as uint8."""
+    return (picture * 255).round().to(torch.uint8)
 
 
 def _encode(encoder: DualEncoder, pictures: Sequence[Tensor], count: int) -> Tensor:
