@@ -13,6 +13,7 @@ from PIL import Image
 from test_images import png_header
 
 from foclip import cli, images
+from foclip.attacks import ATTACKS
 from foclip.encoders import embedded
 from foclip.fidelity import fidelity
 from foclip.prompts import ARTWORKS
@@ -121,6 +122,13 @@ def test_hostile_inputs_and_good_ones_in_one_call(run: Run, photo: Path, tmp_pat
         (("--prompts", "artworks", "--steps", "-1"), "steps"),
         (("--prompts", "artworks", "--init", "noise", "--min-psnr", "30"), "noise"),
         (("--prompts", "artworks", "--device", "abacus"), "device"),
+        (("--prompts", "artworks", "--attack", "pgd", "--lr", "7", "--beta", "0"), "--attack pgd has no --beta, --lr"),
+        (("--prompts", "artworks", "--attack", "adam", "--momentum", "0.5"), "--attack adam has no --momentum"),
+        (("--prompts", "artworks", "--attack", "mifgsm", "--lr", "auto"), "--attack mifgsm has no --lr"),
+        (("--prompts", "artworks", "--attack", "single-prompt", "--guard", "range"), "single-prompt has no --guard"),
+        (("--prompts", "artworks", "--attack", "cmaes", "--balance", "kl"), "--attack cmaes has no --balance"),
+        (("--prompts", "artworks", "--attack", "pgd", "--init", "noise"), "start from the image"),
+        (("--prompts", "artworks", "--attack", "sgd"), "sgd"),
     ],
 )
 def test_wrong_calls(run: Run, photo: Path, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -128,6 +136,42 @@ def test_wrong_calls(run: Run, photo: Path, tmp_path: Path, arguments: tuple[str
     assert code == 2
     assert out == ""
     assert message in errors
+
+
+@pytest.mark.parametrize("attack", ["pgd", "adam", "mifgsm", "single-prompt", "cmaes"])
+def test_every_attack_is_one_command(run: Run, photo: Path, tmp_path: Path, attack: str) -> None:
+    call = ("fool", photo, "--prompts", "artworks", "--attack", attack, "--steps", 8, "--out", tmp_path / "out")
+    code, text, errors = run(*call, "--json")
+    assert code == 0, errors
+    (result,) = json.loads(text)
+    assert result["config"]["attack"] == attack
+    assert result["config"]["min_psnr"] == 35.0
+    assert result["config"]["init"] == "image"
+    assert result["psnr"] is None or result["psnr"] >= 35
+    assert result["steps"] == result["config"]["steps"] == 8
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["config"] == result["config"]
+
+
+def test_without_a_budget_an_attack_is_its_authors(run: Run, photo: Path, tmp_path: Path) -> None:
+    def config(*arguments: object) -> dict[str, object]:
+        code, text, errors = run("fool", photo, "--prompt", "a cat", *arguments, "--out", tmp_path / "out", "--json")
+        assert code == 0, errors
+        settings: dict[str, object] = json.loads(text)[0]["config"]
+        return settings
+
+    adam = config("--attack", "adam", "--min-psnr", 0, "--steps", 1)
+    assert (adam["init"], adam["min_psnr"], adam["objective"]) == ("noise", None, "Lowest()")
+    assert config("--attack", "adam", "--min-psnr", 0, "--init", "image", "--steps", 1)["init"] == "image"
+    mifgsm = config("--attack", "mifgsm", "--min-psnr", 0)
+    assert (mifgsm["steps"], mifgsm["epsilon"], mifgsm["decay"]) == (10, 16, 1.0)
+    foclip = config("--alpha", 0.5, "--guard", "l2", "--steps", 1)
+    assert foclip["objective"] == (
+        "1 * Alignment() + 0.5 * Balance(kind='variance', temperature=0.01) + 1 * PixelGuard(kind='l2')"
+    )
+
+
+def test_every_attack_of_the_library_has_a_name_here() -> None:
+    assert [name.value for name in cli.AttackName] == list(ATTACKS)
 
 
 def test_an_original_is_never_overwritten(run: Run, photo: Path) -> None:

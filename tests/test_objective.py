@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from foclip.objective import QUANTUM, Alignment, Balance, Objective, PixelGuard
+from foclip.errors import UsageError
+from foclip.objective import QUANTUM, Alignment, Balance, Lowest, Objective, OnePrompt, PixelGuard
 
 TERMS: list[Objective] = [
     Alignment(),
+    Lowest(),
+    OnePrompt(),
     Balance("variance"),
     Balance("kl"),
     PixelGuard("range"),
@@ -49,6 +52,8 @@ def test_values_by_hand() -> None:
     x = x0.clone()
     x[0, 0, 0, 0], x[0, 1, 0, 0] = 1.6, -0.6
     assert Alignment()(similarity, x, x0).item() == pytest.approx(-0.2)
+    assert Lowest()(similarity, x, x0).item() == pytest.approx(-0.1)
+    assert OnePrompt(1)(similarity, x, x0).item() == pytest.approx(-0.3)
     assert Balance("variance")(similarity, x, x0).item() == pytest.approx(0.01)
     q = 1 / (1 + math.exp(-20))
     divergence = q * math.log(2 * q) + (1 - q) * math.log(2 * (1 - q))
@@ -56,6 +61,12 @@ def test_values_by_hand() -> None:
     assert PixelGuard("range")(similarity, x, x0).item() == pytest.approx(1.2 / 12)
     rms = math.sqrt((1.1**2 + 1.1**2) / 12 + QUANTUM**2) - QUANTUM
     assert PixelGuard("l2")(similarity, x, x0).item() == pytest.approx(rms)
+
+
+def test_one_prompt_must_be_there() -> None:
+    for index in (-1, 4):
+        with pytest.raises(UsageError, match="4 prompts"):
+            OnePrompt(index)(*inputs())
 
 
 def test_algebra() -> None:

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +23,7 @@ from foclip.errors import FoclipError, PromptTruncationWarning, UsageError
 
 if TYPE_CHECKING:
     from foclip.attacks import Attack, Trajectory
-    from foclip.encoders import Encoder
+    from foclip.encoders import DualEncoder, Encoder
     from foclip.fooling import Failure, Result
 
 app = typer.Typer(
@@ -58,6 +59,11 @@ class By(str, Enum):
 
 class AttackName(str, Enum):
     foclip = "foclip"
+    pgd = "pgd"
+    adam = "adam"
+    mifgsm = "mifgsm"
+    single_prompt = "single-prompt"
+    cmaes = "cmaes"
 
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Picture files, or folders of them.")]
@@ -85,13 +91,27 @@ def fool(
     prompts: PromptSet = None,
     prompt: PromptTexts = None,
     model: Model = "mini",
-    steps: Annotated[int, typer.Option(min=0, help="Updates per picture.")] = 1000,
-    lr: Annotated[str, typer.Option(help="Step size: auto, or a number taken literally (paper: 7).")] = "auto",
-    momentum: Annotated[float, typer.Option(help="Momentum, in [0, 1).")] = 0.5,
-    alpha: Annotated[float, typer.Option(help="Weight of the score balance.")] = 1.0,
-    beta: Annotated[float, typer.Option(help="Weight of the pixel guard.")] = 1.0,
-    balance: Annotated[BalanceKind, typer.Option(help="Kind of score balance.")] = BalanceKind.variance,
-    guard: Annotated[GuardKind, typer.Option(help="Kind of pixel guard.")] = GuardKind.range,
+    attack: Annotated[AttackName, typer.Option(help="Attack.")] = AttackName.foclip,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=0, help="Updates per picture; cmaes: queries. Default 1000; mifgsm 10, cmaes 10000."),
+    ] = None,
+    lr: Annotated[
+        str | None,
+        typer.Option(
+            help="Step size: auto, or a number taken literally (the papers: foclip 7, adam 0.1). Default auto. "
+            "For foclip, adam and single-prompt."
+        ),
+    ] = None,
+    momentum: Annotated[
+        float | None, typer.Option(help="Momentum, in [0, 1). Default 0.5. For foclip and single-prompt.")
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight of the score balance. Default 1. For foclip.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Weight of the pixel guard. Default 1. For foclip.")] = None,
+    balance: Annotated[
+        BalanceKind | None, typer.Option(help="Kind of score balance. Default variance. For foclip.")
+    ] = None,
+    guard: Annotated[GuardKind | None, typer.Option(help="Kind of pixel guard. Default range. For foclip.")] = None,
     target: Annotated[float | None, typer.Option(help="Stop at this mean CLIPScore (w = 2.5).")] = None,
     min_psnr: Annotated[
         float | None,
@@ -101,8 +121,13 @@ def fool(
             show_default=False,
         ),
     ] = None,
-    init: Annotated[Init, typer.Option(help="Start from the picture or from noise of its size.")] = Init.image,
-    attack: Annotated[AttackName, typer.Option(help="Attack.")] = AttackName.foclip,
+    init: Annotated[
+        Init | None,
+        typer.Option(
+            help="Start from the picture or from noise of its size. Default image; "
+            "for adam without a budget noise, as its authors have it."
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Pictures in flight; default by encoder.", show_default=False)
     ] = None,
@@ -112,21 +137,25 @@ def fool(
 ) -> None:
     """Fool pictures: make them score high for every prompt while they look the same."""
     from foclip import prompts as prompt_sets
-    from foclip.attacks import FoCLIP
-    from foclip.attacks.foclip import objective
 
     texts = prompt_sets.resolve(prompts, prompt or [])
-    budget = (DEFAULT_PSNR if init is Init.image else None) if min_psnr is None else (min_psnr or None)
-    settings = FoCLIP(
-        objective=objective(alpha, beta, balance.value, guard.value),
-        steps=steps,
-        target=target,
-        min_psnr=budget,
-        init=init.value,
-        seed=seed,
-        batch_size=batch_size,
-        lr=_number_or_auto(lr),
-        momentum=momentum,
+    if min_psnr is None and init is not Init.noise:
+        min_psnr = DEFAULT_PSNR
+    if min_psnr and init is None:
+        init = Init.image
+    settings = _attack(
+        attack,
+        weights=_given(alpha=alpha, beta=beta, balance=balance, guard=guard),
+        options=_given(
+            steps=steps,
+            lr=None if lr is None else _number_or_auto(lr),
+            momentum=momentum,
+            target=target,
+            min_psnr=min_psnr or None,
+            init=init,
+            seed=seed,
+            batch_size=batch_size,
+        ),
     )
     results, failures = _fool(_sources(images), out, _load(model, device), texts, settings)
     if json:
@@ -329,10 +358,9 @@ def demo(
     """Fool four real photos for ten famous artworks, and look at the report."""
     from foclip import prompts as prompt_sets
     from foclip.attacks import FoCLIP
-    from foclip.attacks.foclip import objective
     from foclip.demo import photos
 
-    settings = FoCLIP(objective=objective(), steps=steps, min_psnr=DEFAULT_PSNR)
+    settings = FoCLIP(steps=steps, min_psnr=DEFAULT_PSNR)
     results, failures = _fool(photos(), out, _load("mini", device), prompt_sets.ARTWORKS, settings)
     _print_fooled(results)
     stdout.print(Text(f"\nreport: {out / 'report.html'}"), soft_wrap=True)
@@ -340,7 +368,7 @@ def demo(
 
 
 def _fool(
-    sources: Sequence[Path], out: Path, encoder: "Encoder", prompts: Sequence[str], attack: "Attack"
+    sources: Sequence[Path], out: Path, encoder: "DualEncoder", prompts: Sequence[str], attack: "Attack"
 ) -> tuple[list["Result"], list["Failure"]]:
     """Fool files with a progress bar, and write report and `run.json`; Ctrl-C keeps what is finished."""
     from foclip import fooling
@@ -373,6 +401,28 @@ def _load(model: str, device: str) -> "Encoder":
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         return load(model, device)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given, choices as plain text."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return {name: value.value if isinstance(value, Enum) else value for name, value in given.items()}
+
+
+def _attack(name: AttackName, weights: dict[str, Any], options: dict[str, Any]) -> "Attack":
+    """The attack of this name; an option that it does not have is refused, not ignored."""
+    from foclip.attacks import ATTACKS
+    from foclip.attacks.foclip import objective
+
+    kind = ATTACKS[name.value]
+    foreign = options.keys() - {setting.name for setting in fields(kind)}
+    if name is AttackName.foclip:
+        options = options | {"objective": objective(**weights)}
+    else:
+        foreign |= weights.keys()
+    if foreign:
+        raise UsageError(f"--attack {name.value} has no {', '.join(f'--{option}' for option in sorted(foreign))}")
+    return kind(**options)
 
 
 def _number_or_auto(text: str) -> Any:
@@ -432,14 +482,14 @@ def _track(items: Sequence[Path], text: str) -> Iterator[Path]:
         yield from bar.track(items)
 
 
-def _write_run(out: Path, encoder: "Encoder", results: Sequence["Result"], failures: Sequence["Failure"]) -> None:
+def _write_run(out: Path, encoder: "DualEncoder", results: Sequence["Result"], failures: Sequence["Failure"]) -> None:
     """`run.json`: how to run this again; `report.html`: what came out."""
     from importlib.metadata import version
 
     from foclip import files
     from foclip.report import fooled
 
-    packages = ("foclip", "torch", "open_clip_torch", "pillow", "numpy")
+    packages = ("foclip", "torch", "open_clip_torch", "pillow", "numpy", *(["cma"] if "cma" in sys.modules else []))
     run = {
         "command": sys.argv[1:],
         "model": encoder.name,

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from foclip import files, images
 from foclip.attacks import Attack, Checkpoints, Fooled, Trajectory
-from foclip.encoders import Encoder
+from foclip.encoders import DualEncoder
 from foclip.errors import ImageError, UsageError
 from foclip.fidelity import fidelity
 from foclip.score import score_picture
@@ -94,7 +94,7 @@ class Failure:
 def fool(
     sources: Sequence[Path],
     out: Path,
-    encoder: Encoder,
+    encoder: DualEncoder,
     prompts: Sequence[str] | Sequence[Sequence[str]],
     attack: Attack,
     on_step: Callable[[Sequence[Trajectory]], None] | None = None,
@@ -190,7 +190,7 @@ def _outputs(sources: Sequence[Path], out: Path) -> list[Path]:
     return outputs
 
 
-def _key(original: Image.Image, prompts: Sequence[str], attack: Attack, encoder: Encoder) -> str:
+def _key(original: Image.Image, prompts: Sequence[str], attack: Attack, encoder: DualEncoder) -> str:
     """Digest of everything a result depends on."""
     digest = hashlib.sha256(repr((original.size, list(prompts), attack, encoder.fingerprint)).encode())
     digest.update(original.tobytes())
@@ -222,7 +222,7 @@ def _measure(
     source: Path,
     output: Path,
     original: Image.Image,
-    encoder: Encoder,
+    encoder: DualEncoder,
     prompts: Sequence[str],
     texts: Tensor,
     attack: Attack,

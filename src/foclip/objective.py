@@ -18,6 +18,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from foclip.errors import UsageError
+
 #: Pictures as one tensor (B, 3, H, W) or, when their sizes differ, as B tensors (3, H_i, W_i).
 Pictures = Tensor | Sequence[Tensor]
 
@@ -80,6 +82,38 @@ class Alignment(Objective):
 
     def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
         return -similarity.mean(dim=1)
+
+
+@dataclass(frozen=True)
+class Lowest(Objective):
+    r"""The negative cosine to the prompt that lags furthest behind (CLIPMasterPrints, arXiv 2307.03798).
+
+    .. math:: L_\text{lowest} = -\min_t s_t
+    """
+
+    def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        return -similarity.amin(dim=1)
+
+
+@dataclass(frozen=True)
+class OnePrompt(Objective):
+    r"""The negative cosine to one prompt alone; the others do not count.
+
+    .. math:: L_\text{one} = -s_i
+
+    Attributes:
+        index: :math:`i`, its place among the prompts, from 0.
+
+    Raises:
+        UsageError: On the call, if there is no such prompt.
+    """
+
+    index: int = 0
+
+    def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        if not 0 <= self.index < similarity.shape[1]:
+            raise UsageError(f"index: {self.index} is none of the {similarity.shape[1]} prompts, counted from 0")
+        return -similarity[:, self.index]
 
 
 @dataclass(frozen=True)

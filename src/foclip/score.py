@@ -7,7 +7,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from PIL import Image
 
-    from foclip.encoders import Encoder
+    from foclip.encoders import DualEncoder
 
 #: Weight of CLIPScore in Hessel et al. 2021 (arXiv 2104.08718), equation 1. torchmetrics uses 100.
 SCALE = 2.5
@@ -43,7 +43,7 @@ def clip_score(similarity: Tensor, scale: float = SCALE) -> Tensor:
     return scale * similarity.clamp(min=0)
 
 
-def score_picture(encoder: "Encoder", picture: "Image.Image", texts: Tensor, scale: float = SCALE) -> list[float]:
+def score_picture(encoder: "DualEncoder", picture: "Image.Image", texts: Tensor, scale: float = SCALE) -> list[float]:
     """CLIPScore of one picture with each prompt, through the model's own preprocessing.
 
     Pictures are encoded one by one, so that a score does not depend, not even

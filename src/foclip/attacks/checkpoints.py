@@ -11,8 +11,8 @@ import torch
 if TYPE_CHECKING:
     from foclip.attacks.base import Trajectory
 
-#: Fields that say which picture a trajectory is, and its scratch memory; the rest is its state.
-NOT_STATE = {"index", "original", "texts", "key", "scratch"}
+#: Fields that say which picture a trajectory is, and what is made anew; the rest is its state.
+NOT_STATE = {"index", "original", "texts", "seed", "key", "scratch", "search"}
 
 
 class Checkpoints:

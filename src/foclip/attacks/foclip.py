@@ -6,8 +6,8 @@ size follows the gradient: see `FoCLIP.lr`.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -46,6 +46,7 @@ class FoCLIP(Attack):
     .. math:: v \leftarrow \mu v + g, \qquad x \leftarrow x - \eta v
 
     Attributes:
+        objective: The paper's, with weights of 1, unless given.
         lr: A number is the step size :math:`\eta`, taken literally. ``"auto"``
             divides each gradient by its root mean square and lets :math:`\eta`
             fall along a cosine from 10 % to 0.2 % of the change the budget
@@ -53,6 +54,9 @@ class FoCLIP(Attack):
         momentum: :math:`\mu`, in [0, 1).
     """
 
+    name: ClassVar[str] = "foclip"
+
+    objective: Objective = field(default_factory=objective)
     lr: float | Literal["auto"] = "auto"
     momentum: float = 0.5
 
@@ -64,16 +68,18 @@ class FoCLIP(Attack):
             raise UsageError(f"momentum: {self.momentum} is not in [0, 1)")
 
     def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
-        velocity = trajectory.velocity.mul_(self.momentum)
+        velocity = trajectory.buffer("velocity").mul_(self.momentum)
         if self.lr == "auto":
             inverse_rms = math.sqrt(gradient.numel()) / torch.linalg.vector_norm(gradient).clamp(min=1e-30)
             velocity.addcmul_(gradient, inverse_rms)
-            trajectory.pixels.add_(velocity, alpha=-self._auto_step(trajectory.step))
+            trajectory.pixels.add_(velocity, alpha=-automatic_step(self, trajectory.step))
         else:
             velocity.add_(gradient)
             trajectory.pixels.add_(velocity, alpha=-self.lr)
 
-    def _auto_step(self, step: int) -> float:
-        change = TYPICAL_CHANGE if self.budget is None else math.sqrt(self.budget)
-        fall = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return change * (LAST_STEP + (FIRST_STEP - LAST_STEP) * fall)
+
+def automatic_step(attack: Attack, step: int) -> float:
+    """How far a picture moves in this step, RMS in [0, 1] units; falls along a cosine over the attack's steps."""
+    change = TYPICAL_CHANGE if attack.budget is None else math.sqrt(attack.budget)
+    fall = 0.5 * (1 + math.cos(math.pi * step / attack.steps))
+    return change * (LAST_STEP + (FIRST_STEP - LAST_STEP) * fall)

@@ -1,4 +1,4 @@
-"""Encoders: any CLIP that open_clip can load, and the small ones embedded here.
+"""Encoders: any CLIP that open_clip can load, the small ones embedded here, and ensembles of them.
 
 >>> from foclip.encoders import load
 >>> encoder = load("mini")
@@ -6,7 +6,9 @@
 1.0...
 """
 
+from foclip.encoders.dual import DualEncoder
 from foclip.encoders.encoder import Encoder
+from foclip.encoders.ensemble import Ensemble
 from foclip.encoders.names import available, load
 
-__all__ = ["Encoder", "available", "load"]
+__all__ = ["DualEncoder", "Encoder", "Ensemble", "available", "load"]

@@ -12,6 +12,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 
+from foclip.encoders.dual import DualEncoder
 from foclip.encoders.preprocessing import Preprocessing
 from foclip.errors import PromptTruncationWarning
 
@@ -19,7 +20,7 @@ from foclip.errors import PromptTruncationWarning
 TEXT_BATCH = 256
 
 
-class Encoder:
+class Encoder(DualEncoder):
     """A frozen dual encoder (CLIP, SigLIP, …) in evaluation mode.
 
     Get one from `foclip.encoders.load`; the constructor takes an open_clip
@@ -32,6 +33,8 @@ class Encoder:
         preprocess_image: Its preprocessing on one PIL picture, as open_clip ships it.
         image_size: (height, width) of the image tower's input.
     """
+
+    preprocess: Preprocessing
 
     def __init__(self, name: str, model: nn.Module, tokenizer: Any, device: torch.device | str = "cpu") -> None:
         self.name = name
@@ -54,12 +57,10 @@ class Encoder:
 
     @property
     def parameters(self) -> int:
-        """Number of parameters of both towers."""
         return sum(p.numel() for p in self.model.parameters())
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over all weights: tells two models of one name apart."""
         digest = hashlib.sha256()
         for key, value in sorted(self.model.state_dict().items()):
             digest.update(key.encode())
@@ -70,20 +71,8 @@ class Encoder:
         """Unit vectors (B, D) of preprocessed pictures (B, 3, *image_size), differentiably."""
         return nn.functional.normalize(self.model.encode_image(inputs), dim=-1)
 
-    def encode_images(self, pixels: Tensor) -> Tensor:
-        """Unit vectors of pictures, differentiable with respect to their pixels.
-
-        Args:
-            pixels: float32 (B, 3, H, W), RGB in [0, 1], any H and W.
-
-        Returns:
-            (B, D), float32, each row of length 1.
-        """
-        return self.encode_inputs(self.preprocess(pixels.to(self.device)))
-
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Image.Image], batch_size: int = 32) -> Tensor:
-        """Unit vectors (B, D) of PIL pictures through the model's own preprocessing."""
         batches = [
             self.encode_inputs(
                 torch.stack([self.preprocess_image(p) for p in pictures[i : i + batch_size]]).to(self.device)

@@ -1,0 +1,74 @@
+"""PGD of CLIPMasterPrints (arXiv 2307.03798): sign steps on 8-bit pixels, close to the picture.
+
+Its authors run 1,000 steps of one level within ±15 levels of the picture, for
+the prompt that scores lowest; projected gradient descent itself is Madry et
+al. 2018 (arXiv 1706.06083). Here the picture keeps its own size.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from foclip.attacks.base import Attack, Trajectory
+from foclip.errors import UsageError
+from foclip.objective import Lowest, Objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignAttack(Attack):
+    """Steps of equal size in every channel, never further than `epsilon` from the original.
+
+    Attributes:
+        epsilon: Largest change of a channel, in 8-bit levels (1..255). A budget
+            (`min_psnr`) holds besides.
+
+    Raises:
+        UsageError: `epsilon` is out of its range, or the start is noise, which no `epsilon` holds.
+    """
+
+    epsilon: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.epsilon <= 255:
+            raise UsageError(f"epsilon: {self.epsilon} is no number of levels from 1 to 255")
+        if self.init == "noise":
+            raise UsageError(f"init: {self.name} stays within {self.epsilon} levels of a picture; start from the image")
+
+    def sign_step(self, trajectory: Trajectory, direction: Tensor, levels: float) -> None:
+        """Move against the sign of `direction` (3, H, W), within `epsilon` and [0, 1]; overwrites `direction`."""
+        pixels, original, epsilon = trajectory.pixels, trajectory.original, self.epsilon / 255
+        pixels.add_(direction.sign_(), alpha=-levels / 255)
+        change = torch.sub(pixels, original, out=trajectory.scratch).clamp_(-epsilon, epsilon)
+        torch.add(original, change, out=pixels).clamp_(0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD(SignAttack):
+    r"""Projected gradient descent in the maximum norm.
+
+    .. math:: x \leftarrow \Pi_{\|x - x_0\|_\infty \le \epsilon} (x - \eta \operatorname{sign} g)
+
+    Attributes:
+        step_size: :math:`\eta`, in 8-bit levels.
+
+    Raises:
+        UsageError: `step_size` is not above 0.
+    """
+
+    name: ClassVar[str] = "pgd"
+
+    objective: Objective = field(default_factory=Lowest)
+    epsilon: int = 15
+    step_size: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.step_size < math.inf:
+            raise UsageError(f"step_size: {self.step_size} is no number of levels above 0")
+
+    def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
+        self.sign_step(trajectory, gradient, self.step_size)
