@@ -25,11 +25,11 @@ from foclip.score import clip_score, similarity
 
 #: Every attack, from the picture, within 35 dB.
 BUDGETED: list[Attack] = [
-    PGD(steps=12, min_psnr=35.0),
-    Adam(steps=12, min_psnr=35.0, init="image"),
-    MIFGSM(steps=12, min_psnr=35.0),
-    SinglePrompt(steps=12, min_psnr=35.0),
-    CMAES(steps=45, min_psnr=35.0, block=4),
+    PGD(steps=12, min_psnr=35.0, batch_size=2),
+    Adam(steps=12, min_psnr=35.0, batch_size=2, init="image"),
+    MIFGSM(steps=12, min_psnr=35.0, batch_size=2),
+    SinglePrompt(steps=12, min_psnr=35.0, batch_size=2),
+    CMAES(steps=45, min_psnr=35.0, block=4, batch_size=2),
 ]
 each_attack = pytest.mark.parametrize("attack", BUDGETED, ids=lambda attack: attack.name)
 
@@ -111,7 +111,7 @@ def test_resumes_where_it_was_cut_off(
 def test_an_interrupted_update_is_recorded_once(
     mini: Encoder, pictures: list[Tensor], texts: Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attack = CMAES(steps=30, min_psnr=35.0, block=4)
+    attack = CMAES(steps=30, min_psnr=35.0, block=4, batch_size=1)
     (undisturbed,) = attack.run(mini, pictures[:1], texts)
     update = CMAES.update
 
@@ -144,7 +144,7 @@ def test_adam_is_adam(mini: Encoder, pictures: list[Tensor], texts: Tensor) -> N
 def test_adam_starts_from_noise_and_refuses_a_budget_for_it(
     mini: Encoder, pictures: list[Tensor], texts: Tensor
 ) -> None:
-    (fooled,) = Adam(steps=8).run(mini, pictures[:1], texts)
+    (fooled,) = Adam(steps=8, batch_size=1).run(mini, pictures[:1], texts)
     assert fidelity(fooled.pixels, pictures[0]).psnr < 15
     assert fooled.scores[-1] > fooled.scores[0]
     with pytest.raises(UsageError, match="noise"):
@@ -164,7 +164,7 @@ def test_pgd_steps_by_whole_levels(mini: Encoder, pictures: list[Tensor], texts:
         assert levels.min() >= -1e-3
         assert levels.max() <= 255 + 1e-3
     assert (path[-1] * 255 - picture).abs().max().round() == 3
-    (fooled,) = PGD(steps=20, epsilon=3).run(mini, [picture], texts)
+    (fooled,) = PGD(steps=20, epsilon=3, batch_size=1).run(mini, [picture], texts)
     assert fidelity(fooled.pixels, picture).linf <= 3
 
 
@@ -187,10 +187,13 @@ def test_single_prompt_raises_the_first_one_most(mini: Encoder, pictures: list[T
         before, after = (mini.encode_pictures([to_image(x)]) @ texts.T for x in (pictures[0], fooled.pixels))
         return (after - before)[0]
 
-    naive, all_of_them = rise(SinglePrompt(steps=20, min_psnr=35.0)), rise(FoCLIP(steps=20, min_psnr=35.0))
+    naive, all_of_them = (
+        rise(SinglePrompt(steps=20, min_psnr=35.0, batch_size=1)),
+        rise(FoCLIP(steps=20, min_psnr=35.0, batch_size=1)),
+    )
     assert naive[0] > all_of_them[0]
     assert naive[1:].mean() < all_of_them[1:].mean()
-    assert rise(SinglePrompt(objective=OnePrompt(4), steps=20, min_psnr=35.0))[4] > naive[4]
+    assert rise(SinglePrompt(objective=OnePrompt(4), steps=20, min_psnr=35.0, batch_size=1))[4] > naive[4]
 
 
 def test_cmaes_repeats_by_seed_and_sees_no_gradient(mini: Encoder, pictures: list[Tensor], texts: Tensor) -> None:
@@ -266,7 +269,7 @@ def test_a_view_is_optimised_too(mini: Encoder, pictures: list[Tensor], texts: T
         gray = to_image(pixels).convert("L").convert("RGB")
         return float(clip_score(similarity(mini.encode_pictures([gray]), texts)).mean())
 
-    plain = FoCLIP(objective=objective(), steps=25, min_psnr=33.0)
+    plain = FoCLIP(objective=objective(), steps=25, min_psnr=33.0, batch_size=1)
     (naive,) = plain.run(mini, pictures[:1], texts)
     (adaptive,) = replace(plain, views=(Gray(),)).run(mini, pictures[:1], texts)
     assert gray_score(adaptive.pixels) > gray_score(naive.pixels) + 0.05

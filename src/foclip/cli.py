@@ -132,7 +132,7 @@ def fool(
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Pictures in flight; default by encoder.", show_default=False)
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise and of cmaes.")] = 0,
     device: Device = "auto",
     json: Json = False,
 ) -> None:

@@ -151,7 +151,7 @@ class Attack(ABC):
             through the model's own preprocessing, reaches this.
         min_psnr: Fidelity budget in dB that the result never violates; None for none.
         init: Start from the picture itself or from uniform noise of its size.
-        seed: Seeds the noise, together with the picture's content.
+        seed: Seeds what is random, together with the picture's content.
         batch_size: Pictures in flight; None chooses by the encoder (`default_batch_size`).
         views: With views, the objective gets the mean of the cosines of the
             picture and of its 8-bit views: the adaptive attack on a score or a
