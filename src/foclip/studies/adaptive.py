@@ -26,7 +26,7 @@ from foclip.studies import plots
 from foclip.studies.base import BUDGET, Lab, Page
 from foclip.studies.detectors import METHODS, detector, verdicts
 from foclip.studies.pictures import Picture
-from foclip.studies.statistics import Estimate, auc, groups, mean, percent, share
+from foclip.studies.statistics import Estimate, area, auc, groups, mean, percent, share
 
 PLAIN, GRAY, ALL = "knows nothing", "knows gray", "knows all"
 #: Fidelity budgets, dB: what an attacker who knows the defence has to pay with.
@@ -154,15 +154,19 @@ def _verdicts(
     originals: pd.DataFrame,
     caught: dict[tuple[str, float, str], Estimate],
 ) -> list[str]:
-    """Per detector: does it hold, against whom does it fail."""
+    """Per detector: does it hold, against whom does it fail.
+
+    It fails where it does not catch at least half more of the fooled pictures than of the originals: a
+    detector that calls everything tampered holds nothing.
+    """
     sentences = []
     for method, words in METHODS.items():
         alarms = share(originals[method], originals.photo)
         found = {name: caught[name, BUDGET, method] for name in (PLAIN, GRAY, ALL)}
-        fails = [name for name, estimate in found.items() if estimate.value < 0.5]
+        fails = [name for name, estimate in found.items() if estimate.value - alarms.value < 0.5]
         verdict = f"fails against the attacker who {' and the one who '.join(fails)}" if fails else "holds"
         shares = ", ".join(f"{name}: {estimate:.0%}" for name, estimate in found.items())
-        sentences.append(f"{words[0].upper()}{words[1:]} {verdict} (caught: {shares}; originals: {alarms:.0%}).")
+        sentences.append(f"{words[0].upper()}{words[1:]} {verdict} (caught: {shares}; false alarms: {alarms:.0%}).")
     return sentences
 
 
@@ -172,10 +176,11 @@ def _what_is_left(originals: pd.DataFrame, parts: dict[tuple[str, float], pd.Dat
     sentences = []
     for attacker in (GRAY, ALL):
         pair = originals.merge(parts[attacker, BUDGET], on=["picture", "photo"], suffixes=("", "_fooled"))
-        found = {name: auc(pair[name], pair[f"{name}_fooled"], pair.photo) for name in names}
-        best = max(names, key=lambda name: abs(found[name].value - 0.5))
+        found = {name: area(pair[name], pair[f"{name}_fooled"]) for name in names}
+        best = max(names, key=lambda name: abs(found[name] - 0.5))
+        interval = auc(pair[best], pair[f"{best}_fooled"], pair.photo)
         sentences.append(
             f"Of all {len(names)} sensitivities, {best.replace('_', ' under ')} still tells most about the attacker "
-            f"who {attacker}: AUC {found[best]:.2f}. It was picked as the best of many, so expect less of it elsewhere."
+            f"who {attacker}: AUC {interval:.2f}. It was picked as the best of many, so expect less of it elsewhere."
         )
     return sentences

@@ -114,7 +114,7 @@ def _against_others(table: pd.DataFrame, ours: pd.DataFrame) -> list[str]:
         for name, part in groups(table[(table.settings == WITHIN) & (table.attack != "FoCLIP")], "attack").items():
             pair = ours.merge(part, on=["picture", "photo"], suffixes=("", "_other"))
             lead = mean(pair[measure] - pair[f"{measure}_other"], pair.photo)
-            (ahead if lead.value > 0 else behind).append(f"{name} by {abs(lead.value):.3f} ({lead:+.3f})")
+            (ahead if lead.value > 0 else behind).append(f"{name} ({lead:+.3f})")
         said = f"On the {words}, at the same budget, FoCLIP is ahead of " + (", ".join(ahead) or "none")
         sentences.append(said + (f"; behind {', '.join(behind)}." if behind else "."))
     return sentences

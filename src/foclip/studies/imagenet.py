@@ -81,7 +81,7 @@ def page(table: pd.DataFrame) -> Page:
         f"Over all numbers of captions FoCLIP raises the mean score from {ours.score_before.mean():.3f} to "
         f"{ours.score.mean():.3f} ({whole:+.1%}), within {BUDGET:g} dB, over {ours.draw.nunique()} draws.",
         f"From {min(COUNTS)} to {most} captions its score goes from {scores['FoCLIP', min(COUNTS)]:.3f} to "
-        f"{scores['FoCLIP', most]:.3f}: the more prompts one picture has to match, the less it can match each.",
+        f"{scores['FoCLIP', most]:.3f}.",
         f"At {most} captions it is {place} every other attack; the best of them is {best} with {rivals[best]:.3f}.",
         f"Captions that were not optimised rise by {carried:+.3f}, {percent(carried.value / earned.value)} of what the "
         "optimised ones gain.",

@@ -10,7 +10,8 @@ shift, and by one who does. What it costs: pictures whose best caption is no lon
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from foclip.prompts import imagenet
 from foclip.studies import plots
 from foclip.studies.base import Lab, Page
 from foclip.studies.pictures import Picture
-from foclip.studies.statistics import groups, mean, percent, share
+from foclip.studies.statistics import Estimate, groups, mean, percent, share
 
 #: Share of the gap that is closed.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -39,12 +40,16 @@ class Shifted(DualEncoder):
 
     Args:
         encoder: The encoder.
+        encode_texts: Its `encode_texts`, or one that remembers.
         gap: Centroid of pictures minus centroid of texts, (D,).
         share: Share of the gap that is closed, in [0, 1].
     """
 
-    def __init__(self, encoder: Encoder, gap: Tensor, share: float) -> None:
+    def __init__(
+        self, encoder: Encoder, encode_texts: Callable[[Sequence[str]], Tensor], gap: Tensor, share: float
+    ) -> None:
         self.encoder, self.step = encoder, 0.5 * share * gap
+        self._encode_texts = encode_texts
         self.name = f"{encoder.name}, {share:.0%} of the gap closed"
         self.device = encoder.device
 
@@ -67,7 +72,7 @@ class Shifted(DualEncoder):
         return normalize(self.encoder.encode_pictures(pictures, batch_size) - self.step, dim=-1)
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        return normalize(self.encoder.encode_texts(texts) + self.step, dim=-1)
+        return normalize(self._encode_texts(texts) + self.step, dim=-1)
 
 
 def table(lab: Lab) -> pd.DataFrame:
@@ -80,7 +85,7 @@ def table(lab: Lab) -> pd.DataFrame:
     gap = clean.mean(dim=0) - texts.mean(dim=0)
     own = lab.scores(lab.pictures, captions).argmax(axis=1)
     for closed in lab.each(SHARES):
-        shifted = Shifted(lab.encoder, gap, closed) if closed else lab.encoder
+        shifted = Shifted(lab.encoder, partial(lab.texts, lab.encoder), gap, closed) if closed else lab.encoder
         aware = lab.fool(lab.default_attack(), lab.pictures, encoder=shifted)
         pictures = normalize(clean - 0.5 * closed * gap, dim=-1)
         distance = float((pictures.mean(dim=0) - lab.texts(shifted, captions).mean(dim=0)).norm())
@@ -162,15 +167,13 @@ def page(table: pd.DataFrame) -> Page:
             row[f"{kind}: outranks the genuine caption"] = f"{outranked[kind, closed]:.0%}"
         summary.append(row)
     wholly = SHARES[-1]
-    stops = outranked[AWARE, wholly].value < 0.5 <= outranked[AWARE, 0.0].value
     findings = [
         _position(table),
         f"Closing the gap wholly takes the distance of the centroids from {gaps[0.0]:.2f} to {gaps[wholly]:.2f}; the "
         f"best caption stays the same for {kept[wholly]:.0%} of the originals.",
         f"Pictures fooled without knowing of the shift outrank the genuine caption in {outranked[FOOLED, 0.0]:.0%} of "
         f"cases before and {outranked[FOOLED, wholly]:.0%} after; pictures fooled with it in "
-        f"{outranked[AWARE, wholly]:.0%}. The mitigation {'stops' if stops else 'does not stop'} an attacker who "
-        "knows of it.",
+        f"{outranked[AWARE, wholly]:.0%}. {_verdict(outranked[FOOLED, 0.0], outranked[AWARE, wholly])}",
     ]
     series = {kind: (SHARES, [outranked[kind, closed] for closed in SHARES]) for kind in (ORIGINAL, FOOLED, AWARE)}
     series["best caption kept"] = (SHARES, [kept[closed] for closed in SHARES])
@@ -179,6 +182,15 @@ def page(table: pd.DataFrame) -> Page:
         "shift": plots.lines(series, "share of the gap closed", "share that outranks the genuine caption"),
     }
     return Page(pd.DataFrame(summary), figures, findings)
+
+
+def _verdict(before: Estimate, after: Estimate) -> str:
+    """Whether the mitigation stops an attacker who knows of it."""
+    if before.value < 0.5:
+        return "Fooled pictures rarely outrank genuine captions here, so there is little to stop."
+    if after.value < 0.5:
+        return "The mitigation stops even an attacker who knows of it."
+    return "The mitigation does not stop an attacker who knows of it."
 
 
 def _position(table: pd.DataFrame) -> str:

@@ -130,11 +130,14 @@ def effect(original: Values, fooled: Values, photos: Values) -> Estimate:
 def auc(original: Values, fooled: Values, photos: Values) -> Estimate:
     """Chance that a fooled picture lies above an original (area under the ROC curve): 0.5 tells nothing apart."""
 
-    def area(a: Floats, b: Floats) -> float:
-        ranks = rankdata(np.concatenate([a, b]))[len(a) :]
-        return float((ranks.sum() - len(b) * (len(b) + 1) / 2) / (len(a) * len(b)))
-
     return estimate(area, original, fooled, photos=photos)
+
+
+def area(original: Values, fooled: Values) -> float:
+    """The area under the ROC curve alone (from ranks: Mann and Whitney 1947)."""
+    a, b = np.asarray(original), np.asarray(fooled)
+    ranks = rankdata(np.concatenate([a, b]))[len(a) :]
+    return float((ranks.sum() - len(b) * (len(b) + 1) / 2) / (len(a) * len(b)))
 
 
 def _ratio(a: float, b: float) -> float:
