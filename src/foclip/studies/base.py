@@ -40,6 +40,14 @@ from foclip.studies.cells import Cells
 from foclip.studies.pictures import Picture
 from foclip.studies.statistics import Estimate
 
+# What `all --quick` costs in steps × pictures, a step with v views counting 1 + v times; what an earlier study has
+# done already is not counted. A step of `mini` takes about 10 ms, so all of it about 13 minutes:
+#
+#   ablation 11,200 · adaptive 15,200 · artworks 8,900 · imagenet 16,000 · long 4,000 · modality_gap 3,200 ·
+#   sweep 6,800 · transfer 9,600 (with a second encoder) · grayscale, spectrum, tau 0 (crops are done in adaptive)
+#
+# In full it is some 2 million: hours on two cores.
+
 #: Fidelity budget of every attack that has one, dB.
 BUDGET = 35.0
 #: Pictures measured between two writes.
@@ -76,11 +84,6 @@ class Settings:
         """Updates per picture of an attack."""
         return 100 if self.quick else 1000
 
-    @property
-    def side(self) -> int:
-        """Longest side of a picture, in pixels; larger ones are scaled down, since every pixel costs at every step."""
-        return 256 if self.quick else 384
-
 
 @dataclass(frozen=True, eq=False)
 class FooledPicture(Picture):
@@ -103,6 +106,8 @@ class Lab:
         track: Progress.
 
     Attributes:
+        side: Longest side of a picture, in pixels; larger ones are scaled down, for every pixel costs at every
+            step. Twice the encoder's input, and at least 256.
         prompts: The prompts of all studies but `imagenet`: the ten artworks.
         failures: Pictures that could not be read.
     """
@@ -117,6 +122,7 @@ class Lab:
         self.encoder, self.encoders = encoders[0], list(encoders)
         self.settings = settings
         self.quick = settings.quick
+        self.side = max(256, 2 * max(self.encoder.image_size))
         self.prompts: tuple[str, ...] = ARTWORKS
         self.failures: list[Failure] = []
         self.study = ""
@@ -137,7 +143,7 @@ class Lab:
         Raises:
             UsageError: Fewer than two of the files can be read, and one picture has no spread.
         """
-        found = pictures.read(self.files, self.settings.side, self.failures)
+        found = pictures.read(self.files, self.side, self.failures)
         if len(found) < 2:
             raise UsageError(f"--images {self.settings.images}: {len(found)} readable pictures; give at least 2")
         return found
@@ -146,7 +152,7 @@ class Lab:
     def examples(self) -> list[Picture]:
         """Enough pictures to choose thresholds on: crops of every photo, fewer of each the more photos there are."""
         each = min(len(pictures.CORNERS), -(-(48 if self.quick else 96) // len(self.files)))
-        return pictures.crops(self.files, each, self.settings.side, [])
+        return pictures.crops(self.files, each, self.side, [])
 
     @cached_property
     def paintings(self) -> list[Picture]:
@@ -154,7 +160,7 @@ class Lab:
         if self.settings.paintings is None:
             return []
         found = pictures.in_folder(self.settings.paintings, "--paintings")
-        return pictures.read(found, self.settings.side, self.failures)
+        return pictures.read(found, self.side, self.failures)
 
     def default_attack(self) -> FoCLIP:
         """FoCLIP with its default weights within the budget; most studies look at its pictures."""

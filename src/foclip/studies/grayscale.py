@@ -19,7 +19,7 @@ from foclip.studies.base import Beside, Lab, Page
 from foclip.studies.pictures import Picture
 from foclip.studies.statistics import groups, lost, mean, percent
 
-TITLES, CAPTION = "artworks", "its own caption"
+TITLES, CAPTION, NONE = "artworks", "its own caption", "no prompts"
 CHANNELS = ("gray", "red", "green", "blue")
 
 
@@ -34,7 +34,7 @@ def table(lab: Lab) -> pd.DataFrame:
                 (found,) = lab.sensitivities([picture], texts)
                 values = {"score": found.score} | {f"score {name}": value for name, value in found.scores.items()}
                 rows += _rows(picture, kind, prompts, values)
-            rows += _rows(picture, kind, "", colours(picture))
+            rows += _rows(picture, kind, NONE, colours(picture))
     return pd.DataFrame(rows)
 
 
@@ -66,7 +66,7 @@ def colours(picture: Picture) -> dict[str, float]:
 
 def page(table: pd.DataFrame) -> Page:
     """Share of the mean score lost per channel, and colour statistics before and after."""
-    wide = table[table.prompts != ""].pivot_table(
+    wide = table[table.prompts != NONE].pivot_table(
         index=["photo", "picture", "kind", "prompts"], columns="quantity", values="value", sort=False
     )
     wide = wide.reset_index()
@@ -90,7 +90,7 @@ def page(table: pd.DataFrame) -> Page:
         f"{fooled:.1%} of theirs with the prompts they were fooled for.",
         f"Of single channels, replacing {worst} by luma takes most from fooled pictures "
         f"({drops['fooled', TITLES, worst]:.1%}).",
-        *_consistency(table[table.prompts == ""]),
+        *_consistency(table[table.prompts == NONE]),
     ]
     beside = [
         Beside("score lost in gray, originals with a caption that fits", 0.085, original),

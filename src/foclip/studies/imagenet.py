@@ -30,7 +30,7 @@ def table(lab: Lab) -> pd.DataFrame:
     """Rows: pictures × draws × numbers of captions × attacks."""
     pictures = lab.pictures[: 4 if lab.quick else 8]
     chosen = [entry for entry in attacks(lab).items() if not (lab.quick and entry[0] == "CMA-ES")]
-    draws = range(2 if lab.quick else 5)
+    draws = range(2 if lab.quick else 3)
     plan = [(number, count, *entry) for number in draws for count in COUNTS for entry in chosen]
     rows = []
     for number, count, name, attack in lab.each(plan):

@@ -129,7 +129,6 @@ def effect(original: Values, fooled: Values, photos: Values) -> Estimate:
 
 def auc(original: Values, fooled: Values, photos: Values) -> Estimate:
     """Chance that a fooled picture lies above an original (area under the ROC curve): 0.5 tells nothing apart."""
-
     return estimate(area, original, fooled, photos=photos)
 
 

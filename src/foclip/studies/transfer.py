@@ -19,7 +19,7 @@ from foclip.studies.base import BUDGET, Lab, Page
 from foclip.studies.detectors import METHODS, detector, verdicts
 from foclip.studies.statistics import groups, mean, percent, share
 
-ORIGINAL, TOGETHER = "original", "all together"
+ORIGINAL, NO_ATTACK, TOGETHER = "original", "no attack", "all together"
 
 
 def targets(lab: Lab) -> dict[str, DualEncoder]:
@@ -38,13 +38,13 @@ def table(lab: Lab) -> pd.DataFrame:
     """Rows: pictures × attacks × attacked × scoring encoders; and the originals."""
     mifgsm = MIFGSM(steps=lab.settings.steps, min_psnr=BUDGET, seed=lab.settings.seed)
     attacks = {"FoCLIP": lab.default_attack(), "MI-FGSM": mifgsm}
-    plan: list[tuple[str, str]] = [("", ORIGINAL)]
+    plan: list[tuple[str, str]] = [(NO_ATTACK, ORIGINAL)]
     plan += [(attack, target) for target in targets(lab) for attack in attacks]
     pictures = lab.pictures[: 8 if lab.quick else 16]
     judges = {encoder.name: detector(lab, encoder) for encoder in lab.encoders}
     rows: list[dict[str, Any]] = []
     for attack, target in lab.each(plan):
-        looked_at = lab.fool(attacks[attack], pictures, encoder=targets(lab)[target]) if attack else pictures
+        looked_at = lab.fool(attacks[attack], pictures, encoder=targets(lab)[target]) if attack in attacks else pictures
         for encoder in lab.encoders:
             judge = judges[encoder.name]
             found = lab.rows(looked_at, encoder=encoder, attack=attack, attacked=target, scored=encoder.name)
@@ -59,7 +59,7 @@ def page(table: pd.DataFrame) -> Page:
     """Matrices: attacked × scored, of scores and of verdicts."""
     summary = [
         {
-            "attack": attack or "–",
+            "attack": attack,
             "attacked": attacked,
             "scored by": scored,
             "pictures": len(part),
@@ -78,7 +78,7 @@ def page(table: pd.DataFrame) -> Page:
 
 
 def _matrix(table: pd.DataFrame, column: str, label: str) -> Figure:
-    chosen = table[table.attack.isin(["", "FoCLIP"])]
+    chosen = table[table.attack.isin([NO_ATTACK, "FoCLIP"])]
     rows, columns = list(dict.fromkeys(chosen.attacked)), list(dict.fromkeys(chosen.scored))
     means = chosen.groupby(["attacked", "scored"])[column].mean()
     values = np.array([[means[row, name] for name in columns] for row in rows], dtype=np.float64)
