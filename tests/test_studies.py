@@ -236,19 +236,15 @@ def test_a_study_is_one_file(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "brightness.py").write_text(
-        '"""Brightness: how bright are they?\n\nNo question of the paper."""\n'
-        "import pandas as pd\nfrom matplotlib.figure import Figure\nfrom foclip.studies import Page\n"
-        "def table(lab):\n    return pd.DataFrame(lab.rows(lab.pictures))\n"
-        "def page(table):\n    return Page(table, {'empty': Figure()}, [f'{len(table)} pictures <b>'])\n"
-    )
+    guide = (Path(__file__).parent.parent / "docs" / "studies.md").read_text(encoding="utf-8")
+    (tmp_path / "brightness.py").write_text(guide.split("```python\n")[1].split("```")[0], encoding="utf-8")
     monkeypatch.setattr(foclip.studies, "__path__", [*foclip.studies.__path__, str(tmp_path)])
     code, _, _ = run("reproduce", "brightness", "--quick", "--images", folder, "--out", tmp_path / "out")
     assert code == 0
     report = (tmp_path / "out" / "report.html").read_text()
-    assert "how bright are they?" in report
-    assert "3 pictures &lt;b&gt;" in report
-    assert len(pd.read_csv(tmp_path / "out" / "brightness" / "table.csv")) == 3
+    assert "do fooled pictures get brighter?" in report
+    assert "Fooled pictures have a mean level of" in report
+    assert len(pd.read_csv(tmp_path / "out" / "brightness" / "table.csv")) == 6
 
 
 def test_intervals(monkeypatch: pytest.MonkeyPatch) -> None:

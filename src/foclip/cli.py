@@ -355,7 +355,10 @@ def reproduce(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Reproduce the paper and answer its open questions: tables, figures and one report."""
+    """Reproduce the paper and answer its open questions: tables, figures and one report.
+
+    Stopped in the middle, the same command goes on: what is finished is kept in DIR/cells.
+    """
     from foclip import files
     from foclip import studies as experiments
     from foclip.encoders import embedded

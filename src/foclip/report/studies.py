@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foclip import __version__, files
 from foclip.fooling import Failure
-from foclip.report import figure, render
-from foclip.studies import Finished
+from foclip.report import render
+
+if TYPE_CHECKING:
+    from foclip.studies import Finished
 
 
-def write(path: Path, studies: Sequence[Finished], run: dict[str, Any], failures: Sequence[Failure]) -> None:
+def write(path: Path, studies: Sequence["Finished"], run: dict[str, Any], failures: Sequence[Failure]) -> None:
     """Write the report of finished studies as one HTML file.
 
     Args:
@@ -24,7 +26,7 @@ def write(path: Path, studies: Sequence[Finished], run: dict[str, Any], failures
             "study": study,
             "columns": list(study.page.summary.columns),
             "rows": study.page.summary.astype(str).to_numpy().tolist(),
-            "figures": [(name.replace("-", " "), name, figure(plot)) for name, plot in study.page.figures.items()],
+            "figures": [(name.replace("-", " "), name, drawing) for name, drawing in study.drawings.items()],
         }
         for study in studies
     ]

@@ -21,6 +21,7 @@ from typing import Any, Protocol, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -340,6 +341,7 @@ class Finished:
         question: The other paragraphs of it.
         rows: Rows of its table.
         page: What the report shows.
+        drawings: Its figures as SVG, drawn once for all reports to come.
     """
 
     name: str
@@ -347,6 +349,7 @@ class Finished:
     question: list[str]
     rows: int
     page: Page
+    drawings: dict[str, Markup]
 
 
 def names() -> list[str]:
@@ -377,12 +380,13 @@ def reproduce(studies: Sequence[str], lab: Lab, out: Path) -> Iterator[Finished]
         lab.study = name
         table = study.table(lab)
         page = study.page(table)
-        _write(files.output_folder(out / name), table, page)
+        drawings = {caption: figure(plot) for caption, plot in page.figures.items()}
+        _write(files.output_folder(out / name), table, page, drawings)
         title, *question = (" ".join(part.split()) for part in (study.__doc__ or name).strip().split("\n\n"))
-        yield Finished(name, title, question, len(table), page)
+        yield Finished(name, title, question, len(table), page, drawings)
 
 
-def _write(folder: Path, table: pd.DataFrame, page: Page) -> None:
+def _write(folder: Path, table: pd.DataFrame, page: Page, drawings: dict[str, Markup]) -> None:
     timed = [column for column in table.columns if column == "seconds"]
     kept = table.drop(columns=timed)
     files.write_text(folder / "table.csv", kept.to_csv(index=False))
@@ -392,7 +396,7 @@ def _write(folder: Path, table: pd.DataFrame, page: Page) -> None:
     if timed:
         files.write_text(folder / "seconds.csv", table[timed].to_csv(index=False))
     for name, plot in page.figures.items():
-        files.write_text(folder / f"{name}.svg", str(figure(plot)))
+        files.write_text(folder / f"{name}.svg", drawings[name])
         buffer = io.BytesIO()
         plot.savefig(buffer, format="png", dpi=200, bbox_inches="tight")
         files.write_bytes(folder / f"{name}.png", buffer.getvalue())
