@@ -4,6 +4,8 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
+from foclip import cli
 from foclip.demo import photos
 from foclip.encoders import Encoder, load
 from foclip.images import read
+
+#: Calls the command line: exit code, stdout, stderr.
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -57,3 +63,18 @@ def gradient_picture() -> Image.Image:
     y, x = np.mgrid[0:30, 0:40]
     pixels = np.stack([x * 6, y * 8, np.full_like(x, 90)], axis=-1).astype(np.uint8)
     return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Call the command line in this process: exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["foclip", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return int(caught.value.code or 0), captured.out, captured.err
+
+    return call

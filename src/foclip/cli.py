@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from foclip.attacks import Attack, Trajectory
     from foclip.encoders import DualEncoder, Encoder
     from foclip.fooling import Failure, Result
+    from foclip.studies import Finished
 
 app = typer.Typer(
     name="foclip",
@@ -333,6 +334,78 @@ def calibrate(
     _exit(found.failures)
 
 
+@app.command(no_args_is_help=True)
+def reproduce(
+    studies: Annotated[
+        list[str], typer.Argument(metavar="STUDY…", help="Studies (docs/studies.md says what each asks), or all.")
+    ],
+    out: Out,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures and steps: minutes on two cores.")] = False,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of your own pictures instead of the photos at hand.", metavar="DIR")
+    ] = None,
+    paintings: Annotated[
+        Path | None, typer.Option(help="Folder of real paintings, scored beside the photos.", metavar="DIR")
+    ] = None,
+    model: Model = "mini",
+    also: Annotated[
+        list[str] | None, typer.Option(help="Another encoder for transfer; may be repeated.", metavar="NAME")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws of pictures and prompts, and of the attacks.")] = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Reproduce the paper and answer its open questions: tables, figures and one report.
+
+    Stopped in the middle, the same command goes on: what is finished is kept in DIR/cells.
+    """
+    from foclip import files
+    from foclip import studies as experiments
+    from foclip.encoders import embedded
+    from foclip.report import studies as report
+
+    known = experiments.names()
+    chosen = known if "all" in studies else list(dict.fromkeys(studies))
+    if unknown := [name for name in chosen if name not in known]:
+        raise UsageError(f"no study {', '.join(unknown)}: choose from {', '.join(known)}, all")
+    settings = experiments.Settings(quick, images, paintings, seed)
+    files.output_folder(out)
+    encoders = [_load(name, device) for name in dict.fromkeys([model, *embedded.names(), *(also or [])])]
+    finished: list[experiments.Finished] = []
+    try:
+        with _track_counts() as track:
+            lab = experiments.Lab(encoders, out, settings, track)
+            run = {
+                "command": sys.argv[1:],
+                "model": encoders[0].name,
+                "fingerprints": {encoder.name: encoder.fingerprint for encoder in encoders},
+                "device": str(encoders[0].device),
+                "settings": vars(settings) | {"images": _text(images), "paintings": _text(paintings)},
+                "pictures": [picture.name for picture in lab.pictures],
+                "versions": _versions("pandas", "scipy", "scikit-learn", "scikit-image"),
+                "failures": [vars(failure) for failure in lab.failures],
+            }
+            files.write_text(out / "run.json", files.to_json(run))
+            for done in experiments.reproduce(chosen, lab, out):
+                finished.append(done)
+                report.write(out / "report.html", finished, run, lab.failures)
+    except KeyboardInterrupt:
+        _say(f"interrupted; what is finished is in {out}, and the same command goes on from there")
+        raise typer.Exit(130) from None
+    if json:
+        _print_json({"report": str(out / "report.html"), "studies": [_study_as_json(out, study) for study in finished]})
+    else:
+        table = _table("figure of the paper", "paper", "ours", "photos")
+        for beside in (beside for study in finished for beside in study.page.beside):
+            table.add_row(
+                Text(beside.quantity), f"{100 * beside.paper:.1f} %", f"{beside.ours:.1%}", str(beside.ours.photos)
+            )
+        if table.row_count:
+            stdout.print(table)
+        stdout.print(Text(f"\nreport: {out / 'report.html'}"), soft_wrap=True)
+    _exit(lab.failures)
+
+
 @app.command()
 def models(json: Json = False) -> None:
     """List encoders: the embedded ones and every pretrained one of open_clip."""
@@ -465,12 +538,12 @@ def _progress(
 
 
 @contextmanager
-def _track_counts() -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+def _track_counts() -> Iterator[Callable[[str, int], Callable[[float], None]]]:
     """One bar per stage of a work of several, on stderr: `track(text, total)` gives what to call with the count."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=stderr) as bar:
 
-        def track(text: str, total: int) -> Callable[[int], None]:
+        def track(text: str, total: int) -> Callable[[float], None]:
             task = bar.add_task(text, total=total)
             return lambda done: bar.update(task, completed=done)
 
@@ -482,21 +555,42 @@ def _track(items: Sequence[Path], text: str) -> Iterator[Path]:
         yield from bar.track(items)
 
 
-def _write_run(out: Path, encoder: "DualEncoder", results: Sequence["Result"], failures: Sequence["Failure"]) -> None:
-    """`run.json`: how to run this again; `report.html`: what came out."""
+def _study_as_json(out: Path, study: "Finished") -> dict[str, Any]:
+    return {
+        "name": study.name,
+        "table": str(out / study.name / "table.csv"),
+        "findings": study.page.findings,
+        "beside": [
+            {"quantity": beside.quantity, "paper": beside.paper, "ours": vars(beside.ours)}
+            for beside in study.page.beside
+        ],
+    }
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _versions(*further: str) -> dict[str, str]:
+    """Versions of Python and of the packages that figures depend on."""
     from importlib.metadata import version
 
+    packages = ("foclip", "torch", "open_clip_torch", "pillow", "numpy", *further)
+    return {package: version(package) for package in packages} | {"python": sys.version.split()[0]}
+
+
+def _write_run(out: Path, encoder: "DualEncoder", results: Sequence["Result"], failures: Sequence["Failure"]) -> None:
+    """`run.json`: how to run this again; `report.html`: what came out."""
     from foclip import files
     from foclip.report import fooled
 
-    packages = ("foclip", "torch", "open_clip_torch", "pillow", "numpy", *(["cma"] if "cma" in sys.modules else []))
     run = {
         "command": sys.argv[1:],
         "model": encoder.name,
         "fingerprint": encoder.fingerprint,
         "device": str(encoder.device),
         "config": results[0].config if results else None,
-        "versions": {package: version(package) for package in packages} | {"python": sys.version.split()[0]},
+        "versions": _versions(*(["cma"] if "cma" in sys.modules else [])),
         "failures": [vars(failure) for failure in failures],
     }
     files.write_text(out / "run.json", files.to_json(run))

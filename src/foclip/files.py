@@ -1,4 +1,4 @@
-"""Text and JSON files, written atomically."""
+"""Files written atomically, and JSON."""
 
 import json
 import math
@@ -9,14 +9,19 @@ from typing import Any
 from foclip.errors import UsageError
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 file whole or not at all."""
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file whole or not at all."""
+    write_bytes(path, text.encode())
 
 
 def to_json(value: Any) -> str:

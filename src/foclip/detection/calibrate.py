@@ -122,9 +122,25 @@ def calibrate(
     outputs = [(Path(result.output), tuple(result.prompts)) for result in results]
     tampered = _measure(outputs, True, encoder, failures, track("measuring fooled pictures", len(outputs)))
 
+    detector, surface = make(untouched + tampered, encoder, attack, fpr, name)
+    return Calibration(detector, untouched + tampered, surface, failures)
+
+
+def make(
+    examples: Sequence[Example], encoder: Encoder, attack: Attack, fpr: float, name: str
+) -> tuple[Detector, Sweep]:
+    """A detector from measured pictures, and the accuracy over τ₁ × τ₂ that its rule was chosen by.
+
+    Args:
+        examples: Clean and fooled pictures, measured with `LOOKS`; those held out calibrate, the others fit.
+        encoder: The encoder they were measured with.
+        attack: The attack that fooled some of them.
+        fpr: Bound on false alarms.
+        name: The detector's name.
+    """
     fit_clean, held_clean, fit_fooled, held_fooled = (
-        [example.sensitivity for example in examples if example.held_out == held_out]
-        for examples in (untouched, tampered)
+        [e.sensitivity for e in examples if e.fooled == fooled and e.held_out == held_out]
+        for fooled in (False, True)
         for held_out in (False, True)
     )
     surface = sweep(fit_clean, fit_fooled)
@@ -137,14 +153,13 @@ def calibrate(
         )
     )
     provenance = {
-        "clean": len(untouched),
-        "fooled": len(tampered),
-        "prompts": _describe({example.prompts for example in untouched}),
+        "clean": sum(not example.fooled for example in examples),
+        "fooled": sum(example.fooled for example in examples),
+        "prompts": _describe({example.prompts for example in examples if not example.fooled}),
         "attack": attack.config(),
         "versions": {package: version(package) for package in ("foclip", "torch", "open_clip_torch", "scikit-learn")},
     }
-    detector = Detector(name, encoder.name, encoder.fingerprint, fpr, rule, with_prompts, without, provenance)
-    return Calibration(detector, untouched + tampered, surface, failures)
+    return Detector(name, encoder.name, encoder.fingerprint, fpr, rule, with_prompts, without, provenance), surface
 
 
 def _describe(prompt_sets: set[tuple[str, ...]]) -> list[str] | dict[str, Any]:

@@ -1,0 +1,86 @@
+"""Ablation: what does each term of the objective buy?
+
+Alignment alone, with either balance, with either guard, and all together, each within the
+fidelity budget and without one. Within the budget a projection already keeps the picture
+close, so what the guards do on their own shows only without it.
+"""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from foclip.objective import Alignment, Balance, Objective, PixelGuard
+from foclip.studies import plots
+from foclip.studies.base import BUDGET, Lab, Page
+from foclip.studies.statistics import Estimate, groups, mean
+
+#: Written so that "all" is the objective of `default_attack`, whose pictures other studies use too.
+OBJECTIVES: dict[str, Objective] = {
+    "alignment": Alignment(),
+    "+ balance (variance)": Alignment() + 1.0 * Balance("variance"),
+    "+ balance (KL)": Alignment() + 1.0 * Balance("kl"),
+    "+ guard (range)": Alignment() + 1.0 * PixelGuard("range"),
+    "+ guard (l2)": Alignment() + 1.0 * PixelGuard("l2"),
+    "all (variance, range)": Alignment() + 1.0 * Balance("variance") + 1.0 * PixelGuard("range"),
+    "all (KL, l2)": Alignment() + 1.0 * Balance("kl") + 1.0 * PixelGuard("l2"),
+}
+FREE = "none"
+
+
+def table(lab: Lab) -> pd.DataFrame:
+    """Rows: pictures × objectives × with and without the budget."""
+    pictures = lab.pictures[: 8 if lab.quick else 16]
+    plan = [(budget, *entry) for budget in (BUDGET, None) for entry in OBJECTIVES.items()]
+    rows = []
+    for budget, name, objective in lab.each(plan):
+        attack = replace(lab.default_attack(), objective=objective, min_psnr=budget)
+        shown = FREE if budget is None else f"{budget:g} dB"
+        rows += lab.rows(lab.fool(attack, pictures), objective=name, budget=shown)
+    return pd.DataFrame(rows)
+
+
+def page(table: pd.DataFrame) -> Page:
+    """Score, lowest prompt, spread and fidelity per objective, and the differences to alignment alone."""
+    summary, scores = [], {}
+    for (budget, name), part in groups(table, "budget", "objective").items():
+        scores[f"{name}, budget {budget}"] = mean(part.score, part.photo)
+        summary.append(
+            {
+                "budget": budget,
+                "objective": name,
+                "pictures": len(part),
+                "score": f"{mean(part.score, part.photo):.3f}",
+                "lowest prompt": f"{mean(part.lowest, part.photo):.3f}",
+                "spread over prompts": f"{mean(part.spread, part.photo):.3f}",
+                "PSNR / dB": f"{mean(part.psnr, part.photo):.1f}",
+                "SSIM": f"{mean(part.ssim, part.photo):.3f}",
+            }
+        )
+    findings = []
+    for budget, part in groups(table, "budget").items():
+        for name in OBJECTIVES:
+            if name != "alignment":
+                findings.append(_sentence(name, budget, part))
+    return Page(pd.DataFrame(summary), {"mean-score": plots.bars(scores, "mean CLIPScore")}, findings)
+
+
+def _sentence(name: str, budget: str, part: pd.DataFrame) -> str:
+    """What an objective changes against alignment alone, and whether the intervals leave 0 out."""
+    pair = part[part.objective == name].merge(
+        part[part.objective == "alignment"], on=["picture", "photo"], suffixes=("", "_alone")
+    )
+    changes = {
+        words: mean(pair[column] - pair[f"{column}_alone"], pair.photo)
+        for column, words in (
+            ("score", "mean score"),
+            ("lowest", "lowest prompt"),
+            ("spread", "spread"),
+            ("psnr", "PSNR / dB"),
+        )
+    }
+    said = [f"{words} {change:+.3f}" for words, change in changes.items() if _clear(change)]
+    return f"{name}, budget {budget}, against alignment alone: {'; '.join(said) or 'no change beyond chance'}."
+
+
+def _clear(change: Estimate) -> bool:
+    return change.low > 0 or change.high < 0

@@ -1,0 +1,71 @@
+"""Which detector judges in a study, and what it says.
+
+The detector that ships with an encoder judges if there is one for these very weights: it is what
+`foclip detect` would use. For any other encoder one is calibrated here, on crops of the study's
+own photos; half of the photos fit it and the other half calibrate it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from foclip.detection import Detector
+from foclip.detection.calibrate import Example, make
+from foclip.detection.detector import shipped
+from foclip.encoders import Encoder
+from foclip.errors import UsageError
+from foclip.studies.base import Lab
+from foclip.studies.pictures import Picture
+
+#: Columns of verdicts, and what they stand for.
+METHODS = {
+    "rule": "the paper's rule",
+    "combined": "the combined detector",
+    "promptless": "the combined detector without prompts",
+}
+#: False alarms that a detector made here promises, if it has clean pictures enough.
+FPR = 0.05
+
+
+def detector(lab: Lab, encoder: Encoder) -> Detector:
+    """The shipped detector of an encoder, or one calibrated on `lab.examples`."""
+    try:
+        found = shipped(encoder)
+        found.check(encoder)
+    except UsageError:
+        return _calibrated(lab, encoder)
+    return found
+
+
+def _calibrated(lab: Lab, encoder: Encoder) -> Detector:
+    attack = lab.default_attack()
+    seen = lab.sensitivities(lab.examples, encoder=encoder)
+    clean = [(crop, s) for crop, s in zip(lab.examples, seen, strict=True) if not s.gray_already]
+    fooled = lab.fool(attack, [crop for crop, _ in clean], encoder=encoder)
+    tampered = zip(fooled, lab.sensitivities(fooled, encoder=encoder), strict=True)
+    held_out = sorted({crop.photo for crop, _ in clean})[1::2]
+    examples = [
+        Example(Path(crop.name), lab.prompts, is_fooled, crop.photo in held_out, sensitivity)
+        for is_fooled, part in ((False, clean), (True, list(tampered)))
+        for crop, sensitivity in part
+    ]
+    held_clean = sum(example.held_out and not example.fooled for example in examples)
+    return make(examples, encoder, attack, max(FPR, 1 / (held_clean + 1)), "calibrated in this study")[0]
+
+
+def verdicts(
+    lab: Lab, judge: Detector, encoder: Encoder, looked_at: Sequence[Picture], prompts: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Columns for each picture: `drop` and `drift` in gray, and per method in `METHODS` whether it is caught."""
+    rows = []
+    for found in lab.sensitivities(looked_at, prompts, encoder):
+        without = replace(found, score=None, scores={}, drops={})
+        said = {
+            "rule": judge.judge(found, "rule"),
+            "combined": judge.judge(found),
+            "promptless": judge.judge(without),
+        }
+        row: dict[str, Any] = {"drop": found.drops["gray"], "drift": found.drifts["gray"]}
+        rows.append(row | {method: verdict.verdict == "tampered" for method, verdict in said.items()})
+    return rows

@@ -1,0 +1,121 @@
+"""Grayscale: how much score do originals and fooled pictures lose without colour?
+
+Fooled pictures are scored with the ten artwork prompts they were fooled for. Photos hardly match
+those, and a share of almost nothing says nothing, so the originals are scored with a prompt that
+fits: the ImageNet caption that scores highest with them. Besides all colour, one channel
+at a time is replaced by luma. And do the fooled pictures keep the colour statistics of their
+originals, as the paper says?
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foclip.detection import TRANSFORMATIONS
+from foclip.prompts import imagenet
+from foclip.studies import plots
+from foclip.studies.base import Beside, Lab, Page
+from foclip.studies.pictures import Picture
+from foclip.studies.statistics import groups, lost, mean, percent
+
+TITLES, CAPTION, NONE = "artworks", "its own caption", "no prompts"
+CHANNELS = ("gray", "red", "green", "blue")
+
+
+def table(lab: Lab) -> pd.DataFrame:
+    """Rows: pictures × quantities, of originals and fooled ones, with each kind of prompts."""
+    rows: list[dict[str, Any]] = []
+    fooled: list[Picture] = [*lab.fool(lab.default_attack(), lab.pictures)]
+    captions = _captions(lab)
+    for kind, looked_at in lab.each([("original", lab.pictures), ("fooled", fooled)]):
+        for number, picture in enumerate(looked_at):
+            for prompts, texts in ((TITLES, list(lab.prompts)), (CAPTION, [captions[number]])):
+                (found,) = lab.sensitivities([picture], texts)
+                values = {"score": found.score} | {f"score {name}": value for name, value in found.scores.items()}
+                rows += _rows(picture, kind, prompts, values)
+            rows += _rows(picture, kind, NONE, colours(picture))
+    return pd.DataFrame(rows)
+
+
+def _rows(picture: Picture, kind: str, prompts: str, values: dict[str, Any]) -> list[dict[str, Any]]:
+    who = {"picture": picture.name, "photo": picture.photo, "kind": kind, "prompts": prompts}
+    return [who | {"quantity": quantity, "value": value} for quantity, value in values.items()]
+
+
+def _captions(lab: Lab) -> list[str]:
+    """The ImageNet caption that fits each original best."""
+    captions = imagenet(1000)
+    return [captions[place] for place in lab.scores(lab.pictures, captions).argmax(axis=1)]
+
+
+def colours(picture: Picture) -> dict[str, float]:
+    """Mean and standard deviation of each channel (8-bit levels), saturation, and colourfulness.
+
+    Colourfulness is that of Hasler and Süsstrunk 2003.
+    """
+    pixels = np.asarray(picture.image, dtype=np.float64)
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    opponents = np.stack([red - green, (red + green) / 2 - blue])
+    saturation = (pixels.max(axis=-1) - pixels.min(axis=-1)) / pixels.max(axis=-1).clip(1)
+    means = {f"mean {name}": band.mean() for name, band in zip(CHANNELS[1:], (red, green, blue), strict=True)}
+    spreads = {f"deviation {name}": band.std() for name, band in zip(CHANNELS[1:], (red, green, blue), strict=True)}
+    spread, center = (np.hypot(*values) for values in (opponents.std(axis=(1, 2)), opponents.mean(axis=(1, 2))))
+    return {**means, **spreads, "saturation": saturation.mean(), "colourfulness": float(spread + 0.3 * center)}
+
+
+def page(table: pd.DataFrame) -> Page:
+    """Share of the mean score lost per channel, and colour statistics before and after."""
+    wide = table[table.prompts != NONE].pivot_table(
+        index=["photo", "picture", "kind", "prompts"], columns="quantity", values="value", sort=False
+    )
+    wide = wide.reset_index()
+    summary, drops = [], {}
+    for (kind, prompts), part in groups(wide, "kind", "prompts").items():
+        row = {"": kind, "prompts": prompts, "pictures": len(part), "score": f"{mean(part.score, part.photo):.3f}"}
+        for name in TRANSFORMATIONS:
+            drops[kind, prompts, name] = lost(part.score, part[f"score {name}"], part.photo)
+            if name in CHANNELS:
+                row[f"lost: {name} as luma" if name != "gray" else "lost in gray"] = f"{drops[kind, prompts, name]:.1%}"
+        summary.append(row)
+    original, fooled = drops["original", CAPTION, "gray"], drops["fooled", TITLES, "gray"]
+    bars = {
+        f"{kind}, {name}": drops[kind, prompts, name]
+        for kind, prompts in (("original", CAPTION), ("fooled", TITLES))
+        for name in CHANNELS
+    }
+    worst = max(CHANNELS[1:], key=lambda name: drops["fooled", TITLES, name].value)
+    findings = [
+        f"In gray, originals lose {original:.1%} of their mean score with a caption that fits, fooled pictures "
+        f"{fooled:.1%} of theirs with the prompts they were fooled for.",
+        f"Of single channels, replacing {worst} by luma takes most from fooled pictures "
+        f"({drops['fooled', TITLES, worst]:.1%}).",
+        *_consistency(table[table.prompts == NONE]),
+    ]
+    beside = [
+        Beside("score lost in gray, originals with a caption that fits", 0.085, original),
+        Beside("score lost in gray, fooled pictures", 0.632, fooled),
+    ]
+    return Page(
+        pd.DataFrame(summary), {"score-lost": plots.bars(bars, "share of the mean score lost")}, findings, beside
+    )
+
+
+def _consistency(table: pd.DataFrame) -> list[str]:
+    """Colour statistics before and after, and how large the changes are among photos."""
+    sentences = []
+    for quantity, part in groups(table, "quantity").items():
+        pair = part[part.kind == "original"].merge(part[part.kind == "fooled"], on="photo", suffixes=("", "_fooled"))
+        change = mean(pair.value_fooled - pair.value, pair.photo)
+        deviation = pair.value.std()
+        if abs(change.value) > 0.1 * deviation:
+            sentences.append(
+                f"Not kept: {quantity} changes by {change:+.2f}, {percent(abs(change.value) / deviation)} of its "
+                "standard deviation among the photos."
+            )
+    count = table.quantity.nunique()
+    return [
+        *sentences,
+        f"{count - len(sentences)} of {count} colour statistics stay within a tenth of their standard deviation "
+        "among the photos.",
+    ]

@@ -1,0 +1,69 @@
+"""Long runs: what do more steps buy, and are they easier to catch?
+
+The same pictures are fooled with ever more steps within the fidelity budget. Each length is a run of
+its own, since the automatic step size falls towards the end of the run that it was asked for.
+"""
+
+from dataclasses import replace
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from foclip.studies import plots
+from foclip.studies.base import BUDGET, Lab, Page
+from foclip.studies.detectors import METHODS, detector, verdicts
+from foclip.studies.statistics import groups, mean, percent, share
+
+QUICK, FULL = (10, 100, 1_000), (100, 1_000, 10_000, 50_000)
+
+
+def table(lab: Lab) -> pd.DataFrame:
+    """Rows: pictures × lengths; 0 steps are the originals."""
+    judge = detector(lab, lab.encoder)
+    originals = lab.pictures[:4]
+    rows = []
+    for steps in lab.each([0, *(QUICK if lab.quick else FULL)]):
+        attack = replace(lab.default_attack(), steps=steps)
+        looked_at = lab.fool(attack, originals) if steps else originals
+        found = zip(lab.rows(looked_at, length=steps), verdicts(lab, judge, lab.encoder, looked_at), strict=True)
+        rows += [row | seen | {"detector": judge.name} for row, seen in found]
+    return pd.DataFrame(rows)
+
+
+def page(table: pd.DataFrame) -> Page:
+    """Score, fidelity, drop and verdicts per length."""
+    parts = groups(table, "length")
+    summary = [
+        {
+            "steps": f"{steps:,}",
+            "pictures": len(part),
+            "score": f"{mean(part.score, part.photo):.3f}",
+            "lowest prompt": f"{mean(part.lowest, part.photo):.3f}",
+            "PSNR / dB": f"{mean(part.psnr, part.photo):.1f}",
+            "SSIM": f"{mean(part.ssim, part.photo):.3f}",
+            "drop in gray": f"{mean(part['drop'], part.photo):.1%}",
+            **{f"caught by {words}": f"{share(part[method], part.photo):.0%}" for method, words in METHODS.items()},
+        }
+        for steps, part in parts.items()
+    ]
+    lengths = [steps for steps in parts if steps]
+    scores = [mean(parts[steps].score, parts[steps].photo) for steps in lengths]
+    drops = [mean(parts[steps]["drop"], parts[steps].photo) for steps in lengths]
+    plot = Figure(figsize=(9.6, 2.9))
+    left, right = plot.subplots(1, 2)
+    plots.draw_lines(left, {"": (lengths, scores)}, "steps", "mean CLIPScore", logarithmic=True)
+    plots.draw_lines(right, {"": (lengths, drops)}, "steps", "drop in gray", logarithmic=True)
+    last, before = parts[lengths[-1]], parts[lengths[-2]]
+    findings = [
+        f"{lengths[-1]:,} steps score {last.score.mean() - before.score.mean():+.3f} against {lengths[-2]:,}, "
+        f"within the same {BUDGET:g} dB.",
+        f"The drop in gray goes from {percent(drops[0].value)} after {lengths[0]:,} steps to "
+        f"{percent(drops[-1].value)} after {lengths[-1]:,}.",
+        *(
+            f"After {lengths[-1]:,} steps {words} catches {int(last[method].sum())} of {len(last)} pictures, and calls "
+            f"{int(parts[0][method].sum())} of the {len(parts[0])} originals tampered."
+            for method, words in METHODS.items()
+        ),
+        f"Judged by the detector {table.detector.iloc[0]!r}.",
+    ]
+    return Page(pd.DataFrame(summary), {"score-and-drop-over-steps": plot}, findings)

@@ -1,0 +1,143 @@
+"""Estimates with 95 % intervals, pictures of one photo resampled together; and how tables are taken apart."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import binomtest, bootstrap, rankdata
+
+Values = npt.ArrayLike
+Floats = npt.NDArray[np.float64]
+
+#: Draws of the bootstrap.
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its 95 % interval.
+
+    Attributes:
+        value: The figure.
+        low: Lower end; NaN where there is but one photo.
+        high: Upper end; NaN likewise.
+        photos: Independent photos behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    photos: int
+
+    def __format__(self, spec: str) -> str:
+        """Figure and interval, each by `spec`, "–" for NaN: ``f"{estimate:.2f}"`` → ``0.48 [0.45, 0.51]``."""
+        if np.isnan(self.value):
+            return "–"
+        value, low, high = (format(number, spec).replace("%", " %") for number in (self.value, self.low, self.high))
+        return value if np.isnan(self.low) else f"{value} [{low}, {high}]"
+
+
+def groups(table: pd.DataFrame, *columns: str) -> dict[Any, pd.DataFrame]:
+    """Parts of a table by the value of a column, or by the tuple of several, in order of appearance."""
+    return dict(iter(table.groupby(columns[0] if len(columns) == 1 else list(columns), sort=False)))
+
+
+def percent(share: float, spec: str = ".0f") -> str:
+    """A share as text: ``percent(0.427, ".1f")`` → ``42.7 %``."""
+    return f"{100 * share:{spec}} %"
+
+
+def estimate(statistic: Callable[..., float], *columns: Values, photos: Values) -> Estimate:
+    """A statistic of columns and its percentile bootstrap interval (`scipy.stats.bootstrap`).
+
+    Rows in which a column is NaN do not count. Whole photos are drawn, with all
+    rows of theirs: crops of one photo, or several draws of prompts for it, are
+    no independent evidence.
+
+    Args:
+        statistic: Function of the columns, each (N,).
+        columns: N values each.
+        photos: N names.
+    """
+    data = [np.asarray(column, dtype=np.float64) for column in columns]
+    known = ~np.any(np.isnan(data), axis=0)
+    data = [column[known] for column in data]
+    names, numbers = np.unique(np.asarray(photos, dtype=str)[known], return_inverse=True)
+    if not len(names):
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    value = float(statistic(*data))
+    if len(names) < 2:
+        return Estimate(value, np.nan, np.nan, len(names))
+    rows = [np.flatnonzero(numbers == number) for number in range(len(names))]
+
+    def resampled(drawn: npt.NDArray[np.int64]) -> float:
+        chosen = np.concatenate([rows[number] for number in drawn])
+        return statistic(*(column[chosen] for column in data))
+
+    found = bootstrap(
+        (np.arange(len(names)),),
+        resampled,
+        n_resamples=RESAMPLES,
+        vectorized=False,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Estimate(value, float(found.low), float(found.high), len(names))
+
+
+def mean(values: Values, photos: Values) -> Estimate:
+    """Arithmetic mean."""
+    return estimate(np.mean, values, photos=photos)
+
+
+def gain(before: Values, after: Values, photos: Values) -> Estimate:
+    """Ratio of the means, minus 1: steady even where single scores are near 0."""
+    return estimate(lambda b, a: _ratio(a.mean(), b.mean()) - 1, before, after, photos=photos)
+
+
+def lost(score: Values, transformed: Values, photos: Values) -> Estimate:
+    """Share of the mean score that a transformation takes away."""
+    return estimate(lambda s, t: 1 - _ratio(t.mean(), s.mean()), score, transformed, photos=photos)
+
+
+def share(flags: Values, photos: Values) -> Estimate:
+    """Share of true flags, one per photo, with the exact (Clopper–Pearson) interval.
+
+    A bootstrap would give no width to 8 of 8.
+    """
+    values = np.asarray(flags, dtype=np.float64)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    found = binomtest(int(values.sum()), len(values)).proportion_ci()
+    count = len(np.unique(np.asarray(photos, dtype=str)))
+    return Estimate(float(values.mean()), float(found.low), float(found.high), count)
+
+
+def effect(original: Values, fooled: Values, photos: Values) -> Estimate:
+    r"""Cohen's d of fooled pictures against their originals: difference of the means over the pooled deviation."""
+
+    def d(a: Floats, b: Floats) -> float:
+        pooled = np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
+        return _ratio(b.mean() - a.mean(), pooled)
+
+    return estimate(d, original, fooled, photos=photos)
+
+
+def auc(original: Values, fooled: Values, photos: Values) -> Estimate:
+    """Chance that a fooled picture lies above an original (area under the ROC curve): 0.5 tells nothing apart."""
+    return estimate(area, original, fooled, photos=photos)
+
+
+def area(original: Values, fooled: Values) -> float:
+    """The area under the ROC curve alone (from ranks: Mann and Whitney 1947)."""
+    a, b = np.asarray(original), np.asarray(fooled)
+    ranks = rankdata(np.concatenate([a, b]))[len(a) :]
+    return float((ranks.sum() - len(b) * (len(b) + 1) / 2) / (len(a) * len(b)))
+
+
+def _ratio(a: float, b: float) -> float:
+    return float(a / b) if b else float("nan")

@@ -1,0 +1,82 @@
+"""Sweep: how much hangs on the weights, the step size and the momentum?
+
+The balance's weight α, step size and momentum are swept within the fidelity budget, the guard's
+weight β without one, for it is the only thing there that keeps a picture close. One setting is
+changed at a time, the others keep their defaults (α = β = 1, automatic step, momentum 0.5). The
+step sizes are around the paper's 7, taken literally; gradients of another encoder have another size.
+"""
+
+from dataclasses import replace
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from foclip.attacks import FoCLIP
+from foclip.attacks.foclip import objective
+from foclip.studies import plots
+from foclip.studies.base import Lab, Page
+from foclip.studies.statistics import groups, mean
+
+#: Values by name, in a quick run and in full.
+WEIGHTS = ((0.01, 0.1, 1.0, 10.0), (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0))
+STEPS = ((0.7, 7.0, 70.0, 700.0), (0.07, 0.7, 2.3, 7.0, 23.0, 70.0, 700.0))
+MOMENTA = ((0.0, 0.5, 0.9), (0.0, 0.25, 0.5, 0.75, 0.9, 0.95))
+ALPHA, RANGE, L2, STEP, MOMENTUM = "α", "β of the range guard", "β of the l2 guard", "step size", "momentum"
+
+
+def attacks(lab: Lab) -> list[tuple[str, float, FoCLIP]]:
+    """Every setting: which parameter, its value, and the attack."""
+    default, column = lab.default_attack(), 0 if lab.quick else 1
+    free = replace(default, min_psnr=None)
+    plan: list[tuple[str, float, FoCLIP]] = []
+    plan += [(ALPHA, value, replace(default, objective=objective(alpha=value))) for value in WEIGHTS[column]]
+    plan += [(RANGE, value, replace(free, objective=objective(beta=value))) for value in WEIGHTS[column]]
+    plan += [(L2, value, replace(free, objective=objective(beta=value, guard="l2"))) for value in WEIGHTS[column]]
+    plan += [(STEP, value, replace(default, lr=value)) for value in STEPS[column]]
+    plan += [(MOMENTUM, value, replace(default, momentum=value)) for value in MOMENTA[column]]
+    return plan
+
+
+def table(lab: Lab) -> pd.DataFrame:
+    """Rows: pictures × settings."""
+    pictures = lab.pictures[: 4 if lab.quick else 8]
+    rows = []
+    for parameter, value, attack in lab.each(attacks(lab)):
+        rows += lab.rows(lab.fool(attack, pictures), parameter=parameter, value=value)
+    return pd.DataFrame(rows)
+
+
+def page(table: pd.DataFrame) -> Page:
+    """Score and fidelity over each parameter, and how much is lost by the worst value."""
+    summary, figures, findings = [], {}, []
+    for parameter, part in groups(table, "parameter").items():
+        values = sorted(part.value.unique())
+        found = {}
+        for column in ("score", "lowest", "psnr"):
+            by_value = groups(part, "value")
+            found[column] = [mean(by_value[value][column], by_value[value].photo) for value in values]
+        for value, score, lowest, psnr in zip(values, found["score"], found["lowest"], found["psnr"], strict=True):
+            summary.append(
+                {
+                    "parameter": parameter,
+                    "value": f"{value:g}",
+                    "score": f"{score:.3f}",
+                    "lowest prompt": f"{lowest:.3f}",
+                    "PSNR / dB": f"{psnr:.1f}",
+                }
+            )
+        plot = Figure(figsize=(9.6, 2.9))
+        left, right = plot.subplots(1, 2)
+        logarithmic = parameter != MOMENTUM
+        scores = {name: (values, found[key]) for key, name in (("score", "mean score"), ("lowest", "lowest prompt"))}
+        plots.draw_lines(left, scores, parameter, "CLIPScore", logarithmic)
+        plots.draw_lines(right, {"": (values, found["psnr"])}, parameter, "PSNR / dB", logarithmic)
+        figures[parameter.replace(" ", "-").replace("α", "alpha").replace("β", "beta")] = plot
+        means = [estimate.value for estimate in found["score"]]
+        best, worst = max(means), min(means)
+        findings.append(
+            f"{parameter}: best at {values[means.index(best)]:g} (mean score {best:.3f}), worst at "
+            f"{values[means.index(worst)]:g} ({worst:.3f}); PSNR from {min(e.value for e in found['psnr']):.1f} to "
+            f"{max(e.value for e in found['psnr']):.1f} dB."
+        )
+    return Page(pd.DataFrame(summary), figures, findings)

@@ -1,0 +1,123 @@
+"""Transfer: does a picture fooled on one encoder fool another, or its detector?
+
+Every picture is fooled on each encoder, and on several at once (the mean of their cosines); each
+result is scored and judged by every encoder. With three encoders or more, each is also attacked
+by all the others together: what an attacker can do to a model that is not at hand. MI-FGSM is here
+because it was made to transfer.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from foclip.attacks import MIFGSM
+from foclip.encoders import DualEncoder, Ensemble
+from foclip.studies import plots
+from foclip.studies.base import BUDGET, Lab, Page
+from foclip.studies.detectors import METHODS, detector, verdicts
+from foclip.studies.statistics import groups, mean, percent, share
+
+ORIGINAL, NO_ATTACK, TOGETHER = "original", "no attack", "all together"
+
+
+def targets(lab: Lab) -> dict[str, DualEncoder]:
+    """What is attacked: each encoder, all at once, and for each of three or more all the others at once."""
+    found: dict[str, DualEncoder] = {encoder.name: encoder for encoder in lab.encoders}
+    if len(lab.encoders) > 1:
+        found[TOGETHER] = Ensemble(lab.encoders)
+    if len(lab.encoders) > 2:
+        for left_out in lab.encoders:
+            others = [encoder for encoder in lab.encoders if encoder is not left_out]
+            found[f"all but {left_out.name}"] = Ensemble(others)
+    return found
+
+
+def table(lab: Lab) -> pd.DataFrame:
+    """Rows: pictures × attacks × attacked × scoring encoders; and the originals."""
+    mifgsm = MIFGSM(steps=lab.settings.steps, min_psnr=BUDGET, seed=lab.settings.seed)
+    attacks = {"FoCLIP": lab.default_attack(), "MI-FGSM": mifgsm}
+    plan: list[tuple[str, str]] = [(NO_ATTACK, ORIGINAL)]
+    plan += [(attack, target) for target in targets(lab) for attack in attacks]
+    pictures = lab.pictures[: 8 if lab.quick else 16]
+    judges = {encoder.name: detector(lab, encoder) for encoder in lab.encoders}
+    rows: list[dict[str, Any]] = []
+    for attack, target in lab.each(plan):
+        looked_at = lab.fool(attacks[attack], pictures, encoder=targets(lab)[target]) if attack in attacks else pictures
+        for encoder in lab.encoders:
+            judge = judges[encoder.name]
+            found = lab.rows(looked_at, encoder=encoder, attack=attack, attacked=target, scored=encoder.name)
+            seen = verdicts(lab, judge, encoder, looked_at)
+            before = lab.scores(pictures, encoder=encoder).mean(axis=1)
+            for row, verdict, score in zip(found, seen, before, strict=True):
+                rows.append(row | verdict | {"score_before": score, "detector": judge.name})
+    return pd.DataFrame(rows)
+
+
+def page(table: pd.DataFrame) -> Page:
+    """Matrices: attacked × scored, of scores and of verdicts."""
+    summary = [
+        {
+            "attack": attack,
+            "attacked": attacked,
+            "scored by": scored,
+            "pictures": len(part),
+            "score": f"{mean(part.score, part.photo):.3f}",
+            "rise": f"{mean(part.score - part.score_before, part.photo):+.3f}",
+            "drop in gray": f"{mean(part['drop'], part.photo):.1%}",
+            **{f"called tampered by {words}": f"{share(part[m], part.photo):.0%}" for m, words in METHODS.items()},
+        }
+        for (attack, attacked, scored), part in groups(table, "attack", "attacked", "scored").items()
+    ]
+    figures = {
+        "mean-score": _matrix(table, "score", "mean CLIPScore after FoCLIP"),
+        "share-caught": _matrix(table, "combined", "share called tampered by the combined detector"),
+    }
+    return Page(pd.DataFrame(summary), figures, _findings(table))
+
+
+def _matrix(table: pd.DataFrame, column: str, label: str) -> Figure:
+    chosen = table[table.attack.isin([NO_ATTACK, "FoCLIP"])]
+    rows, columns = list(dict.fromkeys(chosen.attacked)), list(dict.fromkeys(chosen.scored))
+    means = chosen.groupby(["attacked", "scored"])[column].mean()
+    values = np.array([[means[row, name] for name in columns] for row in rows], dtype=np.float64)
+    return plots.heatmap(values, rows, columns, "scored by", "attacked", label)
+
+
+def _findings(table: pd.DataFrame) -> list[str]:
+    """What crosses from encoder to encoder, and whether attacking several at once pays."""
+    encoders = list(dict.fromkeys(table.scored))
+    if len(encoders) < 2:
+        return [f"Only {encoders[0]} was at hand: name further encoders with --also to see what transfers."]
+    table = table.assign(rise=table.score - table.score_before)
+    sentences = []
+    for attack in ("FoCLIP", "MI-FGSM"):
+        part = table[table.attack == attack]
+        own = part[part.attacked == part.scored]
+        foreign = part[part.attacked.isin(encoders) & (part.attacked != part.scored)]
+        crossed, at_home = mean(foreign.rise, foreign.photo), mean(own.rise, own.photo)
+        sentences.append(
+            f"{attack} raises the score of the encoder it attacks by {at_home:+.3f} and that of another one by "
+            f"{crossed:+.3f}: {percent(crossed.value / at_home.value)} of it crosses."
+        )
+        together = part[part.attacked == TOGETHER]
+        sentences.append(
+            f"{attack} on all encoders at once raises each by {mean(together.rise, together.photo):+.3f} on average."
+        )
+        unseen = part[[str(a) == f"all but {s}" for a, s in zip(part.attacked, part.scored, strict=True)]]
+        if len(unseen):
+            sentences.append(
+                f"{attack} on all the others raises the score of an encoder that was not at hand by "
+                f"{mean(unseen.rise, unseen.photo):+.3f}."
+            )
+    fooled = table[table.attack == "FoCLIP"]
+    foreign = fooled[fooled.attacked.isin(encoders) & (fooled.attacked != fooled.scored)]
+    own, untouched = fooled[fooled.attacked == fooled.scored], table[table.attacked == ORIGINAL]
+    for method, words in METHODS.items():
+        sentences.append(
+            f"Of pictures fooled on another encoder, {words} catches {percent(foreign[method].mean())}; of those "
+            f"fooled on its own, {percent(own[method].mean())}; of originals it calls "
+            f"{percent(untouched[method].mean())} tampered."
+        )
+    return sentences

@@ -1,0 +1,345 @@
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Run
+from PIL import Image
+
+import foclip.studies
+from foclip.detection import TRANSFORMATIONS
+from foclip.encoders import Encoder
+from foclip.images import read, to_tensor
+from foclip.studies import Lab, Page, Settings, artworks, imagenet, long, names, reproduce, statistics, sweep, tau
+from foclip.studies.adaptive import STAND_INS, Detected
+from foclip.studies.cells import Cells
+from foclip.studies.imagenet import draw
+from foclip.studies.modality_gap import Shifted
+from foclip.studies.pictures import Picture, crops, shipped
+from foclip.studies.spectrum import RINGS, local_statistics, planes, spectrum
+from foclip.studies.statistics import area, auc, effect, estimate, gain, lost, mean, share
+
+ALL = [
+    "ablation",
+    "adaptive",
+    "artworks",
+    "grayscale",
+    "imagenet",
+    "long",
+    "modality_gap",
+    "spectrum",
+    "sweep",
+    "tau",
+    "transfer",
+]
+#: What makes a run tiny, here and in a process of its own.
+GRIDS = {"WEIGHTS": ((0.1, 1.0),) * 2, "STEPS": ((7.0, 70.0),) * 2, "MOMENTA": ((0.0, 0.5),) * 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, small_photos: list[Image.Image]) -> Path:
+    """Three small pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for name, picture in zip("abc", small_photos, strict=False):
+        picture.resize((96, 72)).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Settings, "steps", 2)
+        patch.setattr(Settings, "count", 3)
+        patch.setattr(artworks, "QUERIES", 1)
+        patch.setattr(long, "QUICK", (1, 2))
+        patch.setattr(imagenet, "COUNTS", (25, 100))
+        patch.setattr(statistics, "RESAMPLES", 50)
+        for name, grid in GRIDS.items():
+            patch.setattr(sweep, name, grid)
+        yield
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def lab(mini: Encoder, folder: Path, out: Path) -> Lab:
+    return Lab([mini], out, Settings(quick=True, images=folder, paintings=folder))
+
+
+def test_every_study_is_found() -> None:
+    assert names() == ALL
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_study_gives_a_table_figures_and_findings(name: str, lab: Lab, out: Path) -> None:
+    (done,) = reproduce([name], lab, out)
+    table = pd.read_parquet(out / name / "table.parquet")
+    assert len(table) == done.rows > 0
+    assert not table.duplicated().any()
+    pd.testing.assert_frame_equal(table, pd.read_csv(out / name / "table.csv"), check_dtype=False)
+    assert "seconds" not in table.columns
+    assert done.page.figures.keys() == {path.stem for path in (out / name).glob("*.png")}
+    assert done.page.figures.keys() == {path.stem for path in (out / name).glob("*.svg")}
+    assert done.page.findings
+    assert not any("nan" in sentence.split() for sentence in done.page.findings)
+    assert done.title
+    assert done.question
+
+
+def test_artworks_compares_every_attack_within_the_budget(lab: Lab, out: Path) -> None:
+    list(reproduce(["artworks"], lab, out))
+    table = pd.read_csv(out / "artworks" / "table.csv")
+    within = table[table.settings == "35 dB"]
+    assert set(within.attack) == {"FoCLIP", "PGD", "MI-FGSM", "Adam", "one prompt", "CMA-ES"}
+    assert within.psnr.dropna().min() >= 35
+    assert table[table.settings == "authors'"].psnr.min() < 35
+    assert set(table[table.settings == "as it is"].attack) == {"original", "real painting"}
+    fooled, original = (table[table.attack == name].score.mean() for name in ("FoCLIP", "original"))
+    assert fooled > original
+
+
+def test_a_fooled_picture_is_made_once_and_read_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    attack = lab.default_attack()
+    first = lab.fool(attack, lab.pictures)
+
+    def never(*_: object) -> None:
+        raise AssertionError("a finished cell was computed again")
+
+    monkeypatch.setattr(type(attack), "update", never)
+    again = lab.fool(attack, lab.pictures[::-1])[::-1]
+    assert [a.digest for a in first] == [b.digest for b in again]
+    assert [a.figures for a in first] == [b.figures for b in again]
+    with pytest.raises(AssertionError, match="again"):
+        lab.fool(attack, lab.pictures, ["another prompt"])
+
+
+def test_cells_hold_what_they_were_given_and_survive_damage(tmp_path: Path) -> None:
+    cells = Cells(tmp_path / "cells")
+    keys = [cells.key("kind", n) for n in (1, 2, 1)]
+    asked: list[list[int]] = []
+
+    def compute(places: list[int]) -> Iterator[tuple[int, float]]:
+        asked.append(places)
+        yield from ((place, place / 3) for place in places)
+
+    assert cells.fill(keys, compute) == [0.0, 1 / 3, 0.0]
+    cells.path(keys[1]).write_text('{"cut o')
+    assert cells.fill(keys, compute) == [0.0, 1 / 3, 0.0]
+    assert asked == [[0, 1], [1]]
+    assert cells.key("a", "b") != cells.key("ab")
+
+
+def test_killed_in_the_middle_of_a_sweep_gives_the_same_table(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "steps", 10)
+    script = (
+        "import torch; torch.set_num_threads(2);"
+        "from foclip.studies import Settings, statistics, sweep; Settings.steps = 10; Settings.count = 3;"
+        f"[setattr(sweep, name, grid) for name, grid in {GRIDS!r}.items()];"
+        "from foclip.cli import main; main()"
+    )
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    call = ("reproduce", "sweep", "--quick", "--images", str(folder), "--out")
+
+    def finished(out: Path) -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
+
+    process = subprocess.Popen([sys.executable, "-c", script, *call, str(killed)], stderr=subprocess.DEVNULL)
+    with process:
+        deadline = time.monotonic() + 120
+        while len(finished(killed)) < 8 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.kill()
+    before = finished(killed)
+    assert len(before) >= 8
+    assert not (killed / "sweep").exists()
+    for out in (killed, whole):
+        assert run(*call, out)[0] == 0
+    after = finished(killed)
+    assert before.items() <= after.items()  # the same files, none written again
+    assert after.keys() == finished(whole).keys()
+    for name in ("table.csv", "table.parquet"):
+        assert (killed / "sweep" / name).read_bytes() == (whole / "sweep" / name).read_bytes()
+
+
+def test_reproduce_on_the_command_line(run: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for path in folder.iterdir():
+        (tmp_path / "in" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "in" / "text.jpg").write_text("no picture")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Settings, "count", 4)
+        call = ("reproduce", "grayscale", "tau", "--quick", "--images", tmp_path / "in", "--out", tmp_path / "out")
+        code, text, errors = run(*call, "--json")
+    assert code == 1  # one input failed, the rest is done
+    assert "text.jpg" in errors
+    answer = json.loads(text)
+    assert [study["name"] for study in answer["studies"]] == ["grayscale", "tau"]
+    drops = {beside["paper"]: beside["ours"]["value"] for beside in answer["studies"][0]["beside"]}
+    assert drops.keys() == {0.085, 0.632}
+    settings = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert settings["pictures"] == ["a.png", "b.png", "c.png"]
+    assert settings["settings"]["quick"] is True
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert report.count("<svg") == 2
+    assert "91.0 %" in report
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nonsense",), "choose from ablation, "),
+        (("tau", "--images", "{tmp}/missing"), "no such folder"),
+        (("tau", "--images", "{tmp}"), "no pictures"),
+        (("artworks", "--paintings", "{tmp}/missing"), "--paintings"),
+        (("transfer", "--also", "nonsense"), "unknown encoder"),
+    ],
+)
+def test_wrong_calls(run: Run, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    filled = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+    code, text, errors = run("reproduce", *filled, "--quick", "--out", tmp_path / "out")
+    assert (code, text) == (2, "")
+    assert message in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
+def test_interrupted(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fool, calls = Lab.fool, 0
+
+    def interrupt(self: Lab, *arguments: object, **more: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return fool(self, *arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Lab, "fool", interrupt)
+    code, _, errors = run("reproduce", "sweep", "--quick", "--images", folder, "--out", tmp_path / "out")
+    assert code == 130
+    assert "interrupted" in errors
+    assert list((tmp_path / "out" / "cells").glob("*.png"))
+
+
+def test_a_study_is_one_file(
+    run: Run,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guide = (Path(__file__).parent.parent / "docs" / "studies.md").read_text(encoding="utf-8")
+    (tmp_path / "brightness.py").write_text(guide.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    monkeypatch.setattr(foclip.studies, "__path__", [*foclip.studies.__path__, str(tmp_path)])
+    code, _, _ = run("reproduce", "brightness", "--quick", "--images", folder, "--out", tmp_path / "out")
+    assert code == 0
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "do fooled pictures get brighter?" in report
+    assert "Fooled pictures have a mean level of" in report
+    assert len(pd.read_csv(tmp_path / "out" / "brightness" / "table.csv")) == 6
+
+
+def test_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "RESAMPLES", 1000)
+    rng = np.random.default_rng(1)
+    values, photos = rng.normal(5, 1, 200), np.arange(200)
+    found = mean(values, photos)
+    assert found.low < 5 < found.high
+    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(200), rel=0.1)
+    copies = mean(np.repeat(values, 10), np.repeat(photos, 10))  # ten crops of a photo are no ten photos
+    assert copies.high - copies.low == pytest.approx(found.high - found.low, rel=0.1)
+    assert copies.photos == 200
+    alone = mean([1.0, 2.0], ["one photo", "one photo"])
+    assert alone.value == 1.5
+    assert np.isnan(alone.low)
+    assert f"{alone:.1f}" == "1.5"
+    assert f"{estimate(np.mean, [np.nan], photos=['a']):.1f}" == "–"
+    assert f"{mean([0.25, 0.25], ['a', 'b']):.0%}" == "25 % [25 %, 25 %]"
+
+
+def test_effects() -> None:
+    rng = np.random.default_rng(2)
+    a, b, photos = rng.normal(0, 1, 4000), rng.normal(1, 1, 4000), np.arange(4000)
+    assert effect(a[:500], b[:500], photos[:500]).value == pytest.approx(1, abs=0.15)
+    assert area(a, b) == pytest.approx(0.76, abs=0.02)  # Φ(1 / √2)
+    assert area([0, 0], [0, 0]) == 0.5
+    assert auc([0, 1, 2], [3, 4, 5], list("abc")).value == 1
+    assert gain([1.0, 3.0], [3.0, 5.0], list("ab")).value == 1
+    assert lost([1.0, 3.0], [0.5, 1.5], list("ab")).value == 0.5
+    eight = share([True] * 8, range(8))
+    assert (eight.value, eight.high) == (1, 1)
+    assert eight.low == pytest.approx(0.025 ** (1 / 8))
+
+
+def test_shipped_photos_and_crops(tmp_path: Path) -> None:
+    assert len(shipped()) == len({path.name for path in shipped()}) == 11
+    assert all(path.is_file() for path in shipped())
+    found = crops(shipped()[:1], 9, 64, [])
+    assert len({picture.digest for picture in found}) == 9
+    assert {picture.photo for picture in found} == {"astronaut.png"}
+    assert max(found[0].image.size) == 64
+
+
+def test_caption_draws_do_not_overlap_and_are_repeated() -> None:
+    optimised, unseen = draw(0, 1)
+    assert len(set(optimised) | set(unseen)) == 200
+    assert draw(0, 1) == (optimised, unseen)
+    assert draw(0, 2)[0] != optimised
+    assert draw(1, 1)[0] != optimised
+
+
+@pytest.mark.parametrize("name", TRANSFORMATIONS)
+def test_the_adaptive_attacker_sees_what_the_detector_sees(name: str, small_photos: list[Image.Image]) -> None:
+    picture = small_photos[1]
+    pixels = (to_tensor(picture).float() / 255)[None].requires_grad_(True)
+    seen = Detected(name)(pixels)
+    exact = to_tensor(TRANSFORMATIONS[name](picture))
+    assert torch.equal((seen.detach()[0] * 255).round().to(torch.uint8), exact)
+    (gradient,) = torch.autograd.grad(seen.square().sum(), pixels)
+    assert gradient.abs().max() > 0
+    if name in STAND_INS:  # close to the real one: within a few levels on average
+        smooth = STAND_INS[name](pixels.detach())[0] * 255
+        assert (smooth - exact).abs().mean() < 2
+
+
+def test_closing_the_gap_brings_centroids_together(mini: Encoder, small_photos: list[Image.Image]) -> None:
+    pictures, texts = mini.encode_pictures(small_photos), mini.encode_texts(["a cat", "a dog", "a car"])
+    gap = pictures.mean(dim=0) - texts.mean(dim=0)
+    distances = []
+    for closed in (0.0, 0.5, 1.0):
+        shifted = Shifted(mini, mini.encode_texts, gap, closed)
+        moved = shifted.encode_pictures(small_photos)
+        assert torch.allclose(moved.norm(dim=1), torch.ones(len(moved)), atol=1e-5)
+        inputs = torch.stack([mini.preprocess_image(picture) for picture in small_photos])
+        assert torch.allclose(shifted.encode_inputs(inputs), moved, atol=1e-5)
+        distances.append(float((moved.mean(0) - shifted.encode_texts(["a cat", "a dog", "a car"]).mean(0)).norm()))
+    assert distances[0] == pytest.approx(float(gap.norm()), abs=1e-4)
+    assert distances[0] > distances[1] > distances[2]
+    assert distances[2] < 0.2 * distances[0]
+
+
+def test_spectrum_finds_a_wave_where_it_is() -> None:
+    x = np.arange(64)
+    wave = 100 * np.sin(2 * np.pi * 0.25 * x)[None, :] * np.ones((48, 1))
+    assert spectrum(wave).argmax() == RINGS // 2
+    gray = Picture("", "", Image.fromarray(np.repeat((wave + 128).astype(np.uint8)[..., None], 3, axis=2)))
+    bands = planes(gray)
+    assert np.abs(bands["Cb"]).max() < 1e-3
+    assert local_statistics(bands)["chroma share of the variance"] < 1e-6
+    noise = np.random.default_rng(0).normal(0, 7, (200, 200))
+    assert local_statistics({"Y": noise, "Cb": noise, "Cr": noise})["noise in Y"] == pytest.approx(7, rel=0.05)
+
+
+def test_a_page_is_made_of_its_table_alone(lab: Lab, out: Path) -> None:
+    list(reproduce(["tau"], lab, out))
+    page = tau.page(pd.read_parquet(out / "tau" / "table.parquet"))
+    assert isinstance(page, Page)
+    assert read(next(out.glob("tau/*.png"))).width > 100
