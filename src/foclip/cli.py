@@ -382,6 +382,7 @@ def reproduce(
                 "device": str(encoders[0].device),
                 "settings": vars(settings) | {"images": _text(images), "paintings": _text(paintings)},
                 "pictures": [picture.name for picture in lab.pictures],
+                "paintings": [painting.name for painting in lab.paintings],
                 "versions": _versions("pandas", "scipy", "scikit-learn", "scikit-image"),
                 "failures": [vars(failure) for failure in lab.failures],
             }
