@@ -311,10 +311,12 @@ def test_caption_draws_do_not_overlap_and_are_repeated() -> None:
 
 
 @pytest.mark.parametrize("name", TRANSFORMATIONS)
-def test_the_adaptive_attacker_sees_what_the_detector_sees(name: str, small_photos: list[Image.Image]) -> None:
-    picture = small_photos[1]
+def test_the_adaptive_attacker_sees_what_the_detector_sees(
+    mini: Encoder, name: str, small_photos: list[Image.Image]
+) -> None:
+    picture = mini.resize_image(small_photos[1])  # of the encoder's size: no second resize
     pixels = (to_tensor(picture).float() / 255)[None].requires_grad_(True)
-    seen = Detected(name)(pixels)
+    seen = Detected(name, mini.preprocess)(pixels)
     exact = to_tensor(TRANSFORMATIONS[name](picture))
     assert torch.equal((seen.detach()[0] * 255).round().to(torch.uint8), exact)
     (gradient,) = torch.autograd.grad(seen.square().sum(), pixels)

@@ -55,7 +55,7 @@ class View(Protocol):
             picture: float (1, 3, H, W) in [0, 1].
 
         Returns:
-            float (1, 3, H, W); what lies outside [0, 1] is clamped.
+            float (1, 3, any height, any width); what lies outside [0, 1] is clamped.
         """
 
 

@@ -2,7 +2,9 @@ r"""Sensitivities: how far score and embedding of a picture move under a transfo
 
 FoCLIP (arXiv 2511.06947) finds that fooled pictures lose most of their score in
 grayscale (63.2 %, originals 8.5 %). Other small changes ("squeezers", Xu et al.
-2018, arXiv 1704.01155) are here too; each is a function from picture to picture.
+2018, arXiv 1704.01155) are here too; each is a function from picture to picture. All are
+applied to what the model sees, the picture after its resize: a blur of half a pixel then
+means the same for a thumbnail and for a 50-megapixel photo.
 
 For a picture with mean CLIPScore :math:`s` over its prompts, :math:`s'` once
 transformed, and embeddings :math:`E, E'`:
@@ -64,9 +66,9 @@ def _with_luma(picture: Image.Image, channel: int) -> Image.Image:
 
 
 def jpeg(picture: Image.Image) -> Image.Image:
-    """Saved as JPEG of quality 75 and read again."""
+    """Saved as JPEG of quality 90 and read again."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=75)
+    picture.save(buffer, format="JPEG", quality=90)
     return Image.open(buffer).convert("RGB")
 
 
@@ -76,8 +78,8 @@ def bit_depth(picture: Image.Image) -> Image.Image:
 
 
 def blur(picture: Image.Image) -> Image.Image:
-    """Gaussian blur with a standard deviation of 1 pixel."""
-    return picture.filter(ImageFilter.GaussianBlur(1))
+    """Gaussian blur with a standard deviation of half a pixel."""
+    return picture.filter(ImageFilter.GaussianBlur(0.5))
 
 
 def rescale(picture: Image.Image) -> Image.Image:
@@ -87,17 +89,12 @@ def rescale(picture: Image.Image) -> Image.Image:
     return half.resize(picture.size, Image.Resampling.BILINEAR)
 
 
-#: Transformations of each pixel's colour. They commute with the resize, up to rounding, and
-#: are applied after it: a second resize would cost more than they do.
-COLOUR: Mapping[str, Transformation] = {
+#: Every transformation by name.
+TRANSFORMATIONS: Mapping[str, Transformation] = {
     "gray": to_gray,
     "red": red_as_luma,
     "green": green_as_luma,
     "blue": blue_as_luma,
-}
-#: Every transformation by name.
-TRANSFORMATIONS: Mapping[str, Transformation] = {
-    **COLOUR,
     "jpeg": jpeg,
     "bits": bit_depth,
     "blur": blur,
@@ -195,12 +192,9 @@ def measure(
 
 
 def _prepare(encoder: Encoder, picture: Image.Image, transformations: Sequence[str]) -> np.ndarray:
-    """uint8 (1 + V, *image_size, 3): the picture and its V transformed versions, resized."""
+    """uint8 (1 + V, *image_size, 3): the picture, resized, and its V transformed versions."""
     resized = encoder.resize_image(picture)
-    versions = [
-        COLOUR[name](resized) if name in COLOUR else encoder.resize_image(TRANSFORMATIONS[name](picture))
-        for name in transformations
-    ]
+    versions = [TRANSFORMATIONS[name](resized) for name in transformations]
     return np.stack([np.asarray(version) for version in (resized, *versions)])
 
 

@@ -210,6 +210,10 @@ class Preprocessing:
         Returns:
             Normalised input (B, 3, *size).
         """
+        return torch.addcmul(self._offset, self.resize(pixels), self._scale)
+
+    def resize(self, pixels: Tensor) -> Tensor:
+        """Resized and cropped pixels (B, 3, *size) in [0, 1], before they are normalised."""
         height, width = pixels.shape[-2:]
         new_height, new_width = self.resized(height, width)
         across = _axis(width, new_width, self.size[1], self.bilinear, self.device)
@@ -224,4 +228,4 @@ class Preprocessing:
                 x = round8(torch.as_tensor(_Resample.apply(x, axis, dim)))
         if any(across.pad) or any(down.pad):
             x = torch.nn.functional.pad(x, (*across.pad, *down.pad), value=self.fill)
-        return torch.addcmul(self._offset, x, self._scale)
+        return x

@@ -11,7 +11,7 @@ Athalye et al. 2018, arXiv 1802.00420).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from foclip import images
 from foclip.detection import TRANSFORMATIONS, Detector
+from foclip.encoders.preprocessing import Preprocessing
 from foclip.studies import plots
 from foclip.studies.base import BUDGET, Lab, Page
 from foclip.studies.detectors import METHODS, detector, verdicts
@@ -40,10 +41,10 @@ def luma(picture: Tensor) -> Tensor:
 
 
 def gaussian(picture: Tensor) -> Tensor:
-    """Gaussian blur with a standard deviation of 1 pixel."""
-    kernel = torch.exp(-0.5 * torch.arange(-3.0, 4.0, device=picture.device).square())
+    """Gaussian blur with a standard deviation of half a pixel."""
+    kernel = torch.exp(-2 * torch.arange(-2.0, 3.0, device=picture.device).square())
     kernel = (kernel / kernel.sum()).view(1, 1, 1, -1).expand(3, 1, 1, -1)
-    padded = functional.pad(picture, (3, 3, 3, 3), mode="replicate")
+    padded = functional.pad(picture, (2, 2, 2, 2), mode="replicate")
     return functional.conv2d(functional.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)
 
 
@@ -57,12 +58,15 @@ class Detected:
 
     Attributes:
         transformation: Name in `foclip.detection.TRANSFORMATIONS`.
+        preprocessing: The encoder's; the detector looks at pictures of its size.
     """
 
     transformation: str
+    preprocessing: Preprocessing = field(repr=False)
 
     def __call__(self, picture: Tensor) -> Tensor:
-        """Exact forward, smooth backward; (1, 3, H, W) in [0, 1] both."""
+        """Exact forward, smooth backward; (1, 3, H, W) in [0, 1] to the encoder's size."""
+        picture = self.preprocessing.resize(picture)
         levels = (picture.detach()[0] * 255).round().to(torch.uint8)
         seen = images.to_tensor(TRANSFORMATIONS[self.transformation](images.to_image(levels)))
         exact = seen.to(picture)[None] / 255
@@ -79,7 +83,9 @@ def table(lab: Lab) -> pd.DataFrame:
     pictures = lab.pictures[: 8 if lab.quick else 16]
     rows = _rows(lab, pictures, judge, attacker="original", budget=float("nan"))
     for name, known, budget in lab.each(plan):
-        attack = replace(lab.default_attack(), min_psnr=budget, views=tuple(map(Detected, known)))
+        attack = replace(
+            lab.default_attack(), min_psnr=budget, views=tuple(Detected(each, lab.encoder.preprocess) for each in known)
+        )
         rows += _rows(lab, lab.fool(attack, pictures), judge, attacker=name, budget=budget)
     return pd.DataFrame(rows)
 
