@@ -88,10 +88,13 @@ class Judge:
 
     def __init__(self, encoder: Encoder, detector: Detector) -> None:
         self.encoder, self.detector = encoder, detector
+        self.texts: dict[tuple[str, ...], torch.Tensor] = {}
 
     def measure(self, pictures: Sequence[Image.Image], prompts: Prompts) -> list[Sensitivity]:
         """Sensitivities with each picture's own prompts."""
-        texts = [self.encoder.encode_texts(own) for own in prompts]
+        for own in {tuple(own) for own in prompts} - self.texts.keys():
+            self.texts[own] = self.encoder.encode_texts(own)
+        texts = [self.texts[tuple(own)] for own in prompts]
         found: list[Sensitivity] = []
         for i in range(0, len(pictures), 32):
             found += measure(self.encoder, pictures[i : i + 32], texts[i : i + 32], self.detector.transformations)
