@@ -340,7 +340,7 @@ def reproduce(
         list[str], typer.Argument(metavar="STUDY…", help="Studies (docs/studies.md says what each asks), or all.")
     ],
     out: Out,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures and steps: minutes on two cores.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures and steps.")] = False,
     images: Annotated[
         Path | None, typer.Option(help="Folder of your own pictures instead of the photos at hand.", metavar="DIR")
     ] = None,

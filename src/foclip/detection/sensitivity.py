@@ -144,7 +144,6 @@ def measure(
     pictures: Sequence[Image.Image],
     texts: Tensor | Sequence[Tensor] | None = None,
     transformations: Sequence[str] = ("gray",),
-    batch_size: int | None = None,
 ) -> list[Sensitivity]:
     """Sensitivities of pictures; a picture and its transformed versions share a batch.
 
@@ -157,7 +156,6 @@ def measure(
         texts: Unit vectors (T, D) of prompts for all pictures, one such tensor
             per picture, or None.
         transformations: Names in `TRANSFORMATIONS`.
-        batch_size: Rows per pass; None chooses by the encoder.
     """
     if not pictures:
         return []
@@ -167,7 +165,7 @@ def measure(
     red, green, blue = rows[:: levels.shape[1]].unbind(dim=1)
     spread = red.maximum(green).maximum(blue) - red.minimum(green).minimum(blue)
     gray_already = (spread <= GRAY_LEVELS).flatten(1).all(dim=1).tolist()
-    embeddings = _embed(encoder, rows, batch_size or _batch_size(encoder)).view(*levels.shape[:2], -1)
+    embeddings = _embed(encoder, rows).view(*levels.shape[:2], -1)
     drifts = drift(embeddings[:, :1], embeddings[:, 1:]).tolist()
     names = list(transformations)
     if texts is None:
@@ -199,8 +197,9 @@ def _prepare(encoder: Encoder, picture: Image.Image, transformations: Sequence[s
 
 
 @torch.inference_mode()
-def _embed(encoder: Encoder, levels: Tensor, batch_size: int) -> Tensor:
-    """Unit vectors of resized pictures (N, 3, *image_size), in passes of `batch_size` rows."""
+def _embed(encoder: Encoder, levels: Tensor) -> Tensor:
+    """Unit vectors of resized pictures (N, 3, *image_size), in passes of one number of rows."""
+    batch_size = _batch_size(encoder)
     passes = -(-len(levels) // batch_size)
     padded = F.pad(levels, (0, 0, 0, 0, 0, 0, 0, passes * batch_size - len(levels)))
     embeddings = [
