@@ -42,7 +42,7 @@ from foclip.studies.pictures import Picture
 from foclip.studies.statistics import Estimate
 
 # What `all --quick` costs in steps × pictures, a step with v views counting 1 + v times; what an earlier study has
-# done already is not counted. A step of `mini` takes about 10 ms, so all of it about 13 minutes (planned, not yet measured):
+# done already is not counted. A step of `mini` takes about 10 ms, so all of it is planned to take some 13 minutes:
 #
 #   ablation 11,200 · adaptive 15,200 · artworks 8,900 · imagenet 16,000 · long 4,000 · modality_gap 3,200 ·
 #   sweep 6,800 · transfer 9,600 (with a second encoder) · grayscale, spectrum, tau 0 (crops are done in adaptive)
