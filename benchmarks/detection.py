@@ -25,7 +25,7 @@ from rich.progress import Progress
 from scipy.stats import binomtest, bootstrap
 
 from foclip import fooling, images
-from foclip.attacks import MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt
+from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt
 from foclip.attacks.foclip import objective
 from foclip.detection import Detector, Sensitivity, measure
 from foclip.detection.detector import shipped
@@ -189,6 +189,7 @@ def main() -> None:
         "Adam": (Adam(steps=300, min_psnr=35.0, init="image"), choice.others),
         "MI-FGSM": (MIFGSM(min_psnr=35.0), choice.others),
         "one prompt": (SinglePrompt(steps=300, min_psnr=35.0), choice.others),
+        "CMA-ES": (CMAES(steps=3000, min_psnr=35.0), choice.others),
     }
     if choice.strong:
         attacks["strong, 50,000 steps"] = (
@@ -218,17 +219,23 @@ def main() -> None:
         found_share = f"{100 * flags.mean():.1f} % of {len(flags)}"
         print(f"   {method:<11} {found_share}; binomial interval of 5 %: [{low:.1f}, {high:.1f}]")
 
-    print("\n4. Saved again: false alarms on clean pictures, and fooled pictures missed (default fpr)")
-    print(f"   {'saved':<18}" + "".join(f"{m + ' alarms':<20}{m + ' missed':<20}" for m in METHODS))
+    print(
+        "\n4. Saved again: mean scores left, false alarms on clean pictures and fooled ones missed in % (default fpr)"
+    )
+    print(
+        f"   {'saved':<17}{'clean':<7}{'fooled':<8}"
+        + "".join(f"{m + ' alarms':<19}{m + ' missed':<19}" for m in METHODS)
+    )
     fooled_pictures = [images.read(r.output) for r in results_default]
     for name, change in SAVED.items():
         again = [s for s in judge.measure([change(p) for p in originals], prompts) if not s.gray_already]
         missed = judge.measure([change(p) for p in fooled_pictures], own)
         cells = "".join(
-            f"{100 * judge.flagged(again, m).mean():<20.1f}{100 * (1 - judge.flagged(missed, m).mean()):<20.1f}"
+            f"{100 * judge.flagged(again, m).mean():<19.1f}{100 * (1 - judge.flagged(missed, m).mean()):<19.1f}"
             for m in METHODS
         )
-        print(f"   {name:<18}{cells}")
+        left, still = (np.mean([s.score for s in found]) for found in (again, missed))
+        print(f"   {name:<17}{left:<7.3f}{still:<8.3f}{cells}")
     sys.stdout.flush()
 
 

@@ -29,13 +29,12 @@ FREE = "none"
 
 def table(lab: Lab) -> pd.DataFrame:
     """Rows: pictures × objectives × with and without the budget."""
-    pictures = lab.pictures[: 8 if lab.quick else 16]
     plan = [(budget, *entry) for budget in (BUDGET, None) for entry in OBJECTIVES.items()]
     rows = []
     for budget, name, objective in lab.each(plan):
         attack = replace(lab.default_attack(), objective=objective, min_psnr=budget)
         shown = FREE if budget is None else f"{budget:g} dB"
-        rows += lab.rows(lab.fool(attack, pictures), objective=name, budget=shown)
+        rows += lab.rows(lab.fool(attack, lab.pictures), objective=name, budget=shown)
     return pd.DataFrame(rows)
 
 

@@ -41,16 +41,19 @@ from foclip.studies.cells import Cells
 from foclip.studies.pictures import Picture
 from foclip.studies.statistics import Estimate
 
-# What `all --quick` costs in steps × pictures, a step with v views counting 1 + v times; what an earlier study has
-# done already is not counted. A step of `mini` takes about 10 ms, so all of it is planned to take some 13 minutes:
+# What studies cost in thousands of steps × pictures, quick and in full, with `mini` and a second encoder; a step with v
+# views counts 1 + v times, a query of CMA-ES a third, and what an earlier study has done already nothing. One such
+# step takes some 10 ms on two cores.
 #
-#   ablation 11,200 · adaptive 15,200 · artworks 8,900 · imagenet 16,000 · long 4,000 · modality_gap 3,200 ·
-#   sweep 6,800 · transfer 9,600 (with a second encoder) · grayscale, spectrum, tau 0 (crops are done in adaptive)
-#
-# In full it is some 2 million: hours on two cores.
+#   ablation 11, 168 · adaptive 11, 160 · artworks 6, 96 · imagenet 16, 288 · long 4, 244 · modality_gap 3, 48 ·
+#   sweep 7, 136 · tau 5, 48 · transfer 10, 84 · grayscale, spectrum none
 
 #: Fidelity budget of every attack that has one, dB.
 BUDGET = 35.0
+#: Crops that thresholds are chosen on, at least, if there are photos enough.
+EXAMPLES = 48
+#: Files of a study that are read again.
+TABLE, SECONDS = "table.parquet", "seconds.csv"
 #: Pictures measured between two writes.
 CHUNK = 16
 
@@ -64,7 +67,7 @@ class Settings:
     """What a run of studies depends on besides its encoders.
 
     Attributes:
-        quick: Fewer pictures, steps and prompt draws.
+        quick: Fewer pictures and steps.
         images: Folder of the reader's pictures; None for the photos that ship with dependencies.
         paintings: Folder of real paintings, for `artworks`.
         seed: Seeds the draws of pictures and prompts, and the attacks.
@@ -78,7 +81,7 @@ class Settings:
     @property
     def count(self) -> int:
         """Pictures at most."""
-        return 8 if self.quick else 24
+        return 8 if self.quick else 12
 
     @property
     def steps(self) -> int:
@@ -152,7 +155,7 @@ class Lab:
     @cached_property
     def examples(self) -> list[Picture]:
         """Enough pictures to choose thresholds on: crops of every photo, fewer of each the more photos there are."""
-        each = min(len(pictures.CORNERS), -(-(48 if self.quick else 96) // len(self.files)))
+        each = min(len(pictures.CORNERS), -(-EXAMPLES // len(self.files)))
         return pictures.crops(self.files, each, self.side, [])
 
     @cached_property
@@ -376,27 +379,53 @@ def reproduce(studies: Sequence[str], lab: Lab, out: Path) -> Iterator[Finished]
         out: Folder of the run.
     """
     for name in studies:
-        study = cast(Study, _module(name))
         lab.study = name
-        table = study.table(lab)
-        page = study.page(table)
-        drawings = {caption: figure(plot) for caption, plot in page.figures.items()}
-        _write(files.output_folder(out / name), table, page, drawings)
-        title, *question = (" ".join(part.split()) for part in (study.__doc__ or name).strip().split("\n\n"))
-        yield Finished(name, title, question, len(table), page, drawings)
+        table = cast(Study, _module(name)).table(lab)
+        finished = _finish(name, table)
+        _write(files.output_folder(out / name), table, finished)
+        yield finished
 
 
-def _write(folder: Path, table: pd.DataFrame, page: Page, drawings: dict[str, Markup]) -> None:
+def read(name: str, out: Path) -> Finished:
+    """A study that an earlier run has finished, its page made anew from its tables.
+
+    Args:
+        name: One of `names`.
+        out: Folder of that run.
+
+    Raises:
+        OSError: The run has no tables of this study.
+    """
+    table = pd.read_parquet(out / name / TABLE)
+    if (out / name / SECONDS).is_file():
+        table["seconds"] = pd.read_csv(out / name / SECONDS).seconds
+    return _finish(name, table)
+
+
+def _finish(name: str, table: pd.DataFrame) -> Finished:
+    study = cast(Study, _module(name))
+    page = study.page(table)
+    title, *question = (" ".join(part.split()) for part in (study.__doc__ or name).strip().split("\n\n"))
+    drawings = {caption: figure(plot) for caption, plot in page.figures.items()}
+    return Finished(name, title, question, len(table), page, drawings)
+
+
+def _write(folder: Path, table: pd.DataFrame, finished: Finished) -> None:
     timed = [column for column in table.columns if column == "seconds"]
     kept = table.drop(columns=timed)
     files.write_text(folder / "table.csv", kept.to_csv(index=False))
     buffer = io.BytesIO()
     kept.to_parquet(buffer, index=False)
-    files.write_bytes(folder / "table.parquet", buffer.getvalue())
+    files.write_bytes(folder / TABLE, buffer.getvalue())
     if timed:
-        files.write_text(folder / "seconds.csv", table[timed].to_csv(index=False))
-    for name, plot in page.figures.items():
-        files.write_text(folder / f"{name}.svg", drawings[name])
-        buffer = io.BytesIO()
-        plot.savefig(buffer, format="png", dpi=200, bbox_inches="tight")
-        files.write_bytes(folder / f"{name}.png", buffer.getvalue())
+        files.write_text(folder / SECONDS, table[timed].to_csv(index=False))
+    for name, plot in finished.page.figures.items():
+        files.write_text(folder / f"{name}.svg", finished.drawings[name])
+        files.write_bytes(folder / f"{name}.png", png(plot, 200))
+
+
+def png(plot: Figure, dpi: int) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    plot.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
+    return buffer.getvalue()

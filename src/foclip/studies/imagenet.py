@@ -1,6 +1,6 @@
 """ImageNet captions: how many prompts can one picture match?
 
-Pictures are fooled for 25, 50, 75 and 100 class captions, drawn at random several times. How
+Pictures are fooled for 25, 50, 75 and 100 class captions, drawn anew for every four pictures. How
 high do the scores of all of them get, and does that carry over to a hundred captions of other
 classes, which the attack never saw?
 """
@@ -16,6 +16,8 @@ from foclip.studies.base import BUDGET, Beside, Lab, Page
 from foclip.studies.statistics import Estimate, gain, groups, mean, percent
 
 COUNTS = (25, 50, 75, 100)
+#: Pictures that share a draw of captions.
+SHARING = 4
 #: Captions that no attack sees.
 UNSEEN = 100
 
@@ -28,12 +30,11 @@ def draw(seed: int, number: int) -> tuple[list[str], list[str]]:
 
 def table(lab: Lab) -> pd.DataFrame:
     """Rows: pictures × draws × numbers of captions × attacks."""
-    pictures = lab.pictures[: 4 if lab.quick else 8]
+    draws = [lab.pictures[first : first + SHARING] for first in range(0, len(lab.pictures), SHARING)]
     chosen = [entry for entry in attacks(lab).items() if not (lab.quick and entry[0] == "CMA-ES")]
-    draws = range(2 if lab.quick else 3)
-    plan = [(number, count, *entry) for number in draws for count in COUNTS for entry in chosen]
+    plan = [(*part, count, *entry) for part in enumerate(draws) for count in COUNTS for entry in chosen]
     rows = []
-    for number, count, name, attack in lab.each(plan):
+    for number, pictures, count, name, attack in lab.each(plan):
         optimised, unseen = draw(lab.settings.seed, number)
         fooled = lab.fool(attack, pictures, optimised[:count])
         before, unseen_before, unseen_after = (

@@ -40,7 +40,7 @@ def table(lab: Lab) -> pd.DataFrame:
     attacks = {"FoCLIP": lab.default_attack(), "MI-FGSM": mifgsm}
     plan: list[tuple[str, str]] = [(NO_ATTACK, ORIGINAL)]
     plan += [(attack, target) for target in targets(lab) for attack in attacks]
-    pictures = lab.pictures[: 8 if lab.quick else 16]
+    pictures = lab.pictures
     judges = {encoder.name: detector(lab, encoder) for encoder in lab.encoders}
     rows: list[dict[str, Any]] = []
     for attack, target in lab.each(plan):

@@ -1,0 +1,113 @@
+"""Write docs/results.md from finished runs of `foclip reproduce`.
+
+    python -m benchmarks.results DIR… [--docs docs]
+
+For every study the first DIR that has its table counts. Pages are made anew from the tables, with
+nothing measured here, so the document and the runs cannot differ. Figures go to docs/results.
+"""
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from foclip import files
+from foclip.studies import Finished, names
+from foclip.studies.base import TABLE, png, read
+
+HEAD = """# Results
+
+The paper's figures beside ours, and what the studies found. All of it was written by
+
+```
+python -m benchmarks.results {folders}
+```
+
+from the tables of the runs named at each study; what a study asks and how to read its numbers is in
+[studies.md](studies.md). Scores are CLIPScore, 2.5 · max(cos, 0), of 8-bit files; brackets are 95 % intervals over
+photos. The paper's figures are those of ViT-L/14 at 336 pixels and of its pictures, ours those of the small encoders
+that come with the package: what can be compared is whether an effect is there and which way it points.
+
+With a GPU, on the paper's own encoder (and an adversarially trained one beside it):
+
+```
+foclip reproduce all --model ViT-L-14-336-quickgelu/openai --also hf-hub:chs20/fare2-clip --device cuda \\
+    --images PHOTOS --paintings PAINTINGS --out results-vit-l
+```
+
+"""
+
+
+def command(study: str, settings: dict[str, Any]) -> str:
+    """The command that repeats a study."""
+    words = ["foclip", "reproduce", study]
+    words += ["--quick"] if settings["quick"] else []
+    words += [
+        word for option in ("images", "paintings") if settings[option] for word in (f"--{option}", settings[option])
+    ]
+    words += ["--seed", str(settings["seed"])] if settings["seed"] else []
+    return shlex.join([*words, "--out", "DIR"])
+
+
+def cell(text: object) -> str:
+    """Text of a table's cell."""
+    return str(text).replace("|", "\\|")
+
+
+def grid(table: pd.DataFrame) -> str:
+    """A Markdown table; numbers to the right."""
+    rows = [list(table.columns), ["---", *["---:"] * (len(table.columns) - 1)], *table.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in rows)
+
+
+def section(study: Finished, run: dict[str, Any], pictures: Path) -> str:
+    """What the document says of a study; its figures are written to `pictures`."""
+    title = study.title.rstrip(".")
+    length = "Quick run" if run["settings"]["quick"] else "Full run"
+    parts = [f"## {study.name}", title, f"```\n{command(study.name, run['settings'])}\n```"]
+    photos, torch = len(run["pictures"]), run["versions"]["torch"]
+    parts.append(f"*{length} on `{run['model']}`, {photos} photos, torch {torch}, {run['device']}.*")
+    parts.append("\n".join(f"- {sentence}" for sentence in study.page.findings))
+    parts.append(grid(study.page.summary))
+    for name, plot in study.page.figures.items():
+        path = pictures / f"{study.name}-{name}.png"
+        files.write_bytes(path, png(plot, 90))
+        parts.append(f"![{study.name}: {name.replace('-', ' ')}]({pictures.name}/{path.name})")
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="+", type=Path, metavar="DIR")
+    parser.add_argument("--docs", type=Path, default=Path("docs"))
+    choice = parser.parse_args()
+    pictures = files.output_folder(choice.docs / "results")
+    sections, beside = [], []
+    for name in names():
+        run_folder = next((folder for folder in choice.runs if (folder / name / TABLE).is_file()), None)
+        if run_folder is None:
+            print(f"{name}: in none of the runs")
+            continue
+        study, run = read(name, run_folder), json.loads((run_folder / "run.json").read_text())
+        sections.append(section(study, run, pictures))
+        beside += [
+            {
+                "study": f"[{name}](#{name})",
+                "figure": b.quantity,
+                "paper": f"{b.paper:.1%}",
+                "ours": f"{b.ours:.1%}",
+                "photos": b.ours.photos,
+            }
+            for b in study.page.beside
+        ]
+    folders = " ".join(folder.name for folder in choice.runs)
+    text = HEAD.format(folders=folders) + grid(pd.DataFrame(beside)) + "\n\n" + "\n\n".join(sections) + "\n"
+    files.write_text(choice.docs / "results.md", text)
+
+
+if __name__ == "__main__":
+    main()
