@@ -16,10 +16,10 @@ from foclip.prompts import ARTWORKS
 from foclip.score import similarity
 
 
-@pytest.fixture(scope="session", params=["mini", "ViT-B-32", "RN50"])
+@pytest.fixture(scope="session", params=["mini", "mini-vit", "ViT-B-32", "RN50"])
 def encoder(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> Encoder:
     name = request.param
-    return load(name if name == "mini" else f"{name}/{checkpoints[name]}")
+    return load(name if name in embedded.names() else f"{name}/{checkpoints[name]}")
 
 
 def test_frozen_and_in_evaluation_mode(encoder: Encoder) -> None:
@@ -101,8 +101,9 @@ def test_hostile_prompts(mini: Encoder) -> None:
         assert mini.encode_texts(prompts).isfinite().all()
 
 
-def test_embedded_loads_with_open_clip_alone(mini: Encoder, photo_files: list[Path]) -> None:
-    name = f"local-dir:{embedded.path('mini')}"
+@pytest.mark.parametrize("embedded_name", embedded.names())
+def test_embedded_loads_with_open_clip_alone(embedded_name: str, photo_files: list[Path]) -> None:
+    encoder, name = load(embedded_name), f"local-dir:{embedded.path(embedded_name)}"
     model, _, preprocess = open_clip.create_model_and_transforms(name)
     tokenizer = open_clip.get_tokenizer(name)
     model.eval()
@@ -110,26 +111,31 @@ def test_embedded_loads_with_open_clip_alone(mini: Encoder, photo_files: list[Pa
     with torch.no_grad():
         image = model.encode_image(preprocess(picture)[None], normalize=True)
         texts = model.encode_text(tokenizer(list(ARTWORKS)), normalize=True)
-    ours = similarity(mini.encode_pictures([picture]), mini.encode_texts(ARTWORKS))
+    ours = similarity(encoder.encode_pictures([picture]), encoder.encode_texts(ARTWORKS))
     assert torch.allclose(image @ texts.T, ours, atol=1e-5)
 
 
-def test_mini_knows_what_it_sees(mini: Encoder, photo_files: list[Path]) -> None:
+@pytest.mark.parametrize("name", embedded.names())
+def test_embedded_knows_what_it_sees(name: str, photo_files: list[Path]) -> None:
     """Not a measure of quality, only that the weights are trained ones: a cup of coffee is one."""
     coffee = images.read(next(path for path in photo_files if path.stem == "coffee"))
-    texts = mini.encode_texts([f"a photo of a {name}." for name in ("espresso", "school bus", "goldfish", "obelisk")])
-    assert similarity(mini.encode_pictures([coffee]), texts).argmax() == 0
+    encoder = load(name)
+    texts = encoder.encode_texts(
+        [f"a photo of a {thing}." for thing in ("espresso", "school bus", "goldfish", "obelisk")]
+    )
+    assert similarity(encoder.encode_pictures([coffee]), texts).argmax() == 0
 
 
-def test_a_changed_byte_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", embedded.names())
+def test_a_changed_byte_is_noticed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(embedded.FOLDER, tmp_path / "embedded", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(embedded, "FOLDER", tmp_path / "embedded")
-    weights = tmp_path / "embedded" / "mini" / "open_clip_model.safetensors"
+    weights = tmp_path / "embedded" / name / "open_clip_model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(EncoderError, match=r"open_clip_model\.safetensors is damaged"):
-        load("mini")
+        load(name)
 
 
 @pytest.mark.parametrize("architecture", ["ViT-B-32", "RN50"])
@@ -190,8 +196,8 @@ def test_wrong_names_get_one_helpful_line(tmp_path: Path, checkpoints: dict[str,
 
 def test_available_lists_embedded_first() -> None:
     rows = encoders.available()
+    assert [row["name"] for row in rows if row["kind"] == "embedded"] == ["mini", "mini-vit"]
     assert rows[0]["name"] == "mini"
-    assert rows[0]["kind"] == "embedded"
     assert Path(rows[0]["path"]).is_dir()
     assert rows[0]["parameters"] > 100_000
     assert "ViT-L-14-336-quickgelu/openai" in {row["name"] for row in rows}
