@@ -30,6 +30,8 @@ from foclip.studies.pictures import Picture
 from foclip.studies.statistics import Estimate, area, auc, groups, mean, percent, share
 
 PLAIN, GRAY, ALL = "knows nothing", "knows gray", "knows all"
+#: Share caught minus false alarms, for the verdict on a detector.
+HOLDS, FAILS = 0.9, 0.5
 #: Fidelity budgets, dB: what an attacker who knows the defence has to pay with.
 QUICK, FULL = (BUDGET, 30.0), (40.0, BUDGET, 30.0)
 
@@ -115,7 +117,7 @@ def page(table: pd.DataFrame) -> Page:
     summary += [_row(part, name, f"{budget:g}") for (name, budget), part in parts.items()]
     findings = [*_costs(parts), *_verdicts(originals, caught), *_what_is_left(originals, parts)]
     findings.append(f"Judged by the detector {table.detector.iloc[0]!r}.")
-    plot = Figure(figsize=(9.6, 3.4))
+    plot = Figure(figsize=(11, 3.6))
     left, right = plot.subplots(1, 2)
     scores = {f"{name}, {budget:g} dB": mean(part.score, part.photo) for (name, budget), part in parts.items()}
     plots.draw_bars(left, scores, "mean CLIPScore")
@@ -160,19 +162,26 @@ def _verdicts(
     originals: pd.DataFrame,
     caught: dict[tuple[str, float, str], Estimate],
 ) -> list[str]:
-    """Per detector: does it hold, against whom does it fail.
+    """Per detector: against whom does it hold, and against whom does it fail.
 
-    It fails where it does not catch at least half more of the fooled pictures than of the originals: a
-    detector that calls everything tampered holds nothing.
+    What counts is the share it catches minus its false alarms, for a detector that calls everything tampered
+    holds nothing: it holds from `HOLDS` up, and fails below `FAILS`.
     """
     sentences = []
     for method, words in METHODS.items():
         alarms = share(originals[method], originals.photo)
         found = {name: caught[name, BUDGET, method] for name in (PLAIN, GRAY, ALL)}
-        fails = [name for name, estimate in found.items() if estimate.value - alarms.value < 0.5]
-        verdict = f"fails against the attacker who {' and the one who '.join(fails)}" if fails else "holds"
+        judged: dict[str, list[str]] = {"holds": [], "weakens": [], "fails": []}
+        for name, estimate in found.items():
+            lead = estimate.value - alarms.value
+            judged["holds" if lead >= HOLDS else "weakens" if lead >= FAILS else "fails"].append(name)
+        said = ", ".join(
+            f"{verdict} against the attacker who {' and the one who '.join(against)}"
+            for verdict, against in judged.items()
+            if against
+        )
         shares = ", ".join(f"{name}: {estimate:.0%}" for name, estimate in found.items())
-        sentences.append(f"{words[0].upper()}{words[1:]} {verdict} (caught: {shares}; false alarms: {alarms:.0%}).")
+        sentences.append(f"{words[0].upper()}{words[1:]} {said} (caught: {shares}; false alarms: {alarms:.0%}).")
     return sentences
 
 

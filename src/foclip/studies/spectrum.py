@@ -137,8 +137,7 @@ def page(table: pd.DataFrame) -> Page:
         f"95 % interval of the AUC leaves 0.5 out). The strongest is {order[0]}: AUC {areas[order[0]]:.2f}, "
         f"d = {sizes[order[0]]:+.1f}. Of those that need no encoder it is {pixels[0]}: AUC {areas[pixels[0]]:.2f}, "
         f"d = {sizes[pixels[0]]:+.1f}. {chroma_share:.0%} of the perturbation's energy is chroma, which gray "
-        f"takes away; {_where(table)}. The distance to the prompts' centroid has an AUC of "
-        f"{areas[DISTANCE]:.2f}."
+        f"takes away; {_where(table)}. (AUC: the chance that a fooled picture lies above an original.)"
     )
     figures = {
         "power-spectra": _spectra(table),
