@@ -26,9 +26,9 @@ The paper's figures beside ours, and what the studies found. All of it was writt
 python -m benchmarks.results {folders}
 ```
 
-from the tables of the runs named at each study; what a study asks and how to read its numbers is in
-[studies.md](studies.md). Scores are CLIPScore, 2.5 · max(cos, 0), of 8-bit files; brackets are 95 % intervals over
-photos. The paper's figures are those of ViT-L/14 at 336 pixels and of its pictures, ours those of the small encoders
+from the tables of the runs named at each study: full ones where there is one, else quick ones. What a study asks and how
+to read its numbers is in [studies.md](studies.md). Scores are CLIPScore, 2.5 · max(cos, 0), of 8-bit files; brackets
+are 95 % intervals over photos. The paper's figures are those of ViT-L/14 at 336 pixels and of its pictures, ours those of the small encoders
 that come with the package: what can be compared is whether an effect is there and which way it points.
 
 With a GPU, on the paper's own encoder (and an adversarially trained one beside it):
@@ -65,9 +65,8 @@ def grid(table: pd.DataFrame) -> str:
 
 def section(study: Finished, run: dict[str, Any], pictures: Path) -> str:
     """What the document says of a study; its figures are written to `pictures`."""
-    title = study.title.rstrip(".")
     length = "Quick run" if run["settings"]["quick"] else "Full run"
-    parts = [f"## {study.name}", title, f"```\n{command(study.name, run['settings'])}\n```"]
+    parts = [f"## {study.title.rstrip('.')}", f"```\n{command(study.name, run['settings'])}\n```"]
     photos, torch = len(run["pictures"]), run["versions"]["torch"]
     parts.append(f"*{length} on `{run['model']}`, {photos} photos, torch {torch}, {run['device']}.*")
     parts.append("\n".join(f"- {sentence}" for sentence in study.page.findings))
@@ -96,9 +95,9 @@ def main() -> None:
         sections.append(section(study, run, pictures))
         beside += [
             {
-                "study": f"[{name}](#{name})",
+                "study": f"`{name}`",
                 "figure": b.quantity,
-                "paper": f"{b.paper:.1%}",
+                "paper": f"{100 * b.paper:.1f} %",
                 "ours": f"{b.ours:.1%}",
                 "photos": b.ours.photos,
             }

@@ -17,10 +17,10 @@ from foclip.studies.statistics import Estimate, groups, mean
 #: Written so that "all" is the objective of `default_attack`, whose pictures other studies use too.
 OBJECTIVES: dict[str, Objective] = {
     "alignment": Alignment(),
-    "+ balance (variance)": Alignment() + 1.0 * Balance("variance"),
-    "+ balance (KL)": Alignment() + 1.0 * Balance("kl"),
-    "+ guard (range)": Alignment() + 1.0 * PixelGuard("range"),
-    "+ guard (l2)": Alignment() + 1.0 * PixelGuard("l2"),
+    "alignment, balance (variance)": Alignment() + 1.0 * Balance("variance"),
+    "alignment, balance (KL)": Alignment() + 1.0 * Balance("kl"),
+    "alignment, guard (range)": Alignment() + 1.0 * PixelGuard("range"),
+    "alignment, guard (l2)": Alignment() + 1.0 * PixelGuard("l2"),
     "all (variance, range)": Alignment() + 1.0 * Balance("variance") + 1.0 * PixelGuard("range"),
     "all (KL, l2)": Alignment() + 1.0 * Balance("kl") + 1.0 * PixelGuard("l2"),
 }
@@ -78,7 +78,7 @@ def _sentence(name: str, budget: str, part: pd.DataFrame) -> str:
         )
     }
     said = [f"{words} {change:+.3f}" for words, change in changes.items() if _clear(change)]
-    return f"{name}, budget {budget}, against alignment alone: {'; '.join(said) or 'no change beyond chance'}."
+    return f"Budget {budget}, {name} against alignment alone: {'; '.join(said) or 'no change beyond chance'}."
 
 
 def _clear(change: Estimate) -> bool:
