@@ -6,7 +6,7 @@ Prints the paper's quantities beside the paper's figures, what each method catch
 attack, and both kinds of error on clean pictures as they are and saved again. The photographs are
 those that calibration left out (`training.detector.photographs`), the prompts drawn with another
 seed. Fooled pictures are kept in DIR; a second call only measures. `--strong` adds the
-attack of 50,000 steps on a few pictures, which takes a quarter of an hour for two.
+attack of 50,000 steps on a few pictures, which takes longer than all the rest.
 """
 
 import argparse

@@ -43,8 +43,7 @@ from foclip.studies.pictures import Picture
 from foclip.studies.statistics import Estimate
 
 # What studies cost in thousands of steps × pictures, quick and in full, with `mini` and a second encoder; a step with v
-# views counts 1 + v times, a query of CMA-ES a third, and what an earlier study has done already nothing. One such
-# step takes some 10 ms on two cores.
+# views counts 1 + v times, a query of CMA-ES a third, and what an earlier study has done already nothing.
 #
 #   ablation 11, 168 · adaptive 11, 160 · artworks 6, 96 · imagenet 16, 288 · long 4, 244 · modality_gap 3, 48 ·
 #   sweep 7, 136 · tau 5, 48 · transfer 10, 84 · grayscale, spectrum none
@@ -55,7 +54,7 @@ BUDGET = 35.0
 EXAMPLES = 48
 #: Files of a study that are read again.
 TABLE, SECONDS = "table.parquet", "seconds.csv"
-#: Pictures in flight at most, where the encoder allows more than one; per picture, 12 cost 0.7 times 4 (mini).
+#: Pictures in flight at most, where the encoder allows more than one: a small tower works better on a larger batch.
 LANES = 12
 #: Pictures measured between two writes.
 CHUNK = 16
