@@ -28,9 +28,10 @@ python -m benchmarks.results {folders}
 
 from the tables of the runs named at each study: full ones where there is one, else quick ones. What a study asks and
 how to read its numbers is in [studies.md](studies.md). Scores are CLIPScore, 2.5 · max(cos, 0), of 8-bit files;
-brackets are 95 % intervals over photos. The paper's figures are those of ViT-L/14 at 336 pixels and of its pictures,
-ours those of the small encoders that come with the package: what can be compared is whether an effect is there and
-which way it points.
+brackets are 95 % intervals over photos. `--images` and `--paintings` take folders of your own; ours hold photos of
+ImageNet classes, which may not be passed on, and the paintings themselves. The paper's figures are those of ViT-L/14
+at 336 pixels and of its pictures, ours those of the small encoders that come with the package: what can be compared is
+whether an effect is there and which way it points.
 
 With a GPU, on the paper's own encoder (and an adversarially trained one beside it):
 
@@ -46,9 +47,8 @@ def command(study: str, settings: dict[str, Any]) -> str:
     """The command that repeats a study."""
     words = ["foclip", "reproduce", study]
     words += ["--quick"] if settings["quick"] else []
-    words += [
-        word for option in ("images", "paintings") if settings[option] for word in (f"--{option}", settings[option])
-    ]
+    for option in ("images", "paintings"):
+        words += [f"--{option}", Path(settings[option]).name] if settings[option] else []
     words += ["--seed", str(settings["seed"])] if settings["seed"] else []
     return shlex.join([*words, "--out", "DIR"])
 
@@ -69,7 +69,7 @@ def section(study: Finished, run: dict[str, Any], pictures: Path) -> str:
     length = "Quick run" if run["settings"]["quick"] else "Full run"
     parts = [f"## {study.title.rstrip('.')}", f"```\n{command(study.name, run['settings'])}\n```"]
     photos, torch = len(run["pictures"]), run["versions"]["torch"]
-    parts.append(f"*{length} on `{run['model']}`, {photos} photos, torch {torch}, {run['device']}.*")
+    parts.append(f"*{length} with {photos} photos on `{run['model']}`, torch {torch}, {run['device']}.*")
     parts.append("\n".join(f"- {sentence}" for sentence in study.page.findings))
     parts.append(grid(study.page.summary))
     for name, plot in study.page.figures.items():

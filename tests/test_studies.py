@@ -31,6 +31,7 @@ from foclip.studies import (
     tau,
 )
 from foclip.studies.adaptive import STAND_INS, Detected
+from foclip.studies.base import read as read_study
 from foclip.studies.cells import Cells
 from foclip.studies.imagenet import draw
 from foclip.studies.modality_gap import Shifted
@@ -119,6 +120,28 @@ def test_artworks_compares_every_attack_within_the_budget(lab: Lab, out: Path) -
     assert set(table[table.settings == "as it is"].attack) == {"original", "real painting"}
     fooled, original = (table[table.attack == name].score.mean() for name in ("FoCLIP", "original"))
     assert fooled > original
+
+
+def test_artworks_shows_the_pictures(lab: Lab) -> None:
+    within, authors = artworks.gallery(lab).values()
+    titles = [axes.get_title() for axes in within.axes if axes.get_title()]
+    assert titles == ["original", "FoCLIP", "PGD", "MI-FGSM", "Adam", "one prompt", "CMA-ES"]
+    shown = np.asarray(within.axes[1].images[0].get_array())
+    fooled = lab.fool(lab.default_attack(), lab.pictures)[0]
+    assert (shown == np.asarray(fooled.image)).all()
+    assert within.axes[1].get_xlabel() == f"{lab.scores([fooled]).mean():.2f}"
+    assert [axes.get_title() for axes in authors.axes if axes.get_title()][-1] == "Adam"
+
+
+def test_a_finished_study_is_read_back_without_its_lab(lab: Lab, out: Path) -> None:
+    (done,) = reproduce(["artworks"], lab, out)
+    again = read_study("artworks", out)
+    pd.testing.assert_frame_equal(again.page.summary, done.page.summary)
+    assert again.page.findings == done.page.findings
+    assert again.page.beside == done.page.beside
+    assert set(done.page.figures) - set(again.page.figures) == set(artworks.gallery(lab))
+    with pytest.raises(FileNotFoundError):
+        read_study("artworks", out / "elsewhere")
 
 
 def test_a_fooled_picture_is_made_once_and_read_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

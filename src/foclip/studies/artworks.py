@@ -10,17 +10,22 @@ space of a generator, so there is no setting of theirs to repeat here.
 """
 
 import importlib.util
+from collections.abc import Sequence
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt
 from foclip.attacks.foclip import objective
 from foclip.studies import plots
 from foclip.studies.base import BUDGET, Beside, Lab, Page
+from foclip.studies.pictures import Picture
 from foclip.studies.statistics import Estimate, gain, groups, mean
 
 #: Queries of CMA-ES for every step of the others.
 QUERIES = 3
+#: Photos that the report shows after each attack.
+SHOWN = 3
 WITHIN, AUTHORS, UNTOUCHED = f"{BUDGET:g} dB", "authors'", "as it is"
 
 
@@ -50,13 +55,17 @@ def authors_settings(lab: Lab) -> dict[str, Attack]:
     }
 
 
+def plan(lab: Lab) -> list[tuple[str, str, Attack]]:
+    """Settings, name and attack, for everything that is compared."""
+    found = [(WITHIN, *entry) for entry in attacks(lab).items()]
+    return found + [(AUTHORS, *entry) for entry in authors_settings(lab).items()]
+
+
 def table(lab: Lab) -> pd.DataFrame:
     """Rows: pictures × attacks × settings; and the originals and paintings as they are."""
-    plan = [(WITHIN, *entry) for entry in attacks(lab).items()]
-    plan += [(AUTHORS, *entry) for entry in authors_settings(lab).items()]
     rows = lab.rows(lab.pictures, attack="original", settings=UNTOUCHED)
     rows += lab.rows(lab.paintings, attack="real painting", settings=UNTOUCHED)
-    for settings, name, attack in lab.each(plan):
+    for settings, name, attack in lab.each(plan(lab)):
         rows += lab.rows(lab.fool(attack, lab.pictures), attack=name, settings=settings)
     found = pd.DataFrame(rows)
     before = found[found.attack == "original"].set_index("picture").score
@@ -104,6 +113,21 @@ def page(table: pd.DataFrame) -> Page:
             f"fooled photos score {above:+.0%} beside them."
         )
     return Page(pd.DataFrame(summary), {"mean-score": plots.bars(scores, "mean CLIPScore")}, findings, beside)
+
+
+def gallery(lab: Lab) -> dict[str, Figure]:
+    """The first photos as each attack left them, with their mean scores."""
+    figures = {}
+    for settings, caption in ((WITHIN, f"pictures-within-{BUDGET:g}-dB"), (AUTHORS, "pictures-as-authors-set-them")):
+        columns: dict[str, Sequence[Picture]] = {"original": lab.pictures[:SHOWN]}
+        for kind, name, attack in plan(lab):
+            if kind == settings:
+                columns[name] = lab.fool(attack, lab.pictures)[:SHOWN]
+        figures[caption] = plots.gallery(
+            {name: [picture.image for picture in shown] for name, shown in columns.items()},
+            {name: [f"{score:.2f}" for score in lab.scores(shown).mean(axis=1)] for name, shown in columns.items()},
+        )
+    return figures
 
 
 def _against_others(table: pd.DataFrame, ours: pd.DataFrame) -> list[str]:

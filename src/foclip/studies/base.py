@@ -6,6 +6,8 @@ A study is a module in this package with two functions:
 - ``page(table)`` makes of nothing but that table what the report shows: a summary,
   figures, findings, and figures of the paper with ours beside them.
 
+Where one would rather look at the pictures themselves, ``gallery(lab)`` may draw them as further figures.
+
 The first line of its docstring is its title in the report, the rest says what it asks.
 """
 
@@ -383,15 +385,15 @@ def reproduce(studies: Sequence[str], lab: Lab, out: Path) -> Iterator[Finished]
         out: Folder of the run.
     """
     for name in studies:
-        lab.study = name
-        table = cast(Study, _module(name)).table(lab)
-        finished = _finish(name, table)
+        lab.study, study = name, _module(name)
+        table = study.table(lab)
+        finished = _finish(name, table, study.gallery(lab) if hasattr(study, "gallery") else {})
         _write(files.output_folder(out / name), table, finished)
         yield finished
 
 
 def read(name: str, out: Path) -> Finished:
-    """A study that an earlier run has finished, its page made anew from its tables.
+    """A study that an earlier run has finished, its page made anew from its tables; without its gallery.
 
     Args:
         name: One of `names`.
@@ -403,12 +405,13 @@ def read(name: str, out: Path) -> Finished:
     table = pd.read_parquet(out / name / TABLE)
     if (out / name / SECONDS).is_file():
         table["seconds"] = pd.read_csv(out / name / SECONDS).seconds
-    return _finish(name, table)
+    return _finish(name, table, {})
 
 
-def _finish(name: str, table: pd.DataFrame) -> Finished:
+def _finish(name: str, table: pd.DataFrame, gallery: dict[str, Figure]) -> Finished:
     study = cast(Study, _module(name))
     page = study.page(table)
+    page = replace(page, figures=page.figures | gallery)
     title, *question = (" ".join(part.split()) for part in (study.__doc__ or name).strip().split("\n\n"))
     drawings = {caption: figure(plot) for caption, plot in page.figures.items()}
     return Finished(name, title, question, len(table), page, drawings)

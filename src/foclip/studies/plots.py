@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 
 from foclip.studies.statistics import Estimate
 
@@ -86,6 +87,23 @@ def heatmap(
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     plot.colorbar(shown, ax=axes, label=label)
+    return plot
+
+
+def gallery(columns: Mapping[str, Sequence[Image.Image]], captions: Mapping[str, Sequence[str]]) -> Figure:
+    """Pictures side by side: a named column per condition, a caption under every picture."""
+    count = max(map(len, columns.values()))
+    plot = Figure(figsize=(1.6 * len(columns), 1.75 * count), layout="constrained")
+    grid = plot.subplots(count, len(columns), squeeze=False)
+    for column, (name, pictures) in enumerate(columns.items()):
+        grid[0, column].set_title(name, fontsize=9)
+        for row, (picture, caption) in enumerate(zip(pictures, captions[name], strict=True)):
+            axes = grid[row, column]
+            axes.imshow(picture)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+            axes.set_xlabel(caption, fontsize=8)
     return plot
 
 
