@@ -159,6 +159,14 @@ def test_a_fooled_picture_is_made_once_and_read_back(lab: Lab, monkeypatch: pyte
         lab.fool(attack, lab.pictures, ["another prompt"])
 
 
+def test_a_vector_is_the_same_to_the_last_bit_in_a_run_that_goes_on(lab: Lab) -> None:
+    first = torch.randn(5)
+    kept = lab.vector("test", lab.pictures, lambda: first)
+    assert torch.equal(kept.cpu(), first)
+    rounded_otherwise = lab.vector("test", lab.pictures, lambda: first + 1e-7)
+    assert torch.equal(rounded_otherwise, kept)
+
+
 def test_cells_hold_what_they_were_given_and_survive_damage(tmp_path: Path) -> None:
     cells = Cells(tmp_path / "cells")
     keys = [cells.key("kind", n) for n in (1, 2, 1)]

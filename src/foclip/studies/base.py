@@ -23,6 +23,7 @@ from typing import Any, Protocol, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -268,6 +269,20 @@ class Lab:
 
         keys = [self._cells.key("sensitivity", p.digest, wanted, chosen.fingerprint) for p in looked_at]
         return [Sensitivity(**found) for found in self._cells.fill(keys, compute)]
+
+    def vector(self, kind: str, looked_at: Sequence[Picture], compute: Callable[[], Tensor]) -> Tensor:
+        """A vector (D,) drawn from pictures and `self.encoder`, to the same last bit in every run that goes on.
+
+        Other numbers of threads round sums otherwise, and what is fooled through such a vector is another cell then.
+
+        Args:
+            kind: What it is.
+            looked_at: The pictures.
+            compute: Makes it; float32.
+        """
+        key = self._cells.key(kind, [picture.digest for picture in looked_at], self.encoder.fingerprint)
+        (kept,) = self._cells.fill([key], lambda places: ((place, compute().tolist()) for place in places))
+        return torch.tensor(kept, device=self.encoder.device)
 
     def rows(
         self,

@@ -116,8 +116,8 @@ def _findings(table: pd.DataFrame) -> list[str]:
     own, untouched = fooled[fooled.attacked == fooled.scored], table[table.attacked == ORIGINAL]
     for method, words in METHODS.items():
         sentences.append(
-            f"Of pictures that FoCLIP fooled on another encoder, {words} catches {percent(foreign[method].mean())}; of those "
-            f"fooled on its own, {percent(own[method].mean())}; of originals it calls "
+            f"Of pictures that FoCLIP fooled on another encoder, {words} catches {percent(foreign[method].mean())}; "
+            f"of those fooled on its own, {percent(own[method].mean())}; of originals it calls "
             f"{percent(untouched[method].mean())} tampered."
         )
     return sentences
