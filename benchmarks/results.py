@@ -26,12 +26,12 @@ The paper's figures beside ours, and what the studies found. All of it was writt
 python -m benchmarks.results {folders}
 ```
 
-from the tables of the runs named at each study: full ones where there is one, else quick ones. What a study asks and
-how to read its numbers is in [studies.md](studies.md). Scores are CLIPScore, 2.5 · max(cos, 0), of 8-bit files;
-brackets are 95 % intervals over photos. `--images` and `--paintings` take folders of your own; ours hold photos of
-ImageNet classes, which may not be passed on, and the paintings themselves. The paper's figures are those of ViT-L/14
-at 336 pixels and of its pictures, ours those of the small encoders that come with the package: what can be compared is
-whether an effect is there and which way it points.
+from the tables of the runs named at each study. What a study asks and how to read its numbers is in
+[studies.md](studies.md). Scores are CLIPScore, 2.5 · max(cos, 0), of 8-bit files; brackets are 95 % intervals over
+photos; where a study takes fewer photos than its run has, its table says how many. `--images` and `--paintings` take
+folders of your own; ours hold photos of ImageNet classes, which may not be passed on, and the paintings themselves. The
+paper's figures are those of ViT-L/14 at 336 pixels and of its pictures, ours those of the small encoders that come with
+the package: what can be compared is whether an effect is there and which way it points.
 
 With a GPU, on the paper's own encoder (and an adversarially trained one beside it):
 

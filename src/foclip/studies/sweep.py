@@ -60,6 +60,7 @@ def page(table: pd.DataFrame) -> Page:
                 {
                     "parameter": parameter,
                     "value": f"{value:g}",
+                    "pictures": len(by_value[value]),
                     "score": f"{score:.3f}",
                     "lowest prompt": f"{lowest:.3f}",
                     "PSNR / dB": f"{psnr:.1f}",
