@@ -169,10 +169,12 @@ def test_a_fooled_picture_is_made_once_and_read_back(lab: Lab, monkeypatch: pyte
 
 def test_a_vector_is_the_same_to_the_last_bit_in_a_run_that_goes_on(lab: Lab) -> None:
     first = torch.randn(5)
-    kept = lab.vector("test", lab.pictures, lambda: first)
+    kept = lab.vector("test", lab.pictures, ["a"], lambda: first)
     assert torch.equal(kept.cpu(), first)
-    rounded_otherwise = lab.vector("test", lab.pictures, lambda: first + 1e-7)
+    rounded_otherwise = lab.vector("test", lab.pictures, ["a"], lambda: first + 1e-7)
     assert torch.equal(rounded_otherwise, kept)
+    of_another_prompt = lab.vector("test", lab.pictures, ["b"], lambda: -first)
+    assert torch.equal(of_another_prompt.cpu(), -first)
 
 
 def test_cells_hold_what_they_were_given_and_survive_damage(tmp_path: Path) -> None:

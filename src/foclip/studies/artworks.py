@@ -123,7 +123,7 @@ def gallery(lab: Lab) -> dict[str, Figure]:
     for settings, caption in ((WITHIN, f"pictures-within-{BUDGET:g}-dB"), (AUTHORS, "pictures-as-authors-set-them")):
         columns: dict[str, Sequence[Picture]] = {"original": lab.pictures[:SHOWN]}
         for kind, name, attack in plan(lab):
-            if kind == settings:
+            if kind == settings:  # asked for all pictures, as in the table: fewer in flight are other cells
                 columns[name] = lab.fool(attack, lab.pictures)[:SHOWN]
         figures[caption] = plots.gallery(
             {name: [picture.image for picture in shown] for name, shown in columns.items()},

@@ -48,7 +48,7 @@ from foclip.studies.statistics import Estimate
 # What studies cost in thousands of steps × pictures, quick and in full, with `mini` and a second encoder; a step with v
 # views counts 1 + v times, a query of CMA-ES a third, and what an earlier study has done already nothing.
 #
-#   ablation 11, 168 · adaptive 11, 160 · artworks 6, 96 · imagenet 16, 288 · long 4, 244 · modality_gap 3, 48 ·
+#   ablation 11, 168 · adaptive 11, 168 · artworks 6, 96 · imagenet 16, 288 · long 4, 244 · modality_gap 3, 48 ·
 #   sweep 7, 136 · tau 5, 48 · transfer 10, 84 · grayscale, spectrum none
 
 #: Fidelity budget of every attack that has one, dB.
@@ -270,17 +270,21 @@ class Lab:
         keys = [self._cells.key("sensitivity", p.digest, wanted, chosen.fingerprint) for p in looked_at]
         return [Sensitivity(**found) for found in self._cells.fill(keys, compute)]
 
-    def vector(self, kind: str, looked_at: Sequence[Picture], compute: Callable[[], Tensor]) -> Tensor:
-        """A vector (D,) drawn from pictures and `self.encoder`, to the same last bit in every run that goes on.
+    def vector(
+        self, kind: str, looked_at: Sequence[Picture], prompts: Sequence[str], compute: Callable[[], Tensor]
+    ) -> Tensor:
+        """A vector (D,) drawn from pictures, prompts and `self.encoder`, the same to the last bit once it is made.
 
         Other numbers of threads round sums otherwise, and what is fooled through such a vector is another cell then.
 
         Args:
             kind: What it is.
             looked_at: The pictures.
+            prompts: The prompts.
             compute: Makes it; float32.
         """
-        key = self._cells.key(kind, [picture.digest for picture in looked_at], self.encoder.fingerprint)
+        digests = [picture.digest for picture in looked_at]
+        key = self._cells.key(kind, digests, tuple(prompts), self.encoder.fingerprint)
         (kept,) = self._cells.fill([key], lambda places: ((place, compute().tolist()) for place in places))
         return torch.tensor(kept, device=self.encoder.device)
 

@@ -82,7 +82,7 @@ def table(lab: Lab) -> pd.DataFrame:
     clean = _embed(lab, lab.examples)
     texts = lab.texts(lab.encoder, captions)
     rows = _places(lab, clean, texts, fooled)
-    gap = lab.vector("gap", lab.examples, lambda: clean.mean(dim=0) - texts.mean(dim=0))
+    gap = lab.vector("gap", lab.examples, captions, lambda: clean.mean(dim=0) - texts.mean(dim=0))
     own = lab.scores(lab.pictures, captions).argmax(axis=1)
     for closed in lab.each(SHARES):
         shifted = Shifted(lab.encoder, partial(lab.texts, lab.encoder), gap, closed) if closed else lab.encoder
