@@ -5,7 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,29 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from foclip import cli
+from foclip.attacks import Attack, Fooled, Job
+from foclip.attacks import run as attack_all
 from foclip.demo import photos
 from foclip.encoders import Encoder, load
-from foclip.images import read
+from foclip.images import read, to_image
+from foclip.scores import CLIPScore, Prompts, Score
 
 #: Calls the command line: exit code, stdout, stderr.
 Run = Callable[..., tuple[int, str, str]]
+
+
+def fooled_by(attack: Attack, score: Score, pictures: Sequence[Tensor], prompts: Prompts) -> list[Fooled]:
+    """What an attack makes of pictures, in their order."""
+    jobs = [Job(picture, prompts, number) for number, picture in enumerate(pictures)]
+    return sorted(attack_all(attack, score, jobs), key=lambda fooled: int(fooled.job.tag))
+
+
+def file_score(score: Score, pixels: Tensor, prompts: Prompts) -> float:
+    """Mean figure of the file that holds these pixels."""
+    return float(np.mean(score.read(to_image(pixels), prompts)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,6 +46,11 @@ def _threads() -> None:
 @pytest.fixture(scope="session")
 def mini() -> Encoder:
     return load("mini")
+
+
+@pytest.fixture(scope="session")
+def score(mini: Encoder) -> CLIPScore:
+    return CLIPScore(mini)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import open_clip
 import pytest
@@ -12,8 +13,9 @@ from conftest import Run
 from PIL import Image
 from test_images import png_header
 
-from foclip import cli, images
+from foclip import images
 from foclip.attacks import ATTACKS
+from foclip.cli.fool import AttackName
 from foclip.encoders import embedded
 from foclip.fidelity import fidelity
 from foclip.prompts import ARTWORKS
@@ -154,15 +156,55 @@ def test_without_a_budget_an_attack_is_its_authors(run: Run, photo: Path, tmp_pa
 
 
 def test_every_attack_of_the_library_has_a_name_here() -> None:
-    assert [name.value for name in cli.AttackName] == list(ATTACKS)
+    assert list(get_args(AttackName)) == list(ATTACKS)
 
 
 def test_an_original_is_never_overwritten(run: Run, photo: Path) -> None:
     content = photo.read_bytes()
-    code, _, errors = run("fool", photo, "--prompt", "a cat", "--out", photo.parent, "--steps", 1)
-    assert code == 2
-    assert "overwrite" in errors
+    code, text, _ = run("fool", photo, "--prompt", "a cat", "--out", photo.parent, "--steps", 1, "--json")
+    assert code == 0
     assert photo.read_bytes() == content
+    assert Path(json.loads(text)[0]["output"]).name == "photo [red]-2.png"
+
+
+def test_each_picture_with_its_own_captions(run: Run, small_photos: list[Image.Image], tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.png" for name in "abc"]
+    for path, picture in zip(files, small_photos, strict=False):
+        picture.save(path)
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text('image,caption\na.png,"a cat, asleep"\nb.png,a dog\nb.png,a hound\nz.png,nothing\n')
+    out, calls = tmp_path / "out", ("--captions", pairs, "--json")
+    prompts = {"a.png": ["a cat, asleep"], "b.png": ["a dog", "a hound"]}
+    for command in (("fool", *files, "--steps", 4, "--out", out), ("score", *files), ("detect", *files)):
+        code, text, errors = run(*command, *calls)
+        assert code == 1
+        rows = json.loads(text)
+        assert {Path(row.get("source") or row["image"]).name: row["prompts"] for row in rows} == prompts
+        assert [line for line in errors.splitlines() if line.startswith("failed:")] == [
+            f"failed: {pairs}, line 5: a caption without a picture (z.png)",
+            f"failed: {files[2]}: no caption ({pairs} has no row for it)",
+        ]
+    written = json.loads((out / "results.json").read_text())
+    assert [len(result["scores_after"]) for result in written] == [1, 2]
+    assert all(result["score_after"] > result["score_before"] for result in written)
+    assert "a cat, asleep" in (out / "report.html").read_text()
+    assert run("score", *files, "--captions", pairs, "--prompt", "a cat")[0] == 2
+
+
+def test_another_score_is_fooled_read_and_judged(run: Run, photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, text, errors = run("fool", photo, "--score", "clip-iqa", "--steps", 20, "--out", out, "--json")
+    assert code == 0, errors
+    (result,) = json.loads(text)
+    assert (result["score"], result["prompts"]) == ("clip-iqa", ["photo."])
+    assert result["score_before"] + 0.1 < result["score_after"] <= 1
+    code, text, _ = run("score", out / photo.name, "--score", "clip-iqa", "--json")
+    assert json.loads(text)[0]["score"] == result["score_after"]
+    code, text, _ = run("detect", out / photo.name, "--score", "clip-iqa", "--json")
+    assert json.loads(text)[0]["decided_by"] == "combined without prompts"  # the shipped detector knows CLIPScore
+    assert json.loads(text)[0]["score"] == pytest.approx(result["score_after"], abs=1e-4)
+    assert "clip-iqa" in run("scores")[1]
+    assert run("score", photo, "--score", "nonsense", "--prompt", "a")[0] == 2
 
 
 def test_no_pictures_and_bad_folders(run: Run, photo: Path, tmp_path: Path) -> None:
@@ -209,21 +251,25 @@ def test_interrupt_keeps_what_is_finished_and_resumes(
         assert a["score_after"] == b["score_after"]
 
 
-def test_killed_in_the_middle_resumes(photo: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def test_killed_in_the_middle_resumes(run: Run, photo: Path, tmp_path: Path) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
     script = (
-        "import sys; from foclip.attacks import Checkpoints; Checkpoints.due = lambda self: True;"
+        "import torch; torch.set_num_threads(2); import foclip.attacks;"
+        "sys_run = __import__('sys').modules['foclip.attacks.run']; sys_run.SAVE_EVERY = 0.0;"
         "from foclip.cli import main; main()"
     )
-    call = ["fool", str(photo), "--prompt", "a cat", "--steps", "100000", "--out", str(out)]
-    with subprocess.Popen([sys.executable, "-c", script, *call], stderr=subprocess.DEVNULL) as process:
+    call = ["fool", str(photo), "--prompt", "a cat", "--steps", "150", "--out"]
+    with subprocess.Popen([sys.executable, "-c", script, *call, str(killed)], stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
-        while not list(out.glob(".unfinished/*.pt")) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        time.sleep(1)
+        while not list(killed.glob(".unfinished/*.pt")) and time.monotonic() < deadline:
+            time.sleep(0.02)
         process.kill()
-    (state,) = out.glob(".unfinished/*.pt")
-    assert torch.load(state, weights_only=True)["step"] > 0
+    (state,) = killed.glob(".unfinished/*.pt")
+    assert 0 < torch.load(state, weights_only=True)["step"] < 150
+    for out in (killed, whole):
+        assert run(*call, out)[0] == 0
+    assert not (killed / ".unfinished").exists()
+    assert (killed / photo.name).read_bytes() == (whole / photo.name).read_bytes()
 
 
 def test_models(run: Run) -> None:

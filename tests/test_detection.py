@@ -10,7 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from foclip.attacks import FoCLIP
-from foclip.attacks.foclip import objective
+from foclip.attacks import objective
 from foclip.cli import app
 from foclip.demo import photos
 from foclip.detection import (

@@ -1,6 +1,8 @@
+import copy
 import os
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import open_clip
@@ -9,37 +11,41 @@ import torch
 from PIL import Image
 
 from foclip import encoders, images
-from foclip.encoders import Encoder, embedded, load
+from foclip.encoders import Encoder, OpenClipEncoder, embedded, load, preprocessing
 from foclip.encoders.preprocessing import Preprocessing
-from foclip.errors import EncoderError, PromptTruncationWarning
+from foclip.errors import EncoderError, PromptTruncationWarning, UsageError
 from foclip.prompts import ARTWORKS
-from foclip.score import similarity
+
+
+def opened(name: str) -> OpenClipEncoder:
+    encoder = load(name)
+    assert isinstance(encoder, OpenClipEncoder)
+    return encoder
 
 
 @pytest.fixture(scope="session", params=["mini", "mini-vit", "ViT-B-32", "RN50"])
-def encoder(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> Encoder:
+def encoder(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> OpenClipEncoder:
     name = request.param
-    return load(name if name in embedded.names() else f"{name}/{checkpoints[name]}")
+    return opened(name if name in embedded.names() else f"{name}/{checkpoints[name]}")
 
 
-def test_frozen_and_in_evaluation_mode(encoder: Encoder) -> None:
+def test_frozen_and_in_evaluation_mode(encoder: OpenClipEncoder) -> None:
     assert not encoder.model.training
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
 
 
-def test_preprocessing_agrees_with_the_models_own(encoder: Encoder, photo_files: list[Path]) -> None:
+def test_preprocessing_agrees_with_the_models_own(encoder: OpenClipEncoder, photo_files: list[Path]) -> None:
     pictures = [images.read(path) for path in photo_files]
     texts = encoder.encode_texts(ARTWORKS)
-    theirs = similarity(encoder.encode_pictures(pictures), texts)
-    pixels = [images.to_tensor(picture)[None] / 255 for picture in pictures]
-    ours = similarity(torch.cat([encoder.encode_images(x) for x in pixels]), texts)
+    theirs = encoder.encode_pictures(pictures) @ texts.T
+    ours = encoder.encode_pixels([images.to_tensor(picture) / 255 for picture in pictures]) @ texts.T
     assert (ours - theirs).abs().max() <= 0.002
 
 
-def test_differentiable_at_any_size(encoder: Encoder) -> None:
+def test_differentiable_at_any_size(encoder: OpenClipEncoder) -> None:
     for height, width in ((50, 300), (17, 9), (1, 1), encoder.image_size):
         pixels = torch.rand(2, 3, height, width, requires_grad=True)
-        vectors = encoder.encode_images(pixels)
+        vectors = encoder.encode_pixels(list(pixels))
         (gradient,) = torch.autograd.grad(vectors[:, 0].sum(), pixels)
         assert torch.allclose(vectors.norm(dim=1), torch.ones(2), atol=1e-5)
         assert gradient.isfinite().all()
@@ -67,19 +73,33 @@ def test_every_preprocessing_mode_matches_open_clips(
         assert (levels > 0.5).float().mean() < 0.03  # exact halves in the ideal sum
 
 
-def test_resampling_gradient_is_the_transpose() -> None:
+def test_resampling_gradient_is_the_transpose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without rounding the resize is linear: the change along any direction is what the gradient says."""
+    monkeypatch.setattr(preprocessing, "round8", lambda values: values)
     preprocess = Preprocessing((12, 12), (0.0,) * 3, (1.0,) * 3)
-    x = (0.3 + 0.4 * torch.rand(1, 3, 40, 70)).requires_grad_(True)
-    direction = torch.randn(x.shape)
+    generator = torch.Generator().manual_seed(0)
+    for height, width in ((40, 70), (90, 30), (7, 9)):
+        x = torch.rand(1, 3, height, width, generator=generator).requires_grad_(True)
+        direction = torch.randn(x.shape, generator=generator)
+        out = preprocess(x)
+        weights = torch.randn(out.shape, generator=generator)
+        (gradient,) = torch.autograd.grad((out * weights).sum(), x)
+        change = ((preprocess(x + direction) - out) * weights).sum()
+        assert change.item() == pytest.approx((gradient * direction).sum().item(), rel=1e-4, abs=1e-4)
+
+
+def test_rounding_passes_the_gradient_straight_through() -> None:
+    preprocess = Preprocessing((12, 12), (0.0,) * 3, (1.0,) * 3)
+    generator = torch.Generator().manual_seed(0)
+    x = (0.3 + 0.4 * torch.rand(1, 3, 40, 70, generator=generator)).requires_grad_(True)
+    direction = torch.rand(x.shape, generator=generator)  # of one sign, so that the change stands out of the rounding
     out = preprocess(x)
-    weights = torch.randn(out.shape)
-    (gradient,) = torch.autograd.grad((out * weights).sum(), x)
-    step = 0.2  # large, so that the rounding to 8 bits averages out
-    change = ((preprocess(x + step * direction) - preprocess(x - step * direction)) * weights).sum() / (2 * step)
-    assert change.item() == pytest.approx((gradient * direction).sum().item(), rel=0.15, abs=0.6)
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    change = (preprocess(x + 0.2 * direction) - preprocess(x - 0.2 * direction)).sum() / 0.4
+    assert change.item() == pytest.approx((gradient * direction).sum().item(), rel=0.01)
 
 
-def test_texts_keep_their_end_and_truncation_is_reported(encoder: Encoder) -> None:
+def test_texts_keep_their_end_and_truncation_is_reported(encoder: OpenClipEncoder) -> None:
     long = "a very long caption " * 500
     with pytest.warns(PromptTruncationWarning, match="1 of 3"):
         vectors = encoder.encode_texts(["short", long, ""])
@@ -101,6 +121,40 @@ def test_hostile_prompts(mini: Encoder) -> None:
         assert mini.encode_texts(prompts).isfinite().all()
 
 
+@pytest.mark.parametrize("texts", ["a dog", "", [], ()])
+def test_prompts_are_a_list(mini: Encoder, texts: list[str]) -> None:
+    with pytest.raises(UsageError, match="^texts: give a list of prompts"):
+        mini.encode_texts(texts)
+
+
+def test_a_row_does_not_depend_on_the_others(mini: Encoder, small_photos: list[Image.Image]) -> None:
+    pixels = [images.to_tensor(picture) / 255 for picture in small_photos]
+    together = mini.encode_pixels(pixels, 6)
+    for i, picture in enumerate(pixels):
+        assert torch.equal(mini.encode_pixels([picture], 6)[0], together[i])
+    levels = torch.stack([images.to_tensor(mini.resize(picture)) for picture in small_photos])
+    resized = mini.encode_resized(levels, 3)
+    assert torch.equal(mini.encode_resized(levels[3:], 3), resized[3:])
+    assert torch.allclose(resized, mini.encode_pictures(small_photos), atol=1e-5)
+
+
+def test_the_fingerprint_tells_weights_and_preprocessing(mini: Encoder) -> None:
+    def changed(change: Callable[[OpenClipEncoder], object]) -> str:
+        model = copy.deepcopy(opened("mini").model)
+        encoder = OpenClipEncoder("mini", model, opened("mini").tokenizer)
+        change(encoder)
+        return encoder.fingerprint
+
+    def other_weight(encoder: OpenClipEncoder) -> None:
+        next(encoder.model.parameters()).view(-1)[0] += 1e-3
+
+    def other_mean(encoder: OpenClipEncoder) -> None:
+        encoder.preprocess = Preprocessing(encoder.image_size, (0.5,) * 3, (0.5,) * 3)
+
+    assert changed(lambda encoder: None) == mini.fingerprint
+    assert len({mini.fingerprint, changed(other_weight), changed(other_mean)}) == 3
+
+
 @pytest.mark.parametrize("embedded_name", embedded.names())
 def test_embedded_loads_with_open_clip_alone(embedded_name: str, photo_files: list[Path]) -> None:
     encoder, name = load(embedded_name), f"local-dir:{embedded.path(embedded_name)}"
@@ -111,7 +165,7 @@ def test_embedded_loads_with_open_clip_alone(embedded_name: str, photo_files: li
     with torch.no_grad():
         image = model.encode_image(preprocess(picture)[None], normalize=True)
         texts = model.encode_text(tokenizer(list(ARTWORKS)), normalize=True)
-    ours = similarity(encoder.encode_pictures([picture]), encoder.encode_texts(ARTWORKS))
+    ours = encoder.encode_pictures([picture]) @ encoder.encode_texts(ARTWORKS).T
     assert torch.allclose(image @ texts.T, ours, atol=1e-5)
 
 
@@ -123,7 +177,7 @@ def test_embedded_knows_what_it_sees(name: str, photo_files: list[Path]) -> None
     texts = encoder.encode_texts(
         [f"a photo of a {thing}." for thing in ("espresso", "school bus", "goldfish", "obelisk")]
     )
-    assert similarity(encoder.encode_pictures([coffee]), texts).argmax() == 0
+    assert (encoder.encode_pictures([coffee]) @ texts.T).argmax() == 0
 
 
 @pytest.mark.parametrize("name", embedded.names())
@@ -153,7 +207,7 @@ def test_checkpoint_by_other_spellings(checkpoints: dict[str, Path], monkeypatch
 def test_openai_tags_get_their_activation(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """RN50/openai was trained with QuickGELU although the architecture RN50 says GELU."""
     monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *_, **__: str(checkpoints["RN50"]))
-    encoder = load("RN50/openai")
+    encoder = opened("RN50/openai")
     activations = {type(module).__name__ for module in encoder.model.transformer.modules()}
     assert "QuickGELU" in activations
     assert "GELU" not in activations

@@ -1,3 +1,4 @@
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -9,6 +10,7 @@ from PIL import Image
 
 from foclip import images
 from foclip.errors import ImageError
+from foclip.outcome import Failure
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -112,3 +114,79 @@ def test_find_lists_pictures_of_a_folder(tmp_path: Path, gradient_picture: Image
 def test_gray_is_bt601() -> None:
     red, green, blue = (images.to_gray(Image.new("RGB", (1, 1), c)).getpixel((0, 0)) for c in ("red", "lime", "blue"))
     assert (red, green, blue) == ((76,) * 3, (150,) * 3, (29,) * 3)
+
+
+def test_in_memory_as_from_a_file(tmp_path: Path, gradient_picture: Image.Image) -> None:
+    """A picture means the same whether it is given as a file or decoded, with all that its mode and EXIF say."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    gradient_picture.save(tmp_path / "turned.png", exif=exif)
+    clear = gradient_picture.convert("RGBA")
+    clear.putalpha(90)
+    clear.save(tmp_path / "clear.png")
+    Image.fromarray(np.asarray(gradient_picture.convert("L"), dtype=np.uint16) * 257).save(tmp_path / "16bit.png")
+    for path in sorted(tmp_path.iterdir()):
+        with Image.open(path) as opened:
+            assert close(images.decoded(opened), images.read(path), 0), path
+        assert close(images.decoded(path), images.read(path), 0)
+        assert close(images.decoded(str(path)), images.read(path), 0)
+    assert images.decoded(Image.open(tmp_path / "turned.png")).size == (30, 40)
+
+
+def test_pixels_are_pictures(gradient_picture: Image.Image) -> None:
+    pixels = images.to_tensor(gradient_picture)
+    same = (pixels, pixels.numpy(), pixels / 255, (pixels / 255).double(), (pixels / 255).requires_grad_(True))
+    for source in same:
+        assert close(images.decoded(source), gradient_picture, 0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (torch.rand(3, 8, 8) * 255, r"must lie in \[0, 1\]"),
+        (torch.full((3, 8, 8), 1.01), r"must lie in \[0, 1\]"),
+        (torch.full((3, 8, 8), -0.01), r"must lie in \[0, 1\]"),
+        (torch.full((3, 8, 8), math.nan), r"must lie in \[0, 1\]"),
+        (np.full((3, 8, 8), np.inf), r"must lie in \[0, 1\]"),
+        (torch.zeros(8, 8, 3), r"\(8, 8, 3\) is not \(3, H, W\)"),
+        (torch.zeros(1, 8, 8), r"is not \(3, H, W\)"),
+        (torch.zeros(3, 0, 8), r"is not \(3, H, W\)"),
+        (torch.zeros(3, 8, 8, dtype=torch.int64), "neither uint8 nor floating point"),
+        (torch.zeros(3, 1, 2000, dtype=torch.uint8), "2000×1 is longer than 500:1"),
+        (Image.new("L", (20_000, 6_000)), "more than 100 megapixels"),
+        (Image.new("RGB", (0, 5)), "picture: 0×5"),
+        (Image.new("F", (4, 4)), "floating-point samples"),
+        (Image.fromarray(np.full((4, 4), 10**6, dtype=np.int32)), "32-bit"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_what_is_no_picture_is_refused(wrong: images.Source, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        images.decoded(wrong)
+
+
+def test_a_file_that_breaks_when_it_is_decoded_is_refused(tmp_path: Path, gradient_picture: Image.Image) -> None:
+    gradient_picture.resize((400, 300)).save(tmp_path / "cut.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:2000])
+    with Image.open(tmp_path / "cut.jpg") as opened, pytest.raises(ImageError, match=r"^picture: .*truncated"):
+        images.decoded(opened)
+
+
+def test_many_are_read_and_failures_collected(tmp_path: Path, gradient_picture: Image.Image) -> None:
+    gradient_picture.save(tmp_path / "a.png")
+    (tmp_path / "text.jpg").write_text("no picture")
+    failures: list[Failure] = []
+    sources: list[images.Source] = [
+        tmp_path / "text.jpg",
+        gradient_picture,
+        tmp_path / "none.png",
+        tmp_path / "a.png",
+        torch.zeros(3, 2),
+    ]
+    assert [number for number, _ in images.readable(sources, failures)] == [1, 3]
+    assert [failure.source for failure in failures] == [
+        str(tmp_path / "text.jpg"),
+        str(tmp_path / "none.png"),
+        "picture 5",
+    ]
+    assert "no such file" in failures[1].reason

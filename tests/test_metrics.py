@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from foclip.attacks import FoCLIP
-from foclip.attacks.foclip import objective
+from foclip.attacks import objective
 from foclip.detection import Detector, measure
 from foclip.detection.detector import shipped
 from foclip.encoders import Encoder

@@ -22,7 +22,7 @@ def test_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "texts", "message"),
     [
-        (None, [], "no prompts"),
+        (None, [], "prompts: none given"),
         (None, ["  "], "prompt 1 is empty"),
         (None, ["a", ""], "prompt 2 is empty"),
         ("imagenet:0", [], "1 to 1000"),
@@ -42,3 +42,16 @@ def test_refused_files(tmp_path: Path) -> None:
     for name in ("latin.txt", "blank.txt"):
         with pytest.raises(PromptError, match=name):
             prompts.resolve(str(tmp_path / name))
+
+
+def test_the_mark_that_editors_begin_a_file_with_is_no_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "p.txt"
+    path.write_text("a dog\n", encoding="utf-8-sig")
+    assert prompts.resolve(str(path)) == ["a dog"]
+
+
+def test_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p.txt").write_text("a dog\n" * 10)
+    monkeypatch.setattr(prompts, "MAX_FILE_BYTES", 50)
+    with pytest.raises(PromptError, match="more than 50 bytes"):
+        prompts.resolve(str(tmp_path / "p.txt"))

@@ -1,243 +1,134 @@
-"""Fool picture files: read, attack, write, then measure what was written.
+"""Fool pictures: read, attack, write, then measure what was written.
 
 Every figure in a `Result` is that of the file on disk, read back and scored
 through the model's own preprocessing.
 """
 
-import hashlib
-import itertools
-import json
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
-from torch import Tensor
 
 from foclip import files, images
-from foclip.attacks import Attack, Checkpoints, Fooled, Trajectory
-from foclip.encoders import DualEncoder
-from foclip.errors import ImageError, UsageError
+from foclip.attacks import Attack, FoCLIP, Fooled, Job, Trajectory, key, objective, run
+from foclip.captions import PromptsOf, pair
+from foclip.encoders import Encoder
 from foclip.fidelity import fidelity
-from foclip.score import score_picture
+from foclip.images import Source
+from foclip.outcome import Failure, Outcome, Track, silent
+from foclip.results import Folder, Result, digest
+from foclip.scores import DEFAULT, EncoderScore, Prompts, Score, resolve
+from foclip.scoring import mean
+from foclip.store import locked
 
-#: Where a run keeps what it has until it is complete; a later call goes on from there.
-UNFINISHED = ".unfinished"
+#: Fidelity budget of the attack unless another is given, dB.
+MIN_PSNR = 35.0
 #: Points kept of the score over steps.
 CURVE_POINTS = 200
 
 
-@dataclass(frozen=True)
-class Result:
-    """One fooled picture.
-
-    Attributes:
-        source: The original's file.
-        output: The file written, PNG.
-        prompts: The prompts it was fooled for.
-        score_before: Mean CLIPScore (w = 2.5) over the prompts of the original.
-        scores_before: CLIPScore of the original per prompt.
-        score_after: Mean CLIPScore of the written file.
-        scores_after: CLIPScore of the written file per prompt.
-        gray_score_before: Mean CLIPScore of the original in gray (BT.601 luma).
-        gray_score_after: Mean CLIPScore of the written file in gray.
-        psnr: PSNR of the written file against the original, dB; None where they are equal.
-        ssim: SSIM of the two; None below 11 × 11 pixels.
-        linf: Largest change of a channel, in 8-bit levels.
-        steps: Updates made.
-        seconds: Time they took.
-        stopped_by: "target" or "steps".
-        model: Name of the encoder.
-        fingerprint: SHA-256 of its weights.
-        config: The attack's settings.
-        seed: The attack's seed.
-        curve: [step, mean CLIPScore] of the 8-bit iterate, at most 200 points.
-    """
-
-    source: str
-    output: str
-    prompts: list[str]
-    score_before: float
-    scores_before: list[float]
-    score_after: float
-    scores_after: list[float]
-    gray_score_before: float
-    gray_score_after: float
-    psnr: float | None
-    ssim: float | None
-    linf: int
-    steps: int
-    seconds: float
-    stopped_by: str
-    model: str
-    fingerprint: str
-    config: dict[str, Any]
-    seed: int
-    curve: list[list[float]]
-
-    @property
-    def gain(self) -> float | None:
-        """Relative gain of the mean score, or None where the original's is 0."""
-        return self.score_after / self.score_before - 1 if self.score_before > 0 else None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An input that was not done, and why, in one line."""
-
-    source: str
-    reason: str
-
-
 def fool(
-    sources: Sequence[Path],
-    out: Path,
-    encoder: DualEncoder,
-    prompts: Sequence[str] | Sequence[Sequence[str]],
-    attack: Attack,
-    on_step: Callable[[Sequence[Trajectory]], None] | None = None,
-    on_result: Callable[[Result], None] | None = None,
-) -> tuple[list[Result], list[Failure]]:
-    """Fool picture files for prompts and write them to `out`, with `results.json`.
+    pictures: Source | Sequence[Source],
+    prompts: PromptsOf = None,
+    out: str | Path = "fooled",
+    *,
+    model: str | Encoder | EncoderScore = "mini",
+    score: str = DEFAULT,
+    attack: Attack | None = None,
+    captions: str | Path | None = None,
+    track: Track = silent,
+) -> Outcome[Result]:
+    """Fool pictures for prompts and write them to `out`, with `results.json`.
 
-    A source that cannot be read is a `Failure`; the others are done all the
-    same. Stopped in the middle, a later call with the same arguments keeps
-    what was finished and continues what was begun.
+    A picture that cannot be read is a `Failure`; the others are done all the same. Stopped in the middle, a later
+    call with the same arguments keeps what was finished and continues what was begun. Runs in one folder add
+    up: a picture that was fooled there with the same settings is not fooled again, and nothing that was not written
+    by such a run is overwritten; a name that is taken gets a number.
 
     Args:
-        sources: Picture files.
+        pictures: Files, PIL pictures or pixels (3, H, W), uint8 or float in [0, 1].
+        prompts: For all pictures, a list of prompts or the name of a set (`foclip.prompts`), or one list per picture;
+            None for the score's own.
         out: Folder for the fooled pictures; made if needed.
-        encoder: The encoder to fool.
-        prompts: Prompts for every picture, or one list of them per source.
-        attack: The attack.
-        on_step: Called after each step with the pictures in flight.
-        on_result: Called with each result once its file is written.
+        model: An encoder, its name, or a score over one.
+        score: Name of the score, unless `model` is one.
+        attack: None for FoCLIP within 35 dB.
+        captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.captions`).
+        track: Progress, in steps.
 
     Returns:
-        Results in the order of the sources, and failures.
+        `Result` in the order of the pictures, and failures.
 
     Raises:
-        UsageError: `out` is unusable, or a fooled picture would overwrite its source.
+        FoclipError: Prompts, model or score are unusable.
+        UsageError: `out` is unusable, or another run is at work there.
     """
-    files.output_folder(out)
-    outputs = _outputs(sources, out)
-    own_prompts = [_own(prompts, number) for number in range(len(sources))]
-    texts = {own: encoder.encode_texts(own) for own in dict.fromkeys(own_prompts)}
-    unfinished = out / UNFINISHED
-    finished = _Finished(unfinished / "finished.json")
-    results: dict[int, Result] = {}
+    chosen = resolve(model, score)
+    attack = attack or FoCLIP(objective=objective(temperature=chosen.temperature), min_psnr=MIN_PSNR)
     failures: list[Failure] = []
-    in_flight: dict[int, tuple[int, Image.Image, str]] = {}  # by place in the queue: place in sources, original, key
-    places = itertools.count()
-
-    def queue() -> Iterator[Tensor]:
-        for number, source in enumerate(sources):
-            try:
-                original = images.read(source)
-            except ImageError as error:
-                failures.append(Failure(str(source), str(error)))
-                continue
-            key = _key(original, own_prompts[number], attack, encoder)
-            if (known := finished.get(key, outputs[number])) is not None:
-                _add(number, known)
-                continue
-            in_flight[next(places)] = (number, original, key)
-            yield images.to_tensor(original)
-
-    def texts_of_queue() -> Iterator[Tensor]:
-        while True:  # asked after the queue, for the picture it gave last
-            yield texts[own_prompts[in_flight[next(reversed(in_flight))][0]]]
-
-    def _add(number: int, result: Result) -> None:
-        results[number] = result
-        files.write_text(out / "results.json", files.to_json([asdict(results[n]) for n in sorted(results)]))
-        if on_result:
-            on_result(result)
-
-    for fooled in attack.run(encoder, queue(), texts_of_queue(), on_step, Checkpoints(unfinished)):
-        number, original, key = in_flight.pop(fooled.index)
-        images.write(images.to_image(fooled.pixels), outputs[number])
-        own = own_prompts[number]
-        result = _measure(sources[number], outputs[number], original, encoder, own, texts[own], attack, fooled)
-        finished.add(key, result)
-        _add(number, result)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    if not results:
-        files.write_text(out / "results.json", "[]")
-    return [results[number] for number in sorted(results)], failures
-
-
-def _own(prompts: Sequence[str] | Sequence[Sequence[str]], number: int) -> tuple[str, ...]:
-    """The prompts of one source."""
-    shared = all(isinstance(prompt, str) for prompt in prompts)
-    return tuple(str(prompt) for prompt in (prompts if shared else prompts[number]))
-
-
-def _outputs(sources: Sequence[Path], out: Path) -> list[Path]:
-    """`out`/<stem>.png for each source; stems that occur again get a number."""
-    outputs: list[Path] = []
-    for source in sources:
-        output, count = out / f"{source.stem}.png", 1
-        while output in outputs:
-            count += 1
-            output = out / f"{source.stem}-{count}.png"
-        outputs.append(output)
-    for output in outputs:
-        if any(output.exists() and source.exists() and output.samefile(source) for source in sources):
-            raise UsageError(f"--out {out}: {output} would overwrite an original; choose another folder")
-    return outputs
-
-
-def _key(original: Image.Image, prompts: Sequence[str], attack: Attack, encoder: DualEncoder) -> str:
-    """Digest of everything a result depends on."""
-    digest = hashlib.sha256(repr((original.size, list(prompts), attack, encoder.fingerprint)).encode())
-    digest.update(original.tobytes())
-    return digest.hexdigest()
-
-
-class _Finished:
-    """Results of a run that was cut off, by key."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    sources, own = pair(pictures, prompts, captions, chosen.prompts, failures)
+    with locked(files.output_folder(Path(out))):
+        folder = Folder(Path(out))
         try:
-            self.results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self.results = {}
-
-    def get(self, key: str, output: Path) -> Result | None:
-        """The result of this key, if it was written to this file and the file is still there."""
-        known = self.results.get(key)
-        return Result(**known) if known and known["output"] == str(output) and output.exists() else None
-
-    def add(self, key: str, result: Result) -> None:
-        self.results[key] = asdict(result)
-        self.path.parent.mkdir(exist_ok=True)
-        files.write_text(self.path, files.to_json(self.results))
+            _fool(sources, own, chosen, attack, folder, failures, track)
+        finally:  # whatever ends it, what is finished is listed
+            folder.list_results()
+        return Outcome(folder.mine(), failures)
 
 
-def _measure(
-    source: Path,
-    output: Path,
-    original: Image.Image,
-    encoder: DualEncoder,
-    prompts: Sequence[str],
-    texts: Tensor,
+def _fool(
+    sources: Sequence[Source],
+    own: Sequence[Prompts],
+    score: Score,
     attack: Attack,
-    fooled: Fooled,
+    folder: Folder,
+    failures: list[Failure],
+    track: Track,
+) -> None:
+    steps = max(attack.steps, 1)
+    report, finished = track("fooling", steps * len(sources)), 0
+
+    def note(mean_score: float | None = None) -> str:
+        text = f"{finished} of {len(sources)} pictures"
+        return text if mean_score is None else f"{text}, score {mean_score:.3f}"
+
+    def jobs() -> Iterator[Job]:
+        nonlocal finished
+        for number, original in images.readable(sources, failures):
+            job = Job(images.to_tensor(original), own[number])
+            name = images.name(sources[number], number + 1)
+            place = folder.place(number, name, key(attack, score, job))
+            if place.done:
+                finished += 1
+                report(finished * steps, note())
+            else:
+                yield Job(job.picture, job.prompts, (place, original))
+
+    def on_step(lanes: Sequence[Trajectory]) -> None:
+        done = finished * steps + sum(lane.step for lane in lanes)
+        report(done, note(mean([lane.scores[-1] for lane in lanes])))
+
+    for fooled in run(attack, score, jobs(), on_step, folder.store):
+        place, original = fooled.job.tag
+        images.write(images.to_image(fooled.pixels), place.output)
+        folder.add(place, measure(place.name, place.output, original, score, attack, fooled, place.key))
+        finished += 1
+        report(finished * steps, note())
+
+
+def measure(
+    name: str, output: Path, original: Image.Image, score: Score, attack: Attack, fooled: Fooled, key: str
 ) -> Result:
     """All figures of a written file, read back from disk."""
-    written = images.read(output)
+    written, prompts = images.read(output), fooled.job.prompts
     before, after, gray_before, gray_after = (
-        score_picture(encoder, picture, texts)
+        score.read(picture, prompts)
         for picture in (original, written, images.to_gray(original), images.to_gray(written))
     )
     close = fidelity(images.to_tensor(written), images.to_tensor(original))
     every = max(1, -(-len(fooled.scores) // CURVE_POINTS))
     return Result(
-        source=str(source),
+        source=name,
         output=str(output),
         prompts=list(prompts),
         score_before=mean(before),
@@ -252,14 +143,12 @@ def _measure(
         steps=fooled.steps,
         seconds=round(fooled.seconds, 3),
         stopped_by=fooled.stopped_by,
-        model=encoder.name,
-        fingerprint=encoder.fingerprint,
+        score=score.name,
+        model=score.model,
+        fingerprint=score.fingerprint,
         config=attack.config(),
         seed=attack.seed,
-        curve=[[step, round(score, 5)] for step, score in enumerate(fooled.scores)][::every],
+        curve=[[step, round(value, 5)] for step, value in enumerate(fooled.scores)][::every],
+        sha256=digest(output),
+        key=key,
     )
-
-
-def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean."""
-    return sum(values) / len(values)

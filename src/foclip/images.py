@@ -3,12 +3,12 @@
 `read` takes what people have (rotated phone photos, CMYK scans, 16-bit PNGs,
 animations, transparent logos) and what attackers send (bombs, truncated files,
 text named .jpg) and gives upright 8-bit RGB or an `ImageError` that names the
-file. `write` makes the PNG whose score we then report.
+file. `decoded` does the same for pictures in memory, and `readable` for many at once, failures
+collected. `write` makes the PNG whose score we then report.
 """
 
-import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -17,7 +17,9 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from foclip import files
 from foclip.errors import ImageError
+from foclip.outcome import Failure
 
 #: Formats that are decoded. An allow-list: some of Pillow's others start programs (EPS) or fetch nothing but trouble.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
@@ -30,6 +32,51 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 100_000_000
 #: Largest ratio of the sides: beyond it, resizing the short side blows up the long one.
 MAX_ASPECT = 500
+
+
+#: What people have: a file, a decoded picture, or pixels (3, H, W), uint8 or float in [0, 1].
+Source = str | Path | Image.Image | Tensor | np.ndarray
+
+
+def name(source: Source, number: int) -> str:
+    """What results call a picture: its path, or its place among the others, from 1."""
+    return str(source) if isinstance(source, str | Path) else f"picture {number}"
+
+
+def readable(sources: Sequence[Source], failures: list[Failure]) -> Iterator[tuple[int, Image.Image]]:
+    """The pictures that can be read, each with its place, one by one; the others are added to `failures`."""
+    for number, source in enumerate(sources):
+        try:
+            yield number, decoded(source)
+        except ImageError as error:
+            failures.append(Failure(name(source, number + 1), str(error)))
+
+
+def decoded(source: Source) -> Image.Image:
+    """An upright 8-bit RGB picture, of a file as `read` gives it, or of what is in memory.
+
+    Raises:
+        ImageError: It cannot be read, or has another shape, type or range.
+    """
+    if isinstance(source, str | Path):
+        return read(source)
+    if isinstance(source, Image.Image):
+        _check_size("picture", source.size)
+        try:
+            return _upright(source)
+        except Exception as error:  # files that are opened, not yet decoded, break here
+            raise ImageError(f"picture: {_reason(error)}") from error
+    pixels = torch.as_tensor(source).detach().cpu()
+    if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.numel():
+        raise ImageError(f"picture: shape {tuple(pixels.shape)} is not (3, H, W)")
+    _check_size("picture", (pixels.shape[2], pixels.shape[1]))
+    if pixels.is_floating_point():
+        if not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN fails it too
+            raise ImageError("picture: floating-point pixels must lie in [0, 1]; give 0 to 255 as uint8")
+        pixels = (pixels * 255).round().to(torch.uint8)
+    if pixels.dtype != torch.uint8:
+        raise ImageError(f"picture: {pixels.dtype} is neither uint8 nor floating point")
+    return to_image(pixels)
 
 
 def read(path: str | Path) -> Image.Image:
@@ -49,7 +96,7 @@ def read(path: str | Path) -> Image.Image:
                 _check_size(path, image.size)
                 image.seek(0)
                 image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+                return _upright(image)
     except ImageError:
         raise
     except FileNotFoundError:
@@ -63,8 +110,11 @@ def read(path: str | Path) -> Image.Image:
     except PermissionError as error:
         raise ImageError(f"{path}: {error.strerror}") from None
     except Exception as error:  # decoders raise whatever a broken file makes them raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{path}: broken picture ({reason})") from error
+        raise ImageError(f"{path}: broken picture ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 @cache
@@ -74,16 +124,17 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _check_size(path: Path, size: tuple[int, int]) -> None:
+def _check_size(name: str | Path, size: tuple[int, int]) -> None:
     width, height = size
     if width * height > MAX_PIXELS:
-        raise ImageError(f"{path}: {width}×{height} is more than {MAX_PIXELS // 10**6} megapixels")
+        raise ImageError(f"{name}: {width}×{height} is more than {MAX_PIXELS // 10**6} megapixels")
     if max(size) > MAX_ASPECT * min(size):
-        raise ImageError(f"{path}: {width}×{height} is longer than {MAX_ASPECT}:1")
+        raise ImageError(f"{name}: {width}×{height} is longer than {MAX_ASPECT}:1")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of a loaded picture of any mode, transparency over white."""
+def _upright(image: Image.Image) -> Image.Image:
+    """8-bit RGB of a loaded picture of any mode, turned as its EXIF data say, transparency over white."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit gray ("I;16…"), or 32-bit that holds 16
         levels = np.asarray(image, dtype=np.float64)
         if levels.max(initial=0) > 65535 or levels.min(initial=0) < 0:
@@ -116,14 +167,11 @@ def write(image: Image.Image, path: str | Path) -> None:
         ImageError: The folder does not exist or cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        image.save(partial, format="PNG")
-        partial.replace(path)
+        with files.replacing(path) as partial:
+            image.save(partial, format="PNG")
     except OSError as error:
         raise ImageError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -18,15 +18,18 @@ from PIL import Image
 from torch import Tensor
 from torchmetrics import Metric
 
+from foclip import images
+from foclip.detection.detect import judged
 from foclip.detection.detector import Detector, shipped
-from foclip.detection.sensitivity import Sensitivity, measure
+from foclip.detection.sensitivity import measure
 from foclip.encoders import Encoder, load
 from foclip.errors import UsageError
-from foclip.images import to_image
-from foclip.score import SCALE
+from foclip.images import Source
+from foclip.scores import CLIPScore as Score
+from foclip.scores.clip import SCALE
 
-#: PIL pictures, or a tensor (B, 3, H, W): uint8, or float in [0, 1], which is rounded to 8 bits.
-Pictures = Sequence[Image.Image] | Tensor
+#: B pictures: PIL, pixels (3, H, W) or files; or a tensor (B, 3, H, W), uint8 or float in [0, 1] (rounded to 8 bits).
+Pictures = Sequence[Source] | Tensor
 
 
 def clip_score(pictures: Pictures, captions: Sequence[str], encoder: Encoder, scale: float = SCALE) -> Tensor:
@@ -42,7 +45,8 @@ def clip_score(pictures: Pictures, captions: Sequence[str], encoder: Encoder, sc
         A scalar in [0, w].
 
     Raises:
-        UsageError: Pictures and captions differ in number, or the tensor has another shape or type.
+        UsageError: Pictures and captions differ in number.
+        ImageError: A picture has another shape, type or range, or its file cannot be read.
     """
     metric = CLIPScore(encoder, scale)
     metric.update(pictures, captions)
@@ -56,7 +60,7 @@ def robust_clip_score(
     detector: Detector | None = None,
     scale: float = SCALE,
 ) -> dict[str, Tensor]:
-    """CLIPScore, the share of pictures flagged as fooled, and the score with those in gray.
+    """CLIPScore, the share of pictures called tampered, and the score with those in gray.
 
     Args:
         pictures: B pictures.
@@ -70,6 +74,7 @@ def robust_clip_score(
 
     Raises:
         UsageError: As `clip_score`, or the detector belongs to another encoder.
+        ImageError: As `clip_score`.
     """
     metric = RobustCLIPScore(encoder, detector, scale)
     metric.update(pictures, captions)
@@ -94,15 +99,14 @@ class CLIPScore(Metric):  # type: ignore[misc]  # torchmetrics is not checked he
 
     def __init__(self, encoder: Encoder | str = "mini", scale: float = SCALE, **options: Any) -> None:
         super().__init__(**options)
-        self.encoder = load(encoder) if isinstance(encoder, str) else encoder
-        self.scale = scale
+        self.score = Score(load(encoder) if isinstance(encoder, str) else encoder, scale)
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, pictures: Pictures, captions: Sequence[str]) -> None:
         """Add pictures with their captions, one each."""
-        for found in _measure(self.encoder, pictures, captions, ()):
-            self.total += (found.score or 0.0) * self.scale / SCALE
+        for found in measure(self.score, *_pairs(pictures, captions), ()):
+            self.total += found.score or 0.0
             self.count += 1
 
     def compute(self) -> Tensor:
@@ -128,7 +132,7 @@ class RobustCLIPScore(Metric):  # type: ignore[misc]  # torchmetrics is not chec
     full_state_update = False
     total: Tensor
     robust_total: Tensor
-    flagged: Tensor
+    tampered: Tensor
     count: Tensor
 
     def __init__(
@@ -139,58 +143,41 @@ class RobustCLIPScore(Metric):  # type: ignore[misc]  # torchmetrics is not chec
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.encoder = load(encoder) if isinstance(encoder, str) else encoder
-        self.detector = shipped(self.encoder) if detector is None else detector
-        self.detector.check(self.encoder)
-        self.scale = scale
+        self.score = Score(load(encoder) if isinstance(encoder, str) else encoder, scale)
+        self.detector = shipped(self.score.encoder) if detector is None else detector
+        self.detector.check(self.score.encoder)
         for name in ("total", "robust_total"):
             self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        for name in ("flagged", "count"):
+        for name in ("tampered", "count"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, pictures: Pictures, captions: Sequence[str]) -> None:
         """Add pictures with their captions, one each."""
-        for found in _measure(self.encoder, pictures, captions, self.detector.transformations):
-            tampered = self.detector.judge(found).verdict == "tampered"
+        for found, verdict in judged(self.detector, self.score, *_pairs(pictures, captions)):
+            tampered = verdict.verdict == "tampered"
             score = found.score or 0.0
-            self.total += score * self.scale / SCALE
-            self.robust_total += (found.scores["gray"] if tampered else score) * self.scale / SCALE
-            self.flagged += int(tampered)
+            self.total += score
+            self.robust_total += found.scores["gray"] if tampered else score
+            self.tampered += int(tampered)
             self.count += 1
 
     def compute(self) -> dict[str, Tensor]:
         """Means over all pictures; NaN if nothing was added.
 
         Returns:
-            `clip_score`: as it is; `flagged`: share of pictures called tampered;
+            `clip_score`: as it is; `tampered`: share of pictures called tampered;
             `robust_clip_score`: with the gray score of those in place of their score.
         """
         return {
             "clip_score": (self.total / self.count).float(),
-            "flagged": self.flagged / self.count,
+            "tampered": self.tampered / self.count,
             "robust_clip_score": (self.robust_total / self.count).float(),
         }
 
 
-def _measure(
-    encoder: Encoder, pictures: Pictures, captions: Sequence[str], transformations: Sequence[str]
-) -> list[Sensitivity]:
-    images = _images(pictures)
-    if isinstance(captions, str) or len(captions) != len(images):
-        raise UsageError(f"captions: give one for each of the {len(images)} pictures, as a list")
-    if not images:
-        return []
-    texts = encoder.encode_texts(captions)
-    return measure(encoder, images, [text[None] for text in texts], transformations)
-
-
-def _images(pictures: Pictures) -> list[Image.Image]:
-    if not isinstance(pictures, Tensor):
-        return [picture.convert("RGB") for picture in pictures]
-    if pictures.ndim != 4 or pictures.shape[1] != 3:
+def _pairs(pictures: Pictures, captions: Sequence[str]) -> tuple[list[Image.Image], list[tuple[str, ...]]]:
+    if isinstance(pictures, Tensor) and pictures.ndim != 4:
         raise UsageError(f"pictures: shape {tuple(pictures.shape)} is not (B, 3, H, W)")
-    if pictures.is_floating_point():
-        pictures = (pictures.clamp(0, 1) * 255).round().to(torch.uint8)
-    if pictures.dtype != torch.uint8:
-        raise UsageError(f"pictures: {pictures.dtype} is neither uint8 nor floating point")
-    return [to_image(picture) for picture in pictures]
+    if isinstance(captions, str) or len(captions) != len(pictures):
+        raise UsageError(f"captions: give one for each of the {len(pictures)} pictures, as a list")
+    return [images.decoded(picture) for picture in pictures], [(caption,) for caption in captions]

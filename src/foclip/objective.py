@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ from foclip.errors import UsageError
 #: Pictures as one tensor (B, 3, H, W) or, when their sizes differ, as B tensors (3, H_i, W_i).
 Pictures = Tensor | Sequence[Tensor]
 
+BalanceKind = Literal["variance", "kl"]
+GuardKind = Literal["range", "l2"]
+
 #: RMS error of rounding to 8 bits, 1 / (255 √12): the smallest change a written picture can show.
 QUANTUM = 1 / (255 * math.sqrt(12))
 
@@ -31,11 +34,11 @@ class Objective(ABC):
     """A function of pictures to be minimised; `a + b` and `2.0 * a` are objectives too."""
 
     @abstractmethod
-    def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+    def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
         """One value per picture.
 
         Args:
-            similarity: Cosines (B, T) of each picture with its T prompts, T ≥ 1.
+            values: A score's values (B, T) of each picture with its T prompts, T ≥ 1; cosines, for CLIPScore.
             pixels: The pictures as optimised, float in about [0, 1]; values may lie outside.
             originals: The pictures they started from, float in [0, 1].
 
@@ -65,39 +68,39 @@ class Sum(Objective):
     def __str__(self) -> str:
         return " + ".join(f"{weight:g} * {term}" for weight, term in self.terms)
 
-    def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
-        total = similarity.new_zeros(len(similarity))
+    def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        total = values.new_zeros(len(values))
         for weight, term in self.terms:
             if weight:
-                total = torch.add(total, term(similarity, pixels, originals), alpha=weight)
+                total = torch.add(total, term(values, pixels, originals), alpha=weight)
         return total
 
 
 @dataclass(frozen=True)
 class Alignment(Objective):
-    r"""Feature alignment: the negative mean cosine to the prompts.
+    r"""Feature alignment: the negative mean value over the prompts.
 
-    .. math:: L_\text{align} = -\frac{1}{T} \sum_t s_t, \qquad s_t = \cos(E(x), E(p_t))
+    .. math:: L_\text{align} = -\frac{1}{T} \sum_t s_t, \qquad s_t = \cos(E(x), E(p_t)) \text{ for CLIPScore}
     """
 
-    def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
-        return -similarity.mean(dim=1)
+    def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        return -values.mean(dim=1)
 
 
 @dataclass(frozen=True)
 class Lowest(Objective):
-    r"""The negative cosine to the prompt that lags furthest behind (CLIPMasterPrints, arXiv 2307.03798).
+    r"""The negative value of the prompt that lags furthest behind (CLIPMasterPrints, arXiv 2307.03798).
 
     .. math:: L_\text{lowest} = -\min_t s_t
     """
 
-    def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
-        return -similarity.amin(dim=1)
+    def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        return -values.amin(dim=1)
 
 
 @dataclass(frozen=True)
 class OnePrompt(Objective):
-    r"""The negative cosine to one prompt alone; the others do not count.
+    r"""The negative value of one prompt alone; the others do not count.
 
     .. math:: L_\text{one} = -s_i
 
@@ -110,10 +113,10 @@ class OnePrompt(Objective):
 
     index: int = 0
 
-    def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
-        if not 0 <= self.index < similarity.shape[1]:
-            raise UsageError(f"index: {self.index} is none of the {similarity.shape[1]} prompts, counted from 0")
-        return -similarity[:, self.index]
+    def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        if not 0 <= self.index < values.shape[1]:
+            raise UsageError(f"index: {self.index} is none of the {values.shape[1]} prompts, counted from 0")
+        return -values[:, self.index]
 
 
 @dataclass(frozen=True)
@@ -128,18 +131,26 @@ class Balance(Objective):
 
     .. math:: L_\text{KL} = \sum_t q_t \log (T q_t), \qquad q = \operatorname{softmax}(s / \tau)
 
-    with the temperature :math:`\tau` = 0.01 at which CLIP itself turns cosines
-    into probabilities (its ``logit_scale`` of 100).
+    with the temperature :math:`\tau` at which the score turns values into probabilities
+    (CLIP's ``logit_scale`` of 100 is 0.01).
+
+    Raises:
+        UsageError: There is no such kind, or the temperature is not above 0.
     """
 
-    kind: Literal["variance", "kl"] = "variance"
+    kind: BalanceKind = "variance"
     temperature: float = 0.01
 
-    def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+    def __post_init__(self) -> None:
+        _check("balance", self.kind, get_args(BalanceKind))
+        if not 0 < self.temperature < math.inf:
+            raise UsageError(f"temperature: {self.temperature} is no number above 0")
+
+    def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
         if self.kind == "variance":
-            return similarity.var(dim=1, correction=0)
-        log_q = torch.log_softmax(similarity / self.temperature, dim=1)
-        return (log_q.exp() * (log_q + math.log(similarity.shape[1]))).sum(dim=1)
+            return values.var(dim=1, correction=0)
+        log_q = torch.log_softmax(values / self.temperature, dim=1)
+        return (log_q.exp() * (log_q + math.log(values.shape[1]))).sum(dim=1)
 
 
 @dataclass(frozen=True)
@@ -157,15 +168,26 @@ class PixelGuard(Objective):
     where :math:`\epsilon` = 1 / (255 √12), the error of rounding to 8 bits, makes
     the gradient at :math:`x = x_0` finite. Both are means, so a weight means the same at
     every picture size.
+
+    Raises:
+        UsageError: There is no such kind.
     """
 
-    kind: Literal["range", "l2"] = "range"
+    kind: GuardKind = "range"
 
-    def __call__(self, similarity: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+    def __post_init__(self) -> None:
+        _check("guard", self.kind, get_args(GuardKind))
+
+    def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
         if self.kind == "range":
             return torch.stack([torch.as_tensor(_Excess.apply(x)) for x in pixels])
         distances = [(x - x0).square().mean() for x, x0 in zip(pixels, originals, strict=True)]
         return (torch.stack(distances) + QUANTUM**2).sqrt() - QUANTUM
+
+
+def _check(name: str, kind: str, kinds: tuple[str, ...]) -> None:
+    if kind not in kinds:
+        raise UsageError(f"{name}: {kind!r} is none of {', '.join(kinds)}")
 
 
 class _Excess(torch.autograd.Function):

@@ -49,20 +49,29 @@ def imagenet(count: int) -> list[str]:
     return [CAPTION.format(name) for name in names[:count]]
 
 
+def text_of(path: Path, limit: int) -> str:
+    """The text of a UTF-8 file, without the mark that some editors begin it with.
+
+    Raises:
+        PromptError: The file cannot be read, is not UTF-8 or holds more than `limit` bytes.
+    """
+    try:
+        if path.stat().st_size > limit:
+            raise PromptError(f"{path}: more than {limit:,} bytes")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise PromptError(f"{path}: not UTF-8 text ({error.reason})") from error
+    except (OSError, ValueError) as error:
+        raise PromptError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
 def read(path: Path) -> list[str]:
     """Prompts of a UTF-8 text file, one per line; blank lines do not count.
 
     Raises:
         PromptError: The file cannot be read, is not UTF-8, is too large or holds no prompt.
     """
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise PromptError(f"{path}: more than {MAX_FILE_BYTES:,} bytes of prompts")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{path}: not UTF-8 text ({error.reason})") from error
-    except OSError as error:
-        raise PromptError(f"{path}: {error.strerror}") from error
+    lines = text_of(path, MAX_FILE_BYTES).splitlines()
     prompts = [line.strip() for line in lines if line.strip()]
     if not prompts:
         raise PromptError(f"{path}: holds no prompt (one per line)")
@@ -100,5 +109,5 @@ def resolve(prompt_set: str | None = None, prompts: Sequence[str] = ()) -> list[
             raise PromptError(f"prompt {number} is empty")
         result.append(prompt.strip())
     if not result:
-        raise PromptError("no prompts given: use --prompts artworks or --prompt TEXT")
+        raise PromptError("prompts: none given")
     return result

@@ -1,13 +1,12 @@
-"""Attacks on CLIP-based scores: one file each; `base` says what an attack is."""
+"""Attacks on scores: `attack` says what an attack is, `run` drives every one of them."""
 
 from foclip.attacks.adam import Adam
-from foclip.attacks.base import Attack, Fooled, Trajectory, View
-from foclip.attacks.checkpoints import Checkpoints
+from foclip.attacks.attack import Attack, View
 from foclip.attacks.cmaes import CMAES
-from foclip.attacks.foclip import FoCLIP
-from foclip.attacks.mifgsm import MIFGSM
-from foclip.attacks.pgd import PGD
-from foclip.attacks.single_prompt import SinglePrompt
+from foclip.attacks.foclip import FoCLIP, SinglePrompt, objective
+from foclip.attacks.run import Fooled, key, lanes, run
+from foclip.attacks.sign import MIFGSM, PGD
+from foclip.attacks.trajectory import Job, Trajectory
 
 #: Every attack by the name that the command line gives it.
 ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in (FoCLIP, PGD, Adam, MIFGSM, SinglePrompt, CMAES)}
@@ -19,10 +18,14 @@ __all__ = [
     "PGD",
     "Adam",
     "Attack",
-    "Checkpoints",
     "FoCLIP",
     "Fooled",
+    "Job",
     "SinglePrompt",
     "Trajectory",
     "View",
+    "key",
+    "lanes",
+    "objective",
+    "run",
 ]

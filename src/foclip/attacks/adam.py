@@ -4,16 +4,14 @@ Its authors run 1,000 steps of Adam (Kingma and Ba 2015, arXiv 1412.6980) with
 learning rate 0.1 on ViT-L/14 at 336 px, for the prompt that scores lowest.
 """
 
-import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from foclip.attacks.base import Attack, Trajectory
-from foclip.attacks.foclip import automatic_step
-from foclip.errors import UsageError
+from foclip.attacks.attack import Attack, check_lr
+from foclip.attacks.trajectory import Trajectory
 from foclip.objective import Lowest, Objective
 
 #: The authors' learning rate, in [0, 1] units.
@@ -46,8 +44,7 @@ class Adam(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.lr != "auto" and not 0 < self.lr < math.inf:
-            raise UsageError(f"lr: {self.lr} is neither 'auto' nor a number above 0")
+        check_lr(self.lr)
 
     def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
         t = trajectory.step + 1
@@ -59,4 +56,4 @@ class Adam(Attack):
     def _step_size(self, step: int) -> float:
         if self.lr != "auto":
             return self.lr
-        return LEARNING_RATE if self.budget is None else automatic_step(self, step)
+        return LEARNING_RATE if self.budget is None else self.automatic_step(step)

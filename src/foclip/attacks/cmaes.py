@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foclip.attacks.base import Attack, Trajectory
-from foclip.attacks.foclip import TYPICAL_CHANGE
+from foclip.attacks.attack import TYPICAL_CHANGE, Attack
+from foclip.attacks.trajectory import Trajectory
 from foclip.errors import UsageError
 from foclip.objective import Lowest, Objective
 

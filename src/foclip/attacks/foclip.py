@@ -12,31 +12,35 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from foclip.attacks.base import Attack, Trajectory
+from foclip.attacks.attack import Attack, check_lr
+from foclip.attacks.trajectory import Trajectory
 from foclip.errors import UsageError
-from foclip.objective import Alignment, Balance, Objective, PixelGuard
-
-#: Without a budget the automatic step is a fraction of this change (RMS, [0, 1] units): 35 dB.
-TYPICAL_CHANGE = 10 ** (-35 / 20)
-#: First and last automatic step as fractions of the change allowed.
-FIRST_STEP, LAST_STEP = 0.1, 0.002
+from foclip.objective import Alignment, Balance, BalanceKind, GuardKind, Objective, OnePrompt, PixelGuard
 
 
 def objective(
     alpha: float = 1.0,
     beta: float = 1.0,
-    balance: Literal["variance", "kl"] = "variance",
-    guard: Literal["range", "l2"] = "range",
+    balance: BalanceKind = "variance",
+    guard: GuardKind = "range",
+    temperature: float = 0.01,
 ) -> Objective:
     """The paper's objective: alignment + α · balance + β · guard.
 
+    Args:
+        alpha: α, weight of the balance.
+        beta: β, weight of the guard.
+        balance: Kind of balance.
+        guard: Kind of guard.
+        temperature: That of the score which is fooled, for the balance by KL.
+
     Raises:
-        UsageError: A weight is negative or not finite.
+        UsageError: A weight is negative or not finite, or there is no such kind.
     """
     for name, weight in (("alpha", alpha), ("beta", beta)):
         if not 0 <= weight < math.inf:
             raise UsageError(f"{name}: {weight} is no weight of at least 0")
-    return Alignment() + alpha * Balance(balance) + beta * PixelGuard(guard)
+    return Alignment() + alpha * Balance(balance, temperature) + beta * PixelGuard(guard)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +66,7 @@ class FoCLIP(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.lr != "auto" and not 0 < self.lr < math.inf:
-            raise UsageError(f"lr: {self.lr} is neither 'auto' nor a number above 0")
+        check_lr(self.lr)
         if not 0 <= self.momentum < 1:
             raise UsageError(f"momentum: {self.momentum} is not in [0, 1)")
 
@@ -72,14 +75,19 @@ class FoCLIP(Attack):
         if self.lr == "auto":
             inverse_rms = math.sqrt(gradient.numel()) / torch.linalg.vector_norm(gradient).clamp(min=1e-30)
             velocity.addcmul_(gradient, inverse_rms)
-            trajectory.pixels.add_(velocity, alpha=-automatic_step(self, trajectory.step))
+            trajectory.pixels.add_(velocity, alpha=-self.automatic_step(trajectory.step))
         else:
             velocity.add_(gradient)
             trajectory.pixels.add_(velocity, alpha=-self.lr)
 
 
-def automatic_step(attack: Attack, step: int) -> float:
-    """How far a picture moves in this step, RMS in [0, 1] units; falls along a cosine over the attack's steps."""
-    change = TYPICAL_CHANGE if attack.budget is None else math.sqrt(attack.budget)
-    fall = 0.5 * (1 + math.cos(math.pi * step / attack.steps))
-    return change * (LAST_STEP + (FIRST_STEP - LAST_STEP) * fall)
+@dataclass(frozen=True, kw_only=True)
+class SinglePrompt(FoCLIP):
+    """Naive ascent on one prompt, the first unless `objective` names another: FoCLIP's optimiser alone.
+
+    The other prompts are scored, but nothing raises their scores.
+    """
+
+    name: ClassVar[str] = "single-prompt"
+
+    objective: Objective = field(default_factory=OnePrompt)

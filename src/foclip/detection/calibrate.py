@@ -7,10 +7,9 @@ clean pictures give the p-values, and with its fooled ones the ROC.
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,18 @@ import numpy as np
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from foclip import fooling, images
-from foclip.attacks import Attack
+from foclip.attacks import Attack, FoCLIP, objective
+from foclip.captions import PromptsOf, pair
 from foclip.detection import combined
 from foclip.detection.combined import Logistic
 from foclip.detection.detector import Calibrated, Detector, conformal_threshold
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
 from foclip.detection.sensitivity import Sensitivity, feature_names, measure
 from foclip.encoders import Encoder
-from foclip.errors import ImageError, UsageError
-from foclip.fooling import Failure
+from foclip.errors import UsageError
+from foclip.outcome import Advance, Failure, Track, silent
+from foclip.prompts import ARTWORKS
+from foclip.scores import DEFAULT, EncoderScore, Prompts, resolve
 
 #: Transformations the combined detector looks at.
 LOOKS = ("gray", "blur", "jpeg")
@@ -34,10 +36,6 @@ LOOKS = ("gray", "blur", "jpeg")
 LEAST = 20
 #: Pictures measured at a time.
 CHUNK = 32
-
-
-#: Called with a text and a total, gives what to call with the number done so far.
-Track = Callable[[str, int], Callable[[int], None]]
 
 
 @dataclass(frozen=True)
@@ -77,63 +75,72 @@ class Calibration:
 
 
 def calibrate(
-    clean: Sequence[Path],
-    prompts: Sequence[Sequence[str]],
-    encoder: Encoder,
-    attack: Attack,
-    fpr: float,
-    work: Path,
+    clean: Sequence[str | Path],
+    prompts: PromptsOf = None,
+    work: str | Path = "calibration",
+    *,
+    model: str | Encoder | EncoderScore = "mini",
+    score: str = DEFAULT,
+    attack: Attack | None = None,
+    fpr: float = 0.01,
+    captions: str | Path | None = None,
     fooled: int = 120,
     name: str = "detector",
-    track: Track = lambda text, total: lambda done: None,
+    track: Track = silent,
 ) -> Calibration:
     """Calibrate a detector on clean pictures, fooling some of them.
 
     Args:
-        clean: Files of clean pictures; those without colour are left out.
-        prompts: Prompts of each; what it is measured and fooled with.
-        encoder: The encoder.
-        attack: The attack to be caught.
+        clean: Files of clean pictures, or folders of them; those without colour are left out.
+        prompts: What they are measured and fooled with: for all, a list of prompts or the name of a set, or one list
+            per picture; None for the score's own, or the ten artworks.
+        work: Folder for the fooled pictures; called again, it goes on there, or fools nothing again.
+        model: An encoder, its name, or a score over one.
+        score: Name of the score, unless `model` is one.
+        attack: The attack to be caught; None for FoCLIP, 300 steps within 35 dB.
         fpr: Bound on false alarms.
-        work: Folder for the fooled pictures; a run that was cut off goes on there.
+        captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.captions`).
         fooled: How many pictures to fool at most.
         name: The detector's name.
         track: Progress.
 
     Raises:
         UsageError: Too few pictures, or too few to promise `fpr`.
+        FoclipError: Prompts, model or score are unusable.
     """
-    entries = [(path, tuple(own)) for path, own in zip(clean, prompts, strict=True)]
+    chosen = resolve(model, score)
+    attack = attack or FoCLIP(objective=objective(temperature=chosen.temperature), steps=300, min_psnr=fooling.MIN_PSNR)
+    failures: list[Failure] = []
+    sources, own = pair(clean, prompts, captions, chosen.prompts or ARTWORKS, failures)
+    entries = [(Path(str(path)), asked) for path, asked in zip(sources, own, strict=True)]
     random.Random(0).shuffle(entries)  # noqa: S311 (a choice, not a secret)
     _check_enough(len(entries), fpr)
-    failures: list[Failure] = []
-    untouched = _measure(entries, False, encoder, failures, track("measuring clean pictures", len(entries)))
+    untouched = _measure(entries, False, chosen, failures, track("measuring clean pictures", len(entries)))
     _check_enough(len(untouched), fpr)
-    sources = untouched[:fooled]
-    report, done = track("fooling pictures", len(sources)), count(1)
-    results, _ = fooling.fool(
-        [example.path for example in sources],
+    victims = untouched[:fooled]
+    results = fooling.fool(
+        [example.path for example in victims],
+        [example.prompts for example in victims],
         work,
-        encoder,
-        [example.prompts for example in sources],
-        attack,
-        on_result=lambda _: report(next(done)),
+        model=chosen,
+        attack=attack,
+        track=track,
     )
     outputs = [(Path(result.output), tuple(result.prompts)) for result in results]
-    tampered = _measure(outputs, True, encoder, failures, track("measuring fooled pictures", len(outputs)))
+    tampered = _measure(outputs, True, chosen, failures, track("measuring fooled pictures", len(outputs)))
 
-    detector, surface = make(untouched + tampered, encoder, attack, fpr, name)
+    detector, surface = make(untouched + tampered, chosen, attack, fpr, name)
     return Calibration(detector, untouched + tampered, surface, failures)
 
 
 def make(
-    examples: Sequence[Example], encoder: Encoder, attack: Attack, fpr: float, name: str
+    examples: Sequence[Example], score: EncoderScore, attack: Attack, fpr: float, name: str
 ) -> tuple[Detector, Sweep]:
     """A detector from measured pictures, and the accuracy over τ₁ × τ₂ that its rule was chosen by.
 
     Args:
         examples: Clean and fooled pictures, measured with `LOOKS`; those held out calibrate, the others fit.
-        encoder: The encoder they were measured with.
+        score: The score they were measured with.
         attack: The attack that fooled some of them.
         fpr: Bound on false alarms.
         name: The detector's name.
@@ -159,7 +166,11 @@ def make(
         "attack": attack.config(),
         "versions": {package: version(package) for package in ("foclip", "torch", "open_clip_torch", "scikit-learn")},
     }
-    return Detector(name, encoder.name, encoder.fingerprint, fpr, rule, with_prompts, without, provenance), surface
+    encoder = score.encoder
+    detector = Detector(
+        name, score.name, encoder.name, encoder.fingerprint, fpr, rule, with_prompts, without, provenance
+    )
+    return detector, surface
 
 
 def _describe(prompt_sets: set[tuple[str, ...]]) -> list[str] | dict[str, Any]:
@@ -174,32 +185,27 @@ def _describe(prompt_sets: set[tuple[str, ...]]) -> list[str] | dict[str, Any]:
 def _check_enough(pictures: int, fpr: float) -> None:
     """Enough to fit on, and enough in the other half to promise `fpr`."""
     if pictures < LEAST:
-        raise UsageError(f"--clean: {pictures} colour pictures are too few to calibrate on; give at least {LEAST}")
+        raise UsageError(f"clean: {pictures} colour pictures are too few to calibrate on; give at least {LEAST}")
     conformal_threshold([0.0] * (pictures // 2), fpr)
 
 
 def _measure(
-    entries: Sequence[tuple[Path, tuple[str, ...]]],
+    entries: Sequence[tuple[Path, Prompts]],
     fooled: bool,
-    encoder: Encoder,
+    score: EncoderScore,
     failures: list[Failure],
-    report: Callable[[int], None],
+    report: Advance,
 ) -> list[Example]:
     """The colour pictures among files, measured; every other one is held out."""
-    texts = {own: encoder.encode_texts(own) for own in dict.fromkeys(own for _, own in entries)}
     examples: list[Example] = []
     for first in range(0, len(entries), CHUNK):
-        readable = []
-        for path, own in entries[first : first + CHUNK]:
-            try:
-                readable.append((path, own, images.read(path)))
-            except ImageError as error:
-                failures.append(Failure(str(path), str(error)))
-        found = measure(encoder, [picture for *_, picture in readable], [texts[own] for _, own, _ in readable], LOOKS)
+        chunk = entries[first : first + CHUNK]
+        readable = [(*chunk[number], picture) for number, picture in images.readable([p for p, _ in chunk], failures)]
+        found = measure(score, [picture for *_, picture in readable], [own for _, own, _ in readable], LOOKS)
         for (path, own, _), sensitivity in zip(readable, found, strict=True):
             if fooled or not sensitivity.gray_already:
                 examples.append(Example(path, own, fooled, len(examples) % 2 == 1, sensitivity))
-        report(min(first + CHUNK, len(entries)))
+        report(first + len(chunk))
     return examples
 
 

@@ -18,7 +18,7 @@ class Logistic:
     """Log-odds of "tampered": intercept + Σ weight · (input - mean) / scale.
 
     Attributes:
-        inputs: Names as in `features` (`drop_gray`, `drift_blur`, `score`, …).
+        inputs: Names as in `features` (`drop_gray`, `drift_blur`, …).
         mean: Mean of each input over the pictures it was fitted on.
         scale: Standard deviation of each.
         weight: Weight of each standardised input.

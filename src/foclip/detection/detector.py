@@ -15,17 +15,20 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from foclip import files
 from foclip.detection.combined import Logistic
 from foclip.detection.rule import TwoThresholds
-from foclip.detection.sensitivity import TRANSFORMATIONS, Sensitivity, feature_names
+from foclip.detection.sensitivity import Sensitivity, feature_names
+from foclip.detection.transformations import TRANSFORMATIONS
 from foclip.encoders import Encoder
 from foclip.errors import UsageError
 
+#: Which statistic decides: the combined one, or the paper's two thresholds.
+By = Literal["combined", "rule"]
 #: Version of the file's format.
-FORMAT = 1
+FORMAT = 2
 #: Detectors of the embedded encoders.
 SHIPPED = Path(__file__).parent / "shipped"
 
@@ -120,8 +123,9 @@ class Detector:
 
     Attributes:
         name: A name for it.
+        score: Name of the score whose drops it knows; it judges any other one of its encoder without prompts.
         model: Name of the encoder.
-        fingerprint: SHA-256 of its weights; a detector works with no others.
+        fingerprint: SHA-256 of its weights and preprocessing; a detector works with no others.
         fpr: Bound on the false-alarm rate that it was made for.
         rule: The paper's rule.
         combined: The combined detector with prompts.
@@ -130,6 +134,7 @@ class Detector:
     """
 
     name: str
+    score: str
     model: str
     fingerprint: str
     fpr: float
@@ -157,35 +162,48 @@ class Detector:
                 f"make one with foclip calibrate --model {encoder.name}"
             )
 
-    def judge(self, sensitivity: Sensitivity, by: str = "combined", fpr: float | None = None) -> Verdict:
+    def looks(self, by: By = "combined") -> list[str]:
+        """Names of the transformations that a verdict needs; what nothing looks at costs nothing."""
+        return ["gray"] if by == "rule" else self.transformations
+
+    def part(self, by: By, with_prompts: bool) -> Calibrated:
+        """The statistic that decides."""
+        if by == "rule":
+            return self.rule
+        return self.combined if with_prompts else self.promptless
+
+    def promise(self, by: By, with_prompts: bool, fpr: float | None = None) -> float:
+        """The bound on false alarms that holds: the detector's own, or the one that is asked for.
+
+        Raises:
+            UsageError: There are too few clean pictures behind it to promise that, or there is no such statistic.
+        """
+        if by not in get_args(By):
+            raise UsageError(f"by: {by!r} is none of {', '.join(get_args(By))}")
+        chosen = self.fpr if fpr is None else fpr
+        conformal_threshold(self.part(by, with_prompts).clean, chosen)  # refuses what cannot be promised
+        return chosen
+
+    def judge(self, sensitivity: Sensitivity, by: By = "combined", fpr: float | None = None) -> Verdict:
         """The verdict on a picture.
 
         Args:
-            sensitivity: Measured with this detector's `transformations`.
+            sensitivity: Measured with this detector's `looks`.
             by: "combined", or "rule" for the paper's two thresholds.
             fpr: Bound on false alarms instead of the one the detector was made for.
 
         Raises:
-            UsageError: There are too few clean pictures behind it to promise `fpr`.
+            UsageError: As `promise`.
         """
-        if by == "rule":
-            part, decided_by = self.rule, "rule"
-        elif sensitivity.drops:
-            part, decided_by = self.combined, "combined"
-        else:
-            part, decided_by = self.promptless, "combined"
-        decided_by += "" if sensitivity.drops else " without prompts"
+        with_prompts = bool(sensitivity.drops)
+        bound, part = self.promise(by, with_prompts, fpr), self.part(by, with_prompts)
+        decided_by = by if with_prompts else f"{by} without prompts"
         if sensitivity.gray_already:
             return Verdict("undecidable", None, None, decided_by)
         value = part.statistic.statistic(sensitivity)
         p = p_value(value, part.clean)
-        tampered = value >= 1 if by == "rule" and fpr is None else p <= self._fpr(part, fpr)
+        tampered = value >= 1 if by == "rule" and fpr is None else p <= bound
         return Verdict("tampered" if tampered else "clean", p, value, decided_by)
-
-    def _fpr(self, part: Calibrated, fpr: float | None) -> float:
-        chosen = self.fpr if fpr is None else fpr
-        conformal_threshold(part.clean, chosen)  # refuses what cannot be promised
-        return chosen
 
     def save(self, path: Path) -> None:
         """Write it as JSON numbers, atomically."""
@@ -220,6 +238,7 @@ def _parse(content: Any) -> Detector:
     thresholds = TwoThresholds(**{name: _number(rule["statistic"][name]) for name in ("tau1", "tau2")})
     return Detector(
         name=str(content["name"]),
+        score=str(content["score"]),
         model=str(content["model"]),
         fingerprint=str(content["fingerprint"]),
         fpr=_number(content["fpr"], 0, 1),

@@ -1,4 +1,4 @@
-"""Encoders: any CLIP that open_clip can load, the small ones embedded here, and ensembles of them.
+"""Encoders: any CLIP that open_clip can load, and the small ones embedded here.
 
 >>> from foclip.encoders import load
 >>> encoder = load("mini")
@@ -6,9 +6,8 @@
 1.0...
 """
 
-from foclip.encoders.dual import DualEncoder
 from foclip.encoders.encoder import Encoder
-from foclip.encoders.ensemble import Ensemble
 from foclip.encoders.names import available, load
+from foclip.encoders.open_clip import OpenClipEncoder
 
-__all__ = ["DualEncoder", "Encoder", "Ensemble", "available", "load"]
+__all__ = ["Encoder", "OpenClipEncoder", "available", "load"]

@@ -1,106 +1,71 @@
-"""Encoder: pictures and prompts to unit vectors in one space, over any open_clip model."""
+"""What everything here needs of an encoder: pictures and prompts to unit vectors in one space.
 
-import hashlib
-import warnings
+Pictures come in three forms: files as decoded (`encode_pictures`), pixels that an attack moves
+(`encode_pixels`, differentiable), and the 8-bit picture that the model sees, after its resize
+(`encode_resized`). Libraries pick other kernels for another batch size, which round differently; where a
+result must not depend on what else is in its batch, passes therefore always have the
+same number of `rows`, padded with black.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
-from typing import Any
 
-import open_clip
 import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
-from torch import Tensor, nn
-from torchvision.transforms import Compose, ToTensor
+from torch import Tensor
 
-from foclip.encoders.dual import DualEncoder
 from foclip.encoders.preprocessing import Preprocessing
-from foclip.errors import PromptTruncationWarning
+from foclip.errors import UsageError
 
-#: Prompts per pass through the text tower.
-TEXT_BATCH = 256
+#: Above this many parameters a CPU gains little from a batch.
+LARGE_MODEL = 50_000_000
 
 
-class Encoder(DualEncoder):
-    """A frozen dual encoder (CLIP, SigLIP, …) in evaluation mode.
-
-    Get one from `foclip.encoders.load`; the constructor takes an open_clip
-    model and its tokenizer.
+class Encoder(ABC):
+    """A frozen dual encoder in evaluation mode; one subclass per family of models.
 
     Attributes:
         name: The name it was loaded by.
-        model: The open_clip model; no parameter requires a gradient.
-        preprocess: Its preprocessing on pixels, differentiable.
-        preprocess_image: Its preprocessing on one PIL picture, as open_clip ships it.
-        resize_image: The part of it from picture to 8-bit picture: resize and crop.
+        device: Where its vectors are.
         image_size: (height, width) of the image tower's input.
+        preprocess: From pixels (B, 3, H, W) in [0, 1] to the tower's input, differentiable.
     """
 
+    name: str
+    device: torch.device
+    image_size: tuple[int, int]
     preprocess: Preprocessing
 
-    def __init__(self, name: str, model: nn.Module, tokenizer: Any, device: torch.device | str = "cpu") -> None:
-        self.name = name
-        self.device = torch.device(device)
-        self.model: Any = model.to(self.device).eval().requires_grad_(False)
-        if self.device.type == "cpu":  # convolutions on CPUs are up to a fifth faster with this layout
-            self.model.to(memory_format=torch.channels_last)
-        self.tokenizer = tokenizer
-        config = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
-        height, width = config.input_size[1:]
-        self.image_size = (int(height), int(width))
-        self.preprocess_image = image_transform_v2(config, is_train=False)
-        steps = self.preprocess_image.transforms
-        to_tensor = next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))
-        self.resize_image = Compose(steps[:to_tensor])
-        self._normalize = steps[-1]
-        self.preprocess = Preprocessing(
-            self.image_size,
-            config.mean,
-            config.std,
-            config.interpolation,
-            config.resize_mode,
-            config.fill_color,
-            self.device,
-        )
+    @property
+    @abstractmethod
+    def parameter_count(self) -> int:
+        """Number of parameters of both towers."""
 
     @property
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
-
-    @cached_property
+    @abstractmethod
     def fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for key, value in sorted(self.model.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        """SHA-256 over weights and preprocessing: tells two encoders of one name apart."""
 
-    def encode_inputs(self, inputs: Tensor) -> Tensor:
-        """Unit vectors (B, D) of preprocessed pictures (B, 3, *image_size), differentiably."""
-        return nn.functional.normalize(self.model.encode_image(inputs), dim=-1)
+    @abstractmethod
+    def tower(self, inputs: Tensor) -> Tensor:
+        """The image tower: unit vectors (B, D) of preprocessed pictures (B, 3, *image_size), differentiably."""
 
-    def inputs_from_resized(self, levels: Tensor) -> Tensor:
-        """The rest of `preprocess_image`, for many pictures at once.
+    @abstractmethod
+    def prepare(self, picture: Image.Image) -> Tensor:
+        """The tower's input (3, *image_size) for one RGB picture, by the model's own preprocessing."""
 
-        Args:
-            levels: uint8 (B, 3, *image_size) of pictures that `resize_image` made.
+    @abstractmethod
+    def resize(self, picture: Image.Image) -> Image.Image:
+        """The part of `prepare` from picture to 8-bit picture: resize and crop."""
 
-        Returns:
-            Normalised float32 of the same shape.
-        """
-        return torch.as_tensor(self._normalize(levels.float().div_(255)))
+    @abstractmethod
+    def normalize(self, levels: Tensor) -> Tensor:
+        """The rest of `prepare`: uint8 (B, 3, *image_size) to the tower's input."""
 
-    @torch.no_grad()
-    def encode_pictures(self, pictures: Sequence[Image.Image], batch_size: int = 32) -> Tensor:
-        batches = [
-            self.encode_inputs(
-                torch.stack([self.preprocess_image(p) for p in pictures[i : i + batch_size]]).to(self.device)
-            )
-            for i in range(0, len(pictures), batch_size)
-        ]
-        return torch.cat(batches)
+    @abstractmethod
+    def _texts(self, texts: list[str]) -> Tensor:
+        """Unit vectors (T, D) of texts."""
 
-    @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors of prompts.
 
@@ -112,35 +77,53 @@ class Encoder(DualEncoder):
 
         Returns:
             (T, D), float32, each row of length 1.
+
+        Raises:
+            UsageError: It is one string, or there is none.
         """
-        tokens, truncated = self.tokenize(texts)
-        if truncated:
-            shown = texts[truncated[0]][:60]
-            warnings.warn(
-                f"{len(truncated)} of {len(texts)} prompts are longer than the {tokens.shape[1]} tokens "
-                f"{self.name} reads; only their beginning counts (first: {shown!r}…)",
-                PromptTruncationWarning,
-                stacklevel=2,
-            )
-        chunks = [
-            self.model.encode_text(chunk, normalize=True) for chunk in torch.split(tokens.to(self.device), TEXT_BATCH)
+        if isinstance(texts, str) or not texts:
+            raise UsageError("texts: give a list of prompts, at least one")
+        return self._texts(list(texts))
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Sequence[Image.Image], batch_size: int = 32) -> Tensor:
+        """Unit vectors (B, D) of RGB pictures through the model's own preprocessing."""
+        batches = [
+            self.tower(torch.stack([self.prepare(picture) for picture in pictures[i : i + batch_size]]).to(self.device))
+            for i in range(0, len(pictures), batch_size)
         ]
-        return torch.cat(chunks)
+        return torch.cat(batches)
 
-    def tokenize(self, texts: Sequence[str]) -> tuple[Tensor, list[int]]:
-        """Tokens (T, context) of prompts, and the indices of those that were cut short.
+    def encode_pixels(self, pixels: Sequence[Tensor], rows: int | None = None) -> Tensor:
+        """Unit vectors of pictures, differentiable with respect to their pixels.
 
-        The last kept token of a cut prompt is the end-of-text token, which
-        most text towers read their result from.
+        Args:
+            pixels: B tensors float32 (3, H_i, W_i), RGB in [0, 1], of any sizes.
+            rows: Rows of the pass, at least B; None for B.
+
+        Returns:
+            (B, D), float32, each row of length 1.
         """
-        context = self.tokenizer.context_length
-        # One token more than the model reads: what spills into it was cut.
-        longer = self.tokenizer([*texts, ""], context_length=context + 1)
-        tokens = self.tokenizer(list(texts), context_length=context)
-        empty = longer[-1]
-        pad = empty[-1]
-        truncated = (longer[:-1, -1] != pad).nonzero().flatten().tolist()
-        ends = empty[empty != pad]
-        if len(ends):
-            tokens[truncated, -1] = ends[-1]
-        return tokens, truncated
+        inputs = torch.cat([self.preprocess(picture.to(self.device)[None]) for picture in pixels])
+        return self.tower(_padded(inputs, rows or len(inputs)))[: len(inputs)]
+
+    @torch.inference_mode()
+    def encode_resized(self, levels: Tensor, rows: int) -> Tensor:
+        """Unit vectors (N, D) of what `resize` made, in passes of `rows` rows.
+
+        Args:
+            levels: uint8 (N, 3, *image_size).
+            rows: Rows of each pass.
+        """
+        passes = torch.split(_padded(levels, -(-len(levels) // rows) * rows), rows)
+        return torch.cat([self.tower(self.normalize(part.to(self.device))) for part in passes])[: len(levels)]
+
+    def rows(self, many: int, few: int) -> int:
+        """`many` rows for a pass, or `few` if it is a large model on a CPU, which gains nothing from a batch."""
+        return few if self.device.type == "cpu" and self.parameter_count > LARGE_MODEL else many
+
+
+def _padded(batch: Tensor, rows: int) -> Tensor:
+    if len(batch) == rows:
+        return batch
+    return torch.cat([batch, batch.new_zeros(rows - len(batch), *batch.shape[1:])])

@@ -24,20 +24,23 @@ import torch
 
 from foclip.encoders import checkpoints, embedded
 from foclip.encoders.encoder import Encoder
+from foclip.encoders.open_clip import OpenClipEncoder
 from foclip.errors import EncoderError
 
 
-def load(name: str = embedded.DEFAULT, device: str | torch.device = "cpu") -> Encoder:
+def load(name: str = embedded.DEFAULT, device: str | torch.device = "auto") -> Encoder:
     """Load an encoder by name, frozen and in evaluation mode.
 
     Args:
         name: See the module's description.
-        device: Where the model lives ("cpu", "cuda", "cuda:1", …).
+        device: Where the model lives ("cpu", "cuda", "cuda:1", …); "auto" is a GPU if there is one.
 
     Raises:
         EncoderError: The name is unknown, or the weights are out of reach,
             damaged, of another architecture, or not plain weights.
     """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if name in embedded.names():
         return _create(name, f"local-dir:{embedded.verified_path(name)}", None, device)
     if name.startswith(("hf-hub:", "local-dir:")):
@@ -71,7 +74,7 @@ def available() -> list[dict[str, Any]]:
     for name in embedded.names():
         encoder = load(name)
         size = encoder.image_size[0]
-        rows.append(_row(name, "embedded", str(embedded.path(name)), size, encoder.parameters))
+        rows.append(_row(name, "embedded", str(embedded.path(name)), size, encoder.parameter_count))
     for architecture, tag in open_clip.list_pretrained():
         size = (open_clip.get_model_config(architecture) or {})["vision_cfg"].get("image_size", 224)
         rows.append(_row(f"{architecture}/{tag}", "open_clip", None, size, None))
@@ -117,7 +120,7 @@ def _create(name: str, model_name: str, weights: str | None, device: str | torch
         with _quiet():
             model = open_clip.create_model(model_name, weights, require_pretrained=True, **options)
             tokenizer = open_clip.get_tokenizer(model_name)
-        return Encoder(name, model, tokenizer, device)
+        return OpenClipEncoder(name, model, tokenizer, device)
     except Exception as error:  # open_clip, torch and the hub raise a dozen types for one cause each
         raise EncoderError(f"{name}: {_reason(error)}") from error
 

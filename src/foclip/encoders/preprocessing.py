@@ -166,6 +166,9 @@ class Preprocessing:
         resize_mode: "shortest" (short side to size, cut the rest), "longest"
             (long side to size, pad the rest) or "squash" (ignore the aspect ratio).
         fill_color: Value of padding, 0..255.
+
+    Attributes:
+        description: All of this as text.
     """
 
     def __init__(
@@ -183,6 +186,7 @@ class Preprocessing:
         self.resize_mode = resize_mode
         self.fill = fill_color / 255
         self.device = torch.device(device)
+        self.description = repr((size, tuple(mean), tuple(std), interpolation, resize_mode, fill_color))
         mean_, std_ = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (mean, std))
         self._scale, self._offset = 1 / std_, -mean_ / std_
 

@@ -11,7 +11,7 @@ from foclip import __version__, files, images
 from foclip.detection import Calibration, TwoThresholds
 from foclip.detection.calibrate import Example
 from foclip.detection.detector import Calibrated, conformal_threshold
-from foclip.report import figure, picture, render
+from foclip.report.html import figure, picture, render
 
 #: Pictures on the sheet of misses, of each kind.
 MISSES = 8

@@ -8,8 +8,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from foclip import __version__, files, images
-from foclip.fooling import Failure, Result, mean
-from foclip.report import figure, picture, render
+from foclip.outcome import Failure
+from foclip.report.html import figure, picture, render
+from foclip.results import Result
+from foclip.scoring import mean
 
 
 def write(path: Path, results: Sequence[Result], failures: Sequence[Failure]) -> None:
@@ -33,20 +35,27 @@ def write(path: Path, results: Sequence[Result], failures: Sequence[Failure]) ->
 
 
 def _item(folder: Path, result: Result) -> dict[str, object]:
-    original, fooled = images.read(result.source), images.read(result.output)
-    change, factor = difference(original, fooled)
     return {
         "result": result,
         "name": Path(result.source).name,
         "link": Path(result.output).name if Path(result.output).parent == folder else result.output,
-        "original": picture(original),
-        "fooled": picture(fooled),
-        "difference": picture(change),
-        "factor": factor,
+        "shown": _shown(result),
         "bars": list(zip(result.prompts, result.scores_before, result.scores_after, strict=True)),
         "top": max(*result.scores_before, *result.scores_after, 1e-9),
         "curve": figure(_curve(result)),
     }
+
+
+def _shown(result: Result) -> list[tuple[str, str]]:
+    """Pictures with their captions; those whose files have gone since are left out."""
+    failures: list[Failure] = []
+    found = dict(images.readable([result.source, result.output], failures))
+    captions = (f"original: score {result.score_before:.3f}", f"fooled: score {result.score_after:.3f}")
+    shown = [(captions[place], picture(image)) for place, image in found.items()]
+    if len(found) == 2:
+        change, factor = difference(found[0], found[1])
+        shown.append((f"difference, amplified {factor} times around mid-gray", picture(change)))
+    return shown
 
 
 def difference(original: Image.Image, fooled: Image.Image) -> tuple[Image.Image, int]:

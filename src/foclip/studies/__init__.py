@@ -1,5 +1,15 @@
-"""Studies: one file per experiment of the paper and per question it leaves open; `base` says what a study is."""
+"""Studies: one file per experiment of the paper and per question it leaves open; `foclip.lab` says what a study is.
 
-from foclip.studies.base import Beside, Finished, Lab, Page, Settings, Study, names, reproduce
+A module of this package that holds a `study` is found by it; nothing registers it.
+"""
 
-__all__ = ["Beside", "Finished", "Lab", "Page", "Settings", "Study", "names", "reproduce"]
+import importlib
+import pkgutil
+
+from foclip.lab import Study
+
+
+def available() -> dict[str, Study]:
+    """Every study by name."""
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    return {module.study.name: module.study for module in modules}

@@ -9,10 +9,9 @@ from dataclasses import replace
 
 import pandas as pd
 
+from foclip.lab import BUDGET, Lab, Page, Study, plots
+from foclip.lab.statistics import Estimate, groups, mean
 from foclip.objective import Alignment, Balance, Objective, PixelGuard
-from foclip.studies import plots
-from foclip.studies.base import BUDGET, Lab, Page
-from foclip.studies.statistics import Estimate, groups, mean
 
 #: Written so that "all" is the objective of `default_attack`, whose pictures other studies use too.
 OBJECTIVES: dict[str, Objective] = {
@@ -83,3 +82,6 @@ def _sentence(name: str, budget: str, part: pd.DataFrame) -> str:
 
 def _clear(change: Estimate) -> bool:
     return change.low > 0 or change.high < 0
+
+
+study = Study(__name__, __doc__, table, page)

@@ -10,24 +10,18 @@ detector's own transformation, to the last bit (backward pass differentiable app
 Athalye et al. 2018, arXiv 1802.00420).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
-from torch.nn import functional
 
-from foclip import images
-from foclip.detection import TRANSFORMATIONS, Detector
-from foclip.encoders.preprocessing import Preprocessing
-from foclip.studies import plots
-from foclip.studies.base import BUDGET, Lab, Page
-from foclip.studies.detectors import METHODS, detector, verdicts
-from foclip.studies.pictures import Picture
-from foclip.studies.statistics import Estimate, area, auc, groups, mean, percent, share
+from foclip.detection import TRANSFORMATIONS, Detector, View
+from foclip.lab import BUDGET, Lab, Page, Study, plots
+from foclip.lab.detectors import METHODS, detector, verdicts
+from foclip.lab.pictures import Picture
+from foclip.lab.statistics import Estimate, area, auc, groups, mean, percent, share
 
 PLAIN, GRAY, ALL = "knows nothing", "knows gray", "knows all"
 #: Share caught minus false alarms, for the verdict on a detector.
@@ -36,57 +30,20 @@ HOLDS, FAILS = 0.9, 0.5
 QUICK, FULL = (BUDGET, 30.0), (40.0, BUDGET, 30.0)
 
 
-def luma(picture: Tensor) -> Tensor:
-    """BT.601 luma in three channels."""
-    weights = picture.new_tensor([0.299, 0.587, 0.114])
-    return torch.einsum("bchw,c->bhw", picture, weights)[:, None].expand_as(picture)
-
-
-def gaussian(picture: Tensor) -> Tensor:
-    """Gaussian blur with a standard deviation of half a pixel."""
-    kernel = torch.exp(-2 * torch.arange(-2.0, 3.0, device=picture.device).square())
-    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1).expand(3, 1, 1, -1)
-    padded = functional.pad(picture, (2, 2, 2, 2), mode="replicate")
-    return functional.conv2d(functional.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)
-
-
-#: What the gradient goes through instead; through any other transformation it goes unchanged.
-STAND_INS: dict[str, Callable[[Tensor], Tensor]] = {"gray": luma, "blur": gaussian}
-
-
-@dataclass(frozen=True)
-class Detected:
-    """A view of `Attack`: the picture as the detector sees it.
-
-    Attributes:
-        transformation: Name in `foclip.detection.TRANSFORMATIONS`.
-        preprocessing: The encoder's; the detector looks at pictures of its size.
-    """
-
-    transformation: str
-    preprocessing: Preprocessing = field(repr=False)
-
-    def __call__(self, picture: Tensor) -> Tensor:
-        """Exact forward, smooth backward; (1, 3, H, W) in [0, 1] to the encoder's size."""
-        picture = self.preprocessing.resize(picture)
-        levels = (picture.detach()[0] * 255).round().to(torch.uint8)
-        seen = images.to_tensor(TRANSFORMATIONS[self.transformation](images.to_image(levels)))
-        exact = seen.to(picture)[None] / 255
-        stand_in = STAND_INS.get(self.transformation)
-        smooth = stand_in(picture) if stand_in else picture
-        return smooth + (exact - smooth).detach()
-
-
 def table(lab: Lab) -> pd.DataFrame:
     """Rows: pictures × attackers × budgets; and the originals."""
-    judge = detector(lab, lab.encoder)
+    judge = detector(lab, lab.score)
     attackers = {PLAIN: (), GRAY: ("gray",), ALL: tuple(judge.transformations)}
-    plan = [(name, known, budget) for budget in (QUICK if lab.quick else FULL) for name, known in attackers.items()]
+    plan = [
+        (name, known, budget) for budget in (QUICK if lab.settings.quick else FULL) for name, known in attackers.items()
+    ]
     pictures = lab.pictures[:8]
     rows = _rows(lab, pictures, judge, attacker="original", budget=float("nan"))
     for name, known, budget in lab.each(plan):
         attack = replace(
-            lab.default_attack(), min_psnr=budget, views=tuple(Detected(each, lab.encoder.preprocess) for each in known)
+            lab.default_attack(),
+            min_psnr=budget,
+            views=tuple(View(each, lab.score.encoder.preprocess) for each in known),
         )
         rows += _rows(lab, lab.fool(attack, pictures), judge, attacker=name, budget=budget)
     return pd.DataFrame(rows)
@@ -97,7 +54,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     rows = lab.rows(looked_at, attacker=attacker, budget=budget)
     found = lab.sensitivities(looked_at)
-    for row, verdict, seen in zip(rows, verdicts(lab, judge, lab.encoder, looked_at), found, strict=True):
+    for row, verdict, seen in zip(rows, verdicts(lab, judge, lab.score, looked_at), found, strict=True):
         row |= verdict | {"detector": judge.name}
         row |= {f"drop_{name}": value for name, value in seen.drops.items()}
         row |= {f"drift_{name}": value for name, value in seen.drifts.items()}
@@ -199,3 +156,6 @@ def _what_is_left(originals: pd.DataFrame, parts: dict[tuple[str, float], pd.Dat
             f"who {attacker}: AUC {interval:.2f}. It was picked as the best of many, so expect less of it elsewhere."
         )
     return sentences
+
+
+study = Study(__name__, __doc__, table, page)

@@ -17,10 +17,9 @@ from matplotlib.figure import Figure
 
 from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt
 from foclip.attacks.foclip import objective
-from foclip.studies import plots
-from foclip.studies.base import BUDGET, Beside, Lab, Page
-from foclip.studies.pictures import Picture
-from foclip.studies.statistics import Estimate, gain, groups, mean
+from foclip.lab import BUDGET, Beside, Lab, Page, Study, plots
+from foclip.lab.pictures import Picture
+from foclip.lab.statistics import Estimate, gain, groups, mean
 
 #: Queries of CMA-ES for every step of the others.
 QUERIES = 3
@@ -152,3 +151,6 @@ def _ratio_to(real: pd.DataFrame, ours: pd.DataFrame) -> Estimate:
     reference = float(real.score.mean())
     found = mean(ours.score, ours.photo)
     return Estimate(found.value / reference - 1, found.low / reference - 1, found.high / reference - 1, found.photos)
+
+
+study = Study(__name__, __doc__, table, page, gallery)

@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 
 from foclip.detection import TRANSFORMATIONS
+from foclip.lab import Beside, Lab, Page, Study, plots
+from foclip.lab.pictures import Picture
+from foclip.lab.statistics import groups, lost, mean, percent
 from foclip.prompts import imagenet
-from foclip.studies import plots
-from foclip.studies.base import Beside, Lab, Page
-from foclip.studies.pictures import Picture
-from foclip.studies.statistics import groups, lost, mean, percent
 
 TITLES, CAPTION, NONE = "artworks", "its own caption", "no prompts"
 CHANNELS = ("gray", "red", "green", "blue")
@@ -119,3 +118,6 @@ def _consistency(table: pd.DataFrame) -> list[str]:
         f"{count - len(sentences)} of {count} colour statistics stay within a tenth of their standard deviation "
         "among the photos.",
     ]
+
+
+study = Study(__name__, __doc__, table, page)

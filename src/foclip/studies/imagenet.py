@@ -9,11 +9,10 @@ import random
 
 import pandas as pd
 
+from foclip.lab import BUDGET, Beside, Lab, Page, Study, plots
+from foclip.lab.statistics import Estimate, gain, groups, mean, percent
 from foclip.prompts import imagenet
-from foclip.studies import plots
 from foclip.studies.artworks import attacks
-from foclip.studies.base import BUDGET, Beside, Lab, Page
-from foclip.studies.statistics import Estimate, gain, groups, mean, percent
 
 COUNTS = (25, 50, 75, 100)
 #: Pictures that share a draw of captions.
@@ -31,7 +30,7 @@ def draw(seed: int, number: int) -> tuple[list[str], list[str]]:
 def table(lab: Lab) -> pd.DataFrame:
     """Rows: pictures × draws × numbers of captions × attacks."""
     draws = [lab.pictures[first : first + SHARING] for first in range(0, len(lab.pictures), SHARING)]
-    chosen = [entry for entry in attacks(lab).items() if not (lab.quick and entry[0] == "CMA-ES")]
+    chosen = [entry for entry in attacks(lab).items() if not (lab.settings.quick and entry[0] == "CMA-ES")]
     plan = [(*part, count, *entry) for part in enumerate(draws) for count in COUNTS for entry in chosen]
     rows = []
     for number, pictures, count, name, attack in lab.each(plan):
@@ -97,3 +96,6 @@ def page(table: pd.DataFrame) -> Page:
 
 def _series(found: dict[tuple[str, int], Estimate], names: list[str]) -> dict[str, tuple[list[float], list[Estimate]]]:
     return {name: ([float(c) for c in COUNTS], [found[name, count] for count in COUNTS]) for name in names}
+
+
+study = Study(__name__, __doc__, table, page)

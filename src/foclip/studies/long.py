@@ -9,23 +9,22 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.studies import plots
-from foclip.studies.base import BUDGET, Lab, Page
-from foclip.studies.detectors import METHODS, detector, verdicts
-from foclip.studies.statistics import groups, mean, percent, share
+from foclip.lab import BUDGET, Lab, Page, Study, plots
+from foclip.lab.detectors import METHODS, detector, verdicts
+from foclip.lab.statistics import groups, mean, percent, share
 
 QUICK, FULL = (10, 100, 1_000), (100, 1_000, 10_000, 50_000)
 
 
 def table(lab: Lab) -> pd.DataFrame:
     """Rows: pictures × lengths; 0 steps are the originals."""
-    judge = detector(lab, lab.encoder)
+    judge = detector(lab, lab.score)
     originals = lab.pictures[:4]
     rows = []
-    for steps in lab.each([0, *(QUICK if lab.quick else FULL)]):
+    for steps in lab.each([0, *(QUICK if lab.settings.quick else FULL)]):
         attack = replace(lab.default_attack(), steps=steps)
         looked_at = lab.fool(attack, originals) if steps else originals
-        found = zip(lab.rows(looked_at, length=steps), verdicts(lab, judge, lab.encoder, looked_at), strict=True)
+        found = zip(lab.rows(looked_at, length=steps), verdicts(lab, judge, lab.score, looked_at), strict=True)
         rows += [row | seen | {"detector": judge.name} for row, seen in found]
     return pd.DataFrame(rows)
 
@@ -67,3 +66,6 @@ def page(table: pd.DataFrame) -> Page:
         f"Judged by the detector {table.detector.iloc[0]!r}.",
     ]
     return Page(pd.DataFrame(summary), {"score-and-drop-over-steps": plot}, findings)
+
+
+study = Study(__name__, __doc__, table, page)

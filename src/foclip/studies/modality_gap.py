@@ -10,8 +10,7 @@ shift, and by one who does. What it costs: pictures whose best caption is no lon
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,76 +18,62 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from foclip.encoders import DualEncoder, Encoder
+from foclip.encoders import Encoder
+from foclip.lab import Lab, Page, Study, plots
+from foclip.lab.pictures import Picture
+from foclip.lab.statistics import Estimate, groups, mean, percent, share
 from foclip.prompts import imagenet
-from foclip.studies import plots
-from foclip.studies.base import Lab, Page
-from foclip.studies.pictures import Picture
-from foclip.studies.statistics import Estimate, groups, mean, percent, share
+from foclip.scores import CLIPScore, Prompts
 
 #: Share of the gap that is closed.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 ORIGINAL, FOOLED, AWARE = "original", "fooled", "fooled, knowing the shift"
 
 
-class Shifted(DualEncoder):
-    """An encoder whose pictures and texts are moved towards each other.
+class Shifted(CLIPScore):
+    """CLIPScore after pictures and texts have been moved towards each other.
 
     Args:
         encoder: The encoder.
-        encode_texts: Its `encode_texts`, or one that remembers.
         gap: Centroid of pictures minus centroid of texts, (D,).
         share: Share of the gap that is closed, in [0, 1].
     """
 
-    def __init__(
-        self, encoder: Encoder, encode_texts: Callable[[Sequence[str]], Tensor], gap: Tensor, share: float
-    ) -> None:
-        self.encoder, self.step = encoder, 0.5 * share * gap
-        self._encode_texts = encode_texts
-        self.name = f"{encoder.name}, {share:.0%} of the gap closed"
-        self.device = encoder.device
-
-    @property
-    def parameters(self) -> int:
-        return self.encoder.parameters
+    def __init__(self, encoder: Encoder, gap: Tensor, share: float) -> None:
+        super().__init__(encoder)
+        self.step = 0.5 * share * gap
+        self.model = f"{encoder.name}, {share:.0%} of the gap closed"
 
     @property
     def fingerprint(self) -> str:
         shift = hashlib.sha256(self.step.cpu().numpy().tobytes()).hexdigest()
-        return f"{self.encoder.fingerprint} {shift}"
+        return f"{super().fingerprint} {shift}"
 
-    def preprocess(self, pixels: Tensor) -> Tensor:
-        return self.encoder.preprocess(pixels)
+    def targets(self, prompts: Prompts) -> Tensor:
+        return normalize(super().targets(prompts) + self.step, dim=-1)
 
-    def encode_inputs(self, inputs: Tensor) -> Tensor:
-        return normalize(self.encoder.encode_inputs(inputs) - self.step, dim=-1)
-
-    def encode_pictures(self, pictures: Sequence[Image.Image], batch_size: int = 32) -> Tensor:
-        return normalize(self.encoder.encode_pictures(pictures, batch_size) - self.step, dim=-1)
-
-    def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        return normalize(self._encode_texts(texts) + self.step, dim=-1)
+    def compare(self, embeddings: Tensor, targets: Tensor) -> Tensor:
+        return super().compare(normalize(embeddings - self.step, dim=-1), targets)
 
 
 def table(lab: Lab) -> pd.DataFrame:
     """Rows: pictures and texts × quantities: places in the space, and figures per share of the gap closed."""
-    captions = imagenet(1000)
-    fooled = lab.fool(lab.default_attack(), lab.pictures)
+    captions, encoder = tuple(imagenet(1000)), lab.score.encoder
+    plain = CLIPScore(encoder)
+    fooled = lab.fool(lab.default_attack(), lab.pictures, score=plain)
     clean = _embed(lab, lab.examples)
-    texts = lab.texts(lab.encoder, captions)
+    texts = plain.remembered(captions)
     rows = _places(lab, clean, texts, fooled)
     gap = lab.vector("gap", lab.examples, captions, lambda: clean.mean(dim=0) - texts.mean(dim=0))
-    own = lab.scores(lab.pictures, captions).argmax(axis=1)
+    own = lab.scores(lab.pictures, captions, plain).argmax(axis=1)
     for closed in lab.each(SHARES):
-        shifted = Shifted(lab.encoder, partial(lab.texts, lab.encoder), gap, closed) if closed else lab.encoder
-        aware = lab.fool(lab.default_attack(), lab.pictures, encoder=shifted)
+        shifted = Shifted(encoder, gap, closed) if closed else plain
+        aware = lab.fool(lab.default_attack(), lab.pictures, score=shifted)
         pictures = normalize(clean - 0.5 * closed * gap, dim=-1)
-        distance = float((pictures.mean(dim=0) - lab.texts(shifted, captions).mean(dim=0)).norm())
+        distance = float((pictures.mean(dim=0) - shifted.remembered(captions).mean(dim=0)).norm())
         rows.append({"kind": "gap", "shift": closed, "quantity": "distance of the centroids", "value": distance})
         before = lab.scores(lab.pictures, captions, shifted)
         for kind, looked_at in ((ORIGINAL, lab.pictures), (FOOLED, fooled), (AWARE, aware)):
@@ -108,7 +93,7 @@ def table(lab: Lab) -> pd.DataFrame:
 
 def _embed(lab: Lab, looked_at: Sequence[Picture]) -> Tensor:
     """Unit vectors (B, D), one by one, so that they do not depend on each other even by rounding."""
-    return torch.cat([lab.encoder.encode_pictures([picture.image]) for picture in looked_at])
+    return torch.cat([lab.score.encoder.encode_pictures([picture.image]) for picture in looked_at])
 
 
 def _z(score: float, scores: npt.NDArray[np.float64]) -> float:
@@ -117,7 +102,7 @@ def _z(score: float, scores: npt.NDArray[np.float64]) -> float:
 
 def _places(lab: Lab, clean: Tensor, texts: Tensor, fooled: Sequence[Picture]) -> list[dict[str, Any]]:
     """First two principal components and distances to both centroids, of pictures and texts."""
-    artworks = lab.texts(lab.encoder, lab.prompts)
+    artworks = lab.score.encoder.encode_texts(lab.prompts)
     shown = {
         ORIGINAL: (_embed(lab, lab.pictures), [picture.name for picture in lab.pictures]),
         FOOLED: (_embed(lab, fooled), [picture.name for picture in fooled]),
@@ -221,3 +206,6 @@ def _map(table: pd.DataFrame) -> Figure:
     axes.legend(frameon=False, fontsize=8)
     plots.tidy(axes)
     return plot
+
+
+study = Study(__name__, __doc__, table, page)

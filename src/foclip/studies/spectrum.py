@@ -13,10 +13,9 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.studies import plots
-from foclip.studies.base import Lab, Page
-from foclip.studies.pictures import Picture
-from foclip.studies.statistics import auc, effect, groups, mean
+from foclip.lab import Lab, Page, Study, plots
+from foclip.lab.pictures import Picture
+from foclip.lab.statistics import auc, effect, groups, mean
 
 Floats = npt.NDArray[np.float64]
 
@@ -72,14 +71,14 @@ def local_statistics(bands: Mapping[str, Floats]) -> dict[str, float]:
 def table(lab: Lab) -> pd.DataFrame:
     """Rows: pictures × quantities (power: × channel and frequency), of originals, fooled ones and what was added."""
     rows: list[dict[str, Any]] = []
-    originals = lab.examples
+    originals, encoder = lab.examples, lab.score.encoder
     fooled: list[Picture] = [*lab.fool(lab.default_attack(), originals)]
-    texts = lab.texts(lab.encoder, lab.prompts).mean(dim=0)
+    texts = encoder.encode_texts(lab.prompts).mean(dim=0)
     for kind, looked_at in lab.each([("original", originals), ("fooled", fooled)]):
         for picture, seen in zip(looked_at, lab.sensitivities(looked_at), strict=True):
             who = {"picture": picture.name, "photo": picture.photo, "kind": kind}
             bands = planes(picture)
-            gap = float((lab.encoder.encode_pictures([picture.image])[0] - texts).norm())
+            gap = float((encoder.encode_pictures([picture.image])[0] - texts).norm())
             values = local_statistics(bands) | {DISTANCE: gap}
             values |= {f"drop under {name}": value for name, value in seen.drops.items()}
             values |= {f"drift under {name}": value for name, value in seen.drifts.items()}
@@ -171,3 +170,6 @@ def _spectra(table: pd.DataFrame) -> Figure:
     plot.axes[0].set_ylabel("power")
     plot.axes[0].legend(frameon=False, fontsize=8)
     return plot
+
+
+study = Study(__name__, __doc__, table, page)

@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 
 from foclip.attacks import FoCLIP
 from foclip.attacks.foclip import objective
-from foclip.studies import plots
-from foclip.studies.base import Lab, Page
-from foclip.studies.statistics import groups, mean
+from foclip.lab import Lab, Page, Study, plots
+from foclip.lab.statistics import groups, mean
 
 #: Values by name, in a quick run and in full.
 WEIGHTS = ((0.01, 0.1, 1.0, 10.0), (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0))
@@ -26,7 +25,7 @@ ALPHA, RANGE, L2, STEP, MOMENTUM = "α", "β of the range guard", "β of the l2 
 
 def attacks(lab: Lab) -> list[tuple[str, float, FoCLIP]]:
     """Every setting: which parameter, its value, and the attack."""
-    default, column = lab.default_attack(), 0 if lab.quick else 1
+    default, column = lab.default_attack(), 0 if lab.settings.quick else 1
     free = replace(default, min_psnr=None)
     plan: list[tuple[str, float, FoCLIP]] = []
     plan += [(ALPHA, value, replace(default, objective=objective(alpha=value))) for value in WEIGHTS[column]]
@@ -81,3 +80,6 @@ def page(table: pd.DataFrame) -> Page:
             f"{max(e.value for e in found['psnr']):.1f} dB."
         )
     return Page(pd.DataFrame(summary), figures, findings)
+
+
+study = Study(__name__, __doc__, table, page)

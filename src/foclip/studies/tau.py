@@ -12,9 +12,8 @@ from matplotlib.figure import Figure
 
 from foclip.detection import Sensitivity, Sweep, sweep
 from foclip.detection.rule import GRID, TwoThresholds
-from foclip.studies import plots
-from foclip.studies.base import Beside, Lab, Page
-from foclip.studies.statistics import estimate, groups, percent
+from foclip.lab import Beside, Lab, Page, Study, plots
+from foclip.lab.statistics import estimate, groups, percent
 
 
 def table(lab: Lab) -> pd.DataFrame:
@@ -107,3 +106,6 @@ def _surface(table: pd.DataFrame, chosen: TwoThresholds) -> Figure:
     axes.set_ylabel("τ₁ on drop")
     plot.colorbar(mesh, ax=axes, label="balanced accuracy")
     return plot
+
+
+study = Study(__name__, __doc__, table, page)

@@ -13,24 +13,23 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foclip.attacks import MIFGSM
-from foclip.encoders import DualEncoder, Ensemble
-from foclip.studies import plots
-from foclip.studies.base import BUDGET, Lab, Page
-from foclip.studies.detectors import METHODS, detector, verdicts
-from foclip.studies.statistics import groups, mean, percent, share
+from foclip.lab import BUDGET, Lab, Page, Study, plots
+from foclip.lab.detectors import METHODS, detector, verdicts
+from foclip.lab.statistics import groups, mean, percent, share
+from foclip.scores import Mean, Score
 
 ORIGINAL, NO_ATTACK, TOGETHER = "original", "no attack", "all together"
 
 
-def targets(lab: Lab) -> dict[str, DualEncoder]:
+def targets(lab: Lab) -> dict[str, Score]:
     """What is attacked: each encoder, all at once, and for each of three or more all the others at once."""
-    found: dict[str, DualEncoder] = {encoder.name: encoder for encoder in lab.encoders}
-    if len(lab.encoders) > 1:
-        found[TOGETHER] = Ensemble(lab.encoders)
-    if len(lab.encoders) > 2:
-        for left_out in lab.encoders:
-            others = [encoder for encoder in lab.encoders if encoder is not left_out]
-            found[f"all but {left_out.name}"] = Ensemble(others)
+    scores = [lab.score, *lab.further]
+    found: dict[str, Score] = {score.model: score for score in scores}
+    if len(scores) > 1:
+        found[TOGETHER] = Mean(scores)
+    if len(scores) > 2:
+        for left_out in scores:
+            found[f"all but {left_out.model}"] = Mean([score for score in scores if score is not left_out])
     return found
 
 
@@ -41,17 +40,17 @@ def table(lab: Lab) -> pd.DataFrame:
     plan: list[tuple[str, str]] = [(NO_ATTACK, ORIGINAL)]
     plan += [(attack, target) for target in targets(lab) for attack in attacks]
     pictures = lab.pictures
-    judges = {encoder.name: detector(lab, encoder) for encoder in lab.encoders}
+    judges = {score.model: detector(lab, score) for score in (lab.score, *lab.further)}
     rows: list[dict[str, Any]] = []
     for attack, target in lab.each(plan):
-        looked_at = lab.fool(attacks[attack], pictures, encoder=targets(lab)[target]) if attack in attacks else pictures
-        for encoder in lab.encoders:
-            judge = judges[encoder.name]
-            found = lab.rows(looked_at, encoder=encoder, attack=attack, attacked=target, scored=encoder.name)
-            seen = verdicts(lab, judge, encoder, looked_at)
-            before = lab.scores(pictures, encoder=encoder).mean(axis=1)
-            for row, verdict, score in zip(found, seen, before, strict=True):
-                rows.append(row | verdict | {"score_before": score, "detector": judge.name})
+        looked_at = lab.fool(attacks[attack], pictures, score=targets(lab)[target]) if attack in attacks else pictures
+        for score in (lab.score, *lab.further):
+            judge = judges[score.model]
+            found = lab.rows(looked_at, score=score, attack=attack, attacked=target, scored=score.model)
+            seen = verdicts(lab, judge, score, looked_at)
+            before = lab.scores(pictures, score=score).mean(axis=1)
+            for row, verdict, value in zip(found, seen, before, strict=True):
+                rows.append(row | verdict | {"score_before": value, "detector": judge.name})
     return pd.DataFrame(rows)
 
 
@@ -121,3 +120,6 @@ def _findings(table: pd.DataFrame) -> list[str]:
             f"{percent(untouched[method].mean())} tampered."
         )
     return sentences
+
+
+study = Study(__name__, __doc__, table, page)

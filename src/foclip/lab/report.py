@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from foclip import __version__, files
-from foclip.fooling import Failure
-from foclip.report import render
-
-if TYPE_CHECKING:
-    from foclip.studies import Finished
+from foclip.lab.study import Finished
+from foclip.outcome import Failure
+from foclip.report.html import render
 
 
-def write(path: Path, studies: Sequence["Finished"], run: dict[str, Any], failures: Sequence[Failure]) -> None:
+def write(path: Path, studies: Sequence[Finished], run: dict[str, Any], failures: Sequence[Failure]) -> None:
     """Write the report of finished studies as one HTML file.
 
     Args:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from foclip import images
 from foclip.demo import photos
-from foclip.errors import ImageError, UsageError
-from foclip.fooling import Failure
+from foclip.errors import UsageError
+from foclip.outcome import Failure
 
 #: Further colour photos in the wheels of dependencies, after the demo's four; the last three are scientific pictures.
 SHIPPED = (
@@ -69,48 +69,41 @@ def choose(folder: Path | None, count: int, seed: int) -> list[Path]:
     """
     if folder is None:
         return shipped()[:count]
-    found = in_folder(folder, "--images")
+    found = in_folder(folder, "images")
     return sorted(random.Random(seed).sample(found, min(count, len(found))))  # noqa: S311 (a choice, not a secret)
 
 
-def in_folder(folder: Path, option: str) -> list[Path]:
+def in_folder(folder: Path, argument: str) -> list[Path]:
     """The picture files of a folder.
 
     Raises:
         UsageError: It is no folder, or holds no picture.
     """
     if not folder.is_dir():
-        raise UsageError(f"{option} {folder}: no such folder")
+        raise UsageError(f"{argument}: {folder} is no folder")
     if not (found := images.find([folder])):
-        raise UsageError(f"{option} {folder}: no pictures in it")
+        raise UsageError(f"{argument}: no pictures in {folder}")
     return found
 
 
 def read(paths: Sequence[Path], side: int, failures: list[Failure]) -> list[Picture]:
     """Pictures with at most `side` pixels on their longest side; what cannot be read is added to `failures`."""
-    pictures = []
-    for path in paths:
-        try:
-            pictures.append(Picture(path.name, path.name, shrink(images.read(path), side)))
-        except ImageError as error:
-            failures.append(Failure(str(path), str(error)))
-    return pictures
+    return [
+        Picture(paths[number].name, paths[number].name, shrink(photo, side))
+        for number, photo in images.readable(paths, failures)
+    ]
 
 
-def crops(paths: Sequence[Path], each: int, side: int, failures: list[Failure]) -> list[Picture]:
-    """`each` crops (at most 9) of every photo, cut at its own size and then shrunk as in `read`."""
+def crops(paths: Sequence[Path], each: int, side: int) -> list[Picture]:
+    """`each` crops (at most 9) of every photo that can be read, cut at its own size and then shrunk as in `read`."""
     pictures = []
-    for path in paths:
-        try:
-            photo = images.read(path)
-        except ImageError as error:
-            failures.append(Failure(str(path), str(error)))
-            continue
+    for place, photo in images.readable(paths, []):
+        name = paths[place].name
         width, height = (max(1, round(CROP * length)) for length in photo.size)
         for number, (x, y) in enumerate(CORNERS[:each], start=1):
             left, top = round(x * (photo.width - width)), round(y * (photo.height - height))
             cut = photo.crop((left, top, left + width, top + height))
-            pictures.append(Picture(f"{path.name} crop {number}", path.name, shrink(cut, side)))
+            pictures.append(Picture(f"{name} crop {number}", name, shrink(cut, side)))
     return pictures
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from foclip.studies.statistics import Estimate
+from foclip.lab.statistics import Estimate
 
 ORIGINAL, FOOLED = "#6b6870", "#b3261e"
 #: Further colours, told apart by readers who see few.

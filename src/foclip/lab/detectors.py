@@ -13,10 +13,10 @@ from typing import Any
 from foclip.detection import Detector
 from foclip.detection.calibrate import Example, make
 from foclip.detection.detector import shipped
-from foclip.encoders import Encoder
 from foclip.errors import UsageError
-from foclip.studies.base import Lab
-from foclip.studies.pictures import Picture
+from foclip.lab.lab import Lab
+from foclip.lab.pictures import Picture
+from foclip.scores import EncoderScore
 
 #: Columns of verdicts, and what they stand for.
 METHODS = {
@@ -28,22 +28,22 @@ METHODS = {
 FPR = 0.05
 
 
-def detector(lab: Lab, encoder: Encoder) -> Detector:
-    """The shipped detector of an encoder, or one calibrated on `lab.examples`."""
+def detector(lab: Lab, score: EncoderScore) -> Detector:
+    """The detector that ships with a score's encoder, or one calibrated on `lab.examples`."""
     try:
-        found = shipped(encoder)
-        found.check(encoder)
+        found = shipped(score.encoder)
+        found.check(score.encoder)
     except UsageError:
-        return _calibrated(lab, encoder)
-    return found
+        return _calibrated(lab, score)
+    return found if found.score == score.name else _calibrated(lab, score)
 
 
-def _calibrated(lab: Lab, encoder: Encoder) -> Detector:
+def _calibrated(lab: Lab, score: EncoderScore) -> Detector:
     attack = lab.default_attack()
-    seen = lab.sensitivities(lab.examples, encoder=encoder)
+    seen = lab.sensitivities(lab.examples, score=score)
     clean = [(crop, s) for crop, s in zip(lab.examples, seen, strict=True) if not s.gray_already]
-    fooled = lab.fool(attack, [crop for crop, _ in clean], encoder=encoder)
-    tampered = zip(fooled, lab.sensitivities(fooled, encoder=encoder), strict=True)
+    fooled = lab.fool(attack, [crop for crop, _ in clean], score=score)
+    tampered = zip(fooled, lab.sensitivities(fooled, score=score), strict=True)
     held_out = sorted({crop.photo for crop, _ in clean})[1::2]
     examples = [
         Example(Path(crop.name), lab.prompts, is_fooled, crop.photo in held_out, sensitivity)
@@ -51,15 +51,15 @@ def _calibrated(lab: Lab, encoder: Encoder) -> Detector:
         for crop, sensitivity in part
     ]
     held_clean = sum(example.held_out and not example.fooled for example in examples)
-    return make(examples, encoder, attack, max(FPR, 1 / (held_clean + 1)), "calibrated in this study")[0]
+    return make(examples, score, attack, max(FPR, 1 / (held_clean + 1)), "calibrated in this study")[0]
 
 
 def verdicts(
-    lab: Lab, judge: Detector, encoder: Encoder, looked_at: Sequence[Picture], prompts: Sequence[str] | None = None
+    lab: Lab, judge: Detector, score: EncoderScore, looked_at: Sequence[Picture], prompts: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
     """Columns for each picture: `drop` and `drift` in gray, and per method in `METHODS` whether it is caught."""
     rows = []
-    for found in lab.sensitivities(looked_at, prompts, encoder):
+    for found in lab.sensitivities(looked_at, prompts, score):
         without = replace(found, score=None, scores={}, drops={})
         said = {
             "rule": judge.judge(found, "rule"),

@@ -1,0 +1,128 @@
+"""What an attack is: its settings, and how it moves a picture.
+
+An attack adds `update`: how a picture moves, given the gradient of the objective or, for a
+black-box attack, nothing but the values seen so far. `foclip.attacks.run` drives every attack; one step is one
+query of the score per picture (and one per view) in either case.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, Protocol, get_args
+
+from torch import Tensor
+
+from foclip.attacks.trajectory import Trajectory
+from foclip.errors import UsageError
+from foclip.objective import Alignment, Objective
+
+#: Without a budget the automatic step is a fraction of this change (RMS, [0, 1] units): 35 dB.
+TYPICAL_CHANGE = 10 ** (-35 / 20)
+#: First and last automatic step as fractions of the change allowed.
+FIRST_STEP, LAST_STEP = 0.1, 0.002
+
+Init = Literal["image", "noise"]
+
+
+def check_lr(lr: float | str) -> None:
+    """Refuse a learning rate that is neither "auto" nor a number above 0.
+
+    Raises:
+        UsageError: It is such a one.
+    """
+    if lr != "auto" and (isinstance(lr, str) or not 0 < lr < math.inf):
+        raise UsageError(f"lr: {lr} is neither 'auto' nor a number above 0")
+
+
+class View(Protocol):
+    """A differentiable transformation of a picture that the objective sees beside the picture itself.
+
+    Its `repr` must say all that it does: it is written into configurations,
+    and unfinished work is found again by it. A frozen dataclass has such a one.
+    """
+
+    def __call__(self, picture: Tensor) -> Tensor:
+        """The transformed picture.
+
+        Args:
+            picture: float (1, 3, H, W) in [0, 1].
+
+        Returns:
+            float (1, 3, any height, any width); what lies outside [0, 1] is clamped.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(ABC):
+    """An attack on the score of pictures for prompts.
+
+    Attributes:
+        name: What the command line and `config` call it.
+        uses_gradient: Whether `update` needs the gradient; a black-box attack does not.
+        objective: What is minimised.
+        steps: Updates per picture at most.
+        target: Stop once the mean figure of the 8-bit picture over its prompts,
+            through the model's own preprocessing, reaches this.
+        min_psnr: Fidelity budget in dB that the result never violates; None for none.
+        init: Start from the picture itself or from uniform noise of its size.
+        seed: Seeds what is random, together with the picture's content.
+        batch_size: Pictures in flight; None chooses by the score.
+        views: With views, the objective gets the mean of the values of the
+            picture and of its 8-bit views: the adaptive attack on a score or a
+            detector that looks at transformed pictures too. `target` and the
+            recorded scores stay those of the picture itself.
+
+    Raises:
+        UsageError: A value is out of its range, or a budget is set for a noise start.
+    """
+
+    name: ClassVar[str]
+    uses_gradient: ClassVar[bool] = True
+
+    objective: Objective = field(default_factory=Alignment)
+    steps: int = 1000
+    target: float | None = None
+    min_psnr: float | None = None
+    init: Init = "image"
+    seed: int = 0
+    batch_size: int | None = None
+    views: tuple[View, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise UsageError(f"steps: {self.steps} is negative")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"batch_size: {self.batch_size} is less than 1")
+        if self.min_psnr is not None and not 0 < self.min_psnr < math.inf:
+            raise UsageError(f"min_psnr: {self.min_psnr} is no budget in dB above 0")
+        if self.init not in get_args(Init):
+            raise UsageError(f"init: {self.init!r} is none of {', '.join(get_args(Init))}")
+        if self.min_psnr is not None and self.init == "noise":
+            raise UsageError("min_psnr: a start from noise has no original to stay close to; leave the budget out")
+
+    def config(self) -> dict[str, Any]:
+        """Every setting as plain JSON values, to write beside a result."""
+        settings = {f.name: getattr(self, f.name) for f in fields(self)}
+        as_text = {"objective": str(self.objective), "views": [repr(view) for view in self.views]}
+        return {"attack": self.name} | settings | as_text
+
+    @abstractmethod
+    def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
+        """Move `trajectory.pixels` in place.
+
+        Args:
+            trajectory: The picture, its last value in `losses`.
+            gradient: The objective's gradient (3, H, W), which may be
+                overwritten; a mere 0 unless the attack `uses_gradient`.
+        """
+
+    @property
+    def budget(self) -> float | None:
+        """Largest mean squared change in [0, 1] units that `min_psnr` allows."""
+        return None if self.min_psnr is None else 10 ** (-self.min_psnr / 10)
+
+    def automatic_step(self, step: int) -> float:
+        """How far a picture moves in this step, RMS in [0, 1] units; falls along a cosine over the attack's steps."""
+        change = TYPICAL_CHANGE if self.budget is None else math.sqrt(self.budget)
+        fall = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return change * (LAST_STEP + (FIRST_STEP - LAST_STEP) * fall)

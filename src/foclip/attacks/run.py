@@ -1,0 +1,173 @@
+"""Drives every attack: jobs in, 8-bit pictures that score higher out.
+
+A fixed number of lanes is in flight through the image tower; each carries one picture of any
+size from its first to its last step, and the next picture takes over a lane that has finished. The
+tower always sees a full batch, because kernels chosen for another batch size round
+differently: so a picture's result depends on nothing but the picture, its prompts, the attack with that
+number of lanes, and the score.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import torch
+from torch import Tensor
+
+from foclip.attacks.attack import Attack
+from foclip.attacks.trajectory import Job, Trajectory, levels
+from foclip.encoders.preprocessing import round8
+from foclip.scores import Score
+from foclip.store import Store
+
+#: Pictures in flight by default: small towers on a CPU, and GPUs, are faster with several.
+LANES = 4
+#: Seconds between two writes of unfinished work.
+SAVE_EVERY = 30.0
+
+#: Called once a step with the pictures in flight.
+StepCallback = Callable[[Sequence[Trajectory]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Fooled:
+    """The result for one picture.
+
+    Attributes:
+        job: What was asked.
+        pixels: uint8 (3, H, W), the best iterate within the fidelity budget.
+        scores: Mean figure of the 8-bit iterate over the prompts at steps 0, 1, …
+        steps: Updates made.
+        stopped_by: "target" or "steps".
+        seconds: Time spent on this picture.
+    """
+
+    job: Job
+    pixels: Tensor
+    scores: list[float]
+    steps: int
+    stopped_by: str
+    seconds: float
+
+
+def lanes(attack: Attack, score: Score) -> int:
+    """Pictures in flight: the attack's `batch_size`, or what suits the score."""
+    return attack.batch_size or score.rows(LANES, 1)
+
+
+def key(attack: Attack, score: Score, job: Job) -> str:
+    """Name of a piece of work: everything its result depends on, and nothing else."""
+    settings = replace(attack, batch_size=lanes(attack, score))
+    model = (score.fingerprint, score.scale, score.device.type)
+    return Store.key("fooled", job.digest().hexdigest(), job.prompts, settings, *model)
+
+
+def run(
+    attack: Attack,
+    score: Score,
+    jobs: Iterable[Job],
+    on_step: StepCallback | None = None,
+    store: Store | None = None,
+) -> Iterator[Fooled]:
+    """Attack pictures of any sizes; yields each as it finishes.
+
+    Args:
+        attack: The attack.
+        score: The score to fool.
+        jobs: Read one by one as lanes get free.
+        on_step: Called after every step with the pictures in flight.
+        store: Where unfinished pictures are kept, by `key`, for a later run.
+
+    Yields:
+        One `Fooled` per job, in the order they finish.
+    """
+    count, queue = lanes(attack, score), iter(jobs)
+    flying: list[Trajectory] = []
+    saved = time.monotonic()
+    try:
+        while True:
+            while len(flying) < count and (job := next(queue, None)) is not None:
+                flying.append(_start(attack, score, job, store))
+                flying.sort(key=lambda lane: len(lane.job.prompts))
+            if not flying:
+                return
+            started = time.perf_counter()
+            _step(attack, score, flying, count)
+            elapsed = (time.perf_counter() - started) / len(flying)
+            for lane in flying:
+                lane.seconds += elapsed
+            if on_step:
+                on_step(flying)
+            for lane in [lane for lane in flying if lane.stopped_by]:
+                flying.remove(lane)
+                yield _finish(lane)
+            if store and time.monotonic() - saved >= SAVE_EVERY:
+                _save(store, flying)
+                saved = time.monotonic()
+    except (KeyboardInterrupt, GeneratorExit):
+        if store:
+            _save(store, flying)
+        raise
+
+
+def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Trajectory:
+    seed = int.from_bytes(job.digest(attack.seed).digest()[:7], "big")
+    original = job.picture.to(score.device).float() / 255
+    pixels = original.clone()
+    if attack.init == "noise":
+        generator = torch.Generator().manual_seed(seed)
+        pixels = torch.rand(job.picture.shape, generator=generator).to(score.device)
+    lane = Trajectory(
+        job=job,
+        key=key(attack, score, job),
+        seed=seed,
+        original=original,
+        pixels=pixels,
+        budget=attack.budget,
+        scratch=torch.empty_like(pixels),
+    )
+    for name, value in ((store and store.load(lane.key, score.device)) or {}).items():
+        setattr(lane, name, value)
+    return lane
+
+
+def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int) -> None:
+    """Evaluate every lane's 8-bit picture, keep the best, and move on those not done."""
+    leaves = [lane.pixels.requires_grad_(attack.uses_gradient) for lane in flying]
+    pictures = [round8(leaf) for leaf in leaves]
+    prompts = [lane.job.prompts for lane in flying]
+    seen = [score.values(pictures, prompts, count)]
+    for view in attack.views:
+        seen.append(score.values([round8(view(picture[None]))[0] for picture in pictures], prompts, count))
+    losses, means = [], []
+    # Lanes are sorted by their number of prompts; those of one number share the small operations.
+    for _, group in groupby(range(len(flying)), key=lambda i: len(prompts[i])):
+        places = list(group)
+        own, *views = (torch.cat([values[i] for i in places]) for values in seen)
+        values = torch.stack([own, *views]).mean(dim=0) if views else own
+        losses.append(attack.objective(values, [leaves[i] for i in places], [flying[i].original for i in places]))
+        means.append(score.figures(own.detach()).mean(dim=1))
+    loss = torch.cat(losses)
+    gradients: Sequence[Tensor] = [loss.new_zeros(())] * len(flying)
+    if attack.uses_gradient:
+        gradients = torch.autograd.grad(loss.sum(), leaves)
+    with torch.no_grad():
+        figures = torch.stack([loss, torch.cat(means)]).tolist()
+        for lane, picture, gradient, value, mean in zip(flying, pictures, gradients, *figures, strict=True):
+            lane.pixels.requires_grad_(False)
+            lane.judge(score, picture, value, mean, attack.target, attack.steps)
+            if not lane.stopped_by:
+                attack.update(lane, gradient)
+                lane.project()
+                lane.step += 1
+
+
+def _save(store: Store, flying: Sequence[Trajectory]) -> None:
+    for lane in flying:
+        store.save(lane.key, lane.state())
+
+
+def _finish(lane: Trajectory) -> Fooled:
+    assert lane.best is not None  # step 0 is within any budget, and later steps only improve on it
+    return Fooled(lane.job, levels(lane.best).cpu(), lane.scores, lane.step, lane.stopped_by, lane.seconds)

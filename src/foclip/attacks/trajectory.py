@@ -1,0 +1,152 @@
+"""One picture on its way: what is asked, how far it may go, where it is."""
+
+import hashlib
+import math
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from foclip.errors import UsageError
+from foclip.images import to_image
+from foclip.objective import QUANTUM
+from foclip.scores import Prompts, Score, as_prompts
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A picture to fool.
+
+    Attributes:
+        picture: uint8 (3, H, W), RGB.
+        prompts: Its prompts, at least one.
+        tag: Whatever the caller wants to find again in the result.
+
+    Raises:
+        UsageError: The picture is of another shape or type, or there are no prompts.
+    """
+
+    picture: Tensor
+    prompts: Prompts
+    tag: Any = None
+
+    def __post_init__(self) -> None:
+        shaped = self.picture.ndim == 3 and self.picture.shape[0] == 3 and self.picture.numel()
+        if self.picture.dtype != torch.uint8 or not shaped:
+            raise UsageError(f"picture: {self.picture.dtype} {tuple(self.picture.shape)} is not uint8 (3, H, W)")
+        object.__setattr__(self, "prompts", as_prompts(self.prompts))
+
+    def digest(self, *before: object) -> "hashlib._Hash":
+        """SHA-256 of what is given and of the picture."""
+        digest = hashlib.sha256(repr((*before, tuple(self.picture.shape))).encode())
+        digest.update(self.picture.cpu().contiguous().numpy().tobytes())
+        return digest
+
+
+@dataclass(kw_only=True)
+class State:
+    """What a picture on its way must keep to go on later.
+
+    Attributes:
+        pixels: The picture as optimised, float (3, H, W); may lie outside [0, 1].
+        step: Updates made so far.
+        best: Best 8-bit iterate so far, float (3, H, W) of whole levels / 255, or None.
+        best_loss: Objective of `best`.
+        losses: Objective of the 8-bit iterate at every step.
+        scores: Mean figure of the 8-bit iterate over the prompts, at every step.
+        memory: What the attack carries from step to step, by name.
+        reach: How much of the way to the budget's edge the projection leaves, below 1.
+        seconds: Time spent so far.
+        stopped_by: Why it ended; empty while it goes on.
+    """
+
+    pixels: Tensor
+    step: int = 0
+    best: Tensor | None = None
+    best_loss: float = math.inf
+    losses: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    reach: float = 0.999
+    seconds: float = 0.0
+    stopped_by: Literal["target", "steps", ""] = ""
+
+
+@dataclass(kw_only=True)
+class Trajectory(State):
+    """A picture on its way, within its budget.
+
+    Attributes:
+        job: What is asked.
+        key: Name of this work in a store.
+        seed: Differs from picture to picture; made of the attack's seed and the picture's content.
+        original: float (3, H, W) in [0, 1].
+        budget: Largest mean squared change, in [0, 1] units; None for any.
+        scratch: Room for one more picture; fresh memory at every step costs more than filling it.
+        search: State of an attack that cannot be saved, which it builds again from `losses`.
+    """
+
+    job: Job
+    key: str
+    seed: int
+    original: Tensor
+    budget: float | None
+    scratch: Tensor
+    search: Any = None
+
+    def state(self) -> dict[str, Any]:
+        """The fields of `State`."""
+        return {f.name: getattr(self, f.name) for f in fields(State)}
+
+    def buffer(self, name: str) -> Tensor:
+        """The tensor of this name in `memory`; zeros of the picture's shape when first asked for."""
+        if name not in self.memory:
+            self.memory[name] = torch.zeros_like(self.original)
+        return self.memory[name]
+
+    def distance(self, picture: Tensor) -> Tensor:
+        """Euclidean distance of a picture (3, H, W) from the original; uses `scratch`."""
+        return torch.as_tensor(torch.linalg.vector_norm(torch.sub(picture, self.original, out=self.scratch)))
+
+    def project(self) -> None:
+        """Pull the picture back into the ball around its original that the budget allows."""
+        if self.budget is None:
+            return
+        # Rounding adds QUANTUM² to the mean squared change on average; leave room for it.
+        radius = math.sqrt(max(self.budget - QUANTUM**2, self.budget / 4) * self.pixels.numel())
+        shrink = (self.reach * radius / self.distance(self.pixels)).clamp(max=1)
+        torch.lerp(self.original, self.pixels, shrink, out=self.pixels)
+
+    def judge(self, score: Score, picture: Tensor, loss: float, mean: float, target: float | None, last: int) -> None:
+        """Record an iterate, keep it if it is the best one allowed, and decide whether to stop.
+
+        Args:
+            score: The score that is fooled.
+            picture: The 8-bit iterate, float (3, H, W) of whole levels / 255.
+            loss: Its objective.
+            mean: Its mean figure over the prompts.
+            target: Mean figure at which to stop, or None.
+            last: The step at which to stop at the latest.
+        """
+        # Whatever a step that was interrupted had recorded is replaced.
+        self.losses[self.step :] = [loss]
+        self.scores[self.step :] = [mean]
+        # A hair below the budget, so that float32 sums cannot let the file slip under min_psnr.
+        change = float(self.distance(picture)) ** 2 / picture.numel()
+        allowed = self.budget is None or change <= self.budget * (1 - 1e-5)
+        if allowed and loss < self.best_loss:
+            self.best, self.best_loss = picture.detach(), loss
+        if not allowed:  # changes of nearly one size, as sign steps make, may all round up: stay further inside
+            self.reach *= 0.995
+        if allowed and target is not None and mean >= target:
+            read = score.of_picture(to_image(levels(picture)), self.job.prompts)
+            if score.figures(read).mean() >= target:
+                self.best, self.best_loss, self.stopped_by = picture.detach(), loss, "target"
+        if self.step >= last and not self.stopped_by:
+            self.stopped_by = "steps"
+
+
+def levels(picture: Tensor) -> Tensor:
+    """An 8-bit picture, float in [0, 1], as uint8."""
+    return (picture * 255).round().to(torch.uint8)

@@ -1,0 +1,92 @@
+"""What the command line shows: bars, tables, one line per failure, and its exit codes."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from foclip.outcome import Advance, Failure, Track
+
+if TYPE_CHECKING:
+    from foclip.scores import EncoderScore
+
+stdout = Console(highlight=False)
+stderr = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def bars() -> Iterator[Track]:
+    """One progress bar per stage of a work, on stderr."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=stderr) as progress:
+
+        def track(text: str, total: int) -> Advance:
+            task = progress.add_task(text, total=total, note="")
+            return lambda done, note="": progress.update(task, completed=done, note=note)
+
+        yield track
+
+
+@contextmanager
+def resumable(message: str) -> Iterator[Track]:
+    """`bars` around work that goes on when the same command is given again; Ctrl-C says so and exits with 130."""
+    try:
+        with bars() as track:
+            yield track
+    except KeyboardInterrupt:
+        say(f"interrupted; {message}")
+        raise typer.Exit(130) from None
+
+
+def load(model: str, score: str, device: str) -> "EncoderScore":
+    """A score over an encoder by their names."""
+    with stderr.status(Text(f"loading {model}")):
+        from foclip.scores import resolve
+
+        return resolve(model, score, device)
+
+
+def table(first: str, *columns: str) -> Table:
+    """A table whose first column names things and whose others hold figures."""
+    found = Table(box=None, pad_edge=False, header_style="bold")
+    found.add_column(first, overflow="fold")
+    for column in columns:
+        found.add_column(column, justify="right")
+    return found
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A figure as text; a dash for none."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def print_json(value: Any) -> None:
+    """The one JSON document of `--json`."""
+    from foclip import files
+
+    sys.stdout.write(files.to_json(value) + "\n")
+
+
+def finish(failures: Sequence[Failure]) -> None:
+    """List what failed, and exit with 1 if anything did."""
+    for failure in failures:
+        say(f"failed: {failure.reason}")
+    if failures:
+        raise typer.Exit(1)
+
+
+def say(message: str) -> None:
+    """One line on stderr, never wrapped, never interpreted."""
+    print(" ".join(message.split()), file=sys.stderr)

@@ -1,0 +1,211 @@
+"""`foclip fool` and `foclip demo`."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.text import Text
+
+from foclip.cli import console
+from foclip.cli.options import (
+    Captions,
+    Device,
+    Images,
+    Json,
+    Model,
+    Out,
+    PromptSet,
+    PromptTexts,
+    ScoreName,
+    given,
+    prompts_of,
+)
+from foclip.errors import UsageError
+
+if TYPE_CHECKING:
+    from foclip.attacks import Attack
+    from foclip.outcome import Outcome
+    from foclip.results import Result
+    from foclip.scores import EncoderScore
+
+AttackName = Literal["foclip", "pgd", "adam", "mifgsm", "single-prompt", "cmaes"]
+
+
+def fool(
+    images: Images,
+    out: Out,
+    prompts: PromptSet = None,
+    prompt: PromptTexts = None,
+    captions: Captions = None,
+    model: Model = "mini",
+    score: ScoreName = "clipscore",
+    attack: Annotated[AttackName, typer.Option(help="Attack.")] = "foclip",
+    steps: Annotated[
+        int | None,
+        typer.Option(min=0, help="Updates per picture; cmaes: queries. Default 1000; mifgsm 10, cmaes 10000."),
+    ] = None,
+    lr: Annotated[
+        str | None,
+        typer.Option(
+            help="Step size: auto, or a number taken literally (the papers: foclip 7, adam 0.1). Default auto. "
+            "For foclip, adam and single-prompt."
+        ),
+    ] = None,
+    momentum: Annotated[
+        float | None, typer.Option(help="Momentum, in [0, 1). Default 0.5. For foclip and single-prompt.")
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="Weight of the score balance. Default 1. For foclip.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Weight of the pixel guard. Default 1. For foclip.")] = None,
+    balance: Annotated[
+        Literal["variance", "kl"] | None, typer.Option(help="Kind of score balance. Default variance. For foclip.")
+    ] = None,
+    guard: Annotated[
+        Literal["range", "l2"] | None, typer.Option(help="Kind of pixel guard. Default range. For foclip.")
+    ] = None,
+    target: Annotated[float | None, typer.Option(help="Stop at this mean score (CLIPScore: w = 2.5).")] = None,
+    min_psnr: Annotated[
+        float | None,
+        typer.Option(
+            help="Fidelity budget in dB, never violated by the written file; 0 for none. "
+            "Default 35; none for a start from noise.",
+            show_default=False,
+        ),
+    ] = None,
+    init: Annotated[
+        Literal["image", "noise"] | None,
+        typer.Option(
+            help="Start from the picture or from noise of its size. Default image; "
+            "for adam without a budget noise, as its authors have it."
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Pictures in flight; default by encoder.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise and of cmaes.")] = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Fool pictures: make them score high for every prompt while they look the same."""
+    from foclip.fooling import MIN_PSNR
+
+    texts = prompts_of(prompts, prompt)
+    if min_psnr is None and init != "noise":
+        min_psnr = MIN_PSNR
+    if min_psnr and init is None:
+        init = "image"
+    weights = given({"alpha": alpha, "beta": beta, "balance": balance, "guard": guard})
+    settings = given(
+        {
+            "steps": steps,
+            "lr": None if lr is None else _number_or_auto(lr),
+            "momentum": momentum,
+            "target": target,
+            "min_psnr": min_psnr or None,
+            "init": init,
+            "seed": seed,
+            "batch_size": batch_size,
+        }
+    )
+    _refuse_foreign(attack, weights.keys() | settings.keys())
+    chosen = console.load(model, score, device)
+    results = _fool(images, texts, captions, out, chosen, _attack(attack, weights, settings, chosen.temperature))
+    if json:
+        console.print_json([vars(result) for result in results])
+    elif results.results:
+        _print(results.results, out)
+    console.finish(results.failures)
+
+
+def demo(
+    out: Out = Path("foclip-demo"),
+    steps: Annotated[int, typer.Option(min=1, help="Updates per picture.")] = 300,
+    device: Device = "auto",
+) -> None:
+    """Fool four real photos for ten famous artworks, and look at the report."""
+    from foclip.attacks import FoCLIP
+    from foclip.demo import photos
+    from foclip.fooling import MIN_PSNR
+    from foclip.prompts import ARTWORKS
+
+    chosen = console.load("mini", "clipscore", device)
+    results = _fool(photos(), list(ARTWORKS), None, out, chosen, FoCLIP(steps=steps, min_psnr=MIN_PSNR))
+    _print(results.results, out)
+    console.finish(results.failures)
+
+
+def _fool(
+    sources: Sequence[Path],
+    prompts: list[str] | None,
+    captions: str | None,
+    out: Path,
+    score: "EncoderScore",
+    attack: "Attack",
+) -> "Outcome[Result]":
+    """Fool files with a progress bar, and write report and `run.json`; Ctrl-C keeps what is finished."""
+    from foclip import fooling, runs
+    from foclip.report import fooled
+    from foclip.results import read_results
+
+    with console.resumable(f"what is finished is in {out}, and the same command goes on from there") as track:
+        done = fooling.fool(sources, prompts, out, model=score, attack=attack, captions=captions, track=track)
+        run = {
+            "model": score.model,
+            "score": score.name,
+            "fingerprint": score.fingerprint,
+            "device": str(score.device),
+            "config": attack.config(),
+            "failures": [vars(failure) for failure in done.failures],
+        }
+        runs.record(out, sys.argv[1:], run, ["cma"] if "cma" in sys.modules else [])
+        fooled.write(out / "report.html", read_results(out), done.failures)
+    return done
+
+
+def _refuse_foreign(name: str, options: set[str]) -> None:
+    """An option that an attack does not have is refused, not ignored."""
+    from foclip.attacks import ATTACKS
+
+    own = {setting.name for setting in fields(ATTACKS[name])}
+    weights = {"alpha", "beta", "balance", "guard"} if name == "foclip" else set()
+    if foreign := options - own - weights:
+        raise UsageError(f"--attack {name} has no {', '.join(f'--{option}' for option in sorted(foreign))}")
+
+
+def _attack(name: str, weights: dict[str, Any], settings: dict[str, Any], temperature: float) -> "Attack":
+    from foclip.attacks import ATTACKS, objective
+
+    if name == "foclip":
+        settings = settings | {"objective": objective(**weights, temperature=temperature)}
+    return ATTACKS[name](**settings)
+
+
+def _number_or_auto(text: str) -> Any:
+    """`auto`, or the number that is written there."""
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--lr {text}: write auto or a number") from None
+
+
+def _print(results: Sequence["Result"], out: Path) -> None:
+    table = console.table(
+        "fooled picture", "score before", "after", "gain", "lowest prompt", "in gray", "PSNR / dB", "SSIM"
+    )
+    for result in results:
+        table.add_row(
+            Text(Path(result.output).name),
+            console.figure(result.score_before),
+            console.figure(result.score_after),
+            "–" if result.gain is None else f"{100 * result.gain:+.1f} %",
+            console.figure(min(result.scores_after)),
+            console.figure(result.gray_score_after),
+            "equal" if result.psnr is None else console.figure(result.psnr, 2),
+            console.figure(result.ssim),
+        )
+    console.stdout.print(table)
+    console.stdout.print(Text(f"\nreport: {out / 'report.html'}"), soft_wrap=True)

@@ -1,0 +1,179 @@
+"""`foclip score`, `foclip detect` and `foclip calibrate`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.text import Text
+
+from foclip.cli import console
+from foclip.cli.options import (
+    Captions,
+    Device,
+    Images,
+    Json,
+    Model,
+    PromptSet,
+    PromptTexts,
+    ScoreName,
+    prompts_of,
+)
+from foclip.errors import UsageError
+
+if TYPE_CHECKING:
+    from foclip.detection import Detection
+    from foclip.scoring import Scored
+
+
+def score(
+    images: Images,
+    prompts: PromptSet = None,
+    prompt: PromptTexts = None,
+    captions: Captions = None,
+    model: Model = "mini",
+    score: ScoreName = "clipscore",
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            help="Weight w of CLIPScore: 2.5 (Hessel et al., default), 100 (torchmetrics).", show_default=False
+        ),
+    ] = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Score pictures: their score with each prompt, and its mean."""
+    from foclip import scoring
+    from foclip.scores import CLIPScore
+
+    texts = prompts_of(prompts, prompt)
+    if scale is not None and score != CLIPScore.name:
+        raise UsageError(f"--scale: {score} has no weight")
+    chosen = console.load(model, score, device)
+    if scale is not None:
+        chosen = CLIPScore(chosen.encoder, scale)
+    with console.bars() as track:
+        found = scoring.score(images, texts, model=chosen, captions=captions, track=track)
+    if json:
+        console.print_json([vars(row) for row in found])
+    elif found.results:
+        _print_scores(found.results)
+    console.finish(found.failures)
+
+
+def _print_scores(rows: "Sequence[Scored]") -> None:
+    table = console.table("picture", "score", "lowest prompt", "highest prompt")
+    for row in rows:
+        values = (row.score, min(row.scores), max(row.scores))
+        table.add_row(Text(row.image), *(console.figure(value, 4) for value in values))
+    console.stdout.print(table)
+
+
+def detect(
+    images: Images,
+    prompts: PromptSet = None,
+    prompt: PromptTexts = None,
+    captions: Captions = None,
+    model: Model = "mini",
+    score: ScoreName = "clipscore",
+    detector: Annotated[
+        Path | None,
+        typer.Option(help="File of foclip calibrate; default: the one that comes with the model.", show_default=False),
+    ] = None,
+    by: Annotated[
+        Literal["combined", "rule"], typer.Option(help="The combined detector, or the paper's rule of two thresholds.")
+    ] = "combined",
+    fpr: Annotated[
+        float | None,
+        typer.Option(help="Bound on false alarms; default: the detector's own.", show_default=False),
+    ] = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Detect fooled pictures, with the prompts of a score or without any."""
+    from foclip import detection
+
+    texts = prompts_of(prompts, prompt)
+    chosen = console.load(model, score, device)
+    with console.bars() as track:
+        found = detection.detect(
+            images, texts, model=chosen, detector=detector, by=by, fpr=fpr, captions=captions, track=track
+        )
+    if json:
+        console.print_json([vars(row) for row in found])
+    elif found.results:
+        _print_verdicts(found.results)
+    console.finish(found.failures)
+
+
+def _print_verdicts(rows: "Sequence[Detection]") -> None:
+    table = console.table("picture", "verdict", "p", "drop", "drift", "score", "in gray")
+    style = {"tampered": "bold red", "undecidable": "yellow", "clean": ""}
+    for row in rows:
+        values = (console.figure(value) for value in (row.drop, row.drift, row.score, row.gray_score))
+        table.add_row(
+            Text(row.image), Text(row.verdict, style=style[row.verdict]), console.figure(row.p_value, 4), *values
+        )
+    console.stdout.print(table)
+    if any(row.verdict == "undecidable" for row in rows):
+        console.stdout.print("undecidable: the picture is gray already, so there is no colour to lose")
+
+
+def calibrate(
+    clean: Annotated[
+        list[Path], typer.Option("--clean", help="Folder of clean pictures, or a picture; may be repeated.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Detector file to write; the report goes beside it.")],
+    prompts: PromptSet = None,
+    prompt: PromptTexts = None,
+    captions: Captions = None,
+    model: Model = "mini",
+    score: ScoreName = "clipscore",
+    fpr: Annotated[float, typer.Option(help="Bound on false alarms that the detector promises.")] = 0.01,
+    fooled: Annotated[int, typer.Option(min=4, help="Pictures to fool at most.")] = 120,
+    steps: Annotated[int, typer.Option(min=1, help="Updates per picture of the attack to be caught.")] = 300,
+    min_psnr: Annotated[
+        float, typer.Option(help="Fidelity budget of that attack, dB; 0 for none.", min=0, show_default="35")
+    ] = 35.0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Calibrate a detector on clean pictures: fools some of them and bounds the false alarms."""
+    from foclip import detection, files
+    from foclip.attacks import FoCLIP, objective
+    from foclip.report import calibration
+
+    texts = prompts_of(prompts, prompt)
+    if out.suffix != ".json":
+        raise UsageError(f"--out {out}: give a file name that ends in .json")
+    files.output_folder(out.parent)
+    chosen = console.load(model, score, device)
+    attack = FoCLIP(objective=objective(temperature=chosen.temperature), steps=steps, min_psnr=min_psnr or None)
+    work = out.with_name(f"{out.stem}-fooled")
+    with console.resumable(f"fooled pictures are kept in {work}, and the same command goes on from there") as track:
+        found = detection.calibrate(
+            clean,
+            texts,
+            work,
+            model=chosen,
+            attack=attack,
+            fpr=fpr,
+            captions=captions,
+            fooled=fooled,
+            name=out.stem,
+            track=track,
+        )
+        found.detector.save(out)
+        report = out.with_suffix(".html")
+        calibration.write(report, found)
+    summary = calibration.summary(found)
+    if json:
+        console.print_json({"detector": str(out), "report": str(report), "methods": summary})
+    else:
+        table = console.table("method", "AUC", "caught", "false alarms", "balanced accuracy")
+        for row in summary:
+            values = (row[key] for key in ("auc", "caught", "false_alarms", "balanced_accuracy"))
+            table.add_row(row["method"], *(console.figure(value) for value in values))
+        console.stdout.print(table)
+        console.stdout.print(Text(f"\ndetector: {out}\nreport: {report}"), soft_wrap=True)
+    console.finish(found.failures)

@@ -1,0 +1,65 @@
+"""Options that several commands share, and how library errors name them."""
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Picture files, or folders of them.")]
+PromptSet = Annotated[
+    str | None,
+    typer.Option(
+        "--prompts", help="Prompt set: artworks, imagenet:N or a text file (- for standard input).", metavar="SET"
+    ),
+]
+PromptTexts = Annotated[list[str] | None, typer.Option("--prompt", help="One prompt; may be repeated.", metavar="TEXT")]
+Captions = Annotated[
+    str | None,
+    typer.Option(
+        help="Each picture with its own: a CSV, TSV or JSONL file with image and caption, or sidecar (photo.txt).",
+        metavar="FILE",
+    ),
+]
+Model = Annotated[
+    str, typer.Option(help="Encoder: mini, ARCHITECTURE/TAG, hf-hub:…, local-dir:… or a checkpoint.", metavar="NAME")
+]
+ScoreName = Annotated[str, typer.Option("--score", help="Score over the encoder: foclip scores.", metavar="NAME")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for results.", metavar="DIR")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+
+
+def prompts_of(prompt_set: str | None, texts: list[str] | None) -> list[str] | None:
+    """The prompts of --prompts and --prompt; None if neither was given."""
+    from foclip import prompts
+
+    return None if prompt_set is None and not texts else prompts.resolve(prompt_set, texts or [])
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def as_flags(message: str, command: click.Command | None) -> str:
+    """A message of the library, which names its argument first (`min_psnr: …`), for the command line (`--min-psnr: …`).
+
+    Args:
+        message: The message.
+        command: The command that was called.
+    """
+    argument = re.match(r"([a-z_]+): ", message)
+    names = {option for parameter in command.params for option in parameter.opts} if command else set()
+    flag = f"--{argument[1].replace('_', '-')}" if argument else ""
+    return flag + message[argument.end(1) :] if argument and flag in names else message
+
+
+def called(application: typer.Typer) -> click.Command | None:
+    """The command that the command line names, if there is one."""
+    group = typer.main.get_command(application)
+    commands = getattr(group, "commands", {})
+    return next((commands[word] for word in sys.argv[1:2] if word in commands), None)

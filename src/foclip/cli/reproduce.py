@@ -1,0 +1,108 @@
+"""`foclip reproduce`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from foclip.cli import console
+from foclip.cli.options import Device, Json, Model, Out, ScoreName
+from foclip.errors import UsageError
+
+if TYPE_CHECKING:
+    from foclip.lab import Finished
+
+
+def reproduce(
+    studies: Annotated[
+        list[str], typer.Argument(metavar="STUDY…", help="Studies (docs/studies.md says what each asks), or all.")
+    ],
+    out: Out,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures and steps.")] = False,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of your own pictures instead of the photos at hand.", metavar="DIR")
+    ] = None,
+    paintings: Annotated[
+        Path | None, typer.Option(help="Folder of real paintings, scored beside the photos.", metavar="DIR")
+    ] = None,
+    model: Model = "mini",
+    score: ScoreName = "clipscore",
+    also: Annotated[
+        list[str] | None, typer.Option(help="Another encoder for transfer; may be repeated.", metavar="NAME")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draws of pictures and prompts, and of the attacks.")] = 0,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Reproduce the paper and answer its open questions: tables, figures and one report.
+
+    Stopped in the middle, the same command goes on: what is finished is kept in DIR/cells.
+    """
+    from foclip import files, lab, runs
+    from foclip import studies as experiments
+    from foclip.encoders import embedded
+    from foclip.lab import report
+    from foclip.store import locked
+
+    known = experiments.available()
+    if unknown := [name for name in studies if name not in known and name != "all"]:
+        raise UsageError(f"no study {', '.join(unknown)}: choose from {', '.join(known)}, all")
+    chosen = list(known) if "all" in studies else list(dict.fromkeys(studies))
+    settings = lab.Settings(quick, images, paintings, seed)
+    files.output_folder(out)
+    names = list(dict.fromkeys([model, *embedded.names(), *(also or [])]))
+    scores = [console.load(name, score, device) for name in names]
+    finished: list[lab.Finished] = []
+    stopped = f"what is finished is in {out}, and the same command goes on from there"
+    with locked(out), console.resumable(stopped) as track:
+        work = lab.Lab(scores, out, settings, track)
+        run = {
+            "model": work.score.model,
+            "score": work.score.name,
+            "fingerprints": {each.model: each.fingerprint for each in scores},
+            "device": str(work.score.device),
+            "settings": vars(settings) | {"images": _text(images), "paintings": _text(paintings)},
+            "pictures": [picture.name for picture in work.pictures],
+            "paintings": [painting.name for painting in work.paintings],
+            "failures": [vars(failure) for failure in work.failures],
+        }
+        recorded = runs.record(out, sys.argv[1:], run, ["pandas", "scipy", "scikit-learn", "scikit-image"])
+        for name in chosen:
+            finished.append(lab.reproduce(known[name], work, out))
+            report.write(out / "report.html", finished, recorded, work.failures)
+    if json:
+        console.print_json(
+            {"report": str(out / "report.html"), "studies": [_as_json(out, study) for study in finished]}
+        )
+    else:
+        _print(finished)
+        console.stdout.print(Text(f"\nreport: {out / 'report.html'}"), soft_wrap=True)
+    console.finish(work.failures)
+
+
+def _print(finished: "list[Finished]") -> None:
+    table = console.table("figure of the paper", "paper", "ours", "photos")
+    for beside in (beside for study in finished for beside in study.page.beside):
+        table.add_row(
+            Text(beside.quantity), f"{100 * beside.paper:.1f} %", f"{beside.ours:.1%}", str(beside.ours.photos)
+        )
+    if table.row_count:
+        console.stdout.print(table)
+
+
+def _as_json(out: Path, study: "Finished") -> dict[str, Any]:
+    return {
+        "name": study.name,
+        "table": str(out / study.name / "table.csv"),
+        "findings": study.page.findings,
+        "beside": [
+            {"quantity": beside.quantity, "paper": beside.paper, "ours": vars(beside.ours)}
+            for beside in study.page.beside
+        ],
+    }
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,140 @@
+"""Detect fooled pictures: what the command line, metrics and the library's face call."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from PIL import Image
+
+from foclip import images
+from foclip.captions import PromptsOf, pair
+from foclip.detection.detector import By, Detector, Verdict, shipped
+from foclip.detection.sensitivity import Sensitivity, measure
+from foclip.encoders import Encoder
+from foclip.images import Source
+from foclip.outcome import Failure, Outcome, Track, silent
+from foclip.scores import DEFAULT, EncoderScore, Prompts, resolve
+
+#: Pictures held in memory at a time.
+CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The verdict on one picture, and what it rests on.
+
+    Attributes:
+        image: Its file, or its place among the pictures.
+        tampered: Whether it was called tampered.
+        verdict: "tampered", "clean", or "undecidable" for a picture without colour.
+        score: Mean figure over the prompts; None without prompts.
+        gray_score: That of the picture in gray.
+        drop: Score lost in gray (`foclip.detection.sensitivity`); None without prompts.
+        drift: How far its embedding moves in gray.
+        p_value: Of the statistic that decided; None if undecidable.
+        decided_by: "combined" or "rule", and "without prompts" where there were none.
+        detector: Name of the detector.
+        prompts: Its prompts; empty without.
+        model: Name of the encoder.
+    """
+
+    image: str
+    tampered: bool
+    verdict: str
+    score: float | None
+    gray_score: float | None
+    drop: float | None
+    drift: float
+    p_value: float | None
+    decided_by: str
+    detector: str
+    prompts: list[str]
+    model: str
+
+
+def detect(
+    pictures: Source | Sequence[Source],
+    prompts: PromptsOf = None,
+    *,
+    model: str | Encoder | EncoderScore = "mini",
+    score: str = DEFAULT,
+    detector: Detector | Path | str | None = None,
+    by: By = "combined",
+    fpr: float | None = None,
+    captions: str | Path | None = None,
+    track: Track = silent,
+) -> Outcome[Detection]:
+    """Tell fooled pictures, with the prompts of a score or without any.
+
+    Args:
+        pictures: Files, PIL pictures or pixels (3, H, W), uint8 or float in [0, 1].
+        prompts: For all pictures, a list of prompts or the name of a set (`foclip.prompts`), or one list per picture;
+            None for the score's own, or none.
+        model: An encoder, its name, or a score over one.
+        score: Name of the score, unless `model` is one.
+        detector: Or its file; None for the one that comes with the encoder.
+        by: "combined", or "rule" for the paper's two thresholds.
+        fpr: Bound on false alarms; None for the detector's own.
+        captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.captions`).
+        track: Progress.
+
+    Returns:
+        `Detection` in the order of the pictures, and failures.
+
+    Raises:
+        FoclipError: Prompts, model or score are unusable.
+        UsageError: The detector belongs to another encoder, or cannot promise `fpr`.
+    """
+    chosen = resolve(model, score)
+    if not isinstance(detector, Detector):
+        detector = shipped(chosen.encoder) if detector is None else Detector.load(Path(detector))
+    detector.check(chosen.encoder)
+    failures: list[Failure] = []
+    sources, own = pair(pictures, prompts, captions, chosen.prompts, failures, optional=True)
+    for with_prompts in {bool(asked) and detector.score == chosen.name for asked in own}:
+        detector.promise(by, with_prompts, fpr)
+    report = track("detecting", len(sources))
+    results = []
+    entries = images.readable(sources, failures)
+    while chunk := list(islice(entries, CHUNK)):
+        numbers, read = zip(*chunk, strict=True)
+        found = judged(detector, chosen, read, [own[number] for number in numbers], by, fpr)
+        for number, (sensitivity, verdict) in zip(numbers, found, strict=True):
+            name = images.name(sources[number], number + 1)
+            results.append(_detection(name, sensitivity, verdict, detector, own[number], chosen.model))
+        report(numbers[-1] + 1)
+    return Outcome(results, failures)
+
+
+def judged(
+    detector: Detector,
+    score: EncoderScore,
+    pictures: Sequence[Image.Image],
+    prompts: Sequence[Prompts],
+    by: By = "combined",
+    fpr: float | None = None,
+) -> Iterator[tuple[Sensitivity, Verdict]]:
+    """Sensitivity and verdict of each RGB picture with its prompts; drops of a score it does not know do not count."""
+    for sensitivity in measure(score, pictures, prompts, detector.looks(by)):
+        known = sensitivity if detector.score == score.name else replace(sensitivity, drops={})
+        yield sensitivity, detector.judge(known, by, fpr)
+
+
+def _detection(
+    name: str, sensitivity: Sensitivity, verdict: Verdict, detector: Detector, prompts: Prompts, model: str
+) -> Detection:
+    return Detection(
+        image=name,
+        tampered=verdict.verdict == "tampered",
+        verdict=verdict.verdict,
+        score=sensitivity.score,
+        gray_score=sensitivity.scores.get("gray"),
+        drop=sensitivity.drops.get("gray"),
+        drift=sensitivity.drifts["gray"],
+        p_value=verdict.p_value,
+        decided_by=verdict.decided_by,
+        detector=detector.name,
+        prompts=list(prompts),
+        model=model,
+    )

@@ -1,0 +1,213 @@
+"""What studies work with: scores, pictures, prompts, and work that is done once.
+
+Whatever is computed here is kept in a store, by everything it depends on: two studies that need the
+same fooled picture share it, and a run that was killed goes on where it was.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from foclip import images
+from foclip.attacks import Attack, FoCLIP, Job, Trajectory, key, objective, run
+from foclip.detection import TRANSFORMATIONS, Sensitivity, measure
+from foclip.fidelity import fidelity
+from foclip.lab.material import Material, Settings
+from foclip.lab.pictures import Picture
+from foclip.outcome import Track, silent
+from foclip.prompts import ARTWORKS
+from foclip.scores import EncoderScore, Prompts, Score
+from foclip.store import Store
+
+#: Fidelity budget of every attack that has one, dB.
+BUDGET = 35.0
+#: Pictures measured between two writes.
+CHUNK = 16
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, eq=False)
+class FooledPicture(Picture):
+    """A fooled picture, as read back from its file.
+
+    Attributes:
+        figures: `psnr` (dB; None where equal), `ssim`, `linf`, `steps` and `seconds`.
+    """
+
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+class Lab(Material):
+    """Pictures, prompts and scores, and what is found out about them.
+
+    Args:
+        scores: The one that is studied, and further ones for `transfer`.
+        out: Folder of the run; finished work is kept in `out`/cells.
+        settings: Sizes, pictures, seed.
+        track: Progress.
+
+    Attributes:
+        score: The score that is studied.
+        further: Further scores.
+        prompts: The prompts of all studies but `imagenet`: the score's own, or the ten artworks.
+    """
+
+    def __init__(self, scores: Sequence[EncoderScore], out: Path, settings: Settings, track: Track = silent) -> None:
+        self.score, *self.further = scores
+        # Every pixel costs at every step, so pictures are at most twice the encoder's input, and at least 256.
+        super().__init__(settings, side=max(256, 2 * max(self.score.encoder.image_size)))
+        self.prompts: Prompts = self.score.prompts or ARTWORKS
+        self.store = Store(out / "cells")
+        self._track, self._study = track, ""
+        self._advance, self._part = silent("", 0), 0
+
+    def begin(self, study: str) -> None:
+        """What follows is the work of this study: its progress goes by its name."""
+        self._study = study
+
+    def each(self, parts: Sequence[Item]) -> Iterator[Item]:
+        """The parts of a study one by one, with progress."""
+        self._advance = self._track(self._study, len(parts))
+        for self._part, part in enumerate(parts):
+            yield part
+            self._advance(self._part + 1)
+        self._advance = silent("", 0)
+
+    def default_attack(self) -> FoCLIP:
+        """FoCLIP with its default weights within the budget; most studies look at its pictures."""
+        return FoCLIP(
+            objective=objective(temperature=self.score.temperature),
+            steps=self.settings.steps,
+            min_psnr=BUDGET,
+            seed=self.settings.seed,
+        )
+
+    def fool(
+        self,
+        attack: Attack,
+        originals: Sequence[Picture],
+        prompts: Sequence[str] | None = None,
+        score: Score | None = None,
+    ) -> list[FooledPicture]:
+        """Fool pictures; each is fooled once, whoever asks, and read from disk from then on.
+
+        Args:
+            attack: The attack.
+            originals: The pictures.
+            prompts: For all of them; None for `self.prompts`.
+            score: None for `self.score`.
+        """
+        chosen, wanted = score or self.score, tuple(prompts or self.prompts)
+        jobs = [Job(images.to_tensor(p.image), wanted, place) for place, p in enumerate(originals)]
+        keys = [key(attack, chosen, job) for job in jobs]
+        for name in keys:  # finished work counts if its picture is there too
+            if not self.store.path(name, ".png").is_file():
+                self.store.path(name).unlink(missing_ok=True)
+
+        def compute(places: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+            steps, finished = max(attack.steps, 1) * len(places), 0
+
+            def on_step(lanes: Sequence[Trajectory]) -> None:
+                self._advance(self._part + (finished + sum(lane.step for lane in lanes)) / steps)
+
+            for fooled in run(attack, chosen, (jobs[place] for place in places), on_step, self.store):
+                finished += attack.steps
+                place = fooled.job.tag
+                images.write(images.to_image(fooled.pixels), self.store.path(keys[place], ".png"))
+                close = fidelity(fooled.pixels, fooled.job.picture)
+                figures = {"psnr": close.psnr, "ssim": close.ssim, "linf": close.linf}
+                yield place, figures | {"steps": fooled.steps, "seconds": round(fooled.seconds, 3)}
+
+        found = self.store.fill(keys, compute)
+        return [
+            FooledPicture(original.name, original.photo, images.read(self.store.path(name, ".png")), figures)
+            for original, name, figures in zip(originals, keys, found, strict=True)
+        ]
+
+    def scores(
+        self, looked_at: Sequence[Picture], prompts: Sequence[str] | None = None, score: Score | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Figures of pictures with each prompt, (P, T), as `foclip score` gives them."""
+        chosen, wanted = score or self.score, tuple(prompts or self.prompts)
+
+        def compute(places: list[int]) -> Iterator[tuple[int, list[float]]]:
+            for place in places:
+                yield place, chosen.read(looked_at[place].image, wanted)
+
+        found = self.store.fill([self._key("scores", p, wanted, chosen) for p in looked_at], compute)
+        return np.array(found).reshape(len(looked_at), len(wanted))
+
+    def sensitivities(
+        self,
+        looked_at: Sequence[Picture],
+        prompts: Sequence[str] | None = None,
+        score: EncoderScore | None = None,
+    ) -> list[Sensitivity]:
+        """Sensitivities of pictures to every transformation."""
+        chosen, wanted = score or self.score, tuple(prompts or self.prompts)
+
+        def compute(places: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+            for first in range(0, len(places), CHUNK):
+                chunk = places[first : first + CHUNK]
+                seen = [looked_at[place].image for place in chunk]
+                yield from zip(
+                    chunk, map(vars, measure(chosen, seen, [wanted] * len(seen), list(TRANSFORMATIONS))), strict=True
+                )
+
+        keys = [self._key(f"sensitivity to {list(TRANSFORMATIONS)}", p, wanted, chosen) for p in looked_at]
+        return [Sensitivity(**found) for found in self.store.fill(keys, compute)]
+
+    def vector(
+        self, kind: str, looked_at: Sequence[Picture], prompts: Sequence[str], compute: Callable[[], Tensor]
+    ) -> Tensor:
+        """A vector (D,) drawn from pictures, prompts and `self.score`, the same to the last bit once it is made.
+
+        Other numbers of threads round sums otherwise, and what is fooled through such a vector is other work then.
+
+        Args:
+            kind: What it is.
+            looked_at: The pictures.
+            prompts: The prompts.
+            compute: Makes it; float32.
+        """
+        digests = [picture.digest for picture in looked_at]
+        name = Store.key(kind, digests, tuple(prompts), self.score.fingerprint)
+        (kept,) = self.store.fill([name], lambda places: ((place, compute().tolist()) for place in places))
+        return torch.tensor(kept, device=self.score.device)
+
+    def rows(
+        self,
+        looked_at: Sequence[Picture],
+        prompts: Sequence[str] | None = None,
+        score: Score | None = None,
+        **same: object,
+    ) -> list[dict[str, Any]]:
+        """One row of a table per picture: who it is, its scores, and for a fooled one its fidelity.
+
+        Args:
+            looked_at: Originals or fooled pictures.
+            prompts: None for `self.prompts`.
+            score: None for `self.score`.
+            same: Columns that are the same in all these rows.
+
+        Returns:
+            `same`, `picture`, `photo`, `score` (mean figure over the prompts), `lowest` (of a prompt),
+            `spread` (standard deviation over the prompts), and `psnr`, `ssim`, `linf`, `steps`, `seconds`.
+        """
+        rows = []
+        for picture, scores in zip(looked_at, self.scores(looked_at, prompts, score), strict=True):
+            row = same | {"picture": picture.name, "photo": picture.photo}
+            row |= {"score": scores.mean(), "lowest": scores.min(), "spread": scores.std()}
+            rows.append(row | (picture.figures if isinstance(picture, FooledPicture) else {}))
+        return rows
+
+    @staticmethod
+    def _key(kind: str, picture: Picture, prompts: Prompts, score: Score) -> str:
+        return Store.key(kind, picture.digest, prompts, score.fingerprint, score.device.type)

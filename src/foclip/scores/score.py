@@ -1,0 +1,140 @@
+"""What a score is: pictures and prompts to values, differentiably, with all that belongs to it.
+
+A score has a *value* for each picture and prompt, which attacks raise and which may be negative,
+and the figure people read, `scale` · max(value, 0). How the figure is read (the level below which it means
+"no match", the temperature at which values become probabilities) is the score's own
+affair, so nothing else here knows of cosines.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from foclip.encoders import Encoder
+from foclip.errors import UsageError
+
+#: Prompt sets whose vectors are remembered.
+REMEMBERED = 1024
+
+Prompts = tuple[str, ...]
+
+
+class Score(ABC):
+    """A score of pictures for prompts.
+
+    Attributes:
+        name: What `--score` calls it.
+        prompts: The prompts it is asked with unless others are given; empty for none.
+        scale: Factor of the figure over the value.
+        no_match: Figure below which a picture matches none of its prompts, so that relative changes are noise.
+        temperature: Temperature at which the softmax over values gives probabilities of prompts.
+        model: What results call the model behind it.
+        device: Where it is computed.
+    """
+
+    name: ClassVar[str]
+    prompts: ClassVar[Prompts] = ()
+    scale: float
+    no_match: float
+    temperature: float
+    model: str
+    device: torch.device
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Digest of score, weights and preprocessing: what values depend on besides pictures and prompts."""
+
+    @abstractmethod
+    def rows(self, many: int, few: int) -> int:
+        """`many` pictures for a pass, or `few` where a batch gains nothing."""
+
+    @abstractmethod
+    def values(self, pixels: Sequence[Tensor], prompts: Sequence[Prompts], rows: int) -> list[Tensor]:
+        """Values of pictures, differentiable with respect to their pixels.
+
+        Args:
+            pixels: B tensors float32 (3, H_i, W_i), RGB in [0, 1], of any sizes.
+            prompts: The prompts of each.
+            rows: Rows of the pass, at least B, so that a value does not depend on B.
+
+        Returns:
+            B tensors (1, T_i).
+        """
+
+    @abstractmethod
+    def of_picture(self, picture: Image.Image, prompts: Prompts) -> Tensor:
+        """Values (T,) of one RGB picture through the model's own preprocessing, alone in its pass."""
+
+    def figures(self, values: Tensor) -> Tensor:
+        """The figures of values of any shape: `scale` · max(value, 0)."""
+        return self.scale * values.clamp(min=0)
+
+    def read(self, picture: Image.Image, prompts: Prompts) -> list[float]:
+        """The figure of one RGB picture with each prompt.
+
+        Pictures are read one by one, so that a figure does not depend, not even by rounding, on what else is scored.
+        """
+        figures: list[float] = self.figures(self.of_picture(picture, prompts)).tolist()
+        return figures
+
+
+class EncoderScore(Score):
+    """A score that compares a picture's embedding with what it makes of the prompts.
+
+    A subclass adds `targets` and `compare`, and sets `name`, `scale`, `no_match` and `temperature`.
+
+    Args:
+        encoder: The encoder behind it.
+
+    Attributes:
+        encoder: That encoder.
+    """
+
+    scale = 1.0
+    temperature = 0.01
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self.model, self.device = encoder.name, encoder.device
+        # What a caller's inference mode made could not take part in an attack later.
+        self.remembered = lru_cache(maxsize=REMEMBERED)(torch.inference_mode(False)(self.targets))
+
+    @abstractmethod
+    def targets(self, prompts: Prompts) -> Tensor:
+        """What embeddings are compared with, T along the first axis; asked for once per prompt set."""
+
+    @abstractmethod
+    def compare(self, embeddings: Tensor, targets: Tensor) -> Tensor:
+        """Values (…, T) of unit vectors (…, D), differentiably."""
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.name} {self.encoder.fingerprint}"
+
+    def rows(self, many: int, few: int) -> int:
+        return self.encoder.rows(many, few)
+
+    def values(self, pixels: Sequence[Tensor], prompts: Sequence[Prompts], rows: int) -> list[Tensor]:
+        embeddings = self.encoder.encode_pixels(pixels, rows)
+        each = zip(torch.split(embeddings, 1), prompts, strict=True)
+        return [self.compare(embedding, self.remembered(own)) for embedding, own in each]
+
+    def of_picture(self, picture: Image.Image, prompts: Prompts) -> Tensor:
+        return self.compare(self.encoder.encode_pictures([picture]), self.remembered(prompts))[0]
+
+
+def as_prompts(prompts: Sequence[str]) -> Prompts:
+    """Prompts of one picture as a tuple.
+
+    Raises:
+        UsageError: It is one string, or there is none.
+    """
+    if isinstance(prompts, str) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+        raise UsageError("prompts: give a list of strings, at least one")
+    return tuple(prompts)

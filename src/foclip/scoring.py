@@ -1,0 +1,74 @@
+"""Score pictures: what the command line, the library's face and everyone else call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from foclip import images
+from foclip.captions import PromptsOf, pair
+from foclip.encoders import Encoder
+from foclip.images import Source
+from foclip.outcome import Failure, Outcome, Track, silent
+from foclip.scores import DEFAULT, EncoderScore, resolve
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The figures of one picture.
+
+    Attributes:
+        image: Its file, or its place among the pictures.
+        score: Mean figure over the prompts.
+        scores: Figure per prompt.
+        prompts: The prompts.
+        model: Name of the encoder.
+    """
+
+    image: str
+    score: float
+    scores: list[float]
+    prompts: list[str]
+    model: str
+
+
+def score(
+    pictures: Source | Sequence[Source],
+    prompts: PromptsOf = None,
+    *,
+    model: str | Encoder | EncoderScore = "mini",
+    score: str = DEFAULT,
+    captions: str | None = None,
+    track: Track = silent,
+) -> Outcome[Scored]:
+    """Score pictures for prompts, CLIPScore unless another score is named.
+
+    Args:
+        pictures: Files, PIL pictures or pixels (3, H, W), uint8 or float in [0, 1].
+        prompts: For all pictures, a list of prompts or the name of a set (`foclip.prompts`), or one list per picture;
+            None for the score's own.
+        model: An encoder, its name, or a score over one.
+        score: Name of the score (`foclip scores` lists them), unless `model` is one.
+        captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.captions`).
+        track: Progress.
+
+    Returns:
+        `Scored` in the order of the pictures, and failures.
+
+    Raises:
+        FoclipError: Prompts, model or score are unusable.
+    """
+    chosen = resolve(model, score)
+    failures: list[Failure] = []
+    sources, own = pair(pictures, prompts, captions, chosen.prompts, failures)
+    report = track("scoring", len(sources))
+    results = []
+    for number, picture in images.readable(sources, failures):
+        figures = chosen.read(picture, own[number])
+        name = images.name(sources[number], number + 1)
+        results.append(Scored(name, mean(figures), figures, list(own[number]), chosen.model))
+        report(number + 1)
+    return Outcome(results, failures)
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean."""
+    return sum(values) / len(values)

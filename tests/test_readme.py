@@ -1,0 +1,27 @@
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_library_part_runs_as_it_is_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    small_photos: list[Image.Image],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (code,) = re.findall(r"## Library\n\n```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    small_photos[3].resize((64, 64)).save("cat.jpg")
+    from foclip import fooling
+
+    quick = fooling.FoCLIP
+    monkeypatch.setattr(fooling, "FoCLIP", lambda **settings: quick(**settings, steps=20))
+    exec(code, {})  # our own README
+    scored, after, verdict = capsys.readouterr().out.strip().splitlines()
+    assert scored.startswith("[Scored(image='cat.jpg'")
+    assert float(after) > 0
+    assert verdict == "tampered"
