@@ -1,7 +1,7 @@
 """What one step of the attack costs, against the bare forward + backward pass of the same tower.
 
 The floor is the image tower alone, as open_clip loads it, on a ready input of the same
-batch, parameters frozen, gradient with respect to the input. (`Encoder` lays convolutions out
+batch, parameters frozen, gradient with respect to the input. (`OpenClipEncoder` lays convolutions out
 channels-last on a CPU, which gives some of the rest back.) The attack's step adds what makes it an
 attack on a file: 8-bit rounding, the resize, objective, fidelity budget, update and
 bookkeeping. Beside it stands the loop one would write by hand (`F.interpolate` with
@@ -30,10 +30,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import center_crop, normalize
 
-from foclip.attacks import FoCLIP
-from foclip.attacks.foclip import objective
-from foclip.encoders import Encoder, load
+from foclip.attacks import FoCLIP, Job, objective, run
+from foclip.encoders import OpenClipEncoder, load
 from foclip.prompts import ARTWORKS
+from foclip.scores import CLIPScore
 
 BOUND = 1.15
 
@@ -45,7 +45,7 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def measure(encoder: Encoder, height: int, width: int, batch: int, steps: int, repeats: int) -> list[float]:
+def measure(encoder: OpenClipEncoder, height: int, width: int, batch: int, steps: int, repeats: int) -> list[float]:
     """Medians: seconds of the floor; ratio to it of an attack step, and of a step written by hand."""
     texts = encoder.encode_texts(ARTWORKS)
     generator = torch.Generator().manual_seed(0)
@@ -53,6 +53,7 @@ def measure(encoder: Encoder, height: int, width: int, batch: int, steps: int, r
     originals = torch.stack(pictures) / 255
     inputs = encoder.preprocess(originals).requires_grad_(True)
     tower = copy.deepcopy(encoder.model).to(memory_format=torch.contiguous_format)
+    score = CLIPScore(encoder)
     attack = FoCLIP(objective=objective(), steps=steps, min_psnr=35.0, batch_size=batch)
 
     def floor() -> None:
@@ -60,7 +61,7 @@ def measure(encoder: Encoder, height: int, width: int, batch: int, steps: int, r
             torch.autograd.grad(tower.encode_image(inputs).sum(), inputs)
 
     def step() -> None:
-        for _ in attack.run(encoder, pictures, texts):
+        for _ in run(attack, score, [Job(picture, ARTWORKS) for picture in pictures]):
             pass
 
     def by_hand() -> None:
@@ -83,7 +84,7 @@ def measure(encoder: Encoder, height: int, width: int, batch: int, steps: int, r
     return [statistics.median(column) for column in zip(*rows, strict=True)]
 
 
-def resize_by_hand(encoder: Encoder, pixels: Tensor) -> Tensor:
+def resize_by_hand(encoder: OpenClipEncoder, pixels: Tensor) -> Tensor:
     """Short side to the input's, centre crop, normalisation: as it is usually written."""
     side = encoder.image_size[0]
     size = encoder.preprocess.resized(*pixels.shape[-2:])
@@ -94,12 +95,19 @@ def resize_by_hand(encoder: Encoder, pixels: Tensor) -> Tensor:
     return torch.as_tensor(normalize(pixels, config["mean"], config["std"]))
 
 
-def untrained(architecture: str) -> Encoder:
+def opened(name: str) -> OpenClipEncoder:
+    """An encoder whose model can be used alone."""
+    encoder = load(name)
+    assert isinstance(encoder, OpenClipEncoder)
+    return encoder
+
+
+def untrained(architecture: str) -> OpenClipEncoder:
     """An encoder of this architecture with random weights, from a checkpoint file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.pt"
         torch.save(open_clip.create_model(architecture).state_dict(), path)
-        return load(f"{architecture}/{path}")
+        return opened(f"{architecture}/{path}")
 
 
 def main() -> None:
@@ -110,14 +118,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    encoders = [load(arguments.model)] if arguments.model else [load("mini"), untrained("ViT-B-32")]
+    encoders = [opened(arguments.model)] if arguments.model else [opened("mini"), untrained("ViT-B-32")]
     print(f"torch {torch.__version__}, {arguments.threads} threads, wall time, median of {arguments.repeats}")
     titles = f"{'picture':>9} {'batch':>5} {'floor / ms':>10} {'step / floor':>12} {'by hand / floor':>15}"
     print(f"{'model':<10} {titles}  step ≤ {BOUND}")
     for encoder in encoders:
         native = encoder.image_size
         for (height, width), batch in ((native, 4), ((256, 256), 4), ((256, 340), 1), ((512, 512), 4)):
-            steps = 20 if encoder.parameters < 50_000_000 else 3
+            steps = 20 if encoder.parameter_count < 50_000_000 else 3
             floor, ratio, by_hand = measure(encoder, height, width, batch, steps, arguments.repeats)
             verdict = "yes" if ratio <= BOUND else "no"
             size = f"{height}×{width}"

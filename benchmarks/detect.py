@@ -20,11 +20,12 @@ import torch
 from PIL import Image
 
 from foclip.demo import photos
-from foclip.detection import measure
+from foclip.detection import By, measure
 from foclip.detection.detector import shipped
-from foclip.encoders import load
+from foclip.encoders import OpenClipEncoder, load
 from foclip.images import read
 from foclip.prompts import ARTWORKS
+from foclip.scores import CLIPScore
 
 BOUND = 1.15
 BATCH = 32
@@ -58,21 +59,24 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     encoder = load(arguments.model)
+    assert isinstance(encoder, OpenClipEncoder)
     detector = shipped(encoder)
-    texts = encoder.encode_texts(ARTWORKS)
+    score = CLIPScore(encoder)
     batch = pictures(arguments.size)
     tower = copy.deepcopy(encoder.model).to(memory_format=torch.contiguous_format)
-    inputs = torch.stack([encoder.preprocess_image(picture) for picture in batch])
+    inputs = torch.stack([encoder.prepare(picture) for picture in batch])
 
     @torch.no_grad()
     def floor() -> None:
         for _ in range(2):
             tower.encode_image(inputs)
 
-    def detect(by: str, looks: list[str]) -> Callable[[], object]:
-        return lambda: [detector.judge(found, by) for found in measure(encoder, batch, texts, looks)]
+    def detect(by: By) -> Callable[[], object]:
+        return lambda: [
+            detector.judge(found, by) for found in measure(score, batch, [ARTWORKS] * BATCH, detector.looks(by))
+        ]
 
-    ways = {"paper's rule": detect("rule", ["gray"]), "combined": detect("combined", detector.transformations)}
+    ways = {"paper's rule": detect("rule"), "combined": detect("combined")}
     for call in (floor, *ways.values()):
         call()
     rows = []

@@ -12,7 +12,6 @@ attack of 50,000 steps on a few pictures, which takes longer than all the rest.
 import argparse
 import dataclasses
 import io
-import json
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -25,12 +24,14 @@ from rich.progress import Progress
 from scipy.stats import binomtest, bootstrap
 
 from foclip import fooling, images
-from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt
-from foclip.attacks.foclip import objective
-from foclip.detection import Detector, Sensitivity, measure
+from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt, objective
+from foclip.detection import By, Detector, Sensitivity, measure
 from foclip.detection.detector import shipped
-from foclip.encoders import Encoder, load
+from foclip.encoders import load
+from foclip.outcome import Advance
 from foclip.prompts import ARTWORKS
+from foclip.results import Result
+from foclip.scores import CLIPScore
 from training.detector import draw_prompts, photographs
 
 Prompts = Sequence[Sequence[str]]
@@ -69,42 +70,38 @@ SAVED: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def fool(
-    name: str, attack: Attack, sources: Sequence[Path], prompts: Prompts, encoder: Encoder, work: Path
-) -> list[fooling.Result]:
+    name: str, attack: Attack, sources: Sequence[Path], prompts: Prompts, score: CLIPScore, work: Path
+) -> list[Result]:
     """Results of an attack, from `work` if they are there."""
-    out = work / encoder.name / re.sub(r"\W+", "-", name)
-    kept = out / "results.json"
-    if kept.exists() and not (out / fooling.UNFINISHED).exists():
-        results = [fooling.Result(**row) for row in json.loads(kept.read_text())]
-        if len(results) == len(sources) and results[0].fingerprint == encoder.fingerprint:
-            return results
     with Progress() as bar:
-        task = bar.add_task(name, total=len(sources))
-        return fooling.fool(sources, out, encoder, prompts, attack, on_result=lambda _: bar.advance(task))[0]
+
+        def track(text: str, total: int) -> Advance:
+            task = bar.add_task(name, total=total)
+            return lambda done, note="": bar.update(task, completed=done)
+
+        out = work / score.model / re.sub(r"\W+", "-", name)
+        return fooling.fool(sources, prompts, out, model=score, attack=attack, track=track).results
 
 
 class Judge:
     """Measures pictures and counts verdicts."""
 
-    def __init__(self, encoder: Encoder, detector: Detector) -> None:
-        self.encoder, self.detector = encoder, detector
-        self.texts: dict[tuple[str, ...], torch.Tensor] = {}
+    def __init__(self, score: CLIPScore, detector: Detector) -> None:
+        self.score, self.detector = score, detector
 
     def measure(self, pictures: Sequence[Image.Image], prompts: Prompts) -> list[Sensitivity]:
         """Sensitivities with each picture's own prompts."""
-        for own in {tuple(own) for own in prompts} - self.texts.keys():
-            self.texts[own] = self.encoder.encode_texts(own)
-        texts = [self.texts[tuple(own)] for own in prompts]
+        asked = [tuple(own) for own in prompts]
         found: list[Sensitivity] = []
         for i in range(0, len(pictures), 32):
-            found += measure(self.encoder, pictures[i : i + 32], texts[i : i + 32], self.detector.transformations)
+            found += measure(self.score, pictures[i : i + 32], asked[i : i + 32], self.detector.transformations)
         return found
 
     def flagged(self, found: Sequence[Sensitivity], method: str, fpr: float | None = None) -> np.ndarray:
         """Whether each picture is called tampered by "rule", "combined" or "promptless"."""
         if method == "promptless":
             found = [dataclasses.replace(s, score=None, scores={}, drops={}) for s in found]
-        by = "rule" if method == "rule" else "combined"
+        by: By = "rule" if method == "rule" else "combined"
         return np.array([self.detector.judge(s, by, fpr).verdict == "tampered" for s in found])
 
 
@@ -150,7 +147,8 @@ def main() -> None:
     choice = parser.parse_args()
     torch.set_num_threads(2)
     encoder = load(choice.model)
-    judge = Judge(encoder, shipped(encoder))
+    score = CLIPScore(encoder)
+    judge = Judge(score, shipped(encoder))
     files, captions = photographs(choice.data, "check")
     prompts = draw_prompts(captions, 1)
     originals = [images.read(file) for file in files]
@@ -164,7 +162,7 @@ def main() -> None:
     print(f"1. The paper's quantities: ten artwork prompts, {n} pictures, {choice.steps} steps, 35 dB")
     clean_art = judge.measure(originals, [ARTWORKS] * len(originals))
     fooled_art = judge.measure(
-        [images.read(r.output) for r in fool("artworks", default, some, art, encoder, choice.work)], art
+        [images.read(r.output) for r in fool("artworks", default, some, art, score, choice.work)], art
     )
     for kind, found, paper in (("originals", clean_art, 8.5), ("fooled", fooled_art, 63.2)):
         drops = interval([s.drops["gray"] for s in found])
@@ -198,11 +196,11 @@ def main() -> None:
         )
     print(f"   {'attack':<20} {'n':>4} {'score':>6} {'PSNR':>6}  " + "".join(f"{m:<24}" for m in METHODS))
     for name, (attack, count) in attacks.items():
-        results = fool(name, attack, files[:count], own[:count], encoder, choice.work)
+        results = fool(name, attack, files[:count], own[:count], score, choice.work)
         found = judge.measure([images.read(r.output) for r in results], own[:count])
-        score, psnr = np.mean([r.score_after for r in results]), np.mean([r.psnr or np.inf for r in results])
+        mean, psnr = np.mean([r.score_after for r in results]), np.mean([r.psnr or np.inf for r in results])
         shares = "".join(f"{interval(judge.flagged(found, m).astype(float)):<24}" for m in METHODS)
-        print(f"   {name:<20} {count:>4} {score:>6.3f} {psnr:>6.1f}  {shares}")
+        print(f"   {name:<20} {count:>4} {mean:>6.3f} {psnr:>6.1f}  {shares}")
         if name == "default":
             fooled_default, results_default = found, results
     print(

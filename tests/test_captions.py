@@ -54,7 +54,7 @@ def test_pairs_of_a_file(folder: Path, suffix: str, encoding: str) -> None:
     pictures: list[Source] = [folder / "sub" / "b.png", str(folder / "a.png")]
     assert paired(pictures, path) == [
         (folder / "sub" / "b.png", ("a dog",)),
-        (str(folder / "a.png"), ("a cat", "a cat, asleep")),
+        (folder / "a.png", ("a cat", "a cat, asleep")),
     ]
 
 
@@ -64,8 +64,8 @@ def test_paths_are_the_files_own_or_bare_names(folder: Path, monkeypatch: pytest
     monkeypatch.chdir(folder)
     assert paired([Path("a.png"), "sub/b.png", "./c.jpg"], path) == [
         (Path("a.png"), ("absolute", "by its name")),
-        ("sub/b.png", ("beside",)),
-        ("./c.jpg", ("above",)),
+        (Path("sub/b.png"), ("beside",)),
+        (Path("c.jpg"), ("above",)),
     ]
     path.write_text("image,caption\nelsewhere/a.png,not this one\n")  # a path is no bare name
     failures: list[Failure] = []
@@ -115,8 +115,8 @@ def test_sidecars(folder: Path) -> None:
     assert paired(pictures, "sidecar", failures) == [(folder / "a.png", ("a cat", "asleep"))]
     listed = {failure.source: failure.reason for failure in failures}
     assert "holds no prompt" in listed[str(folder / "c.txt")]
-    for source in (folder / "alone.txt", folder / "sub" / "other.txt"):
-        assert "a caption without a picture" in listed[str(source)]
+    for text in (folder / "alone.txt", folder / "sub" / "other.txt"):
+        assert "a caption without a picture" in listed[str(text)]
     for source in (str(folder / "sub" / "b.png"), "picture 4", str(folder / "c.jpg")):
         assert "no caption" in listed[source]
     assert not any(failure.source == str(folder / "a.txt") for failure in failures)
@@ -152,7 +152,7 @@ def test_pictures_in_memory(folder: Path) -> None:
     ("prompts", "file", "error", "message"),
     [
         (["a"], "sidecar", UsageError, "captions: give either prompts or captions"),
-        (None, None, PromptError, "prompts: none given"),
+        (None, None, PromptError, "prompts: no prompts given"),
         ([], None, UsageError, "prompts: give a list"),
         ([["a"]], None, UsageError, "prompts: 1 lists of prompts for 2 pictures"),
         ([["a"], []], None, UsageError, "prompts: give a list"),
@@ -181,7 +181,7 @@ def test_no_pictures(folder: Path) -> None:
     (folder / "empty").mkdir()
     for pictures in ([], [folder / "empty"], folder / "empty"):
         with pytest.raises(UsageError, match="pictures: there are none"):
-            pair(pictures, ["a cat"], None, (), [])  # type: ignore[arg-type]
+            pair(pictures, ["a cat"], None, (), [])
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,10 @@ def test_hostile_inputs_and_good_ones_in_one_call(run: Run, photo: Path, tmp_pat
     assert "&lt;script&gt;" in report
     code, text, _ = run("score", *bad, photo, *prompts, "--json")
     assert code == 1
-    assert len(json.loads(text)) == 1
+    *failed, last = json.loads(text)[::-1]
+    assert [row["image"] for row in failed[::-1]] == [str(path) for path in bad]
+    assert all(row["error"] for row in failed)
+    assert last["image"] == str(photo)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +181,7 @@ def test_each_picture_with_its_own_captions(run: Run, small_photos: list[Image.I
     for command in (("fool", *files, "--steps", 4, "--out", out), ("score", *files), ("detect", *files)):
         code, text, errors = run(*command, *calls)
         assert code == 1
-        rows = json.loads(text)
+        rows = [row for row in json.loads(text) if "error" not in row]
         assert {Path(row.get("source") or row["image"]).name: row["prompts"] for row in rows} == prompts
         assert [line for line in errors.splitlines() if line.startswith("failed:")] == [
             f"failed: {pairs}, line 5: a caption without a picture (z.png)",

@@ -1,19 +1,20 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from foclip.attacks import FoCLIP
-from foclip.attacks import objective
+import foclip
+from foclip.attacks import FoCLIP, Job, objective, run
 from foclip.detection import Detector, measure
 from foclip.detection.detector import shipped
 from foclip.encoders import Encoder
-from foclip.errors import UsageError
+from foclip.errors import ImageError, UsageError
 from foclip.images import to_image, to_tensor
 from foclip.metrics import CLIPScore, RobustCLIPScore, clip_score, robust_clip_score
-from foclip.score import score_picture
+from foclip.scores import CLIPScore as Score
 
 CAPTIONS = ["a photo of an astronaut.", "a photo of a cat.", "a photo of a cup.", "a photo of a rocket."]
 
@@ -23,9 +24,8 @@ def detector(mini: Encoder) -> Detector:
     return shipped(mini)
 
 
-def test_clip_score_is_the_mean_of_scores(mini: Encoder, small_photos: list[Image.Image]) -> None:
-    texts = mini.encode_texts(CAPTIONS)
-    expected = np.mean([score_picture(mini, p, t[None])[0] for p, t in zip(small_photos, texts, strict=True)])
+def test_clip_score_is_the_mean_of_scores(mini: Encoder, score: Score, small_photos: list[Image.Image]) -> None:
+    expected = np.mean([score.read(p, (caption,))[0] for p, caption in zip(small_photos, CAPTIONS, strict=True)])
     assert float(clip_score(small_photos, CAPTIONS, mini)) == pytest.approx(expected, abs=1e-5)
     metric = CLIPScore(mini, scale=100)
     for picture, caption in zip(small_photos, CAPTIONS, strict=True):
@@ -41,33 +41,67 @@ def test_tensors_are_pictures_too(mini: Encoder, small_photos: list[Image.Image]
     expected = clip_score(squares, CAPTIONS, mini)
     assert torch.equal(clip_score(bytes_, CAPTIONS, mini), expected)
     assert torch.equal(clip_score(bytes_ / 255, CAPTIONS, mini), expected)
-    for wrong in (bytes_[:, :1], bytes_[0], bytes_.int()):
-        with pytest.raises(UsageError, match="pictures"):
+    for wrong, error, message in (
+        (bytes_[:, :1], ImageError, r"not \(3, H, W\)"),
+        (bytes_[0], UsageError, r"pictures: .* is not \(B, 3, H, W\)"),
+        (bytes_.int(), ImageError, "neither uint8 nor"),
+        (bytes_.float(), ImageError, r"must lie in \[0, 1\]"),  # 0 to 255
+        (torch.where(bytes_ > 250, math.nan, bytes_ / 255), ImageError, r"must lie in \[0, 1\]"),
+    ):
+        with pytest.raises(error, match=message):
             clip_score(wrong, CAPTIONS, mini)
     for captions in (CAPTIONS[:2], "four"):
         with pytest.raises(UsageError, match="captions"):
             clip_score(squares, captions, mini)
 
 
-def test_the_robust_score_replaces_flagged_pictures(
-    mini: Encoder, detector: Detector, small_photos: list[Image.Image]
+def test_a_metric_reads_pictures_as_everything_else_does(
+    mini: Encoder, score: Score, small_photos: list[Image.Image], tmp_path: Path
 ) -> None:
-    texts = mini.encode_texts(CAPTIONS)
+    """16-bit gray, transparent and turned pictures: one figure from the metric, from `foclip.score` and of the file."""
+    photo = small_photos[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    clear = photo.convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(photo.size))
+    clear.save(tmp_path / "clear.png")
+    Image.fromarray(np.asarray(photo.convert("L"), dtype=np.uint16) * 257).save(tmp_path / "16bit.png")
+    photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    caption = CAPTIONS[0]
+    for name in ("clear.png", "16bit.png", "turned.png"):
+        (expected,) = foclip.score(tmp_path / name, [caption], model=score)
+        for picture in (tmp_path / name, str(tmp_path / name), Image.open(tmp_path / name)):
+            assert float(clip_score([picture], [caption], mini)) == pytest.approx(expected.score, abs=1e-5), name
+            robust = robust_clip_score([picture], [caption], mini)
+            assert float(robust["clip_score"]) == pytest.approx(expected.score, abs=1e-5), name
+    (turned,) = foclip.score(tmp_path / "turned.png", [caption], model=score)
+    assert turned.score == score.read(photo, (caption,))[0]
+    with pytest.raises(ImageError, match=r"none\.png: no such file"):
+        clip_score([tmp_path / "none.png"], [caption], mini)
+
+
+def test_the_robust_score_replaces_pictures_called_tampered(
+    mini: Encoder, score: Score, detector: Detector, small_photos: list[Image.Image]
+) -> None:
     attack = FoCLIP(objective=objective(), steps=80, min_psnr=35.0)
-    starts = [to_tensor(p) for p in small_photos]
-    results = attack.run(mini, starts, [t[None] for t in texts[[1, 2, 3, 0]]])
-    fooled = [to_image(f.pixels) for f in sorted(results, key=lambda f: f.index)]
     captions = [CAPTIONS[i] for i in (1, 2, 3, 0)]
+    prompts = [(caption,) for caption in captions]
+    jobs = [Job(to_tensor(p), own, i) for i, (p, own) in enumerate(zip(small_photos, prompts, strict=True))]
+    fooled = [to_image(f.pixels) for f in sorted(run(attack, score, jobs), key=lambda f: int(f.job.tag))]
     result = robust_clip_score(fooled, captions, mini, detector)
-    found = measure(mini, fooled, [t[None] for t in texts[[1, 2, 3, 0]]], detector.transformations)
-    flagged = [detector.judge(s).verdict == "tampered" for s in found]
-    assert float(result["flagged"]) == np.mean(flagged) > 0
-    expected = np.mean([s.scores["gray"] if f else s.score for s, f in zip(found, flagged, strict=True)])
+    found = measure(score, fooled, prompts, detector.transformations)
+    tampered = [detector.judge(s).verdict == "tampered" for s in found]
+    assert float(result["tampered"]) == np.mean(tampered) > 0
+    expected = np.mean([s.scores["gray"] if f else s.score for s, f in zip(found, tampered, strict=True)])
     assert float(result["robust_clip_score"]) == pytest.approx(expected, abs=1e-5)
     assert result["robust_clip_score"] < result["clip_score"]
     untouched = robust_clip_score(small_photos, CAPTIONS, mini, detector)
-    assert float(untouched["flagged"]) == 0
+    assert float(untouched["tampered"]) == 0
     assert untouched["robust_clip_score"] == untouched["clip_score"]
+    scaled = RobustCLIPScore(mini, detector, scale=100)  # the scale changes figures, not verdicts
+    scaled.update(fooled, captions)
+    for name, value in scaled.compute().items():
+        assert float(value) == pytest.approx(float(result[name]) * (1 if name == "tampered" else 40), rel=1e-4)
 
 
 def test_states_add_up_over_processes(mini: Encoder, detector: Detector, small_photos: list[Image.Image]) -> None:

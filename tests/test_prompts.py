@@ -22,7 +22,7 @@ def test_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "texts", "message"),
     [
-        (None, [], "prompts: none given"),
+        (None, [], "prompts: no prompts given"),
         (None, ["  "], "prompt 1 is empty"),
         (None, ["a", ""], "prompt 2 is empty"),
         ("imagenet:0", [], "1 to 1000"),

@@ -135,7 +135,7 @@ def main() -> None:
     card = CARD.format(
         model=choice.model,
         architecture=architecture,
-        parameters=load(choice.model).parameters,
+        parameters=load(choice.model).parameter_count,
         size=vision["image_size"],
         paintings=config["train"]["paintings"],
         batch=config["train"]["batch"],

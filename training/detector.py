@@ -17,12 +17,11 @@ from pathlib import Path
 import torch
 from rich.progress import Progress
 
-from foclip import files
-from foclip.attacks import FoCLIP
-from foclip.attacks.foclip import objective
+from foclip.attacks import FoCLIP, objective
 from foclip.detection import calibrate
 from foclip.detection.detector import SHIPPED
 from foclip.encoders import load
+from foclip.outcome import Advance
 from foclip.prompts import ARTWORKS, CAPTION, imagenet
 from foclip.report import calibration
 
@@ -63,20 +62,20 @@ def main() -> None:
     attack = FoCLIP(objective=objective(), steps=choice.steps, min_psnr=35.0)
     with Progress() as bar:
 
-        def track(text: str, total: int) -> Callable[[int], None]:
+        def track(text: str, total: int) -> Advance:
             task = bar.add_task(text, total=total)
-            return lambda done: bar.update(task, completed=done)
+            return lambda done, note="": bar.update(task, completed=done)
 
         found = calibrate(
             pictures,
             draw_prompts(captions, 0),
-            load(choice.model),
-            attack,
-            0.01,
-            files.output_folder(choice.work),
-            choice.fooled,
-            choice.model,
-            track,
+            choice.work,
+            model=load(choice.model),
+            attack=attack,
+            fpr=0.01,
+            fooled=choice.fooled,
+            name=choice.model,
+            track=track,
         )
     SHIPPED.mkdir(exist_ok=True)
     found.detector.save(SHIPPED / f"{choice.model}.json")

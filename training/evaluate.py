@@ -26,11 +26,12 @@ from rich.table import Table
 from torch import Tensor
 
 from foclip import images
-from foclip.attacks.foclip import FoCLIP
+from foclip.attacks import FoCLIP, Job, run
 from foclip.encoders import Encoder, load
 from foclip.encoders.embedded import names, path
 from foclip.fidelity import fidelity
 from foclip.prompts import ARTWORKS
+from foclip.scores import CLIPScore
 from training.data import load_class_names, load_tiny
 from training.texts import PROMPT, SUPERCLASSES
 
@@ -81,7 +82,7 @@ def encode_arrays(encoder: Encoder, pictures: Tensor, gray: bool = False) -> Ten
             weights = pixels.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
             luma = ((pixels * weights).sum(1, keepdim=True) * 255).round() / 255
             pixels = luma.expand_as(pixels)
-        found.append(encoder.encode_images(pixels))
+        found.append(encoder.tower(encoder.preprocess(pixels)))
     return torch.cat(found)
 
 
@@ -168,10 +169,10 @@ def photographs(encoder: Encoder, data: Path, count: int, steps: int) -> list[Fi
     attack = FoCLIP(steps=steps, min_psnr=35.0)
     fooled: list[Image.Image] = []
     start_vectors, psnr = [], []
-    for result in attack.run(encoder, starts, art):
+    for result in run(attack, CLIPScore(encoder), [Job(start, ARTWORKS) for start in starts]):
         fooled.append(images.to_image(result.pixels))
-        start_vectors.append(encoder.encode_pictures([images.to_image(starts[result.index])]))
-        psnr.append(fidelity(result.pixels, starts[result.index]).psnr)
+        start_vectors.append(encoder.encode_pictures([images.to_image(result.job.picture)]))
+        psnr.append(fidelity(result.pixels, result.job.picture).psnr)
     unfooled = (torch.cat(start_vectors) @ art.T).mean(1)
     high = (encoder.encode_pictures(fooled) @ art.T).mean(1)
     low = (encoder.encode_pictures([images.to_gray(p) for p in fooled]) @ art.T).mean(1)
@@ -238,12 +239,12 @@ def speed(encoder: Encoder, load_seconds: float) -> list[Figure]:
     """Pictures a second through the picture tower, float32, batch 32, median of 5 rounds."""
     inputs = torch.randn(32, 3, *encoder.image_size)
     for _ in range(3):
-        encoder.encode_inputs(inputs)
+        encoder.tower(inputs)
     rounds = []
     for _ in range(5):
         started = time.perf_counter()
         for _ in range(6):
-            encoder.encode_inputs(inputs)
+            encoder.tower(inputs)
         rounds.append(6 * 32 / (time.perf_counter() - started))
     return [
         Figure(f"pictures a second, batch 32, {torch.get_num_threads()} threads", sorted(rounds)[2], 250),

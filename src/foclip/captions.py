@@ -61,7 +61,7 @@ def pair(
     sources = _sources(pictures)
     if captions is None:
         if prompts is None and not default and not optional:
-            raise PromptError("prompts: none given; name a set such as artworks, or give some")
+            raise PromptError("prompts: no prompts given; name a set such as artworks, or give some")
         return sources, _each(prompts, default, len(sources))
     if prompts is not None:
         raise UsageError("captions: give either prompts or captions, not both")
@@ -98,7 +98,7 @@ def _each(prompts: PromptsOf, default: Prompts, count: int) -> list[Prompts]:
         return [tuple(prompt_sets.resolve(None, as_prompts([str(prompt) for prompt in prompts])))] * count
     if len(prompts) != count:
         raise UsageError(f"prompts: {len(prompts)} lists of prompts for {count} pictures")
-    return [as_prompts(own) for own in prompts]
+    return [tuple(prompt_sets.resolve(None, as_prompts(own))) for own in prompts]
 
 
 def _sidecars(sources: Sequence[Source], failures: list[Failure]) -> dict[int, list[str]]:
@@ -126,15 +126,16 @@ def _matched(sources: Sequence[Source], path: Path, failures: list[Failure]) -> 
 
     A row names its picture by a path, relative to the file, or by its bare name.
     """
-    by_path: dict[Path, list[int]] = {}
+    by_path: dict[Path | None, list[int]] = {}
     by_name: dict[str, list[int]] = {}
     for number, source in enumerate(sources):
         if isinstance(source, str | Path):
-            by_path.setdefault(Path(source).resolve(), []).append(number)
+            by_path.setdefault(_resolved(Path(source)), []).append(number)
             by_name.setdefault(Path(source).name, []).append(number)
     found: dict[int, list[str]] = {}
     for line, image, caption in _rows(path):
-        places = by_path.get((path.parent / image).resolve())
+        named = _resolved(path.parent / image)
+        places = by_path.get(named) if named else None
         if places is None and Path(image).name == image:
             places = by_name.get(image)
         if places is None:
@@ -145,6 +146,13 @@ def _matched(sources: Sequence[Source], path: Path, failures: list[Failure]) -> 
             for place in places:
                 found.setdefault(place, []).append(caption.strip())
     return found
+
+
+def _resolved(path: Path) -> Path | None:
+    try:
+        return path.resolve()
+    except (OSError, ValueError, RuntimeError):  # no path at all, or links in a circle
+        return None
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str]]:

@@ -86,34 +86,36 @@ def _fool(
     track: Track,
 ) -> None:
     steps = max(attack.steps, 1)
-    report, finished = track("fooling", steps * len(sources)), 0
+    report, finished, shown = track("fooling", steps * len(sources)), 0, 0
 
-    def note(mean_score: float | None = None) -> str:
+    def show(done: int, mean_score: float | None = None) -> None:
+        nonlocal shown
+        shown = max(shown, done)  # those that end at one step are written one by one: never back
         text = f"{finished} of {len(sources)} pictures"
-        return text if mean_score is None else f"{text}, score {mean_score:.3f}"
+        report(shown, text if mean_score is None else f"{text}, score {mean_score:.3f}")
 
     def jobs() -> Iterator[Job]:
         nonlocal finished
         for number, original in images.readable(sources, failures):
             job = Job(images.to_tensor(original), own[number])
             name = images.name(sources[number], number + 1)
-            place = folder.place(number, name, key(attack, score, job))
+            place = folder.place(name, key(attack, score, job))
             if place.done:
                 finished += 1
-                report(finished * steps, note())
+                show(finished * steps)
             else:
                 yield Job(job.picture, job.prompts, (place, original))
 
     def on_step(lanes: Sequence[Trajectory]) -> None:
         done = finished * steps + sum(lane.step for lane in lanes)
-        report(done, note(mean([lane.scores[-1] for lane in lanes])))
+        show(done, mean([lane.scores[-1] for lane in lanes]))
 
     for fooled in run(attack, score, jobs(), on_step, folder.store):
         place, original = fooled.job.tag
         images.write(images.to_image(fooled.pixels), place.output)
         folder.add(place, measure(place.name, place.output, original, score, attack, fooled, place.key))
         finished += 1
-        report(finished * steps, note())
+        show(finished * steps)
 
 
 def measure(

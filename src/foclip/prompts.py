@@ -109,5 +109,5 @@ def resolve(prompt_set: str | None = None, prompts: Sequence[str] = ()) -> list[
             raise PromptError(f"prompt {number} is empty")
         result.append(prompt.strip())
     if not result:
-        raise PromptError("prompts: none given")
+        raise PromptError("prompts: no prompts given")
     return result

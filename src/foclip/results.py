@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,8 @@ class Result:
 class Place:
     """Where the result of one picture goes."""
 
-    number: int
     name: str
+    work: str  # the attack's key: the same picture under another name is the same work
     key: str
     output: Path
     done: bool
@@ -99,20 +99,24 @@ class Folder:
         self.results: dict[str, Result] = {result.key: result for result in read_results(out)}
         self.places: list[Place] = []
 
-    def place(self, number: int, name: str, work: str) -> Place:
+    def place(self, name: str, work: str) -> Place:
         """Where the result of this work goes: where it was begun or done, else at a name that is free."""
         key = Store.key(work, str(Path(name).resolve()))
+        if same := [place for place in self.places if place.key == key]:  # a picture that is given twice is done once
+            self.places.append(replace(same[0], done=True))
+            return self.places[-1]
         if key not in self.results and (kept := _result(self.store.get(key))):
             self.results[key] = kept
         known, taken = self.results.get(key), {place.output for place in self.places}
         if known and (output := self.out / Path(known.output).name) not in taken and digest(output) == known.sha256:
-            place = Place(number, name, key, output, True)
+            self.results[key] = replace(known, output=str(output))  # the folder may have moved
+            place = Place(name, work, key, output, True)
         else:
             claim = f"{key}-output"
             begun = self.store.get(claim)
             output = self.out / begun if isinstance(begun, str) else _free(self.out, Path(name).stem, taken)
             self.store.put(claim, output.name)
-            place = Place(number, name, key, output, False)
+            place = Place(name, work, key, output, False)
         self.places.append(place)
         return place
 
@@ -131,8 +135,8 @@ class Folder:
         files.write_text(self.out / RESULTS, files.to_json(listed))
         for place in self.places:
             if place.key in self.results:
-                self.store.drop(place.key)
-                self.store.drop(f"{place.key}-output")
+                for key in (place.work, place.key, f"{place.key}-output"):
+                    self.store.drop(key)
 
 
 def _free(out: Path, stem: str, taken: set[Path]) -> Path:
@@ -155,7 +159,10 @@ def read_results(out: Path) -> list[Result]:
     if not path.exists():
         return []
     try:
-        found = [_result(entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(listed, list):
+            raise TypeError("not a list")
+        found = [_result(entry) for entry in listed]
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"out: {path} is no list of results ({error}); choose another folder") from error
     if None in found:

@@ -68,6 +68,7 @@ class Store:
         first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))  # the same work is asked for once
         missing = sorted(place for key, place in first.items() if self.get(key) is None)
         if missing:
+            self.folder.mkdir(parents=True, exist_ok=True)
             for place, content in compute(missing):
                 self.put(keys[place], content)
         return [self.get(key) for key in keys]

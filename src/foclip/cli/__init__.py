@@ -29,17 +29,36 @@ COMMANDS: tuple[Callable[..., None], ...] = (fool, score, detect, calibrate, rep
 for command in COMMANDS:
     app.command(no_args_is_help=command not in (models, scores, demo))(command)
 
+#: What typer raises for a call that it cannot parse; newer versions bring their own click, so it is found by name.
+WrongCall: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
     if issubclass(category, PromptTruncationWarning):
         console.say(f"note: {message}")
 
 
+def _refuse(message: str) -> None:
+    """One line, and where JSON was asked for, one document that says the same."""
+    console.say(f"error: {message}")
+    if "--json" in sys.argv:
+        console.print_json({"error": message})
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # fewer parameters on purpose
     try:
-        app()  # exits by itself, with 2 and a message for what typer finds wrong
-    except FoclipError as error:
-        console.say(f"error: {options.as_flags(str(error), options.called(app))}")
+        sys.exit(app(standalone_mode=False))
+    except WrongCall as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            _refuse(error.format_message())
         sys.exit(2)
+    except FoclipError as error:
+        _refuse(options.as_flags(str(error), options.called(app)))
+        sys.exit(2)
+    except (KeyboardInterrupt, typer.Abort):
+        console.say("interrupted")
+        sys.exit(130)

@@ -1,9 +1,9 @@
 """What the command line shows: bars, tables, one line per failure, and its exit codes."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -11,10 +11,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from foclip.outcome import Advance, Failure, Track
+from foclip.outcome import Advance, Failure, Outcome, Track
 
 if TYPE_CHECKING:
     from foclip.scores import EncoderScore
+
+Result = TypeVar("Result")
 
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
@@ -30,13 +32,18 @@ def bars() -> Iterator[Track]:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=stderr) as progress:
+    progress = Progress(*columns, console=stderr)
 
-        def track(text: str, total: int) -> Advance:
-            task = progress.add_task(text, total=total, note="")
-            return lambda done, note="": progress.update(task, completed=done, note=note)
+    def track(text: str, total: int) -> Advance:
+        progress.start()  # with the first stage: a wrong call shows no bar
+        task = progress.add_task(text, total=total, note="")
+        return lambda done, note="": progress.update(task, completed=done, note=note)
 
+    try:
         yield track
+    finally:
+        if progress.tasks:
+            progress.stop()
 
 
 @contextmanager
@@ -77,6 +84,16 @@ def print_json(value: Any) -> None:
     from foclip import files
 
     sys.stdout.write(files.to_json(value) + "\n")
+
+
+def show(outcome: Outcome[Result], as_json: bool, print_table: Callable[[Sequence[Result]], None]) -> None:
+    """Results as one JSON list or as a table, then `finish`; in JSON an input that failed is a row too, at the end."""
+    if as_json:
+        failed = [{"image": failure.source, "error": failure.reason} for failure in outcome.failures]
+        print_json([*map(vars, outcome.results), *failed])
+    elif outcome.results:
+        print_table(outcome.results)
+    finish(outcome.failures)
 
 
 def finish(failures: Sequence[Failure]) -> None:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -40,8 +41,6 @@ def fool(
     prompts: PromptSet = None,
     prompt: PromptTexts = None,
     captions: Captions = None,
-    model: Model = "mini",
-    score: ScoreName = "clipscore",
     attack: Annotated[AttackName, typer.Option(help="Attack.")] = "foclip",
     steps: Annotated[
         int | None,
@@ -85,6 +84,8 @@ def fool(
         int | None, typer.Option(min=1, help="Pictures in flight; default by encoder.", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise and of cmaes.")] = 0,
+    model: Model = "mini",
+    score: ScoreName = "clipscore",
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -112,11 +113,7 @@ def fool(
     _refuse_foreign(attack, weights.keys() | settings.keys())
     chosen = console.load(model, score, device)
     results = _fool(images, texts, captions, out, chosen, _attack(attack, weights, settings, chosen.temperature))
-    if json:
-        console.print_json([vars(result) for result in results])
-    elif results.results:
-        _print(results.results, out)
-    console.finish(results.failures)
+    console.show(results, json, partial(_print, out=out))
 
 
 def demo(
@@ -132,8 +129,7 @@ def demo(
 
     chosen = console.load("mini", "clipscore", device)
     results = _fool(photos(), list(ARTWORKS), None, out, chosen, FoCLIP(steps=steps, min_psnr=MIN_PSNR))
-    _print(results.results, out)
-    console.finish(results.failures)
+    console.show(results, False, partial(_print, out=out))
 
 
 def _fool(

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 def score(
     images: Images,
+    model: Model = "mini",
+    score: ScoreName = "clipscore",
     prompts: PromptSet = None,
     prompt: PromptTexts = None,
     captions: Captions = None,
-    model: Model = "mini",
-    score: ScoreName = "clipscore",
     scale: Annotated[
         float | None,
         typer.Option(
@@ -54,11 +54,7 @@ def score(
         chosen = CLIPScore(chosen.encoder, scale)
     with console.bars() as track:
         found = scoring.score(images, texts, model=chosen, captions=captions, track=track)
-    if json:
-        console.print_json([vars(row) for row in found])
-    elif found.results:
-        _print_scores(found.results)
-    console.finish(found.failures)
+    console.show(found, json, _print_scores)
 
 
 def _print_scores(rows: "Sequence[Scored]") -> None:
@@ -75,7 +71,6 @@ def detect(
     prompt: PromptTexts = None,
     captions: Captions = None,
     model: Model = "mini",
-    score: ScoreName = "clipscore",
     detector: Annotated[
         Path | None,
         typer.Option(help="File of foclip calibrate; default: the one that comes with the model.", show_default=False),
@@ -87,6 +82,7 @@ def detect(
         float | None,
         typer.Option(help="Bound on false alarms; default: the detector's own.", show_default=False),
     ] = None,
+    score: ScoreName = "clipscore",
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -99,11 +95,7 @@ def detect(
         found = detection.detect(
             images, texts, model=chosen, detector=detector, by=by, fpr=fpr, captions=captions, track=track
         )
-    if json:
-        console.print_json([vars(row) for row in found])
-    elif found.results:
-        _print_verdicts(found.results)
-    console.finish(found.failures)
+    console.show(found, json, _print_verdicts)
 
 
 def _print_verdicts(rows: "Sequence[Detection]") -> None:
@@ -128,13 +120,13 @@ def calibrate(
     prompt: PromptTexts = None,
     captions: Captions = None,
     model: Model = "mini",
-    score: ScoreName = "clipscore",
     fpr: Annotated[float, typer.Option(help="Bound on false alarms that the detector promises.")] = 0.01,
     fooled: Annotated[int, typer.Option(min=4, help="Pictures to fool at most.")] = 120,
     steps: Annotated[int, typer.Option(min=1, help="Updates per picture of the attack to be caught.")] = 300,
     min_psnr: Annotated[
         float, typer.Option(help="Fidelity budget of that attack, dB; 0 for none.", min=0, show_default="35")
     ] = 35.0,
+    score: ScoreName = "clipscore",
     device: Device = "auto",
     json: Json = False,
 ) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Picture files, or folders of them.")]
@@ -45,7 +44,7 @@ def given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def as_flags(message: str, command: click.Command | None) -> str:
+def as_flags(message: str, command: Any) -> str:
     """A message of the library, which names its argument first (`min_psnr: …`), for the command line (`--min-psnr: …`).
 
     Args:
@@ -58,7 +57,7 @@ def as_flags(message: str, command: click.Command | None) -> str:
     return flag + message[argument.end(1) :] if argument and flag in names else message
 
 
-def called(application: typer.Typer) -> click.Command | None:
+def called(application: typer.Typer) -> Any:
     """The command that the command line names, if there is one."""
     group = typer.main.get_command(application)
     commands = getattr(group, "commands", {})

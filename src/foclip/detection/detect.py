@@ -57,12 +57,12 @@ def detect(
     pictures: Source | Sequence[Source],
     prompts: PromptsOf = None,
     *,
-    model: str | Encoder | EncoderScore = "mini",
-    score: str = DEFAULT,
     detector: Detector | Path | str | None = None,
     by: By = "combined",
     fpr: float | None = None,
     captions: str | Path | None = None,
+    model: str | Encoder | EncoderScore = "mini",
+    score: str = DEFAULT,
     track: Track = silent,
 ) -> Outcome[Detection]:
     """Tell fooled pictures, with the prompts of a score or without any.
@@ -71,12 +71,12 @@ def detect(
         pictures: Files, PIL pictures or pixels (3, H, W), uint8 or float in [0, 1].
         prompts: For all pictures, a list of prompts or the name of a set (`foclip.prompts`), or one list per picture;
             None for the score's own, or none.
-        model: An encoder, its name, or a score over one.
-        score: Name of the score, unless `model` is one.
         detector: Or its file; None for the one that comes with the encoder.
         by: "combined", or "rule" for the paper's two thresholds.
         fpr: Bound on false alarms; None for the detector's own.
         captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.captions`).
+        model: An encoder, its name, or a score over one.
+        score: Name of the score, unless `model` is one.
         track: Progress.
 
     Returns:

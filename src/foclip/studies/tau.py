@@ -32,16 +32,16 @@ def table(lab: Lab) -> pd.DataFrame:
 def page(table: pd.DataFrame) -> Page:
     """The accuracy surface, and the accuracy on photos that had no part in choosing the thresholds."""
     chosen = _fit(table).best()
-    table = table.assign(flagged=_judged_by_others(table))
+    table = table.assign(tampered=_judged_by_others(table))
     accuracy = estimate(
-        lambda fooled, flagged: (flagged[fooled > 0].mean() + 1 - flagged[fooled == 0].mean()) / 2,
+        lambda fooled, tampered: (tampered[fooled > 0].mean() + 1 - tampered[fooled == 0].mean()) / 2,
         table.fooled,
-        table.flagged,
+        table.tampered,
         photos=table.photo,
     )
     summary = []
     for fooled, part in groups(table, "fooled").items():
-        flagged = estimate(np.mean, part.flagged, photos=part.photo)
+        tampered = estimate(np.mean, part.tampered, photos=part.photo)
         summary.append(
             {
                 "": "fooled" if fooled else "originals",
@@ -49,7 +49,7 @@ def page(table: pd.DataFrame) -> Page:
                 "photos": part.photo.nunique(),
                 "drop in gray": f"{estimate(np.mean, part['drop'], photos=part.photo):.1%}",
                 "drift in gray": f"{estimate(np.mean, part.drift, photos=part.photo):.3f}",
-                "called tampered": f"{flagged:.1%}",
+                "called tampered": f"{tampered:.1%}",
             }
         )
     at_best = _fit(table).accuracy.max()
@@ -78,13 +78,13 @@ def _fit(table: pd.DataFrame) -> Sweep:
 
 def _judged_by_others(table: pd.DataFrame) -> pd.Series:
     """Whether each picture is called tampered by the thresholds chosen without its photo."""
-    flagged = pd.Series(False, index=table.index)
+    tampered = pd.Series(False, index=table.index)
     for photo, part in groups(table, "photo").items():
         others = table[table.photo != photo]
         if len(others):
             rule = _fit(others).best()
-            flagged[part.index] = np.array([rule.statistic(s) >= 1 for s in _sensitivities(part)])
-    return flagged
+            tampered[part.index] = np.array([rule.statistic(s) >= 1 for s in _sensitivities(part)])
+    return tampered
 
 
 def _which_matters(table: pd.DataFrame) -> str:
