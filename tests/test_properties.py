@@ -21,7 +21,7 @@ import foclip
 from foclip import images
 from foclip.errors import ImageError
 
-settings.register_profile("foclip", deadline=None, derandomize=True, database=None, max_examples=60)
+settings.register_profile("foclip", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.load_profile("foclip")
 
 SHIPPED = Path(foclip.__file__).parent / "detection" / "shipped" / "mini.json"

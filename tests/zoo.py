@@ -44,7 +44,7 @@ UNREADABLE = {
     "script.jpg": "not a picture",
     "drawing.png": "not a picture",
     "pickle.png": "not a picture",
-    "good.txt": "not a picture",
+    "html.txt": "not a picture",
     "/dev/null": "not a picture",
     "missing.png": "no such file",
     "missing/a.png": "no such file",
@@ -114,7 +114,8 @@ WRONG_CAPTIONS = ["nosuch.csv", "empty-folder", "empty.txt", "binary.txt", "good
 
 def png_header(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds nothing."""
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    header = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + _chunk(b"IDAT", zlib.compress(b"")) + _chunk(b"IEND", b"")
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
