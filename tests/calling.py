@@ -1,0 +1,95 @@
+"""Calls the command line in this process, and looks at what it left on disk."""
+
+import io
+import json
+import os
+import stat
+import sys
+import traceback
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from foclip import cli
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call came to.
+
+    Attributes:
+        code: Exit code.
+        out: All of stdout.
+        err: All of stderr.
+    """
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        """Lines of stderr that say something."""
+        return [line for line in self.err.split("\n") if line.strip()]
+
+    @property
+    def failed(self) -> list[str]:
+        """One line per input that failed."""
+        return [line for line in self.lines if line.startswith("failed: ")]
+
+    @property
+    def error(self) -> str:
+        """The one line of a call that was wrong."""
+        assert self.code == 2, f"exit {self.code}, not 2: {self.err}"
+        assert len(self.lines) == 1, f"{len(self.lines)} lines on stderr instead of one: {self.err}"
+        assert self.lines[0].startswith("error: "), self.lines[0]
+        return self.lines[0]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows on stdout of a call with `--json` that were done."""
+        document = json.loads(self.out)
+        assert isinstance(document, list)
+        return [row for row in document if "error" not in row]
+
+
+def call(*arguments: object) -> Outcome:
+    """Call `foclip` with arguments; an exception that leaves it, a traceback to its user, fails the test."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace", write_through=True)
+    code = 0
+    with (
+        mock.patch.object(sys, "argv", ["foclip", *map(str, arguments)]),
+        redirect_stdout(out),
+        redirect_stderr(err),
+    ):
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        except (Exception, KeyboardInterrupt) as error:
+            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "foclip" in frame.filename]
+            where = f"{Path(frames[-1].filename).name}, {frames[-1].name}" if frames else "?"
+            pytest.fail(f"a traceback ({where}): {type(error).__name__}: {str(error)[:200]}", pytrace=False)
+    written = [stream.buffer.getvalue().decode() for stream in (out, err) if isinstance(stream.buffer, io.BytesIO)]
+    assert "Traceback" not in written[1]
+    return Outcome(code, *written)
+
+
+def snapshot(folder: Path, besides: str = "") -> dict[str, tuple[object, ...]]:
+    """Every path below a folder with what changes when it is touched; what starts with `besides` is left out."""
+    found: dict[str, tuple[object, ...]] = {}
+    for parent, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            path = Path(parent, name)
+            relative = str(path.relative_to(folder))
+            if not (besides and relative.startswith(besides)):
+                status = path.lstat()
+                # a folder's own time changes with what is in it, which is listed anyway
+                touched = (status.st_size, status.st_mtime_ns, status.st_ino)
+                found[relative] = (status.st_mode, *(() if stat.S_ISDIR(status.st_mode) else touched))
+    return found
