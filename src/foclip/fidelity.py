@@ -26,12 +26,19 @@ class Fidelity:
     linf: int
 
 
+def psnr(picture: Tensor, original: Tensor) -> float | None:
+    """PSNR in dB of two uint8 pictures (3, H, W) of one size; None where they are equal."""
+    if torch.equal(picture, original):
+        return None
+    return float(peak_signal_noise_ratio(picture.float()[None], original.float()[None], data_range=255.0))
+
+
 def fidelity(picture: Tensor, original: Tensor) -> Fidelity:
     """Compare two uint8 pictures (3, H, W) of one size."""
     linf = int((picture.int() - original.int()).abs().max())
     a, b = picture.float()[None], original.float()[None]
-    psnr = float(peak_signal_noise_ratio(a, b, data_range=255.0)) if linf else math.inf
+    decibels = psnr(picture, original)
     ssim = math.nan
     if min(picture.shape[-2:]) >= SSIM_WINDOW:
         ssim = float(torch.as_tensor(structural_similarity_index_measure(a, b, data_range=255.0)))
-    return Fidelity(psnr, ssim, linf)
+    return Fidelity(math.inf if decibels is None else decibels, ssim, linf)

@@ -7,13 +7,15 @@ through the model's own preprocessing.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psutil
+import torch
 from PIL import Image
 
 from foclip import files, images
-from foclip.attacks import Attack, FoCLIP, Fooled, Job, Trajectory, key, objective, run
+from foclip.attacks import Attack, FoCLIP, Fooled, Job, Trajectory, check, key, objective, run
 from foclip.captions import PromptsOf, pair
 from foclip.encoders import Encoder
-from foclip.fidelity import fidelity
+from foclip.fidelity import fidelity, psnr
 from foclip.images import Source
 from foclip.outcome import Failure, Outcome, Track, silent
 from foclip.results import Folder, Result, digest
@@ -23,6 +25,9 @@ from foclip.store import locked
 
 #: Fidelity budget of the attack unless another is given, dB.
 MIN_PSNR = 35.0
+#: Full-size float32 copies of a picture in flight at most: original, pixels, best, rounded, gradient, scratch, the
+#: attack's moments, and what the resize keeps for its backward pass.
+COPIES = 14
 #: Points kept of the score over steps.
 CURVE_POINTS = 200
 
@@ -65,6 +70,7 @@ def fool(
     """
     chosen = resolve(model, score)
     attack = attack or FoCLIP(objective=objective(temperature=chosen.temperature), min_psnr=MIN_PSNR)
+    check(attack, chosen)
     failures: list[Failure] = []
     sources, own = pair(pictures, prompts, captions, chosen.prompts, failures)
     with locked(files.output_folder(Path(out))):
@@ -94,16 +100,26 @@ def _fool(
         text = f"{finished} of {len(sources)} pictures"
         report(shown, text if mean_score is None else f"{text}, score {mean_score:.3f}")
 
-    def jobs() -> Iterator[Job]:
+    room = available_memory(score.device)
+    needs: dict[str, int] = {}  # of the pictures in flight
+
+    def jobs() -> Iterator[Job | None]:
         nonlocal finished
         for number, original in images.readable(sources, failures):
-            job = Job(images.to_tensor(original), own[number])
             name = images.name(sources[number], number + 1)
+            need = COPIES * 4 * 3 * original.width * original.height
+            if need > room:
+                failures.append(Failure(name, f"{name}: {_too_large(original, need, room)}"))
+                continue
+            while need + sum(needs.values()) > room:
+                yield None
+            job = Job(images.to_tensor(original), own[number])
             place = folder.place(name, key(attack, score, job))
             if place.done:
                 finished += 1
                 show(finished * steps)
             else:
+                needs[place.key] = need
                 yield Job(job.picture, job.prompts, (place, original))
 
     def on_step(lanes: Sequence[Trajectory]) -> None:
@@ -114,8 +130,23 @@ def _fool(
         place, original = fooled.job.tag
         images.write(images.to_image(fooled.pixels), place.output)
         folder.add(place, measure(place.name, place.output, original, score, attack, fooled, place.key))
+        del needs[place.key]
         finished += 1
         show(finished * steps)
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes of memory that are free for pictures in flight."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def _too_large(picture: Image.Image, need: int, room: int) -> str:
+    return (
+        f"{picture.width}×{picture.height} pixels need about {need / 1e9:.1f} GB of memory, "
+        f"and {room / 1e9:.1f} GB are free; scale it down"
+    )
 
 
 def measure(
@@ -128,6 +159,7 @@ def measure(
         for picture in (original, written, images.to_gray(original), images.to_gray(written))
     )
     close = fidelity(images.to_tensor(written), images.to_tensor(original))
+    rows, columns = score.seen(original.height, original.width)
     every = max(1, -(-len(fooled.scores) // CURVE_POINTS))
     return Result(
         source=name,
@@ -140,6 +172,7 @@ def measure(
         gray_score_before=mean(gray_before),
         gray_score_after=mean(gray_after),
         psnr=close.psnr if close.linf else None,
+        psnr_seen=psnr(*(images.to_tensor(picture)[:, rows, columns] for picture in (written, original))),
         ssim=close.ssim if close.ssim == close.ssim else None,
         linf=close.linf,
         steps=fooled.steps,

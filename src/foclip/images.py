@@ -7,14 +7,15 @@ file. `decoded` does the same for pictures in memory, and `readable` for many at
 collected. `write` makes the PNG whose score we then report.
 """
 
+import io
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from foclip import files
@@ -32,7 +33,8 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 100_000_000
 #: Largest ratio of the sides: beyond it, resizing the short side blows up the long one.
 MAX_ASPECT = 500
-
+#: Levels by which a colour profile may move a picture and still be sRGB.
+SAME_COLOUR = 2
 
 #: What people have: a file, a decoded picture, or pixels (3, H, W), uint8 or float in [0, 1].
 Source = str | Path | Image.Image | Tensor | np.ndarray
@@ -82,7 +84,7 @@ def decoded(source: Source) -> Image.Image:
 def read(path: str | Path) -> Image.Image:
     """Read a picture file as an upright 8-bit RGB picture.
 
-    EXIF orientation is applied, transparency is laid over white, CMYK, palette
+    EXIF orientation and colour profiles (to sRGB) are applied, transparency is laid over white, CMYK, palette
     and 16-bit pictures are converted, and of an animation the first frame is taken.
 
     Raises:
@@ -133,20 +135,50 @@ def _check_size(name: str | Path, size: tuple[int, int]) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """8-bit RGB of a loaded picture of any mode, turned as its EXIF data say, transparency over white."""
+    """8-bit sRGB of a loaded picture of any mode, turned as its EXIF data say, transparency over white."""
+    profile = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit gray ("I;16…"), or 32-bit that holds 16
+    if image.mode.startswith("I"):  # 16-bit gray ("I;16…"), or 32-bit that holds 8 or 16
         levels = np.asarray(image, dtype=np.float64)
         if levels.max(initial=0) > 65535 or levels.min(initial=0) < 0:
             raise ValueError("32-bit integer samples")
-        image = Image.fromarray((levels / 257).round().astype(np.uint8))
-    elif image.mode == "F":
+        scale = 1 if image.mode == "I" and levels.max(initial=0) <= 255 else 257
+        return Image.fromarray((levels / scale).round().astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
         raise ValueError("floating-point samples have no agreed range; save it as 8 or 16 bits")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    if not image.has_transparency_data:
+        return _to_srgb(image, profile)
+    rgba = image.convert("RGBA")
+    opaque = _to_srgb(rgba.convert("RGB"), profile)
+    opaque.putalpha(rgba.getchannel("A"))
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), opaque).convert("RGB")
+
+
+def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
+    """An opaque picture in sRGB, which every encoder was trained on, and in which we write."""
+    transform = _transform(profile, image.mode) if isinstance(profile, bytes) else None
+    if transform is None:
+        return image.convert("RGB")
+    converted = ImageCms.applyTransform(image if image.mode in ("L", "CMYK") else image.convert("RGB"), transform)
+    assert converted is not None  # it is, unless it was asked to work in place
+    return converted
+
+
+@lru_cache(maxsize=64)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From a colour profile to sRGB; None where it is sRGB already, damaged, or of another kind than the picture."""
+    mode = mode if mode in ("L", "CMYK") else "RGB"
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        if mode == "RGB":  # a profile of sRGB itself moves levels by rounding alone
+            steps = np.stack(np.meshgrid(*[np.arange(0, 256, 15, dtype=np.uint8)] * 3), axis=-1).reshape(1, -1, 3)
+            moved = ImageCms.applyTransform(Image.fromarray(steps), transform)
+            if np.abs(np.asarray(moved, dtype=int) - steps).max() <= SAME_COLOUR:
+                return None
+    except Exception:  # lcms raises what a broken profile makes it raise; colours stay as they are then
+        return None
+    return transform
 
 
 def find(paths: Sequence[str | Path]) -> list[Path]:

@@ -25,6 +25,7 @@ from foclip.detection.sensitivity import measure
 from foclip.encoders import Encoder, load
 from foclip.errors import UsageError
 from foclip.images import Source
+from foclip.outcome import Failure
 from foclip.scores import CLIPScore as Score
 from foclip.scores.clip import SCALE
 
@@ -45,8 +46,7 @@ def clip_score(pictures: Pictures, captions: Sequence[str], encoder: Encoder, sc
         A scalar in [0, w].
 
     Raises:
-        UsageError: Pictures and captions differ in number.
-        ImageError: A picture has another shape, type or range, or its file cannot be read.
+        UsageError: Pictures and captions differ in number, or a picture has another shape, type or range.
     """
     metric = CLIPScore(encoder, scale)
     metric.update(pictures, captions)
@@ -74,7 +74,6 @@ def robust_clip_score(
 
     Raises:
         UsageError: As `clip_score`, or the detector belongs to another encoder.
-        ImageError: As `clip_score`.
     """
     metric = RobustCLIPScore(encoder, detector, scale)
     metric.update(pictures, captions)
@@ -180,4 +179,8 @@ def _pairs(pictures: Pictures, captions: Sequence[str]) -> tuple[list[Image.Imag
         raise UsageError(f"pictures: shape {tuple(pictures.shape)} is not (B, 3, H, W)")
     if isinstance(captions, str) or len(captions) != len(pictures):
         raise UsageError(f"captions: give one for each of the {len(pictures)} pictures, as a list")
-    return [images.decoded(picture) for picture in pictures], [(caption,) for caption in captions]
+    failures: list[Failure] = []
+    read = [picture for _, picture in images.readable(list(pictures), failures)]
+    if failures:
+        raise UsageError(f"pictures: {failures[0].source}: {failures[0].reason}")
+    return read, [(caption,) for caption in captions]

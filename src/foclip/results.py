@@ -34,6 +34,7 @@ class Result:
         gray_score_before: Mean figure of the original in gray (BT.601 luma).
         gray_score_after: Mean figure of the written file in gray.
         psnr: PSNR of the written file against the original, dB; None where they are equal.
+        psnr_seen: The same of the part that the model sees, after its crop.
         ssim: SSIM of the two; None below 11 × 11 pixels.
         linf: Largest change of a channel, in 8-bit levels.
         steps: Updates made.
@@ -59,6 +60,7 @@ class Result:
     gray_score_before: float
     gray_score_after: float
     psnr: float | None
+    psnr_seen: float | None
     ssim: float | None
     linf: int
     steps: int

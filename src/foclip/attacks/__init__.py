@@ -4,7 +4,7 @@ from foclip.attacks.adam import Adam
 from foclip.attacks.attack import Attack, View
 from foclip.attacks.cmaes import CMAES
 from foclip.attacks.foclip import FoCLIP, SinglePrompt, objective
-from foclip.attacks.run import Fooled, key, lanes, run
+from foclip.attacks.run import Fooled, check, key, lanes, run
 from foclip.attacks.sign import MIFGSM, PGD
 from foclip.attacks.trajectory import Job, Trajectory
 
@@ -24,6 +24,7 @@ __all__ = [
     "SinglePrompt",
     "Trajectory",
     "View",
+    "check",
     "key",
     "lanes",
     "objective",

@@ -21,6 +21,9 @@ TYPICAL_CHANGE = 10 ** (-35 / 20)
 #: First and last automatic step as fractions of the change allowed.
 FIRST_STEP, LAST_STEP = 0.1, 0.002
 
+#: Highest PSNR that a change of an 8-bit picture can have: one level in one of 300 million values.
+MOST_PSNR = 130.0
+
 Init = Literal["image", "noise"]
 
 
@@ -93,8 +96,10 @@ class Attack(ABC):
             raise UsageError(f"steps: {self.steps} is negative")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"batch_size: {self.batch_size} is less than 1")
-        if self.min_psnr is not None and not 0 < self.min_psnr < math.inf:
-            raise UsageError(f"min_psnr: {self.min_psnr} is no budget in dB above 0")
+        if self.target is not None and not 0 <= self.target < math.inf:
+            raise UsageError(f"target: {self.target} is no score of at least 0")
+        if self.min_psnr is not None and not 0 < self.min_psnr <= MOST_PSNR:
+            raise UsageError(f"min_psnr: {self.min_psnr} is no budget in dB above 0, up to {MOST_PSNR:g}")
         if self.init not in get_args(Init):
             raise UsageError(f"init: {self.init!r} is none of {', '.join(get_args(Init))}")
         if self.min_psnr is not None and self.init == "noise":

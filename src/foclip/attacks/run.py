@@ -18,6 +18,7 @@ from torch import Tensor
 from foclip.attacks.attack import Attack
 from foclip.attacks.trajectory import Job, Trajectory, levels
 from foclip.encoders.preprocessing import round8
+from foclip.errors import UsageError
 from foclip.scores import Score
 from foclip.store import Store
 
@@ -56,6 +57,16 @@ def lanes(attack: Attack, score: Score) -> int:
     return attack.batch_size or score.rows(LANES, 1)
 
 
+def check(attack: Attack, score: Score) -> None:
+    """Refuse an attack that cannot end on this score.
+
+    Raises:
+        UsageError: Its target is above the score's highest figure.
+    """
+    if attack.target is not None and attack.target > score.scale:
+        raise UsageError(f"target: {attack.target:g} is above {score.scale:g}, the most that {score.name} can be")
+
+
 def key(attack: Attack, score: Score, job: Job) -> str:
     """Name of a piece of work: everything its result depends on, and nothing else."""
     settings = replace(attack, batch_size=lanes(attack, score))
@@ -66,7 +77,7 @@ def key(attack: Attack, score: Score, job: Job) -> str:
 def run(
     attack: Attack,
     score: Score,
-    jobs: Iterable[Job],
+    jobs: Iterable[Job | None],
     on_step: StepCallback | None = None,
     store: Store | None = None,
 ) -> Iterator[Fooled]:
@@ -75,13 +86,14 @@ def run(
     Args:
         attack: The attack.
         score: The score to fool.
-        jobs: Read one by one as lanes get free.
+        jobs: Read one by one as lanes get free; None is none for now, ask again after the next step.
         on_step: Called after every step with the pictures in flight.
         store: Where unfinished pictures are kept, by `key`, for a later run.
 
     Yields:
         One `Fooled` per job, in the order they finish.
     """
+    check(attack, score)
     count, queue = lanes(attack, score), iter(jobs)
     flying: list[Trajectory] = []
     saved = time.monotonic()
@@ -125,6 +137,7 @@ def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Traje
         original=original,
         pixels=pixels,
         budget=attack.budget,
+        seen=score.seen(*job.picture.shape[1:]),
         scratch=torch.empty_like(pixels),
     )
     for name, value in ((store and store.load(lane.key, score.device)) or {}).items():

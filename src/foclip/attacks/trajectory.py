@@ -82,7 +82,9 @@ class Trajectory(State):
         key: Name of this work in a store.
         seed: Differs from picture to picture; made of the attack's seed and the picture's content.
         original: float (3, H, W) in [0, 1].
-        budget: Largest mean squared change, in [0, 1] units; None for any.
+        budget: Largest mean squared change, in [0, 1] units, of the picture as well as of what is seen of it; None for
+            any.
+        seen: Rows and columns that the score depends on.
         scratch: Room for one more picture; fresh memory at every step costs more than filling it.
         search: State of an attack that cannot be saved, which it builds again from `losses`.
     """
@@ -92,6 +94,7 @@ class Trajectory(State):
     seed: int
     original: Tensor
     budget: float | None
+    seen: tuple[slice, slice]
     scratch: Tensor
     search: Any = None
 
@@ -105,17 +108,26 @@ class Trajectory(State):
             self.memory[name] = torch.zeros_like(self.original)
         return self.memory[name]
 
-    def distance(self, picture: Tensor) -> Tensor:
-        """Euclidean distance of a picture (3, H, W) from the original; uses `scratch`."""
-        return torch.as_tensor(torch.linalg.vector_norm(torch.sub(picture, self.original, out=self.scratch)))
+    def change(self, picture: Tensor) -> Tensor:
+        """Root mean squared change of a picture (3, H, W), of the whole or of what is seen, whichever is larger.
+
+        A model that crops sees a part only, and an attack changes nothing else: over the whole of a
+        panorama, a change that mangles its middle would count for little. Uses `scratch`.
+        """
+        change = torch.sub(picture, self.original, out=self.scratch)
+        whole = torch.linalg.vector_norm(change) / math.sqrt(change.numel())
+        seen = change[:, self.seen[0], self.seen[1]]
+        if seen.numel() == change.numel():
+            return torch.as_tensor(whole)
+        return torch.maximum(whole, torch.linalg.vector_norm(seen) / math.sqrt(seen.numel()))
 
     def project(self) -> None:
         """Pull the picture back into the ball around its original that the budget allows."""
         if self.budget is None:
             return
         # Rounding adds QUANTUM² to the mean squared change on average; leave room for it.
-        radius = math.sqrt(max(self.budget - QUANTUM**2, self.budget / 4) * self.pixels.numel())
-        shrink = (self.reach * radius / self.distance(self.pixels)).clamp(max=1)
+        radius = math.sqrt(max(self.budget - QUANTUM**2, self.budget / 4))
+        shrink = (self.reach * radius / self.change(self.pixels)).clamp(max=1)
         torch.lerp(self.original, self.pixels, shrink, out=self.pixels)
 
     def judge(self, score: Score, picture: Tensor, loss: float, mean: float, target: float | None, last: int) -> None:
@@ -133,7 +145,7 @@ class Trajectory(State):
         self.losses[self.step :] = [loss]
         self.scores[self.step :] = [mean]
         # A hair below the budget, so that float32 sums cannot let the file slip under min_psnr.
-        change = float(self.distance(picture)) ** 2 / picture.numel()
+        change = float(self.change(picture)) ** 2
         allowed = self.budget is None or change <= self.budget * (1 - 1e-5)
         if allowed and loss < self.best_loss:
             self.best, self.best_loss = picture.detach(), loss

@@ -200,7 +200,7 @@ def _print(results: Sequence["Result"], out: Path) -> None:
             "–" if result.gain is None else f"{100 * result.gain:+.1f} %",
             console.figure(min(result.scores_after)),
             console.figure(result.gray_score_after),
-            "equal" if result.psnr is None else console.figure(result.psnr, 2),
+            "equal" if result.psnr_seen is None else console.figure(result.psnr_seen, 2),
             console.figure(result.ssim),
         )
     console.stdout.print(table)

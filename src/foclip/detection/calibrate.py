@@ -6,14 +6,17 @@ clean pictures give the p-values, and with its fooled ones the ROC.
 """
 
 import hashlib
+import math
+import os
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from foclip import fooling, images
@@ -21,7 +24,7 @@ from foclip.attacks import Attack, FoCLIP, objective
 from foclip.captions import PromptsOf, pair
 from foclip.detection import combined
 from foclip.detection.combined import Logistic
-from foclip.detection.detector import Calibrated, Detector, conformal_threshold
+from foclip.detection.detector import Calibrated, Detector
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
 from foclip.detection.sensitivity import Sensitivity, feature_names, measure
 from foclip.encoders import Encoder
@@ -34,6 +37,8 @@ from foclip.scores import DEFAULT, EncoderScore, Prompts, resolve
 LOOKS = ("gray", "blur", "jpeg")
 #: Least pictures that are worth fitting anything on.
 LEAST = 20
+#: Side of the thumbnails by which duplicates are told, and their root mean squared difference in 8-bit levels.
+THUMBNAIL, SAME_PICTURE = 16, 2.0
 #: Pictures measured at a time.
 CHUNK = 32
 
@@ -66,12 +71,16 @@ class Calibration:
         examples: Every picture measured.
         sweep: Accuracy over τ₁ × τ₂ on the half that made the rule.
         failures: Pictures that could not be read.
+        duplicates: Clean pictures left out, since they are others' copies.
+        gray: Clean pictures left out, since they have no colour.
     """
 
     detector: Detector
     examples: list[Example]
     sweep: Sweep
     failures: list[Failure]
+    duplicates: int = 0
+    gray: int = 0
 
 
 def calibrate(
@@ -110,13 +119,17 @@ def calibrate(
     """
     chosen = resolve(model, score)
     attack = attack or FoCLIP(objective=objective(temperature=chosen.temperature), steps=300, min_psnr=fooling.MIN_PSNR)
+    for path in map(Path, clean):
+        if not os.path.lexists(path):
+            raise UsageError(f"clean: {path}: no such file or folder")
     failures: list[Failure] = []
     sources, own = pair(clean, prompts, captions, chosen.prompts or ARTWORKS, failures)
     entries = [(Path(str(path)), asked) for path, asked in zip(sources, own, strict=True)]
     random.Random(0).shuffle(entries)  # noqa: S311 (a choice, not a secret)
     _check_enough(len(entries), fpr)
-    untouched = _measure(entries, False, chosen, failures, track("measuring clean pictures", len(entries)))
-    _check_enough(len(untouched), fpr)
+    distinct = _Distinct()
+    untouched = _measure(entries, distinct, chosen, failures, track("measuring clean pictures", len(entries)))
+    _check_enough(len(untouched), fpr, distinct.duplicates)
     victims = untouched[:fooled]
     results = fooling.fool(
         [example.path for example in victims],
@@ -127,10 +140,11 @@ def calibrate(
         track=track,
     )
     outputs = [(Path(result.output), tuple(result.prompts)) for result in results]
-    tampered = _measure(outputs, True, chosen, failures, track("measuring fooled pictures", len(outputs)))
+    tampered = _measure(outputs, None, chosen, failures, track("measuring fooled pictures", len(outputs)))
 
     detector, surface = make(untouched + tampered, chosen, attack, fpr, name)
-    return Calibration(detector, untouched + tampered, surface, failures)
+    gray = len(distinct.seen) - len(untouched)
+    return Calibration(detector, untouched + tampered, surface, failures, distinct.duplicates, gray)
 
 
 def make(
@@ -151,14 +165,13 @@ def make(
         for held_out in (False, True)
     )
     surface = sweep(fit_clean, fit_fooled)
-    rule, with_prompts, without = (
-        _calibrated(statistic, held_clean, held_fooled)
-        for statistic in (
-            surface.best(),
-            combined.fit(fit_clean, fit_fooled, feature_names(LOOKS, with_prompts=True)),
-            combined.fit(fit_clean, fit_fooled, feature_names(LOOKS, with_prompts=False)),
-        )
+    combined_with, combined_without = (
+        combined.fit(fit_clean, fit_fooled, feature_names(LOOKS, with_prompts)) for with_prompts in (True, False)
     )
+    rule = _calibrated(surface.best(), held_clean, held_fooled)
+    drift = _calibrated(surface.best(), *(([replace(s, drops={}) for s in part]) for part in (held_clean, held_fooled)))
+    with_prompts = _calibrated(combined_with, held_clean, held_fooled)
+    without = _calibrated(combined_without, held_clean, held_fooled)
     provenance = {
         "clean": sum(not example.fooled for example in examples),
         "fooled": sum(example.fooled for example in examples),
@@ -168,7 +181,7 @@ def make(
     }
     encoder = score.encoder
     detector = Detector(
-        name, score.name, encoder.name, encoder.fingerprint, fpr, rule, with_prompts, without, provenance
+        name, score.name, encoder.name, encoder.fingerprint, fpr, rule, drift, with_prompts, without, provenance
     )
     return detector, surface
 
@@ -182,29 +195,63 @@ def _describe(prompt_sets: set[tuple[str, ...]]) -> list[str] | dict[str, Any]:
     return {"sets": len(prompt_sets), "fewest": min(sizes), "most": max(sizes), "sha256": digest}
 
 
-def _check_enough(pictures: int, fpr: float) -> None:
+def _check_enough(pictures: int, fpr: float, duplicates: int = 0) -> None:
     """Enough to fit on, and enough in the other half to promise `fpr`."""
+    besides = f"; {duplicates} duplicates of others do not count" if duplicates else ""
+    if not 0 < fpr < 1:
+        raise UsageError(f"fpr: {fpr} is not in (0, 1)")
     if pictures < LEAST:
-        raise UsageError(f"clean: {pictures} colour pictures are too few to calibrate on; give at least {LEAST}")
-    conformal_threshold([0.0] * (pictures // 2), fpr)
+        raise UsageError(f"clean: {pictures} colour pictures are too few, give at least {LEAST}{besides}")
+    needed = math.ceil(1 / fpr - 1e-9) - 1
+    if pictures // 2 < needed:
+        raise UsageError(
+            f"fpr: {pictures} clean pictures, half of which measure, cannot promise {fpr:g}; that takes {2 * needed} "
+            f"(the least they can promise is {1 / (pictures // 2 + 1):.3g}){besides}"
+        )
+
+
+class _Distinct:
+    """Tells pictures that were seen before: the same one encoded anew or resized counts once.
+
+    Copies would stand on both sides of the split, and void the bound: a copy of a clean picture is not
+    exchangeable with others.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[np.ndarray] = []
+        self.duplicates = 0
+
+    def __call__(self, picture: Image.Image) -> bool:
+        """Whether it is new."""
+        small = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+        levels = np.asarray(small, dtype=np.float32).ravel()
+        if self.seen and np.square(np.stack(self.seen) - levels).mean(axis=1).min() < SAME_PICTURE**2:
+            self.duplicates += 1
+            return False
+        self.seen.append(levels)
+        return True
 
 
 def _measure(
     entries: Sequence[tuple[Path, Prompts]],
-    fooled: bool,
+    distinct: _Distinct | None,
     score: EncoderScore,
     failures: list[Failure],
     report: Advance,
 ) -> list[Example]:
-    """The colour pictures among files, measured; every other one is held out."""
+    """Pictures of files, measured; every other one is held out.
+
+    Clean ones are those for which there is a `distinct`: gray ones and duplicates among them are left out.
+    """
     examples: list[Example] = []
     for first in range(0, len(entries), CHUNK):
         chunk = entries[first : first + CHUNK]
-        readable = [(*chunk[number], picture) for number, picture in images.readable([p for p, _ in chunk], failures)]
+        found_in = images.readable([path for path, _ in chunk], failures)
+        readable = [(*chunk[place], picture) for place, picture in found_in if distinct is None or distinct(picture)]
         found = measure(score, [picture for *_, picture in readable], [own for _, own, _ in readable], LOOKS)
         for (path, own, _), sensitivity in zip(readable, found, strict=True):
-            if fooled or not sensitivity.gray_already:
-                examples.append(Example(path, own, fooled, len(examples) % 2 == 1, sensitivity))
+            if distinct is None or not sensitivity.gray_already:
+                examples.append(Example(path, own, distinct is None, len(examples) % 2 == 1, sensitivity))
         report(first + len(chunk))
     return examples
 

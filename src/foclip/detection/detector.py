@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from scipy.stats import beta
+
 from foclip import files
 from foclip.detection.combined import Logistic
 from foclip.detection.rule import TwoThresholds
@@ -28,7 +30,7 @@ from foclip.errors import UsageError
 #: Which statistic decides: the combined one, or the paper's two thresholds.
 By = Literal["combined", "rule"]
 #: Version of the file's format.
-FORMAT = 2
+FORMAT = 3
 #: Detectors of the embedded encoders.
 SHIPPED = Path(__file__).parent / "shipped"
 
@@ -99,6 +101,17 @@ class Calibrated:
     auc: float
     roc: list[list[float]] = field(repr=False)
 
+    def expected(self, fpr: float) -> tuple[float, float]:
+        """What false-alarm rate to expect at a bound: 95 % interval over all that might have been drawn as clean.
+
+        The bound holds on average over calibrations. One calibration has n clean pictures, of which the
+        k = ⌊α (n + 1)⌋ most suspicious set the threshold, and a rate that is Beta(k, n + 1 - k) distributed
+        (Angelopoulos and Bates, arXiv 2107.07511, section 3.2).
+        """
+        k = math.floor(fpr * (len(self.clean) + 1) + 1e-9)
+        low, high = beta.ppf([0.025, 0.975], k, len(self.clean) + 1 - k)
+        return float(low), float(high)
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -128,6 +141,7 @@ class Detector:
         fingerprint: SHA-256 of its weights and preprocessing; a detector works with no others.
         fpr: Bound on the false-alarm rate that it was made for.
         rule: The paper's rule.
+        drift: What is left of it without prompts, drift in gray alone, against clean pictures measured without prompts.
         combined: The combined detector with prompts.
         promptless: The combined detector without prompts.
         provenance: Prompts, attack, number of pictures, versions: what made it.
@@ -139,6 +153,7 @@ class Detector:
     fingerprint: str
     fpr: float
     rule: Calibrated
+    drift: Calibrated
     combined: Calibrated
     promptless: Calibrated
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -169,7 +184,7 @@ class Detector:
     def part(self, by: By, with_prompts: bool) -> Calibrated:
         """The statistic that decides."""
         if by == "rule":
-            return self.rule
+            return self.rule if with_prompts else self.drift
         return self.combined if with_prompts else self.promptless
 
     def promise(self, by: By, with_prompts: bool, fpr: float | None = None) -> float:
@@ -202,7 +217,9 @@ class Detector:
             return Verdict("undecidable", None, None, decided_by)
         value = part.statistic.statistic(sensitivity)
         p = p_value(value, part.clean)
-        tampered = value >= 1 if by == "rule" and fpr is None else p <= bound
+        # The paper's thresholds are on drop and drift; drift alone is judged by its p-value.
+        thresholds = by == "rule" and with_prompts and fpr is None
+        tampered = value >= 1 if thresholds else p <= bound
         return Verdict("tampered" if tampered else "clean", p, value, decided_by)
 
     def save(self, path: Path) -> None:
@@ -243,6 +260,7 @@ def _parse(content: Any) -> Detector:
         fingerprint=str(content["fingerprint"]),
         fpr=_number(content["fpr"], 0, 1),
         rule=_calibrated(rule, thresholds),
+        drift=_calibrated(content["drift"], thresholds),
         combined=_calibrated(content["combined"], _logistic(content["combined"]["statistic"], with_prompts=True)),
         promptless=_calibrated(
             content["promptless"], _logistic(content["promptless"]["statistic"], with_prompts=False)

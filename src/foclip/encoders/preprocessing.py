@@ -205,6 +205,16 @@ class Preprocessing:
             return target_h, int(target_h * width / height)
         return int(target_w * height / width), target_w
 
+    def seen(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of a picture of height × width that the input depends on; the rest is cut away."""
+        down, across = self._axes(height, width)
+        return slice(down.start, down.stop), slice(across.start, across.stop)
+
+    def _axes(self, height: int, width: int) -> "tuple[_Axis, _Axis]":
+        new_height, new_width = self.resized(height, width)
+        down = _axis(height, new_height, self.size[0], self.bilinear, self.device)
+        return down, _axis(width, new_width, self.size[1], self.bilinear, self.device)
+
     def __call__(self, pixels: Tensor) -> Tensor:
         """The encoder's input for pixels, differentiably.
 
@@ -220,8 +230,7 @@ class Preprocessing:
         """Resized and cropped pixels (B, 3, *size) in [0, 1], before they are normalised."""
         height, width = pixels.shape[-2:]
         new_height, new_width = self.resized(height, width)
-        across = _axis(width, new_width, self.size[1], self.bilinear, self.device)
-        down = _axis(height, new_height, self.size[0], self.bilinear, self.device)
+        down, across = self._axes(height, width)
         x = pixels[..., down.start : down.stop, across.start : across.stop]
         passes = [(across, -1), (down, -2)]
         # As Pillow does it (13.0): horizontally first, but pictures that shrink far more in height the other way.

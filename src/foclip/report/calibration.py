@@ -1,11 +1,13 @@
 """The report of `foclip calibrate`: ROC, histograms, the τ₁ × τ₂ surface, and the worst misses."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
 from foclip import __version__, files, images
 from foclip.detection import Calibration, TwoThresholds
@@ -22,10 +24,12 @@ def summary(calibration: Calibration) -> list[dict[str, Any]]:
     """What each method does on the half that had no part in making it.
 
     Returns:
-        Per method: `method`, `auc`, `threshold` of its statistic, `caught` and
-        `false_alarms` (shares) at that threshold, `balanced_accuracy`, `clean` and `fooled` (counts).
+        Per method: `method`, `auc`, `threshold` of its statistic, `caught` and `false_alarms` (shares) at that
+        threshold with their 95 % intervals (exact binomial), `expected_false_alarms` (95 % interval of the rate that one
+        calibration of this size has; None where no bound sets the threshold), `balanced_accuracy`, `clean` and
+        `fooled` (counts).
     """
-    rows = []
+    rows, rule = [], calibration.detector.rule
     for method, part, threshold in _methods(calibration):
         clean, fooled = _statistics(calibration, part)
         caught, alarms = float(np.mean(fooled >= threshold)), float(np.mean(clean >= threshold))
@@ -35,7 +39,10 @@ def summary(calibration: Calibration) -> list[dict[str, Any]]:
                 "auc": part.auc,
                 "threshold": threshold,
                 "caught": caught,
+                "caught_interval": _interval(fooled >= threshold),
                 "false_alarms": alarms,
+                "false_alarms_interval": _interval(clean >= threshold),
+                "expected_false_alarms": None if part is rule else part.expected(calibration.detector.fpr),
                 "balanced_accuracy": (caught + 1 - alarms) / 2,
                 "clean": len(clean),
                 "fooled": len(fooled),
@@ -44,12 +51,18 @@ def summary(calibration: Calibration) -> list[dict[str, Any]]:
     return rows
 
 
+def _interval(flags: np.ndarray) -> tuple[float, float]:
+    found = binomtest(int(flags.sum()), len(flags)).proportion_ci()
+    return float(found.low), float(found.high)
+
+
 def _methods(calibration: Calibration) -> list[tuple[str, Calibrated, float]]:
     """Name, method, and the threshold from which it says tampered."""
     detector = calibration.detector
     bound = f"at most {100 * detector.fpr:g} % false alarms"
     return [
         ("paper's rule, τ₁ and τ₂", detector.rule, 1.0),
+        (f"drift alone without prompts, {bound}", detector.drift, _above(detector.drift, detector.fpr)),
         (f"combined, {bound}", detector.combined, _above(detector.combined, detector.fpr)),
         (f"combined without prompts, {bound}", detector.promptless, _above(detector.promptless, detector.fpr)),
     ]
@@ -64,7 +77,13 @@ def _statistics(calibration: Calibration, part: Calibrated) -> tuple[np.ndarray,
     """Statistics of the held-out clean and fooled pictures."""
     clean, fooled = (
         np.array(
-            [part.statistic.statistic(e.sensitivity) for e in calibration.examples if e.held_out and e.fooled == f]
+            [
+                part.statistic.statistic(
+                    replace(e.sensitivity, drops={}) if part is calibration.detector.drift else e.sensitivity
+                )
+                for e in calibration.examples
+                if e.held_out and e.fooled == f
+            ]
         )
         for f in (False, True)
     )
@@ -76,7 +95,7 @@ def write(path: Path, calibration: Calibration) -> None:
     detector = calibration.detector
     rule = detector.rule.statistic
     assert isinstance(rule, TwoThresholds)
-    method, part, threshold = _methods(calibration)[1]
+    method, part, threshold = _methods(calibration)[2]
     html = render(
         "calibration.html",
         detector=detector,
@@ -100,7 +119,7 @@ def write(path: Path, calibration: Calibration) -> None:
 
 
 def _means(examples: Sequence[Example]) -> list[tuple[str, int, float, float, float]]:
-    """Per kind of picture: count, mean score, mean of the paper's relative drop of the means, mean drift."""
+    """Per kind of picture: count, mean score, mean drop, mean drift."""
     rows = []
     for kind, fooled in (("originals", False), ("fooled", True)):
         chosen = [e.sensitivity for e in examples if e.fooled == fooled]
@@ -114,7 +133,7 @@ def _means(examples: Sequence[Example]) -> list[tuple[str, int, float, float, fl
 def _roc(calibration: Calibration) -> Figure:
     plot = Figure(figsize=(4.2, 3.6))
     axes = plot.subplots()
-    for (name, part, _), color in zip(_methods(calibration), ("#6b6870", "#b3261e", "#1a5fb4"), strict=True):
+    for (name, part, _), color in zip(_methods(calibration), ("#6b6870", "#8f6a52", "#b3261e", "#1a5fb4"), strict=True):
         alarms, caught = zip(*part.roc, strict=True)
         axes.plot(
             alarms, caught, color=color, label=f"{name.split(',')[0]} (AUC {part.auc:.3f})", drawstyle="steps-post"

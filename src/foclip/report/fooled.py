@@ -27,7 +27,7 @@ def write(path: Path, results: Sequence[Result], failures: Sequence[Failure]) ->
             "before": before,
             "after": after,
             "gain": after / before - 1 if before > 0 else None,
-            "psnr": min((result.psnr for result in results if result.psnr is not None), default=None),
+            "psnr": min((result.psnr_seen for result in results if result.psnr_seen is not None), default=None),
         }
     items = [_item(path.parent, result) for result in results]
     html = render("fooled.html", items=items, failures=failures, summary=summary, version=__version__)

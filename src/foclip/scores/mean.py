@@ -42,9 +42,17 @@ class Mean(Score):
     def rows(self, many: int, few: int) -> int:
         return min(score.rows(many, few) for score in self.scores)
 
+    def seen(self, height: int, width: int) -> tuple[slice, slice]:
+        rows, columns = zip(*(score.seen(height, width) for score in self.scores), strict=True)
+        return _around(rows), _around(columns)
+
     def values(self, pixels: Sequence[Tensor], prompts: Sequence[Prompts], rows: int) -> list[Tensor]:
         each = [score.values(pixels, prompts, rows) for score in self.scores]
         return [torch.stack(values).mean(dim=0) for values in zip(*each, strict=True)]
 
     def of_picture(self, picture: Image.Image, prompts: Prompts) -> Tensor:
         return torch.stack([score.of_picture(picture, prompts) for score in self.scores]).mean(dim=0)
+
+
+def _around(ranges: Sequence[slice]) -> slice:
+    return slice(min(each.start for each in ranges), max(each.stop for each in ranges))

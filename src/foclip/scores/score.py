@@ -55,6 +55,10 @@ class Score(ABC):
         """`many` pictures for a pass, or `few` where a batch gains nothing."""
 
     @abstractmethod
+    def seen(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of a picture of height × width that its values depend on."""
+
+    @abstractmethod
     def values(self, pixels: Sequence[Tensor], prompts: Sequence[Prompts], rows: int) -> list[Tensor]:
         """Values of pictures, differentiable with respect to their pixels.
 
@@ -119,6 +123,9 @@ class EncoderScore(Score):
 
     def rows(self, many: int, few: int) -> int:
         return self.encoder.rows(many, few)
+
+    def seen(self, height: int, width: int) -> tuple[slice, slice]:
+        return self.encoder.preprocess.seen(height, width)
 
     def values(self, pixels: Sequence[Tensor], prompts: Sequence[Prompts], rows: int) -> list[Tensor]:
         embeddings = self.encoder.encode_pixels(pixels, rows)
