@@ -188,7 +188,7 @@ def differences(expected: Mapping[str, bytes], found: Mapping[str, bytes]) -> li
 def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("commands", nargs="*", default=list(COMMANDS), choices=[*COMMANDS, []], metavar="COMMAND")
+    parser.add_argument("commands", nargs="*", metavar="COMMAND", help=f"of {', '.join(COMMANDS)}; all by default")
     parser.add_argument("--moments", type=int, default=20, help="of each command and signal")
     parser.add_argument("--chain", type=int, default=4, help="of them on the way to one result")
     parser.add_argument("--seed", type=int, default=0)
@@ -196,7 +196,7 @@ def main() -> int:
     draw = random.Random(arguments.seed)
     worst = 0
     print(f"{'command':<10} {'signal':<8} {'moments':>7} {'results':>7} {'differ':>6}  undisturbed", flush=True)
-    for name in arguments.commands:
+    for name in arguments.commands or COMMANDS:
         with tempfile.TemporaryDirectory() as place:
             expected, times = undisturbed(COMMANDS[name], Path(place, "undisturbed"))
             for signal_number in (signal.SIGKILL, signal.SIGINT):

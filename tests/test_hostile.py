@@ -361,23 +361,14 @@ def test_a_stdout_that_takes_nothing(command: tuple[str, ...], where: str) -> No
     assert done.returncode in ((0, 1, 2, 141) if where == "| true" else (1, 2))
 
 
-def test_a_stdout_in_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("more", [(), ("--json",)], ids=["table", "json"])
+def test_a_stdout_in_ascii(world: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]) -> None:
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
-    monkeypatch.setenv("PYTHONUTF8", "0")
-    command = [
-        sys.executable,
-        "-m",
-        "foclip",
-        "fool",
-        "good.png",
-        *CAT,
-        "--steps",
-        "1",
-        "--min-psnr",
-        "0",
-        "--out",
-        OUT,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
+    shutil.copy("good.png", "café.png")
+    done = subprocess.run(
+        [sys.executable, "-m", "foclip", "detect", "café.png", *more], capture_output=True, text=True, encoding="utf-8"
+    )
+    (world / "café.png").unlink()
     assert "Traceback" not in done.stderr
     assert done.returncode == 0
+    assert "caf" in done.stdout
