@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from foclip.studies.base import TABLE, png, read
 
 from foclip import files
 from foclip.studies import Finished, names
-from foclip.studies.base import TABLE, png, read
 
 HEAD = """# Results
 

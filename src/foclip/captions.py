@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from foclip import images
+from foclip import files, images
 from foclip import prompts as prompt_sets
 from foclip.errors import PromptError, UsageError
 from foclip.images import Source
@@ -83,9 +83,10 @@ def _sources(pictures: Source | Sequence[Source]) -> list[Source]:
     given = [pictures] if isinstance(pictures, str | Path | Image.Image) else list(pictures)
     sources: list[Source] = []
     for source in given:
-        sources.extend(images.find([source]) if isinstance(source, str | Path) else [source])
-    if not sources:
-        raise UsageError(f"pictures: there are none in {', '.join(map(str, given)) or 'the list'}")
+        # A folder without pictures stays, to be listed as what it is.
+        sources.extend((images.find([source]) or [source]) if isinstance(source, str | Path) else [source])
+    if all(isinstance(source, str | Path) and files.is_folder(Path(source)) for source in sources):
+        raise UsageError(f"pictures: no pictures in {', '.join(map(str, given)) or 'an empty list'}")
     return sources
 
 

@@ -26,5 +26,9 @@ class UsageError(FoclipError):
     """Arguments that are wrong on their own or do not fit together."""
 
 
+class OutputError(FoclipError):
+    """A result cannot be written: the disk is full, or the folder takes no files."""
+
+
 class PromptTruncationWarning(UserWarning):
     """A prompt is longer than the encoder's context; only its beginning counts."""

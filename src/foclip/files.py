@@ -5,23 +5,30 @@ import json
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from foclip.errors import UsageError
+from foclip.errors import OutputError, UsageError
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place at the end: it is there whole or not at all."""
+    """A file beside `path` to write to, which takes its place at the end: it is there whole or not at all.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
     # A name of its own length, since that of `path` may be as long as names get.
     partial = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{os.getpid()}.part")
     try:
         yield partial
         partial.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -32,7 +39,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file whole or not at all."""
-    write_bytes(path, text.encode())
+    # What no text can be, half a surrogate pair from a file's name, stands as its number.
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def to_json(value: Any) -> str:
@@ -58,6 +66,33 @@ def output_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"out: {path} cannot be made a folder ({error.strerror})") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"out: {path} cannot be made a folder ({getattr(error, 'strerror', error)})") from error
     return path
+
+
+def output_files(*paths: Path) -> None:
+    """Refuse files for results that are folders, before any work is done.
+
+    Raises:
+        UsageError: One is.
+    """
+    for path in paths:
+        if is_folder(path):
+            raise UsageError(f"out: {path} is a folder; choose another place for results")
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; names that no file can have are none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; names that no folder can have are none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False

@@ -23,7 +23,7 @@ from foclip.errors import ImageError
 from foclip.outcome import Failure
 
 #: Formats that are decoded. An allow-list: some of Pillow's others start programs (EPS) or fetch nothing but trouble.
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "JPEG2000")
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000")
 SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".gif", ".bmp", ".dib"}
     | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k"}
@@ -104,13 +104,13 @@ def read(path: str | Path) -> Image.Image:
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
     except IsADirectoryError:
-        raise ImageError(f"{path}: is a folder, not a picture") from None
+        raise ImageError(f"{path}: a folder with no picture in it") from None
     except UnidentifiedImageError:
         raise ImageError(f"{path}: not a picture in a format that is read ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels") from None
-    except PermissionError as error:
-        raise ImageError(f"{path}: {error.strerror}") from None
+    except OSError as error:
+        raise ImageError(f"{path}: {(error.strerror or _reason(error)).lower()}") from None
     except Exception as error:  # decoders raise whatever a broken file makes them raise
         raise ImageError(f"{path}: broken picture ({_reason(error)})") from error
 
@@ -182,11 +182,15 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def find(paths: Sequence[str | Path]) -> list[Path]:
-    """Files as given, and for a folder the pictures directly in it, sorted by name."""
+    """Files as given, and for a folder the pictures in it and in the folders below, sorted by name.
+
+    What is hidden (a name that begins with a dot) is passed over.
+    """
     found: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            found.extend(sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file()))
+        if files.is_folder(path):
+            inside = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
+            found.extend(sorted(p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file()))
         else:
             found.append(path)
     return found
@@ -196,14 +200,10 @@ def write(image: Image.Image, path: str | Path) -> None:
     """Write a PNG atomically: the file is there whole or not at all.
 
     Raises:
-        ImageError: The folder does not exist or cannot be written.
+        OutputError: It cannot be written.
     """
-    path = Path(path)
-    try:
-        with files.replacing(path) as partial:
-            image.save(partial, format="PNG")
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written ({error.strerror or error})") from error
+    with files.replacing(Path(path)) as partial:
+        image.save(partial, format="PNG")
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from foclip import files
 from foclip.errors import PromptError
 
 #: Ten famous paintings, the prompt set of CLIPMasterPrints (arXiv 2307.03798) and FoCLIP.
@@ -93,12 +94,12 @@ def resolve(prompt_set: str | None = None, prompts: Sequence[str] = ()) -> list[
         result.extend(ARTWORKS)
     elif prompt_set is not None and prompt_set.startswith("imagenet:"):
         count = prompt_set.removeprefix("imagenet:")
-        if not (count.isascii() and count.isdigit()):
+        if not (count.isascii() and count.isdigit() and len(count) <= 4):
             raise PromptError(f"{prompt_set}: write imagenet:N with a number from 1 to 1000")
         result.extend(imagenet(int(count)))
     elif prompt_set is not None:
         path = Path(prompt_set)
-        if not path.is_file():
+        if not files.is_file(path):
             raise PromptError(
                 f"{prompt_set!r} is no prompt set: use artworks, imagenet:N "
                 "or an existing text file with one prompt per line"

@@ -97,6 +97,8 @@ class Folder:
 
     def __init__(self, out: Path) -> None:
         self.out = out
+        if (out / UNFINISHED).exists() and not files.is_folder(out / UNFINISHED):
+            raise UsageError(f"out: {out / UNFINISHED} is a file; choose another folder")
         self.store = Store(out / UNFINISHED)
         self.results: dict[str, Result] = {result.key: result for result in read_results(out)}
         self.places: list[Place] = []

@@ -7,6 +7,7 @@ file of tensors. Every file is written whole or not at all.
 """
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,7 +47,7 @@ class Store:
         """The content of finished work; None if there is none, or none that is whole."""
         try:
             return json.loads(self.path(key).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
 
     def put(self, key: str, content: Any) -> None:
@@ -76,8 +77,9 @@ class Store:
     def save(self, key: str, state: Mapping[str, Any]) -> None:
         """Keep unfinished work: numbers, lists and tensors by name."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with files.replacing(self.path(key, ".pt")) as partial:
-            torch.save(dict(state), partial)
+        buffer = io.BytesIO()  # torch.save itself hides what the operating system says of a full disk
+        torch.save(dict(state), buffer)
+        files.write_bytes(self.path(key, ".pt"), buffer.getvalue())
 
     def load(self, key: str, device: torch.device) -> dict[str, Any] | None:
         """What `save` kept; None if there is none, or none that is whole."""

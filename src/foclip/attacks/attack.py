@@ -24,6 +24,9 @@ FIRST_STEP, LAST_STEP = 0.1, 0.002
 #: Highest PSNR that a change of an 8-bit picture can have: one level in one of 300 million values.
 MOST_PSNR = 130.0
 
+#: Pictures in flight at most.
+MOST_LANES = 4096
+
 Init = Literal["image", "noise"]
 
 
@@ -94,8 +97,8 @@ class Attack(ABC):
     def __post_init__(self) -> None:
         if self.steps < 0:
             raise UsageError(f"steps: {self.steps} is negative")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise UsageError(f"batch_size: {self.batch_size} is less than 1")
+        if self.batch_size is not None and not 1 <= self.batch_size <= MOST_LANES:
+            raise UsageError(f"batch_size: {self.batch_size} is no number of pictures in flight from 1 to {MOST_LANES}")
         if self.target is not None and not 0 <= self.target < math.inf:
             raise UsageError(f"target: {self.target} is no score of at least 0")
         if self.min_psnr is not None and not 0 < self.min_psnr <= MOST_PSNR:

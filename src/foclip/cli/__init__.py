@@ -1,22 +1,27 @@
 """The command line: parses, calls, prints; one module per room. Heavy imports happen inside the commands.
 
-Exit codes: 0 all done, 1 some inputs failed (listed; the rest is done), 2 wrong
-call, 130 interrupted (what is finished is kept).
+Exit codes: 0 all done, 1 some inputs failed (listed; the rest is done) or a result could not be written, 2 wrong
+call, 130 interrupted (what is finished is kept), 70 a fault of ours (one line, and a file with the traceback).
 """
 
+import os
 import sys
+import tempfile
+import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from foclip import __version__
 from foclip.cli import console, options
 from foclip.cli.fool import demo, fool
 from foclip.cli.judge import calibrate, detect, score
 from foclip.cli.lists import models, scores
 from foclip.cli.reproduce import reproduce
-from foclip.errors import FoclipError, PromptTruncationWarning
+from foclip.errors import FoclipError, OutputError, PromptTruncationWarning
 
 app = typer.Typer(
     name="foclip",
@@ -33,32 +38,81 @@ for command in COMMANDS:
 WrongCall: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    if issubclass(category, PromptTruncationWarning):
-        console.say(f"note: {message}")
+def _version(asked: bool) -> None:
+    if asked:
+        console.stdout.print(f"foclip {__version__}")
+        raise typer.Exit
 
 
-def _refuse(message: str) -> None:
-    """One line, and where JSON was asked for, one document that says the same."""
-    console.say(f"error: {message}")
-    if "--json" in sys.argv:
-        console.print_json({"error": message})
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
     """Run the command line and exit with its code."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # fewer parameters on purpose
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names and prompts may hold what the terminal's encoding does not
+            stream.reconfigure(errors="backslashreplace")
+    code = _run() if sys.stdout else _refuse("standard output is closed")
     try:
-        sys.exit(app(standalone_mode=False))
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as error:
+        code = _unwritten(error)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """The exit code of what the command line asks for."""
+    try:
+        return int(app(standalone_mode=False) or 0)
     except WrongCall as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
-        else:
-            _refuse(error.format_message())
-        sys.exit(2)
+            return 2
+        return _refuse(error.format_message())
+    except OutputError as error:
+        console.say(f"error: {error}")
+        return 1
     except FoclipError as error:
-        _refuse(options.as_flags(str(error), options.called(app)))
-        sys.exit(2)
+        return _refuse(options.as_flags(str(error), options.called(app)))
     except (KeyboardInterrupt, typer.Abort):
         console.say("interrupted")
-        sys.exit(130)
+        return 130
+    except Exception as error:
+        return _unwritten(error) if isinstance(error, OSError) and error.filename is None else _fault(error)
+
+
+def _refuse(message: str) -> int:
+    """One line, and where JSON was asked for, one document that says the same."""
+    console.say(f"error: {message}")
+    if "--json" in sys.argv and sys.stdout:
+        console.print_json({"error": message})
+    return 2
+
+
+def _unwritten(error: OSError) -> int:
+    """Standard output takes no more: nothing further is written there, not even when Python ends."""
+    sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 (stays open until the end)
+    if not isinstance(error, BrokenPipeError):  # a reader that has seen enough is no error
+        console.say(f"error: standard output: {error.strerror or error}")
+    return 1
+
+
+def _fault(error: Exception) -> int:
+    """A fault of ours: one line, and a file that tells the developers more."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="foclip-fault-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        file.write(f"foclip {__version__}, arguments {sys.argv[1:]!r}\n{''.join(traceback.format_exception(error))}")
+    console.say(f"error: a fault of foclip ({type(error).__name__}: {error}); please report {Path(file.name)}")
+    return 70
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    if issubclass(category, PromptTruncationWarning):
+        console.say(f"note: {message}")

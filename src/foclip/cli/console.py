@@ -1,6 +1,7 @@
 """What the command line shows: bars, tables, one line per failure, and its exit codes."""
 
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,7 +33,7 @@ def bars() -> Iterator[Track]:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    progress = Progress(*columns, console=stderr)
+    progress = Progress(*columns, console=stderr, disable=not stderr.is_terminal)
 
     def track(text: str, total: int) -> Advance:
         progress.start()  # with the first stage: a wrong call shows no bar
@@ -106,4 +107,16 @@ def finish(failures: Sequence[Failure]) -> None:
 
 def say(message: str) -> None:
     """One line on stderr, never wrapped, never interpreted."""
-    print(" ".join(message.split()), file=sys.stderr)
+    print(printable(" ".join(message.split())), file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Text in which nothing commands a terminal: control characters stand as their numbers."""
+    return "".join(
+        mark.encode("unicode_escape").decode() if unicodedata.category(mark) in ("Cc", "Cs") else mark for mark in text
+    )
+
+
+def cell(text: str, style: str = "") -> Text:
+    """Text of a table, shown as it is."""
+    return Text(printable(text), style=style)

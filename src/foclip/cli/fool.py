@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.text import Text
 
 from foclip.cli import console
 from foclip.cli.options import (
@@ -141,10 +140,12 @@ def _fool(
     attack: "Attack",
 ) -> "Outcome[Result]":
     """Fool files with a progress bar, and write report and `run.json`; Ctrl-C keeps what is finished."""
-    from foclip import fooling, runs
+    from foclip import files, fooling, runs
     from foclip.report import fooled
     from foclip.results import read_results
 
+    report = out / "report.html"
+    files.output_files(files.output_folder(out) / "run.json", report)
     with console.resumable(f"what is finished is in {out}, and the same command goes on from there") as track:
         done = fooling.fool(sources, prompts, out, model=score, attack=attack, captions=captions, track=track)
         run = {
@@ -156,7 +157,7 @@ def _fool(
             "failures": [vars(failure) for failure in done.failures],
         }
         runs.record(out, sys.argv[1:], run, ["cma"] if "cma" in sys.modules else [])
-        fooled.write(out / "report.html", read_results(out), done.failures)
+        fooled.write(report, read_results(out), done.failures)
     return done
 
 
@@ -194,7 +195,7 @@ def _print(results: Sequence["Result"], out: Path) -> None:
     )
     for result in results:
         table.add_row(
-            Text(Path(result.output).name),
+            console.cell(Path(result.output).name),
             console.figure(result.score_before),
             console.figure(result.score_after),
             "–" if result.gain is None else f"{100 * result.gain:+.1f} %",
@@ -204,4 +205,4 @@ def _print(results: Sequence["Result"], out: Path) -> None:
             console.figure(result.ssim),
         )
     console.stdout.print(table)
-    console.stdout.print(Text(f"\nreport: {out / 'report.html'}"), soft_wrap=True)
+    console.stdout.print(console.cell(f"\nreport: {out / 'report.html'}"), soft_wrap=True)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.text import Text
 
 from foclip.cli import console
 from foclip.cli.options import (
@@ -17,6 +16,7 @@ from foclip.cli.options import (
     PromptSet,
     PromptTexts,
     ScoreName,
+    path,
     prompts_of,
 )
 from foclip.errors import UsageError
@@ -61,7 +61,7 @@ def _print_scores(rows: "Sequence[Scored]") -> None:
     table = console.table("picture", "score", "lowest prompt", "highest prompt")
     for row in rows:
         values = (row.score, min(row.scores), max(row.scores))
-        table.add_row(Text(row.image), *(console.figure(value, 4) for value in values))
+        table.add_row(console.cell(row.image), *(console.figure(value, 4) for value in values))
     console.stdout.print(table)
 
 
@@ -73,7 +73,11 @@ def detect(
     model: Model = "mini",
     detector: Annotated[
         Path | None,
-        typer.Option(help="File of foclip calibrate; default: the one that comes with the model.", show_default=False),
+        typer.Option(
+            help="File of foclip calibrate; default: the one that comes with the model.",
+            show_default=False,
+            parser=path,
+        ),
     ] = None,
     by: Annotated[
         Literal["combined", "rule"], typer.Option(help="The combined detector, or the paper's rule of two thresholds.")
@@ -104,7 +108,10 @@ def _print_verdicts(rows: "Sequence[Detection]") -> None:
     for row in rows:
         values = (console.figure(value) for value in (row.drop, row.drift, row.score, row.gray_score))
         table.add_row(
-            Text(row.image), Text(row.verdict, style=style[row.verdict]), console.figure(row.p_value, 4), *values
+            console.cell(row.image),
+            console.cell(row.verdict, style=style[row.verdict]),
+            console.figure(row.p_value, 4),
+            *values,
         )
     console.stdout.print(table)
     if any(row.verdict == "undecidable" for row in rows):
@@ -113,9 +120,10 @@ def _print_verdicts(rows: "Sequence[Detection]") -> None:
 
 def calibrate(
     clean: Annotated[
-        list[Path], typer.Option("--clean", help="Folder of clean pictures, or a picture; may be repeated.")
+        list[Path],
+        typer.Option("--clean", help="Folder of clean pictures, or a picture; may be repeated.", parser=path),
     ],
-    out: Annotated[Path, typer.Option("--out", help="Detector file to write; the report goes beside it.")],
+    out: Annotated[Path, typer.Option("--out", help="Detector file to write; the report goes beside it.", parser=path)],
     prompts: PromptSet = None,
     prompt: PromptTexts = None,
     captions: Captions = None,
@@ -139,6 +147,7 @@ def calibrate(
     if out.suffix != ".json":
         raise UsageError(f"--out {out}: give a file name that ends in .json")
     files.output_folder(out.parent)
+    files.output_files(out, out.with_suffix(".html"))
     chosen = console.load(model, score, device)
     attack = FoCLIP(objective=objective(temperature=chosen.temperature), steps=steps, min_psnr=min_psnr or None)
     work = out.with_name(f"{out.stem}-fooled")
@@ -167,5 +176,5 @@ def calibrate(
             values = (row[key] for key in ("auc", "caught", "false_alarms", "balanced_accuracy"))
             table.add_row(row["method"], *(console.figure(value) for value in values))
         console.stdout.print(table)
-        console.stdout.print(Text(f"\ndetector: {out}\nreport: {report}"), soft_wrap=True)
+        console.stdout.print(console.cell(f"\ndetector: {out}\nreport: {report}"), soft_wrap=True)
     console.finish(found.failures)

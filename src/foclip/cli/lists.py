@@ -1,7 +1,5 @@
 """`foclip models` and `foclip scores`."""
 
-from rich.text import Text
-
 from foclip.cli import console
 from foclip.cli.options import Json
 
@@ -17,7 +15,9 @@ def models(json: Json = False) -> None:
     table = console.table("name", "kind", "input / px", "parameters")
     for row in rows:
         size = "×".join(map(str, row["image_size"])) if isinstance(row["image_size"], list) else str(row["image_size"])
-        table.add_row(Text(row["name"]), row["kind"], size, f"{row['parameters']:,}" if row["parameters"] else "")
+        table.add_row(
+            console.cell(row["name"]), row["kind"], size, f"{row['parameters']:,}" if row["parameters"] else ""
+        )
     console.stdout.print(table)
 
 
@@ -39,4 +39,4 @@ def scores(json: Json = False) -> None:
         console.print_json(rows)
         return
     for row in rows:
-        console.stdout.print(Text(f"{row['name']:<12} {row['about']}"), soft_wrap=True)
+        console.stdout.print(console.cell(f"{row['name']:<12} {row['about']}"), soft_wrap=True)

@@ -8,7 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-Images = Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Picture files, or folders of them.")]
+
+def path(text: str) -> Path:
+    """A path that is not empty: an empty one would mean the current folder."""
+    if not text:
+        raise typer.BadParameter("an empty name")
+    return Path(text)
+
+
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Picture files, or folders of them.", parser=path)]
 PromptSet = Annotated[
     str | None,
     typer.Option(
@@ -28,7 +36,7 @@ Model = Annotated[
 ]
 ScoreName = Annotated[str, typer.Option("--score", help="Score over the encoder: foclip scores.", metavar="NAME")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
-Out = Annotated[Path, typer.Option("--out", help="Folder for results.", metavar="DIR")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for results.", metavar="DIR", parser=path)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
 
@@ -36,6 +44,8 @@ def prompts_of(prompt_set: str | None, texts: list[str] | None) -> list[str] | N
     """The prompts of --prompts and --prompt; None if neither was given."""
     from foclip import prompts
 
+    if prompt_set == "-":
+        texts, prompt_set = [line for line in sys.stdin.read().splitlines() if line.strip()] + (texts or []), None
     return None if prompt_set is None and not texts else prompts.resolve(prompt_set, texts or [])
 
 

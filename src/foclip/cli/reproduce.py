@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.text import Text
 
 from foclip.cli import console
-from foclip.cli.options import Device, Json, Model, Out, ScoreName
+from foclip.cli.options import Device, Json, Model, Out, ScoreName, path
 from foclip.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,10 +21,12 @@ def reproduce(
     out: Out,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures and steps.")] = False,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of your own pictures instead of the photos at hand.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Folder of your own pictures instead of the photos at hand.", metavar="DIR", parser=path),
     ] = None,
     paintings: Annotated[
-        Path | None, typer.Option(help="Folder of real paintings, scored beside the photos.", metavar="DIR")
+        Path | None,
+        typer.Option(help="Folder of real paintings, scored beside the photos.", metavar="DIR", parser=path),
     ] = None,
     model: Model = "mini",
     score: ScoreName = "clipscore",
@@ -52,6 +53,7 @@ def reproduce(
     chosen = list(known) if "all" in studies else list(dict.fromkeys(studies))
     settings = lab.Settings(quick, images, paintings, seed)
     files.output_folder(out)
+    files.output_files(out / "run.json", out / "report.html")
     names = list(dict.fromkeys([model, *embedded.names(), *(also or [])]))
     scores = [console.load(name, score, device) for name in names]
     finished: list[lab.Finished] = []
@@ -78,7 +80,7 @@ def reproduce(
         )
     else:
         _print(finished)
-        console.stdout.print(Text(f"\nreport: {out / 'report.html'}"), soft_wrap=True)
+        console.stdout.print(console.cell(f"\nreport: {out / 'report.html'}"), soft_wrap=True)
     console.finish(work.failures)
 
 
@@ -86,7 +88,7 @@ def _print(finished: "list[Finished]") -> None:
     table = console.table("figure of the paper", "paper", "ours", "photos")
     for beside in (beside for study in finished for beside in study.page.beside):
         table.add_row(
-            Text(beside.quantity), f"{100 * beside.paper:.1f} %", f"{beside.ours:.1%}", str(beside.ours.photos)
+            console.cell(beside.quantity), f"{100 * beside.paper:.1f} %", f"{beside.ours:.1%}", str(beside.ours.photos)
         )
     if table.row_count:
         console.stdout.print(table)

@@ -238,7 +238,7 @@ class Detector:
             content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise UsageError(f"detector {path}: {error.strerror}") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"detector {path}: cut off or no JSON ({error})") from error
         try:
             return _parse(content)

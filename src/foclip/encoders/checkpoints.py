@@ -33,6 +33,16 @@ def architecture(path: Path) -> str:
     return best
 
 
+def check(path: Path) -> None:
+    """Refuse a file that holds no weights, before a model is built for it.
+
+    Raises:
+        EncoderError: It is damaged, holds more than weights, or none.
+    """
+    if not _shapes(path):
+        raise EncoderError(f"{path}: holds no weights by name; save the model's state_dict as safetensors")
+
+
 def _shapes(path: Path) -> Shapes:
     """Shape of every tensor in a checkpoint, without running code from it."""
     try:

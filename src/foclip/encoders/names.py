@@ -22,6 +22,7 @@ from typing import Any
 import open_clip
 import torch
 
+from foclip import files
 from foclip.encoders import checkpoints, embedded
 from foclip.encoders.encoder import Encoder
 from foclip.encoders.open_clip import OpenClipEncoder
@@ -39,14 +40,13 @@ def load(name: str = embedded.DEFAULT, device: str | torch.device = "auto") -> E
         EncoderError: The name is unknown, or the weights are out of reach,
             damaged, of another architecture, or not plain weights.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _checked(device)
     if name in embedded.names():
         return _create(name, f"local-dir:{embedded.verified_path(name)}", None, device)
     if name.startswith(("hf-hub:", "local-dir:")):
         return _create(name, name, None, device)
     architecture, weights = _split(name)
-    if architecture is None and Path(name).is_file():
+    if architecture is None and files.is_file(Path(name)):
         architecture, weights = checkpoints.architecture(Path(name)), name
     if architecture is None:
         raise EncoderError(_unknown(name))
@@ -54,12 +54,27 @@ def load(name: str = embedded.DEFAULT, device: str | torch.device = "auto") -> E
     if not weights:
         ways = [f"{architecture}/{tag}" for tag in tags[:4]] + [f"{architecture}/CHECKPOINT"]
         raise EncoderError(f"{name} names no weights: use one of {', '.join(ways)}")
-    if not (open_clip.is_pretrained_cfg(architecture, weights) or Path(weights).is_file()):
+    if not (open_clip.is_pretrained_cfg(architecture, weights) or files.is_file(Path(weights))):
         raise EncoderError(
             f"{name}: {weights!r} is neither a file nor a pretrained tag of {architecture} "
             f"(tags: {', '.join(tags) or 'none'})"
         )
+    if files.is_file(Path(weights)):
+        checkpoints.check(Path(weights))
     return _create(name, architecture, weights, device)
+
+
+def _checked(device: str | torch.device) -> torch.device:
+    """A device that is there and computes."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(device)
+        if not float(torch.ones(1, device=found)) == 1:  # "meta" holds no numbers
+            raise ValueError
+    except Exception as error:  # torch raises many types, and tells of drivers at length
+        raise EncoderError(f"device: {str(device)!r} is no device of this machine; use cpu, cuda, cuda:1 …") from error
+    return found
 
 
 def available() -> list[dict[str, Any]]:
@@ -120,6 +135,8 @@ def _create(name: str, model_name: str, weights: str | None, device: str | torch
         with _quiet():
             model = open_clip.create_model(model_name, weights, require_pretrained=True, **options)
             tokenizer = open_clip.get_tokenizer(model_name)
+        if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
+            raise ValueError("its weights are not finite (NaN or infinity among them)")
         return OpenClipEncoder(name, model, tokenizer, device)
     except Exception as error:  # open_clip, torch and the hub raise a dozen types for one cause each
         raise EncoderError(f"{name}: {_reason(error)}") from error
@@ -141,8 +158,6 @@ def _reason(error: Exception) -> str:
         )
     if "state_dict" in lower or "size mismatch" in lower:
         return f"the weights do not fit the architecture ({text[:160]})"
-    if "cuda" in lower or "device" in lower:
-        return f"cannot be put on this device ({text[:160]})"
     return text[:300] or type(error).__name__
 
 

@@ -70,6 +70,8 @@ class Material:
         found = pictures.read(self.files, self.side, self.failures)
         if len(found) < 2:
             raise UsageError(f"images: {len(found)} readable pictures in {self.settings.images}; give at least 2")
+        if sum(picture.has_colour for picture in found) < 2:
+            raise UsageError("images: these pictures are gray; studies of colour need at least 2 that have some")
         return found
 
     @cached_property

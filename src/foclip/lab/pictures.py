@@ -8,10 +8,12 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
-from foclip import images
+from foclip import files, images
 from foclip.demo import photos
+from foclip.detection.sensitivity import GRAY_LEVELS
 from foclip.errors import UsageError
 from foclip.outcome import Failure
 
@@ -43,6 +45,12 @@ class Picture:
     name: str
     photo: str
     image: Image.Image
+
+    @cached_property
+    def has_colour(self) -> bool:
+        """Whether its channels differ by more than a detector takes for gray."""
+        levels = np.asarray(self.image, dtype=np.int16)
+        return bool((levels.max(axis=-1) - levels.min(axis=-1)).max() > GRAY_LEVELS)
 
     @cached_property
     def digest(self) -> str:
@@ -79,7 +87,7 @@ def in_folder(folder: Path, argument: str) -> list[Path]:
     Raises:
         UsageError: It is no folder, or holds no picture.
     """
-    if not folder.is_dir():
+    if not files.is_folder(folder):
         raise UsageError(f"{argument}: {folder} is no folder")
     if not (found := images.find([folder])):
         raise UsageError(f"{argument}: no pictures in {folder}")

@@ -25,8 +25,8 @@ def summary(calibration: Calibration) -> list[dict[str, Any]]:
 
     Returns:
         Per method: `method`, `auc`, `threshold` of its statistic, `caught` and `false_alarms` (shares) at that
-        threshold with their 95 % intervals (exact binomial), `expected_false_alarms` (95 % interval of the rate that one
-        calibration of this size has; None where no bound sets the threshold), `balanced_accuracy`, `clean` and
+        threshold with their 95 % intervals (exact binomial), `expected_false_alarms` (95 % interval of the rate that
+        one calibration of this size has; None where no bound sets the threshold), `balanced_accuracy`, `clean` and
         `fooled` (counts).
     """
     rows, rule = [], calibration.detector.rule
