@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from foclip.studies.base import TABLE, png, read
 
 from foclip import files
-from foclip.studies import Finished, names
+from foclip.lab import Finished, read
+from foclip.lab.study import TABLE, png
+from foclip.studies import available
 
 HEAD = """# Results
 
@@ -87,12 +88,12 @@ def main() -> None:
     choice = parser.parse_args()
     pictures = files.output_folder(choice.docs / "results")
     sections, beside = [], []
-    for name in names():
+    for name, which in available().items():
         run_folder = next((folder for folder in choice.runs if (folder / name / TABLE).is_file()), None)
         if run_folder is None:
             print(f"{name}: in none of the runs")
             continue
-        study, run = read(name, run_folder), json.loads((run_folder / "run.json").read_text())
+        study, run = read(which, run_folder), json.loads((run_folder / "run.json").read_text())
         sections.append(section(study, run, pictures))
         beside += [
             {

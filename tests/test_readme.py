@@ -4,6 +4,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from foclip.attacks import FoCLIP
+
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 
 
@@ -16,10 +18,7 @@ def test_the_library_part_runs_as_it_is_written(
     (code,) = re.findall(r"## Library\n\n```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
     small_photos[0].save("cat.jpg")
-    from foclip import fooling
-
-    quick = fooling.FoCLIP
-    monkeypatch.setattr(fooling, "FoCLIP", lambda **settings: quick(**settings, steps=60))
+    monkeypatch.setattr("foclip.fooling.FoCLIP", lambda **settings: FoCLIP(**settings, steps=60))
     exec(code, {})  # our own README
     scored, after, verdict = capsys.readouterr().out.strip().splitlines()
     assert scored.startswith("[Scored(image='cat.jpg'")

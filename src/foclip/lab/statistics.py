@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import binomtest, bootstrap, rankdata
+from scipy.stats import binomtest, bootstrap, rankdata, wilcoxon
 
 Values = npt.ArrayLike
 Floats = npt.NDArray[np.float64]
@@ -125,6 +125,12 @@ def effect(original: Values, fooled: Values, photos: Values) -> Estimate:
         return _ratio(b.mean() - a.mean(), pooled)
 
     return estimate(d, original, fooled, photos=photos)
+
+
+def signed_rank(original: Values, fooled: Values, photos: Values) -> float:
+    """Chance of so large a difference if there were none (Wilcoxon 1945), over the means of each photo."""
+    change = pd.Series(np.asarray(fooled) - np.asarray(original)).groupby(np.asarray(photos, dtype=str)).mean()
+    return float(wilcoxon(change).pvalue) if len(change) > 1 and change.abs().max() > 0 else 1.0
 
 
 def auc(original: Values, fooled: Values, photos: Values) -> Estimate:

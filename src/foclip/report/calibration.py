@@ -113,6 +113,8 @@ def write(path: Path, calibration: Calibration) -> None:
         misses=_misses(calibration, part, threshold),
         judged_by=method,
         failures=calibration.failures,
+        duplicates=calibration.duplicates,
+        gray=calibration.gray,
         version=__version__,
     )
     files.write_text(path, html)

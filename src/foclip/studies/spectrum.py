@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
+from scipy.stats import false_discovery_control
 
 from foclip.lab import Lab, Page, Study, plots
 from foclip.lab.pictures import Picture
-from foclip.lab.statistics import auc, effect, groups, mean
+from foclip.lab.statistics import Estimate, auc, effect, groups, mean, percent, signed_rank
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,6 +25,8 @@ YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.4
 CHANNELS = ("Y", "Cb", "Cr")
 #: Rings of equal width up to the highest frequency of both axes, 0.5 cycles per pixel.
 RINGS = 16
+#: Share of false discoveries among the quantities that are said to differ.
+LEVEL = 0.05
 POWER, DISTANCE = "power", "distance to the prompts' centroid"
 
 
@@ -105,13 +108,14 @@ def _power(who: dict[str, Any], bands: Mapping[str, Floats]) -> list[dict[str, A
 def page(table: pd.DataFrame) -> Page:
     """Spectra, and effect sizes with intervals."""
     single = table[(table.quantity != POWER) & (table.kind != "perturbation")]
-    summary, areas, sizes = [], {}, {}
+    summary, areas, sizes, chances = [], {}, {}, []
     for quantity, part in groups(single, "quantity").items():
         pair = part[part.kind == "original"].merge(
             part[part.kind == "fooled"], on=["picture", "photo"], suffixes=("", "_fooled")
         )
         columns = (pair.value, pair.value_fooled, pair.photo)
         areas[quantity], sizes[quantity] = auc(*columns), effect(*columns)
+        chances.append(signed_rank(*columns))
         summary.append(
             {
                 "quantity": quantity,
@@ -129,20 +133,31 @@ def page(table: pd.DataFrame) -> Page:
     )
     chroma = energy[["energy in Cb", "energy in Cr"]].sum(axis=1)
     chroma_share = mean((chroma / (chroma + energy["energy in Y"])).to_numpy(), energy.index.get_level_values("photo"))
-    separating = [name for name in order if areas[name].low > 0.5 or areas[name].high < 0.5]
+    separating = np.flatnonzero(false_discovery_control(chances, method="by") < LEVEL)
     pixels = [name for name in order if not name.startswith(("drop", "drift", "distance"))]
+    tells = {name: f"{name}: AUC {areas[name]:.2f}, d = {sizes[name]:+.1f}" for name in order}
     paragraph = (
-        f"Of {len(order)} quantities, {len(separating)} separate originals from fooled pictures beyond chance (the "
-        f"95 % interval of the AUC leaves 0.5 out). The strongest is {order[0]}: AUC {areas[order[0]]:.2f}, "
-        f"d = {sizes[order[0]]:+.1f}. Of those that need no encoder it is {pixels[0]}: AUC {areas[pixels[0]]:.2f}, "
-        f"d = {sizes[pixels[0]]:+.1f}. {chroma_share:.0%} of the perturbation's energy is chroma, which gray "
-        f"takes away; {_where(table)}. (AUC: the chance that a fooled picture lies above an original.)"
+        f"Of {len(order)} quantities, {len(separating)} differ between originals and fooled pictures beyond chance "
+        f"(signed-rank test over photos, false discoveries among all of them held at {percent(LEVEL)}). The strongest is "
+        f"{tells[order[0]]}. Of those that need no encoder it is {tells[pixels[0]]}. {chroma_share:.0%} of the "
+        f"perturbation's energy is chroma, which gray takes away; {_where(table)}. (AUC: the chance that a fooled picture "
+        "lies above an original.)"
     )
     figures = {
         "power-spectra": _spectra(table),
-        "area-under-the-curve": plots.bars({name: areas[name] for name in order}, "AUC, originals against fooled"),
+        "area-under-the-curve": plots.bars(
+            {name: _from_even(areas[name]) for name in order},
+            "|AUC − ½|, originals against fooled: 0 tells nothing apart",
+        ),
     }
     return Page(pd.DataFrame(summary), figures, [paragraph])
+
+
+def _from_even(area: Estimate) -> Estimate:
+    """How far an area under the curve lies from 0.5, on whichever side."""
+    if area.value >= 0.5:
+        return Estimate(area.value - 0.5, area.low - 0.5, area.high - 0.5, area.photos)
+    return Estimate(0.5 - area.value, 0.5 - area.high, 0.5 - area.low, area.photos)
 
 
 def _where(table: pd.DataFrame) -> str:
