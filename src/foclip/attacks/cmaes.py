@@ -106,5 +106,5 @@ def _cma() -> Any:
     try:
         import cma
     except ImportError:
-        raise UsageError("cmaes: needs the package cma; install it with pip install 'foclip[cma]'") from None
+        raise UsageError("cmaes: needs the package cma; install it with pip install cma") from None
     return cma

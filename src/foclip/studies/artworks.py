@@ -103,7 +103,7 @@ def page(table: pd.DataFrame) -> Page:
         *_against_others(table, ours),
     ]
     if "CMA-ES" not in set(table.attack):
-        findings.append("CMA-ES is missing: its package was not installed (pip install 'foclip[cma]').")
+        findings.append("CMA-ES is missing: its package was not installed (pip install cma).")
     beside = [Beside(f"rise of the mean CLIPScore over the original photos, within {BUDGET:g} dB", 0.427, rise)]
     real = table[table.attack == "real painting"]
     if len(real):

@@ -138,10 +138,10 @@ def page(table: pd.DataFrame) -> Page:
     tells = {name: f"{name}: AUC {areas[name]:.2f}, d = {sizes[name]:+.1f}" for name in order}
     paragraph = (
         f"Of {len(order)} quantities, {len(separating)} differ between originals and fooled pictures beyond chance "
-        f"(signed-rank test over photos, false discoveries among all of them held at {percent(LEVEL)}). The strongest is "
-        f"{tells[order[0]]}. Of those that need no encoder it is {tells[pixels[0]]}. {chroma_share:.0%} of the "
-        f"perturbation's energy is chroma, which gray takes away; {_where(table)}. (AUC: the chance that a fooled picture "
-        "lies above an original.)"
+        f"(signed-rank test over photos, false discoveries among all of them held at {percent(LEVEL)}). The strongest "
+        f"is {tells[order[0]]}. Of those that need no encoder it is {tells[pixels[0]]}. {chroma_share:.0%} of the "
+        f"perturbation's energy is chroma, which gray takes away; {_where(table)}. (AUC: the chance that a fooled "
+        "picture lies above an original.)"
     )
     figures = {
         "power-spectra": _spectra(table),
