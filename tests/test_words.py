@@ -96,7 +96,7 @@ def test_one_string_is_not_a_list_of_prompts() -> None:
         load("mini").encode_texts("a dog")
 
 
-@pytest.mark.parametrize("setting", [{"init": "zero"}, {"target": 5.0}, {"min_psnr": 200.0}, {"target": math.nan}])
+@pytest.mark.parametrize("setting", [{"init": "zero"}, {"target": -1.0}, {"min_psnr": 200.0}, {"target": math.nan}])
 def test_settings_of_an_attack_that_mean_nothing(setting: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(setting))):
         FoCLIP(**setting)

@@ -161,7 +161,10 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
     separator = SEPARATORS.get(path.suffix.lower())
     if separator is None:
         raise PromptError(f"{path}: captions are a {', '.join(SEPARATORS)} file with image and caption, or sidecar")
-    lines = io.StringIO(prompt_sets.text_of(path, MAX_BYTES), newline="")
+    try:
+        lines = io.StringIO(prompt_sets.text_of(path, MAX_BYTES), newline="")
+    except PromptError as error:
+        raise PromptError(f"captions: {error}") from error
     try:
         yield from _table(path, lines, separator) if separator else _json_lines(path, lines)
     except csv.Error as error:

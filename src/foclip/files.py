@@ -80,6 +80,10 @@ def output_files(*paths: Path) -> None:
     for path in paths:
         if is_folder(path):
             raise UsageError(f"out: {path} is a folder; choose another place for results")
+        try:
+            path.exists()
+        except (OSError, ValueError) as error:
+            raise UsageError(f"out: {path} cannot be written ({getattr(error, 'strerror', error)})") from error
 
 
 def is_file(path: Path) -> bool:

@@ -68,7 +68,10 @@ def decoded(source: Source) -> Image.Image:
             return _upright(source)
         except Exception as error:  # files that are opened, not yet decoded, break here
             raise ImageError(f"picture: {_reason(error)}") from error
-    pixels = torch.as_tensor(source).detach().cpu()
+    try:
+        pixels = torch.as_tensor(source).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ImageError(f"picture: {type(source).__name__} is neither a file, a PIL picture nor pixels") from error
     if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.numel():
         raise ImageError(f"picture: shape {tuple(pixels.shape)} is not (3, H, W)")
     _check_size("picture", (pixels.shape[2], pixels.shape[1]))

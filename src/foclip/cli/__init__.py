@@ -76,7 +76,7 @@ def _run() -> int:
             return 2
         return _refuse(error.format_message())
     except OutputError as error:
-        console.say(f"error: {error}")
+        console.say(f"failed: {error}")
         return 1
     except FoclipError as error:
         return _refuse(options.as_flags(str(error), options.called(app)))

@@ -117,6 +117,8 @@ def calibrate(
         UsageError: Too few pictures, or too few to promise `fpr`.
         FoclipError: Prompts, model or score are unusable.
     """
+    if not 0 < fpr < 1:
+        raise UsageError(f"fpr: {fpr} is not in (0, 1)")
     chosen = resolve(model, score)
     attack = attack or FoCLIP(objective=objective(temperature=chosen.temperature), steps=300, min_psnr=fooling.MIN_PSNR)
     for path in map(Path, clean):
@@ -126,10 +128,12 @@ def calibrate(
     sources, own = pair(clean, prompts, captions, chosen.prompts or ARTWORKS, failures)
     entries = [(Path(str(path)), asked) for path, asked in zip(sources, own, strict=True)]
     random.Random(0).shuffle(entries)  # noqa: S311 (a choice, not a secret)
-    _check_enough(len(entries), fpr)
-    distinct = _Distinct()
-    untouched = _measure(entries, distinct, chosen, failures, track("measuring clean pictures", len(entries)))
-    _check_enough(len(untouched), fpr, distinct.duplicates)
+    captionless = len(failures)
+    found = _distinct(entries, failures, track("reading clean pictures", len(entries)))
+    duplicates = len(entries) - len(found) - (len(failures) - captionless)
+    _check_enough(len(found), fpr, duplicates)
+    untouched = _measure(found, False, chosen, failures, track("measuring clean pictures", len(found)))
+    _check_enough(len(untouched), fpr, duplicates)
     victims = untouched[:fooled]
     results = fooling.fool(
         [example.path for example in victims],
@@ -140,11 +144,11 @@ def calibrate(
         track=track,
     )
     outputs = [(Path(result.output), tuple(result.prompts)) for result in results]
-    tampered = _measure(outputs, None, chosen, failures, track("measuring fooled pictures", len(outputs)))
+    tampered = _measure(outputs, True, chosen, failures, track("measuring fooled pictures", len(outputs)))
 
     detector, surface = make(untouched + tampered, chosen, attack, fpr, name)
-    gray = len(distinct.seen) - len(untouched)
-    return Calibration(detector, untouched + tampered, surface, failures, distinct.duplicates, gray)
+    gray = len(found) - len(untouched)
+    return Calibration(detector, untouched + tampered, surface, failures, duplicates, gray)
 
 
 def make(
@@ -198,8 +202,6 @@ def _describe(prompt_sets: set[tuple[str, ...]]) -> list[str] | dict[str, Any]:
 def _check_enough(pictures: int, fpr: float, duplicates: int = 0) -> None:
     """Enough to fit on, and enough in the other half to promise `fpr`."""
     besides = f"; {duplicates} duplicates of others do not count" if duplicates else ""
-    if not 0 < fpr < 1:
-        raise UsageError(f"fpr: {fpr} is not in (0, 1)")
     if pictures < LEAST:
         raise UsageError(f"clean: {pictures} colour pictures are too few, give at least {LEAST}{besides}")
     needed = math.ceil(1 / fpr - 1e-9) - 1
@@ -210,48 +212,41 @@ def _check_enough(pictures: int, fpr: float, duplicates: int = 0) -> None:
         )
 
 
-class _Distinct:
-    """Tells pictures that were seen before: the same one encoded anew or resized counts once.
+def _distinct(
+    entries: Sequence[tuple[Path, Prompts]], failures: list[Failure], report: Advance
+) -> list[tuple[Path, Prompts]]:
+    """The files that can be read, without those of a picture seen before: encoded anew or resized, it counts once.
 
     Copies would stand on both sides of the split, and void the bound: a copy of a clean picture is not
     exchangeable with others.
     """
-
-    def __init__(self) -> None:
-        self.seen: list[np.ndarray] = []
-        self.duplicates = 0
-
-    def __call__(self, picture: Image.Image) -> bool:
-        """Whether it is new."""
-        small = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-        levels = np.asarray(small, dtype=np.float32).ravel()
-        if self.seen and np.square(np.stack(self.seen) - levels).mean(axis=1).min() < SAME_PICTURE**2:
-            self.duplicates += 1
-            return False
-        self.seen.append(levels)
-        return True
+    kept: list[tuple[Path, Prompts]] = []
+    seen = np.empty((len(entries), 3 * THUMBNAIL**2), dtype=np.float32)
+    for place, picture in images.readable([path for path, _ in entries], failures):
+        small = np.asarray(picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=np.float32).ravel()
+        if not np.any(np.square(seen[: len(kept)] - small).mean(axis=1) < SAME_PICTURE**2):
+            seen[len(kept)] = small
+            kept.append(entries[place])
+        report(place + 1)
+    return kept
 
 
 def _measure(
     entries: Sequence[tuple[Path, Prompts]],
-    distinct: _Distinct | None,
+    fooled: bool,
     score: EncoderScore,
     failures: list[Failure],
     report: Advance,
 ) -> list[Example]:
-    """Pictures of files, measured; every other one is held out.
-
-    Clean ones are those for which there is a `distinct`: gray ones and duplicates among them are left out.
-    """
+    """Pictures of files, measured, gray ones among the clean left out; every other one is held out."""
     examples: list[Example] = []
     for first in range(0, len(entries), CHUNK):
         chunk = entries[first : first + CHUNK]
-        found_in = images.readable([path for path, _ in chunk], failures)
-        readable = [(*chunk[place], picture) for place, picture in found_in if distinct is None or distinct(picture)]
+        readable = [(*chunk[place], picture) for place, picture in images.readable([p for p, _ in chunk], failures)]
         found = measure(score, [picture for *_, picture in readable], [own for _, own, _ in readable], LOOKS)
         for (path, own, _), sensitivity in zip(readable, found, strict=True):
-            if distinct is None or not sensitivity.gray_already:
-                examples.append(Example(path, own, distinct is None, len(examples) % 2 == 1, sensitivity))
+            if fooled or not sensitivity.gray_already:
+                examples.append(Example(path, own, fooled, len(examples) % 2 == 1, sensitivity))
         report(first + len(chunk))
     return examples
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import open_clip
@@ -52,9 +53,14 @@ def _shapes(path: Path) -> Shapes:
             with safe_open(str(path), framework="pt") as file:
                 return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except UnpicklingError as error:
+        raise EncoderError(
+            f"{path}: refused, since it holds more than weights and loading it could run code, or is no checkpoint; "
+            "save the model's state_dict as safetensors"
+        ) from error
     except Exception as error:
         raise EncoderError(
-            f"{path}: not a readable weights-only checkpoint; save the model's state_dict as safetensors"
+            f"{path}: no checkpoint that can be read; save the model's state_dict as safetensors"
         ) from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
     return {key.removeprefix("module."): tuple(value.shape) for key, value in state.items() if hasattr(value, "shape")}

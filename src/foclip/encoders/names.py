@@ -156,6 +156,8 @@ def _reason(error: Exception) -> str:
             "its weights cannot be downloaded; check the network (or HF_HUB_OFFLINE), or fetch the "
             f"file elsewhere and pass ARCHITECTURE/FILE ({text[:160]})"
         )
+    if "deserializ" in lower or "safetensor" in lower:
+        return f"its weights file is damaged or cut off ({text[:160]})"
     if "state_dict" in lower or "size mismatch" in lower:
         return f"the weights do not fit the architecture ({text[:160]})"
     return text[:300] or type(error).__name__

@@ -119,6 +119,12 @@ def _axis(size: int, resized: int, target: int, bilinear: bool, device: torch.de
     return _Axis(_blocks(weights, device), _blocks(weights.T, device), first, last, pad)
 
 
+def _kept(size: int, resized: int, target: int) -> slice:
+    """The cells of `size` that are left when `resized` of them are cut to `target` in the middle."""
+    offset, scale = max(0, round((resized - target) / 2.0)), size / resized
+    return slice(round(offset * scale), round((offset + min(resized, target)) * scale))
+
+
 def _blocks(matrix: np.ndarray, device: torch.device) -> tuple[_Block, ...]:
     """A banded matrix cut into blocks of rows with the columns they use."""
     blocks = []
@@ -206,9 +212,13 @@ class Preprocessing:
         return int(target_w * height / width), target_w
 
     def seen(self, height: int, width: int) -> tuple[slice, slice]:
-        """Rows and columns of a picture of height × width that the input depends on; the rest is cut away."""
-        down, across = self._axes(height, width)
-        return slice(down.start, down.stop), slice(across.start, across.stop)
+        """Rows and columns of a picture of height × width that make the input; the rest is cut away.
+
+        The resize reads a few cells beyond them, with small weights.
+        """
+        sizes = zip((height, width), self.resized(height, width), self.size, strict=True)
+        down, across = (_kept(*each) for each in sizes)
+        return down, across
 
     def _axes(self, height: int, width: int) -> "tuple[_Axis, _Axis]":
         new_height, new_width = self.resized(height, width)
