@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foclip.errors import FoclipError, PromptTruncationWarning, UsageError
+from foclip.harden.command import harden
 
 if TYPE_CHECKING:
     from foclip.attacks import Attack, Trajectory
@@ -34,6 +35,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command(no_args_is_help=True)(harden)
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
 
