@@ -47,9 +47,6 @@ def harden(
     aimed: Annotated[
         float, typer.Option(help="Share of the pictures pushed towards a text, not just away from their place.")
     ] = 0.5,
-    text_weight: Annotated[
-        float, typer.Option(help="How much more errors count along the directions in which texts differ.")
-    ] = 0.0,
     keep: Annotated[
         float, typer.Option(help="Least cosine with the original on clean held-out pictures; below it, no twin.")
     ] = 0.9,
@@ -96,7 +93,6 @@ def harden(
         lr=lr,
         ascent=ascent,
         aimed=aimed,
-        text_weight=text_weight,
         seed=seed,
         precision=precision,  # type: ignore[arg-type]  # checked above
         checkpointing=checkpointing,

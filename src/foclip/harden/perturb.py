@@ -52,4 +52,4 @@ def perturb(encode: Encode, pictures: Tensor, directions: Tensor, radius: Tensor
 
 
 def _norms(values: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(values.flatten(1), dim=1).clamp(min=1e-20)
+    return torch.as_tensor(torch.linalg.vector_norm(values.flatten(1), dim=1).clamp(min=1e-20))

@@ -23,7 +23,6 @@ class Settings:
         lr: Peak learning rate of AdamW; None chooses by the size of the tower.
         ascent: Steps of the inner maximisation.
         aimed: Share of the pictures that are pushed towards a text; the others away from where they belong.
-        text_weight: How much more the error along the directions in which texts differ counts.
         seed: Seeds the order of the pictures, their crops, and the random starts.
         precision: "auto" measures once, at the start, whether bfloat16 is faster here.
         checkpointing: Recompute activations in the backward pass instead of keeping them.
@@ -42,7 +41,6 @@ class Settings:
     lr: float | None = None
     ascent: int = 1
     aimed: float = 0.5
-    text_weight: float = 0.0
     seed: int = 0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     checkpointing: bool = False
@@ -60,8 +58,6 @@ class Settings:
                 raise UsageError(f"--{name} {getattr(self, name):g}: give a share from 0 to 1")
         if self.lr is not None and not 0 < self.lr < math.inf:
             raise UsageError(f"--lr {self.lr:g}: give a number above 0")
-        if not 0 <= self.text_weight < math.inf:
-            raise UsageError(f"--text-weight {self.text_weight:g}: give a number of at least 0")
         if not -1 <= self.keep <= 1:
             raise UsageError(f"--keep {self.keep:g}: give a cosine from -1 to 1")
 

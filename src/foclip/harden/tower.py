@@ -45,7 +45,7 @@ def trainable(encoder: Encoder, checkpointing: bool = False) -> Tower:
     Raises:
         EncoderError: It has no image tower of its own, is quantised or scripted, or gives no gradient.
     """
-    model = getattr(encoder, "model", None)
+    model: Any = getattr(encoder, "model", None)
     visual = getattr(model, "visual", None)
     if not isinstance(visual, nn.Module) or not hasattr(model, "encode_image"):
         raise EncoderError(f"{encoder.name}: cannot be hardened, it has no image tower of its own (`model.visual`)")
@@ -57,8 +57,9 @@ def trainable(encoder: Encoder, checkpointing: bool = False) -> Tower:
             f"{encoder.name}: cannot be hardened, its image tower is quantised; use the original weights"
         )
     tower = Tower(copy.deepcopy(model).float()).eval().requires_grad_(True)
-    if checkpointing and hasattr(tower.visual, "set_grad_checkpointing"):
-        tower.visual.set_grad_checkpointing(True)
+    set_checkpointing: Any = getattr(tower.visual, "set_grad_checkpointing", None)
+    if checkpointing and set_checkpointing is not None:
+        set_checkpointing(True)
     try:
         value = tower(encoder.preprocess(torch.rand(2, 3, *encoder.image_size, device=encoder.device)))
         gradients = torch.autograd.grad(value[:, 0].sum(), list(tower.visual.parameters()), allow_unused=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -93,10 +94,6 @@ class Trainer:
             ],
             lr=self.peak,
         )
-        centred = texts - texts.mean(0)
-        # Variance along the directions in which texts differ, scaled to a largest value of 1.
-        covariance = centred.T @ centred
-        self.metric = covariance / torch.linalg.eigvalsh(covariance.cpu())[-1].clamp(min=1e-12).to(covariance.device)
         self.step = 0
         self.precision: str = settings.precision
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
@@ -172,8 +169,9 @@ class Trainer:
         parts = torch.chunk(places, self.settings.accumulate)
         totals = [0.0, 0.0, 0.0]
         for number, part in enumerate(parts):
-            synchronise = number == len(parts) - 1 or not isinstance(module, nn.parallel.DistributedDataParallel)
-            with nullcontext() if synchronise else module.no_sync():
+            # Processes share their gradients once a step, with the last part's.
+            waits = isinstance(module, nn.parallel.DistributedDataParallel) and number < len(parts) - 1
+            with cast(Any, module).no_sync() if waits else nullcontext():
                 values = self._part(module, part, number, len(part) / len(places))
             totals = [total + value * len(part) / len(places) for total, value in zip(totals, values, strict=True)]
         nn.utils.clip_grad_norm_([p for p in self.tower.parameters() if p.requires_grad], LARGEST_GRADIENT)
@@ -202,17 +200,15 @@ class Trainer:
             random_start(pictures, radius, noise),
             settings.ascent,
         )
-        error = self._encode(module, changed) - targets
-        squares = error.square().sum(1)
-        loss = squares.mean()
-        if settings.text_weight:
-            loss = loss + settings.text_weight * ((error @ self.metric) * error).sum(1).mean()
+        # For unit vectors 2 - 2 cos: FARE's squared distance, on the sphere where scores are made.
+        loss = (self._encode(module, changed) - targets).square().sum(1).mean()
         torch.autograd.backward(loss * weight)
         clean = 0.0
         if (self.step + 1) % REPORT_EVERY == 0 or self.step + 1 == settings.steps:
             with torch.no_grad():
                 clean = float((self._encode(self.tower, pictures) * targets).sum(1).mean())
-        return float(loss.detach()), clean, 1 - float(squares.detach().mean()) / 2
+        value = float(loss.detach())
+        return value, clean, 1 - value / 2
 
     def _encode(self, module: nn.Module, pictures: Tensor) -> Tensor:
         """Unit vectors of pictures of the model's size, in the run's precision."""
@@ -221,8 +217,7 @@ class Trainer:
         if device.type == "cpu":
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            vectors = module(inputs)
-        return torch.as_tensor(vectors)
+            return torch.as_tensor(module(inputs))
 
     def _places(self) -> Tensor:
         """Which pictures this process sees in this step: its share of the batch."""
