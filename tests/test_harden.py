@@ -29,7 +29,10 @@ from foclip.harden.tower import trainable
 from foclip.harden.trainer import Trainer
 
 #: A run that ends in seconds; float32, because which precision is faster is a matter of the machine.
-SHORT = ("--steps", 4, "--batch-size", 8, "--precision", "float32", "--keep", 0)
+SHORT = ("--steps", 3, "--batch-size", 8, "--precision", "float32", "--keep", 0, "--attack-steps", 2)
+
+
+SETTINGS = Settings(steps=3, batch_size=8, precision="float32", keep=0)
 
 
 def picture(seed: int, size: int = 48) -> Image.Image:
@@ -66,19 +69,19 @@ def weights(out: Path) -> bytes:
 def twin(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody disturbed."""
     out = tmp_path_factory.mktemp("runs") / "twin"
-    settings = Settings(steps=4, batch_size=8, precision="float32", keep=0)
-    assert harden("mini", [folder], out, settings) is not None
+    assert harden("mini", [folder], out, SETTINGS, attack_steps=2) is not None
     return out
 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(twin: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    settings = Settings(steps=4, batch_size=8, precision="float32", keep=0)
-    assert harden("mini", [folder], out, settings, stop_after=1) is None
+    assert harden("mini", [folder], out, SETTINGS, stop_after=1) is None
     assert not (out / "README.md").exists()
     steps = []
-    assert harden("mini", [folder], out, settings, every=0, on_progress=lambda now: steps.append(now.step))
-    assert steps == [4]
+    assert harden(
+        "mini", [folder], out, SETTINGS, attack_steps=2, every=0, on_progress=lambda now: steps.append(now.step)
+    )
+    assert steps == [3]
     assert weights(out) == weights(twin)
     with pytest.raises(UsageError, match="other settings"):
         harden("mini", [folder], out, Settings(steps=5, batch_size=8, precision="float32", keep=0))
@@ -97,7 +100,7 @@ def test_sigkill_of_the_command(twin: Path, folder: Path, tmp_path: Path) -> Non
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     done = subprocess.run(arguments, check=True, capture_output=True, text=True, env={**os.environ, **threads})
     facts = json.loads(done.stdout)
-    assert facts["pictures"] == 32
+    assert facts["pictures"] == 24
     assert facts["settings"]["precision"] == "float32"
     assert weights(out) == weights(twin)
 
@@ -119,7 +122,7 @@ def test_the_folder_loads_with_open_clip_alone(twin: Path, mini: Encoder) -> Non
     found, expected = (each.encode_pictures([picture(1)]) for each in (other, mini))
     assert 0.3 < float(found @ expected.T) < 0.9999
     facts = json.loads((twin / "training.json").read_text())
-    assert facts["settings"]["steps"] == 4
+    assert facts["settings"]["steps"] == 3
     assert facts["held_out"] == 7
     assert f"{facts['after']['rise']:.3f}" in (twin / "README.md").read_text()
     assert not list((twin / ".unfinished").glob("pictures*"))

@@ -62,6 +62,7 @@ def harden(
     device: str = "cpu",
     say: Say = lambda line: None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
+    attack_steps: int = FOOLED_STEPS,
     every: float = 120.0,
     stop_after: int | None = None,
 ) -> Hardened | None:
@@ -78,6 +79,7 @@ def harden(
         device: "cpu", "cuda", …; under torchrun, "cuda" is the process's own.
         say: Called with lines of text.
         on_progress: Called while training.
+        attack_steps: FoCLIP's steps for the figures of the card.
         every: Seconds between checkpoints.
         stop_after: Leave early after this step, with a checkpoint.
 
@@ -121,7 +123,7 @@ def harden(
     say("measuring original and twin")
     twin = load(f"local-dir:{twin_folder}", device)
     figures = [
-        measure(each, encoder, held.levels, prompts.ARTWORKS, settings.min_psnr, FOOLED, FOOLED_STEPS)
+        measure(each, encoder, held.levels, prompts.ARTWORKS, settings.min_psnr, FOOLED, attack_steps)
         for each in (encoder, twin)
     ]
     before, after = figures
@@ -132,7 +134,7 @@ def harden(
             f"or a smaller change (a higher --min-psnr). Its weights are kept in {trainer.path}"
         )
     facts = _facts(model, encoder, images, evaluation, train, held, settings, trainer)
-    facts |= {"before": before.as_json(), "after": after.as_json()}
+    facts |= {"fooled_steps": attack_steps, "before": before.as_json(), "after": after.as_json()}
     files.write_text(twin_folder / "training.json", files.to_json(facts) + "\n")
     files.write_text(twin_folder / "README.md", card.write(out.resolve().name, facts))
     for file in sorted(twin_folder.iterdir(), key=lambda p: p.suffix == ".json"):
@@ -234,7 +236,6 @@ def _facts(
         "pictures": len(train),
         "held_out": len(held),
         "fooled": min(FOOLED, len(held)),
-        "fooled_steps": FOOLED_STEPS,
         "skipped": len(train.skipped) + len(held.skipped),
         "identity": trainer.identity,
         "device": encoder.device.type,
