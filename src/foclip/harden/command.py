@@ -62,6 +62,7 @@ def harden(
     attack_steps: Annotated[
         int, typer.Option(min=1, help="Steps of the attack on original and twin that the figures come from.")
     ] = 100,
+    checkpoint_every: Annotated[float, typer.Option(min=0, help="Seconds between checkpoints.")] = 120.0,
     precision: Annotated[
         str, typer.Option(help="float32, bfloat16, or auto: whichever is measured faster at the start.")
     ] = "auto",
@@ -119,7 +120,18 @@ def harden(
                 if not stderr.is_terminal:  # a log file has no bar
                     _say(f"step {now.step} of {now.steps}{note}")
 
-            made = run(model, images, out, settings, evaluation or [], device, _say, on_progress, attack_steps)
+            made = run(
+                model,
+                images,
+                out,
+                settings,
+                evaluation or [],
+                device,
+                _say,
+                on_progress,
+                attack_steps,
+                checkpoint_every,
+            )
     except KeyboardInterrupt:
         _say(f"interrupted; the same command goes on from the checkpoint in {out / '.unfinished'}")
         raise typer.Exit(130) from None

@@ -94,6 +94,38 @@ def harden(
     settings = settings or Settings()
     device = _join(device, settings)
     first = _rank() == 0
+    try:
+        return _harden(
+            model,
+            images,
+            out,
+            settings,
+            evaluation,
+            device,
+            say if first else lambda line: None,
+            on_progress if first else lambda progress: None,
+            attack_steps,
+            every,
+            stop_after,
+        )
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _harden(
+    model: str,
+    images: Sequence[Path],
+    out: Path,
+    settings: Settings,
+    evaluation: Sequence[Path],
+    device: str,
+    say: Say,
+    on_progress: Callable[[Progress], None],
+    attack_steps: int,
+    every: float,
+    stop_after: int | None,
+) -> Hardened | None:
     work = files.output_folder(files.output_folder(out) / ".unfinished")
     encoder = load(model, device)
     config = model_config(encoder)
@@ -106,16 +138,15 @@ def harden(
     trainer = Trainer(
         encoder, tower, train, texts, settings, work / "checkpoint.pt", _identity(encoder, train, settings)
     )
-    if first and trainer.step:
+    if trainer.step:
         say(f"goes on at step {trainer.step} of {settings.steps}")
-    if first:
-        parameters = sum(p.numel() for p in tower.parameters() if p.requires_grad)
-        say(
-            f"{len(train):,} pictures, {parameters:,} parameters, {trainer.precision}, "
-            f"learning rate {trainer.peak:g}, {settings.steps} steps"
-        )
-    trainer.train(on_progress if first else lambda progress: None, every, stop_after)
-    if trainer.step < settings.steps or not first:
+    parameters = sum(p.numel() for p in tower.parameters() if p.requires_grad)
+    say(
+        f"{len(train):,} pictures, {parameters:,} parameters, {trainer.precision}, "
+        f"learning rate {trainer.peak:g}, {settings.steps} steps"
+    )
+    trainer.train(on_progress, every, stop_after)
+    if trainer.step < settings.steps or _rank():
         return None
     tower.requires_grad_(False)
     twin_folder = files.output_folder(work / "twin")

@@ -101,6 +101,8 @@ class Trainer:
 
     def _resume(self) -> None:
         state = checkpoint.load(self.path, self.identity, self.encoder.device)
+        if self.ranks > 1:
+            distributed.barrier()  # all have looked before one writes
         if state is not None:
             self.step, self.precision = state["step"], state["precision"]
             self.tower.visual.load_state_dict(state["tower"])
