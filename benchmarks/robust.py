@@ -34,6 +34,8 @@ ARTWORKS_RISE = {35.0: 0.33, 40.0: 0.16, 45.0: 0.08}
 CAPTION_RISE = {35.0: 0.36, 40.0: 0.19, 45.0: 0.10}
 #: Least share of the original's own-caption score, and least rank correlation with its scores.
 CLEAN_SHARE, RANKS = 0.95, 0.9
+#: A budget at which any encoder is fooled, dB.
+VISIBLE = 20.0
 #: Photographs, each with its caption, whose scores are compared on clean pictures.
 COMPARED = 200
 #: Pictures in flight.
@@ -145,7 +147,35 @@ def attacked(encoder: Encoder, data: Path, count: int, steps: int, starts: int) 
     return figures
 
 
-PARTS = ("validation", "clean", "attacked")
+def crossed(encoder: Encoder, original: Encoder, data: Path, count: int, steps: int) -> list[Figure]:
+    """What the encoder makes of pictures that were fooled on the original, for their own caption."""
+    pictures, captions = photographs(data, count, 0)
+    tensors = [images.to_tensor(picture) for picture in pictures]
+    texts = {each: [t[None] for t in each.encode_texts(captions)] for each in (encoder, original)}
+    before = {each: float(scores(each, pictures, texts[each]).mean()) for each in texts}
+    figures = []
+    for min_psnr in CAPTION_RISE:
+        found = fool(original, tensors, texts[original], min_psnr, steps, 0)
+        fooled = [images.to_image(picture) for picture in found]
+        after = {each: float(scores(each, fooled, texts[each]).mean()) for each in texts}
+        note = (
+            f"there {before[original]:.3f} → {after[original]:.3f}, here {before[encoder]:.3f} → {after[encoder]:.3f}"
+        )
+        name = f"rise for own caption of pictures fooled on {original.name} at {min_psnr:g} dB"
+        figures.append(Figure(name, after[encoder] - before[encoder], note=note))
+    return figures
+
+
+def visible(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure]:
+    """A budget that nobody would overlook: an encoder that still cannot be fooled hides its gradient."""
+    pictures, captions = photographs(data, count, 0)
+    texts = [t[None] for t in encoder.encode_texts(captions)]
+    found = fool(encoder, [images.to_tensor(picture) for picture in pictures], texts, VISIBLE, steps, 0)
+    rise = scores(encoder, [images.to_image(p) for p in found], texts) - scores(encoder, pictures, texts)
+    return [Figure(f"rise for own caption at {VISIBLE:g} dB", float(rise.mean()))]
+
+
+PARTS = ("validation", "clean", "attacked", "crossed", "visible")
 
 
 def main() -> None:
@@ -171,6 +201,10 @@ def main() -> None:
         figures += clean(encoder, original, choice.data)
     if "attacked" in choice.parts:
         figures += attacked(encoder, choice.data, choice.photos, choice.steps, choice.starts)
+    if "crossed" in choice.parts:
+        figures += crossed(encoder, original, choice.data, choice.photos, choice.steps)
+    if "visible" in choice.parts:
+        figures += visible(encoder, choice.data, choice.photos, choice.steps)
     if choice.json:
         rows = [asdict(f) | {"bar": f.bar, "passed": f.passed if f.judged else None} for f in figures]
         for row in rows:

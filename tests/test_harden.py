@@ -138,7 +138,7 @@ def test_a_twin_too_far_away_is_not_written(run: Run, folder: Path, tmp_path: Pa
     # What is asked of the twin may be changed without training again.
     code, text, _ = run("harden", "--images", folder, "--out", out, *SHORT)
     assert code == 0
-    assert "rises" in text
+    assert "FoCLIP raises mini's score by" in text
     assert (out / "open_clip_model.safetensors").exists()
 
 

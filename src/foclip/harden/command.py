@@ -35,7 +35,7 @@ def harden(
     min_psnr: Annotated[float, typer.Option(help="Largest change it is hardened against, dB.")] = 38.0,
     least: Annotated[
         float, typer.Option(help="Least change: each picture's is drawn between this share of the largest and it.")
-    ] = 0.0,
+    ] = 0.5,
     steps: Annotated[int, typer.Option(min=1, help="Updates of the weights.")] = 1000,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per update, over all processes.")] = 64,
     accumulate: Annotated[int, typer.Option(min=1, help="Cut each batch into so many parts, to save memory.")] = 1,
@@ -151,8 +151,9 @@ def harden(
     ):
         table.add_row(Text(text), f"{getattr(made.before, name):.3f}", f"{getattr(made.after, name):.3f}")
     stdout.print(table)
-    lower = 1 - made.after.rise / made.before.rise if made.before.rise > 0 else 0.0
-    stdout.print(Text(f"\nthe twin's score rises {lower:.0%} less; load it as local-dir:{out}"), soft_wrap=True)
+    lower = f", {1 - made.after.rise / made.before.rise:.0%} less" if made.before.rise > 0 else ""
+    line = f"\nFoCLIP raises {model}'s score by {made.before.rise:.2f} and the twin's by {made.after.rise:.2f}{lower}"
+    stdout.print(Text(f"{line}; load it as local-dir:{out}"), soft_wrap=True)
 
 
 def _say(line: str) -> None:

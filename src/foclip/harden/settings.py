@@ -34,7 +34,7 @@ class Settings:
     """
 
     min_psnr: float = 38.0
-    least: float = 0.0
+    least: float = 0.5
     steps: int = 1000
     batch_size: int = 64
     accumulate: int = 1
