@@ -170,9 +170,7 @@ def _harden(
     files.write_text(twin_folder / "README.md", card.write(out.resolve().name, facts))
     for file in sorted(twin_folder.iterdir(), key=lambda p: p.suffix == ".json"):
         file.replace(out / file.name)
-    shutil.rmtree(twin_folder)
-    for file in work.glob("pictures-*"):
-        file.unlink()
+    shutil.rmtree(work)
     return Hardened(out, before, after, [*train.skipped, *held.skipped], facts)
 
 
