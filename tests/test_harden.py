@@ -178,6 +178,19 @@ def test_broken_pictures_are_left_out_and_listed(tmp_path: Path, mini: Encoder) 
     ]
 
 
+def test_a_run_goes_on_without_broken_pictures(run: Run, folder: Path, tmp_path: Path) -> None:
+    for seed in range(9):
+        (tmp_path / f"{seed}.png").write_bytes(encoded(seed))
+    (tmp_path / "broken.png").write_bytes(encoded(9)[:200])
+    options = ("--eval", folder / "00.png", "--out", tmp_path / "out", "--json", *SHORT)
+    code, text, err = run("harden", "--images", tmp_path, *options)
+    assert code == 1
+    assert "left out" in err
+    facts = json.loads(text)
+    assert [Path(line.split(":")[0]).name for line in facts["skipped"]] == ["broken.png"]
+    assert facts["pictures"] == 9
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -2,7 +2,7 @@
 
 import json as json_
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,6 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from foclip.errors import UsageError
+
+if TYPE_CHECKING:
+    from foclip.harden import Hardened
 
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
@@ -79,7 +82,7 @@ def harden(
     """Harden an encoder: a twin whose scores are hard to raise, trained on pictures alone.
 
     Killed or interrupted, the same command goes on from its checkpoint. Under torchrun, several
-    processes share the work.
+    processes share the work. Exit code 1: some pictures could not be read and were left out.
     """
     import torch
 
@@ -138,9 +141,15 @@ def harden(
     if made is None:  # another process of the run reports
         return
     if json:
-        document = {"folder": str(made.folder), "skipped": made.skipped, **made.config}
-        typer.echo(json_.dumps(document, indent=1, ensure_ascii=False))
-        return
+        typer.echo(json_.dumps({"folder": str(made.folder), **made.config}, indent=1, ensure_ascii=False))
+    else:
+        _print(made, model, min_psnr)
+    if made.skipped:
+        raise typer.Exit(1)
+
+
+def _print(made: "Hardened", model: str, min_psnr: float) -> None:
+    """Figures of original and twin, and what it came to."""
     table = Table("figure", model, "twin", box=None, pad_edge=False)
     for name, text in (
         ("clean_cosine", f"cosine with {model}, clean"),
@@ -153,7 +162,7 @@ def harden(
     stdout.print(table)
     lower = f", {1 - made.after.rise / made.before.rise:.0%} less" if made.before.rise > 0 else ""
     line = f"\nFoCLIP raises {model}'s score by {made.before.rise:.2f} and the twin's by {made.after.rise:.2f}{lower}"
-    stdout.print(Text(f"{line}; load it as local-dir:{out}"), soft_wrap=True)
+    stdout.print(Text(f"{line}; load it as local-dir:{made.folder}"), soft_wrap=True)
 
 
 def _say(line: str) -> None:

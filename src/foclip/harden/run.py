@@ -30,6 +30,8 @@ from foclip.harden.trainer import Progress, Trainer, generator
 HELD_OUT, HELD_OUT_SHARE = 256, 0.1
 #: Held-out pictures that FoCLIP fools, and its steps, for the figures of the card.
 FOOLED, FOOLED_STEPS = 8, 100
+#: Pictures left out that are told one by one.
+SHOWN = 20
 #: Called with a line of what is being done, and, while training, with how far it is.
 Say = Callable[[str], None]
 
@@ -221,8 +223,11 @@ def _pictures(
         kept,
         lambda done: say(f"decoded {done:,} of {len(order):,} pictures"),
     )
-    for line in [*train.skipped, *held.skipped]:
+    skipped = [*train.skipped, *held.skipped]
+    for line in skipped[:SHOWN]:
         say(f"left out: {line}")
+    if len(skipped) > SHOWN:
+        say(f"left out: {len(skipped) - SHOWN:,} more, listed in training.json")
     if len(train) < settings.batch_size:
         raise UsageError(
             f"{len(train)} pictures to train on are fewer than a batch of {settings.batch_size}: "
@@ -265,7 +270,7 @@ def _facts(
         "pictures": len(train),
         "held_out": len(held),
         "fooled": min(FOOLED, len(held)),
-        "skipped": len(train.skipped) + len(held.skipped),
+        "skipped": [*train.skipped, *held.skipped],
         "identity": trainer.identity,
         "device": encoder.device.type,
         "machine": platform.machine(),
