@@ -93,11 +93,28 @@ def read(path: str | Path) -> Image.Image:
     Raises:
         ImageError: Not a picture, truncated, larger than `MAX_PIXELS`, or unreadable.
     """
-    path = Path(path)
+    return _read(Path(path), Path(path))
+
+
+def decode(content: bytes, name: str) -> Image.Image:
+    """The same for a picture that is not a file of its own but lies in a tar or a table.
+
+    Args:
+        content: The bytes of the picture file.
+        name: What error messages call it.
+
+    Raises:
+        ImageError: As for `read`.
+    """
+    return _read(io.BytesIO(content), Path(name))
+
+
+def _read(source: Path | io.BytesIO, path: Path) -> Image.Image:
+    """What `read` and `decode` share; `path` is what messages call the source."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size warning; MAX_PIXELS decides
-            with Image.open(path, formats=_formats()) as image:
+            with Image.open(source, formats=_formats()) as image:
                 _check_size(path, image.size)
                 image.seek(0)
                 image.load()

@@ -18,6 +18,7 @@ import typer
 from foclip import __version__
 from foclip.cli import console, options
 from foclip.cli.fool import demo, fool
+from foclip.cli.harden import harden
 from foclip.cli.judge import calibrate, detect, score
 from foclip.cli.lists import models, scores
 from foclip.cli.reproduce import reproduce
@@ -30,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-COMMANDS: tuple[Callable[..., None], ...] = (fool, score, detect, calibrate, reproduce, models, scores, demo)
+COMMANDS: tuple[Callable[..., None], ...] = (fool, score, detect, calibrate, harden, reproduce, models, scores, demo)
 for command in COMMANDS:
     app.command(no_args_is_help=command not in (models, scores, demo))(command)
 

@@ -94,17 +94,18 @@ class Encoder(ABC):
         ]
         return torch.cat(batches)
 
-    def encode_pixels(self, pixels: Sequence[Tensor], rows: int | None = None) -> Tensor:
+    def encode_pixels(self, pixels: Tensor | Sequence[Tensor], rows: int | None = None) -> Tensor:
         """Unit vectors of pictures, differentiable with respect to their pixels.
 
         Args:
-            pixels: B tensors float32 (3, H_i, W_i), RGB in [0, 1], of any sizes.
+            pixels: float32 (B, 3, H, W), or B tensors (3, H_i, W_i) of any sizes; RGB in [0, 1].
             rows: Rows of the pass, at least B; None for B.
 
         Returns:
             (B, D), float32, each row of length 1.
         """
-        inputs = torch.cat([self.preprocess(picture.to(self.device)[None]) for picture in pixels])
+        parts = [pixels] if isinstance(pixels, Tensor) else [picture[None] for picture in pixels]
+        inputs = torch.cat([self.preprocess(part.to(self.device)) for part in parts])
         return self.tower(_padded(inputs, rows or len(inputs)))[: len(inputs)]
 
     @torch.inference_mode()
