@@ -120,6 +120,7 @@ class RobustCLIPScore(Metric):  # type: ignore[misc]  # torchmetrics is not chec
         encoder: An encoder or its name.
         detector: Calibrated on that encoder; None for the one that comes with it.
         scale: The weight w.
+        twin: The encoder's hardened twin, or its name: it scores beside, and what it does not find is reported as gap.
         **options: Those of `torchmetrics.Metric`.
 
     Raises:
@@ -131,6 +132,7 @@ class RobustCLIPScore(Metric):  # type: ignore[misc]  # torchmetrics is not chec
     full_state_update = False
     total: Tensor
     robust_total: Tensor
+    twin_total: Tensor
     tampered: Tensor
     count: Tensor
 
@@ -139,39 +141,49 @@ class RobustCLIPScore(Metric):  # type: ignore[misc]  # torchmetrics is not chec
         encoder: Encoder | str = "mini",
         detector: Detector | None = None,
         scale: float = SCALE,
+        twin: Encoder | str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
         self.score = Score(load(encoder) if isinstance(encoder, str) else encoder, scale)
         self.detector = shipped(self.score.encoder) if detector is None else detector
         self.detector.check(self.score.encoder)
-        for name in ("total", "robust_total"):
+        self.twin = None if twin is None else self.score.over(load(twin) if isinstance(twin, str) else twin)
+        for name in ("total", "robust_total", "twin_total"):
             self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("tampered", "count"):
             self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, pictures: Pictures, captions: Sequence[str]) -> None:
         """Add pictures with their captions, one each."""
-        for found, verdict in judged(self.detector, self.score, *_pairs(pictures, captions)):
+        pairs = _pairs(pictures, captions)
+        for found, verdict in judged(self.detector, self.score, *pairs):
             tampered = verdict.verdict == "tampered"
             score = found.score or 0.0
             self.total += score
             self.robust_total += found.scores["gray"] if tampered else score
             self.tampered += int(tampered)
             self.count += 1
+        if self.twin:
+            self.twin_total += sum(found.score or 0.0 for found in measure(self.twin, *pairs, ()))
 
     def compute(self) -> dict[str, Tensor]:
         """Means over all pictures; NaN if nothing was added.
 
         Returns:
             `clip_score`: as it is; `tampered`: share of pictures called tampered;
-            `robust_clip_score`: with the gray score of those in place of their score.
+            `robust_clip_score`: with the gray score of those in place of their score; with a twin, `twin_score` and
+            `gap`, the score minus that.
         """
-        return {
+        means = {
             "clip_score": (self.total / self.count).float(),
             "tampered": self.tampered / self.count,
             "robust_clip_score": (self.robust_total / self.count).float(),
         }
+        if self.twin is None:
+            return means
+        twin_score = (self.twin_total / self.count).float()
+        return means | {"twin_score": twin_score, "gap": means["clip_score"] - twin_score}
 
 
 def _pairs(pictures: Pictures, captions: Sequence[str]) -> tuple[list[Image.Image], list[tuple[str, ...]]]:

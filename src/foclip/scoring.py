@@ -1,11 +1,12 @@
 """Score pictures: what the command line, the library's face and everyone else call."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from foclip import images
 from foclip.captions import PromptsOf, pair
-from foclip.encoders import Encoder
+from foclip.encoders import Encoder, load
 from foclip.images import Source
 from foclip.outcome import Failure, Outcome, Track, silent
 from foclip.scores import DEFAULT, EncoderScore, resolve
@@ -21,6 +22,8 @@ class Scored:
         scores: Figure per prompt.
         prompts: The prompts.
         model: Name of the encoder.
+        twin_score: Mean figure on the hardened twin; None without one.
+        gap: Score minus twin score: what a fooled picture has and a genuine one has not.
     """
 
     image: str
@@ -28,6 +31,8 @@ class Scored:
     scores: list[float]
     prompts: list[str]
     model: str
+    twin_score: float | None = None
+    gap: float | None = None
 
 
 def score(
@@ -36,7 +41,8 @@ def score(
     *,
     model: str | Encoder | EncoderScore = "mini",
     score: str = DEFAULT,
-    captions: str | None = None,
+    captions: str | Path | None = None,
+    twin: str | Encoder | None = None,
     track: Track = silent,
 ) -> Outcome[Scored]:
     """Score pictures for prompts, CLIPScore unless another score is named.
@@ -48,6 +54,7 @@ def score(
         model: An encoder, its name, or a score over one.
         score: Name of the score (`foclip scores` lists them), unless `model` is one.
         captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.captions`).
+        twin: The encoder's hardened twin, or its name, which scores each picture beside it.
         track: Progress.
 
     Returns:
@@ -57,6 +64,7 @@ def score(
         FoclipError: Prompts, model or score are unusable.
     """
     chosen = resolve(model, score)
+    beside = None if twin is None else chosen.over(load(twin, chosen.device) if isinstance(twin, str) else twin)
     failures: list[Failure] = []
     sources, own = pair(pictures, prompts, captions, chosen.prompts, failures)
     report = track("scoring", len(sources))
@@ -64,7 +72,11 @@ def score(
     for number, picture in images.readable(sources, failures):
         figures = chosen.read(picture, own[number])
         name = images.name(sources[number], number + 1)
-        results.append(Scored(name, mean(figures), figures, list(own[number]), chosen.model))
+        scored = Scored(name, mean(figures), figures, list(own[number]), chosen.model)
+        if beside:
+            twin_score = mean(beside.read(picture, own[number]))
+            scored = replace(scored, twin_score=twin_score, gap=scored.score - twin_score)
+        results.append(scored)
         report(number + 1)
     return Outcome(results, failures)
 

@@ -39,6 +39,10 @@ def score(
             help="Weight w of CLIPScore: 2.5 (Hessel et al., default), 100 (torchmetrics).", show_default=False
         ),
     ] = None,
+    twin: Annotated[
+        str | None,
+        typer.Option(help="Hardened twin of the encoder, which scores each picture beside it.", show_default=False),
+    ] = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -53,14 +57,15 @@ def score(
     if scale is not None:
         chosen = CLIPScore(chosen.encoder, scale)
     with console.bars() as track:
-        found = scoring.score(images, texts, model=chosen, captions=captions, track=track)
+        found = scoring.score(images, texts, model=chosen, captions=captions, twin=twin, track=track)
     console.show(found, json, _print_scores)
 
 
 def _print_scores(rows: "Sequence[Scored]") -> None:
-    table = console.table("picture", "score", "lowest prompt", "highest prompt")
+    twins = ("on the twin", "gap") if rows[0].gap is not None else ()
+    table = console.table("picture", "score", *twins, "lowest prompt", "highest prompt")
     for row in rows:
-        values = (row.score, min(row.scores), max(row.scores))
+        values = (row.score, *((row.twin_score, row.gap) if twins else ()), min(row.scores), max(row.scores))
         table.add_row(console.cell(row.image), *(console.figure(value, 4) for value in values))
     console.stdout.print(table)
 

@@ -26,6 +26,8 @@ from torch import Tensor
 from foclip.detection.transformations import TRANSFORMATIONS
 from foclip.scores import EncoderScore, Prompts
 
+#: Name of the look through a hardened twin.
+TWIN = "twin"
 #: Rows (pictures, and pictures transformed) per pass through the image tower.
 ROWS = 32
 #: A picture in which the model sees channels differ by at most this many 8-bit levels is gray already.
@@ -57,7 +59,7 @@ class Sensitivity:
 
     Attributes:
         gray_already: The picture, as the model sees it, has no colour to lose (`GRAY_LEVELS`).
-        drifts: Drift per transformation.
+        drifts: Drift per transformation, and to the twin's embedding.
         score: Mean figure over the prompts; None without prompts.
         scores: Mean figure of the transformed picture, per transformation; empty without prompts.
         drops: Drop per transformation; empty without prompts.
@@ -75,6 +77,7 @@ def measure(
     pictures: Sequence[Image.Image],
     prompts: Sequence[Prompts],
     transformations: Sequence[str] = ("gray",),
+    twin: EncoderScore | None = None,
 ) -> list[Sensitivity]:
     """Sensitivities of pictures; a picture and its transformed versions share a batch.
 
@@ -86,31 +89,40 @@ def measure(
         pictures: RGB pictures of any sizes.
         prompts: The prompts of each; an empty tuple for none.
         transformations: Names in `TRANSFORMATIONS`.
+        twin: The same score over the encoder's hardened twin; its view of the picture is one more look, `TWIN`.
     """
     if not pictures:
         return []
-    with ThreadPoolExecutor(max_workers=max(2, torch.get_num_threads())) as pool:
-        versions = np.stack(list(pool.map(lambda picture: _versions(score, picture, transformations), pictures)))
-    rows = torch.from_numpy(versions).flatten(0, 1).permute(0, 3, 1, 2)
-    red, green, blue = rows[:: versions.shape[1]].unbind(dim=1)
+    rows = _rows(score, pictures, transformations)
+    red, green, blue = rows[:: 1 + len(transformations)].unbind(dim=1)
     spread = red.maximum(green).maximum(blue) - red.minimum(green).minimum(blue)
     gray_already = (spread <= GRAY_LEVELS).flatten(1).all(dim=1).tolist()
     # A large model on a CPU gains nothing from a batch, and would pay for padding it.
     encoded = score.encoder.encode_resized(rows, score.rows(ROWS, 2)).cpu()
-    embeddings = encoded.view(*versions.shape[:2], -1)
+    embeddings, looks = encoded.view(len(pictures), 1 + len(transformations), -1), list(transformations)
+    if twin:  # the twin's embedding of the picture stands where that of a transformed picture would
+        seen = twin.encoder.encode_resized(_rows(twin, pictures, ()), twin.rows(ROWS, 2)).cpu()
+        embeddings, looks = torch.cat([embeddings, seen[:, None]], dim=1), [*looks, TWIN]
     drifts = drift(embeddings[:, :1], embeddings[:, 1:]).tolist()
     found = []
     for gray, moved, own, asked in zip(gray_already, drifts, embeddings, prompts, strict=True):
-        drifted = dict(zip(transformations, moved, strict=True))
+        drifted = dict(zip(looks, moved, strict=True))
         if not asked:
             found.append(Sensitivity(gray, drifted, None, {}, {}))
             continue
         means = score.figures(score.compare(own, score.remembered(asked).cpu())).mean(dim=-1)
         lost = drop(means[:1], means[1:], score.no_match).tolist()
         first, *others = means.tolist()
-        scores, drops = (dict(zip(transformations, values, strict=True)) for values in (others, lost))
+        scores, drops = (dict(zip(looks, values, strict=True)) for values in (others, lost))
         found.append(Sensitivity(gray, drifted, first, scores, drops))
     return found
+
+
+def _rows(score: EncoderScore, pictures: Sequence[Image.Image], transformations: Sequence[str]) -> Tensor:
+    """uint8 (B · (1 + V), 3, *image_size): each picture, resized, with its V transformed versions behind it."""
+    with ThreadPoolExecutor(max_workers=max(2, torch.get_num_threads())) as pool:
+        versions = np.stack(list(pool.map(lambda picture: _versions(score, picture, transformations), pictures)))
+    return torch.from_numpy(versions).flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def _versions(score: EncoderScore, picture: Image.Image, transformations: Sequence[str]) -> np.ndarray:

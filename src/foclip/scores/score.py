@@ -6,10 +6,11 @@ and the figure people read, `scale` · max(value, 0). How the figure is read (th
 affair, so nothing else here knows of cosines.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from PIL import Image
@@ -17,6 +18,9 @@ from torch import Tensor
 
 from foclip.encoders import Encoder
 from foclip.errors import UsageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Prompt sets whose vectors are remembered.
 REMEMBERED = 1024
@@ -116,6 +120,12 @@ class EncoderScore(Score):
     @abstractmethod
     def compare(self, embeddings: Tensor, targets: Tensor) -> Tensor:
         """Values (…, T) of unit vectors (…, D), differentiably."""
+
+    def over(self, encoder: Encoder) -> "Self":
+        """The same score over another encoder, a hardened twin of this one's, say."""
+        other = copy.copy(self)
+        EncoderScore.__init__(other, encoder)
+        return other
 
     @property
     def fingerprint(self) -> str:
