@@ -21,6 +21,9 @@ from foclip.cli.options import (
 )
 from foclip.errors import UsageError
 
+#: Characters of a prompt that a table shows.
+SHOWN = 24
+
 if TYPE_CHECKING:
     from foclip.detection import Detection
     from foclip.scoring import Scored
@@ -65,9 +68,15 @@ def _print_scores(rows: "Sequence[Scored]") -> None:
     twins = ("on the twin", "gap") if rows[0].gap is not None else ()
     table = console.table("picture", "score", *twins, "lowest prompt", "highest prompt")
     for row in rows:
-        values = (row.score, *((row.twin_score, row.gap) if twins else ()), min(row.scores), max(row.scores))
-        table.add_row(console.cell(row.image), *(console.figure(value, 4) for value in values))
+        figures = [console.figure(value, 4) for value in (row.score, *((row.twin_score, row.gap) if twins else ()))]
+        ends = (min(row.scores), max(row.scores))
+        named = [f"{console.figure(end, 4)} {_short(row.prompts[row.scores.index(end)])}" for end in ends]
+        table.add_row(*(console.cell(text) for text in (row.image, *figures, *named)))
     console.stdout.print(table)
+
+
+def _short(prompt: str) -> str:
+    return prompt if len(prompt) <= SHOWN else f"{prompt[: SHOWN - 1]}…"
 
 
 def detect(
