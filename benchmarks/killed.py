@@ -33,8 +33,9 @@ OUT = "out"
 LAST = 8
 #: Seconds between two looks at the folder.
 LOOK = 0.005
-#: Exit codes of a command that was stopped: killed, interrupted and it says so, or faster than the signal.
-STOPPED = {signal.SIGKILL: (-signal.SIGKILL, 0), signal.SIGINT: (130, 0)}
+#: Exit codes of a command that was stopped: killed, interrupted and it says so, or faster than the signal; and
+#: interrupted while Python itself was starting or ending.
+STOPPED = {signal.SIGKILL: (-signal.SIGKILL, 0), signal.SIGINT: (130, 0, -signal.SIGINT)}
 
 
 @dataclass(frozen=True)

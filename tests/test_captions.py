@@ -124,8 +124,8 @@ def test_sidecars(folder: Path) -> None:
 
 def test_a_folder_stands_for_its_pictures(folder: Path) -> None:
     sources, prompts = pair(folder, ["a cat"], None, (), [])
-    assert sources == [folder / "a.png", folder / "c.jpg"]
-    assert prompts == [("a cat",)] * 2
+    assert sources == [folder / "a.png", folder / "c.jpg", folder / "sub" / "b.png"]
+    assert prompts == [("a cat",)] * 3
 
 
 def test_prompts_for_all_or_for_each(folder: Path) -> None:
@@ -180,7 +180,7 @@ def test_refused(
 def test_no_pictures(folder: Path) -> None:
     (folder / "empty").mkdir()
     for pictures in ([], [folder / "empty"], folder / "empty"):
-        with pytest.raises(UsageError, match="pictures: there are none"):
+        with pytest.raises(UsageError, match="pictures: no pictures"):
             pair(pictures, ["a cat"], None, (), [])
 
 

@@ -380,7 +380,7 @@ def test_commands_calibrate_and_detect(run: Run, clean: list[Path], tmp_path: Pa
     options = ("--fpr", 0.1, "--fooled", 8, "--steps", 15, "--out", out, "--json")
     code, text, errors = run("calibrate", "--clean", clean[0].parent, *options)
     assert code == 0, errors
-    assert [row["clean"] for row in json.loads(text)["methods"]] == [14] * 3
+    assert [row["clean"] for row in json.loads(text)["methods"]] == [14] * 4
     html = out.with_suffix(".html").read_text()
     assert html.count("<svg") == 3
     fooled = sorted((tmp_path / "mine-fooled").glob("*.png"))
@@ -394,7 +394,9 @@ def test_commands_calibrate_and_detect(run: Run, clean: list[Path], tmp_path: Pa
         code, text, errors = run("detect", *pictures, *prompts, "--detector", out, "--json")
         assert code == 1
         assert "broken.png" in errors
-        rows = json.loads(text)
+        *rows, failed = json.loads(text)
+        assert failed.keys() == {"image", "error"}
+        assert failed["image"] == str(broken)
         assert [Path(row["image"]).name for row in rows] == [fooled[0].name, "gray.png", clean[1].name]
         assert rows[1]["verdict"] == "undecidable"
         assert not rows[1]["tampered"]

@@ -197,7 +197,7 @@ def test_wrong_calls_are_one_kind_of_error(files: list[Path], tmp_path: Path) ->
         (PromptError, "no-such-set", {"prompts": "no-such-set"}),
         (UsageError, "prompts: 1 lists of prompts for 2 pictures", {"prompts": [["a"]]}),
         (FoclipError, "unknown encoder 'x'", {"model": "x"}),
-        (UsageError, "pictures: there are none", {"pictures": []}),
+        (UsageError, "pictures: no pictures", {"pictures": []}),
     ]
     for error, message, options in wrong:
         arguments: dict[str, Any] = {"pictures": files, "prompts": ["a"]} | options

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from foclip import images
-from foclip.errors import ImageError
+from foclip.errors import ImageError, OutputError
 from foclip.outcome import Failure
 
 
@@ -100,7 +100,7 @@ def test_write_is_exact_and_leaves_nothing_behind(tmp_path: Path, gradient_pictu
     images.write(gradient_picture, path)
     assert torch.equal(images.to_tensor(images.read(path)), images.to_tensor(gradient_picture))
     assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(ImageError, match=r"nowhere.*a\.png"):
+    with pytest.raises(OutputError, match=r"nowhere.*a\.png"):
         images.write(gradient_picture, tmp_path / "nowhere" / "a.png")
 
 

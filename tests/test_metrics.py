@@ -11,7 +11,7 @@ from foclip.attacks import FoCLIP, Job, objective, run
 from foclip.detection import Detector, measure
 from foclip.detection.detector import shipped
 from foclip.encoders import Encoder
-from foclip.errors import ImageError, UsageError
+from foclip.errors import UsageError
 from foclip.images import to_image, to_tensor
 from foclip.metrics import CLIPScore, RobustCLIPScore, clip_score, robust_clip_score
 from foclip.scores import CLIPScore as Score
@@ -42,11 +42,11 @@ def test_tensors_are_pictures_too(mini: Encoder, small_photos: list[Image.Image]
     assert torch.equal(clip_score(bytes_, CAPTIONS, mini), expected)
     assert torch.equal(clip_score(bytes_ / 255, CAPTIONS, mini), expected)
     for wrong, error, message in (
-        (bytes_[:, :1], ImageError, r"not \(3, H, W\)"),
+        (bytes_[:, :1], UsageError, r"not \(3, H, W\)"),
         (bytes_[0], UsageError, r"pictures: .* is not \(B, 3, H, W\)"),
-        (bytes_.int(), ImageError, "neither uint8 nor"),
-        (bytes_.float(), ImageError, r"must lie in \[0, 1\]"),  # 0 to 255
-        (torch.where(bytes_ > 250, math.nan, bytes_ / 255), ImageError, r"must lie in \[0, 1\]"),
+        (bytes_.int(), UsageError, "neither uint8 nor"),
+        (bytes_.float(), UsageError, r"must lie in \[0, 1\]"),  # 0 to 255
+        (torch.where(bytes_ > 250, math.nan, bytes_ / 255), UsageError, r"must lie in \[0, 1\]"),
     ):
         with pytest.raises(error, match=message):
             clip_score(wrong, CAPTIONS, mini)
@@ -76,7 +76,7 @@ def test_a_metric_reads_pictures_as_everything_else_does(
             assert float(robust["clip_score"]) == pytest.approx(expected.score, abs=1e-5), name
     (turned,) = foclip.score(tmp_path / "turned.png", [caption], model=score)
     assert turned.score == score.read(photo, (caption,))[0]
-    with pytest.raises(ImageError, match=r"none\.png: no such file"):
+    with pytest.raises(UsageError, match=r"none\.png: no such file"):
         clip_score([tmp_path / "none.png"], [caption], mini)
 
 

@@ -40,6 +40,7 @@ def pair(
     default: Prompts,
     failures: list[Failure],
     optional: bool = False,
+    besides: Path | None = None,
 ) -> tuple[list[Source], list[Prompts]]:
     """Pictures, and the prompts of each.
 
@@ -50,6 +51,7 @@ def pair(
         default: The prompts when neither is given; empty if there are none.
         failures: Pictures without a caption and captions without a picture are added here.
         optional: There may be no prompts at all.
+        besides: A folder that does not count where it lies in a folder of pictures: results are no pictures to work on.
 
     Returns:
         The pictures that have prompts, and these; where there are none at all, every picture with an empty tuple.
@@ -58,7 +60,7 @@ def pair(
         UsageError: There is no picture, both prompts and captions are given, or lists differ in length.
         PromptError: Prompts or captions are unusable.
     """
-    sources = _sources(pictures)
+    sources = _sources(pictures, besides)
     if captions is None:
         if prompts is None and not default and not optional:
             raise PromptError("prompts: no prompts given; name a set such as artworks, or give some")
@@ -77,17 +79,25 @@ def _no_caption(source: Source, number: int, captions: str | Path) -> str:
     return f"{images.name(source, number + 1)}: no caption ({where})"
 
 
-def _sources(pictures: Source | Sequence[Source]) -> list[Source]:
+def _sources(pictures: Source | Sequence[Source], besides: Path | None) -> list[Source]:
     if isinstance(pictures, Tensor | np.ndarray):
         return list(pictures) if pictures.ndim == 4 else [pictures]
     given = [pictures] if isinstance(pictures, str | Path | Image.Image) else list(pictures)
     sources: list[Source] = []
     for source in given:
-        # A folder without pictures stays, to be listed as what it is.
-        sources.extend((images.find([source]) or [source]) if isinstance(source, str | Path) else [source])
+        if not isinstance(source, str | Path):
+            sources.append(source)
+            continue
+        inside = besides is not None and Path(source).resolve() in besides.resolve().parents
+        found = [p for p in images.find([source]) if not (inside and _below(p, besides))]
+        sources.extend(found or [source])  # a folder without pictures stays, to be listed as what it is
     if all(isinstance(source, str | Path) and files.is_folder(Path(source)) for source in sources):
         raise UsageError(f"pictures: no pictures in {', '.join(map(str, given)) or 'an empty list'}")
     return sources
+
+
+def _below(path: Path, folder: Path | None) -> bool:
+    return folder is not None and folder.resolve() in path.resolve().parents
 
 
 def _each(prompts: PromptsOf, default: Prompts, count: int) -> list[Prompts]:

@@ -72,7 +72,7 @@ def fool(
     attack = attack or FoCLIP(objective=objective(temperature=chosen.temperature), min_psnr=MIN_PSNR)
     check(attack, chosen)
     failures: list[Failure] = []
-    sources, own = pair(pictures, prompts, captions, chosen.prompts, failures)
+    sources, own = pair(pictures, prompts, captions, chosen.prompts, failures, besides=Path(out))
     with locked(files.output_folder(Path(out))):
         folder = Folder(Path(out))
         try:

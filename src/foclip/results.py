@@ -105,7 +105,7 @@ class Folder:
 
     def place(self, name: str, work: str) -> Place:
         """Where the result of this work goes: where it was begun or done, else at a name that is free."""
-        key = Store.key(work, str(Path(name).resolve()))
+        key = Store.key(work, os.path.relpath(Path(name).resolve(), self.out.resolve()))  # folders may move together
         if same := [place for place in self.places if place.key == key]:  # a picture that is given twice is done once
             self.places.append(replace(same[0], done=True))
             return self.places[-1]

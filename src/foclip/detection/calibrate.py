@@ -125,7 +125,7 @@ def calibrate(
         if not os.path.lexists(path):
             raise UsageError(f"clean: {path}: no such file or folder")
     failures: list[Failure] = []
-    sources, own = pair(clean, prompts, captions, chosen.prompts or ARTWORKS, failures)
+    sources, own = pair(clean, prompts, captions, chosen.prompts or ARTWORKS, failures, besides=Path(work))
     entries = [(Path(str(path)), asked) for path, asked in zip(sources, own, strict=True)]
     random.Random(0).shuffle(entries)  # noqa: S311 (a choice, not a secret)
     captionless = len(failures)

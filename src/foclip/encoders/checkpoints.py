@@ -60,7 +60,7 @@ def _shapes(path: Path) -> Shapes:
         ) from error
     except Exception as error:
         raise EncoderError(
-            f"{path}: no checkpoint that can be read; save the model's state_dict as safetensors"
+            f"{path}: no weights-only checkpoint that can be read; save the model's state_dict as safetensors"
         ) from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
     return {key.removeprefix("module."): tuple(value.shape) for key, value in state.items() if hasattr(value, "shape")}
