@@ -250,7 +250,7 @@ def test_wrong_names_get_one_helpful_line(tmp_path: Path, checkpoints: dict[str,
 
 def test_available_lists_embedded_first() -> None:
     rows = encoders.available()
-    assert [row["name"] for row in rows if row["kind"] == "embedded"] == ["mini", "mini-vit"]
+    assert [row["name"] for row in rows if row["kind"] == "embedded"] == ["mini", "mini-robust", "mini-vit"]
     assert rows[0]["name"] == "mini"
     assert Path(rows[0]["path"]).is_dir()
     assert rows[0]["parameters"] > 100_000

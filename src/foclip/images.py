@@ -69,7 +69,10 @@ def decoded(source: Source) -> Image.Image:
         except Exception as error:  # files that are opened, not yet decoded, break here
             raise ImageError(f"picture: {_reason(error)}") from error
     try:
-        pixels = torch.as_tensor(source).detach().cpu()
+        array = (
+            np.array(source) if isinstance(source, np.ndarray) else source
+        )  # torch warns of what it may not write to
+        pixels = torch.as_tensor(array).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ImageError(f"picture: {type(source).__name__} is neither a file, a PIL picture nor pixels") from error
     if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.numel():

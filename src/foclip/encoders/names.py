@@ -2,7 +2,7 @@
 
 `load` accepts
 
-- `mini`, `mini-vit`: embedded in the package;
+- `mini`, `mini-robust`, `mini-vit`: embedded in the package;
 - `ARCHITECTURE/TAG`, as `ViT-L-14-336-quickgelu/openai`: open_clip's pretrained weights;
 - `ARCHITECTURE/FILE`, as `RN50/weights/rn50.pt`: a checkpoint of that architecture;
 - `FILE`: a checkpoint whose architecture is recognised by the shapes of its weights;
