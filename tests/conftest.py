@@ -3,6 +3,9 @@
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# One thread here and in every process that tests start: two workers share two cores, and another number of
+# threads rounds otherwise.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +26,8 @@ from foclip.encoders import Encoder, load
 from foclip.images import read, to_image
 from foclip.scores import CLIPScore, Prompts, Score
 
+torch.set_num_threads(1)
+
 #: Calls the command line: exit code, stdout, stderr.
 Run = Callable[..., tuple[int, str, str]]
 
@@ -36,11 +41,6 @@ def fooled_by(attack: Attack, score: Score, pictures: Sequence[Tensor], prompts:
 def file_score(score: Score, pixels: Tensor, prompts: Prompts) -> float:
     """Mean figure of the file that holds these pixels."""
     return float(np.mean(score.read(to_image(pixels), prompts)))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _threads() -> None:
-    torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session")

@@ -257,7 +257,7 @@ def test_interrupt_keeps_what_is_finished_and_resumes(
 def test_killed_in_the_middle_resumes(run: Run, photo: Path, tmp_path: Path) -> None:
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     script = (
-        "import torch; torch.set_num_threads(2); import foclip.attacks;"
+        "import foclip.attacks;"
         "sys_run = __import__('sys').modules['foclip.attacks.run']; sys_run.SAVE_EVERY = 0.0;"
         "from foclip.cli import main; main()"
     )

@@ -175,7 +175,6 @@ def test_killed_in_the_middle_of_a_sweep_gives_the_same_table(
 ) -> None:
     monkeypatch.setattr(Settings, "steps", 6)
     script = (
-        "import torch; torch.set_num_threads(2);"
         "from foclip.lab import Settings; from foclip.studies import sweep; Settings.steps = 6; Settings.count = 3;"
         f"[setattr(sweep, name, grid) for name, grid in {GRIDS!r}.items()];"
         "from foclip.cli import main; main()"
