@@ -224,6 +224,14 @@ def test_reproduce_on_the_command_line(run: Run, folder: Path, tmp_path: Path) -
     report = (tmp_path / "out" / "report.html").read_text()
     assert report.count("<svg") == 2
     assert "91.0 %" in report
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Settings, "count", 4)
+        options = ("--quick", "--images", tmp_path / "in", "--out", tmp_path / "out")
+        assert run("reproduce", "tau", *options)[0] == 1
+    later = (tmp_path / "out" / "report.html").read_text()
+    for name in ("grayscale", "tau"):  # a later call keeps earlier studies
+        assert f'<section id="{name}">' in report
+        assert f'<section id="{name}">' in later
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,7 @@ def reproduce(
     names = list(dict.fromkeys([model, *embedded.names(), *(also or [])]))
     scores = [console.load(name, score, device) for name in names]
     finished: list[lab.Finished] = []
+    shown = {name: done for name, study in known.items() if name not in chosen and (done := lab.kept(study, out))}
     stopped = f"what is finished is in {out}, and the same command goes on from there"
     with locked(out), console.resumable(stopped) as track:
         work = lab.Lab(scores, out, settings, track)
@@ -73,7 +74,9 @@ def reproduce(
         recorded = runs.record(out, sys.argv[1:], run, ["pandas", "scipy", "scikit-learn", "scikit-image"])
         for name in chosen:
             finished.append(lab.reproduce(known[name], work, out))
-            report.write(out / "report.html", finished, recorded, work.failures)
+            shown[name] = finished[-1]
+            sections = [shown[name] for name in known if name in shown]
+            report.write(out / "report.html", sections, recorded, work.failures)
     if json:
         console.print_json(
             {"report": str(out / "report.html"), "studies": [_as_json(out, study) for study in finished]}

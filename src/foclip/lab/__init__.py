@@ -2,6 +2,18 @@
 
 from foclip.lab.lab import BUDGET, FooledPicture, Lab
 from foclip.lab.material import Settings
-from foclip.lab.study import Beside, Finished, Page, Study, read, reproduce
+from foclip.lab.study import Beside, Finished, Page, Study, kept, read, reproduce
 
-__all__ = ["BUDGET", "Beside", "Finished", "FooledPicture", "Lab", "Page", "Settings", "Study", "read", "reproduce"]
+__all__ = [
+    "BUDGET",
+    "Beside",
+    "Finished",
+    "FooledPicture",
+    "Lab",
+    "Page",
+    "Settings",
+    "Study",
+    "kept",
+    "read",
+    "reproduce",
+]

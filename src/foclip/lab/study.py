@@ -139,6 +139,16 @@ def read(study: Study, out: Path) -> Finished:
     return _finish(study, table, {})
 
 
+def kept(study: Study, out: Path) -> Finished | None:
+    """As `read`; None where an earlier run has no tables of this study, or none that this version reads."""
+    if not files.is_file(out / study.name / TABLE):
+        return None
+    try:
+        return read(study, out)
+    except Exception:  # another version's table may lack anything
+        return None
+
+
 def _finish(study: Study, table: pd.DataFrame, gallery: dict[str, Figure]) -> Finished:
     page = study.page(table)
     page = replace(page, figures=page.figures | gallery)
