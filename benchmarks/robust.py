@@ -24,7 +24,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from foclip import images
-from foclip.attacks import FoCLIP, Job, run
+from foclip.attacks import CMAES, Attack, FoCLIP, Job, run
 from foclip.encoders import Encoder, load
 from foclip.prompts import ARTWORKS, CAPTION
 from foclip.scores import CLIPScore, Prompts
@@ -38,6 +38,10 @@ CAPTION_RISE = {35.0: 0.36, 40.0: 0.19, 45.0: 0.10}
 CLEAN_SHARE, RANKS = 0.95, 0.9
 #: A budget at which any encoder is fooled, dB.
 VISIBLE = 20.0
+#: Most that ten times the steps may add to a rise.
+LONGER = 0.05
+#: Photographs for what takes long.
+FEW = 4
 #: Photographs, each with its caption, whose scores are compared on clean pictures.
 COMPARED = 200
 #: Pictures in flight.
@@ -179,7 +183,36 @@ def visible(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure
     return [Figure(f"rise for own caption at {VISIBLE:g} dB", float(rise.mean()))]
 
 
-PARTS = ("validation", "clean", "attacked", "crossed", "visible")
+def longer(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure]:
+    """Ten times the steps, for ten artworks at 35 dB: what they gain over the rise that the steps bring alone."""
+    rises = [
+        _rise(FoCLIP(steps=each, min_psnr=35.0, batch_size=LANES), encoder, data, count) for each in (steps, 10 * steps)
+    ]
+    note = f"rise {rises[0]:.3f} after {steps:,} steps, {rises[1]:.3f} after {10 * steps:,}"
+    return [Figure("gain of ten times the steps over the rise", rises[1] / rises[0] - 1, high=LONGER, note=note)]
+
+
+def black_box(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure]:
+    """CMA-ES with three queries for every step: a black box that beats the gradient would show that it is masked."""
+    gradient = _rise(FoCLIP(steps=steps, min_psnr=35.0, batch_size=LANES), encoder, data, count)
+    queries = _rise(CMAES(steps=3 * steps, min_psnr=35.0, batch_size=LANES), encoder, data, count)
+    note = f"rise {queries:.3f} by CMA-ES with {3 * steps:,} queries, {gradient:.3f} by FoCLIP with {steps:,} steps"
+    return [Figure("rise by CMA-ES as a share of FoCLIP's", queries / gradient, high=1.0, note=note)]
+
+
+def _rise(attack: Attack, encoder: Encoder, data: Path, count: int) -> float:
+    """Rise of the mean score for ten artworks."""
+    score, (pictures, _) = CLIPScore(encoder), photographs(data, count, 0)
+    jobs = [Job(images.to_tensor(picture), ARTWORKS, place) for place, picture in enumerate(pictures)]
+    found = {result.job.tag: images.to_image(result.pixels) for result in run(attack, score, jobs)}
+    rises = [
+        mean(score.read(found[place], ARTWORKS)) - mean(score.read(picture, ARTWORKS))
+        for place, picture in enumerate(pictures)
+    ]
+    return mean(rises)
+
+
+PARTS = ("validation", "clean", "attacked", "crossed", "visible", "longer", "black-box")
 
 
 def main() -> None:
@@ -209,6 +242,10 @@ def main() -> None:
         figures += crossed(encoder, original, choice.data, choice.photos, choice.steps)
     if "visible" in choice.parts:
         figures += visible(encoder, choice.data, choice.photos, choice.steps)
+    if "longer" in choice.parts:
+        figures += longer(encoder, choice.data, min(choice.photos, FEW), choice.steps)
+    if "black-box" in choice.parts:
+        figures += black_box(encoder, choice.data, min(choice.photos, FEW), choice.steps)
     if choice.json:
         rows = [asdict(f) | {"bar": f.bar, "passed": f.passed if f.judged else None} for f in figures]
         for row in rows:

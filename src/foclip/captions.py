@@ -8,6 +8,7 @@ without a caption and a caption without a picture are failures, not passed over.
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def _sources(pictures: Source | Sequence[Source], besides: Path | None) -> list[
         if not isinstance(source, str | Path):
             sources.append(source)
             continue
-        inside = besides is not None and Path(source).resolve() in besides.resolve().parents
+        inside = besides is not None and _below(besides, Path(source))
         found = [p for p in images.find([source]) if not (inside and _below(p, besides))]
         sources.extend(found or [source])  # a folder without pictures stays, to be listed as what it is
     if all(isinstance(source, str | Path) and files.is_folder(Path(source)) for source in sources):
@@ -97,7 +98,8 @@ def _sources(pictures: Source | Sequence[Source], besides: Path | None) -> list[
 
 
 def _below(path: Path, folder: Path | None) -> bool:
-    return folder is not None and folder.resolve() in path.resolve().parents
+    # realpath, since resolve() raises where links go round in circles
+    return folder is not None and Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
 
 
 def _each(prompts: PromptsOf, default: Prompts, count: int) -> list[Prompts]:
