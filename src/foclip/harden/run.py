@@ -137,7 +137,7 @@ def _harden(
     seen = len({*map(Path.resolve, map(Path, images))})
     say(f"looking through {seen} source{'s' if seen > 1 else ''}")
     train, held = _pictures(images, evaluation, encoder, settings, work / f"pictures-{_rank()}", say)
-    # An encoder of its own is attacked by prompts that a score may meet; ImageNet's captions span many subjects.
+    # Whoever attacks a score pushes towards some text; ImageNet's captions span many subjects.
     texts = encoder.encode_texts(prompts.imagenet(1000))
     trainer = Trainer(
         encoder, tower, train, texts, settings, work / "checkpoint.pt", _identity(encoder, train, settings)
