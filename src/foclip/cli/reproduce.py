@@ -54,7 +54,9 @@ def reproduce(
     settings = lab.Settings(quick, images, paintings, seed)
     files.output_folder(out)
     files.output_files(out / "run.json", out / "report.html")
-    names = list(dict.fromkeys([model, *embedded.names(), *(also or [])]))
+    # A twin is no second encoder: it was made from the first. Name it with --also to see what transfers to it.
+    others = [name for name in embedded.names() if name not in embedded.TWINS.values()]
+    names = list(dict.fromkeys([model, *others, *(also or [])]))
     scores = [console.load(name, score, device) for name in names]
     finished: list[lab.Finished] = []
     shown = {name: done for name, study in known.items() if name not in chosen and (done := lab.kept(study, out))}

@@ -13,6 +13,8 @@ from foclip.errors import EncoderError
 
 FOLDER = Path(__file__).parent
 DEFAULT = "mini"
+#: Hardened twins by the encoder they were made from.
+TWINS = {"mini": "mini-robust"}
 
 
 @cache
