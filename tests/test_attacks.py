@@ -235,3 +235,14 @@ def test_a_job_has_prompts(prompts: object) -> None:
 
 def test_no_jobs_are_no_work(score: CLIPScore) -> None:
     assert list(run(FoCLIP(steps=3), score, [])) == []
+
+
+def test_pictures_may_end_in_any_order(score: CLIPScore, pictures: list[Tensor]) -> None:
+    """The last of three lanes is at its target from the start and leaves first."""
+    before = {number: file_score(score, pictures[number], ARTWORKS) for number in range(3)}
+    order = sorted(before, key=before.__getitem__)
+    attack = FoCLIP(objective=objective(), steps=8, target=max(before.values()), min_psnr=35.0)
+    found = list(run(attack, score, [Job(pictures[number], ARTWORKS, number) for number in order]))
+    assert sorted(fooled.job.tag for fooled in found) == [0, 1, 2]
+    assert found[0].job.tag == order[-1]
+    assert found[0].steps == 0

@@ -44,7 +44,7 @@ class Job:
         return digest
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class State:
     """What a picture on its way must keep to go on later.
 
@@ -73,7 +73,7 @@ class State:
     stopped_by: Literal["target", "steps", ""] = ""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Trajectory(State):
     """A picture on its way, within its budget.
 

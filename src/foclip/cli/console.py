@@ -110,6 +110,13 @@ def say(message: str) -> None:
     print(printable(" ".join(message.split())), file=sys.stderr)
 
 
+def where(**files: object) -> None:
+    """Where the files are that a command wrote, a line each."""
+    stdout.print()
+    for name, path in files.items():
+        stdout.print(cell(f"{name}: {path}"), soft_wrap=True)
+
+
 def printable(text: str) -> str:
     """Text in which nothing commands a terminal: control characters stand as their numbers."""
     return "".join(

@@ -205,4 +205,4 @@ def _print(results: Sequence["Result"], out: Path) -> None:
             console.figure(result.ssim),
         )
     console.stdout.print(table)
-    console.stdout.print(console.cell(f"\nreport: {out / 'report.html'}"), soft_wrap=True)
+    console.where(report=out / "report.html")

@@ -139,5 +139,6 @@ def _print(made: "Hardened", model: str, min_psnr: float) -> None:
         table.add_row(console.cell(text), *(console.figure(getattr(each, name)) for each in (made.before, made.after)))
     console.stdout.print(table)
     lower = f", {1 - made.after.rise / made.before.rise:.0%} less" if made.before.rise > 0 else ""
-    line = f"\nFoCLIP raises {model}'s score by {made.before.rise:.2f} and the twin's by {made.after.rise:.2f}{lower}"
+    line = f"FoCLIP raises {model}'s score by {made.before.rise:.2f} and the twin's by {made.after.rise:.2f}{lower}"
+    console.stdout.print()
     console.stdout.print(console.cell(f"{line}; load it as local-dir:{made.folder}"), soft_wrap=True)

@@ -190,5 +190,5 @@ def calibrate(
             values = (row[key] for key in ("auc", "caught", "false_alarms", "balanced_accuracy"))
             table.add_row(row["method"], *(console.figure(value) for value in values))
         console.stdout.print(table)
-        console.stdout.print(console.cell(f"\ndetector: {out}\nreport: {report}"), soft_wrap=True)
+        console.where(detector=out, report=report)
     console.finish(found.failures)

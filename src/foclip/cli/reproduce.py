@@ -85,7 +85,7 @@ def reproduce(
         )
     else:
         _print(finished)
-        console.stdout.print(console.cell(f"\nreport: {out / 'report.html'}"), soft_wrap=True)
+        console.where(report=out / "report.html")
     console.finish(work.failures)
 
 
