@@ -422,7 +422,7 @@ def test_wrong_calls_of_calibrate(run: Run, clean: list[Path], tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [name for name in embedded.names() if name != "mini-robust"])
+@pytest.mark.parametrize("name", embedded.names())
 def test_a_detector_comes_with_every_embedded_encoder(name: str, small_photos: list[Image.Image]) -> None:
     encoder = load(name)
     detector = shipped(encoder)
