@@ -1,5 +1,6 @@
 """`foclip harden`."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -71,24 +72,11 @@ def harden(
     Killed or interrupted, the same command goes on from its checkpoint. Under torchrun, several
     processes share the work. Exit code 1: some pictures could not be read and were left out.
     """
+    options = dict(locals())
     from foclip.harden import Settings
     from foclip.harden import harden as run
 
-    settings = Settings(
-        min_psnr=min_psnr,
-        least=least,
-        steps=steps,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        lr=lr,
-        ascent=ascent,
-        aimed=aimed,
-        seed=seed,
-        precision=precision,
-        checkpointing=checkpointing,
-        keep=keep,
-        half=half,
-    )
+    settings = Settings(**{setting.name: options[setting.name] for setting in fields(Settings)})  # of the same names
     with console.resumable(
         f"the checkpoint is in {out / '.unfinished'}, and the same command goes on from it"
     ) as track:
