@@ -409,6 +409,22 @@ def test_commands_calibrate_and_detect(run: Run, clean: list[Path], tmp_path: Pa
     assert "undecidable" in text
 
 
+def test_what_to_expect_of_one_calibration(calibration: Calibration) -> None:
+    """The rate of one calibration is Beta-distributed: drawn anew, 95 of 100 lie in its interval."""
+    part, fpr = calibration.detector.combined, calibration.detector.fpr
+    low, high = part.expected(fpr)
+    assert 0 <= low < fpr < high < 1
+    rng, count = np.random.default_rng(0), len(part.clean)
+    k = int(fpr * (count + 1) + 1e-9)
+    rates = [1 - np.sort(rng.random(count))[-k] for _ in range(1000)]  # of uniform statistics above the threshold
+    assert np.mean([low <= rate <= high for rate in rates]) == pytest.approx(0.95, abs=0.03)
+    rows = {row["method"]: row for row in report.summary(calibration)}
+    assert [row["expected_false_alarms"] is None for row in rows.values()] == [True, False, False, False]
+    for row in rows.values():
+        assert row["false_alarms_interval"][0] <= row["false_alarms"] <= row["false_alarms_interval"][1]
+        assert row["caught_interval"][0] <= row["caught"] <= row["caught_interval"][1]
+
+
 def test_wrong_calls_of_calibrate(run: Run, clean: list[Path], tmp_path: Path) -> None:
     for options, words in (
         (("--clean", clean[0]), "too few"),

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,8 @@ from foclip.scores import CLIPScore
 from foclip.studies import artworks, available, imagenet, long, sweep, tau
 from foclip.studies.imagenet import draw
 from foclip.studies.modality_gap import Shifted
-from foclip.studies.spectrum import RINGS, local_statistics, planes, spectrum
+from foclip.studies.spectrum import POWER, RINGS, frequencies, local_statistics, planes, spectrum
+from foclip.studies.spectrum import page as spectrum_page
 
 ALL = [
     "ablation",
@@ -385,3 +387,37 @@ def test_a_page_is_made_of_its_table_alone(lab: Lab, out: Path) -> None:
     page = tau.page(pd.read_parquet(out / "tau" / "table.parquet"))
     assert isinstance(page, Page)
     assert read(next(out.glob("tau/*.png"))).width > 100
+
+
+def test_spectrum_counts_its_comparisons() -> None:
+    """Of many quantities that differ by chance alone, none is said to differ; one that really does is."""
+    rng = np.random.default_rng(0)
+    photos = [f"{number}.png" for number in range(12)]
+    rows = []
+    for quantity in [
+        *(f"noise {number}" for number in range(40)),
+        "moved",
+        "energy in Y",
+        "energy in Cb",
+        "energy in Cr",
+    ]:
+        kinds = ("perturbation",) if quantity.startswith("energy") else ("original", "fooled")
+        for kind in kinds:
+            shift = -3.0 if (quantity, kind) == ("moved", "fooled") else 0.0
+            values = rng.normal(10 if quantity.startswith("energy") else shift, 1, len(photos))
+            rows += [
+                {"picture": photo, "photo": photo, "kind": kind, "quantity": quantity, "value": value}
+                for photo, value in zip(photos, values, strict=True)
+            ]
+    power = [
+        {"picture": "a", "photo": "a", "kind": kind, "quantity": POWER, "channel": band, "frequency": at, "value": 1.0}
+        for kind in ("original", "fooled", "perturbation")
+        for band in ("Y", "Cb", "Cr")
+        for at in frequencies()
+    ]
+    page = spectrum_page(pd.DataFrame([*rows, *power]))
+    assert "Of 41 quantities, 1 differ" in page.findings[0]
+    assert "The strongest is moved: AUC 0.0" in page.findings[0]
+    drawn: Any = page.figures["area-under-the-curve"].axes[0].patches
+    lengths = [bar.get_width() for bar in drawn]
+    assert max(lengths) == lengths[0] > 0.4  # the strongest quantity is the longest bar, on whichever side it lies

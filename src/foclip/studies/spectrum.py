@@ -133,7 +133,7 @@ def page(table: pd.DataFrame) -> Page:
     )
     chroma = energy[["energy in Cb", "energy in Cr"]].sum(axis=1)
     chroma_share = mean((chroma / (chroma + energy["energy in Y"])).to_numpy(), energy.index.get_level_values("photo"))
-    separating = np.flatnonzero(false_discovery_control(chances, method="by") < LEVEL)
+    separating = np.flatnonzero(false_discovery_control(chances) < LEVEL)
     pixels = [name for name in order if not name.startswith(("drop", "drift", "distance"))]
     tells = {name: f"{name}: AUC {areas[name]:.2f}, d = {sizes[name]:+.1f}" for name in order}
     paragraph = (
