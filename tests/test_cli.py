@@ -13,7 +13,7 @@ from PIL import Image
 from test_images import png_header
 
 from foclip import images
-from foclip.attacks import ATTACKS
+from foclip.attacks import ATTACKS, FoCLIP
 from foclip.cli.fool import AttackName
 from foclip.encoders import embedded
 from foclip.fidelity import fidelity
@@ -274,3 +274,21 @@ def test_demo(run: Run, tmp_path: Path) -> None:
     assert report.count("<img") == 12
     assert "amplified" in report
     assert "report.html" in text
+
+
+def test_an_interrupt_in_a_finaliser_is_not_lost(
+    run: Run, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Finalised:
+        def __del__(self) -> None:
+            raise KeyboardInterrupt
+
+    def update(self: FoCLIP, *_: object) -> None:
+        Finalised()
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # main sets its own
+    monkeypatch.setattr(FoCLIP, "update", update)
+    code, _, errors = run("fool", photo, "--prompt", "a cat", "--steps", 500, "--out", tmp_path / "out")
+    assert code == 130
+    assert errors.startswith("interrupted")
+    assert len(errors.splitlines()) == 1

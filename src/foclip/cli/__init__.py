@@ -4,6 +4,7 @@ Exit codes: 0 all done, 1 some inputs failed (listed; the rest is done) or a res
 call, 130 interrupted (what is finished is kept), 70 a fault of ours (one line, and a file with the traceback).
 """
 
+import _thread
 import os
 import sys
 import tempfile
@@ -55,6 +56,7 @@ def _options(
 def main() -> None:
     """Run the command line and exit with its code."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # fewer parameters on purpose
+    sys.unraisablehook = _interrupt_again
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names and prompts may hold what the terminal's encoding does not
             stream.reconfigure(errors="backslashreplace")
@@ -112,6 +114,14 @@ def _fault(error: Exception) -> int:
         file.write(f"foclip {__version__}, arguments {sys.argv[1:]!r}\n{''.join(traceback.format_exception(error))}")
     console.say(f"error: a fault of foclip ({type(error).__name__}: {error}); please report {Path(file.name)}")
     return 70
+
+
+def _interrupt_again(ignored: Any) -> None:
+    """Ctrl-C that came where Python can raise nothing, in a finaliser, comes again a moment later."""
+    if isinstance(ignored.exc_value, KeyboardInterrupt):
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
