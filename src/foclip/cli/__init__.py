@@ -8,6 +8,7 @@ import _thread
 import os
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Callable
@@ -119,7 +120,7 @@ def _fault(error: Exception) -> int:
 def _interrupt_again(ignored: Any) -> None:
     """Ctrl-C that came where Python can raise nothing, in a finaliser, comes again a moment later."""
     if isinstance(ignored.exc_value, KeyboardInterrupt):
-        _thread.interrupt_main()
+        threading.Timer(0.01, _thread.interrupt_main).start()  # not at once, which would be here again
     else:
         sys.__unraisablehook__(ignored)
 
