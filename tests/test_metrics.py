@@ -1,16 +1,19 @@
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import Run
 from PIL import Image
 
 import foclip
 from foclip.attacks import FoCLIP, Job, objective, run
 from foclip.detection import Detector, measure
 from foclip.detection.detector import shipped
-from foclip.encoders import Encoder
+from foclip.detection.sensitivity import TWIN
+from foclip.encoders import Encoder, load
 from foclip.errors import UsageError
 from foclip.images import to_image, to_tensor
 from foclip.metrics import CLIPScore, RobustCLIPScore, clip_score, robust_clip_score
@@ -124,3 +127,22 @@ def torchmetrics_sum() -> object:
     from torchmetrics.utilities.data import dim_zero_sum
 
     return dim_zero_sum
+
+
+def test_a_twin_scores_beside(run: Run, small_photos: list[Image.Image], tmp_path: Path) -> None:
+    small_photos[0].save(tmp_path / "a.png")
+    code, text, _ = run("score", tmp_path / "a.png", "--prompt", "a cat", "--twin", "mini-robust", "--json")
+    assert code == 0
+    (row,) = json.loads(text)
+    robust = foclip.score(tmp_path / "a.png", ["a cat"], model="mini-robust").results[0].score
+    assert row["twin_score"] == robust != row["score"]
+    assert row["gap"] == row["score"] - robust
+    metric = RobustCLIPScore("mini", twin="mini-robust")
+    metric.update(small_photos[:1], ["a cat"])
+    found = metric.compute()
+    assert float(found["twin_score"]) == pytest.approx(robust, abs=1e-4)
+    assert float(found["gap"]) == pytest.approx(row["gap"], abs=1e-4)
+    plain = Score(load("mini"))
+    (seen,) = measure(plain, small_photos[:1], [("a cat",)], ["gray"], plain.over(load("mini-robust")))
+    assert seen.scores[TWIN] == pytest.approx(robust, abs=1e-4)
+    assert seen.drifts.keys() == seen.drops.keys() == {"gray", TWIN}
