@@ -2,6 +2,7 @@
 
 from foclip.attacks.adam import Adam
 from foclip.attacks.attack import Attack, View
+from foclip.attacks.autopgd import AutoPGD
 from foclip.attacks.cmaes import CMAES
 from foclip.attacks.foclip import FoCLIP, SinglePrompt, objective
 from foclip.attacks.run import Fooled, check, key, lanes, run
@@ -9,7 +10,9 @@ from foclip.attacks.sign import MIFGSM, PGD
 from foclip.attacks.trajectory import Job, Trajectory
 
 #: Every attack by the name that the command line gives it.
-ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in (FoCLIP, PGD, Adam, MIFGSM, SinglePrompt, CMAES)}
+ATTACKS: dict[str, type[Attack]] = {
+    attack.name: attack for attack in (FoCLIP, PGD, AutoPGD, Adam, MIFGSM, SinglePrompt, CMAES)
+}
 
 __all__ = [
     "ATTACKS",
@@ -18,6 +21,7 @@ __all__ = [
     "PGD",
     "Adam",
     "Attack",
+    "AutoPGD",
     "FoCLIP",
     "Fooled",
     "Job",
