@@ -5,6 +5,7 @@ from foclip.attacks.attack import Attack, View
 from foclip.attacks.autopgd import AutoPGD
 from foclip.attacks.cmaes import CMAES
 from foclip.attacks.foclip import FoCLIP, SinglePrompt, objective
+from foclip.attacks.restart import Restart
 from foclip.attacks.run import Fooled, check, key, lanes, run
 from foclip.attacks.sign import MIFGSM, PGD
 from foclip.attacks.trajectory import Job, Trajectory
@@ -25,6 +26,7 @@ __all__ = [
     "FoCLIP",
     "Fooled",
     "Job",
+    "Restart",
     "SinglePrompt",
     "Trajectory",
     "View",
