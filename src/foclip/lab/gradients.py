@@ -1,4 +1,4 @@
-"""Values and gradients of a score on the way from a photo to a fooled picture, where a defence that hides them shows."""
+"""Values and gradients of a score on the way from a photo to a fooled picture: what hides them shows there."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

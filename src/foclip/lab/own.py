@@ -9,17 +9,25 @@ from foclip import captions, prompts
 from foclip.lab.lab import Lab
 from foclip.scores import Prompts, Score
 
+#: Captions that a photo without one is compared with.
+CANDIDATES = 1000
+
+
+def candidates() -> list[str]:
+    """Captions of ImageNet's classes."""
+    return prompts.imagenet(CANDIDATES)
+
 
 def own_captions(lab: Lab, scores: Sequence[Score]) -> dict[str, Prompts]:
     """One caption for each picture of a lab, by the picture's name.
 
     The first line of a file `photo.txt` beside `photo.jpg`; where there is none, that of
-    ImageNet's 1,000 captions whose mean over `scores` is highest.
+    `candidates` whose mean over `scores` is highest.
     """
-    candidates = prompts.imagenet(1000)
-    figures = np.mean([lab.scores(lab.pictures, candidates, score) for score in scores], axis=0)
+    wanted = candidates()
+    figures = np.mean([lab.scores(lab.pictures, wanted, score) for score in scores], axis=0)
     best = {
-        picture.name: (candidates[place],)
+        picture.name: (wanted[place],)
         for picture, place in zip(lab.pictures, figures.argmax(axis=1).tolist(), strict=True)
     }
     sources, found = captions.pair(lab.files, None, captions.SIDECAR, (), [])
