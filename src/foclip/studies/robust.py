@@ -81,7 +81,7 @@ class Cell:
 
 def table(lab: Lab) -> pd.DataFrame:
     """Rows: pictures × what is attacked × aims × attackers × budgets; clean pictures; and points on the way."""
-    twin = lab.twins[0] if lab.twins else hardened(lab, RADII[1])
+    twin = lab.twins[0] if lab.twins else hardened(lab, RADII[len(RADII) // 2])
     own = own_captions(lab, [lab.score, twin])
     rows = []
     for cell in lab.each(list(_plan(lab, twin))):
