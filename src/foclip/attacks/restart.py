@@ -41,6 +41,11 @@ class Restart(FoCLIP):
         if self.min_psnr is None:
             raise UsageError("min_psnr: a start from elsewhere needs a budget to lie in")
 
+    @property
+    def sums_gradients(self) -> bool:
+        """No: the jump is a sum of none, so steps run on the picture itself."""
+        return False
+
     def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
         if trajectory.step or not self.start:
             super().update(trajectory, gradient)
