@@ -118,7 +118,7 @@ def test_another_start_lies_within_the_budget(score: CLIPScore, small_photos: li
     assert torch.equal(same.pixels, plain.pixels)
     for wrong in ({"start": -1}, {"min_psnr": None}):
         with pytest.raises(UsageError):
-            replace(attack, **wrong)  # type: ignore[arg-type]
+            replace(attack, **wrong)
 
 
 def fooled_path(attack: Restart, score: CLIPScore, picture: torch.Tensor) -> list[torch.Tensor]:

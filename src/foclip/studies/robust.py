@@ -53,6 +53,8 @@ ALONG = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: Least share of the gradient at the photo that must be left on the way; scores closer than this are equal; and the
 #: share of the encoder's ceiling that counts as reaching it.
 GRADIENT, NOISE, CEILING = 0.01, 0.01, 0.95
+#: Part, what is attacked, for what, by whom, within how many dB.
+Key = tuple[str, str, str, str, float]
 CURVE, HARDER, CLEAN, FRONTIER, CHECK, WAY = "curve", "attackers", "clean", "frontier", "check", "way"
 
 
@@ -129,8 +131,8 @@ def _plan(lab: Lab, twin: EncoderScore) -> Iterator[Cell]:
         )
     if importlib.util.find_spec("cma"):
         attackers["CMA-ES"] = CMAES(objective=Alignment(), steps=QUERIES * steps, min_psnr=BUDGET, seed=seed)
-    for name, attack in attackers.items():
-        yield Cell(HARDER, TWIN, twin, ARTWORKS, name, attack, FEW)
+    for name, harder in attackers.items():
+        yield Cell(HARDER, TWIN, twin, ARTWORKS, name, harder, FEW)
     yield Cell(CHECK, TWIN, twin, OWN, "FoCLIP", replace(foclip, min_psnr=VISIBLE), FEW)
     for name in (PLAIN, TWIN):
         yield Cell(CHECK, name, defences[name], OWN, "FoCLIP", replace(foclip, min_psnr=ANY), FEW)
@@ -210,7 +212,7 @@ def page(table: pd.DataFrame) -> Page:
     return Page(pd.DataFrame(summary), figures, findings)
 
 
-def _rises(rises: dict[tuple[str, ...], Estimate]) -> list[str]:
+def _rises(rises: dict[Key, Estimate]) -> list[str]:
     """What each defence leaves of the rise, at one budget."""
     sentences = []
     for aim in (OWN, ARTWORKS, HUNDRED):
@@ -220,7 +222,7 @@ def _rises(rises: dict[tuple[str, ...], Estimate]) -> list[str]:
     return sentences
 
 
-def _crossed(parts: dict[tuple[str, ...], pd.DataFrame]) -> list[str]:
+def _crossed(parts: dict[Key, pd.DataFrame]) -> list[str]:
     """What pictures fooled on one of the two score on the other."""
     sentences = []
     for attacked, other, column in ((PLAIN, TWIN, "twin"), (TWIN, PLAIN, "plain")):
@@ -252,7 +254,7 @@ def _attackers(table: pd.DataFrame) -> list[str]:
     return [f"Against the twin, for ten artworks within {BUDGET:g} dB: {said}. {strongest} gains most.{missing}"]
 
 
-def _price(clean: dict[str, pd.DataFrame], rises: dict[tuple[str, ...], Estimate]) -> list[str]:
+def _price(clean: dict[str, pd.DataFrame], rises: dict[Key, Estimate]) -> list[str]:
     """What a twin changes on photos that nobody touched, beside what it buys."""
     plain, sentences = clean[PLAIN], []
     before = rises[FRONTIER, PLAIN, OWN, "FoCLIP", BUDGET]
@@ -316,7 +318,7 @@ def checks(table: pd.DataFrame) -> list[tuple[str, bool, str]]:
     return found
 
 
-def _curves(rises: dict[tuple[str, ...], Estimate]) -> Figure:
+def _curves(rises: dict[Key, Estimate]) -> Figure:
     plot = Figure(figsize=(11, 3.2), layout="constrained")
     for axes, aim in zip(plot.subplots(1, 3, sharey=True), (OWN, ARTWORKS, HUNDRED), strict=True):
         series = {}
@@ -328,7 +330,7 @@ def _curves(rises: dict[tuple[str, ...], Estimate]) -> Figure:
     return plot
 
 
-def _frontier(clean: dict[str, pd.DataFrame], rises: dict[tuple[str, ...], Estimate]) -> Figure:
+def _frontier(clean: dict[str, pd.DataFrame], rises: dict[Key, Estimate]) -> Figure:
     """What is left of the rise over what is left of the ranks."""
     plot = Figure(figsize=(5.6, 3.6))
     axes = plot.subplots()
