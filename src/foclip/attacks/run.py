@@ -169,7 +169,8 @@ def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int
         figures = torch.stack([loss, torch.cat(means)]).tolist()
         for lane, picture, gradient, value, mean in zip(flying, pictures, gradients, *figures, strict=True):
             lane.pixels.requires_grad_(False)
-            lane.judge(score, picture, value, mean, attack.target, attack.steps)
+            goal = attack.goal(lane.scores[0] if lane.scores else mean)
+            lane.judge(score, picture, value, mean, goal, attack.steps)
             if not lane.stopped_by:
                 attack.update(lane, gradient)
                 lane.project()
