@@ -69,6 +69,7 @@ class Attack(ABC):
         steps: Updates per picture at most.
         target: Stop once the mean figure of the 8-bit picture over its prompts,
             through the model's own preprocessing, reaches this.
+        patience: Stop once the objective has not fallen within so many steps; None for never.
         min_psnr: Fidelity budget in dB that the result never violates; None for none.
         init: Start from the picture itself or from uniform noise of its size.
         seed: Seeds what is random, together with the picture's content.
@@ -88,6 +89,7 @@ class Attack(ABC):
     objective: Objective = field(default_factory=Alignment)
     steps: int = 1000
     target: float | None = None
+    patience: int | None = None
     min_psnr: float | None = None
     init: Init = "image"
     seed: int = 0
@@ -101,6 +103,8 @@ class Attack(ABC):
             raise UsageError(f"batch_size: {self.batch_size} is no number of pictures in flight from 1 to {MOST_LANES}")
         if self.target is not None and not 0 <= self.target < math.inf:
             raise UsageError(f"target: {self.target} is no score of at least 0")
+        if self.patience is not None and self.patience < 1:
+            raise UsageError(f"patience: {self.patience} is no number of steps from 1 up")
         if self.min_psnr is not None and not 0 < self.min_psnr <= MOST_PSNR:
             raise UsageError(f"min_psnr: {self.min_psnr} is no budget in dB above 0, up to {MOST_PSNR:g}")
         if self.init not in get_args(Init):
@@ -123,6 +127,11 @@ class Attack(ABC):
             gradient: The objective's gradient (3, H, W), which may be
                 overwritten; a mere 0 unless the attack `uses_gradient`.
         """
+
+    @property
+    def sums_gradients(self) -> bool:
+        """Whether all moves are sums of gradients, made by `Trajectory.move`: then the model's small space will do."""
+        return False
 
     @property
     def budget(self) -> float | None:

@@ -73,12 +73,14 @@ class FoCLIP(Attack):
     def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
         velocity = trajectory.buffer("velocity").mul_(self.momentum)
         if self.lr == "auto":
-            inverse_rms = math.sqrt(gradient.numel()) / torch.linalg.vector_norm(gradient).clamp(min=1e-30)
-            velocity.addcmul_(gradient, inverse_rms)
-            trajectory.pixels.add_(velocity, alpha=-self.automatic_step(trajectory.step))
+            velocity.addcdiv_(gradient, trajectory.rms(gradient).clamp(min=1e-30))
+            trajectory.move(velocity, -self.automatic_step(trajectory.step))
         else:
-            velocity.add_(gradient)
-            trajectory.pixels.add_(velocity, alpha=-self.lr)
+            trajectory.move(velocity.add_(gradient), -self.lr)
+
+    @property
+    def sums_gradients(self) -> bool:
+        return self.lr == "auto" and self.init == "image"
 
 
 @dataclass(frozen=True, kw_only=True)

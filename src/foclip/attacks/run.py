@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from foclip.attacks.attack import Attack
-from foclip.attacks.trajectory import Job, Trajectory, levels
+from foclip.attacks.small import small
+from foclip.attacks.trajectory import Job, Trajectory
 from foclip.encoders.preprocessing import round8
 from foclip.errors import UsageError
 from foclip.scores import Score
@@ -40,7 +42,7 @@ class Fooled:
         pixels: uint8 (3, H, W), the best iterate within the fidelity budget.
         scores: Mean figure of the 8-bit iterate over the prompts at steps 0, 1, …
         steps: Updates made.
-        stopped_by: "target" or "steps".
+        stopped_by: "target", "steps" or "plateau".
         seconds: Time spent on this picture.
     """
 
@@ -125,30 +127,33 @@ def run(
 
 def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Trajectory:
     seed = int.from_bytes(job.digest(attack.seed).digest()[:7], "big")
-    original = job.picture.to(score.device).float() / 255
-    pixels = original.clone()
-    if attack.init == "noise":
-        generator = torch.Generator().manual_seed(seed)
-        pixels = torch.rand(job.picture.shape, generator=generator).to(score.device)
-    lane = Trajectory(
-        job=job,
-        key=key(attack, score, job),
-        seed=seed,
-        original=original,
-        pixels=pixels,
-        budget=attack.budget,
-        seen=score.seen(*job.picture.shape[1:]),
-        scratch=torch.empty_like(pixels),
-    )
+    common: dict[str, Any] = {
+        "job": job,
+        "key": key(attack, score, job),
+        "seed": seed,
+        "budget": attack.budget,
+        "seen": score.seen(*job.picture.shape[1:]),
+        "last": attack.steps,
+    }
+    lane = small(attack, score, job, common) or _exact(attack, score, job, common)
     for name, value in ((store and store.load(lane.key, score.device)) or {}).items():
         setattr(lane, name, value)
     return lane
 
 
+def _exact(attack: Attack, score: Score, job: Job, common: dict[str, Any]) -> Trajectory:
+    original = job.picture.to(score.device).float() / 255
+    pixels = original.clone()
+    if attack.init == "noise":
+        generator = torch.Generator().manual_seed(common["seed"])
+        pixels = torch.rand(job.picture.shape, generator=generator).to(score.device)
+    return Trajectory(original=original, pixels=pixels, scratch=torch.empty_like(pixels), **common)
+
+
 def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int) -> None:
     """Evaluate every lane's 8-bit picture, keep the best, and move on those not done."""
-    leaves = [lane.pixels.requires_grad_(attack.uses_gradient) for lane in flying]
-    pictures = [round8(leaf) for leaf in leaves]
+    leaves = [lane.leaf().requires_grad_(attack.uses_gradient) for lane in flying]
+    pictures = [lane.seen_by_model(leaf) for lane, leaf in zip(flying, leaves, strict=True)]
     prompts = [lane.job.prompts for lane in flying]
     seen = [score.values(pictures, prompts, count)]
     for view in attack.views:
@@ -167,9 +172,11 @@ def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int
         gradients = torch.autograd.grad(loss.sum(), leaves)
     with torch.no_grad():
         figures = torch.stack([loss, torch.cat(means)]).tolist()
-        for lane, picture, gradient, value, mean in zip(flying, pictures, gradients, *figures, strict=True):
-            lane.pixels.requires_grad_(False)
-            lane.judge(score, picture, value, mean, attack.target, attack.steps)
+        for lane, leaf, picture, gradient, value, mean in zip(
+            flying, leaves, pictures, gradients, *figures, strict=True
+        ):
+            leaf.requires_grad_(False)
+            lane.judge(score, picture, value, mean, attack)
             if not lane.stopped_by:
                 attack.update(lane, gradient)
                 lane.project()
@@ -183,4 +190,4 @@ def _save(store: Store, flying: Sequence[Trajectory]) -> None:
 
 def _finish(lane: Trajectory) -> Fooled:
     assert lane.best is not None  # step 0 is within any budget, and later steps only improve on it
-    return Fooled(lane.job, levels(lane.best).cpu(), lane.scores, lane.step, lane.stopped_by, lane.seconds)
+    return Fooled(lane.job, lane.best.cpu(), lane.scores, lane.step, lane.stopped_by, lane.seconds)
