@@ -25,7 +25,7 @@ class Painted:
 
     Attributes:
         levels: uint8 (3, H, W).
-        seen: What the model sees of it, float (3, h, w) in [0, 1], both of Pillow's roundings included.
+        seen: What the model sees of it, float (3, h, w) in about [0, 1], before Pillow's last rounding to 8 bits.
         moved: Sum of squared changes after clamping, before rounding, in [0, 1] units.
         changed: The same after rounding: that of the file.
     """
@@ -96,7 +96,7 @@ class Resampler:
                 new = after[:, rows].to(lines.dtype)
                 seen[:, rows] = multiply(new, self._first.blocks, -1)
                 changed += float(torch.linalg.vector_norm(new.sub_(old))) ** 2
-        seen = round8(multiply(round8(seen.div_(255)), self._second.blocks, -2))
+        seen = multiply(round8(seen.div_(255)), self._second.blocks, -2)
         return Painted(painted, self._turn(seen).contiguous(), moved / 255**2, changed / 255**2)
 
 
