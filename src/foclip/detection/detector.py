@@ -9,7 +9,7 @@ For a clean picture exchangeable with those n, P(p ≤ α) ≤ α for every α, 
 distribution: calling pictures with p ≤ α tampered has at most α false alarms.
 
 The combined detector is a cascade (`foclip.detection.combined`), and its statistic is that of the cascade as a whole:
-which pictures are looked at again is part of a fixed function of the picture, so the bound holds for all that is scanned.
+which pictures are looked at again is part of a fixed function of the picture, so the bound holds for all of them.
 """
 
 import json
