@@ -17,7 +17,6 @@ from pathlib import Path
 import torch
 from rich.progress import Progress
 
-from foclip.attacks import FoCLIP, objective
 from foclip.detection import calibrate
 from foclip.detection.detector import SHIPPED
 from foclip.encoders import load
@@ -54,12 +53,11 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True, help="folder for fooled pictures and the report")
-    parser.add_argument("--fooled", type=int, default=160)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--fooled", type=int, default=960)
+    parser.add_argument("--steps", type=int, default=60)
     choice = parser.parse_args()
     torch.set_num_threads(2)
     pictures, captions = photographs(choice.data, "calibration")
-    attack = FoCLIP(objective=objective(), steps=choice.steps, min_psnr=35.0)
     with Progress() as bar:
 
         def track(text: str, total: int) -> Advance:
@@ -71,7 +69,8 @@ def main() -> None:
             draw_prompts(captions, 0),
             choice.work,
             model=load(choice.model),
-            attack=attack,
+            steps=choice.steps,
+            own=captions,
             fpr=0.01,
             fooled=choice.fooled,
             name=choice.model,
