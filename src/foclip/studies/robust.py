@@ -288,7 +288,7 @@ def checks(table: pd.DataFrame) -> list[tuple[str, bool, str]]:
         (
             "scores and gradients are finite, and the gradient does not vanish on the way to a fooled picture",
             finite and left > GRADIENT,
-            f"at least {left:.2g} of the gradient at the photo is left",
+            f"at least {percent(left)} of the gradient at the photo is left",
         ),
         (
             "more steps do not gain less",
