@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from foclip.attacks.attack import Attack, check_lr

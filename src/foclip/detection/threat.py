@@ -55,14 +55,19 @@ def cheats(steps: int = 60, temperature: float = 0.01, no_match: float = 0.25, s
     def at(min_psnr: float, rise: float | None = None) -> Attack:
         return replace(foclip, min_psnr=min_psnr, rise=None if rise is None else rise * no_match)
 
-    found = [Cheat(f"own caption, {db:g} dB", "own", at(db)) for db in (50.0, 45.0, 40.0, 35.0, 48.0, 52.0)]
-    found += [
-        Cheat("own caption, 40 dB, up by 0.8", "own", at(40.0, 0.8)),
-        Cheat("own caption, 45 dB, up by 0.4", "own", at(45.0, 0.4)),
-        Cheat("other caption, 42 dB", "other", at(42.0)),
+    found = [
+        Cheat("own caption, 40 dB", "own", at(40.0)),
         Cheat("given prompts, 35 dB", "given", at(35.0)),
+        Cheat("own caption, 45 dB", "own", at(45.0)),
+        Cheat("own caption, 35 dB", "own", at(35.0)),
+        Cheat("own caption, 50 dB", "own", at(50.0)),
         Cheat("given prompts, 40 dB", "given", at(40.0)),
+        Cheat("own caption, 40 dB, up by 0.8", "own", at(40.0, 0.8)),
+        Cheat("own caption, 48 dB", "own", at(48.0)),
         Cheat("given prompts, 45 dB", "given", at(45.0)),
+        Cheat("own caption, 45 dB, up by 0.4", "own", at(45.0, 0.4)),
+        Cheat("own caption, 52 dB", "own", at(52.0)),
+        Cheat("other caption, 42 dB", "other", at(42.0)),
         Cheat("given prompts, MI-FGSM, 35 dB", "given", MIFGSM(min_psnr=35.0, seed=seed)),
         Cheat("own caption, MI-FGSM, 38 dB", "own", MIFGSM(min_psnr=38.0, seed=seed)),
         Cheat("given prompts, PGD, 38 dB", "given", PGD(steps=steps, min_psnr=38.0, seed=seed)),
