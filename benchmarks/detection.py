@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from benchmarks.drawn import charts, pages
 from PIL import Image
 from rich.progress import Progress
 from scipy.stats import binomtest, bootstrap
@@ -34,6 +33,7 @@ from foclip.prompts import ARTWORKS
 from foclip.results import Result
 from foclip.scores import CLIPScore, Prompts
 from training.detector import draw_prompts, photographs
+from training.drawn import charts, pages
 
 METHODS = ("rule", "combined", "promptless")
 #: Alert budgets: shares of clean pictures that may be called tampered.
@@ -168,7 +168,7 @@ def paper(bench: Bench, count: int, steps: int) -> None:
     fooled, _ = bench.fooled("artworks", Cheat(attack, bench.artworks, count))
     for kind, found, beside in (("originals", clean, 8.5), ("fooled", fooled, 63.2)):
         drops = interval([s.drops["gray"] for s in found])
-        whole = 1 - np.mean([s.scores["gray"] for s in found]) / np.mean([s.score for s in found])
+        whole = 1 - sum(s.scores["gray"] for s in found) / sum(s.score or 0.0 for s in found)
         print(f"   {kind:<10} mean drop {drops} of {len(found)}; of the mean score {whole:.1%}; paper {beside} %")
     colour = [s for s in clean if not s.gray_already]
     alarms, caught = (bench.flagged(found, "rule") for found in (colour, fooled))
@@ -212,8 +212,8 @@ def alarms(bench: Bench) -> None:
         pictures = list(draw(len(bench.originals)))
         fitting = bench.measure(pictures, [()] * len(pictures))  # the caption that fits best: a clean picture's own
         kinds[name] = (pictures, [(str(s.guess),) for s in fitting])
-    for name, (pictures, prompts) in kinds.items():
-        found = [s for s in bench.measure(pictures, prompts) if "as they are" not in name or not s.gray_already]
+    for name, (shown, prompts) in kinds.items():
+        found = [s for s in bench.measure(shown, prompts) if "as they are" not in name or not s.gray_already]
         shares = "".join(f"{exact(bench.flagged(found, m)):<24}" for m in METHODS)
         print(f"   {name:<24}{len(found):>4}  {shares}", flush=True)
     print()
