@@ -26,7 +26,7 @@ from foclip.detection.combined import Cascade
 from foclip.detection.detector import Calibrated, Detector
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
 from foclip.detection.sensitivity import TWIN, Sensitivity, feature_names, measure
-from foclip.detection.threat import AFTERWARDS, CONDITIONS, LEAST_RISE, Change, Cheat, cheats
+from foclip.detection.threat import AFTERWARDS, BLATANT, CONDITIONS, LEAST_RISE, Change, Cheat, cheats
 from foclip.detection.transformations import View
 from foclip.detection.twins import twin_score
 from foclip.encoders import Encoder
@@ -314,7 +314,7 @@ def make(
     clean, fooled = ([e for e in held if e.fooled == f] for f in (False, True))
     # The rule is the paper's, for pictures as blatant as the paper's; where there are none, for what there is.
     fooled_fit = [e for e in fit if e.fooled]
-    blatant = [e for e in fooled_fit if "35 dB" in e.cheat and e.state == AS_IT_IS] or fooled_fit
+    blatant = [e for e in fooled_fit if e.cheat in BLATANT and e.state == AS_IT_IS] or fooled_fit
     plain = [e.sensitivity for e in fit if not e.fooled and e.state == AS_IT_IS]
     surface = sweep(plain, [e.sensitivity for e in blatant])
     rule = surface.best()

@@ -20,6 +20,8 @@ from foclip.attacks import CMAES, MIFGSM, PGD, Attack, FoCLIP, View, objective
 Wants = Literal["own", "other", "given"]
 #: A cheat that raised the score by less, in units of `no_match` (CLIPScore: 0.05), gained nothing to speak of.
 LEAST_RISE = 0.2
+#: The cheats as blatant as the paper's, which its rule is for.
+BLATANT = ("given prompts, 35 dB", "own caption, 35 dB")
 #: Queries of a black box per step of a gradient attack.
 QUERIES = 10
 
