@@ -27,8 +27,8 @@ from foclip.store import Store
 
 #: Pictures in flight by default: small towers on a CPU, and GPUs, are faster with several.
 LANES = 4
-#: Full-size float32 copies of a picture in flight at most, by the exact loop: original, pixels, best, rounded, gradient,
-#: scratch, the attack's moments, and what the resize keeps for its backward pass.
+#: Full-size float32 copies of a picture in flight at most, by the exact loop: original, pixels, best, rounded,
+#: gradient, scratch, the moments, and what the resize keeps for its backward pass.
 EXACT_COPIES = 14
 #: The same in the model's small space, where pictures are kept as bytes, and for measuring what was written.
 SMALL_COPIES = 8
