@@ -31,19 +31,17 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=12_000_000, help="pixels of the largest picture")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    models = arguments.models.split(",")
+    models, device = arguments.models.split(","), arguments.device
     arguments.out.mkdir(parents=True, exist_ok=True)
     sections: dict[str, Callable[[], Section]] = {
-        "attack": lambda: steps.table(
-            models, arguments.repeats, arguments.out / "rivals", arguments.most, arguments.device
-        ),
-        "quality": lambda: quality.table("mini", arguments.reference, arguments.device),
+        "attack": lambda: steps.table(models, arguments.repeats, arguments.out / "rivals", arguments.most, device),
+        "quality": lambda: quality.table("mini", arguments.reference, device),
         "score": lambda: reading.table(models, arguments.repeats),
-        "growth": lambda: growth.table(arguments.device),
+        "growth": lambda: growth.table(device),
         "memory": growth.memory,
     }
     found: dict[str, Section] = {}
-    about = machine(arguments.device)
+    about = machine(device)
     for name in arguments.only.split(","):
         print(f"== {name}", flush=True)
         found[name] = sections[name]()

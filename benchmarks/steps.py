@@ -151,7 +151,9 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
             ]
             return Spread.of(each).median
 
-        def ours(attack: FoCLIP = attack, jobs: list[Job] = jobs, score: CLIPScore = score) -> float:
+        def ours(
+            attack: FoCLIP = attack, jobs: list[Job] = jobs, score: CLIPScore = score, whole: list[float] = whole
+        ) -> float:
             marks = [time.perf_counter()]
             list(run(attack, score, jobs, lambda _: marks.append(time.perf_counter()), at_once=1))
             whole.append(time.perf_counter() - marks[0])
