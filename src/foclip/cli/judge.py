@@ -1,5 +1,6 @@
 """`foclip score`, `foclip detect` and `foclip calibrate`."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -26,7 +27,9 @@ from foclip.errors import UsageError
 SHOWN = 24
 
 if TYPE_CHECKING:
-    from foclip.detection import Detection
+    from foclip.detection import Detection, Detector
+    from foclip.outcome import Outcome
+    from foclip.scores import EncoderScore
     from foclip.scoring import Scored
 
 
@@ -98,6 +101,12 @@ def detect(
         float | None,
         typer.Option(help="Bound on false alarms; default: the detector's own.", show_default=False),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for a report: a page and a table.", metavar="DIR", show_default=False, parser=path
+        ),
+    ] = None,
     score: ScoreName = "clipscore",
     twin: Twin = None,
     device: Device = "auto",
@@ -105,14 +114,48 @@ def detect(
 ) -> None:
     """Detect fooled pictures, with the prompts of a score or without any."""
     from foclip import detection
+    from foclip.detection.detector import Detector, shipped
 
     texts = prompts_of(prompts, prompt)
+    if out:
+        from foclip import files
+        from foclip.report import detected
+
+        written = [files.output_folder(out) / name for name in (detected.PAGE, detected.TABLE, "run.json")]
+        files.output_files(*written)
     chosen = console.load(model, score, device)
+    judge = shipped(chosen.encoder) if detector is None else Detector.load(detector)
     with console.bars() as track:
         found = detection.detect(
-            images, texts, model=chosen, detector=detector, by=by, fpr=fpr, captions=captions, twin=twin, track=track
+            images, texts, model=chosen, detector=judge, by=by, fpr=fpr, captions=captions, twin=twin, track=track
         )
-    console.show(found, json, _print_verdicts)
+    console.list_results(found, json, _print_verdicts)  # before anything is drawn: that may take a while, or fail
+    if out:
+        _report(out, found, chosen, judge, fpr)
+        if not json:
+            console.where(report=written[0], table=written[1])
+    console.finish(found.failures)
+
+
+def _report(
+    out: Path, found: "Outcome[Detection]", score: "EncoderScore", detector: "Detector", fpr: float | None
+) -> None:
+    """Write `run.json`, table and page of verdicts."""
+    from foclip import runs
+    from foclip.report import detected
+
+    run = {
+        "model": score.model,
+        "score": score.name,
+        "fingerprint": score.fingerprint,
+        "device": str(score.device),
+        "detector": detector.name,
+        "fpr": detector.fpr if fpr is None else fpr,
+        "failures": [vars(failure) for failure in found.failures],
+    }
+    runs.record(out, sys.argv[1:], run)
+    with console.bars() as track:
+        detected.write(out, found, score, detector, fpr, track)
 
 
 def _print_verdicts(rows: "Sequence[Detection]") -> None:
@@ -140,6 +183,13 @@ def calibrate(
         typer.Option("--clean", help="Folder of clean pictures, or a picture; may be repeated.", parser=path),
     ],
     out: Annotated[Path, typer.Option("--out", help="Detector file to write; the report goes beside it.", parser=path)],
+    background: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of further clean pictures, measured but not fooled: with more, a lower --fpr can be promised.",
+            parser=path,
+        ),
+    ] = None,
     prompts: PromptSet = None,
     prompt: PromptTexts = None,
     captions: Captions = None,
@@ -173,6 +223,7 @@ def calibrate(
             fpr=fpr,
             captions=captions,
             fooled=fooled,
+            background=background or (),
             twin=twin,
             name=out.stem,
             track=track,

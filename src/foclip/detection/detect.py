@@ -31,6 +31,7 @@ class Detection:
         verdict: "tampered", "clean", or "undecidable" for a picture without colour.
         score: Mean figure over the prompts; None without prompts.
         gray_score: That of the picture in gray; None if the verdict took no look at it in gray.
+        look_score: That under `look`, or on the twin; None without prompts or look.
         drop: Score lost under `look` (`foclip.detection.sensitivity`); None without prompts or look.
         drift: How far its embedding moves under it; None where no look was taken.
         p_value: Of the statistic that decided; None if undecidable.
@@ -49,6 +50,7 @@ class Detection:
     verdict: str
     score: float | None
     gray_score: float | None
+    look_score: float | None
     drop: float | None
     drift: float | None
     p_value: float | None
@@ -172,6 +174,7 @@ def _detection(
         verdict=verdict.verdict,
         score=sensitivity.score,
         gray_score=sensitivity.scores.get("gray"),
+        look_score=sensitivity.scores.get(look),
         drop=sensitivity.drops.get(look),
         drift=sensitivity.drifts.get(look),
         p_value=verdict.p_value,

@@ -20,6 +20,8 @@ from foclip.attacks import CMAES, MIFGSM, PGD, Attack, FoCLIP, View, objective
 Wants = Literal["own", "other", "given"]
 #: A cheat that raised the score by less, in units of `no_match` (CLIPScore: 0.05), gained nothing to speak of.
 LEAST_RISE = 0.2
+#: The cheats as blatant as the paper's, which its rule is for.
+BLATANT = ("given prompts, 35 dB", "own caption, 35 dB")
 #: Queries of a black box per step of a gradient attack.
 QUERIES = 10
 
@@ -41,13 +43,16 @@ class Cheat:
     attack: Attack
 
 
-def cheats(steps: int = 60, temperature: float = 0.01, no_match: float = 0.25, seed: int = 0) -> list[Cheat]:
+def cheats(
+    steps: int = 60, temperature: float = 0.01, no_match: float = 0.25, looks: tuple[View, ...] = (), seed: int = 0
+) -> list[Cheat]:
     """The cheats that a detector is calibrated on: faint ones for the own caption first, since these pay.
 
     Args:
         steps: Updates per picture of every gradient attack.
         temperature: That of the score.
         no_match: The score's figure for "no match", in which partial rises are given.
+        looks: What the detector looks at; with them, some cheats are by one who knows that.
         seed: Seeds the attacks.
     """
     foclip = FoCLIP(objective=objective(temperature=temperature), steps=steps, seed=seed)
@@ -55,28 +60,33 @@ def cheats(steps: int = 60, temperature: float = 0.01, no_match: float = 0.25, s
     def at(min_psnr: float, rise: float | None = None) -> Attack:
         return replace(foclip, min_psnr=min_psnr, rise=None if rise is None else rise * no_match)
 
-    found = [Cheat(f"own caption, {db:g} dB", "own", at(db)) for db in (50.0, 45.0, 40.0, 35.0, 48.0, 52.0)]
-    found += [
-        Cheat("own caption, 40 dB, up by 0.8", "own", at(40.0, 0.8)),
-        Cheat("own caption, 45 dB, up by 0.4", "own", at(45.0, 0.4)),
-        Cheat("other caption, 42 dB", "other", at(42.0)),
+    found = [
+        Cheat("own caption, 40 dB", "own", at(40.0)),
         Cheat("given prompts, 35 dB", "given", at(35.0)),
+        Cheat("own caption, 45 dB", "own", at(45.0)),
+        Cheat("own caption, 35 dB", "own", at(35.0)),
+        Cheat("own caption, 50 dB", "own", at(50.0)),
         Cheat("given prompts, 40 dB", "given", at(40.0)),
+        Cheat("own caption, 40 dB, up by 0.8", "own", at(40.0, 0.8)),
+        Cheat("own caption, 48 dB", "own", at(48.0)),
         Cheat("given prompts, 45 dB", "given", at(45.0)),
+        Cheat("own caption, 45 dB, up by 0.4", "own", at(45.0, 0.4)),
+        Cheat("own caption, 52 dB", "own", at(52.0)),
+        Cheat("other caption, 42 dB", "other", at(42.0)),
         Cheat("given prompts, MI-FGSM, 35 dB", "given", MIFGSM(min_psnr=35.0, seed=seed)),
         Cheat("own caption, MI-FGSM, 38 dB", "own", MIFGSM(min_psnr=38.0, seed=seed)),
         Cheat("given prompts, PGD, 38 dB", "given", PGD(steps=steps, min_psnr=38.0, seed=seed)),
     ]
+    if looks:
+        found += [
+            Cheat(f"own caption, {db:g} dB, knows the looks", "own", replace(at(db), views=looks))
+            for db in (35.0, 42.0)
+        ]
     if find_spec("cma"):
         black_box = CMAES(steps=QUERIES * steps, min_psnr=35.0, seed=seed)
         found += [Cheat("given prompts, CMA-ES, 35 dB", "given", black_box)]
         found += [Cheat("own caption, CMA-ES, 35 dB", "own", black_box)]
     return found
-
-
-def knowing(cheat: Cheat, looks: tuple[View, ...], what: str) -> Cheat:
-    """The same cheat by one who adds these looks to what he optimises."""
-    return Cheat(f"{cheat.name}, knows {what}", cheat.wants, replace(cheat.attack, views=looks))
 
 
 def saved(form: str, quality: int) -> Change:
