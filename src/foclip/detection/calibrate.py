@@ -223,8 +223,9 @@ def _fool(
         if places:
             sources = [victims[place].path for place in places]
             made = fooling.fool(sources, wanted[cheat.wants], work, model=score, attack=cheat.attack, track=part)
-            held = {str(victims[place].path): victims[place].held_out for place in places}
-            results += [(cheat, held[result.source], result) for result in made.results]
+            # An earlier run may have named the same file otherwise.
+            held = {os.path.realpath(victims[place].path): victims[place].held_out for place in places}
+            results += [(cheat, held[os.path.realpath(result.source)], result) for result in made.results]
         done += len(places)
     return results
 
