@@ -33,7 +33,9 @@ def replacing(path: Path, sync: bool = False) -> Iterator[Path]:
         if sync and os.name == "posix":
             _sync(path.parent)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        # Libraries wrap what the operating system says in more words.
+        reason = os.strerror(error.errno) if error.errno else error
+        raise OutputError(f"{path}: cannot be written ({reason})") from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

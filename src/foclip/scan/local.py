@@ -131,7 +131,7 @@ class _Pool:
         return self.judge(found) if isinstance(found, Decoded) else found
 
     def _carefully(self, chunk: list[Item]) -> list[Row]:
-        """A chunk of which an item may have killed a worker, in a process of its own; ever less, until it is that item."""
+        """A chunk that may have killed a worker, in a process of its own, in ever smaller pieces down to one item."""
         alone = self._executor(1)
         try:
             return self._judged(self._submit(alone, chunk).result())

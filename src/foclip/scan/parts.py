@@ -53,8 +53,17 @@ COLUMNS = (
 )
 #: Columns of the list of shards.
 SHARD = pa.schema(
-    [("number", pa.int64()), ("kind", pa.string()), ("url", pa.binary()), ("size", pa.int64()), ("rows", pa.int64())]
-    + [("group", pa.int32()), ("first", pa.int64()), ("below", pa.binary()), ("names", pa.list_(pa.binary()))]
+    [
+        ("number", pa.int64()),
+        ("kind", pa.string()),
+        ("url", pa.binary()),
+        ("size", pa.int64()),
+        ("rows", pa.int64()),
+        ("group", pa.int32()),
+        ("first", pa.int64()),
+        ("below", pa.binary()),
+        ("names", pa.list_(pa.binary())),
+    ]
 )
 
 

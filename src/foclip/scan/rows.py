@@ -112,9 +112,7 @@ class Judge:
         UsageError: The detector belongs to another encoder, or cannot promise `fpr`.
     """
 
-    def __init__(
-        self, score: EncoderScore, detector: Detector, by: By = "combined", fpr: float | None = None
-    ) -> None:
+    def __init__(self, score: EncoderScore, detector: Detector, by: By = "combined", fpr: float | None = None) -> None:
         detector.check(score.encoder)
         for with_prompts in (detector.score == score.name, False):
             detector.promise(by, with_prompts, fpr)
@@ -127,10 +125,10 @@ class Judge:
         if not chunk.levels:
             return chunk.rows
         rows = [row for row in chunk.rows if not row["error"]]
-        prompts: list[Prompts] = [
-            self.score.prompts or ((row["caption"],) if row["caption"] else ()) for row in rows
-        ]
-        pictures = [Image.fromarray(levels) for levels in chunk.levels]  # a resize to the size they have changes nothing
+        prompts: list[Prompts] = [self.score.prompts or ((row["caption"],) if row["caption"] else ()) for row in rows]
+        pictures = [
+            Image.fromarray(levels) for levels in chunk.levels
+        ]  # a resize to the size they have changes nothing
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PromptTruncationWarning)  # millions of captions are longer
             self._captions.add(prompts)
@@ -145,7 +143,7 @@ class Judge:
 
 
 class _Captions:
-    """What pictures are compared with, by their prompts: asked for in passes of a fixed number of captions, and kept."""
+    """What pictures are compared with, by their prompts: made in passes of a fixed number of captions, and kept."""
 
     def __init__(self, score: EncoderScore) -> None:
         self.score = score

@@ -53,7 +53,7 @@ def _why(stream: object) -> str:
 
 
 def fetched(item: Item) -> Item:
-    """A row whose picture is a file of its own, with that file's content and, where it has none yet, the caption beside.
+    """A row with the content of its picture's file, if it is one of its own, and the caption beside it.
 
     Raises:
         SourceError: The file is not there any more, and neither is its folder, or anything in it.

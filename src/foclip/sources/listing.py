@@ -70,10 +70,8 @@ def entries(source: str) -> Iterator[Entry]:
     """
     fs, path = file_system(source)
     try:
-        if fs.exists(path):
-            roots = [path]
-        else:
-            roots = sorted(fs.glob(path)) if any(mark in path for mark in "*?[") else []
+        pattern = any(mark in path for mark in "*?[") and not fs.exists(path)
+        roots = sorted(fs.glob(path)) if pattern else [path] if fs.exists(path) else []
         if not roots:
             raise UsageError(f"source: {text(source)}: no such file or folder")
         found = False
