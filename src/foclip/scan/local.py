@@ -76,7 +76,7 @@ def work(
             for chunk in chunks(shard, columns, size, wanted(shard)):
                 rows, read = rows + len(chunk), read + sum(len(item.content) for item in chunk)
                 share = rows / shard.rows if shard.rows > 0 else read / max(shard.size, 1)
-                flying.append((shard, min(share, 1.0), chunk, pool.submit(chunk)))
+                flying.append((shard, min(share, 0.999), chunk, pool.submit(chunk)))
                 yield from landed(count + AHEAD)
             flying.append((shard, 1.0, [], None))
         yield from landed(0)

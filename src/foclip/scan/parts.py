@@ -8,10 +8,11 @@ DIR/parts/00000000.parquet …  rows of shard 0 …
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
-from itertools import islice
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +225,27 @@ def as_shard(content: dict[str, Any]) -> Shard:
     names = tuple(name.decode(errors="surrogateescape") for name in content["names"])
     paths = {key: content[key].decode(errors="surrogateescape") for key in ("url", "below")}
     return Shard(**content | paths | {"names": names})
+
+
+def write(
+    folder: Folder,
+    results: Iterable[tuple[Shard, list[Row], float]],
+    cosine: str | None,
+    report: Callable[[int, float], None] = lambda rows, share: None,
+) -> None:
+    """Write the part of each shard as soon as its rows are there.
+
+    Args:
+        folder: The folder of the scan.
+        results: Some rows of a shard, and the share of it that is done with them; 1 with the last, and none before it.
+        cosine: Name of the column of cosines, if there is one.
+        report: Called with the number of rows, and that share.
+
+    Raises:
+        OutputError: A part cannot be written.
+    """
+    for shard, some in groupby(results, key=itemgetter(0)):
+        with Part(folder.part(shard.number), shard, cosine) as part:
+            for _, rows, share in some:
+                part.add(rows)
+                report(len(rows), share)

@@ -20,15 +20,11 @@ from foclip.encoders import Encoder
 from foclip.errors import UsageError
 from foclip.outcome import Track, silent
 from foclip.scan import local
-from foclip.scan.local import Some
-from foclip.scan.parts import FORMAT, Folder, Part, similarity
+from foclip.scan.parts import FORMAT, Folder, Part, similarity, write
 from foclip.scan.rows import CHUNK, Judge, Row
 from foclip.scores import DEFAULT, EncoderScore, resolve
 from foclip.sources import Columns, Digest, Shard, shards
 from foclip.store import locked
-
-#: Where an engine is asked to work: shards in, their rows out, in order.
-Engine = Callable[..., Iterator[Some]]
 
 
 @dataclass(frozen=True)
@@ -103,10 +99,11 @@ def scan(
         elif engine == "ray":
             from foclip.scan import cluster
 
-            cluster.work(folder, judge, named, how, report)
+            cluster.work(folder, judge, named, how.workers, how.batch_size, how.address, report.show)
         else:
             todo = report.skipping(folder.shards(), folder)
-            write(folder, local.work(todo, judge, named, how.workers, how.batch_size), similarity(chosen), report)
+            found = local.work(todo, judge, named, how.workers, how.batch_size)
+            write(folder, found, similarity(chosen), report.add)
         return folder
 
 
@@ -121,7 +118,6 @@ def describe(judge: Judge) -> dict[str, Any]:
         "detector": f"{judge.detector.name} {hashlib.sha256(detector.encode()).hexdigest()[:16]}",
         "decided by": judge.by,
         "bound on false alarms": judge.detector.fpr if judge.fpr is None else judge.fpr,
-        "device": judge.score.device.type,
         "precision": str(torch.get_default_dtype()).removeprefix("torch."),
         "version": version("foclip"),
     }
@@ -165,28 +161,6 @@ def _sources(sources: Sequence[str], digests: Sequence[Digest]) -> list[dict[str
     return [{"source": source} | digest.as_dict() for source, digest in zip(sources, digests, strict=True)]
 
 
-def write(folder: Folder, results: Iterable[Some], cosine: str | None, report: "_Progress | None" = None) -> None:
-    """Write the part of each shard as soon as its rows are there.
-
-    Args:
-        folder: The folder of the scan.
-        results: Rows, shard by shard.
-        cosine: Name of the column of cosines, if there is one.
-        report: Progress.
-
-    Raises:
-        OutputError: A part cannot be written.
-    """
-    for shard, some in groupby(results, key=lambda found: found[0]):
-        with Part(folder.part(shard.number), shard, cosine) as part:
-            for _, rows, share in some:
-                part.add(rows)
-                if report:
-                    report.add(len(rows), share)
-        if report:
-            report.finish()
-
-
 def retry(folder: Folder, judge: Judge, columns: Columns, settings: Settings, report: "_Progress") -> None:
     """Do the rows of finished parts again that had an error; all others stay as they are."""
 
@@ -215,7 +189,6 @@ def retry(folder: Folder, judge: Judge, columns: Columns, settings: Settings, re
         with Part(folder.part(shard.number), shard, similarity(judge.score)) as part:
             part.add([row for row in (*rows, *again) if row])
         report.add(len(new), 1.0)
-        report.finish()
 
 
 class _Progress:
@@ -238,8 +211,14 @@ class _Progress:
         self._pictures += pictures
         rate = self._pictures / max(time.monotonic() - self._since, 1e-3)
         self._advance(self._done + share, f"{self._pictures:,} pictures, {rate:,.0f}/s")
+        if share == 1:
+            self._done += 1
 
     def finish(self) -> None:
-        """A shard is done."""
-        self._done += 1
-        self._advance(self._done, f"{self._pictures:,} pictures")
+        """A shard more is done."""
+        self.show(self._done + 1)
+
+    def show(self, done: int) -> None:
+        """So many shards are done."""
+        self._done = done
+        self._advance(done)
