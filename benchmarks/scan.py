@@ -5,9 +5,9 @@
     python -m benchmarks.scan damaged SOURCE
     python -m benchmarks.scan memory SOURCE [--times 10]
 
-SOURCE is a Parquet table of pictures with captions. `speed` compares a scan of as many processes as cores with bare
-decoding and with bare forward passes in as many, and with the loop that one writes by hand around a metric, in turns; it
-prints medians over rounds. Scans are `--by rule`: two passes through the image tower for every picture.
+SOURCE is a Parquet table with the columns key, image and caption. `speed` compares a scan of as many processes as
+cores with bare decoding and with bare forward passes in as many, and with the loop that one writes by hand around a
+metric, in turns; it prints medians over rounds. Scans are `--by rule`: two passes through the image tower for every picture.
 """
 
 import argparse
@@ -161,9 +161,8 @@ def killed(source: Path, kills: int, work: Path) -> None:
         print(f"{len(digests(work / 'out')) if (work / 'out' / 'parts').exists() else 0} parts", flush=True)
     last = subprocess.run(command(source, work / "out"), **quiet)
     print(f"killed {stopped} of {kills} times; exit code at last {last.returncode}")
-    print(
-        f"parts equal byte for byte: {digests(work / 'out') == digests(work / 'whole')} ({len(digests(work / 'whole'))})"
-    )
+    expected = digests(work / "whole")
+    print(f"parts equal byte for byte: {digests(work / 'out') == expected} ({len(expected)})")
 
 
 def damaged(source: Path, work: Path) -> None:
@@ -189,9 +188,8 @@ def damaged(source: Path, work: Path) -> None:
     ).to_pylist()
     whole = [row for row in rows if "9.tar" not in row["source"]]
     wrong = [row for place, row in enumerate(whole) if (row["error"] is None) == (place in chosen)]
-    print(
-        f"rows of the nine whole tars: {len(whole)} of {(files - 1) * size}; damaged and scored, or the reverse: {len(wrong)}"
-    )
+    print(f"rows of the nine whole tars: {len(whole)} of {(files - 1) * size}")
+    print(f"damaged and scored, or sound and not: {len(wrong)}")
     print(f"rows of the tar that is cut: {len(rows) - len(whole)}; its last: {rows[-1]['key']}: {rows[-1]['error']}")
 
 
@@ -229,7 +227,7 @@ def memory(source: Path, times: int, work: Path) -> None:
 
 
 def _peak(process: "subprocess.Popen[bytes]") -> int:
-    """Most memory that a process and its children have together (proportional set size: what they share counts once)."""
+    """Most memory that a process and its children have together (proportional set size: shared pages count once)."""
     peak = 0
     while process.poll() is None:
         held = 0
