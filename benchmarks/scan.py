@@ -7,7 +7,7 @@
 
 SOURCE is a Parquet table with the columns key, image and caption. `speed` compares a scan of as many processes as
 cores with bare decoding and with bare forward passes in as many, and with the loop that one writes by hand around a
-metric, in turns; it prints medians over rounds. Scans are `--by rule`: two passes through the image tower for every picture.
+metric, in turns; it prints medians over rounds. Scans are `--by rule`: two passes through the image tower a picture.
 """
 
 import argparse

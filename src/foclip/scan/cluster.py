@@ -18,14 +18,14 @@ import torch
 from foclip.detection import By, Detector
 from foclip.errors import FoclipError, OutputError, UsageError
 from foclip.scan import local
-from foclip.scan.parts import LIST, Folder, as_shard, similarity, write
+from foclip.scan.parts import Folder, similarity, write
 from foclip.scan.rows import Judge
 from foclip.scores import CLIPScore, resolve
 from foclip.sources import Columns
 
 #: Where Ray keeps what it needs to go on.
 STATE = ".ray"
-#: Cores that Ray Data's own tasks take beside the actors: the filter of what is done, and reading or writing the list.
+#: Cores that Ray Data's own tasks take beside the actors: the filter of what is done, and writing down what is.
 SPARE = 2
 #: Seconds between two looks at what is done.
 LOOK = 1.0
@@ -33,6 +33,7 @@ LOOK = 1.0
 
 def work(
     folder: Folder,
+    count: int,
     judge: Judge,
     columns: Columns,
     workers: int | None,
@@ -44,6 +45,7 @@ def work(
 
     Args:
         folder: The folder of the scan, on a file system that all nodes share.
+        count: Number of its shards.
         judge: What judges; its model is loaded anew by its name on every node.
         columns: Names of columns.
         workers: Actors at most; None for all cores, or all GPUs if there are any.
@@ -57,7 +59,7 @@ def work(
         OutputError: A part cannot be written.
     """
     with _connected(address) as ray:
-        from ray.data import ActorPoolStrategy, DataContext, read_parquet
+        from ray.data import ActorPoolStrategy, DataContext
         from ray.data.checkpoint import CheckpointConfig
 
         held = ray.cluster_resources()
@@ -66,16 +68,15 @@ def work(
         state = folder.out.resolve() / STATE
         context = DataContext.get_current()
         context.enable_progress_bars, context.print_on_execution_start = False, False
-        context.checkpoint_config = CheckpointConfig(id_column="number", checkpoint_path=str(state / "checkpoint"))
+        context.checkpoint_config = CheckpointConfig(id_column="id", checkpoint_path=str(state / "checkpoint"))
         asked = (judge.score.model, judge.score.name, judge.score.scale, judge.score.fingerprint)
         arguments = (str(folder.out.resolve()), *asked, judge.detector, judge.by, judge.fpr, columns, size)
         done = (
-            read_parquet(str(folder.out.resolve() / LIST))
-            .repartition(target_num_rows_per_block=1)  # else one block, and with it one actor, has them all
-            .map_batches(
+            # A block of one row for each, since an actor gets blocks. It is no read_parquet of the list, which starts
+            # dozens of processes to look at the footer of one small file.
+            ray.data.range(count, override_num_blocks=max(count, 1)).map_batches(
                 _Scanner,
                 batch_size=1,
-                batch_format="pyarrow",
                 fn_constructor_args=arguments,
                 compute=ActorPoolStrategy(min_size=1, max_size=actors),
                 num_cpus=1,
@@ -121,12 +122,12 @@ class _Scanner:
         self.columns, self.size = columns, size
 
     def __call__(self, batch: Any) -> Any:
-        for content in batch.to_pylist():
-            shard = as_shard(content)
-            if not self.folder.part(shard.number).exists():
+        for number in batch["id"].tolist():
+            if not self.folder.part(number).exists():
+                shard = self.folder.shard(number)
                 found = local.work([shard], self.judge, self.columns, 1, self.size, processes=False)
                 write(self.folder, found, similarity(self.judge.score))
-        return batch.select(["number"])
+        return batch
 
 
 @contextmanager

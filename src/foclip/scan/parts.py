@@ -189,6 +189,12 @@ class Folder:
             for batch in listed.iter_batches(batch_size=SHARDS):
                 yield from map(as_shard, batch.to_pylist())
 
+    def shard(self, number: int) -> Shard:
+        """One of the shards."""
+        with parquet.ParquetFile(self.out / LIST) as listed:
+            group, place = divmod(number, SHARDS)
+            return as_shard(listed.read_row_group(group).slice(place, 1).to_pylist()[0])
+
     def pending(self) -> Iterator[Shard]:
         """The shards without a part."""
         return (shard for shard in self.shards() if not self.part(shard.number).exists())

@@ -99,7 +99,7 @@ def scan(
         elif engine == "ray":
             from foclip.scan import cluster
 
-            cluster.work(folder, judge, named, how.workers, how.batch_size, how.address, report.show)
+            cluster.work(folder, count, judge, named, how.workers, how.batch_size, how.address, report.show)
         else:
             todo = report.skipping(folder.shards(), folder)
             found = local.work(todo, judge, named, how.workers, how.batch_size)
