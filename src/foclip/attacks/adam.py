@@ -16,6 +16,8 @@ from foclip.objective import Lowest, Objective
 
 #: The authors' learning rate, in [0, 1] units.
 LEARNING_RATE = 0.1
+#: First and last automatic step as fractions of the change that a budget allows.
+FIRST_STEP, LAST_STEP = 0.1, 0.002
 #: Adam's own decay rates of the two moments, and what keeps the division finite.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -31,8 +33,8 @@ class Adam(Attack):
     Attributes:
         lr: A number is the step size :math:`\eta`, taken literally. ``"auto"``
             is the authors' 0.1 without a budget. Adam moves every pixel by about
-            :math:`\eta`, and 0.1 is 20 dB: within a budget ``"auto"`` is therefore
-            FoCLIP's automatic step, a part of the change that is allowed.
+            :math:`\eta`, and 0.1 is 20 dB: within a budget ``"auto"`` therefore
+            falls along a cosine from 10 % to 0.2 % of the change that is allowed.
         init: The authors start from noise; a budget needs ``"image"``.
     """
 
@@ -56,4 +58,4 @@ class Adam(Attack):
     def _step_size(self, step: int) -> float:
         if self.lr != "auto":
             return self.lr
-        return LEARNING_RATE if self.budget is None else self.automatic_step(step)
+        return LEARNING_RATE if self.budget is None else self.automatic_step(step, FIRST_STEP, LAST_STEP)

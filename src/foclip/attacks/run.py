@@ -9,14 +9,17 @@ number of lanes, and the score.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from foclip.attacks.attack import Attack
-from foclip.attacks.trajectory import Job, Trajectory, levels
+from foclip.attacks.small import small
+from foclip.attacks.trajectory import Job, Trajectory
 from foclip.encoders.preprocessing import round8
 from foclip.errors import UsageError
 from foclip.scores import Score
@@ -40,7 +43,7 @@ class Fooled:
         pixels: uint8 (3, H, W), the best iterate within the fidelity budget.
         scores: Mean figure of the 8-bit iterate over the prompts at steps 0, 1, …
         steps: Updates made.
-        stopped_by: "target" or "steps".
+        stopped_by: "target", "steps" or "plateau".
         seconds: Time spent on this picture.
     """
 
@@ -74,12 +77,18 @@ def key(attack: Attack, score: Score, job: Job) -> str:
     return Store.key("fooled", job.digest().hexdigest(), job.prompts, settings, *model)
 
 
+def workers(score: Score) -> int:
+    """Batches in flight by default: one per core where a tower is too small to use a second core, else one."""
+    return torch.get_num_threads() if score.rows(LANES, 1) > 1 and score.device.type == "cpu" else 1
+
+
 def run(
     attack: Attack,
     score: Score,
     jobs: Iterable[Job | None],
     on_step: StepCallback | None = None,
     store: Store | None = None,
+    at_once: int | None = None,
 ) -> Iterator[Fooled]:
     """Attack pictures of any sizes; yields each as it finishes.
 
@@ -89,66 +98,83 @@ def run(
         jobs: Read one by one as lanes get free; None is none for now, ask again after the next step.
         on_step: Called after every step with the pictures in flight.
         store: Where unfinished pictures are kept, by `key`, for a later run.
+        at_once: Batches that go through the tower at once, each on a thread of its own; None for `workers`. Results
+            do not depend on it.
 
     Yields:
         One `Fooled` per job, in the order they finish.
     """
     check(attack, score)
     count, queue = lanes(attack, score), iter(jobs)
+    batches = at_once or workers(score)
+    # As many threads within a pass as pay, however many passes there are: another number rounds otherwise.
+    threads = 1 if score.device.type == "cpu" and score.rows(LANES, 1) > 1 else torch.get_num_threads()
     flying: list[Trajectory] = []
     saved = time.monotonic()
-    try:
-        while True:
-            while len(flying) < count and (job := next(queue, None)) is not None:
-                flying.append(_start(attack, score, job, store))
-                flying.sort(key=lambda lane: len(lane.job.prompts))
-            if not flying:
-                return
-            started = time.perf_counter()
-            _step(attack, score, flying, count)
-            elapsed = (time.perf_counter() - started) / len(flying)
-            for lane in flying:
-                lane.seconds += elapsed
-            if on_step:
-                on_step(flying)
-            for lane in [lane for lane in flying if lane.stopped_by]:
-                flying.remove(lane)
-                yield _finish(lane)
-            if store and time.monotonic() - saved >= SAVE_EVERY:
+    with ThreadPoolExecutor(batches, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        try:
+            while True:
+                while len(flying) < batches * count and (job := next(queue, None)) is not None:
+                    flying.append(_start(attack, score, job, store))
+                    flying.sort(key=lambda lane: len(lane.job.prompts))
+                if not flying:
+                    return
+                _step_all(pool, attack, score, flying, count)
+                if on_step:
+                    on_step(flying)
+                for lane in [lane for lane in flying if lane.stopped_by]:
+                    flying.remove(lane)
+                    yield _finish(lane)
+                if store and time.monotonic() - saved >= SAVE_EVERY:
+                    _save(store, flying)
+                    saved = time.monotonic()
+        except (KeyboardInterrupt, GeneratorExit):
+            if store:
                 _save(store, flying)
-                saved = time.monotonic()
-    except (KeyboardInterrupt, GeneratorExit):
-        if store:
-            _save(store, flying)
-        raise
+            raise
+
+
+def _step_all(pool: ThreadPoolExecutor, attack: Attack, score: Score, flying: Sequence[Trajectory], count: int) -> None:
+    """One step of every lane; over only when it is so for all, even if interrupted, so that their states are whole."""
+    batches = [flying[first : first + count] for first in range(0, len(flying), count)]
+    steps = [pool.submit(_step, attack, score, batch, count) for batch in batches]
+    try:
+        for step in steps:
+            step.result()
+    finally:
+        wait(steps)
 
 
 def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Trajectory:
     seed = int.from_bytes(job.digest(attack.seed).digest()[:7], "big")
-    original = job.picture.to(score.device).float() / 255
-    pixels = original.clone()
-    if attack.init == "noise":
-        generator = torch.Generator().manual_seed(seed)
-        pixels = torch.rand(job.picture.shape, generator=generator).to(score.device)
-    lane = Trajectory(
-        job=job,
-        key=key(attack, score, job),
-        seed=seed,
-        original=original,
-        pixels=pixels,
-        budget=attack.budget,
-        seen=score.seen(*job.picture.shape[1:]),
-        scratch=torch.empty_like(pixels),
-    )
+    common: dict[str, Any] = {
+        "job": job,
+        "key": key(attack, score, job),
+        "seed": seed,
+        "budget": attack.budget,
+        "seen": score.seen(*job.picture.shape[1:]),
+        "last": attack.steps,
+    }
+    lane = small(attack, score, job, common) or _exact(attack, score, job, common)
     for name, value in ((store and store.load(lane.key, score.device)) or {}).items():
         setattr(lane, name, value)
     return lane
 
 
+def _exact(attack: Attack, score: Score, job: Job, common: dict[str, Any]) -> Trajectory:
+    original = job.picture.to(score.device).float() / 255
+    pixels = original.clone()
+    if attack.init == "noise":
+        generator = torch.Generator().manual_seed(common["seed"])
+        pixels = torch.rand(job.picture.shape, generator=generator).to(score.device)
+    return Trajectory(original=original, pixels=pixels, scratch=torch.empty_like(pixels), **common)
+
+
 def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int) -> None:
     """Evaluate every lane's 8-bit picture, keep the best, and move on those not done."""
-    leaves = [lane.pixels.requires_grad_(attack.uses_gradient) for lane in flying]
-    pictures = [round8(leaf) for leaf in leaves]
+    started = time.perf_counter()
+    leaves = [lane.leaf().requires_grad_(attack.uses_gradient) for lane in flying]
+    pictures = [lane.seen_by_model(leaf) for lane, leaf in zip(flying, leaves, strict=True)]
     prompts = [lane.job.prompts for lane in flying]
     seen = [score.values(pictures, prompts, count)]
     for view in attack.views:
@@ -167,13 +193,18 @@ def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int
         gradients = torch.autograd.grad(loss.sum(), leaves)
     with torch.no_grad():
         figures = torch.stack([loss, torch.cat(means)]).tolist()
-        for lane, picture, gradient, value, mean in zip(flying, pictures, gradients, *figures, strict=True):
-            lane.pixels.requires_grad_(False)
-            lane.judge(score, picture, value, mean, attack.target, attack.steps)
+        for lane, leaf, picture, gradient, value, mean in zip(
+            flying, leaves, pictures, gradients, *figures, strict=True
+        ):
+            leaf.requires_grad_(False)
+            lane.judge(score, picture, value, mean, attack)
             if not lane.stopped_by:
                 attack.update(lane, gradient)
                 lane.project()
                 lane.step += 1
+    elapsed = (time.perf_counter() - started) / len(flying)
+    for lane in flying:
+        lane.seconds += elapsed
 
 
 def _save(store: Store, flying: Sequence[Trajectory]) -> None:
@@ -183,4 +214,4 @@ def _save(store: Store, flying: Sequence[Trajectory]) -> None:
 
 def _finish(lane: Trajectory) -> Fooled:
     assert lane.best is not None  # step 0 is within any budget, and later steps only improve on it
-    return Fooled(lane.job, levels(lane.best).cpu(), lane.scores, lane.step, lane.stopped_by, lane.seconds)
+    return Fooled(lane.job, lane.best.cpu(), lane.scores, lane.step, lane.stopped_by, lane.seconds)

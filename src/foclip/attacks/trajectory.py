@@ -3,15 +3,24 @@
 import hashlib
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
 
+from foclip.encoders.preprocessing import round8
 from foclip.errors import UsageError
 from foclip.images import to_image
 from foclip.objective import QUANTUM
 from foclip.scores import Prompts, Score, as_prompts
+
+if TYPE_CHECKING:
+    from foclip.attacks.attack import Attack
+
+#: The budget's ball has its edge where the squared change is this part of the largest.
+EDGE = 0.98
+#: What the objective must fall by within an attack's `patience`.
+LEAST = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +60,13 @@ class State:
     Attributes:
         pixels: The picture as optimised, float (3, H, W); may lie outside [0, 1].
         step: Updates made so far.
-        best: Best 8-bit iterate so far, float (3, H, W) of whole levels / 255, or None.
+        best: Best 8-bit iterate so far, uint8 (3, H, W), or None.
         best_loss: Objective of `best`.
         losses: Objective of the 8-bit iterate at every step.
         scores: Mean figure of the 8-bit iterate over the prompts, at every step.
         memory: What the attack carries from step to step, by name.
         reach: How much of the way to the budget's edge the projection leaves, below 1.
+        last: The step at which it ends at the latest.
         seconds: Time spent so far.
         stopped_by: Why it ended; empty while it goes on.
     """
@@ -69,8 +79,9 @@ class State:
     scores: list[float] = field(default_factory=list)
     memory: dict[str, Tensor] = field(default_factory=dict)
     reach: float = 0.999
+    last: int = 0
     seconds: float = 0.0
-    stopped_by: Literal["target", "steps", ""] = ""
+    stopped_by: Literal["target", "steps", "plateau", ""] = ""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -98,6 +109,12 @@ class Trajectory(State):
     scratch: Tensor
     search: Any = None
 
+    @property
+    def seen_values(self) -> int:
+        """Number of values (pixels times channels) of what is seen."""
+        height, width = (int(cells.stop - cells.start) for cells in self.seen)
+        return 3 * height * width
+
     def state(self) -> dict[str, Any]:
         """The fields of `State`."""
         return {f.name: getattr(self, f.name) for f in fields(State)}
@@ -107,6 +124,39 @@ class Trajectory(State):
         if name not in self.memory:
             self.memory[name] = torch.zeros_like(self.original)
         return self.memory[name]
+
+    def leaf(self) -> Tensor:
+        """What the gradient is taken with respect to: the picture, float (3, h, w)."""
+        return self.pixels
+
+    def seen_by_model(self, leaf: Tensor) -> Tensor:
+        """The 8-bit picture that is scored, differentiably."""
+        return round8(leaf)
+
+    def rms(self, move: Tensor) -> Tensor:
+        """Root mean square, over what is seen of the picture, of a move by `move`, which has the leaf's shape."""
+        return torch.as_tensor(torch.linalg.vector_norm(move) / math.sqrt(self.seen_values))
+
+    def move(self, direction: Tensor, length: float) -> None:
+        """Move the picture by `length` times `direction`, a sum of gradients with respect to the leaf."""
+        self.pixels.add_(direction, alpha=length)
+
+    def tangent(self, direction: Tensor) -> Tensor:
+        """The part of a direction (of the leaf's shape) that stays within the budget's ball.
+
+        A step is against the direction. At the ball's edge what points straight out of it is taken away (in place),
+        since projection would undo it and, with it, much of the rest: the gradient there is nearly all of that kind.
+        """
+        if self.budget is None:
+            return direction
+        change = torch.sub(self.pixels, self.original, out=self.scratch)
+        return without(direction, (direction * change).sum(), change, change.square().sum(), self._most())
+
+    def _most(self) -> float:
+        """Largest sum of squared changes that projection leaves."""
+        assert self.budget is not None
+        # Rounding adds QUANTUM² to the mean squared change on average; leave room for it.
+        return self.reach**2 * max(self.budget - QUANTUM**2, self.budget / 4) * self.seen_values
 
     def change(self, picture: Tensor) -> Tensor:
         """Root mean squared change of a picture (3, H, W), of the whole or of what is seen, whichever is larger.
@@ -125,38 +175,65 @@ class Trajectory(State):
         """Pull the picture back into the ball around its original that the budget allows."""
         if self.budget is None:
             return
-        # Rounding adds QUANTUM² to the mean squared change on average; leave room for it.
-        radius = math.sqrt(max(self.budget - QUANTUM**2, self.budget / 4))
-        shrink = (self.reach * radius / self.change(self.pixels)).clamp(max=1)
+        shrink = (math.sqrt(self._most() / self.seen_values) / self.change(self.pixels)).clamp(max=1)
         torch.lerp(self.original, self.pixels, shrink, out=self.pixels)
 
-    def judge(self, score: Score, picture: Tensor, loss: float, mean: float, target: float | None, last: int) -> None:
+    def allowed(self, picture: Tensor) -> bool | None:
+        """Whether the iterate, as a file, is within the budget; None if it has not been made into one."""
+        # A hair below the budget, so that float32 sums cannot let the file slip under min_psnr.
+        return self.budget is None or float(self.change(picture)) ** 2 <= self.budget * (1 - 1e-5)
+
+    def file(self, picture: Tensor) -> Tensor:
+        """The iterate as a file, uint8 (3, H, W)."""
+        return levels(picture)
+
+    def judge(self, score: Score, picture: Tensor, loss: float, mean: float, attack: "Attack") -> None:
         """Record an iterate, keep it if it is the best one allowed, and decide whether to stop.
 
         Args:
             score: The score that is fooled.
-            picture: The 8-bit iterate, float (3, H, W) of whole levels / 255.
+            picture: The 8-bit picture that was scored, float (3, h, w) of whole levels / 255.
             loss: Its objective.
             mean: Its mean figure over the prompts.
-            target: Mean figure at which to stop, or None.
-            last: The step at which to stop at the latest.
+            attack: What says when to stop.
         """
         # Whatever a step that was interrupted had recorded is replaced.
         self.losses[self.step :] = [loss]
         self.scores[self.step :] = [mean]
-        # A hair below the budget, so that float32 sums cannot let the file slip under min_psnr.
-        change = float(self.change(picture)) ** 2
-        allowed = self.budget is None or change <= self.budget * (1 - 1e-5)
+        allowed = self.allowed(picture)
         if allowed and loss < self.best_loss:
-            self.best, self.best_loss = picture.detach(), loss
-        if not allowed:  # changes of nearly one size, as sign steps make, may all round up: stay further inside
+            self.best, self.best_loss = self.file(picture), loss
+        if allowed is False:  # changes of nearly one size, as sign steps make, may all round up: stay further inside
             self.reach *= 0.995
-        if allowed and target is not None and mean >= target:
-            read = score.of_picture(to_image(levels(picture)), self.job.prompts)
-            if score.figures(read).mean() >= target:
-                self.best, self.best_loss, self.stopped_by = picture.detach(), loss, "target"
-        if self.step >= last and not self.stopped_by:
-            self.stopped_by = "steps"
+        goal = attack.goal(self.scores[0])
+        if allowed is not False and goal is not None and mean >= goal:
+            file = self.file(picture)
+            read = score.of_picture(to_image(file), self.job.prompts)
+            if self.allowed(picture) and score.figures(read).mean() >= goal:
+                self.best, self.best_loss, self.stopped_by = file, loss, "target"
+        if self.step >= self.last and not self.stopped_by:
+            self.stopped_by = "plateau" if self.last < attack.steps else "steps"
+        elif attack.patience and self._stalls(attack.patience):
+            self.last = min(self.last, self.step + 1)
+
+    def _stalls(self, patience: int) -> bool:
+        """Whether the objective has not fallen by more than `LEAST` within the last steps."""
+        before, since = self.losses[:-patience], self.losses[-patience:]
+        return bool(before) and min(since) > min(before) - LEAST
+
+
+def without(direction: Tensor, along: Tensor, change: Tensor, square: Tensor, most: float) -> Tensor:
+    """A direction less its part against `change`, if the square of the change is at its most.
+
+    Args:
+        direction: Any shape; changed in place.
+        along: Inner product of direction and change.
+        change: The change, in the direction's coordinates.
+        square: Its inner product with itself.
+        most: The largest that may be.
+    """
+    outward = torch.where(square >= EDGE * most, (along / square).clamp(max=0), 0)
+    return direction.addcmul_(change, outward.to(direction), value=-1)
 
 
 def levels(picture: Tensor) -> Tensor:

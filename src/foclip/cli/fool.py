@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from foclip.results import Result
     from foclip.scores import EncoderScore
 
-AttackName = Literal["foclip", "pgd", "adam", "mifgsm", "single-prompt", "cmaes"]
+AttackName = Literal["foclip", "pgd", "apgd", "adam", "mifgsm", "single-prompt", "cmaes"]
 
 
 def fool(
@@ -64,6 +64,7 @@ def fool(
         Literal["range", "l2"] | None, typer.Option(help="Kind of pixel guard. Default range. For foclip.")
     ] = None,
     target: Annotated[float | None, typer.Option(help="Stop at this mean score (CLIPScore: w = 2.5).")] = None,
+    rise: Annotated[float | None, typer.Option(help="Stop once the mean score is up by this.")] = None,
     min_psnr: Annotated[
         float | None,
         typer.Option(
@@ -103,6 +104,7 @@ def fool(
             "lr": None if lr is None else _number_or_auto(lr),
             "momentum": momentum,
             "target": target,
+            "rise": rise,
             "min_psnr": min_psnr or None,
             "init": init,
             "seed": seed,

@@ -16,6 +16,7 @@ from foclip.cli.options import (
     PromptSet,
     PromptTexts,
     ScoreName,
+    Twin,
     path,
     prompts_of,
 )
@@ -42,10 +43,7 @@ def score(
             help="Weight w of CLIPScore: 2.5 (Hessel et al., default), 100 (torchmetrics).", show_default=False
         ),
     ] = None,
-    twin: Annotated[
-        str | None,
-        typer.Option(help="Hardened twin of the encoder, which scores each picture beside it.", show_default=False),
-    ] = None,
+    twin: Twin = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -101,6 +99,7 @@ def detect(
         typer.Option(help="Bound on false alarms; default: the detector's own.", show_default=False),
     ] = None,
     score: ScoreName = "clipscore",
+    twin: Twin = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -111,25 +110,28 @@ def detect(
     chosen = console.load(model, score, device)
     with console.bars() as track:
         found = detection.detect(
-            images, texts, model=chosen, detector=detector, by=by, fpr=fpr, captions=captions, track=track
+            images, texts, model=chosen, detector=detector, by=by, fpr=fpr, captions=captions, twin=twin, track=track
         )
     console.show(found, json, _print_verdicts)
 
 
 def _print_verdicts(rows: "Sequence[Detection]") -> None:
-    table = console.table("picture", "verdict", "p", "drop", "drift", "score", "in gray")
+    table = console.table("picture", "verdict", "p", "look", "drop", "drift", "score")
     style = {"tampered": "bold red", "undecidable": "yellow", "clean": ""}
     for row in rows:
-        values = (console.figure(value) for value in (row.drop, row.drift, row.score, row.gray_score))
+        values = (console.figure(value) for value in (row.drop, row.drift, row.score))
         table.add_row(
             console.cell(row.image),
             console.cell(row.verdict, style=style[row.verdict]),
             console.figure(row.p_value, 4),
+            row.look or "–",
             *values,
         )
     console.stdout.print(table)
     if any(row.verdict == "undecidable" for row in rows):
-        console.stdout.print("undecidable: the picture is gray already, so there is no colour to lose")
+        console.stdout.print(
+            "undecidable: the picture is gray already, so there is no colour to lose, and nothing else is suspicious"
+        )
 
 
 def calibrate(
@@ -138,23 +140,27 @@ def calibrate(
         typer.Option("--clean", help="Folder of clean pictures, or a picture; may be repeated.", parser=path),
     ],
     out: Annotated[Path, typer.Option("--out", help="Detector file to write; the report goes beside it.", parser=path)],
+    background: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of further clean pictures, measured but not fooled: with more, a lower --fpr can be promised.",
+            parser=path,
+        ),
+    ] = None,
     prompts: PromptSet = None,
     prompt: PromptTexts = None,
     captions: Captions = None,
     model: Model = "mini",
     fpr: Annotated[float, typer.Option(help="Bound on false alarms that the detector promises.")] = 0.01,
-    fooled: Annotated[int, typer.Option(min=4, help="Pictures to fool at most.")] = 120,
-    steps: Annotated[int, typer.Option(min=1, help="Updates per picture of the attack to be caught.")] = 300,
-    min_psnr: Annotated[
-        float, typer.Option(help="Fidelity budget of that attack, dB; 0 for none.", min=0, show_default="35")
-    ] = 35.0,
+    fooled: Annotated[int, typer.Option(min=4, help="Fooled pictures to make, of every cheat in turn.")] = 240,
+    steps: Annotated[int, typer.Option(min=1, help="Updates per fooled picture.")] = 60,
+    twin: Twin = None,
     score: ScoreName = "clipscore",
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Calibrate a detector on clean pictures: fools some of them and bounds the false alarms."""
     from foclip import detection, files
-    from foclip.attacks import FoCLIP, objective
     from foclip.report import calibration
 
     texts = prompts_of(prompts, prompt)
@@ -163,7 +169,6 @@ def calibrate(
     files.output_folder(out.parent)
     files.output_files(out, out.with_suffix(".html"))
     chosen = console.load(model, score, device)
-    attack = FoCLIP(objective=objective(temperature=chosen.temperature), steps=steps, min_psnr=min_psnr or None)
     work = out.with_name(f"{out.stem}-fooled")
     with console.resumable(f"fooled pictures are kept in {work}, and the same command goes on from there") as track:
         found = detection.calibrate(
@@ -171,10 +176,12 @@ def calibrate(
             texts,
             work,
             model=chosen,
-            attack=attack,
+            steps=steps,
             fpr=fpr,
             captions=captions,
             fooled=fooled,
+            background=background or (),
+            twin=twin,
             name=out.stem,
             track=track,
         )

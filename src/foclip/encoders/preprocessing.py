@@ -54,16 +54,16 @@ class _Resample(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, axis: "_Axis", dim: int) -> Tensor:
+    def forward(ctx: Any, values: Tensor, axis: "Axis", dim: int) -> Tensor:
         ctx.axis, ctx.dim = axis, dim
-        return _multiply(values, axis.blocks, dim)
+        return multiply(values, axis.blocks, dim)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return _multiply(gradients[0], ctx.axis.transposed, ctx.dim), None, None
+        return multiply(gradients[0], ctx.axis.transposed, ctx.dim), None, None
 
 
-def _multiply(values: Tensor, blocks: "tuple[_Block, ...]", dim: int) -> Tensor:
+def multiply(values: Tensor, blocks: "tuple[Block, ...]", dim: int) -> Tensor:
     """The product of a banded matrix with every line of `values` along `dim` (-1 or -2)."""
     shape = list(values.shape)
     shape[dim] = sum(len(block.weights) for block in blocks)
@@ -84,7 +84,7 @@ def _multiply(values: Tensor, blocks: "tuple[_Block, ...]", dim: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """Consecutive output cells as weighted sums of the input cells start..stop."""
 
     weights: Tensor  # (output cells, stop - start)
@@ -93,30 +93,30 @@ class _Block:
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """What happens along one axis: a range of cells is kept, and resampled unless `blocks` is empty."""
 
-    blocks: tuple[_Block, ...]
-    transposed: tuple[_Block, ...]
+    blocks: tuple[Block, ...]
+    transposed: tuple[Block, ...]
     start: int  # first input cell that counts
     stop: int  # one past the last
     pad: tuple[int, int]  # cells of fill colour before and after
 
 
 @lru_cache(maxsize=64)
-def _axis(size: int, resized: int, target: int, bilinear: bool, device: torch.device) -> _Axis:
+def _axis(size: int, resized: int, target: int, bilinear: bool, device: torch.device) -> Axis:
     """Resize `size` cells to `resized`, then cut or pad to `target` in the middle."""
     offset = round((resized - target) / 2.0) if resized > target else 0
     count = min(resized, target)
     before = (target - resized) // 2 if target > resized else 0
     pad = (before, target - count - before)
     if resized == size:
-        return _Axis((), (), offset, offset + count, pad)
+        return Axis((), (), offset, offset + count, pad)
     weights = _pillow_weights(size, resized, bilinear)[offset : offset + count]
     used = np.flatnonzero(weights.any(axis=0))
     first, last = int(used[0]), int(used[-1]) + 1
     weights = weights[:, first:last]
-    return _Axis(_blocks(weights, device), _blocks(weights.T, device), first, last, pad)
+    return Axis(blocks(weights, device), blocks(weights.T, device), first, last, pad)
 
 
 def _kept(size: int, resized: int, target: int) -> slice:
@@ -125,15 +125,15 @@ def _kept(size: int, resized: int, target: int) -> slice:
     return slice(round(offset * scale), round((offset + min(resized, target)) * scale))
 
 
-def _blocks(matrix: np.ndarray, device: torch.device) -> tuple[_Block, ...]:
+def blocks(matrix: np.ndarray, device: torch.device) -> tuple[Block, ...]:
     """A banded matrix cut into blocks of rows with the columns they use."""
-    blocks = []
+    found = []
     for rows in np.array_split(matrix, max(1, round(min(matrix.shape) / BLOCK))):
         used = np.flatnonzero(rows.any(axis=0))
         start, stop = int(used[0]), int(used[-1]) + 1
         weights = torch.from_numpy(np.ascontiguousarray(rows[:, start:stop], dtype=np.float32)).to(device)
-        blocks.append(_Block(weights, start, stop))
-    return tuple(blocks)
+        found.append(Block(weights, start, stop))
+    return tuple(found)
 
 
 def _pillow_weights(size: int, resized: int, bilinear: bool) -> np.ndarray:
@@ -220,10 +220,19 @@ class Preprocessing:
         down, across = (_kept(*each) for each in sizes)
         return down, across
 
-    def _axes(self, height: int, width: int) -> "tuple[_Axis, _Axis]":
+    def axes(self, height: int, width: int) -> "tuple[Axis, Axis]":
+        """What happens to a picture of height × width along its columns, and along its rows."""
         new_height, new_width = self.resized(height, width)
         down = _axis(height, new_height, self.size[0], self.bilinear, self.device)
         return down, _axis(width, new_width, self.size[1], self.bilinear, self.device)
+
+    def down_first(self, height: int, width: int) -> bool:
+        """Whether columns are resized before rows.
+
+        As Pillow does it (13.0): horizontally first, but pictures that shrink far more in height the other way.
+        """
+        new_height, new_width = self.resized(height, width)
+        return 0 < height - new_height > 2 * (width - new_width)
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """The encoder's input for pixels, differentiably.
@@ -239,12 +248,10 @@ class Preprocessing:
     def resize(self, pixels: Tensor) -> Tensor:
         """Resized and cropped pixels (B, 3, *size) in [0, 1], before they are normalised."""
         height, width = pixels.shape[-2:]
-        new_height, new_width = self.resized(height, width)
-        down, across = self._axes(height, width)
+        down, across = self.axes(height, width)
         x = pixels[..., down.start : down.stop, across.start : across.stop]
         passes = [(across, -1), (down, -2)]
-        # As Pillow does it (13.0): horizontally first, but pictures that shrink far more in height the other way.
-        if 0 < height - new_height > 2 * (width - new_width):
+        if self.down_first(height, width):
             passes.reverse()
         for axis, dim in passes:
             if axis.blocks:

@@ -89,11 +89,11 @@ def decode(
     for place, (name, item) in enumerate(_items(sources)):
         if place not in wanted:
             continue
-        if item.error:
+        if (item := fetched(item)).error:
             skipped.append(f"{name}: {item.error}")
             continue
         try:
-            picture = images.decode(fetched(item).content, name)
+            picture = images.decode(item.content, name)
         except ImageError as error:
             skipped.append(str(error))
             continue

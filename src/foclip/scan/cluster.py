@@ -67,6 +67,8 @@ def work(
         actors = min(workers or 2**20, gpus or max(1, int(held.get("CPU", 1)) - SPARE))
         state = folder.out.resolve() / STATE
         context = DataContext.get_current()
+        if hasattr(context, "use_datasource_v2"):  # its reader of checkpoints starts dozens of processes
+            context.use_datasource_v2 = False
         context.enable_progress_bars, context.print_on_execution_start = False, False
         context.checkpoint_config = CheckpointConfig(id_column="id", checkpoint_path=str(state / "checkpoint"))
         asked = (judge.score.model, judge.score.name, judge.score.scale, judge.score.fingerprint)

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from foclip.encoders import Encoder
+from foclip.encoders.resampler import Resampler
 from foclip.errors import UsageError
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class Score(ABC):
     @abstractmethod
     def seen(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns of a picture of height × width that its values depend on."""
+
+    def resampler(self, height: int, width: int) -> Resampler | None:
+        """How a picture of height × width becomes what the one model behind the score sees; None for several models."""
+        return None
 
     @abstractmethod
     def values(self, pixels: Sequence[Tensor], prompts: Sequence[Prompts], rows: int) -> list[Tensor]:
@@ -136,6 +141,9 @@ class EncoderScore(Score):
 
     def seen(self, height: int, width: int) -> tuple[slice, slice]:
         return self.encoder.preprocess.seen(height, width)
+
+    def resampler(self, height: int, width: int) -> Resampler | None:
+        return Resampler(self.encoder.preprocess, height, width)
 
     def values(self, pixels: Sequence[Tensor], prompts: Sequence[Prompts], rows: int) -> list[Tensor]:
         embeddings = self.encoder.encode_pixels(pixels, rows)

@@ -1,0 +1,127 @@
+"""A picture on its way in the model's small space: a step costs the same at any picture size.
+
+Where every move is a sum of gradients, the picture is x₀ + Rᵀu with u of the model's size (`Resampler`), and what the
+model sees, how far the picture has moved and how it is pulled back into its budget are sums over u. What that leaves
+out is clamping to [0, 1] and rounding to 8 bits. So the picture itself is painted at some steps, more often the
+smaller it is and the nearer the end: what the model sees of it, and how far it has moved, then replace what had
+been reckoned, and the iterate is the 8-bit picture itself. Only such iterates can be kept.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from foclip.attacks.trajectory import Job, Trajectory, without
+from foclip.encoders.preprocessing import round8
+from foclip.encoders.resampler import Painted, Resampler
+from foclip.scores import Score
+
+if TYPE_CHECKING:
+    from foclip.attacks.attack import Attack
+
+#: A picture of so many times the model's values is painted at every step, one of n times that at every nth.
+PAINTED = 4
+
+
+@dataclass(kw_only=True, eq=False)
+class SmallTrajectory(Trajectory):
+    """A picture on its way, as the model sees it.
+
+    Attributes:
+        pixels: What the model sees, float (3, h, w); may lie outside [0, 1].
+        original: What the model sees of the original, float (3, h, w) in about [0, 1].
+        levels: The original, uint8 (3, H, W).
+        resampler: R.
+        painted: The picture itself, if this step's iterate is one.
+    """
+
+    levels: Tensor
+    resampler: Resampler
+    painted: Painted | None
+
+    def __post_init__(self) -> None:
+        # The picture is levels + Rᵀu, and its squared change, all values together, is `square`.
+        self.memory |= {"u": torch.zeros_like(self.pixels), "square": self.pixels.new_zeros((), dtype=torch.float64)}
+
+    def leaf(self) -> Tensor:
+        if self.step:
+            self.painted = None
+            every = max(1, self.levels.numel() // (PAINTED * self.original.numel()))
+            if self.step % every == 0 or _is_power_of_4(self.last - self.step):
+                self.paint()
+        return self.pixels
+
+    def paint(self) -> Painted:
+        """Paint the picture, within its budget, and reckon with what came of it."""
+        u = self.memory["u"]
+        painted = self.resampler.paint(self.levels, u)
+        while not self._within(painted):
+            u.mul_(0.995 * math.sqrt(self._most_of_file() / painted.changed))
+            painted = self.resampler.paint(self.levels, u)
+        self.painted, self.pixels = painted, painted.seen
+        self.memory["square"].fill_(painted.moved)
+        return painted
+
+    def _most_of_file(self) -> float:
+        assert self.budget is not None
+        return self.budget * (1 - 1e-5) * self.seen_values
+
+    def _within(self, painted: Painted) -> bool:
+        # Changes lie where the model looks, or a few cells beyond; all count as if they were seen.
+        return self.budget is None or painted.changed <= self._most_of_file()
+
+    def seen_by_model(self, leaf: Tensor) -> Tensor:
+        return self.resampler.pad(round8(leaf))
+
+    def rms(self, move: Tensor) -> Tensor:
+        return ((move * self.resampler.gram(move)).sum().clamp(min=0) / self.seen_values).sqrt()
+
+    def tangent(self, direction: Tensor) -> Tensor:
+        if self.budget is None:
+            return direction
+        along = (direction * (self.pixels - self.original)).sum()
+        return without(direction, along, self.memory["u"], self.memory["square"], self._most())
+
+    def move(self, direction: Tensor, length: float) -> None:
+        seen = self.resampler.gram(direction)
+        twice = torch.sub(self.pixels, self.original).mul_(2).add_(seen, alpha=length)
+        self.memory["square"].add_((direction * twice).sum(), alpha=length)
+        self.memory["u"].add_(direction, alpha=length)
+        self.pixels.add_(seen, alpha=length)
+
+    def project(self) -> None:
+        if self.budget is None:
+            return
+        square = self.memory["square"]
+        shrink = (self._most() / square.clamp(min=1e-30)).sqrt().clamp(max=1)
+        square.mul_(shrink**2)
+        self.memory["u"].mul_(shrink)
+        torch.lerp(self.original, self.pixels, shrink.to(self.pixels), out=self.pixels)
+
+    def allowed(self, picture: Tensor) -> bool | None:
+        return None if self.painted is None else self._within(self.painted)
+
+    def file(self, picture: Tensor) -> Tensor:
+        return (self.painted or self.paint()).levels
+
+
+def _is_power_of_4(left: int) -> bool:
+    """Whether 0, 1, 4, 16 … steps are left."""
+    return left == 0 or (left & (left - 1) == 0 and left.bit_length() % 2 == 1)
+
+
+def small(attack: "Attack", score: Score, job: Job, common: dict[str, Any]) -> SmallTrajectory | None:
+    """The picture in the model's small space; None if this attack must go through all of its pixels."""
+    resampler = score.resampler(*job.picture.shape[1:]) if attack.sums_gradients and not attack.views else None
+    if resampler is None:
+        return None
+    levels = job.picture.to(score.device)
+    blank = torch.zeros(resampler.shape, device=score.device)
+    painted = replace(resampler.paint(levels, blank), levels=levels)
+    seen = painted.seen
+    return SmallTrajectory(
+        pixels=seen.clone(), original=seen, scratch=blank, levels=levels, resampler=resampler, painted=painted, **common
+    )
