@@ -2,7 +2,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ from foclip.detection import (
     CONDITIONS,
     TRANSFORMATIONS,
     TWIN,
+    By,
     Calibration,
     Cascade,
     Detector,
@@ -251,7 +252,7 @@ def test_verdicts(calibration: Calibration) -> None:
             if by == "combined":
                 assert (verdict.verdict == "tampered") == (verdict.p_value <= detector.fpr)
     gray = replace(calibration.examples[0].sensitivity, gray_already=True)
-    for by in ("combined", "rule"):
+    for by in get_args(By):
         assert detector.judge(gray, by).verdict == "undecidable"
         assert detector.judge(gray, by).p_value is None
     caught = next(e for e in calibration.examples if detector.judge(e.sensitivity).verdict == "tampered")

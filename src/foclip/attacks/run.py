@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from foclip.attacks.attack import Attack
-from foclip.attacks.small import small
+from foclip.attacks.small import in_small, small
 from foclip.attacks.trajectory import Job, Trajectory
 from foclip.encoders.preprocessing import round8
 from foclip.errors import UsageError
@@ -27,6 +27,11 @@ from foclip.store import Store
 
 #: Pictures in flight by default: small towers on a CPU, and GPUs, are faster with several.
 LANES = 4
+#: Full-size float32 copies of a picture in flight at most, by the exact loop: original, pixels, best, rounded,
+#: gradient, scratch, the moments, and what the resize keeps for its backward pass.
+EXACT_COPIES = 14
+#: The same in the model's small space, where pictures are kept as bytes, and for measuring what was written.
+SMALL_COPIES = 8
 #: Seconds between two writes of unfinished work.
 SAVE_EVERY = 30.0
 
@@ -68,6 +73,11 @@ def check(attack: Attack, score: Score) -> None:
     """
     if attack.target is not None and attack.target > score.scale:
         raise UsageError(f"target: {attack.target:g} is above {score.scale:g}, the most that {score.name} can be")
+
+
+def copies(attack: Attack, score: Score) -> int:
+    """Full-size float32 copies of a picture that fooling it takes at most."""
+    return SMALL_COPIES if in_small(attack, score) else EXACT_COPIES
 
 
 def key(attack: Attack, score: Score, job: Job) -> str:
@@ -155,7 +165,7 @@ def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Traje
         "seen": score.seen(*job.picture.shape[1:]),
         "last": attack.steps,
     }
-    lane = small(attack, score, job, common) or _exact(attack, score, job, common)
+    lane = (small if in_small(attack, score) else _exact)(attack, score, job, common)
     for name, value in ((store and store.load(lane.key, score.device)) or {}).items():
         setattr(lane, name, value)
     return lane

@@ -112,7 +112,8 @@ class Trajectory(State):
     @property
     def seen_values(self) -> int:
         """Number of values (pixels times channels) of what is seen."""
-        return 3 * math.prod(cells.stop - cells.start for cells in self.seen)
+        height, width = (int(cells.stop - cells.start) for cells in self.seen)
+        return 3 * height * width
 
     def state(self) -> dict[str, Any]:
         """The fields of `State`."""

@@ -183,6 +183,13 @@ def calibrate(
         typer.Option("--clean", help="Folder of clean pictures, or a picture; may be repeated.", parser=path),
     ],
     out: Annotated[Path, typer.Option("--out", help="Detector file to write; the report goes beside it.", parser=path)],
+    background: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of further clean pictures, measured but not fooled: with more, a lower --fpr can be promised.",
+            parser=path,
+        ),
+    ] = None,
     prompts: PromptSet = None,
     prompt: PromptTexts = None,
     captions: Captions = None,
@@ -216,6 +223,7 @@ def calibrate(
             fpr=fpr,
             captions=captions,
             fooled=fooled,
+            background=background or (),
             twin=twin,
             name=out.stem,
             track=track,

@@ -9,7 +9,7 @@ import hashlib
 import math
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,8 @@ from foclip.detection.combined import Cascade
 from foclip.detection.detector import Calibrated, Detector
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
 from foclip.detection.sensitivity import TWIN, Sensitivity, feature_names, measure
-from foclip.detection.threat import AFTERWARDS, CONDITIONS, LEAST_RISE, Change, Cheat, cheats
+from foclip.detection.threat import AFTERWARDS, BLATANT, CONDITIONS, LEAST_RISE, Change, Cheat, cheats
+from foclip.detection.transformations import View
 from foclip.detection.twins import twin_score
 from foclip.encoders import Encoder
 from foclip.errors import UsageError
@@ -122,6 +123,7 @@ def calibrate(
     captions: str | Path | None = None,
     own: Sequence[str] | None = None,
     fooled: int = 240,
+    background: Sequence[str | Path] = (),
     twin: str | Encoder | None = None,
     name: str = "detector",
     track: Track = silent,
@@ -138,9 +140,10 @@ def calibrate(
         steps: Updates per fooled picture; in all `fooled` · `steps` steps of the attack.
         fpr: Bound on false alarms.
         captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.captions`).
-        own: The own caption of each of `clean`, beside `prompts`; None for `captions`, or else for the one
-            that fits best of a thousand.
+        own: The own caption of each of `clean` and `background`, beside `prompts`; None for `captions`, or else for
+            the one that fits best of a thousand.
         fooled: How many fooled pictures to make; with more than there are clean ones, these are fooled again otherwise.
+        background: Further clean pictures, measured but not fooled: with more of them a lower `fpr` can be promised.
         twin: The encoder's hardened twin, or its name, as one more look; None for the one that comes with it, if any.
         name: The detector's name.
         track: Progress.
@@ -153,12 +156,13 @@ def calibrate(
         raise UsageError(f"fpr: {fpr} is not in (0, 1)")
     chosen = resolve(model, score)
     through = twin_score(chosen, twin)
-    for path in map(Path, clean):
+    for path in map(Path, [*clean, *background]):
         if not os.path.lexists(path):
             raise UsageError(f"clean: {path}: no such file or folder")
     failures: list[Failure] = []
-    sources, given = pair(clean, prompts, captions, chosen.prompts or ARTWORKS, failures, besides=Path(work))
-    known = dict(zip(map(str, clean), own, strict=True)) if own else {}
+    everything, defaults = [*clean, *background], chosen.prompts or ARTWORKS
+    sources, given = pair(everything, prompts, captions, defaults, failures, besides=Path(work))
+    known = dict(zip(map(str, everything), own, strict=True)) if own else {}
     entries = [(Path(str(path)), asked) for path, asked in zip(sources, given, strict=True)]
     random.Random(0).shuffle(entries)  # noqa: S311 (a choice, not a secret)
     captionless = len(failures)
@@ -166,30 +170,29 @@ def calibrate(
     duplicates = len(entries) - len(found) - (len(failures) - captionless)
     _check_enough(len(found), fpr, duplicates)
     bench = _Bench(chosen, through, failures)
-    report = track("measuring clean pictures", 2 * len(found))
-    seen = bench.clean(found, report)
+    seen = bench.clean(found, track("measuring clean pictures", len(found)))
     _check_enough(len(seen), fpr, duplicates)
-    captioned = [known.get(str(e.path)) or (e.prompts[0] if captions else str(e.sensitivity.guess)) for e in seen]
+    gray = len(found) - len(seen)
+    caption = {e.path: known.get(str(e.path)) or (e.prompts[0] if captions else str(e.sensitivity.guess)) for e in seen}
     # Every other picture of either half is scored with its own caption: that is the score that it pays to cheat.
-    by_own = [place for place in range(len(seen)) if place // 2 % 2 and (captioned[place],) != seen[place].prompts]
-    again = bench.clean([(seen[place].path, (captioned[place],)) for place in by_own], silent("", 0))
-    for place, example in zip(by_own, again, strict=False):
+    others = [place for place, e in enumerate(seen) if place // 2 % 2 and (caption[e.path],) != e.prompts]
+    report = track("measuring them with their own captions", len(others))
+    again = bench.clean([(seen[place].path, (caption[seen[place].path],)) for place in others], report)
+    for place, example in zip(others, again, strict=True):
         seen[place] = replace(example, held_out=seen[place].held_out)
-    seen += bench.conditions(seen, report)
-
-    tampered: list[Example] = []
-    cheated = _fool([e for e in seen if e.counts], captioned, work, chosen, steps, fooled, track)
-    report = track("measuring fooled pictures", 2 * len(cheated))
-    tampered = bench.fooled(cheated, report)
+    aside = set(map(Path, images.find(list(background))))
+    victims = [e for e in seen if e.path not in aside]
+    seen += bench.conditions(victims, track("measuring them in other states", len(victims)))
+    cheated = _fool(victims, caption, work, chosen, steps, fooled, track)
+    tampered = bench.fooled(cheated, track("measuring fooled pictures", 2 * len(cheated)))
     provenance = {"steps": steps, "cheats": list(dict.fromkeys(e.cheat for e in tampered))}
     detector, surface = make(seen + tampered, chosen, fpr, name, bench.looks, through, provenance)
-    gray = len(found) - sum(e.counts for e in seen)
     return Calibration(detector, seen + tampered, surface, failures, duplicates, gray)
 
 
 def _fool(
     victims: Sequence[Example],
-    captions: Sequence[str],
+    caption: Mapping[Path, str],
     work: str | Path,
     score: EncoderScore,
     steps: int,
@@ -197,7 +200,8 @@ def _fool(
     track: Track,
 ) -> list[tuple[Cheat, bool, Result]]:
     """Fooled pictures: of each its cheat, whether its original is held out, and its figures."""
-    chosen = cheats(steps, score.temperature, score.no_match)
+    views = tuple(View(look, score.encoder.preprocess) for look in LOOKS)
+    chosen = cheats(steps, score.temperature, score.no_match, views)
     # Both halves (every other picture) get every cheat, and a picture that is fooled again gets another one.
     plan: dict[str, list[int]] = {}
     for number in range(fooled):
@@ -206,9 +210,10 @@ def _fool(
     report, done, results = track("fooling", fooled), 0, []
     for cheat in chosen:
         places = list(dict.fromkeys(plan.get(cheat.name, [])))
-        wanted: dict[str, list[tuple[str, ...]]] = {
-            "own": [(captions[place],) for place in places],
-            "other": [(captions[(place + len(captions) // 2) % len(captions)],) for place in places],
+        others = [(place + len(victims) // 2) % len(victims) for place in places]
+        wanted: dict[str, list[Prompts]] = {
+            "own": [(caption[victims[place].path],) for place in places],
+            "other": [(caption[victims[place].path],) for place in others],
             "given": [victims[place].prompts for place in places],
         }
 
@@ -218,8 +223,9 @@ def _fool(
         if places:
             sources = [victims[place].path for place in places]
             made = fooling.fool(sources, wanted[cheat.wants], work, model=score, attack=cheat.attack, track=part)
-            held = {str(victims[place].path): victims[place].held_out for place in places}
-            results += [(cheat, held[result.source], result) for result in made.results]
+            # An earlier run may have named the same file otherwise.
+            held = {os.path.realpath(victims[place].path): victims[place].held_out for place in places}
+            results += [(cheat, held[os.path.realpath(result.source)], result) for result in made.results]
         done += len(places)
     return results
 
@@ -246,7 +252,7 @@ class _Bench:
         changes = [CONDITIONS[state] for state in states]
         return [
             replace(examples[place], sensitivity=sensitivity, state=states[place])
-            for place, sensitivity in self._measured(entries, changes, report, len(entries))
+            for place, sensitivity in self._measured(entries, changes, report)
         ]
 
     def fooled(self, cheated: Sequence[tuple[Cheat, bool, Result]], report: Advance) -> list[Example]:
@@ -309,7 +315,7 @@ def make(
     clean, fooled = ([e for e in held if e.fooled == f] for f in (False, True))
     # The rule is the paper's, for pictures as blatant as the paper's; where there are none, for what there is.
     fooled_fit = [e for e in fit if e.fooled]
-    blatant = [e for e in fooled_fit if "35 dB" in e.cheat and e.state == AS_IT_IS] or fooled_fit
+    blatant = [e for e in fooled_fit if e.cheat in BLATANT and e.state == AS_IT_IS] or fooled_fit
     plain = [e.sensitivity for e in fit if not e.fooled and e.state == AS_IT_IS]
     surface = sweep(plain, [e.sensitivity for e in blatant])
     rule = surface.best()

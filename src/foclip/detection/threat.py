@@ -20,6 +20,8 @@ from foclip.attacks import CMAES, MIFGSM, PGD, Attack, FoCLIP, View, objective
 Wants = Literal["own", "other", "given"]
 #: A cheat that raised the score by less, in units of `no_match` (CLIPScore: 0.05), gained nothing to speak of.
 LEAST_RISE = 0.2
+#: The cheats as blatant as the paper's, which its rule is for.
+BLATANT = ("given prompts, 35 dB", "own caption, 35 dB")
 #: Queries of a black box per step of a gradient attack.
 QUERIES = 10
 
@@ -41,13 +43,16 @@ class Cheat:
     attack: Attack
 
 
-def cheats(steps: int = 60, temperature: float = 0.01, no_match: float = 0.25, seed: int = 0) -> list[Cheat]:
+def cheats(
+    steps: int = 60, temperature: float = 0.01, no_match: float = 0.25, looks: tuple[View, ...] = (), seed: int = 0
+) -> list[Cheat]:
     """The cheats that a detector is calibrated on: faint ones for the own caption first, since these pay.
 
     Args:
         steps: Updates per picture of every gradient attack.
         temperature: That of the score.
         no_match: The score's figure for "no match", in which partial rises are given.
+        looks: What the detector looks at; with them, some cheats are by one who knows that.
         seed: Seeds the attacks.
     """
     foclip = FoCLIP(objective=objective(temperature=temperature), steps=steps, seed=seed)
@@ -72,16 +77,16 @@ def cheats(steps: int = 60, temperature: float = 0.01, no_match: float = 0.25, s
         Cheat("own caption, MI-FGSM, 38 dB", "own", MIFGSM(min_psnr=38.0, seed=seed)),
         Cheat("given prompts, PGD, 38 dB", "given", PGD(steps=steps, min_psnr=38.0, seed=seed)),
     ]
+    if looks:
+        found += [
+            Cheat(f"own caption, {db:g} dB, knows the looks", "own", replace(at(db), views=looks))
+            for db in (35.0, 42.0)
+        ]
     if find_spec("cma"):
         black_box = CMAES(steps=QUERIES * steps, min_psnr=35.0, seed=seed)
         found += [Cheat("given prompts, CMA-ES, 35 dB", "given", black_box)]
         found += [Cheat("own caption, CMA-ES, 35 dB", "own", black_box)]
     return found
-
-
-def knowing(cheat: Cheat, looks: tuple[View, ...], what: str) -> Cheat:
-    """The same cheat by one who adds these looks to what he optimises."""
-    return Cheat(f"{cheat.name}, knows {what}", cheat.wants, replace(cheat.attack, views=looks))
 
 
 def saved(form: str, quality: int) -> Change:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from foclip.captions import PromptsOf
 from foclip.detection import TWIN, Detector, twin_score
 from foclip.detection.calibrate import LOOKS, Example, make
 from foclip.detection.detector import shipped
@@ -56,7 +57,7 @@ def _calibrated(lab: Lab, score: EncoderScore) -> Detector:
 
 
 def verdicts(
-    lab: Lab, judge: Detector, score: EncoderScore, looked_at: Sequence[Picture], prompts: Sequence[str] | None = None
+    lab: Lab, judge: Detector, score: EncoderScore, looked_at: Sequence[Picture], prompts: PromptsOf = None
 ) -> list[dict[str, Any]]:
     """Columns for each picture: `drop` and `drift` in gray, and per method in `METHODS` whether it is caught."""
     rows = []

@@ -164,11 +164,11 @@ class Lab(Material):
     def sensitivities(
         self,
         looked_at: Sequence[Picture],
-        prompts: Sequence[str] | None = None,
+        prompts: PromptsOf = None,
         score: EncoderScore | None = None,
     ) -> list[Sensitivity]:
         """Sensitivities of pictures to every transformation, and to what detectors look at besides."""
-        chosen, wanted = score or self.score, tuple(prompts or self.prompts)
+        chosen, wanted = score or self.score, self._each(prompts, len(looked_at))
         twin = twin_score(chosen)
         looks = list(dict.fromkeys([*TRANSFORMATIONS, *LOOKS, *([TWIN] if twin else [])]))
 
@@ -176,10 +176,11 @@ class Lab(Material):
             for first in range(0, len(places), CHUNK):
                 chunk = places[first : first + CHUNK]
                 seen = [looked_at[place].image for place in chunk]
-                found = measure(chosen, seen, [wanted] * len(seen), looks, twin, guess=True)
+                found = measure(chosen, seen, [wanted[place] for place in chunk], looks, twin, guess=True)
                 yield from zip(chunk, map(vars, found), strict=True)
 
-        keys = [self._key(f"sensitivity to {looks}", p, wanted, chosen) for p in looked_at]
+        kind = f"sensitivity to {looks}"
+        keys = [self._key(kind, p, own, chosen) for p, own in zip(looked_at, wanted, strict=True)]
         return [Sensitivity(**found) for found in self.store.fill(keys, compute)]
 
     def vector(
