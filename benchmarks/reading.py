@@ -57,8 +57,8 @@ def torchmetrics_score(encoder: OpenClipEncoder) -> Any:
     def processor(text: list[str] | None = None, images: list[Tensor] | None = None, **_: object) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         if text is not None:
-            tokens, _ = encoder.tokenize(text)
-            found |= {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+            found["input_ids"], _ = encoder.tokenize(text)
+            found["attention_mask"] = torch.ones_like(found["input_ids"])
         if images is not None:
             found["pixel_values"] = own(images, return_tensors="pt")["pixel_values"]
         return found
