@@ -52,13 +52,13 @@ def torchmetrics_score(encoder: OpenClipEncoder) -> Any:
     from torchmetrics.multimodal import CLIPScore as TheirScore
     from transformers import CLIPConfig, CLIPImageProcessorFast, CLIPModel
 
-    own = CLIPImageProcessorFast()
+    own: Any = CLIPImageProcessorFast()
 
     def processor(text: list[str] | None = None, images: list[Tensor] | None = None, **_: object) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         if text is not None:
-            tokens, _ = encoder.tokenize(text)
-            found |= {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+            found["input_ids"] = encoder.tokenize(text)[0]
+            found["attention_mask"] = torch.ones_like(found["input_ids"])
         if images is not None:
             found["pixel_values"] = own(images, return_tensors="pt")["pixel_values"]
         return found

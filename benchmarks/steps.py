@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -58,9 +59,10 @@ def encoder_of(name: str, device: str = "cpu") -> OpenClipEncoder:
 class Logits(nn.Module):
     """Pixels to two logits whose difference is our objective: what classifiers' attacks ask for."""
 
-    def __init__(self, encoder: OpenClipEncoder, model: nn.Module) -> None:
+    def __init__(self, encoder: OpenClipEncoder, model: Any) -> None:
         super().__init__()
-        self.encoder, self.model, self.texts = encoder, model, encoder.encode_texts(ARTWORKS)
+        self.encoder, self.model = encoder, model
+        self.texts = encoder.encode_texts(ARTWORKS)
 
     def forward(self, pixels: Tensor) -> Tensor:
         features = F.normalize(self.model.encode_image(resize_by_hand(self.encoder, pixels)), dim=-1)
@@ -93,15 +95,15 @@ def others(encoder: OpenClipEncoder, pixels: Tensor, steps: int, installed: bool
             for _ in range(steps):
                 features = F.normalize(model.encode_image(resize_by_hand(encoder, leaf)), dim=-1)
                 optimizer.zero_grad()
-                (features @ logits.texts.T).min().neg().backward()
+                torch.autograd.backward((features @ logits.texts.T).min().neg())
                 optimizer.step()
         model.zero_grad()
 
     found: dict[str, Callable[[], object]] = {"CLIPMasterPrints": clipmasterprints}
     if installed:
-        import torchattacks
-        from art.attacks.evasion import ProjectedGradientDescentPyTorch
-        from art.estimators.classification import PyTorchClassifier
+        import torchattacks  # type: ignore[import-not-found]
+        from art.attacks.evasion import ProjectedGradientDescentPyTorch  # type: ignore[import-not-found]
+        from art.estimators.classification import PyTorchClassifier  # type: ignore[import-not-found]
 
         theirs = torchattacks.PGDL2(logits, eps=radius, alpha=radius / 5, steps=steps, random_start=False)
         classifier = PyTorchClassifier(
@@ -145,7 +147,7 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
         inputs = torch.cat([encoder.preprocess(picture[None] / 255) for picture in pixels]).requires_grad_(True)
         whole: list[float] = []
 
-        def floor(tower: nn.Module = tower, inputs: Tensor = inputs, steps: int = steps) -> float:
+        def floor(tower: Any = tower, inputs: Tensor = inputs, steps: int = steps) -> float:
             each = [
                 seconds(lambda: torch.autograd.grad(tower.encode_image(inputs).sum(), inputs)) for _ in range(steps)
             ]

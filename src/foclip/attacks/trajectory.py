@@ -112,8 +112,8 @@ class Trajectory(State):
     @property
     def seen_values(self) -> int:
         """Number of values (pixels times channels) of what is seen."""
-        height, width = (int(cells.stop - cells.start) for cells in self.seen)
-        return 3 * height * width
+        rows, columns = self.seen
+        return 3 * int(rows.stop - rows.start) * int(columns.stop - columns.start)
 
     def state(self) -> dict[str, Any]:
         """The fields of `State`."""
