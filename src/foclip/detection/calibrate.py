@@ -170,16 +170,12 @@ def calibrate(
     duplicates = len(entries) - len(found) - (len(failures) - captionless)
     _check_enough(len(found), fpr, duplicates)
     bench = _Bench(chosen, through, failures)
-    seen = bench.clean(found, track("measuring clean pictures", len(found)))
+    caption = known if known else {str(path): asked[0] for path, asked in found} if captions else bench.guesses(found)
+    # Every other picture of either half is scored with its own caption: that is the score that it pays to cheat.
+    asked = [(path, (caption[str(path)],) if i // 2 % 2 else given) for i, (path, given) in enumerate(found)]
+    seen = bench.clean(asked, track("measuring clean pictures", len(asked)))
     _check_enough(len(seen), fpr, duplicates)
     gray = len(found) - len(seen)
-    caption = {e.path: known.get(str(e.path)) or (e.prompts[0] if captions else str(e.sensitivity.guess)) for e in seen}
-    # Every other picture of either half is scored with its own caption: that is the score that it pays to cheat.
-    others = [place for place, e in enumerate(seen) if place // 2 % 2 and (caption[e.path],) != e.prompts]
-    report = track("measuring them with their own captions", len(others))
-    again = bench.clean([(seen[place].path, (caption[seen[place].path],)) for place in others], report)
-    for place, example in zip(others, again, strict=True):
-        seen[place] = replace(example, held_out=seen[place].held_out)
     aside = set(map(Path, images.find(list(background))))
     victims = [e for e in seen if e.path not in aside]
     seen += bench.conditions(victims, track("measuring them in other states", len(victims)))
@@ -192,7 +188,7 @@ def calibrate(
 
 def _fool(
     victims: Sequence[Example],
-    caption: Mapping[Path, str],
+    caption: Mapping[str, str],
     work: str | Path,
     score: EncoderScore,
     steps: int,
@@ -212,8 +208,8 @@ def _fool(
         places = list(dict.fromkeys(plan.get(cheat.name, [])))
         others = [(place + len(victims) // 2) % len(victims) for place in places]
         wanted: dict[str, list[Prompts]] = {
-            "own": [(caption[victims[place].path],) for place in places],
-            "other": [(caption[victims[place].path],) for place in others],
+            "own": [(caption[str(victims[place].path)],) for place in places],
+            "other": [(caption[str(victims[place].path)],) for place in others],
             "given": [victims[place].prompts for place in places],
         }
 
@@ -236,6 +232,11 @@ class _Bench:
     def __init__(self, score: EncoderScore, twin: EncoderScore | None, failures: list[Failure]) -> None:
         self.score, self.twin, self.failures = score, twin, failures
         self.looks = [*([TWIN] if twin else []), *LOOKS]
+
+    def guesses(self, entries: Sequence[tuple[Path, Prompts]]) -> dict[str, str]:
+        """By the name of its file, the caption that each picture fits best of a thousand."""
+        found = self._measured(entries, [_same] * len(entries), silent("", 0), looks=())
+        return {str(entries[place][0]): str(sensitivity.guess) for place, sensitivity in found}
 
     def clean(self, entries: Sequence[tuple[Path, Prompts]], report: Advance) -> list[Example]:
         """Clean pictures as they are, gray ones left out; every other one is held out."""
@@ -271,7 +272,12 @@ class _Bench:
         return found
 
     def _measured(
-        self, entries: Sequence[tuple[Path, Prompts]], changes: Sequence[Change], report: Advance, before: int = 0
+        self,
+        entries: Sequence[tuple[Path, Prompts]],
+        changes: Sequence[Change],
+        report: Advance,
+        before: int = 0,
+        looks: Sequence[str] | None = None,
     ) -> Iterator[tuple[int, Sensitivity]]:
         for first in range(0, len(entries), CHUNK):
             chunk = entries[first : first + CHUNK]
@@ -281,7 +287,7 @@ class _Bench:
             ]
             asked = [entries[place][1] for place, _ in readable]
             pictures = [picture for _, picture in readable]
-            found = measure(self.score, pictures, asked, self.looks, self.twin, guess=True)
+            found = measure(self.score, pictures, asked, self.looks if looks is None else looks, self.twin, guess=True)
             yield from zip((place for place, _ in readable), found, strict=True)
             report(before + first + len(chunk))
 
