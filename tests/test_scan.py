@@ -18,7 +18,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from conftest import Run
 from PIL import Image
+from zoo import encoded, png_header, tiles
 
 from foclip.detection import Detector
 from foclip.detection.detector import shipped
@@ -31,8 +33,6 @@ from foclip.scan.rows import Judge, chunks, decoded
 from foclip.scan.summary import kind, summarise
 from foclip.scores import CLIPScore
 from foclip.sources import Columns, archive, items, shards
-from tests.conftest import Run
-from tests.zoo import encoded, png_header, tiles
 
 CAPTION = "a photo of a {}."
 #: Keys in their order, and what is to be said of each; None for a row that is scored.
