@@ -110,7 +110,7 @@ def test_a_folder_tars_and_a_table_of_the_same_pictures_give_the_same_rows(
     write_table(tmp_path / "bytes.parquet", pictures[:6])
     write_table(tmp_path / "structs.parquet", [{"bytes": content, "path": None} for content in pictures[:6]])
     write_table(tmp_path / "paths.parquet", [f"folder/below/{number:05d}.png" for number in range(6)])
-    found = {}
+    found: dict[str, pd.DataFrame] = {}
     ways = {
         "folder": (1, 32),
         "tars": (2, 2),
@@ -334,11 +334,18 @@ def test_a_picture_that_kills_its_process_is_one_row(
     assert "process that decoded it died" in rows[5]["error"]
 
 
-def test_every_caption_is_embedded_once(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
+def test_every_caption_is_embedded_once(
+    mini: Encoder, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     judge = Judge(CLIPScore(mini), shipped(mini), "rule")
     asked: list[str] = []
     targets = judge._captions.score.targets
-    judge._captions.score.targets = lambda prompts: (asked.extend(prompts), targets(prompts))[1]  # type: ignore[method-assign]
+
+    def noted(prompts: tuple[str, ...]) -> Any:
+        asked.extend(prompts)
+        return targets(prompts)
+
+    monkeypatch.setattr(judge._captions.score, "targets", noted)
     write_table(tmp_path / "a.parquet", pictures, caption=["a dog", "a cat"] * 6)
     for shard in shards([str(tmp_path / "a.parquet")], Columns(), []):
         for chunk in chunks(shard, Columns(), 3):

@@ -62,9 +62,9 @@ def keep(folder: Folder, path: Path, cosine: str | None, min_score: float | None
     count = 0
     with files.replacing(path) as partial, ExitStack() as stack:
         if path.suffix == ".txt":
-            file = stack.enter_context(partial.open("w", encoding="utf-8"))
+            lines = stack.enter_context(partial.open("w", encoding="utf-8"))
             for batch in passed:
-                file.writelines(f"{key}\n" for key in batch.column("key").to_pylist())
+                lines.writelines(f"{key}\n" for key in batch.column("key").to_pylist())
                 count += batch.num_rows
         else:
             writer = stack.enter_context(parquet.ParquetWriter(partial, schema(cosine), compression="zstd"))

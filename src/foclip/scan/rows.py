@@ -120,7 +120,7 @@ class Judge:
         self.score, self.detector, self.by, self.fpr = copy.copy(score), detector, by, fpr
         self.twin = twin_of(detector, score) if by == "combined" else None  # here, not in every process
         self._captions = _Captions(score)
-        self.score.remembered = self._captions
+        self.score.remembered = self._captions  # type: ignore[assignment]  # called in the same way
 
     def __call__(self, chunk: Decoded) -> list[Row]:
         """The rows of a chunk, finished."""

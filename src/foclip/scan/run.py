@@ -165,7 +165,7 @@ def retry(folder: Folder, judge: Judge, columns: Columns, settings: Settings, re
     """Do the rows of finished parts again that had an error; all others stay as they are."""
 
     def before(shard: Shard) -> list[Row]:
-        return parquet.read_table(folder.part(shard.number)).to_pylist()
+        return list(parquet.read_table(folder.part(shard.number)).to_pylist())
 
     def wanted(shard: Shard) -> Callable[[int], bool]:
         old = before(shard)

@@ -42,7 +42,7 @@ class _Header(tarfile.TarInfo):
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> "_Header":
         try:
-            return super().fromtarfile(tar)  # type: ignore[return-value]
+            return super().fromtarfile(tar)
         except tarfile.HeaderError as error:
             tar.ended_by = error  # type: ignore[attr-defined]
             raise

@@ -106,6 +106,7 @@ def _item(row: dict[str, Any], number: int) -> Item:
     caption = caption.strip() or None if caption else None
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
+    error: str | None
     if value is None:
         reason = row.get("reason")
         error = f"no picture ({text(reason, 200)})" if reason else "no picture"
