@@ -1,20 +1,20 @@
 """How well the shipped detector works on photographs and prompts that it has never seen.
 
-    python benchmarks/detection.py [--model mini] [--data ../shared/data] --work DIR
+    python -m benchmarks.detection [--model mini] [--data ../shared/data] --work DIR [--parts paper cheats …]
 
-Prints the paper's quantities beside the paper's figures, what each method catches of each
-attack, and both kinds of error on clean pictures as they are and saved again. The photographs are
-those that calibration left out (`training.detector.photographs`), the prompts drawn with another
-seed. Fooled pictures are kept in DIR; a second call only measures. `--strong` adds the
-attack of 50,000 steps on a few pictures, which takes longer than all the rest.
+Prints the paper's quantities beside the paper's figures; what each method catches of each cheat, as its file is and
+saved again; recall at alert budgets; what a cheat still gains (its *undetected rise*: the rise of the score where no
+alarm is raised, else 0); and false alarms on clean pictures in every state. The photographs are those that calibration
+left out (`training.detector.photographs`), the prompts drawn with another seed.
+Fooled pictures are kept in DIR; a second call only measures.
 """
 
 import argparse
-import dataclasses
-import io
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,97 +25,103 @@ from scipy.stats import binomtest, bootstrap
 
 from foclip import fooling, images
 from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt, objective
-from foclip.detection import By, Detector, Sensitivity, measure
-from foclip.detection.detector import shipped
+from foclip.detection import AFTERWARDS, CONDITIONS, By, Detector, Sensitivity, measure, twin_of
+from foclip.detection.detector import conformal_threshold, shipped
 from foclip.encoders import load
 from foclip.outcome import Advance
 from foclip.prompts import ARTWORKS
 from foclip.results import Result
-from foclip.scores import CLIPScore
+from foclip.scores import CLIPScore, Prompts
 from training.detector import draw_prompts, photographs
+from training.drawn import charts, pages
 
-Prompts = Sequence[Sequence[str]]
-
-
-def saved_as_jpeg(quality: int) -> Callable[[Image.Image], Image.Image]:
-    """The picture after a JPEG file of this quality."""
-
-    def save(picture: Image.Image) -> Image.Image:
-        buffer = io.BytesIO()
-        picture.save(buffer, format="JPEG", quality=quality)
-        return Image.open(buffer).convert("RGB")
-
-    return save
+METHODS = ("rule", "combined", "promptless")
+#: Alert budgets: shares of clean pictures that may be called tampered.
+BUDGETS = (0.001, 0.002, 0.004, 0.01)
+#: A cropped cheat counts if the score is still up by this much.
+STILL_UP = 0.1
+PARTS = ("paper", "cheats", "alarms", "budgets", "undetected")
 
 
-def halved(picture: Image.Image) -> Image.Image:
-    """Half the size, as a web page would show it."""
-    return picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
+@dataclass(frozen=True)
+class Cheat:
+    """One row of the table."""
+
+    attack: Attack
+    prompts: Sequence[Prompts]
+    count: int
 
 
-def cropped(picture: Image.Image) -> Image.Image:
-    """The middle 80 % of both sides."""
-    dx, dy = picture.width // 10, picture.height // 10
-    return picture.crop((dx, dy, picture.width - dx, picture.height - dy))
+class Bench:
+    """Photographs and prompts never used in calibration, and what the detector says of them."""
 
+    def __init__(self, model: str, data: Path, work: Path) -> None:
+        self.score = CLIPScore(load(model))
+        self.detector: Detector = shipped(self.score.encoder)
+        self.twin = twin_of(self.detector, self.score)
+        self.work = work / model
+        self.files, captions = photographs(data, "check")
+        self.own: list[Prompts] = [(caption,) for caption in captions]
+        self.mixed: list[Prompts] = [tuple(each) for each in draw_prompts(captions, 1)]
+        self.artworks: list[Prompts] = [ARTWORKS] * len(self.files)
 
-SAVED: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "as it is": lambda picture: picture,
-    "JPEG 95": saved_as_jpeg(95),
-    "JPEG 85": saved_as_jpeg(85),
-    "JPEG 75": saved_as_jpeg(75),
-    "half the size": halved,
-    "cropped to 80 %": cropped,
-}
+    @cached_property
+    def originals(self) -> list[Image.Image]:
+        """The photographs."""
+        return [images.read(file) for file in self.files]
 
-
-def fool(
-    name: str, attack: Attack, sources: Sequence[Path], prompts: Prompts, score: CLIPScore, work: Path
-) -> list[Result]:
-    """Results of an attack, from `work` if they are there."""
-    with Progress() as bar:
-
-        def track(text: str, total: int) -> Advance:
-            task = bar.add_task(name, total=total)
-            return lambda done, note="": bar.update(task, completed=done)
-
-        out = work / score.model / re.sub(r"\W+", "-", name)
-        return fooling.fool(sources, prompts, out, model=score, attack=attack, track=track).results
-
-
-class Judge:
-    """Measures pictures and counts verdicts."""
-
-    def __init__(self, score: CLIPScore, detector: Detector) -> None:
-        self.score, self.detector = score, detector
-
-    def measure(self, pictures: Sequence[Image.Image], prompts: Prompts) -> list[Sensitivity]:
+    def measure(self, pictures: Sequence[Image.Image], prompts: Sequence[Prompts]) -> list[Sensitivity]:
         """Sensitivities with each picture's own prompts."""
-        asked = [tuple(own) for own in prompts]
         found: list[Sensitivity] = []
         for i in range(0, len(pictures), 32):
-            found += measure(self.score, pictures[i : i + 32], asked[i : i + 32], self.detector.transformations)
+            part, asked = pictures[i : i + 32], prompts[i : i + 32]
+            found += measure(self.score, part, asked, self.detector.looks, self.twin, guess=True)
         return found
 
     def flagged(self, found: Sequence[Sensitivity], method: str, fpr: float | None = None) -> np.ndarray:
         """Whether each picture is called tampered by "rule", "combined" or "promptless"."""
         if method == "promptless":
-            found = [dataclasses.replace(s, score=None, scores={}, drops={}) for s in found]
+            found = [s.without_prompts() for s in found]
         by: By = "rule" if method == "rule" else "combined"
-        return np.array([self.detector.judge(s, by, fpr).verdict == "tampered" for s in found])
+        return np.array([self.detector.judge(s, by, fpr).verdict == "tampered" for s in found], dtype=bool)
 
+    def fool(self, name: str, cheat: Cheat) -> list[Result]:
+        """Results of a cheat, from `work` if they are there."""
+        with Progress(transient=True) as bar:
 
-METHODS = ("rule", "combined", "promptless")
+            def track(text: str, total: int) -> Advance:
+                task = bar.add_task(name, total=total)
+                return lambda done, note="": bar.update(task, completed=done)
+
+            out = self.work / re.sub(r"\W+", "-", name)
+            files, prompts = self.files[: cheat.count], cheat.prompts[: cheat.count]
+            return fooling.fool(files, prompts, out, model=self.score, attack=cheat.attack, track=track).results
+
+    def fooled(
+        self, name: str, cheat: Cheat, change: Callable[[Image.Image], Image.Image] | None = None
+    ) -> tuple[list[Sensitivity], np.ndarray]:
+        """What is measured of fooled files, after `change`, and the rise of each one's score."""
+        results = self.fool(name, cheat)
+        pictures = [images.read(result.output) for result in results]
+        found = self.measure([change(p) if change else p for p in pictures], [tuple(r.prompts) for r in results])
+        rises = [(s.score or 0.0) - r.score_before for s, r in zip(found, results, strict=True)]
+        return found, np.array(rises)
 
 
 def interval(values: Sequence[float] | np.ndarray) -> str:
     """Mean and 95 % bootstrap interval, in percent."""
     data = np.asarray(values, dtype=float)
-    if np.ptp(data) == 0:
-        return f"{100 * data.mean():.1f} %"
+    if not len(data) or np.ptp(data) == 0:
+        return f"{100 * data.mean():.1f} %" if len(data) else "none"
     found = bootstrap((data,), np.mean, n_resamples=2000, rng=np.random.default_rng(0), method="percentile")
     low, high = found.confidence_interval
     return f"{100 * data.mean():.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def exact(flags: np.ndarray) -> str:
+    """A share and its exact 95 % interval, in percent."""
+    found = binomtest(int(flags.sum()), len(flags)).proportion_ci()
+    return f"{100 * flags.mean():5.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
 def balanced(caught: np.ndarray, alarms: np.ndarray) -> str:
@@ -128,10 +134,119 @@ def balanced(caught: np.ndarray, alarms: np.ndarray) -> str:
     return f"{50 * (caught.mean() + 1 - alarms.mean()):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def ratio_of_means(found: Sequence[Sensitivity]) -> float:
-    """Share of the mean score that gray takes away."""
-    score, gray = (np.mean([values]) for values in ([s.score for s in found], [s.scores["gray"] for s in found]))
-    return float(1 - gray / score)
+def cheats(bench: Bench, count: int, steps: int) -> dict[str, Cheat]:
+    """Every cheat of the table by name."""
+    foclip = FoCLIP(objective=objective(), steps=steps, min_psnr=35.0)
+
+    def own(db: float, rise: float | None = None) -> Cheat:
+        return Cheat(replace(foclip, min_psnr=db, rise=rise), bench.own, count)
+
+    few = max(8, count // 3)
+    return {
+        **{f"own caption, {db:g} dB": own(db) for db in (35.0, 40.0, 45.0, 50.0)},
+        "own caption, +0.2 at 40 dB": own(40.0, 0.2),
+        **{
+            f"ten artworks, {db:g} dB": Cheat(replace(foclip, min_psnr=db), bench.artworks, count)
+            for db in (35.0, 40.0, 45.0)
+        },
+        "five kinds of prompts": Cheat(foclip, bench.mixed, count),
+        "50 steps": Cheat(replace(foclip, steps=50), bench.mixed, few),
+        "noise start": Cheat(replace(foclip, min_psnr=None, init="noise"), bench.mixed, few),
+        "PGD": Cheat(PGD(steps=300, min_psnr=35.0), bench.mixed, few),
+        "Adam": Cheat(Adam(steps=300, min_psnr=35.0, init="image"), bench.mixed, few),
+        "one prompt": Cheat(SinglePrompt(steps=300, min_psnr=35.0), bench.mixed, few),
+        "MI-FGSM": Cheat(MIFGSM(min_psnr=35.0), bench.mixed, count),
+        "CMA-ES": Cheat(CMAES(steps=3000, min_psnr=35.0), bench.mixed, few),
+    }
+
+
+def paper(bench: Bench, count: int, steps: int) -> None:
+    """The paper's quantities beside the paper's figures."""
+    print(f"The paper's quantities: ten artwork prompts, {count} pictures, {steps} steps, 35 dB")
+    clean = bench.measure(bench.originals, bench.artworks)
+    attack = FoCLIP(objective=objective(), steps=steps, min_psnr=35.0)
+    fooled, _ = bench.fooled("artworks", Cheat(attack, bench.artworks, count))
+    for kind, found, beside in (("originals", clean, 8.5), ("fooled", fooled, 63.2)):
+        drops = interval([s.drops["gray"] for s in found])
+        whole = 1 - sum(s.scores["gray"] for s in found) / sum(s.score or 0.0 for s in found)
+        print(f"   {kind:<10} mean drop {drops} of {len(found)}; of the mean score {whole:.1%}; paper {beside} %")
+    colour = [s for s in clean if not s.gray_already]
+    alarms, caught = (bench.flagged(found, "rule") for found in (colour, fooled))
+    print(f"   rule: balanced accuracy {balanced(caught, alarms)}; paper 91 %\n")
+
+
+def caught(bench: Bench, count: int, steps: int) -> None:
+    """What is caught of each cheat."""
+    print(
+        f"Caught at the detector's bound of {bench.detector.fpr:g}; saved again: those still up by {STILL_UP:g} or more"
+    )
+    print(f"   {'cheat':<28}{'file':<17}{'n':>4} {'rise':>7}  " + "".join(f"{method:<24}" for method in METHODS))
+    again = {"JPEG 85": AFTERWARDS["JPEG 85"], "cropped to 95 %": AFTERWARDS["cropped to 95 %"]}
+    for name, cheat in cheats(bench, count, steps).items():
+        states = {"as it is": None} | (again if "dB" in name and "35" not in name else {})
+        for state, change in states.items():
+            found, rises = bench.fooled(name, cheat, change)
+            # A file saved as JPEG counts whatever it lost; a crop may end the cheat altogether.
+            kept = rises >= STILL_UP if state == "cropped to 95 %" else np.ones(len(found), dtype=bool)
+            if not kept.any():
+                continue
+            counted = [s for s, keep in zip(found, kept, strict=True) if keep]
+            shares = "".join(f"{interval(bench.flagged(counted, m).astype(float)):<24}" for m in METHODS)
+            print(f"   {name:<28}{state:<17}{len(counted):>4} {rises[kept].mean():>+7.3f}  {shares}", flush=True)
+    print()
+
+
+def alarms(bench: Bench) -> None:
+    """False alarms on clean pictures as they are, with each kind of prompts, and in every state."""
+    print(f"False alarms at the detector's bound of {bench.detector.fpr:g}, own captions unless it says otherwise")
+    print(f"   {'pictures':<24}{'n':>4}  " + "".join(f"{method:<24}" for method in METHODS))
+    kinds: dict[str, tuple[Sequence[Image.Image], Sequence[Prompts]]] = {
+        "as they are": (bench.originals, bench.own),
+        "as they are, artworks": (bench.originals, bench.artworks),
+        "as they are, five kinds": (bench.originals, bench.mixed),
+    }
+    for state, change in CONDITIONS.items():
+        kinds[state] = ([change(picture) for picture in bench.originals], bench.own)
+    drawn: dict[str, Callable[[int], Iterator[Image.Image]]] = {"charts": charts, "pages of text": pages}
+    for name, draw in drawn.items():
+        pictures = list(draw(len(bench.originals)))
+        fitting = bench.measure(pictures, [()] * len(pictures))  # the caption that fits best: a clean picture's own
+        kinds[name] = (pictures, [(str(s.guess),) for s in fitting])
+    for name, (shown, prompts) in kinds.items():
+        found = [s for s in bench.measure(shown, prompts) if "as they are" not in name or not s.gray_already]
+        shares = "".join(f"{exact(bench.flagged(found, m)):<24}" for m in METHODS)
+        print(f"   {name:<24}{len(found):>4}  {shares}", flush=True)
+    print()
+
+
+def budgets(bench: Bench, count: int, steps: int) -> None:
+    """Recall at alert budgets."""
+    print("Caught at alert budgets, combined detector (exact 95 % intervals)")
+    chosen = {name: cheat for name, cheat in cheats(bench, count, steps).items() if "40 dB" in name or "35 dB" in name}
+    clean = [s for s in bench.measure(bench.originals, bench.own) if not s.gray_already]
+    print(f"   {'budget':<8}{'false alarms':<24}" + "".join(f"{name:<28}" for name in chosen))
+    found = {name: bench.fooled(name, cheat)[0] for name, cheat in chosen.items()}
+    for fpr in BUDGETS:
+        part = bench.detector.combined
+        if fpr * (len(part.clean) + 1) < 1 - 1e-9:
+            print(f"   {fpr:<8.1%}{len(part.clean)} clean pictures cannot promise it")
+            continue
+        conformal_threshold(part.clean, fpr)
+        shares = "".join(f"{exact(bench.flagged(seen, 'combined', fpr)):<28}" for seen in found.values())
+        print(f"   {fpr:<8.1%}{exact(bench.flagged(clean, 'combined', fpr)):<24}{shares}", flush=True)
+    print()
+
+
+def undetected(bench: Bench, count: int, steps: int) -> None:
+    """What cheating still pays one who knows nothing: the mean rise of the score where no alarm is raised, else 0."""
+    print("Undetected rise for the own caption, by one who knows nothing (the study `adaptive` has the others)")
+    for db in (35.0, 40.0, 45.0, 50.0):
+        name = f"own caption, {db:g} dB"
+        found, rises = bench.fooled(name, cheats(bench, count, steps)[name])
+        for method in METHODS:
+            left = np.where(bench.flagged(found, method), 0, rises)
+            print(f"   {db:g} dB  {method:<12} rise {rises.mean():+.3f}, undetected {left.mean():+.3f}")
+    print()
 
 
 def main() -> None:
@@ -140,100 +255,24 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--fooled", type=int, default=40, help="pictures per attack")
-    parser.add_argument("--others", type=int, default=24, help="pictures per attack other than the default one")
-    parser.add_argument("--steps", type=int, default=1000, help="steps of the default attack")
-    parser.add_argument("--strong", type=int, default=0, help="pictures for the attack of 50,000 steps")
+    parser.add_argument("--fooled", type=int, default=60, help="photographs per cheat")
+    parser.add_argument("--steps", type=int, default=150, help="steps of FoCLIP")
+    parser.add_argument("--paper-steps", type=int, default=1000, help="steps of the part `paper`")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     choice = parser.parse_args()
     torch.set_num_threads(2)
-    encoder = load(choice.model)
-    score = CLIPScore(encoder)
-    judge = Judge(score, shipped(encoder))
-    files, captions = photographs(choice.data, "check")
-    prompts = draw_prompts(captions, 1)
-    originals = [images.read(file) for file in files]
-    print(
-        f"{encoder.name}, torch {torch.__version__}, {len(files)} photographs and prompts never used in calibration\n"
-    )
-
-    some, n = files[: choice.fooled], choice.fooled
-    art = [ARTWORKS] * n
-    default = FoCLIP(objective=objective(), steps=choice.steps, min_psnr=35.0)
-    print(f"1. The paper's quantities: ten artwork prompts, {n} pictures, {choice.steps} steps, 35 dB")
-    clean_art = judge.measure(originals, [ARTWORKS] * len(originals))
-    fooled_art = judge.measure(
-        [images.read(r.output) for r in fool("artworks", default, some, art, score, choice.work)], art
-    )
-    for kind, found, paper in (("originals", clean_art, 8.5), ("fooled", fooled_art, 63.2)):
-        drops = interval([s.drops["gray"] for s in found])
-        whole = 100 * ratio_of_means(found)
-        print(f"   {kind:<10} mean drop {drops} of {len(found)}; of the mean score {whole:.1f} %; paper {paper} %")
-    alarms, caught = (judge.flagged(found, "rule") for found in (clean_art, fooled_art))
-    print(f"   rule: balanced accuracy {balanced(caught, alarms)}; paper 91 %\n")
-
-    print("2. Caught, per attack; prompts of five kinds (share of the pictures, 95 % bootstrap interval)")
-    clean = judge.measure(originals, prompts)
-    colour = [s for s in clean if not s.gray_already]
-    false_alarms = {method: judge.flagged(colour, method) for method in METHODS}
-    own = prompts[:n]
-    few = dataclasses.replace(default, steps=300)
-    attacks: dict[str, tuple[Attack, int]] = {
-        "default": (default, n),
-        "300 steps": (few, choice.others),
-        "50 steps": (dataclasses.replace(default, steps=50), choice.others),
-        "faint, 45 dB": (dataclasses.replace(few, min_psnr=45.0), choice.others),
-        "noise start": (dataclasses.replace(few, min_psnr=None, init="noise"), choice.others),
-        "PGD": (PGD(steps=300, min_psnr=35.0), choice.others),
-        "Adam": (Adam(steps=300, min_psnr=35.0, init="image"), choice.others),
-        "MI-FGSM": (MIFGSM(min_psnr=35.0), choice.others),
-        "one prompt": (SinglePrompt(steps=300, min_psnr=35.0), choice.others),
-        "CMA-ES": (CMAES(steps=3000, min_psnr=35.0), choice.others),
+    bench = Bench(choice.model, choice.data, choice.work)
+    count, steps = choice.fooled, choice.steps
+    print(f"{choice.model}, torch {torch.__version__}, {len(bench.files)} photographs never used in calibration\n")
+    parts: dict[str, Callable[[], None]] = {
+        "paper": lambda: paper(bench, max(8, count // 2), choice.paper_steps),
+        "cheats": lambda: caught(bench, count, steps),
+        "alarms": lambda: alarms(bench),
+        "budgets": lambda: budgets(bench, count, steps),
+        "undetected": lambda: undetected(bench, count, steps),
     }
-    if choice.strong:
-        attacks["strong, 50,000 steps"] = (
-            dataclasses.replace(default, steps=50_000, batch_size=choice.strong),
-            choice.strong,
-        )
-    print(f"   {'attack':<20} {'n':>4} {'score':>6} {'PSNR':>6}  " + "".join(f"{m:<24}" for m in METHODS))
-    for name, (attack, count) in attacks.items():
-        results = fool(name, attack, files[:count], own[:count], score, choice.work)
-        found = judge.measure([images.read(r.output) for r in results], own[:count])
-        mean, psnr = np.mean([r.score_after for r in results]), np.mean([r.psnr or np.inf for r in results])
-        shares = "".join(f"{interval(judge.flagged(found, m).astype(float)):<24}" for m in METHODS)
-        print(f"   {name:<20} {count:>4} {mean:>6.3f} {psnr:>6.1f}  {shares}")
-        if name == "default":
-            fooled_default, results_default = found, results
-    print(
-        f"   {'clean (alarms)':<20} {len(colour):>4} {np.mean([s.score for s in colour]):>6.3f} {'':>6}  "
-        + "".join(f"{interval(false_alarms[m].astype(float)):<24}" for m in METHODS)
-    )
-    for method in METHODS:
-        print(f"   {method}: balanced accuracy {balanced(judge.flagged(fooled_default, method), false_alarms[method])}")
-
-    print("\n3. False alarms on clean pictures at --fpr 0.05")
-    for method in METHODS:
-        flags = judge.flagged(colour, method, 0.05)
-        low, high = (100 * bound for bound in binomtest(round(0.05 * len(flags)), len(flags)).proportion_ci())
-        found_share = f"{100 * flags.mean():.1f} % of {len(flags)}"
-        print(f"   {method:<11} {found_share}; binomial interval of 5 %: [{low:.1f}, {high:.1f}]")
-
-    print(
-        "\n4. Saved again: mean scores left, false alarms on clean pictures and fooled ones missed in % (default fpr)"
-    )
-    print(
-        f"   {'saved':<17}{'clean':<7}{'fooled':<8}"
-        + "".join(f"{m + ' alarms':<19}{m + ' missed':<19}" for m in METHODS)
-    )
-    fooled_pictures = [images.read(r.output) for r in results_default]
-    for name, change in SAVED.items():
-        again = [s for s in judge.measure([change(p) for p in originals], prompts) if not s.gray_already]
-        missed = judge.measure([change(p) for p in fooled_pictures], own)
-        cells = "".join(
-            f"{100 * judge.flagged(again, m).mean():<19.1f}{100 * (1 - judge.flagged(missed, m).mean()):<19.1f}"
-            for m in METHODS
-        )
-        left, still = (np.mean([s.score for s in found]) for found in (again, missed))
-        print(f"   {name:<17}{left:<7.3f}{still:<8.3f}{cells}")
+    for name in choice.parts:
+        parts[name]()
     sys.stdout.flush()
 
 

@@ -34,8 +34,9 @@ folders of your own; ours hold photos of ImageNet classes, which may not be pass
 paper's figures are those of ViT-L/14 at 336 pixels and of its pictures, ours those of the small encoders that come with
 the package: what can be compared is whether an effect is there and which way it points.
 
-These runs were made while the budget counted every pixel of a picture. It now holds on what the model sees as well, so
-on pictures that a model crops the same number of dB leaves an attacker a little less than the tables say.
+All runs but that of `robust` were made while the budget counted every pixel of a picture. It now holds on what the
+model sees as well, so on pictures that a model crops the same number of dB leaves an attacker a little less than the
+tables say.
 
 With a GPU, on the paper's own encoder (and an adversarially trained one beside it):
 

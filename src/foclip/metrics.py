@@ -60,7 +60,7 @@ def robust_clip_score(
     detector: Detector | None = None,
     scale: float = SCALE,
 ) -> dict[str, Tensor]:
-    """CLIPScore, the share of pictures called tampered, and the score with those in gray.
+    """CLIPScore, the share of pictures called tampered, and the score with what is left of theirs.
 
     Args:
         pictures: B pictures.
@@ -161,7 +161,7 @@ class RobustCLIPScore(Metric):  # type: ignore[misc]  # torchmetrics is not chec
             tampered = verdict.verdict == "tampered"
             score = found.score or 0.0
             self.total += score
-            self.robust_total += found.scores["gray"] if tampered else score
+            self.robust_total += min(found.scores.values(), default=score) if tampered else score
             self.tampered += int(tampered)
             self.count += 1
         if self.twin:
@@ -172,8 +172,8 @@ class RobustCLIPScore(Metric):  # type: ignore[misc]  # torchmetrics is not chec
 
         Returns:
             `clip_score`: as it is; `tampered`: share of pictures called tampered;
-            `robust_clip_score`: with the gray score of those in place of their score; with a twin, `twin_score` and
-            `gap`, the score minus that.
+            `robust_clip_score`: with the lowest score that a look found in place of theirs; with a twin, `twin_score`
+            and `gap`, the score minus that.
         """
         means = {
             "clip_score": (self.total / self.count).float(),

@@ -67,6 +67,7 @@ class Attack(ABC):
         steps: Updates per picture at most.
         target: Stop once the mean figure of the 8-bit picture over its prompts,
             through the model's own preprocessing, reaches this.
+        rise: Stop once it is this much above that of the start, likewise.
         patience: Stop once the objective has not fallen within so many steps; None for never.
         min_psnr: Fidelity budget in dB that the result never violates; None for none.
         init: Start from the picture itself or from uniform noise of its size.
@@ -87,6 +88,7 @@ class Attack(ABC):
     objective: Objective = field(default_factory=Alignment)
     steps: int = 1000
     target: float | None = None
+    rise: float | None = None
     patience: int | None = None
     min_psnr: float | None = None
     init: Init = "image"
@@ -101,6 +103,10 @@ class Attack(ABC):
             raise UsageError(f"batch_size: {self.batch_size} is no number of pictures in flight from 1 to {MOST_LANES}")
         if self.target is not None and not 0 <= self.target < math.inf:
             raise UsageError(f"target: {self.target} is no score of at least 0")
+        if self.rise is not None and not 0 < self.rise < math.inf:
+            raise UsageError(f"rise: {self.rise} is no rise of the score above 0")
+        if self.target is not None and self.rise is not None:
+            raise UsageError("rise: give either a target or a rise, not both")
         if self.patience is not None and self.patience < 1:
             raise UsageError(f"patience: {self.patience} is no number of steps from 1 up")
         if self.min_psnr is not None and not 0 < self.min_psnr <= MOST_PSNR:
@@ -135,6 +141,10 @@ class Attack(ABC):
     def budget(self) -> float | None:
         """Largest mean squared change in [0, 1] units that `min_psnr` allows."""
         return None if self.min_psnr is None else 10 ** (-self.min_psnr / 10)
+
+    def goal(self, start: float) -> float | None:
+        """Mean figure at which a picture that started at `start` is done; None for none."""
+        return self.target if self.rise is None else start + self.rise
 
     def automatic_step(self, step: int, first: float, last: float) -> float:
         """How far a picture moves in this step, RMS in [0, 1] units; falls along a cosine over the attack's steps.

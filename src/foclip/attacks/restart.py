@@ -43,8 +43,7 @@ class Restart(FoCLIP):
 
     @property
     def sums_gradients(self) -> bool:
-        """No: the jump is a sum of none, so steps run on the picture itself."""
-        return False
+        return not self.start and super().sums_gradients  # the jump is no sum of gradients
 
     def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
         if trajectory.step or not self.start:

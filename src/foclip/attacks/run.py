@@ -145,7 +145,7 @@ def run(
 
 
 def _step_all(pool: ThreadPoolExecutor, attack: Attack, score: Score, flying: Sequence[Trajectory], count: int) -> None:
-    """One step of every lane; over only when it is over for all, even if interrupted, so that states are whole."""
+    """One step of every lane; over only when it is so for all, even if interrupted, so that their states are whole."""
     batches = [flying[first : first + count] for first in range(0, len(flying), count)]
     steps = [pool.submit(_step, attack, score, batch, count) for batch in batches]
     try:

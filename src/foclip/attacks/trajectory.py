@@ -205,10 +205,11 @@ class Trajectory(State):
             self.best, self.best_loss = self.file(picture), loss
         if allowed is False:  # changes of nearly one size, as sign steps make, may all round up: stay further inside
             self.reach *= 0.995
-        if allowed is not False and attack.target is not None and mean >= attack.target:
+        goal = attack.goal(self.scores[0])
+        if allowed is not False and goal is not None and mean >= goal:
             file = self.file(picture)
             read = score.of_picture(to_image(file), self.job.prompts)
-            if self.allowed(picture) and score.figures(read).mean() >= attack.target:
+            if self.allowed(picture) and score.figures(read).mean() >= goal:
                 self.best, self.best_loss, self.stopped_by = file, loss, "target"
         if self.step >= self.last and not self.stopped_by:
             self.stopped_by = "plateau" if self.last < attack.steps else "steps"

@@ -88,13 +88,18 @@ def print_json(value: Any) -> None:
 
 
 def show(outcome: Outcome[Result], as_json: bool, print_table: Callable[[Sequence[Result]], None]) -> None:
-    """Results as one JSON list or as a table, then `finish`; in JSON an input that failed is a row too, at the end."""
+    """`list_results`, then `finish`."""
+    list_results(outcome, as_json, print_table)
+    finish(outcome.failures)
+
+
+def list_results(outcome: Outcome[Result], as_json: bool, print_table: Callable[[Sequence[Result]], None]) -> None:
+    """Results as one JSON list or as a table; in JSON an input that failed is a row too, at the end."""
     if as_json:
         failed = [{"image": failure.source, "error": failure.reason} for failure in outcome.failures]
         print_json([*map(vars, outcome.results), *failed])
     elif outcome.results:
         print_table(outcome.results)
-    finish(outcome.failures)
 
 
 def finish(failures: Sequence[Failure]) -> None:

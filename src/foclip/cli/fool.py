@@ -70,6 +70,7 @@ def fool(
         Literal["range", "l2"] | None, typer.Option(help="Kind of pixel guard. Default range. For foclip.")
     ] = None,
     target: Annotated[float | None, typer.Option(help="Stop at this mean score (CLIPScore: w = 2.5).")] = None,
+    rise: Annotated[float | None, typer.Option(help="Stop once the mean score is up by this.")] = None,
     patience: Annotated[
         int | None, typer.Option(min=1, help="Stop once the objective has not fallen within so many steps.")
     ] = None,
@@ -121,6 +122,7 @@ def fool(
             "lr": None if lr is None else _number_or_auto(lr),
             "momentum": momentum,
             "target": target,
+            "rise": rise,
             "patience": patience,
             "min_psnr": min_psnr or None,
             "init": init,

@@ -1,5 +1,6 @@
 """`foclip score`, `foclip detect` and `foclip calibrate`."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,6 +17,7 @@ from foclip.cli.options import (
     PromptSet,
     PromptTexts,
     ScoreName,
+    Twin,
     path,
     prompts_of,
 )
@@ -25,7 +27,9 @@ from foclip.errors import UsageError
 SHOWN = 24
 
 if TYPE_CHECKING:
-    from foclip.detection import Detection
+    from foclip.detection import Detection, Detector
+    from foclip.outcome import Outcome
+    from foclip.scores import EncoderScore
     from foclip.scoring import Scored
 
 
@@ -42,10 +46,7 @@ def score(
             help="Weight w of CLIPScore: 2.5 (Hessel et al., default), 100 (torchmetrics).", show_default=False
         ),
     ] = None,
-    twin: Annotated[
-        str | None,
-        typer.Option(help="Hardened twin of the encoder, which scores each picture beside it.", show_default=False),
-    ] = None,
+    twin: Twin = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -100,36 +101,80 @@ def detect(
         float | None,
         typer.Option(help="Bound on false alarms; default: the detector's own.", show_default=False),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for a report: a page and a table.", metavar="DIR", show_default=False, parser=path
+        ),
+    ] = None,
     score: ScoreName = "clipscore",
+    twin: Twin = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Detect fooled pictures, with the prompts of a score or without any."""
     from foclip import detection
+    from foclip.detection.detector import Detector, shipped
 
     texts = prompts_of(prompts, prompt)
+    if out:
+        from foclip import files
+        from foclip.report import detected
+
+        written = [files.output_folder(out) / name for name in (detected.PAGE, detected.TABLE, "run.json")]
+        files.output_files(*written)
     chosen = console.load(model, score, device)
+    judge = shipped(chosen.encoder) if detector is None else Detector.load(detector)
     with console.bars() as track:
         found = detection.detect(
-            images, texts, model=chosen, detector=detector, by=by, fpr=fpr, captions=captions, track=track
+            images, texts, model=chosen, detector=judge, by=by, fpr=fpr, captions=captions, twin=twin, track=track
         )
-    console.show(found, json, _print_verdicts)
+    console.list_results(found, json, _print_verdicts)  # before anything is drawn: that may take a while, or fail
+    if out:
+        _report(out, found, chosen, judge, fpr)
+        if not json:
+            console.where(report=written[0], table=written[1])
+    console.finish(found.failures)
+
+
+def _report(
+    out: Path, found: "Outcome[Detection]", score: "EncoderScore", detector: "Detector", fpr: float | None
+) -> None:
+    """Write `run.json`, table and page of verdicts."""
+    from foclip import runs
+    from foclip.report import detected
+
+    run = {
+        "model": score.model,
+        "score": score.name,
+        "fingerprint": score.fingerprint,
+        "device": str(score.device),
+        "detector": detector.name,
+        "fpr": detector.fpr if fpr is None else fpr,
+        "failures": [vars(failure) for failure in found.failures],
+    }
+    runs.record(out, sys.argv[1:], run)
+    with console.bars() as track:
+        detected.write(out, found, score, detector, fpr, track)
 
 
 def _print_verdicts(rows: "Sequence[Detection]") -> None:
-    table = console.table("picture", "verdict", "p", "drop", "drift", "score", "in gray")
+    table = console.table("picture", "verdict", "p", "look", "drop", "drift", "score")
     style = {"tampered": "bold red", "undecidable": "yellow", "clean": ""}
     for row in rows:
-        values = (console.figure(value) for value in (row.drop, row.drift, row.score, row.gray_score))
+        values = (console.figure(value) for value in (row.drop, row.drift, row.score))
         table.add_row(
             console.cell(row.image),
             console.cell(row.verdict, style=style[row.verdict]),
             console.figure(row.p_value, 4),
+            row.look or "–",
             *values,
         )
     console.stdout.print(table)
     if any(row.verdict == "undecidable" for row in rows):
-        console.stdout.print("undecidable: the picture is gray already, so there is no colour to lose")
+        console.stdout.print(
+            "undecidable: the picture is gray already, so there is no colour to lose, and nothing else is suspicious"
+        )
 
 
 def calibrate(
@@ -138,23 +183,27 @@ def calibrate(
         typer.Option("--clean", help="Folder of clean pictures, or a picture; may be repeated.", parser=path),
     ],
     out: Annotated[Path, typer.Option("--out", help="Detector file to write; the report goes beside it.", parser=path)],
+    background: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of further clean pictures, measured but not fooled: with more, a lower --fpr can be promised.",
+            parser=path,
+        ),
+    ] = None,
     prompts: PromptSet = None,
     prompt: PromptTexts = None,
     captions: Captions = None,
     model: Model = "mini",
     fpr: Annotated[float, typer.Option(help="Bound on false alarms that the detector promises.")] = 0.01,
-    fooled: Annotated[int, typer.Option(min=4, help="Pictures to fool at most.")] = 120,
-    steps: Annotated[int, typer.Option(min=1, help="Updates per picture of the attack to be caught.")] = 300,
-    min_psnr: Annotated[
-        float, typer.Option(help="Fidelity budget of that attack, dB; 0 for none.", min=0, show_default="35")
-    ] = 35.0,
+    fooled: Annotated[int, typer.Option(min=4, help="Fooled pictures to make, of every cheat in turn.")] = 240,
+    steps: Annotated[int, typer.Option(min=1, help="Updates per fooled picture.")] = 60,
+    twin: Twin = None,
     score: ScoreName = "clipscore",
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Calibrate a detector on clean pictures: fools some of them and bounds the false alarms."""
     from foclip import detection, files
-    from foclip.attacks import FoCLIP, objective
     from foclip.report import calibration
 
     texts = prompts_of(prompts, prompt)
@@ -163,7 +212,6 @@ def calibrate(
     files.output_folder(out.parent)
     files.output_files(out, out.with_suffix(".html"))
     chosen = console.load(model, score, device)
-    attack = FoCLIP(objective=objective(temperature=chosen.temperature), steps=steps, min_psnr=min_psnr or None)
     work = out.with_name(f"{out.stem}-fooled")
     with console.resumable(f"fooled pictures are kept in {work}, and the same command goes on from there") as track:
         found = detection.calibrate(
@@ -171,10 +219,12 @@ def calibrate(
             texts,
             work,
             model=chosen,
-            attack=attack,
+            steps=steps,
             fpr=fpr,
             captions=captions,
             fooled=fooled,
+            background=background or (),
+            twin=twin,
             name=out.stem,
             track=track,
         )

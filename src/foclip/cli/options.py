@@ -35,6 +35,14 @@ Model = Annotated[
     str, typer.Option(help="Encoder: mini, ARCHITECTURE/TAG, hf-hub:…, local-dir:… or a checkpoint.", metavar="NAME")
 ]
 ScoreName = Annotated[str, typer.Option("--score", help="Score over the encoder: foclip scores.", metavar="NAME")]
+Twin = Annotated[
+    str | None,
+    typer.Option(
+        help="Hardened twin of the encoder; default: the one that comes with it, if any.",
+        show_default=False,
+        metavar="NAME",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results.", metavar="DIR", parser=path)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]

@@ -1,20 +1,28 @@
 """Detection of fooled pictures: sensitivities → rule (τ₁, τ₂) or combined statistic → calibrated detector."""
 
 from foclip.detection.calibrate import Calibration, calibrate
-from foclip.detection.combined import Logistic
+from foclip.detection.combined import Cascade, Logistic
 from foclip.detection.detect import Detection, detect
 from foclip.detection.detector import By, Calibrated, Detector, Verdict, conformal_threshold, p_value
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
-from foclip.detection.sensitivity import Sensitivity, drift, drop, measure
-from foclip.detection.transformations import TRANSFORMATIONS, Transformation, View
+from foclip.detection.sensitivity import TWIN, Examination, Sensitivity, drift, drop, measure
+from foclip.detection.threat import AFTERWARDS, CONDITIONS, Cheat, cheats
+from foclip.detection.transformations import TRANSFORMATIONS, Transformation, View, transformation
+from foclip.detection.twins import twin_of, twin_score
 
 __all__ = [
+    "AFTERWARDS",
+    "CONDITIONS",
     "TRANSFORMATIONS",
+    "TWIN",
     "By",
     "Calibrated",
     "Calibration",
+    "Cascade",
+    "Cheat",
     "Detection",
     "Detector",
+    "Examination",
     "Logistic",
     "Sensitivity",
     "Sweep",
@@ -23,6 +31,7 @@ __all__ = [
     "Verdict",
     "View",
     "calibrate",
+    "cheats",
     "conformal_threshold",
     "detect",
     "drift",
@@ -30,4 +39,7 @@ __all__ = [
     "measure",
     "p_value",
     "sweep",
+    "transformation",
+    "twin_of",
+    "twin_score",
 ]

@@ -1,7 +1,7 @@
 """Calibration: from a folder of clean pictures to a detector with a bound on false alarms.
 
-The pictures are split at random. One half makes the statistics: it is fooled, τ₁, τ₂
-and the logistic regression are chosen on it. The other half only measures: its
+The pictures are split at random. One half makes the statistics: it is fooled by every cheat of the threat model
+(`foclip.detection.threat`), and τ₁, τ₂ and the cascade are chosen on it. The other half only measures: its
 clean pictures give the p-values, and with its fooled ones the ROC.
 """
 
@@ -9,7 +9,7 @@ import hashlib
 import math
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,27 +20,39 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from foclip import fooling, images
-from foclip.attacks import Attack, FoCLIP, objective
 from foclip.captions import PromptsOf, pair
 from foclip.detection import combined
-from foclip.detection.combined import Logistic
+from foclip.detection.combined import Cascade
 from foclip.detection.detector import Calibrated, Detector
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
-from foclip.detection.sensitivity import Sensitivity, feature_names, measure
+from foclip.detection.sensitivity import TWIN, Sensitivity, feature_names, measure
+from foclip.detection.threat import AFTERWARDS, BLATANT, CONDITIONS, LEAST_RISE, Change, Cheat, cheats
+from foclip.detection.transformations import View
+from foclip.detection.twins import twin_score
 from foclip.encoders import Encoder
 from foclip.errors import UsageError
 from foclip.outcome import Advance, Failure, Track, silent
 from foclip.prompts import ARTWORKS
+from foclip.results import Result
 from foclip.scores import DEFAULT, EncoderScore, Prompts, resolve
 
-#: Transformations the combined detector looks at.
-LOOKS = ("gray", "blur", "jpeg")
+#: Looks of the combined detector in their order, after that of the twin if there is one; `benchmarks/looks.py` prints
+#: what each adds.
+LOOKS = ("jpeg", "shift", "shift+jpeg", "crop", "gray")
+#: Share of each kind of fooled pictures that a look of the cascade keeps in doubt, …
+KEEP = 0.97
+#: … as long as no more clean pictures than this stay in doubt after the first look, the second, and so on.
+IN_DOUBT = (0.3, 0.15, 0.1, 0.08, 0.06)
+#: Rise in units of `no_match` (CLIPScore: 0.2) that a cheat saved again must still have for the cascade to care.
+STILL_PAYS = 0.8
 #: Least pictures that are worth fitting anything on.
 LEAST = 20
 #: Side of the thumbnails by which duplicates are told, and their root mean squared difference in 8-bit levels.
 THUMBNAIL, SAME_PICTURE = 16, 2.0
 #: Pictures measured at a time.
 CHUNK = 32
+#: The state of a picture that nothing was done to.
+AS_IT_IS = "as it is"
 
 
 @dataclass(frozen=True)
@@ -53,13 +65,29 @@ class Example:
         fooled: Whether it was fooled.
         held_out: Whether it belongs to the half that only measures.
         sensitivity: What was measured.
+        cheat: Name of the cheat that made it; empty for a clean picture.
+        state: What became of the file afterwards, or the state a clean picture came in.
+        rise: What the score gained, in units of the score's `no_match`; 0 for a clean picture.
     """
 
     path: Path
-    prompts: tuple[str, ...]
+    prompts: Prompts
     fooled: bool
     held_out: bool
     sensitivity: Sensitivity
+    cheat: str = ""
+    state: str = AS_IT_IS
+    rise: float = 0.0
+
+    @property
+    def kind(self) -> str:
+        """The cheat, and whether its file was saved again."""
+        return self.cheat if self.state == AS_IT_IS else f"{self.cheat}, saved again"
+
+    @property
+    def counts(self) -> bool:
+        """A fooled picture that gained something, or a clean one as it is: what rates are about."""
+        return self.rise >= LEAST_RISE if self.fooled else self.state == AS_IT_IS
 
 
 @dataclass(frozen=True)
@@ -90,26 +118,33 @@ def calibrate(
     *,
     model: str | Encoder | EncoderScore = "mini",
     score: str = DEFAULT,
-    attack: Attack | None = None,
+    steps: int = 60,
     fpr: float = 0.01,
     captions: str | Path | None = None,
-    fooled: int = 120,
+    own: Sequence[str] | None = None,
+    fooled: int = 240,
+    background: Sequence[str | Path] = (),
+    twin: str | Encoder | None = None,
     name: str = "detector",
     track: Track = silent,
 ) -> Calibration:
-    """Calibrate a detector on clean pictures, fooling some of them.
+    """Calibrate a detector on clean pictures, fooling them by every cheat of the threat model in turn.
 
     Args:
         clean: Files of clean pictures, or folders of them; those without colour are left out.
-        prompts: What they are measured and fooled with: for all, a list of prompts or the name of a set, or one list
+        prompts: What they are scored with: for all, a list of prompts or the name of a set, or one list
             per picture; None for the score's own, or the ten artworks.
         work: Folder for the fooled pictures; called again, it goes on there, or fools nothing again.
         model: An encoder, its name, or a score over one.
         score: Name of the score, unless `model` is one.
-        attack: The attack to be caught; None for FoCLIP, 300 steps within 35 dB.
+        steps: Updates per fooled picture; in all `fooled` · `steps` steps of the attack.
         fpr: Bound on false alarms.
         captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.captions`).
-        fooled: How many pictures to fool at most.
+        own: The own caption of each of `clean` and `background`, beside `prompts`; None for `captions`, or else for
+            the one that fits best of a thousand.
+        fooled: How many fooled pictures to make; with more than there are clean ones, these are fooled again otherwise.
+        background: Further clean pictures, measured but not fooled: with more of them a lower `fpr` can be promised.
+        twin: The encoder's hardened twin, or its name, as one more look; None for the one that comes with it, if any.
         name: The detector's name.
         track: Progress.
 
@@ -120,74 +155,228 @@ def calibrate(
     if not 0 < fpr < 1:
         raise UsageError(f"fpr: {fpr} is not in (0, 1)")
     chosen = resolve(model, score)
-    attack = attack or FoCLIP(objective=objective(temperature=chosen.temperature), steps=300, min_psnr=fooling.MIN_PSNR)
-    for path in map(Path, clean):
+    through = twin_score(chosen, twin)
+    for path in map(Path, [*clean, *background]):
         if not os.path.lexists(path):
             raise UsageError(f"clean: {path}: no such file or folder")
     failures: list[Failure] = []
-    sources, own = pair(clean, prompts, captions, chosen.prompts or ARTWORKS, failures, besides=Path(work))
-    entries = [(Path(str(path)), asked) for path, asked in zip(sources, own, strict=True)]
+    everything, defaults = [*clean, *background], chosen.prompts or ARTWORKS
+    sources, given = pair(everything, prompts, captions, defaults, failures, besides=Path(work))
+    known = dict(zip(map(str, everything), own, strict=True)) if own else {}
+    entries = [(Path(str(path)), asked) for path, asked in zip(sources, given, strict=True)]
     random.Random(0).shuffle(entries)  # noqa: S311 (a choice, not a secret)
     captionless = len(failures)
     found = _distinct(entries, failures, track("reading clean pictures", len(entries)))
     duplicates = len(entries) - len(found) - (len(failures) - captionless)
     _check_enough(len(found), fpr, duplicates)
-    untouched = _measure(found, False, chosen, failures, track("measuring clean pictures", len(found)))
-    _check_enough(len(untouched), fpr, duplicates)
-    victims = untouched[:fooled]
-    results = fooling.fool(
-        [example.path for example in victims],
-        [example.prompts for example in victims],
-        work,
-        model=chosen,
-        attack=attack,
-        track=track,
-    )
-    outputs = [(Path(result.output), tuple(result.prompts)) for result in results]
-    tampered = _measure(outputs, True, chosen, failures, track("measuring fooled pictures", len(outputs)))
+    bench = _Bench(chosen, through, failures)
+    caption = known if known else {str(path): asked[0] for path, asked in found} if captions else bench.guesses(found)
+    # Every other picture of either half is scored with its own caption: that is the score that it pays to cheat.
+    asked = [(path, (caption[str(path)],) if i // 2 % 2 else given) for i, (path, given) in enumerate(found)]
+    seen = bench.clean(asked, track("measuring clean pictures", len(asked)))
+    _check_enough(len(seen), fpr, duplicates)
+    gray = len(found) - len(seen)
+    aside = set(map(Path, images.find(list(background))))
+    victims = [e for e in seen if e.path not in aside]
+    seen += bench.conditions(victims, track("measuring them in other states", len(victims)))
+    cheated = _fool(victims, caption, work, chosen, steps, fooled, track)
+    tampered = bench.fooled(cheated, track("measuring fooled pictures", 2 * len(cheated)))
+    provenance = {"steps": steps, "cheats": list(dict.fromkeys(e.cheat for e in tampered))}
+    detector, surface = make(seen + tampered, chosen, fpr, name, bench.looks, through, provenance)
+    return Calibration(detector, seen + tampered, surface, failures, duplicates, gray)
 
-    detector, surface = make(untouched + tampered, chosen, attack, fpr, name)
-    gray = len(found) - len(untouched)
-    return Calibration(detector, untouched + tampered, surface, failures, duplicates, gray)
+
+def _fool(
+    victims: Sequence[Example],
+    caption: Mapping[str, str],
+    work: str | Path,
+    score: EncoderScore,
+    steps: int,
+    fooled: int,
+    track: Track,
+) -> list[tuple[Cheat, bool, Result]]:
+    """Fooled pictures: of each its cheat, whether its original is held out, and its figures."""
+    views = tuple(View(look, score.encoder.preprocess) for look in LOOKS)
+    chosen = cheats(steps, score.temperature, score.no_match, views)
+    # Both halves (every other picture) get every cheat, and a picture that is fooled again gets another one.
+    plan: dict[str, list[int]] = {}
+    for number in range(fooled):
+        turn = number // 2 + number // len(victims)
+        plan.setdefault(chosen[turn % len(chosen)].name, []).append(number % len(victims))
+    report, done, results = track("fooling", fooled), 0, []
+    for cheat in chosen:
+        places = list(dict.fromkeys(plan.get(cheat.name, [])))
+        others = [(place + len(victims) // 2) % len(victims) for place in places]
+        wanted: dict[str, list[Prompts]] = {
+            "own": [(caption[str(victims[place].path)],) for place in places],
+            "other": [(caption[str(victims[place].path)],) for place in others],
+            "given": [victims[place].prompts for place in places],
+        }
+
+        def part(text: str, total: int, before: int = done, count: int = len(places)) -> Advance:
+            return lambda steps_done, note="": report(before + count * steps_done / max(total, 1), note)
+
+        if places:
+            sources = [victims[place].path for place in places]
+            made = fooling.fool(sources, wanted[cheat.wants], work, model=score, attack=cheat.attack, track=part)
+            # An earlier run may have named the same file otherwise.
+            held = {os.path.realpath(victims[place].path): victims[place].held_out for place in places}
+            results += [(cheat, held[os.path.realpath(result.source)], result) for result in made.results]
+        done += len(places)
+    return results
+
+
+class _Bench:
+    """Measures pictures of a calibration, all with the same looks."""
+
+    def __init__(self, score: EncoderScore, twin: EncoderScore | None, failures: list[Failure]) -> None:
+        self.score, self.twin, self.failures = score, twin, failures
+        self.looks = [*([TWIN] if twin else []), *LOOKS]
+
+    def guesses(self, entries: Sequence[tuple[Path, Prompts]]) -> dict[str, str]:
+        """By the name of its file, the caption that each picture fits best of a thousand."""
+        found = self._measured(entries, [_same] * len(entries), silent("", 0), looks=())
+        return {str(entries[place][0]): str(sensitivity.guess) for place, sensitivity in found}
+
+    def clean(self, entries: Sequence[tuple[Path, Prompts]], report: Advance) -> list[Example]:
+        """Clean pictures as they are, gray ones left out; every other one is held out."""
+        examples: list[Example] = []
+        for place, sensitivity in self._measured(entries, [_same] * len(entries), report):
+            if not sensitivity.gray_already:
+                examples.append(Example(*entries[place], False, len(examples) % 2 == 1, sensitivity))
+        return examples
+
+    def conditions(self, examples: Sequence[Example], report: Advance) -> list[Example]:
+        """The same pictures once more, each in another state that clean pictures come in."""
+        states = [list(CONDITIONS)[place // 2 % len(CONDITIONS)] for place in range(len(examples))]
+        entries = [(example.path, example.prompts) for example in examples]
+        changes = [CONDITIONS[state] for state in states]
+        return [
+            replace(examples[place], sensitivity=sensitivity, state=states[place])
+            for place, sensitivity in self._measured(entries, changes, report)
+        ]
+
+    def fooled(self, cheated: Sequence[tuple[Cheat, bool, Result]], report: Advance) -> list[Example]:
+        """Fooled files as they are, and each once more after something became of it."""
+        entries = [(Path(result.output), tuple(result.prompts)) for *_, result in cheated]
+        states = [list(AFTERWARDS)[place // 2 % len(AFTERWARDS)] for place in range(len(entries))]
+        found = []
+        for before, names, changes in (
+            (0, [AS_IT_IS] * len(entries), [_same] * len(entries)),
+            (len(entries), states, [AFTERWARDS[state] for state in states]),
+        ):
+            for place, sensitivity in self._measured(entries, changes, report, before):
+                cheat, held_out, result = cheated[place]
+                rise = sensitivity.level - result.score_before / self.score.no_match
+                found.append(Example(*entries[place], True, held_out, sensitivity, cheat.name, names[place], rise))
+        return found
+
+    def _measured(
+        self,
+        entries: Sequence[tuple[Path, Prompts]],
+        changes: Sequence[Change],
+        report: Advance,
+        before: int = 0,
+        looks: Sequence[str] | None = None,
+    ) -> Iterator[tuple[int, Sensitivity]]:
+        for first in range(0, len(entries), CHUNK):
+            chunk = entries[first : first + CHUNK]
+            readable = [
+                (first + place, changes[first + place](picture))
+                for place, picture in images.readable([path for path, _ in chunk], self.failures)
+            ]
+            asked = [entries[place][1] for place, _ in readable]
+            pictures = [picture for _, picture in readable]
+            found = measure(self.score, pictures, asked, self.looks if looks is None else looks, self.twin, guess=True)
+            yield from zip((place for place, _ in readable), found, strict=True)
+            report(before + first + len(chunk))
+
+
+def _same(picture: Image.Image) -> Image.Image:
+    return picture
 
 
 def make(
-    examples: Sequence[Example], score: EncoderScore, attack: Attack, fpr: float, name: str
+    examples: Sequence[Example],
+    score: EncoderScore,
+    fpr: float,
+    name: str,
+    looks: Sequence[str],
+    twin: EncoderScore | None = None,
+    provenance: dict[str, Any] | None = None,
 ) -> tuple[Detector, Sweep]:
     """A detector from measured pictures, and the accuracy over τ₁ × τ₂ that its rule was chosen by.
 
     Args:
-        examples: Clean and fooled pictures, measured with `LOOKS`; those held out calibrate, the others fit.
+        examples: Clean and fooled pictures, measured with `looks`; those held out calibrate, the others fit.
         score: The score they were measured with.
-        attack: The attack that fooled some of them.
         fpr: Bound on false alarms.
         name: The detector's name.
+        looks: The looks of the cascade in their order.
+        twin: What looks through the hardened twin, if one of them is that.
+        provenance: What else there is to say of where it comes from.
     """
-    fit_clean, held_clean, fit_fooled, held_fooled = (
-        [e.sensitivity for e in examples if e.fooled == fooled and e.held_out == held_out]
-        for fooled in (False, True)
-        for held_out in (False, True)
-    )
-    surface = sweep(fit_clean, fit_fooled)
-    combined_with, combined_without = (
-        combined.fit(fit_clean, fit_fooled, feature_names(LOOKS, with_prompts)) for with_prompts in (True, False)
-    )
-    rule = _calibrated(surface.best(), held_clean, held_fooled)
-    drift = _calibrated(surface.best(), *(([replace(s, drops={}) for s in part]) for part in (held_clean, held_fooled)))
-    with_prompts = _calibrated(combined_with, held_clean, held_fooled)
-    without = _calibrated(combined_without, held_clean, held_fooled)
-    provenance = {
-        "clean": sum(not example.fooled for example in examples),
-        "fooled": sum(example.fooled for example in examples),
-        "prompts": _describe({example.prompts for example in examples if not example.fooled}),
-        "attack": attack.config(),
+    fit = [e for e in examples if not e.held_out and (e.counts or not e.fooled)]
+    held = [e for e in examples if e.held_out and e.counts]
+    clean, fooled = ([e for e in held if e.fooled == f] for f in (False, True))
+    # The rule is the paper's, for pictures as blatant as the paper's; where there are none, for what there is.
+    fooled_fit = [e for e in fit if e.fooled]
+    blatant = [e for e in fooled_fit if e.cheat in BLATANT and e.state == AS_IT_IS] or fooled_fit
+    plain = [e.sensitivity for e in fit if not e.fooled and e.state == AS_IT_IS]
+    surface = sweep(plain, [e.sensitivity for e in blatant])
+    rule = surface.best()
+    seen = [[e.sensitivity for e in part] for part in (clean, fooled)]
+    bare = [[s.without_prompts() for s in part] for part in seen]
+    told = {
+        "clean": sum(not e.fooled and e.counts for e in examples),
+        "fooled": sum(e.fooled and e.state == AS_IT_IS for e in examples),
+        "prompts": _describe({e.prompts for e in examples if not e.fooled}),
         "versions": {package: version(package) for package in ("foclip", "torch", "open_clip_torch", "scikit-learn")},
     }
-    encoder = score.encoder
     detector = Detector(
-        name, score.name, encoder.name, encoder.fingerprint, fpr, rule, drift, with_prompts, without, provenance
+        name=name,
+        score=score.name,
+        model=score.encoder.name,
+        fingerprint=score.encoder.fingerprint,
+        fpr=fpr,
+        rule=_calibrated(rule, *seen),
+        drift=_calibrated(rule, *bare),
+        combined=_calibrated(cascade(fit, looks, with_prompts=True), *seen),
+        promptless=_calibrated(cascade(fit, looks, with_prompts=False), *bare),
+        twin=None if twin is None else (twin.encoder.name, twin.encoder.fingerprint),
+        provenance=told | (provenance or {}),
     )
     return detector, surface
+
+
+def cascade(examples: Sequence[Example], looks: Sequence[str], with_prompts: bool) -> Cascade:
+    """The cascade over these looks that keeps most fooled pictures in doubt and few clean ones.
+
+    Args:
+        examples: Pictures to fit on, clean ones in every state.
+        looks: The looks in their order.
+        with_prompts: Whether it may know the prompts.
+    """
+    seen = {id(e): e.sensitivity if with_prompts else e.sensitivity.without_prompts() for e in examples}
+    clean, fooled = ([e for e in examples if e.fooled == f] for f in (False, True))
+    paying = [e for e in fooled if e.state == AS_IT_IS or e.rise >= STILL_PAYS]
+    negatives, positives = ([seen[id(e)] for e in part] for part in (clean, fooled))
+    kinds = [e.kind for e in fooled]
+    steps = [
+        combined.fit(negatives, positives, feature_names(looks[:count], with_prompts), kinds)
+        for count in range(1, len(looks) + 1)
+    ]
+    levels = [seen[id(e)].level for e in fooled if e.state == AS_IT_IS]
+    worth = min(1.0, float(np.quantile(levels, 1 - KEEP))) if levels else 0.0
+    doubts = []
+    for step, most in zip(steps[:-1], IN_DOUBT, strict=False):
+        values: dict[str, list[float]] = {}
+        for example in paying:
+            values.setdefault(example.kind, []).append(step.statistic(seen[id(example)]))
+        kept = min(float(np.quantile(each, 1 - KEEP)) for each in values.values())
+        most_clean = float(np.quantile([step.statistic(s) for s in negatives], 1 - most))
+        doubts.append(max(kept, most_clean))
+    return Cascade(worth, steps, doubts)
 
 
 def _describe(prompt_sets: set[tuple[str, ...]]) -> list[str] | dict[str, Any]:
@@ -231,28 +420,8 @@ def _distinct(
     return kept
 
 
-def _measure(
-    entries: Sequence[tuple[Path, Prompts]],
-    fooled: bool,
-    score: EncoderScore,
-    failures: list[Failure],
-    report: Advance,
-) -> list[Example]:
-    """Pictures of files, measured, gray ones among the clean left out; every other one is held out."""
-    examples: list[Example] = []
-    for first in range(0, len(entries), CHUNK):
-        chunk = entries[first : first + CHUNK]
-        readable = [(*chunk[place], picture) for place, picture in images.readable([p for p, _ in chunk], failures)]
-        found = measure(score, [picture for *_, picture in readable], [own for _, own, _ in readable], LOOKS)
-        for (path, own, _), sensitivity in zip(readable, found, strict=True):
-            if fooled or not sensitivity.gray_already:
-                examples.append(Example(path, own, fooled, len(examples) % 2 == 1, sensitivity))
-        report(first + len(chunk))
-    return examples
-
-
 def _calibrated(
-    statistic: TwoThresholds | Logistic, clean: Sequence[Sensitivity], fooled: Sequence[Sensitivity]
+    statistic: TwoThresholds | Cascade, clean: Sequence[Sensitivity], fooled: Sequence[Sensitivity]
 ) -> Calibrated:
     negatives, positives = ([statistic.statistic(s) for s in part] for part in (clean, fooled))
     truth = np.arange(len(negatives) + len(positives)) >= len(negatives)

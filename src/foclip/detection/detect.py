@@ -1,7 +1,7 @@
 """Detect fooled pictures: what the command line, metrics and the library's face call."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -10,14 +10,15 @@ from PIL import Image
 from foclip import images
 from foclip.captions import PromptsOf, pair
 from foclip.detection.detector import By, Detector, Verdict, shipped
-from foclip.detection.sensitivity import Sensitivity, measure
+from foclip.detection.sensitivity import FEW_ROWS, ROWS, Examination, Sensitivity
+from foclip.detection.twins import twin_of
 from foclip.encoders import Encoder
 from foclip.images import Source
 from foclip.outcome import Failure, Outcome, Track, silent
 from foclip.scores import DEFAULT, EncoderScore, Prompts, resolve
 
 #: Pictures held in memory at a time.
-CHUNK = 32
+CHUNK = 64
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,16 @@ class Detection:
         tampered: Whether it was called tampered.
         verdict: "tampered", "clean", or "undecidable" for a picture without colour.
         score: Mean figure over the prompts; None without prompts.
-        gray_score: That of the picture in gray.
-        drop: Score lost in gray (`foclip.detection.sensitivity`); None without prompts.
-        drift: How far its embedding moves in gray.
+        gray_score: That of the picture in gray; None if the verdict took no look at it in gray.
+        look_score: That under `look`, or on the twin; None without prompts or look.
+        drop: Score lost under `look` (`foclip.detection.sensitivity`); None without prompts or look.
+        drift: How far its embedding moves under it; None where no look was taken.
         p_value: Of the statistic that decided; None if undecidable.
         decided_by: "combined" or "rule", and "without prompts" where there were none.
+        look: The look that told most of those taken, "gray" for the rule; None if none was: a score too low to have
+            gained anything is not looked at.
+        looks: All looks taken.
+        guess: Without prompts, the caption that the picture fits best, which stood in for them.
         detector: Name of the detector.
         prompts: Its prompts; empty without.
         model: Name of the encoder.
@@ -44,10 +50,14 @@ class Detection:
     verdict: str
     score: float | None
     gray_score: float | None
+    look_score: float | None
     drop: float | None
-    drift: float
+    drift: float | None
     p_value: float | None
     decided_by: str
+    look: str | None
+    looks: list[str]
+    guess: str | None
     detector: str
     prompts: list[str]
     model: str
@@ -63,6 +73,7 @@ def detect(
     captions: str | Path | None = None,
     model: str | Encoder | EncoderScore = "mini",
     score: str = DEFAULT,
+    twin: str | Encoder | None = None,
     track: Track = silent,
 ) -> Outcome[Detection]:
     """Tell fooled pictures, with the prompts of a score or without any.
@@ -77,6 +88,7 @@ def detect(
         captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.captions`).
         model: An encoder, its name, or a score over one.
         score: Name of the score, unless `model` is one.
+        twin: The hardened twin that the detector looks through, or its name, unless it is an embedded one.
         track: Progress.
 
     Returns:
@@ -90,6 +102,7 @@ def detect(
     if not isinstance(detector, Detector):
         detector = shipped(chosen.encoder) if detector is None else Detector.load(Path(detector))
     detector.check(chosen.encoder)
+    through = twin_of(detector, chosen, twin) if by == "combined" else None
     failures: list[Failure] = []
     sources, own = pair(pictures, prompts, captions, chosen.prompts, failures, optional=True)
     for with_prompts in {bool(asked) and detector.score == chosen.name for asked in own}:
@@ -99,7 +112,7 @@ def detect(
     entries = images.readable(sources, failures)
     while chunk := list(islice(entries, CHUNK)):
         numbers, read = zip(*chunk, strict=True)
-        found = judged(detector, chosen, read, [own[number] for number in numbers], by, fpr)
+        found = judged(detector, chosen, read, [own[number] for number in numbers], by, fpr, through)
         for number, (sensitivity, verdict) in zip(numbers, found, strict=True):
             name = images.name(sources[number], number + 1)
             results.append(_detection(name, sensitivity, verdict, detector, own[number], chosen.model))
@@ -114,26 +127,61 @@ def judged(
     prompts: Sequence[Prompts],
     by: By = "combined",
     fpr: float | None = None,
+    twin: EncoderScore | None = None,
 ) -> Iterator[tuple[Sensitivity, Verdict]]:
-    """Sensitivity and verdict of each RGB picture with its prompts; drops of a score it does not know do not count."""
-    for sensitivity in measure(score, pictures, prompts, detector.looks(by)):
-        known = sensitivity if detector.score == score.name else replace(sensitivity, drops={})
-        yield sensitivity, detector.judge(known, by, fpr)
+    """Sensitivity and verdict of each RGB picture with its prompts; drops of a score it does not know do not count.
+
+    Every picture takes the looks that are due, and no more.
+
+    Args:
+        detector: A detector of the score's encoder.
+        score: The score.
+        pictures: RGB pictures of any sizes; those of the model's own size are looked at as they are.
+        prompts: The prompts of each; an empty tuple for none.
+        by: As for `detect`.
+        fpr: As for `detect`.
+        twin: What the detector looks through; None for an embedded twin, or if it needs none.
+    """
+    if not pictures:
+        return
+    with_prompts = [bool(asked) and detector.score == score.name for asked in prompts]
+    combined = by == "combined"
+    through = twin or (twin_of(detector, score) if combined else None)
+    seen = Examination(score, pictures, prompts, through, guess=combined and not all(with_prompts))
+
+    def known(place: int) -> Sensitivity:
+        return seen.found[place] if with_prompts[place] else seen.found[place].without_prompts()
+
+    waiting: Iterable[int] = range(len(pictures))
+    while due := {place: look for place in waiting if (look := detector.due(known(place), by))}:
+        for look in dict.fromkeys(due.values()):
+            places = [place for place, wanted in due.items() if wanted == look]
+            first = [place for place in places if look == detector.first(by, with_prompts[place])]
+            seen.look(look, first, ROWS)  # most pictures take it
+            seen.look(look, [place for place in places if place not in first], FEW_ROWS)
+        waiting = due
+    for place, sensitivity in enumerate(seen.found):
+        yield sensitivity, detector.judge(known(place), by, fpr)
 
 
 def _detection(
     name: str, sensitivity: Sensitivity, verdict: Verdict, detector: Detector, prompts: Prompts, model: str
 ) -> Detection:
+    look = verdict.look or ""
     return Detection(
         image=name,
         tampered=verdict.verdict == "tampered",
         verdict=verdict.verdict,
         score=sensitivity.score,
         gray_score=sensitivity.scores.get("gray"),
-        drop=sensitivity.drops.get("gray"),
-        drift=sensitivity.drifts["gray"],
+        look_score=sensitivity.scores.get(look),
+        drop=sensitivity.drops.get(look),
+        drift=sensitivity.drifts.get(look),
         p_value=verdict.p_value,
         decided_by=verdict.decided_by,
+        look=verdict.look,
+        looks=list(sensitivity.drifts),
+        guess=None if prompts else sensitivity.guess,
         detector=detector.name,
         prompts=list(prompts),
         model=model,

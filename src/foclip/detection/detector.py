@@ -7,6 +7,9 @@ part in making the statistic (Vovk et al. 2005; Angelopoulos and Bates, arXiv 21
 
 For a clean picture exchangeable with those n, P(p ≤ α) ≤ α for every α, whatever the
 distribution: calling pictures with p ≤ α tampered has at most α false alarms.
+
+The combined detector is a cascade (`foclip.detection.combined`), and its statistic is that of the cascade as a whole:
+which pictures are looked at again is part of a fixed function of the picture, so the bound holds for all of them.
 """
 
 import json
@@ -20,17 +23,17 @@ from typing import Any, Literal, get_args
 from scipy.stats import beta
 
 from foclip import files
-from foclip.detection.combined import Logistic
+from foclip.detection.combined import Cascade, Logistic
 from foclip.detection.rule import TwoThresholds
-from foclip.detection.sensitivity import Sensitivity, feature_names
-from foclip.detection.transformations import TRANSFORMATIONS
+from foclip.detection.sensitivity import TWIN, Sensitivity, feature_names, looks_of
+from foclip.detection.transformations import transformation
 from foclip.encoders import Encoder
 from foclip.errors import UsageError
 
 #: Which statistic decides: the combined one, or the paper's two thresholds.
 By = Literal["combined", "rule"]
 #: Version of the file's format.
-FORMAT = 3
+FORMAT = 4
 #: Detectors of the embedded encoders.
 SHIPPED = Path(__file__).parent / "shipped"
 
@@ -96,7 +99,7 @@ class Calibrated:
         roc: Points [false alarms, caught] of that curve.
     """
 
-    statistic: TwoThresholds | Logistic
+    statistic: TwoThresholds | Cascade
     clean: list[float]
     auc: float
     roc: list[list[float]] = field(repr=False)
@@ -118,16 +121,19 @@ class Verdict:
     """The verdict on one picture.
 
     Attributes:
-        verdict: "tampered", "clean", or "undecidable" for a picture without colour.
+        verdict: "tampered", "clean", or "undecidable" for a picture without colour in which nothing else is suspicious:
+            no such picture was calibrated on, and the paper's rule sees nothing in it.
         p_value: Of the statistic that decided; None if undecidable.
         statistic: Its value.
         decided_by: "combined" or "rule", and "without prompts" where there were none.
+        look: The look that told most; None if none was taken.
     """
 
     verdict: str
     p_value: float | None
     statistic: float | None
     decided_by: str
+    look: str | None = None
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,8 @@ class Detector:
         drift: What is left of it without prompts, drift in gray alone, against clean pictures measured without prompts.
         combined: The combined detector with prompts.
         promptless: The combined detector without prompts.
-        provenance: Prompts, attack, number of pictures, versions: what made it.
+        twin: Name and fingerprint of the hardened twin that the combined detector looks through; None without.
+        provenance: Prompts, attacks, number of pictures, versions: what made it.
     """
 
     name: str
@@ -156,20 +163,20 @@ class Detector:
     drift: Calibrated
     combined: Calibrated
     promptless: Calibrated
+    twin: tuple[str, str] | None = None
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    @property
-    def transformations(self) -> list[str]:
-        """Names of the transformations it looks at; gray is always the first."""
-        used = {name.partition("_")[2] for part in (self.combined, self.promptless) for name in part.statistic.inputs}
-        return ["gray", *(name for name in TRANSFORMATIONS if name in used and name != "gray")]
-
-    def check(self, encoder: Encoder) -> None:
-        """Refuse any encoder but the one it was calibrated on.
+    def check(self, encoder: Encoder, twin: Encoder | None = None) -> None:
+        """Refuse any encoder but the one it was calibrated on, and any twin but its own.
 
         Raises:
             UsageError: The weights differ.
         """
+        if twin and self.twin and twin.fingerprint != self.twin[1]:
+            raise UsageError(
+                f"detector {self.name} looks through the twin {self.twin[0]} (weights {self.twin[1][:12]}…), "
+                f"not through {twin.name} ({twin.fingerprint[:12]}…)"
+            )
         if encoder.fingerprint != self.fingerprint:
             raise UsageError(
                 f"detector {self.name} was calibrated on {self.model} (weights {self.fingerprint[:12]}…), "
@@ -177,9 +184,23 @@ class Detector:
                 f"make one with foclip calibrate --model {encoder.name}"
             )
 
-    def looks(self, by: By = "combined") -> list[str]:
-        """Names of the transformations that a verdict needs; what nothing looks at costs nothing."""
-        return ["gray"] if by == "rule" else self.transformations
+    @property
+    def looks(self) -> list[str]:
+        """Names of all looks that a verdict may take; gray, the rule's, is the first."""
+        combined = [look for part in (self.combined, self.promptless) for look in _cascade_of(part).looks]
+        return list(dict.fromkeys(["gray", *combined]))
+
+    def due(self, sensitivity: Sensitivity, by: By = "combined") -> str | None:
+        """The look that the verdict on a picture needs next; None if it needs no further one."""
+        statistic = self.part(by, sensitivity.score is not None).statistic
+        if isinstance(statistic, Cascade):
+            return statistic.due(sensitivity)
+        return None if "gray" in sensitivity.drifts else "gray"
+
+    def first(self, by: By, with_prompts: bool) -> str:
+        """The look that is taken first."""
+        statistic = self.part(by, with_prompts).statistic
+        return statistic.looks[0] if isinstance(statistic, Cascade) else "gray"
 
     def part(self, by: By, with_prompts: bool) -> Calibrated:
         """The statistic that decides."""
@@ -203,24 +224,27 @@ class Detector:
         """The verdict on a picture.
 
         Args:
-            sensitivity: Measured with this detector's `looks`.
+            sensitivity: Measured with all looks that are `due`, or more.
             by: "combined", or "rule" for the paper's two thresholds.
             fpr: Bound on false alarms instead of the one the detector was made for.
 
         Raises:
             UsageError: As `promise`.
         """
-        with_prompts = bool(sensitivity.drops)
+        with_prompts = sensitivity.score is not None
         bound, part = self.promise(by, with_prompts, fpr), self.part(by, with_prompts)
         decided_by = by if with_prompts else f"{by} without prompts"
-        if sensitivity.gray_already:
-            return Verdict("undecidable", None, None, decided_by)
+        look = _telling(part.statistic, sensitivity)
+        if sensitivity.gray_already and by == "rule":
+            return Verdict("undecidable", None, None, decided_by, look)
         value = part.statistic.statistic(sensitivity)
         p = p_value(value, part.clean)
         # The paper's thresholds are on drop and drift; drift alone is judged by its p-value.
         thresholds = by == "rule" and with_prompts and fpr is None
         tampered = value >= 1 if thresholds else p <= bound
-        return Verdict("tampered" if tampered else "clean", p, value, decided_by)
+        if sensitivity.gray_already and not tampered:
+            return Verdict("undecidable", None, value, decided_by, look)
+        return Verdict("tampered" if tampered else "clean", p, value, decided_by, look)
 
     def save(self, path: Path) -> None:
         """Write it as JSON numbers, atomically."""
@@ -248,11 +272,28 @@ class Detector:
             raise UsageError(f"detector {path}: {error}") from error
 
 
+def _cascade_of(part: Calibrated) -> Cascade:
+    assert isinstance(part.statistic, Cascade)  # made so by `calibrate`, and read so from a file
+    return part.statistic
+
+
+def _telling(statistic: TwoThresholds | Cascade, sensitivity: Sensitivity) -> str | None:
+    """The look that adds most to the suspicion."""
+    if isinstance(statistic, TwoThresholds):
+        return "gray"
+    evidence = statistic.evidence(sensitivity)
+    return max(evidence, key=lambda look: evidence[look]) if evidence else None
+
+
 def _parse(content: Any) -> Detector:
     if content["format"] != FORMAT:
-        raise ValueError(f"format {content['format']!r}, this version reads {FORMAT}")
-    rule = content["rule"]
+        raise ValueError(f"format {content['format']!r}, this version reads {FORMAT}; calibrate anew")
+    rule, twin = content["rule"], content["twin"]
     thresholds = TwoThresholds(**{name: _number(rule["statistic"][name]) for name in ("tau1", "tau2")})
+    combined, promptless = (
+        _calibrated(content[name], _cascade(content[name]["statistic"], name == "combined", twin is not None))
+        for name in ("combined", "promptless")
+    )
     return Detector(
         name=str(content["name"]),
         score=str(content["score"]),
@@ -261,19 +302,32 @@ def _parse(content: Any) -> Detector:
         fpr=_number(content["fpr"], 0, 1),
         rule=_calibrated(rule, thresholds),
         drift=_calibrated(content["drift"], thresholds),
-        combined=_calibrated(content["combined"], _logistic(content["combined"]["statistic"], with_prompts=True)),
-        promptless=_calibrated(
-            content["promptless"], _logistic(content["promptless"]["statistic"], with_prompts=False)
-        ),
+        combined=combined,
+        promptless=promptless,
+        twin=None if twin is None else (str(twin[0]), str(twin[1])),
         provenance=dict(content["provenance"]),
     )
 
 
-def _logistic(content: Any, with_prompts: bool) -> Logistic:
-    inputs = list(content["inputs"])
-    unknown = set(inputs) - set(feature_names(list(TRANSFORMATIONS), with_prompts))
+def _cascade(content: Any, with_prompts: bool, twin: bool) -> Cascade:
+    steps = [_logistic(step, with_prompts, twin) for step in content["steps"]]
+    doubts = [_number(value) for value in content["doubts"]]
+    if not steps or len(doubts) != len(steps) - 1:
+        raise ValueError("a cascade needs one threshold of doubt less than steps")
+    if any(step.looks != steps[-1].looks[:count] for count, step in enumerate(steps, start=1)):
+        raise ValueError("every step of a cascade takes one look more than the one before")
+    return Cascade(_number(content["worth"]), steps, doubts)
+
+
+def _logistic(content: Any, with_prompts: bool, twin: bool) -> Logistic:
+    inputs = [str(name) for name in content["inputs"]]
+    looks = looks_of(inputs)
+    for look in looks:
+        if not (twin and look == TWIN):
+            transformation(look)
+    unknown = set(inputs) - set(feature_names(looks, with_prompts))
     if unknown or not inputs:
-        raise ValueError(f"unknown inputs {sorted(map(str, unknown))}")
+        raise ValueError(f"unknown inputs {sorted(unknown)}")
     numbers = {name: [_number(value) for value in content[name]] for name in ("mean", "scale", "weight")}
     if any(len(values) != len(inputs) for values in numbers.values()):
         raise ValueError("as many means, scales and weights as inputs are needed")
@@ -282,7 +336,7 @@ def _logistic(content: Any, with_prompts: bool) -> Logistic:
     return Logistic(inputs, **numbers, intercept=_number(content["intercept"]))
 
 
-def _calibrated(content: Any, statistic: TwoThresholds | Logistic) -> Calibrated:
+def _calibrated(content: Any, statistic: TwoThresholds | Cascade) -> Calibrated:
     clean = [_number(value) for value in content["clean"]]
     if not clean or clean != sorted(clean):
         raise ValueError("the clean statistics are missing or not sorted")

@@ -12,24 +12,42 @@ Where the score matters (:math:`s \ge s_0`, and transforming does not raise it) 
 is the paper's ratio. Below :math:`s_0`, the score's `no_match` (0.25 for CLIPScore: a cosine of 0.1), it says
 "no match", and its relative changes are noise: there the drop is the absolute
 change in units of :math:`s_0`. It lies in [-1, 1].
+
+What a cheat gained for a picture's own caption hides in that ratio: the picture had a score before, and a drop from
+0.65 to 0.35 is not much larger than what a clean picture loses of 0.35. Beside the ratio stands therefore what is lost,
+
+.. math:: \text{lost} = \frac{s - s'}{s_0}
+
+in units that do not depend on the score's scale.
+
+Without prompts they can be guessed: a picture made to score high for a caption fits that caption best. What its cosine
+with the best-fitting of a thousand captions loses, in units of `NO_MATCH`, tells far more than how far the embedding
+moves in any direction.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from foclip.detection.transformations import TRANSFORMATIONS
+from foclip.detection.transformations import transformation
+from foclip.encoders import Encoder
+from foclip.prompts import ARTWORKS, imagenet
 from foclip.scores import EncoderScore, Prompts
+from foclip.scores.clip import NO_MATCH
+
+Item = TypeVar("Item")
 
 #: Name of the look through a hardened twin.
 TWIN = "twin"
-#: Rows (pictures, and pictures transformed) per pass through the image tower.
-ROWS = 32
+#: Rows (pictures, and pictures transformed) per pass through the image tower; few where few pictures are looked at.
+ROWS, FEW_ROWS = 32, 8
 #: A picture in which the model sees channels differ by at most this many 8-bit levels is gray already.
 GRAY_LEVELS = 2
 
@@ -63,6 +81,11 @@ class Sensitivity:
         score: Mean figure over the prompts; None without prompts.
         scores: Mean figure of the transformed picture, per transformation; empty without prompts.
         drops: Drop per transformation; empty without prompts.
+        lost: Score lost per transformation in units of `no_match`; empty without prompts.
+        level: Score in units of `no_match`.
+        guess: Of the captions of `guesses`, the one that the picture fits best; None unless it was asked for.
+        guess_level: Cosine with it, in units of `NO_MATCH`.
+        guesses: What that cosine loses per transformation, in the same units.
     """
 
     gray_already: bool
@@ -70,79 +93,198 @@ class Sensitivity:
     score: float | None
     scores: dict[str, float]
     drops: dict[str, float]
+    lost: dict[str, float] = field(default_factory=dict)
+    level: float = 0.0
+    guess: str | None = None
+    guess_level: float = 0.0
+    guesses: dict[str, float] = field(default_factory=dict)
+
+    def without_prompts(self) -> "Sensitivity":
+        """What is known of the picture without its prompts."""
+        return replace(self, score=None, scores={}, drops={}, lost={}, level=self.guess_level)
+
+    def and_then(self, further: "Sensitivity") -> "Sensitivity":
+        """With what further looks at the same picture found."""
+        return replace(
+            self,
+            drifts=self.drifts | further.drifts,
+            scores=self.scores | further.scores,
+            drops=self.drops | further.drops,
+            lost=self.lost | further.lost,
+            guesses=self.guesses | further.guesses,
+        )
+
+
+class Examination:
+    """Pictures that are looked at again and again; each is resized and embedded once.
+
+    Every pass through the tower has a fixed number of rows, so what is found of a picture does not depend on the
+    other pictures.
+
+    Args:
+        score: Any score over an encoder.
+        pictures: RGB pictures of any sizes; one of the model's own size is looked at as it is.
+        prompts: The prompts of each; an empty tuple for none.
+        twin: The same score over the encoder's hardened twin, for the look `TWIN`.
+        guess: Whether the caption that fits best is looked for, too; the first time that embeds a thousand of them.
+
+    Attributes:
+        found: What is known of each picture so far.
+    """
+
+    def __init__(
+        self,
+        score: EncoderScore,
+        pictures: Sequence[Image.Image],
+        prompts: Sequence[Prompts],
+        twin: EncoderScore | None = None,
+        guess: bool = False,
+    ) -> None:
+        self.score, self.prompts, self.twin, self.guess = score, prompts, twin, guess
+        self.pictures = _each(score.encoder.resize, pictures)
+        levels = _levels(self.pictures)
+        gray = _gray(levels)
+        self.embeddings = _embedded(score, levels, ROWS)
+        own = zip(gray, self.embeddings, prompts, strict=True)
+        self.found = [_told(score, is_gray, each[None], (), asked, guess) for is_gray, each, asked in own]
+
+    def look(self, name: str, places: Sequence[int], rows: int = FEW_ROWS) -> None:
+        """Take one more look at some of the pictures.
+
+        Args:
+            name: A transformation's, or `TWIN`.
+            places: Which pictures.
+            rows: Rows of each pass.
+        """
+        chosen = [self.pictures[place] for place in places]
+        if not chosen:
+            return
+        if name == TWIN:
+            assert self.twin, "who looks through a twin gives one"
+            seen = _embedded(self.twin, _levels(_each(self.twin.encoder.resize, chosen)), rows)
+        else:
+            seen = _embedded(self.score, _levels(_each(transformation(name).exact, chosen)), rows)
+        for place, embedding in zip(places, seen, strict=True):
+            pair, known = torch.stack([self.embeddings[place], embedding]), self.found[place]
+            told = _told(self.score, known.gray_already, pair, [name], self.prompts[place], self.guess)
+            self.found[place] = known.and_then(told)
 
 
 def measure(
     score: EncoderScore,
     pictures: Sequence[Image.Image],
     prompts: Sequence[Prompts],
-    transformations: Sequence[str] = ("gray",),
+    looks: Sequence[str] = ("gray",),
     twin: EncoderScore | None = None,
+    guess: bool = False,
 ) -> list[Sensitivity]:
-    """Sensitivities of pictures; a picture and its transformed versions share a batch.
-
-    Every pass through the tower has the same number of rows, so a picture's
-    figures do not depend on the other pictures.
+    """Sensitivities of pictures to all of these looks; a picture and its transformed versions share passes.
 
     Args:
         score: Any score over an encoder.
         pictures: RGB pictures of any sizes.
         prompts: The prompts of each; an empty tuple for none.
-        transformations: Names in `TRANSFORMATIONS`.
-        twin: The same score over the encoder's hardened twin; its view of the picture is one more look, `TWIN`.
+        looks: Names for `transformation`, and `TWIN` for the view of a hardened twin.
+        twin: The same score over that twin.
+        guess: As for `Examination`.
     """
     if not pictures:
         return []
-    rows = _rows(score, pictures, transformations)
-    red, green, blue = rows[:: 1 + len(transformations)].unbind(dim=1)
+    changes = [name for name in looks if name != TWIN]
+    exact = [transformation(name).exact for name in changes]
+
+    def versions(picture: Image.Image) -> list[Image.Image]:
+        resized = score.encoder.resize(picture)
+        return [resized, *(change(resized) for change in exact)]
+
+    each = _each(versions, pictures)
+    levels = _levels([version for group in each for version in group])
+    gray = _gray(levels[:: 1 + len(changes)])
+    embeddings, names = _embedded(score, levels, ROWS).view(len(pictures), 1 + len(changes), -1), changes
+    if TWIN in looks:  # the twin's embedding of the picture stands where that of a transformed picture would
+        assert twin, "who looks through a twin gives one"
+        seen = _embedded(twin, _levels(_each(twin.encoder.resize, [group[0] for group in each])), ROWS)
+        embeddings, names = torch.cat([embeddings, seen[:, None]], dim=1), [*changes, TWIN]
+    own = zip(gray, embeddings, prompts, strict=True)
+    return [_told(score, is_gray, seen_of, names, asked, guess) for is_gray, seen_of, asked in own]
+
+
+def _each(change: Callable[[Image.Image], Item], pictures: Sequence[Image.Image]) -> list[Item]:
+    """What becomes of each picture, several at a time: Pillow works outside of Python's lock."""
+    with ThreadPoolExecutor(max_workers=max(2, torch.get_num_threads())) as pool:
+        return list(pool.map(change, pictures))
+
+
+def _levels(pictures: Sequence[Image.Image]) -> Tensor:
+    """uint8 (N, 3, H, W) of pictures of one size."""
+    return torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
+
+
+def _gray(levels: Tensor) -> list[bool]:
+    """Whether each picture, uint8 (N, 3, H, W), has no colour."""
+    red, green, blue = levels.unbind(dim=1)
     spread = red.maximum(green).maximum(blue) - red.minimum(green).minimum(blue)
-    gray_already = (spread <= GRAY_LEVELS).flatten(1).all(dim=1).tolist()
-    # A large model on a CPU gains nothing from a batch, and would pay for padding it.
-    encoded = score.encoder.encode_resized(rows, score.rows(ROWS, 2)).cpu()
-    embeddings, looks = encoded.view(len(pictures), 1 + len(transformations), -1), list(transformations)
-    if twin:  # the twin's embedding of the picture stands where that of a transformed picture would
-        seen = twin.encoder.encode_resized(_rows(twin, pictures, ()), twin.rows(ROWS, 2)).cpu()
-        embeddings, looks = torch.cat([embeddings, seen[:, None]], dim=1), [*looks, TWIN]
-    drifts = drift(embeddings[:, :1], embeddings[:, 1:]).tolist()
-    found = []
-    for gray, moved, own, asked in zip(gray_already, drifts, embeddings, prompts, strict=True):
-        drifted = dict(zip(looks, moved, strict=True))
-        if not asked:
-            found.append(Sensitivity(gray, drifted, None, {}, {}))
-            continue
-        means = score.figures(score.compare(own, score.remembered(asked).cpu())).mean(dim=-1)
-        lost = drop(means[:1], means[1:], score.no_match).tolist()
-        first, *others = means.tolist()
-        scores, drops = (dict(zip(looks, values, strict=True)) for values in (others, lost))
-        found.append(Sensitivity(gray, drifted, first, scores, drops))
+    found: list[bool] = (spread <= GRAY_LEVELS).flatten(1).all(dim=1).tolist()
     return found
 
 
-def _rows(score: EncoderScore, pictures: Sequence[Image.Image], transformations: Sequence[str]) -> Tensor:
-    """uint8 (B · (1 + V), 3, *image_size): each picture, resized, with its V transformed versions behind it."""
-    with ThreadPoolExecutor(max_workers=max(2, torch.get_num_threads())) as pool:
-        versions = np.stack(list(pool.map(lambda picture: _versions(score, picture, transformations), pictures)))
-    return torch.from_numpy(versions).flatten(0, 1).permute(0, 3, 1, 2)
+def _embedded(score: EncoderScore, levels: Tensor, rows: int) -> Tensor:
+    """Unit vectors (N, D), on the CPU."""
+    # A large model on a CPU gains nothing from a batch, and would pay for padding it.
+    return score.encoder.encode_resized(levels, score.rows(rows, 2)).cpu()
 
 
-def _versions(score: EncoderScore, picture: Image.Image, transformations: Sequence[str]) -> np.ndarray:
-    """uint8 (1 + V, *image_size, 3): the picture, resized, and its V transformed versions."""
-    resized = score.encoder.resize(picture)
-    versions = [TRANSFORMATIONS[name].exact(resized) for name in transformations]
-    return np.stack([np.asarray(version) for version in (resized, *versions)])
+def _told(
+    score: EncoderScore, gray: bool, embeddings: Tensor, names: Sequence[str], asked: Prompts, guess: bool
+) -> Sensitivity:
+    """What the embeddings (1 + V, D) of a picture and of its V looks tell."""
+    drifts = drift(embeddings[:1], embeddings[1:])
+    told = Sensitivity(gray, dict(zip(names, drifts.tolist(), strict=True)), None, {}, {})
+    if guess:
+        captions, vectors = _bank(score.encoder)
+        cosines = embeddings @ vectors.T
+        best = int(cosines[0].argmax())
+        fits, *others = (cosines[:, best] / NO_MATCH).tolist()
+        guesses = {name: fits - other for name, other in zip(names, others, strict=True)}
+        told = replace(told, guess=captions[best], guess_level=fits, guesses=guesses, level=fits)
+    if not asked:
+        return told
+    means = score.figures(score.compare(embeddings, score.remembered(asked).cpu())).mean(dim=-1)
+    drops, lost = drop(means[:1], means[1:], score.no_match), (means[:1] - means[1:]) / score.no_match
+    each = (dict(zip(names, values.tolist(), strict=True)) for values in (means[1:], drops, lost))
+    scores, dropped, lost_by = each
+    own = float(means[0])
+    return replace(told, score=own, scores=scores, drops=dropped, lost=lost_by, level=own / score.no_match)
 
 
-def feature_names(transformations: Sequence[str], with_prompts: bool) -> list[str]:
-    """Names of what can be told from a `Sensitivity`: drifts, and with prompts the drops.
+@lru_cache(maxsize=4)
+def _bank(encoder: Encoder) -> tuple[tuple[str, ...], Tensor]:
+    """What pictures are guessed to show, and the vectors (T, D) of these captions."""
+    captions = (*imagenet(1000), *ARTWORKS)
+    with torch.inference_mode(False):
+        return captions, encoder.encode_texts(captions).cpu()
+
+
+def feature_names(looks: Sequence[str], with_prompts: bool) -> list[str]:
+    """Names of what can be told from a `Sensitivity`: drifts, and what is lost of the score, or of the guess.
 
     The score itself is left out on purpose: a picture that matches its caption well is no suspect.
     """
-    names = [f"drift_{name}" for name in transformations]
-    return [*names, *(f"drop_{name}" for name in transformations)] if with_prompts else names
+    kinds = ("drift", "drop", "lost") if with_prompts else ("drift", "guess")
+    return [f"{kind}_{name}" for kind in kinds for name in looks]
+
+
+def looks_of(names: Sequence[str]) -> list[str]:
+    """The looks that features of these names are about, each once."""
+    return list(dict.fromkeys(name.partition("_")[2] for name in names))
 
 
 def features(sensitivity: Sensitivity, names: Sequence[str]) -> list[float]:
-    """The figures called `drift_NAME` and `drop_NAME`."""
-    known = {f"drift_{name}": value for name, value in sensitivity.drifts.items()}
-    known |= {f"drop_{name}": value for name, value in sensitivity.drops.items()}
-    return [known[name] for name in names]
+    """The figures called `drift_NAME`, `drop_NAME`, `lost_NAME` and `guess_NAME`."""
+    kinds = {
+        "drift": sensitivity.drifts,
+        "drop": sensitivity.drops,
+        "lost": sensitivity.lost,
+        "guess": sensitivity.guesses,
+    }
+    return [kinds[kind][look] for kind, _, look in (name.partition("_") for name in names)]

@@ -1,8 +1,10 @@
 """Small changes of a picture that tell fooled ones: exact, with a differentiable surrogate beside.
 
 FoCLIP (arXiv 2511.06947) looks at the picture in gray; other small changes ("squeezers", Xu et al.
-2018, arXiv 1704.01155) are here too. All are applied to what the model sees, the picture after its resize: a blur of
-half a pixel then means the same for a thumbnail and for a 50-megapixel photo.
+2018, arXiv 1704.01155) and small moves (mirror, shift, crop, rotation) are here too. All are applied to what the model
+sees, the picture after its resize: a blur of half a pixel then means the same for a thumbnail and for a 50-megapixel
+photo. One after another they are one more: "mirror+jpeg" is the picture's mirror image, saved as JPEG, at the
+price of one pass through the model.
 
 A detector uses the exact form, on 8-bit pictures. An attacker who knows the detector needs a gradient: `View` is exact
 in its forward pass, to the last bit, and goes back through the surrogate, or unchanged where there is none
@@ -10,15 +12,19 @@ in its forward pass, to the last bit, and goes back through the surrogate, or un
 """
 
 import io
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 
+import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
 from foclip.encoders.preprocessing import Preprocessing
+from foclip.errors import UsageError
 from foclip.images import to_gray, to_image, to_tensor
 
 
@@ -53,11 +59,71 @@ def gaussian(pixels: Tensor) -> Tensor:
     return functional.conv2d(functional.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)
 
 
+def mirror(picture: Image.Image) -> Image.Image:
+    """Left and right exchanged."""
+    return ImageOps.mirror(picture)
+
+
+def shift(picture: Image.Image) -> Image.Image:
+    """Moved by three pixels to the right and two up; what comes in repeats the edge."""
+    padded = np.pad(np.asarray(picture), ((0, SHIFT[0]), (SHIFT[1], 0), (0, 0)), mode="edge")
+    return Image.fromarray(padded[SHIFT[0] :, : picture.width])
+
+
+def shifted(pixels: Tensor) -> Tensor:
+    """The same shift of float (B, 3, H, W)."""
+    padded = functional.pad(pixels, (SHIFT[1], 0, 0, SHIFT[0]), mode="replicate")
+    return padded[..., SHIFT[0] :, : pixels.shape[-1]]
+
+
+def crop(picture: Image.Image) -> Image.Image:
+    """The middle 95 % of both sides, at the old size, bilinear."""
+    left, top = ((1 - CROP) / 2 * side for side in picture.size)
+    box = (left, top, picture.width - left, picture.height - top)
+    return picture.resize(picture.size, Image.Resampling.BILINEAR, box=box)
+
+
+def cropped(pixels: Tensor) -> Tensor:
+    """About the same crop of float (B, 3, H, W)."""
+    return _sampled(pixels, torch.tensor([[CROP, 0.0, 0.0], [0.0, CROP, 0.0]]))
+
+
+def rotate(picture: Image.Image) -> Image.Image:
+    """Turned by two degrees, bilinear; what comes in mirrors the edge."""
+    rows, columns = (min(MARGIN, side - 1) for side in (picture.height, picture.width))
+    around = np.pad(np.asarray(picture), ((rows, rows), (columns, columns), (0, 0)), mode="reflect")
+    turned = Image.fromarray(around).rotate(ANGLE, Image.Resampling.BILINEAR)
+    return turned.crop((columns, rows, columns + picture.width, rows + picture.height))
+
+
+def rotated(pixels: Tensor) -> Tensor:
+    """About the same rotation of float (B, 3, H, W)."""
+    height, width = pixels.shape[-2:]
+    cos, sin = math.cos(math.radians(ANGLE)), math.sin(math.radians(ANGLE))
+    return _sampled(pixels, torch.tensor([[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]]))
+
+
+def _sampled(pixels: Tensor, affine: Tensor) -> Tensor:
+    """Pixels where an affine map (2, 3) of the coordinates, [-1, 1] each, puts them."""
+    grid = functional.affine_grid(affine.to(pixels).expand(len(pixels), 2, 3), list(pixels.shape), align_corners=False)
+    return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
 def rescale(picture: Image.Image) -> Image.Image:
     """Half the size and back, bilinear."""
     width, height = picture.size
     half = picture.resize((max(1, width // 2), max(1, height // 2)), Image.Resampling.BILINEAR)
     return half.resize(picture.size, Image.Resampling.BILINEAR)
+
+
+#: Pixels of the shift, up and to the right.
+SHIFT = (2, 3)
+#: Share of each side that the crop keeps.
+CROP = 0.95
+#: Degrees of the rotation, and the pixels around that it may bring in.
+ANGLE, MARGIN = 2.0, 8
+#: Between the names of transformations that follow one another.
+THEN = "+"
 
 
 @dataclass(frozen=True)
@@ -99,7 +165,30 @@ TRANSFORMATIONS: Mapping[str, Transformation] = {
     "bits": Transformation(bit_depth),
     "blur": Transformation(blur, gaussian),
     "rescale": Transformation(rescale),
+    "mirror": Transformation(mirror, lambda pixels: pixels.flip(-1)),
+    "shift": Transformation(shift, shifted),
+    "crop": Transformation(crop, cropped),
+    "rotate": Transformation(rotate, rotated),
 }
+
+
+def transformation(name: str) -> Transformation:
+    """The transformation of this name; "a+b" is b after a.
+
+    Raises:
+        UsageError: There is none.
+    """
+    unknown = [part for part in name.split(THEN) if part not in TRANSFORMATIONS]
+    if unknown:
+        raise UsageError(f"transformation: {unknown[0]!r} is none of {', '.join(TRANSFORMATIONS)}")
+    parts = [TRANSFORMATIONS[part] for part in name.split(THEN)]
+    if len(parts) == 1:
+        return parts[0]
+    smooth = [part.surrogate for part in parts if part.surrogate]  # the others pass the gradient unchanged
+    return Transformation(
+        lambda picture: reduce(lambda seen, part: part.exact(seen), parts, picture),
+        lambda pixels: reduce(lambda seen, surrogate: surrogate(seen), smooth, pixels),
+    )
 
 
 @dataclass(frozen=True)
@@ -107,7 +196,7 @@ class View:
     """A view of `foclip.attacks.Attack`: the picture as a detector sees it under a transformation.
 
     Attributes:
-        transformation: Name in `TRANSFORMATIONS`.
+        transformation: Name for `transformation`.
         preprocessing: The encoder's; the detector looks at pictures of its size.
     """
 
@@ -116,7 +205,7 @@ class View:
 
     def __call__(self, picture: Tensor) -> Tensor:
         """Exact forward, smooth backward; (1, 3, H, W) in [0, 1] to the encoder's size."""
-        change = TRANSFORMATIONS[self.transformation]
+        change = transformation(self.transformation)
         picture = self.preprocessing.resize(picture)
         levels = (picture.detach()[0] * 255).round().to(torch.uint8)
         exact = to_tensor(change.exact(to_image(levels))).to(picture)[None] / 255

@@ -6,12 +6,12 @@ own photos; half of the photos fit it and the other half calibrate it.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from foclip.detection import Detector
-from foclip.detection.calibrate import Example, make
+from foclip.captions import PromptsOf
+from foclip.detection import TWIN, Detector, twin_score
+from foclip.detection.calibrate import LOOKS, Example, make
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
 from foclip.lab.lab import Lab
@@ -43,24 +43,26 @@ def _calibrated(lab: Lab, score: EncoderScore) -> Detector:
     seen = lab.sensitivities(lab.examples, score=score)
     clean = [(crop, s) for crop, s in zip(lab.examples, seen, strict=True) if not s.gray_already]
     fooled = lab.fool(attack, [crop for crop, _ in clean], score=score)
-    tampered = zip(fooled, lab.sensitivities(fooled, score=score), strict=True)
+    tampered = list(zip(fooled, lab.sensitivities(fooled, score=score), strict=True))
     held_out = sorted({crop.photo for crop, _ in clean})[1::2]
-    examples = [
-        Example(Path(crop.name), lab.prompts, is_fooled, crop.photo in held_out, sensitivity)
-        for is_fooled, part in ((False, clean), (True, list(tampered)))
-        for crop, sensitivity in part
+    examples = [Example(Path(crop.name), lab.prompts, False, crop.photo in held_out, s) for crop, s in clean]
+    examples += [
+        Example(Path(crop.name), lab.prompts, True, crop.photo in held_out, s, "FoCLIP", rise=s.level - before.level)
+        for (crop, s), (_, before) in zip(tampered, clean, strict=True)
     ]
     held_clean = sum(example.held_out and not example.fooled for example in examples)
-    return make(examples, score, attack, max(FPR, 1 / (held_clean + 1)), "calibrated in this study")[0]
+    fpr = max(FPR, 1 / (held_clean + 1))
+    looks = [*([TWIN] if twin_score(score) else []), *LOOKS]
+    return make(examples, score, fpr, "calibrated in this study", looks, twin_score(score))[0]
 
 
 def verdicts(
-    lab: Lab, judge: Detector, score: EncoderScore, looked_at: Sequence[Picture], prompts: Sequence[str] | None = None
+    lab: Lab, judge: Detector, score: EncoderScore, looked_at: Sequence[Picture], prompts: PromptsOf = None
 ) -> list[dict[str, Any]]:
     """Columns for each picture: `drop` and `drift` in gray, and per method in `METHODS` whether it is caught."""
     rows = []
     for found in lab.sensitivities(looked_at, prompts, score):
-        without = replace(found, score=None, scores={}, drops={})
+        without = found.without_prompts()
         said = {
             "rule": judge.judge(found, "rule"),
             "combined": judge.judge(found),

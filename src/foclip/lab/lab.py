@@ -16,7 +16,8 @@ from torch import Tensor
 
 from foclip import images
 from foclip.attacks import Attack, FoCLIP, Job, Trajectory, key, objective, run
-from foclip.detection import TRANSFORMATIONS, Sensitivity, measure
+from foclip.detection import TRANSFORMATIONS, TWIN, Sensitivity, measure, twin_score
+from foclip.detection.calibrate import LOOKS
 from foclip.fidelity import fidelity
 from foclip.lab.material import Material, Settings
 from foclip.lab.pictures import Picture
@@ -163,21 +164,23 @@ class Lab(Material):
     def sensitivities(
         self,
         looked_at: Sequence[Picture],
-        prompts: Sequence[str] | None = None,
+        prompts: PromptsOf = None,
         score: EncoderScore | None = None,
     ) -> list[Sensitivity]:
-        """Sensitivities of pictures to every transformation."""
-        chosen, wanted = score or self.score, tuple(prompts or self.prompts)
+        """Sensitivities of pictures to every transformation, and to what detectors look at besides."""
+        chosen, wanted = score or self.score, self._each(prompts, len(looked_at))
+        twin = twin_score(chosen)
+        looks = list(dict.fromkeys([*TRANSFORMATIONS, *LOOKS, *([TWIN] if twin else [])]))
 
         def compute(places: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
             for first in range(0, len(places), CHUNK):
                 chunk = places[first : first + CHUNK]
                 seen = [looked_at[place].image for place in chunk]
-                yield from zip(
-                    chunk, map(vars, measure(chosen, seen, [wanted] * len(seen), list(TRANSFORMATIONS))), strict=True
-                )
+                found = measure(chosen, seen, [wanted[place] for place in chunk], looks, twin, guess=True)
+                yield from zip(chunk, map(vars, found), strict=True)
 
-        keys = [self._key(f"sensitivity to {list(TRANSFORMATIONS)}", p, wanted, chosen) for p in looked_at]
+        kind = f"sensitivity to {looks}"
+        keys = [self._key(kind, p, own, chosen) for p, own in zip(looked_at, wanted, strict=True)]
         return [Sensitivity(**found) for found in self.store.fill(keys, compute)]
 
     def vector(

@@ -1,7 +1,6 @@
 """The report of `foclip calibrate`: ROC, histograms, the τ₁ × τ₂ surface, and the worst misses."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,17 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from foclip import __version__, files, images
-from foclip.detection import Calibration, TwoThresholds
-from foclip.detection.calibrate import Example
+from foclip.detection import Calibration, Cascade, TwoThresholds
+from foclip.detection.calibrate import AS_IT_IS, Example
 from foclip.detection.detector import Calibrated, conformal_threshold
 from foclip.report.html import figure, picture, render
 
 #: Pictures on the sheet of misses, of each kind.
 MISSES = 8
+#: Alert budgets: shares of clean pictures that may be called tampered.
+BUDGETS = (0.001, 0.002, 0.004, 0.01)
+#: Lower ends of the ranges of the rise, in units of the score's `no_match`.
+RISES = (0.2, 0.4, 0.8, 1.6, 3.2)
 CLEAN, FOOLED = "#555555", "#b3261e"
 
 
@@ -77,17 +80,85 @@ def _statistics(calibration: Calibration, part: Calibrated) -> tuple[np.ndarray,
     """Statistics of the held-out clean and fooled pictures."""
     clean, fooled = (
         np.array(
-            [
-                part.statistic.statistic(
-                    replace(e.sensitivity, drops={}) if part is calibration.detector.drift else e.sensitivity
-                )
-                for e in calibration.examples
-                if e.held_out and e.fooled == f
-            ]
+            [_value(calibration, part, e) for e in calibration.examples if e.held_out and e.counts and e.fooled == f]
         )
         for f in (False, True)
     )
     return clean, fooled
+
+
+def _value(calibration: Calibration, part: Calibrated, example: Example) -> float:
+    """The statistic of a picture; parts that know no prompts see it without."""
+    detector, found = calibration.detector, example.sensitivity
+    bare = part is detector.drift or part is detector.promptless
+    return part.statistic.statistic(found.without_prompts() if bare else found)
+
+
+def kinds(calibration: Calibration) -> list[dict[str, Any]]:
+    """What is caught of each kind of cheat, as it is and saved again, on the half that only measures.
+
+    Returns:
+        Per kind: `kind`, `pictures`, `rise` (mean, in units of the score's `no_match`), `caught` and
+        `caught_without_prompts` (shares at the detector's bound).
+    """
+    fooled = [e for e in calibration.examples if e.fooled and e.held_out and e.counts]
+    return [_caught(calibration, kind, [e for e in fooled if e.kind == kind]) for kind in _each(e.kind for e in fooled)]
+
+
+def rises(calibration: Calibration) -> list[dict[str, Any]]:
+    """The same by what the score gained: the rows are ranges of the rise."""
+    fooled = [e for e in calibration.examples if e.fooled and e.held_out and e.counts]
+    ranges = zip(RISES, (*RISES[1:], np.inf), strict=True)
+    rows = [(f"{low:g} to {high:g}", [e for e in fooled if low <= e.rise < high]) for low, high in ranges]
+    return [_caught(calibration, name, part) for name, part in rows if part]
+
+
+def _caught(calibration: Calibration, kind: str, part: Sequence[Example]) -> dict[str, Any]:
+    detector = calibration.detector
+    shares = [
+        float(np.mean([_value(calibration, method, e) >= _above(method, detector.fpr) for e in part]))
+        for method in (detector.combined, detector.promptless)
+    ]
+    rise = float(np.mean([e.rise for e in part]))
+    caught = {"caught": shares[0], "caught_without_prompts": shares[1]}
+    return {"kind": kind, "pictures": len(part), "rise": rise} | caught
+
+
+def conditions(calibration: Calibration) -> list[dict[str, Any]]:
+    """False alarms on clean pictures in each state they come in, on the half that only measures.
+
+    Returns:
+        Per state: `state`, `pictures`, `alarms` and `alarms_without_prompts` (shares at the detector's bound).
+    """
+    clean = [e for e in calibration.examples if not e.fooled and e.held_out]
+    rows = []
+    for state in _each(e.state for e in clean):
+        found = _caught(calibration, state, [e for e in clean if e.state == state])
+        alarms = {"alarms": found["caught"], "alarms_without_prompts": found["caught_without_prompts"]}
+        rows.append({"state": state, "pictures": found["pictures"]} | alarms)
+    return rows
+
+
+def budgets(calibration: Calibration) -> list[dict[str, Any]]:
+    """Caught shares at alert budgets, as far as the number of clean pictures can promise them.
+
+    Returns:
+        Per budget: `fpr`, `caught` and its exact 95 % interval, `caught_without_prompts` and its interval.
+    """
+    detector, rows = calibration.detector, []
+    for fpr in BUDGETS:
+        if fpr * (len(detector.combined.clean) + 1) < 1 - 1e-9:
+            continue
+        row: dict[str, Any] = {"fpr": fpr}
+        for name, part in (("caught", detector.combined), ("caught_without_prompts", detector.promptless)):
+            flags = _statistics(calibration, part)[1] >= _above(part, fpr)
+            row |= {name: float(np.mean(flags)), f"{name}_interval": _interval(flags)}
+        rows.append(row)
+    return rows
+
+
+def _each(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
 
 
 def write(path: Path, calibration: Calibration) -> None:
@@ -96,20 +167,26 @@ def write(path: Path, calibration: Calibration) -> None:
     rule = detector.rule.statistic
     assert isinstance(rule, TwoThresholds)
     method, part, threshold = _methods(calibration)[2]
+    counted = [e for e in calibration.examples if e.counts and e.state == AS_IT_IS]
     html = render(
         "calibration.html",
         detector=detector,
         rule=rule,
         rows=summary(calibration),
-        means=_means(calibration.examples),
+        means=_means(counted),
+        kinds=kinds(calibration),
+        rises=rises(calibration),
+        conditions=conditions(calibration),
+        budgets=budgets(calibration),
         roc=figure(_roc(calibration)),
-        histograms=figure(_histograms(calibration.examples, rule)),
+        histograms=figure(_histograms(counted, rule)),
         surface=figure(_surface(calibration, rule)),
         weights=[
-            (name, p.statistic.inputs, p.statistic.weight)
+            (name, p.statistic.steps[-1].inputs, p.statistic.steps[-1].weight)
             for name, p in (("with prompts", detector.combined), ("without prompts", detector.promptless))
-            if not isinstance(p.statistic, TwoThresholds)
+            if isinstance(p.statistic, Cascade)
         ],
+        looks=_looks(calibration),
         misses=_misses(calibration, part, threshold),
         judged_by=method,
         failures=calibration.failures,
@@ -118,6 +195,21 @@ def write(path: Path, calibration: Calibration) -> None:
         version=__version__,
     )
     files.write_text(path, html)
+
+
+def _looks(calibration: Calibration) -> list[tuple[str, list[str], list[float]]]:
+    """With prompts and without: the looks in their order, and the share of clean pictures that takes each."""
+    detector, rows = calibration.detector, []
+    clean = [e.sensitivity for e in calibration.examples if e.held_out and e.counts and not e.fooled]
+    for name, part, seen in (
+        ("with prompts", detector.combined, clean),
+        ("without prompts", detector.promptless, [s.without_prompts() for s in clean]),
+    ):
+        if isinstance(part.statistic, Cascade):
+            taken = np.array([part.statistic.taken(s) for s in seen])
+            looks = part.statistic.looks
+            rows.append((name, looks, [float(np.mean(taken > place)) for place in range(len(looks))]))
+    return rows
 
 
 def _means(examples: Sequence[Example]) -> list[tuple[str, int, float, float, float]]:
@@ -187,7 +279,8 @@ def _misses(calibration: Calibration, part: Calibrated, threshold: float) -> lis
         wrong = []
         for example in calibration.examples:
             value = part.statistic.statistic(example.sensitivity)
-            if example.fooled == fooled and example.held_out and (value >= threshold) != fooled:
+            shown = example.counts and example.held_out and example.state == AS_IT_IS
+            if shown and example.fooled == fooled and (value >= threshold) != fooled:
                 wrong.append((value, example))
         wrong.sort(key=lambda pair: pair[0], reverse=not fooled)
         for _, example in wrong[:MISSES]:

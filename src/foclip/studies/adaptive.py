@@ -1,9 +1,11 @@
-"""Adaptive attackers: does the defence hold against one who knows it?
+"""Adaptive attackers: what does cheating still pay one who knows the defence?
 
-The attacker adds to the objective what the detector looks at: the gray picture, or the picture under
-every transformation whose sensitivity the detector uses, and asks for a high score of all of
-them. What does that cost in score and fidelity, what does each detector still catch, and which
-sensitivities still tell fooled pictures from originals?
+The attacker wants a high score for a photo's own caption, as a cheat of a leaderboard or of a data-set filter does. He
+knows nothing; or that the picture is looked at in gray; or every look of the detector; or, beyond these, looks that it
+does not take, so that what he adds survives small changes of any kind (expectation over transformations, Athalye et
+al. 2018, arXiv 1707.07397); or he knows the hardened twin, too, and raises both scores. He asks for a high score under
+all that he knows. What counts is the *undetected rise*: how far the score rose if no alarm is raised, else 0. The
+worst attacker is the measure of a defence.
 
 What has no useful gradient (JPEG's rounding) is passed straight through, and the forward pass is the
 detector's own transformation, to the last bit (backward pass differentiable approximation:
@@ -11,77 +13,123 @@ Athalye et al. 2018, arXiv 1802.00420).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.detection import TRANSFORMATIONS, Detector, View
+from foclip.detection import TRANSFORMATIONS, TWIN, Detector, View, twin_score
+from foclip.detection.calibrate import LOOKS
 from foclip.lab import BUDGET, Lab, Page, Study, plots
 from foclip.lab.detectors import METHODS, detector, verdicts
+from foclip.lab.own import own_captions
 from foclip.lab.pictures import Picture
 from foclip.lab.statistics import Estimate, area, auc, groups, mean, percent, share
+from foclip.scores import Mean, Prompts, Score
 
-PLAIN, GRAY, ALL = "knows nothing", "knows gray", "knows all"
-#: Share caught minus false alarms, for the verdict on a detector.
-HOLDS, FAILS = 0.9, 0.5
-#: Fidelity budgets, dB: what an attacker who knows the defence has to pay with.
-QUICK, FULL = (BUDGET, 30.0), (40.0, BUDGET, 30.0)
+NOTHING, GRAY, ALL = "knows nothing", "knows gray", "knows every look"
+BEYOND, TOO = "knows every look and more", "knows the twin too"
+#: What stands beside the detector's looks for one who wants to survive any small change.
+MORE = ("mirror", "rotate", "mirror+jpeg", "blur")
+#: Fidelity budgets, dB.
+QUICK, FULL = (45.0, BUDGET), (50.0, 45.0, 40.0, BUDGET)
+#: Steps at most: with up to twelve views in each, more would take days and raise the score by no more than a hundredth.
+STEPS = 200
+#: Methods that the score itself can be judged by: the lower of encoder and twin is what a careful filter takes.
+LOWER = "the lower of encoder and twin, no detector"
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """What an attacker knows: looks, and the score that he raises."""
+
+    looks: tuple[str, ...]
+    score: Score
+
+
+def attackers(lab: Lab, judge: Detector) -> dict[str, Attacker]:
+    """Every level of knowledge by name."""
+    looks = tuple(dict.fromkeys([*LOOKS, *(look for look in judge.looks if look != TWIN)]))
+    found = {
+        NOTHING: Attacker((), lab.score),
+        GRAY: Attacker(("gray",), lab.score),
+        ALL: Attacker(looks, lab.score),
+        BEYOND: Attacker((*looks, *MORE), lab.score),
+    }
+    twin = twin_score(lab.score)
+    return found | ({TOO: Attacker(looks, Mean([lab.score, twin]))} if twin else {})
 
 
 def table(lab: Lab) -> pd.DataFrame:
     """Rows: pictures × attackers × budgets; and the originals."""
     judge = detector(lab, lab.score)
-    attackers = {PLAIN: (), GRAY: ("gray",), ALL: tuple(judge.transformations)}
-    plan = [
-        (name, known, budget) for budget in (QUICK if lab.settings.quick else FULL) for name, known in attackers.items()
-    ]
-    pictures = lab.pictures[:8]
-    rows = _rows(lab, pictures, judge, attacker="original", budget=float("nan"))
-    for name, known, budget in lab.each(plan):
+    known = attackers(lab, judge)
+    quick = lab.settings.quick
+    plan = [(name, budget) for budget in (QUICK if quick else FULL) for name in known]
+    pictures = lab.pictures[: 4 if quick else 8]
+    own = own_captions(lab, [lab.score])
+    prompts = [own[picture.name] for picture in pictures]
+    originals = _rows(lab, pictures, prompts, judge, attacker="original", budget=float("nan"))
+    before = {row["picture"]: row for row in originals}
+    rows = [row | {"rise": 0.0, "rise of the lower": 0.0} for row in originals]
+    for name, budget in lab.each(plan):
         attack = replace(
             lab.default_attack(),
+            steps=min(lab.settings.steps, STEPS),
             min_psnr=budget,
-            views=tuple(View(each, lab.score.encoder.preprocess) for each in known),
+            views=tuple(View(look, lab.score.encoder.preprocess) for look in known[name].looks),
         )
-        rows += _rows(lab, lab.fool(attack, pictures), judge, attacker=name, budget=budget)
+        fooled = lab.fool(attack, pictures, prompts, known[name].score)
+        for row in _rows(lab, fooled, prompts, judge, attacker=name, budget=budget):
+            was = before[row["picture"]]
+            row["rise"] = row["score"] - was["score"]
+            row["rise of the lower"] = row["lower"] - was["lower"]
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _rows(
-    lab: Lab, looked_at: Sequence[Picture], judge: Detector, attacker: str, budget: float
+    lab: Lab,
+    looked_at: Sequence[Picture],
+    prompts: Sequence[Prompts],
+    judge: Detector,
+    attacker: str,
+    budget: float,
 ) -> list[dict[str, Any]]:
-    rows = lab.rows(looked_at, attacker=attacker, budget=budget)
-    found = lab.sensitivities(looked_at)
-    for row, verdict, seen in zip(rows, verdicts(lab, judge, lab.score, looked_at), found, strict=True):
-        row |= verdict | {"detector": judge.name}
+    rows = lab.rows(looked_at, prompts, attacker=attacker, budget=budget)
+    found = lab.sensitivities(looked_at, prompts)
+    said = verdicts(lab, judge, lab.score, looked_at, prompts)
+    for row, verdict, seen in zip(rows, said, found, strict=True):
+        row |= verdict | {"detector": judge.name, "lower": min(row["score"], seen.scores.get(TWIN, row["score"]))}
         row |= {f"drop_{name}": value for name, value in seen.drops.items()}
         row |= {f"drift_{name}": value for name, value in seen.drifts.items()}
     return rows
 
 
+def undetected(part: pd.DataFrame, method: str) -> Estimate:
+    """Mean over photos of the rise where no alarm is raised, else 0."""
+    return mean(part.rise.where(~part[method].astype(bool), 0.0), part.photo)
+
+
 def page(table: pd.DataFrame) -> Page:
-    """What knowing costs the attacker, and what each detector still catches."""
+    """What each attacker gains, what is caught, and what is gained unseen."""
     originals = table[table.attacker == "original"]
     parts = groups(table[table.budget.notna()], "attacker", "budget")
-    caught = {
-        (name, budget, method): share(part[method], part.photo)
-        for (name, budget), part in parts.items()
-        for method in METHODS
-    }
-    summary = [_row(originals, "original", "")]
-    summary += [_row(part, name, f"{budget:g}") for (name, budget), part in parts.items()]
-    findings = [*_costs(parts), *_verdicts(originals, caught), *_what_is_left(originals, parts)]
-    findings.append(f"Judged by the detector {table.detector.iloc[0]!r}.")
+    summary = [_row(part, name, f"{budget:g}") for (name, budget), part in parts.items()]
+    budgets = sorted({budget for _, budget in parts}, reverse=True)
+    findings = [*_worst(parts, budgets), *_costs(parts), *_what_is_left(originals, parts)]
+    alarms = ", ".join(f"{words}: {share(originals[m], originals.photo):.0%}" for m, words in METHODS.items())
+    findings.append(f"Judged by the detector {table.detector.iloc[0]!r}; false alarms on these originals: {alarms}.")
     plot = Figure(figsize=(11, 3.6))
     left, right = plot.subplots(1, 2)
-    scores = {f"{name}, {budget:g} dB": mean(part.score, part.photo) for (name, budget), part in parts.items()}
-    plots.draw_bars(left, scores, "mean CLIPScore")
-    shown = {f"{name}, {METHODS[m]}": caught[name, BUDGET, m] for name in (PLAIN, GRAY, ALL) for m in METHODS}
-    plots.draw_bars(right, shown, f"share caught at {BUDGET:g} dB")
+    rises = {f"{name}, {budget:g} dB": mean(part.rise, part.photo) for (name, budget), part in parts.items()}
+    plots.draw_bars(left, rises, "rise of the score")
+    unseen = {f"{name}, {budget:g} dB": undetected(part, "combined") for (name, budget), part in parts.items()}
+    plots.draw_bars(right, unseen, "undetected rise, combined detector")
     plot.tight_layout()
-    return Page(pd.DataFrame(summary), {"score-and-share-caught": plot}, findings)
+    return Page(pd.DataFrame(summary), {"rise-and-undetected-rise": plot}, findings)
 
 
 def _row(part: pd.DataFrame, name: str, budget: str) -> dict[str, object]:
@@ -90,64 +138,55 @@ def _row(part: pd.DataFrame, name: str, budget: str) -> dict[str, object]:
         "budget / dB": budget,
         "pictures": len(part),
         "score": f"{mean(part.score, part.photo):.3f}",
+        "rise": f"{mean(part.rise, part.photo):+.3f}",
         "PSNR / dB": f"{mean(part.psnr, part.photo):.1f}",
-        "SSIM": f"{mean(part.ssim, part.photo):.3f}",
-        "drop in gray": f"{mean(part['drop'], part.photo):.1%}",
-        "drift in gray": f"{mean(part.drift, part.photo):.3f}",
         **{f"called tampered by {words}": f"{share(part[m], part.photo):.0%}" for m, words in METHODS.items()},
+        **{f"undetected rise, {words}": f"{undetected(part, m):+.3f}" for m, words in METHODS.items()},
+        f"rise of {LOWER}": f"{mean(part['rise of the lower'], part.photo):+.3f}",
     }
 
 
-def _costs(parts: dict[tuple[str, float], pd.DataFrame]) -> list[str]:
-    """Score given up at the same budget, and whether a looser budget buys it back."""
-    plain, sentences = parts[PLAIN, BUDGET], []
-    for name in (GRAY, ALL):
-        pair = plain.merge(parts[name, BUDGET], on=["picture", "photo"], suffixes=("", "_knows"))
-        change = mean(pair.score_knows - pair.score, pair.photo)
-        loosest = min(budget for _, budget in parts)
-        bought = parts[name, loosest].score.mean() >= plain.score.mean()
+def _worst(parts: dict[tuple[str, float], pd.DataFrame], budgets: Sequence[float]) -> list[str]:
+    """Per budget the attacker who gains most unseen, and what he gains of the lower of both scores."""
+    sentences = []
+    for budget in budgets:
+        here = {name: part for (name, at), part in parts.items() if at == budget}
+        said = []
+        for method, words in METHODS.items():
+            unseen = {name: undetected(part, method) for name, part in here.items()}
+            worst = max(unseen, key=lambda name: unseen[name].value)
+            said.append(f"{words}: {unseen[worst]:+.3f} by the one who {worst}")
+        lower = max(float(np.mean(part["rise of the lower"])) for part in here.values())
         sentences.append(
-            f"At {BUDGET:g} dB the attacker who {name} gets {change:+.3f} of score against one who {PLAIN} "
-            f"({percent(change.value / plain.score.mean(), '+.0f')}); with a budget of {loosest:g} dB it "
-            f"{'gets' if bought else 'does not get'} the full score back ({parts[name, loosest].score.mean():.3f} "
-            f"against {plain.score.mean():.3f})."
+            f"At {budget:g} dB the worst attacker gains unseen, judged by {'; '.join(said)}. "
+            f"Of {LOWER}, no attacker gains more than {lower:+.3f}."
         )
     return sentences
 
 
-def _verdicts(
-    originals: pd.DataFrame,
-    caught: dict[tuple[str, float, str], Estimate],
-) -> list[str]:
-    """Per detector: against whom does it hold, and against whom does it fail.
-
-    What counts is the share it catches minus its false alarms, for a detector that calls everything tampered
-    holds nothing: it holds from `HOLDS` up, and fails below `FAILS`.
-    """
-    sentences = []
-    for method, words in METHODS.items():
-        alarms = share(originals[method], originals.photo)
-        found = {name: caught[name, BUDGET, method] for name in (PLAIN, GRAY, ALL)}
-        judged: dict[str, list[str]] = {"holds": [], "weakens": [], "fails": []}
-        for name, estimate in found.items():
-            lead = estimate.value - alarms.value
-            judged["holds" if lead >= HOLDS else "weakens" if lead >= FAILS else "fails"].append(name)
-        said = ", ".join(
-            f"{verdict} against the attacker who {' and the one who '.join(against)}"
-            for verdict, against in judged.items()
-            if against
-        )
-        shares = ", ".join(f"{name}: {estimate:.0%}" for name, estimate in found.items())
-        sentences.append(f"{words[0].upper()}{words[1:]} {said} (caught: {shares}; false alarms: {alarms:.0%}).")
+def _costs(parts: dict[tuple[str, float], pd.DataFrame]) -> list[str]:
+    """Score given up at the same budget by knowing more."""
+    plain, sentences = parts[NOTHING, BUDGET], []
+    for (name, budget), part in parts.items():
+        if budget == BUDGET and name != NOTHING:
+            pair = plain.merge(part, on=["picture", "photo"], suffixes=("", "_knows"))
+            change = mean(pair.score_knows - pair.score, pair.photo)
+            sentences.append(
+                f"At {BUDGET:g} dB the attacker who {name} gets {change:+.3f} of score against one who {NOTHING} "
+                f"({percent(change.value / plain.score.mean(), '+.0f')})."
+            )
     return sentences
 
 
 def _what_is_left(originals: pd.DataFrame, parts: dict[tuple[str, float], pd.DataFrame]) -> list[str]:
     """The sensitivity that still separates best, per attacker."""
-    names = [f"{kind}_{name}" for kind in ("drop", "drift") for name in TRANSFORMATIONS]
+    looks = [*TRANSFORMATIONS, *(look for look in (*LOOKS, TWIN) if f"drop_{look}" in originals)]
+    names = list(dict.fromkeys(f"{kind}_{name}" for kind in ("drop", "drift") for name in looks))
     sentences = []
-    for attacker in (GRAY, ALL):
-        pair = originals.merge(parts[attacker, BUDGET], on=["picture", "photo"], suffixes=("", "_fooled"))
+    for (attacker, budget), part in parts.items():
+        if budget != BUDGET or attacker == NOTHING:
+            continue
+        pair = originals.merge(part, on=["picture", "photo"], suffixes=("", "_fooled"))
         found = {name: area(pair[name], pair[f"{name}_fooled"]) for name in names}
         best = max(names, key=lambda name: abs(found[name] - 0.5))
         interval = auc(pair[best], pair[f"{best}_fooled"], pair.photo)

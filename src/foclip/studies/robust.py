@@ -9,7 +9,7 @@ of every other photo, and are measured on the remaining ones.
 
 A defence may seem to hold because the attack cannot see where to go (Athalye et al. 2018, arXiv 1802.00420; Croce et
 al. 2022, arXiv 2202.13711). So there are checks: gradients are there, more steps do not gain less, a large budget fools
-every photo, one without bounds fools the twin as far as the encoder, and no black box beats the gradient.
+every photo, one without bounds takes the twin about as high as the encoder, and no black box beats the gradient.
 """
 
 import importlib.util
@@ -37,7 +37,7 @@ from foclip.scores import EncoderScore, Lower, Mean, Prompts, Score
 PLAIN, TWIN, MEAN, LOWER = "the encoder", "its twin", "mean of both", "lower of both"
 OWN, ARTWORKS, HUNDRED = "own caption", "ten artworks", "100 captions"
 #: Budgets of the curves, dB.
-QUICK, FULL = (BUDGET, 45.0), (28.0, 32.0, BUDGET, 40.0, 45.0, 50.0)
+QUICK, FULL = (28.0, BUDGET, 45.0), (28.0, 32.0, BUDGET, 40.0, 45.0, 50.0)
 #: Shares of a run's steps that FoCLIP takes on the twin; 1 is what all others take.
 LENGTHS = (0.1, 1, 10)
 #: Starts of which the best counts, and CMA-ES' queries for every step of the others.
@@ -52,7 +52,7 @@ PHOTOS, FEW = 8, 4
 ALONG = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: Least share of the gradient at the photo that must be left on the way; scores closer than this are equal; and the
 #: share of the encoder's ceiling that counts as reaching it.
-GRADIENT, NOISE, CEILING = 0.01, 0.01, 0.95
+GRADIENT, NOISE, CEILING = 0.01, 0.01, 0.9
 #: Part, what is attacked, for what, by whom, within how many dB.
 Key = tuple[str, str, str, str, float]
 CURVE, HARDER, CLEAN, FRONTIER, CHECK, WAY = "curve", "attackers", "clean", "frontier", "check", "way"
@@ -288,7 +288,7 @@ def checks(table: pd.DataFrame) -> list[tuple[str, bool, str]]:
         (
             "scores and gradients are finite, and the gradient does not vanish on the way to a fooled picture",
             finite and left > GRADIENT,
-            f"at least {left:.2g} of the gradient at the photo is left",
+            f"at least {percent(left)} of the gradient at the photo is left",
         ),
         (
             "more steps do not gain less",
@@ -306,7 +306,7 @@ def checks(table: pd.DataFrame) -> list[tuple[str, bool, str]]:
             f"{int((visible > best).sum())} of {len(visible)} above {best:.3f}",
         ),
         (
-            f"at {ANY:g} dB, where nothing holds it back, the twin is fooled as far as the encoder",
+            f"at {ANY:g} dB, where nothing holds it back, the twin reaches {percent(CEILING)} of the encoder's ceiling",
             bool(free.mean() >= CEILING * ceiling.mean()),
             f"{free.mean():.3f} against {ceiling.mean():.3f}",
         ),
