@@ -10,7 +10,6 @@ installed into a folder of the benchmark's own, without the old packages that th
 import copy
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.attack_step import opened, resize_by_hand, untrained
-from benchmarks.timing import Section, Spread, paired, seconds
+from benchmarks.timing import Section, Spread, now, paired, seconds
 from foclip.attacks import FoCLIP, Job, objective, run
 from foclip.encoders import OpenClipEncoder
 from foclip.prompts import ARTWORKS
@@ -33,8 +32,8 @@ CASES: tuple[tuple[str, tuple[int, int] | None, int], ...] = (
     ("mini", None, 4),
     ("mini", None, 12),
     ("mini", None, 32),
-    ("mini", (256, 384), 4),
-    ("mini", (768, 1024), 4),
+    ("mini", (256, 384), 1),
+    ("mini", (768, 1024), 1),
     ("mini", (1536, 2048), 1),
     ("mini", (3000, 4000), 1),
     ("mini-vit", None, 1),
@@ -156,9 +155,9 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
         def ours(
             attack: FoCLIP = attack, jobs: list[Job] = jobs, score: CLIPScore = score, whole: list[float] = whole
         ) -> float:
-            marks = [time.perf_counter()]
-            list(run(attack, score, jobs, lambda _: marks.append(time.perf_counter()), at_once=1))
-            whole.append(time.perf_counter() - marks[0])
+            marks = [now()]
+            list(run(attack, score, jobs, lambda _: marks.append(now()), at_once=1))
+            whole.append(now() - marks[0])
             return Spread.of([after - before for before, after in pairwise(marks[1:])]).median
 
         calls: dict[str, Callable[[], float]] = {"floor": floor, "step": ours}
