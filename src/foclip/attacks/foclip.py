@@ -9,7 +9,6 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from foclip.attacks.attack import Attack, check_lr
@@ -74,7 +73,7 @@ class FoCLIP(Attack):
         velocity = trajectory.buffer("velocity").mul_(self.momentum)
         if self.lr == "auto":
             velocity.addcdiv_(gradient, trajectory.rms(gradient).clamp(min=1e-30))
-            trajectory.move(velocity, -self.automatic_step(trajectory.step))
+            trajectory.move(velocity, -self.automatic_step(trajectory.step) * trajectory.pace)
         else:
             trajectory.move(velocity.add_(gradient), -self.lr)
 

@@ -7,6 +7,7 @@ differently: so a picture's result depends on nothing but the picture, its promp
 number of lanes, and the score.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,13 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foclip.attacks.attack import Attack
+from foclip.attacks.attack import TYPICAL_CHANGE, Attack
+from foclip.attacks.fit import fit, is_due
 from foclip.attacks.small import small
-from foclip.attacks.trajectory import Job, Trajectory
+from foclip.attacks.trajectory import MOST_REACH, Job, Trajectory
 from foclip.encoders.preprocessing import round8
 from foclip.errors import UsageError
 from foclip.scores import Score
 from foclip.store import Store
+from foclip.visibility import visible
 
 #: Pictures in flight by default: small towers on a CPU, and GPUs, are faster with several.
 LANES = 4
@@ -134,10 +137,17 @@ def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Traje
         "budget": attack.budget,
         "seen": score.seen(*job.picture.shape[1:]),
         "last": attack.steps,
+        "measured": attack.measured,
     }
     lane = small(attack, score, job, common) or _exact(attack, score, job, common)
+    if attack.mask == "visible":
+        lane.mask = visible(lane.original)
+    if lane.measured:
+        lane.reach = min(MOST_REACH, TYPICAL_CHANGE / math.sqrt(attack.budget or 1.0))
     for name, value in ((store and store.load(lane.key, score.device)) or {}).items():
         setattr(lane, name, value)
+    if "gain" in lane.memory:
+        lane.tune(lane.memory["gain"])
     return lane
 
 
@@ -152,6 +162,10 @@ def _exact(attack: Attack, score: Score, job: Job, common: dict[str, Any]) -> Tr
 
 def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int) -> None:
     """Evaluate every lane's 8-bit picture, keep the best, and move on those not done."""
+    for lane in flying:
+        lane.fitted = not lane.measured or lane.step == 0
+        if is_due(lane):
+            fit(lane)
     leaves = [lane.leaf().requires_grad_(attack.uses_gradient) for lane in flying]
     pictures = [lane.seen_by_model(leaf) for lane, leaf in zip(flying, leaves, strict=True)]
     prompts = [lane.job.prompts for lane in flying]
@@ -178,7 +192,7 @@ def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int
             leaf.requires_grad_(False)
             lane.judge(score, picture, value, mean, attack)
             if not lane.stopped_by:
-                attack.update(lane, gradient)
+                attack.update(lane, lane.mask.pull(gradient) if lane.mask and attack.uses_gradient else gradient)
                 lane.project()
                 lane.step += 1
 

@@ -60,7 +60,7 @@ class SmallTrajectory(Trajectory):
         }
 
     def leaf(self) -> Tensor:
-        if self.step:
+        if self.step and not (self.fitted and self.measured):
             self.painted = None
             every = max(1, self.levels.numel() // (PAINTED * self.original.numel()))
             if self.step % every == 0 or _is_power_of_4(self.last - self.step):
@@ -95,7 +95,25 @@ class SmallTrajectory(Trajectory):
         return ((move * self.resampler.gram(move)).sum().clamp(min=0) / self.seen_values).sqrt()
 
     def move(self, direction: Tensor, length: float) -> None:
-        self.memory["w"].add_(direction, alpha=length)
+        self.memory["w"].add_(self.masked(direction), alpha=length)
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        return self.seen
+
+    def as_file(self) -> Tensor:
+        return self.paint().levels
+
+    def moved(self) -> float:
+        return math.sqrt(float(self.memory["square"]) / self.seen_values)
+
+    def shrink(self, factor: float) -> None:
+        for name in ("a", "w"):
+            self.memory[name] *= factor
+
+    def _pull_back(self, gain: Tensor) -> None:
+        self._remember((self.memory["u"] * float(self.memory["a"]) + self.memory["w"]) * gain, 0.0)
+        self.paint()
 
     def project(self) -> None:
         memory = self.memory
@@ -112,7 +130,9 @@ class SmallTrajectory(Trajectory):
         self.pixels = torch.add(self.original, change, alpha=float(a)).add_(seen)
 
     def allowed(self, picture: Tensor) -> bool | None:
-        return None if self.painted is None else self._within(self.painted)
+        if self.painted is None:
+            return None
+        return False if not self._within(self.painted) else self.fitted or None
 
     def file(self, picture: Tensor) -> Tensor:
         return (self.painted or self.paint()).levels
