@@ -13,19 +13,18 @@ import math
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor
 
 from foclip import images
-from foclip.attacks import CMAES, Attack, FoCLIP, Job, run
+from foclip.attacks import CMAES, Attack, FoCLIP, Job, Restart, run
 from foclip.encoders import Encoder, load
+from foclip.objective import Alignment
 from foclip.prompts import ARTWORKS, CAPTION
 from foclip.scores import CLIPScore, Prompts
 from foclip.scoring import mean
@@ -44,34 +43,8 @@ LONGER = 0.05
 FEW = 4
 #: Photographs, each with its caption, whose scores are compared on clean pictures.
 COMPARED = 200
-#: Pictures in flight.
+#: Pictures in flight at most; lanes without a picture would cost as much as the others.
 LANES = 16
-#: Random starts change a photograph by this share of the budget's amplitude.
-START = 0.7
-
-
-@dataclass(frozen=True, kw_only=True)
-class FromElsewhere(FoCLIP):
-    """FoCLIP from a point within the budget that is not the photograph.
-
-    Attributes:
-        start: 0 for the photograph itself; every other number is another random change, of
-            cells of about 3 px, since finer noise would vanish when the model shrinks the photograph.
-    """
-
-    start: int = 0
-
-    def update(self, trajectory: Any, gradient: Tensor) -> None:
-        if trajectory.step or not self.start:
-            super().update(trajectory, gradient)
-            return
-        generator = torch.Generator().manual_seed(trajectory.seed + self.start)
-        height, width = trajectory.pixels.shape[-2:]
-        coarse = torch.randn(1, 3, height // 3, width // 3, generator=generator)
-        noise = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)[0]
-        assert self.min_psnr is not None
-        amplitude = START * 10 ** (-self.min_psnr / 20)
-        trajectory.pixels.add_((noise * (amplitude / noise.square().mean().sqrt())).to(trajectory.pixels.device))
 
 
 def fool(
@@ -83,7 +56,7 @@ def fool(
     start: int,
 ) -> list[Tensor]:
     """Pictures (uint8) as the attack leaves them, in the order given."""
-    attack = FromElsewhere(steps=steps, min_psnr=min_psnr, start=start, batch_size=LANES)
+    attack = Restart(steps=steps, min_psnr=min_psnr, start=start, batch_size=min(LANES, len(pictures)))
     jobs = [Job(picture, own, place) for place, (picture, own) in enumerate(zip(pictures, prompts, strict=True))]
     found = {result.job.tag: result.pixels for result in run(attack, CLIPScore(encoder), jobs)}
     return [found[index] for index in range(len(pictures))]
@@ -185,17 +158,15 @@ def visible(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure
 
 def longer(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure]:
     """Ten times the steps, for ten artworks at 35 dB: what they gain over the rise that the steps bring alone."""
-    rises = [
-        _rise(FoCLIP(steps=each, min_psnr=35.0, batch_size=LANES), encoder, data, count) for each in (steps, 10 * steps)
-    ]
+    rises = [_rise(FoCLIP(steps=each, min_psnr=35.0), encoder, data, count) for each in (steps, 10 * steps)]
     note = f"rise {rises[0]:.3f} after {steps:,} steps, {rises[1]:.3f} after {10 * steps:,}"
     return [Figure("gain of ten times the steps over the rise", rises[1] / rises[0] - 1, high=LONGER, note=note)]
 
 
 def black_box(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure]:
     """CMA-ES with three queries for every step: a black box that beats the gradient would show that it is masked."""
-    gradient = _rise(FoCLIP(steps=steps, min_psnr=35.0, batch_size=LANES), encoder, data, count)
-    queries = _rise(CMAES(steps=3 * steps, min_psnr=35.0, batch_size=LANES), encoder, data, count)
+    gradient = _rise(FoCLIP(steps=steps, min_psnr=35.0), encoder, data, count)
+    queries = _rise(CMAES(objective=Alignment(), steps=3 * steps, min_psnr=35.0), encoder, data, count)
     note = f"rise {queries:.3f} by CMA-ES with {3 * steps:,} queries, {gradient:.3f} by FoCLIP with {steps:,} steps"
     return [Figure("rise by CMA-ES as a share of FoCLIP's", queries / gradient, high=1.0, note=note)]
 
@@ -204,6 +175,7 @@ def _rise(attack: Attack, encoder: Encoder, data: Path, count: int) -> float:
     """Rise of the mean score for ten artworks."""
     score, (pictures, _) = CLIPScore(encoder), photographs(data, count, 0)
     jobs = [Job(images.to_tensor(picture), ARTWORKS, place) for place, picture in enumerate(pictures)]
+    attack = replace(attack, batch_size=min(LANES, count))
     found = {result.job.tag: images.to_image(result.pixels) for result in run(attack, score, jobs)}
     rises = [
         mean(score.read(found[place], ARTWORKS)) - mean(score.read(picture, ARTWORKS))

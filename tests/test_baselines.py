@@ -19,6 +19,7 @@ from foclip.attacks import (
     PGD,
     Adam,
     Attack,
+    AutoPGD,
     FoCLIP,
     Job,
     SinglePrompt,
@@ -27,6 +28,7 @@ from foclip.attacks import (
     objective,
     run,
 )
+from foclip.attacks.autopgd import checkpoints, halvings
 from foclip.attacks.cmaes import _frequencies
 from foclip.encoders import Encoder
 from foclip.encoders.preprocessing import round8
@@ -41,6 +43,7 @@ from foclip.store import Store
 #: Every attack, from the picture, within 35 dB.
 BUDGETED: list[Attack] = [
     PGD(steps=12, min_psnr=35.0, batch_size=2),
+    AutoPGD(steps=12, min_psnr=35.0, batch_size=2),
     Adam(steps=12, min_psnr=35.0, batch_size=2, init="image"),
     MIFGSM(steps=12, min_psnr=35.0, batch_size=2),
     SinglePrompt(steps=12, min_psnr=35.0, batch_size=2),
@@ -184,6 +187,75 @@ def test_pgd_steps_by_whole_levels(mini: Encoder, score: CLIPScore, pictures: li
         assert levels.max() <= 255 + 1e-3
     assert (path[-1] * 255 - picture).abs().max().round() == 3
     assert fidelity(alone(PGD(steps=20, epsilon=3, batch_size=1), score, picture), picture).linf <= 3
+
+
+def test_autopgd_checkpoints_are_the_papers() -> None:
+    assert checkpoints(100) == (22, 41, 57, 70, 80, 87, 93, 99)
+    assert checkpoints(1) == (1,) * len(checkpoints(1))
+    assert halvings([], 100) == halvings([0.0] * 22, 100) == []
+
+
+def test_autopgd_halves_a_step_that_stopped_paying() -> None:
+    falling = [-float(step) for step in range(101)]
+    assert halvings(falling, 100) == [False] * 8
+    assert halvings([0.0] * 101, 100) == [True] * 8  # condition 1: nothing improves
+    swings = [-0.01 * step + (step % 2) for step in range(101)]
+    assert halvings(swings, 100) == [True] * 8  # condition 1: every other step improves
+    # Condition 2: every step but the first of the second period improves, and the best is still that of the first.
+    jump = falling[:23] + [100.0 - step for step in range(78)]
+    assert halvings(jump, 100)[:2] == [False, True]
+    assert not halvings(jump, 100)[2]  # but not twice in a row
+
+
+def test_autopgd_by_hand(mini: Encoder, score: CLIPScore, pictures: list[Tensor]) -> None:
+    """Algorithm 1, with nothing of the framework but its projection, through two halvings."""
+    steps, picture = 14, pictures[0][:, :80, :80]  # square: all of it is seen
+    attack = AutoPGD(steps=steps, min_psnr=35.0, batch_size=1)
+    seen: list[tuple[Tensor, float, float]] = []
+
+    def watch(lanes: Sequence[Trajectory]) -> None:
+        seen.append((lanes[0].pixels.clone(), lanes[0].losses[-1], lanes[0].reach))
+
+    list(run(attack, score, [Job(picture, ARTWORKS)], watch))
+    start = picture / 255
+    radius = 10 ** (-35 / 20)
+    x, before, eta = start, start, 2 * radius
+    losses: list[float] = []
+    best: tuple[float, Tensor, Tensor] = (math.inf, start, start)
+    count = 0
+
+    def pulled(y: Tensor, reach: float) -> Tensor:
+        allowed = reach * math.sqrt(radius**2 - 1 / (255**2 * 12))
+        return (start + (y - start) * min(1.0, allowed / float((y - start).square().mean().sqrt()))).clamp(0, 1)
+
+    for step, (theirs, value, reach) in enumerate(seen[:-1]):
+        g = gradient(mini, x, Alignment())
+        losses.append(value)
+        if value < best[0] and (round8(x) - start).square().mean() <= radius**2:
+            best = (value, x, g)
+        halved = halvings(losses, steps)
+        here = x
+        if len(halved) > count:
+            count = len(halved)
+            if halved[-1]:
+                eta, (_, here, g) = eta / 2, best
+        z = pulled(here - eta * g / g.square().mean().sqrt(), reach)
+        x, before = (z if step == 0 else pulled(here + 0.75 * (z - here) + 0.25 * (here - before), reach)), here
+        assert (theirs - x).square().mean().sqrt() < 0.01 * radius
+        x = theirs
+    assert 0 < eta < radius
+
+
+def test_autopgd_needs_few_steps(score: CLIPScore, pictures: list[Tensor]) -> None:
+    """Most of what three times the steps of FoCLIP reach: no step is lost."""
+    ours, longer = (
+        loss(attack, score, alone(attack, score, pictures[0])) - loss(attack, score, pictures[0])
+        for attack in (
+            AutoPGD(steps=20, min_psnr=35.0, batch_size=1),
+            FoCLIP(objective=Alignment(), steps=60, min_psnr=35.0, batch_size=1),
+        )
+    )
+    assert ours < longer * 3 / 4
 
 
 def test_mifgsm_accumulates_normalised_gradients(mini: Encoder, score: CLIPScore, pictures: list[Tensor]) -> None:

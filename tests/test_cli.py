@@ -125,7 +125,7 @@ def test_wrong_calls(run: Run, photo: Path, tmp_path: Path, arguments: tuple[str
     assert message in errors
 
 
-@pytest.mark.parametrize("attack", ["pgd", "adam", "mifgsm", "single-prompt", "cmaes"])
+@pytest.mark.parametrize("attack", ["pgd", "apgd", "adam", "mifgsm", "single-prompt", "cmaes"])
 def test_every_attack_is_one_command(run: Run, photo: Path, tmp_path: Path, attack: str) -> None:
     call = ("fool", photo, "--prompts", "artworks", "--attack", attack, "--steps", 8, "--out", tmp_path / "out")
     code, text, errors = run(*call, "--json")

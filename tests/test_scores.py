@@ -19,7 +19,7 @@ from foclip.errors import UsageError
 from foclip.fidelity import fidelity
 from foclip.images import to_image, to_tensor
 from foclip.prompts import ARTWORKS
-from foclip.scores import CLIPScore, Mean, Score, as_prompts, available, clip_iqa, resolve
+from foclip.scores import CLIPScore, Lower, Mean, Score, as_prompts, available, clip_iqa, resolve
 from foclip.scores.clip_iqa import CLIPIQA
 
 
@@ -49,9 +49,10 @@ def pictures(small_photos: list[Image.Image]) -> list[Tensor]:
     return [to_tensor(picture.resize((w, h))) for picture, w, h in zip(small_photos, (96, 80), (80, 110), strict=False)]
 
 
-@pytest.fixture(params=["clipscore", "clip-iqa", "mean"])
+@pytest.fixture(params=["clipscore", "clip-iqa", "mean", "lower"])
 def any_score(request: pytest.FixtureRequest, mini: Encoder, members: tuple[CLIPScore, CLIPScore]) -> Score:
-    return Mean(members) if request.param == "mean" else resolve(mini, request.param)
+    several = {kind.name: kind for kind in (Mean, Lower)}
+    return several[request.param](members) if request.param in several else resolve(mini, request.param)
 
 
 def test_clip_score_is_hessels_equation(mini: Encoder, score: CLIPScore, small_photos: list[Image.Image]) -> None:
@@ -143,28 +144,34 @@ def test_prompts_are_encoded_once(
     assert asked == [["a cat", "a dog"]]
 
 
-def test_its_value_is_the_mean_of_theirs(members: tuple[CLIPScore, CLIPScore], pictures: list[Tensor]) -> None:
-    mean = Mean(members)
+@pytest.mark.parametrize("kind", [Mean, Lower])
+def test_its_value_is_the_mean_or_the_lowest_of_theirs(
+    members: tuple[CLIPScore, CLIPScore], pictures: list[Tensor], kind: type[Mean | Lower]
+) -> None:
+    several = kind(members)
     pixels = [picture / 255 for picture in pictures]
-    ours = [mean.values(pixels, [ARTWORKS] * 2, 2)[0][0], mean.of_picture(to_image(pictures[0]), ARTWORKS)]
+    ours = [several.values(pixels, [ARTWORKS] * 2, 2)[0][0], several.of_picture(to_image(pictures[0]), ARTWORKS)]
     theirs = [
         torch.stack([m.values(pixels, [ARTWORKS] * 2, 2)[0][0] for m in members]),
         torch.stack([m.of_picture(to_image(pictures[0]), ARTWORKS) for m in members]),
     ]
     for a, b in zip(ours, theirs, strict=True):
-        assert torch.allclose(a, b.mean(0), atol=1e-6)
+        assert torch.allclose(a, b.mean(0) if kind is Mean else torch.minimum(*b), atol=1e-6)
 
 
-def test_every_member_is_fooled(members: tuple[CLIPScore, CLIPScore], pictures: list[Tensor]) -> None:
-    mean, prompts = Mean(members), ARTWORKS[:3]
+@pytest.mark.parametrize("kind", [Mean, Lower])
+def test_every_member_is_fooled(
+    members: tuple[CLIPScore, CLIPScore], pictures: list[Tensor], kind: type[Mean | Lower]
+) -> None:
+    several, prompts = kind(members), ARTWORKS[:3]
     attack = FoCLIP(steps=20, min_psnr=33.0)
-    together = fooled_by(attack, mean, pictures, prompts)
+    together = fooled_by(attack, several, pictures, prompts)
     for fooled, original in zip(together, pictures, strict=True):
         assert fidelity(fooled.pixels, original).psnr >= 33.0
         for member in members:
             before, after = (member.of_picture(to_image(x), prompts) for x in (original, fooled.pixels))
             assert after.mean() > before.mean() + 0.02, member.model
-    (alone,) = fooled_by(attack, mean, pictures[1:], prompts)
+    (alone,) = fooled_by(attack, several, pictures[1:], prompts)
     assert torch.equal(alone.pixels, together[1].pixels)
 
 
@@ -172,8 +179,8 @@ def test_what_it_is_called_and_made_of(members: tuple[CLIPScore, CLIPScore], iqa
     mean, swapped = Mean(members), Mean(members[::-1])
     assert mean.model == "mini + tiny-40"
     assert (mean.scale, mean.no_match, mean.temperature) == (2.5, 0.25, 0.01)
-    named = {score.fingerprint for score in (mean, swapped, *members, iqa)}
-    assert len(named) == 5
+    named = {score.fingerprint for score in (mean, swapped, Lower(members), *members, iqa)}
+    assert len(named) == 6
 
 
 def test_members_must_fit(mini: Encoder, score: CLIPScore) -> None:

@@ -18,13 +18,13 @@ import foclip.studies
 from foclip.detection import TRANSFORMATIONS, View
 from foclip.encoders import Encoder
 from foclip.images import read, to_tensor
-from foclip.lab import Finished, Lab, Page, Settings, pictures, statistics
+from foclip.lab import Finished, Lab, Page, Settings, own, pictures, statistics, twins
 from foclip.lab import read as read_study
 from foclip.lab import reproduce as reproduce_study
 from foclip.lab.pictures import Picture, crops, shipped
 from foclip.lab.statistics import area, auc, effect, estimate, gain, lost, mean, share
 from foclip.scores import CLIPScore
-from foclip.studies import artworks, available, imagenet, long, sweep, tau
+from foclip.studies import artworks, available, imagenet, long, robust, sweep, tau
 from foclip.studies.imagenet import draw
 from foclip.studies.modality_gap import Shifted
 from foclip.studies.spectrum import POWER, RINGS, frequencies, local_statistics, planes, spectrum
@@ -38,6 +38,7 @@ ALL = [
     "imagenet",
     "long",
     "modality_gap",
+    "robust",
     "spectrum",
     "sweep",
     "tau",
@@ -66,6 +67,12 @@ def _tiny() -> Iterator[None]:
         patch.setattr(imagenet, "COUNTS", (25, 100))
         patch.setattr(statistics, "RESAMPLES", 50)
         patch.setattr(pictures, "CORNERS", pictures.CORNERS[:4])
+        patch.setattr(robust, "RADII", (38.0,))
+        patch.setattr(robust, "STARTS", 2)
+        patch.setattr(robust, "QUERIES", 1)
+        patch.setattr(robust, "FEW", 2)
+        patch.setattr(own, "CANDIDATES", 20)
+        patch.setattr(twins, "QUICK", 1)
         for name, grid in GRIDS.items():
             patch.setattr(sweep, name, grid)
         yield

@@ -27,8 +27,8 @@ from torch import Tensor
 COLOUR = 0.35
 #: Pixels of the window in which contrast is measured, and of the minimum filter over it.
 WINDOW, SMOOTH = 5, 3
-#: Weights of L*, a* and b*, and the share of L* below which colour weighs no less.
-LAB_WEIGHTS, DARKEST = (1.0, 1.0, 0.67), 0.4
+#: Weight of b* beside a*, and the share of L* below which both weigh no less.
+BLUE, DARKEST = 0.67, 0.4
 #: The deviation that SSIM's constant C₂ = (0.03)² stands for, in [0, 1] units: contrast below it masks nothing.
 LEAST_CONTRAST = 0.03 / 2**0.5
 
@@ -39,10 +39,9 @@ KNEE = 6 / 29
 
 
 class Mask:
-    r"""Coordinates in which every change is seen alike: a change of the picture is M times one of them, :math:`M M^T =
-    A^{-1}`.
+    r"""Coordinates in which every change is seen alike.
 
-    Gradient steps in these coordinates move pixels where it is seen least. They are scaled so that white noise in them
+    A change of the picture is M times its coordinates, :math:`M M^T = A^{-1}`. Gradient steps in these coordinates move pixels where it is seen least. They are scaled so that white noise in them
     changes the picture as much as itself.
 
     Attributes:
@@ -96,15 +95,7 @@ def _colour(original: Tensor) -> Tensor:
     """What is seen of a change as colour, (3, 3, H, W)."""
     jacobian, lightness = _lab(original)
     hunt = (lightness / 100).clamp(min=DARKEST)
-    weighted = (
-        jacobian
-        * torch.stack(
-            [
-                w * (hunt if w_is_chroma else torch.ones_like(hunt))
-                for w, w_is_chroma in zip(LAB_WEIGHTS, (False, True, True), strict=True)
-            ]
-        )[:, None]
-    )
+    weighted = jacobian * torch.stack([torch.ones_like(hunt), hunt, BLUE * hunt])[:, None]
     luma = 0.299 * original[0] + 0.587 * original[1] + 0.114 * original[2]
     contrast = _contrast(luma[None])[0] + LEAST_CONTRAST
     return torch.einsum("kihw,kjhw->ijhw", weighted, weighted) / contrast

@@ -2,14 +2,18 @@
 
 from foclip.attacks.adam import Adam
 from foclip.attacks.attack import Attack, View
+from foclip.attacks.autopgd import AutoPGD
 from foclip.attacks.cmaes import CMAES
 from foclip.attacks.foclip import FoCLIP, SinglePrompt, objective
+from foclip.attacks.restart import Restart
 from foclip.attacks.run import Fooled, check, key, lanes, run
 from foclip.attacks.sign import MIFGSM, PGD
 from foclip.attacks.trajectory import Job, Trajectory
 
 #: Every attack by the name that the command line gives it.
-ATTACKS: dict[str, type[Attack]] = {attack.name: attack for attack in (FoCLIP, PGD, Adam, MIFGSM, SinglePrompt, CMAES)}
+ATTACKS: dict[str, type[Attack]] = {
+    attack.name: attack for attack in (FoCLIP, PGD, AutoPGD, Adam, MIFGSM, SinglePrompt, CMAES)
+}
 
 __all__ = [
     "ATTACKS",
@@ -18,9 +22,11 @@ __all__ = [
     "PGD",
     "Adam",
     "Attack",
+    "AutoPGD",
     "FoCLIP",
     "Fooled",
     "Job",
+    "Restart",
     "SinglePrompt",
     "Trajectory",
     "View",

@@ -16,6 +16,8 @@ from foclip.objective import Lowest, Objective
 
 #: The authors' learning rate, in [0, 1] units.
 LEARNING_RATE = 0.1
+#: First and last automatic step as fractions of the change that a budget allows.
+FIRST_STEP, LAST_STEP = 0.1, 0.002
 #: Adam's own decay rates of the two moments, and what keeps the division finite.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -31,8 +33,8 @@ class Adam(Attack):
     Attributes:
         lr: A number is the step size :math:`\eta`, taken literally. ``"auto"``
             is the authors' 0.1 without a budget. Adam moves every pixel by about
-            :math:`\eta`, and 0.1 is 20 dB: within a budget ``"auto"`` is therefore
-            FoCLIP's automatic step, a part of the change that is allowed.
+            :math:`\eta`, and 0.1 is 20 dB: within a budget ``"auto"`` therefore
+            falls along a cosine from 10 % to 0.2 % of the change that is allowed.
         init: The authors start from noise; a budget needs ``"image"``.
     """
 
@@ -52,11 +54,11 @@ class Adam(Attack):
         second = trajectory.buffer("second moment").mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
         spread = torch.div(second, 1 - BETA2**t, out=trajectory.scratch).sqrt_().add_(EPSILON)
         direction = torch.div(first, spread, out=spread)
-        trajectory.move(direction, -self._step_size(trajectory) / (1 - BETA1**t))
+        trajectory.move(trajectory.masked(direction), -self._step_size(trajectory) / (1 - BETA1**t))
 
     def _step_size(self, trajectory: Trajectory) -> float:
         if self.lr != "auto":
             return self.lr
         if self.budget is None:
             return LEARNING_RATE
-        return self.automatic_step(trajectory.step) * trajectory.pace
+        return self.automatic_step(trajectory.step, FIRST_STEP, LAST_STEP) * trajectory.pace

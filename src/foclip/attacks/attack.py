@@ -19,8 +19,6 @@ from foclip.objective import Alignment, Objective
 
 #: Without a budget the automatic step is a fraction of this change (RMS, [0, 1] units): 35 dB.
 TYPICAL_CHANGE = 10 ** (-35 / 20)
-#: First and last automatic step as fractions of the change allowed.
-FIRST_STEP, LAST_STEP = 0.1, 0.002
 
 #: Highest PSNR that a change of an 8-bit picture can have: one level in one of 300 million values.
 MOST_PSNR = 130.0
@@ -159,8 +157,14 @@ class Attack(ABC):
         """Budgets that take a look at the picture; PSNR is a sum of squares, and always known."""
         return tuple(budget for budget in self.budgets if budget.metric != "psnr")
 
-    def automatic_step(self, step: int) -> float:
-        """How far a picture moves in this step, RMS in [0, 1] units; falls along a cosine over the attack's steps."""
+    def automatic_step(self, step: int, first: float, last: float) -> float:
+        """How far a picture moves in this step, RMS in [0, 1] units; falls along a cosine over the attack's steps.
+
+        Args:
+            step: The step.
+            first: The first step as a fraction of the change allowed.
+            last: The last one.
+        """
         change = TYPICAL_CHANGE if self.budget is None else math.sqrt(self.budget)
         fall = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return change * (LAST_STEP + (FIRST_STEP - LAST_STEP) * fall)
+        return change * (last + (first - last) * fall)

@@ -16,6 +16,11 @@ from foclip.attacks.trajectory import Trajectory
 from foclip.errors import UsageError
 from foclip.objective import Alignment, Balance, BalanceKind, GuardKind, Objective, OnePrompt, PixelGuard
 
+#: First and last automatic step as fractions of the change that the budget allows.
+FIRST_STEP, LAST_STEP = 0.3, 0.02
+#: Momentum of the paper, for its learning rate; and for automatic steps.
+PAPERS_MOMENTUM, MOMENTUM = 0.5, 0.8
+
 
 def objective(
     alpha: float = 1.0,
@@ -52,30 +57,34 @@ class FoCLIP(Attack):
         objective: The paper's, with weights of 1, unless given.
         lr: A number is the step size :math:`\eta`, taken literally. ``"auto"``
             divides each gradient by its root mean square and lets :math:`\eta`
-            fall along a cosine from 10 % to 0.2 % of the change the budget
-            allows (35 dB without one), so it suits any encoder and size.
-        momentum: :math:`\mu`, in [0, 1).
+            fall along a cosine from 30 % to 2 % of the change the budget
+            allows (35 dB without one), so it suits any encoder and size. At the
+            budget's edge, only what moves along it is kept of :math:`v` (`Trajectory.tangent`).
+        momentum: :math:`\mu`, in [0, 1); None for 0.8, and for the paper's 0.5 with a learning rate that is a number.
     """
 
     name: ClassVar[str] = "foclip"
 
     objective: Objective = field(default_factory=objective)
     lr: float | Literal["auto"] = "auto"
-    momentum: float = 0.5
+    momentum: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_lr(self.lr)
-        if not 0 <= self.momentum < 1:
+        if self.momentum is not None and not 0 <= self.momentum < 1:
             raise UsageError(f"momentum: {self.momentum} is not in [0, 1)")
 
     def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
-        velocity = trajectory.buffer("velocity").mul_(self.momentum)
+        velocity, gradient = trajectory.buffer("velocity"), trajectory.masked(gradient)
         if self.lr == "auto":
-            velocity.addcdiv_(gradient, trajectory.rms(gradient).clamp(min=1e-30))
-            trajectory.move(velocity, -self.automatic_step(trajectory.step) * trajectory.pace)
+            momentum = MOMENTUM if self.momentum is None else self.momentum
+            velocity.mul_(momentum).addcdiv_(gradient, trajectory.rms(gradient).clamp(min=1e-30))
+            length = self.automatic_step(trajectory.step, FIRST_STEP, LAST_STEP) * trajectory.pace
+            trajectory.move(trajectory.tangent(velocity), -length)
         else:
-            trajectory.move(velocity.add_(gradient), -self.lr)
+            momentum = PAPERS_MOMENTUM if self.momentum is None else self.momentum
+            trajectory.move(velocity.mul_(momentum).add_(gradient), -self.lr)
 
     @property
     def sums_gradients(self) -> bool:

@@ -10,6 +10,7 @@ number of lanes, and the score.
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -79,12 +80,18 @@ def key(attack: Attack, score: Score, job: Job) -> str:
     return Store.key("fooled", job.digest().hexdigest(), job.prompts, settings, *model)
 
 
+def workers(score: Score) -> int:
+    """Batches in flight by default: one per core where a tower is too small to use a second core, else one."""
+    return torch.get_num_threads() if score.rows(LANES, 1) > 1 and score.device.type == "cpu" else 1
+
+
 def run(
     attack: Attack,
     score: Score,
     jobs: Iterable[Job | None],
     on_step: StepCallback | None = None,
     store: Store | None = None,
+    at_once: int | None = None,
 ) -> Iterator[Fooled]:
     """Attack pictures of any sizes; yields each as it finishes.
 
@@ -94,38 +101,51 @@ def run(
         jobs: Read one by one as lanes get free; None is none for now, ask again after the next step.
         on_step: Called after every step with the pictures in flight.
         store: Where unfinished pictures are kept, by `key`, for a later run.
+        at_once: Batches that go through the tower at once, each on a thread of its own; None for `workers`. Results
+            do not depend on it.
 
     Yields:
         One `Fooled` per job, in the order they finish.
     """
     check(attack, score)
     count, queue = lanes(attack, score), iter(jobs)
+    batches = at_once or workers(score)
+    # As many threads within a pass as pay, however many passes there are: another number rounds otherwise.
+    threads = 1 if score.device.type == "cpu" and score.rows(LANES, 1) > 1 else torch.get_num_threads()
     flying: list[Trajectory] = []
     saved = time.monotonic()
-    try:
-        while True:
-            while len(flying) < count and (job := next(queue, None)) is not None:
-                flying.append(_start(attack, score, job, store))
-                flying.sort(key=lambda lane: len(lane.job.prompts))
-            if not flying:
-                return
-            started = time.perf_counter()
-            _step(attack, score, flying, count)
-            elapsed = (time.perf_counter() - started) / len(flying)
-            for lane in flying:
-                lane.seconds += elapsed
-            if on_step:
-                on_step(flying)
-            for lane in [lane for lane in flying if lane.stopped_by]:
-                flying.remove(lane)
-                yield _finish(lane)
-            if store and time.monotonic() - saved >= SAVE_EVERY:
+    with ThreadPoolExecutor(batches, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        try:
+            while True:
+                while len(flying) < batches * count and (job := next(queue, None)) is not None:
+                    flying.append(_start(attack, score, job, store))
+                    flying.sort(key=lambda lane: len(lane.job.prompts))
+                if not flying:
+                    return
+                _step_all(pool, attack, score, flying, count)
+                if on_step:
+                    on_step(flying)
+                for lane in [lane for lane in flying if lane.stopped_by]:
+                    flying.remove(lane)
+                    yield _finish(lane)
+                if store and time.monotonic() - saved >= SAVE_EVERY:
+                    _save(store, flying)
+                    saved = time.monotonic()
+        except (KeyboardInterrupt, GeneratorExit):
+            if store:
                 _save(store, flying)
-                saved = time.monotonic()
-    except (KeyboardInterrupt, GeneratorExit):
-        if store:
-            _save(store, flying)
-        raise
+            raise
+
+
+def _step_all(pool: ThreadPoolExecutor, attack: Attack, score: Score, flying: Sequence[Trajectory], count: int) -> None:
+    """One step of every lane; over only when it is over for all, even if interrupted, so that their states are whole."""
+    batches = [flying[first : first + count] for first in range(0, len(flying), count)]
+    steps = [pool.submit(_step, attack, score, batch, count) for batch in batches]
+    try:
+        for step in steps:
+            step.result()
+    finally:
+        wait(steps)
 
 
 def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Trajectory:
@@ -162,6 +182,7 @@ def _exact(attack: Attack, score: Score, job: Job, common: dict[str, Any]) -> Tr
 
 def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int) -> None:
     """Evaluate every lane's 8-bit picture, keep the best, and move on those not done."""
+    started = time.perf_counter()
     for lane in flying:
         lane.fitted = not lane.measured or lane.step == 0
         if is_due(lane):
@@ -195,6 +216,9 @@ def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int
                 attack.update(lane, lane.mask.pull(gradient) if lane.mask and attack.uses_gradient else gradient)
                 lane.project()
                 lane.step += 1
+    elapsed = (time.perf_counter() - started) / len(flying)
+    for lane in flying:
+        lane.seconds += elapsed
 
 
 def _save(store: Store, flying: Sequence[Trajectory]) -> None:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from foclip.attacks.trajectory import Job, Trajectory
+from foclip.attacks.trajectory import Job, Trajectory, without
 from foclip.encoders.preprocessing import round8
 from foclip.encoders.resampler import Painted, Resampler
-from foclip.objective import QUANTUM
 from foclip.scores import Score
 
 if TYPE_CHECKING:
@@ -31,12 +30,9 @@ PAINTED = 4
 class SmallTrajectory(Trajectory):
     """A picture on its way, as the model sees it.
 
-    With the change c of the picture when it was last painted, its change now is a · c + Rᵀw; `memory` has a, w, and
-    of c what the model sees of it, its square, and the u that made it.
-
     Attributes:
         pixels: What the model sees, float (3, h, w); may lie outside [0, 1].
-        original: What the model sees of the original, float (3, h, w) in [0, 1].
+        original: What the model sees of the original, float (3, h, w) in about [0, 1].
         levels: The original, uint8 (3, H, W).
         resampler: R.
         painted: The picture itself, if this step's iterate is one.
@@ -47,17 +43,8 @@ class SmallTrajectory(Trajectory):
     painted: Painted | None
 
     def __post_init__(self) -> None:
-        self._remember(torch.zeros_like(self.original), 0.0)
-
-    def _remember(self, u: Tensor, square: float) -> None:
-        """The picture is painted with u now."""
-        self.memory |= {
-            "u": u,
-            "w": torch.zeros_like(u),
-            "a": torch.ones((), dtype=torch.float64),
-            "change": self.pixels - self.original,
-            "square": torch.tensor(square, dtype=torch.float64),
-        }
+        # The picture is levels + Rᵀu, and its squared change, all values together, is `square`.
+        self.memory |= {"u": torch.zeros_like(self.pixels), "square": self.pixels.new_zeros((), dtype=torch.float64)}
 
     def leaf(self) -> Tensor:
         if self.step and not (self.fitted and self.measured):
@@ -68,25 +55,23 @@ class SmallTrajectory(Trajectory):
         return self.pixels
 
     def paint(self) -> Painted:
-        """Paint the picture, within its budget."""
-        memory = self.memory
-        u = memory["u"] * float(memory["a"]) + memory["w"]
+        """Paint the picture, within its budget, and reckon with what came of it."""
+        u = self.memory["u"]
         painted = self.resampler.paint(self.levels, u)
         while not self._within(painted):
-            u = u * (0.995 * math.sqrt(self._most() / painted.changed))
+            u.mul_(0.995 * math.sqrt(self._most_of_file() / painted.changed))
             painted = self.resampler.paint(self.levels, u)
         self.painted, self.pixels = painted, painted.seen
-        self._remember(u, painted.moved)
+        self.memory["square"].fill_(painted.moved)
         return painted
 
-    def _most(self) -> float:
-        """Largest sum of squared changes."""
+    def _most_of_file(self) -> float:
         assert self.budget is not None
         return self.budget * (1 - 1e-5) * self.seen_values
 
     def _within(self, painted: Painted) -> bool:
         # Changes lie where the model looks, or a few cells beyond; all count as if they were seen.
-        return self.budget is None or painted.changed <= self._most()
+        return self.budget is None or painted.changed <= self._most_of_file()
 
     def seen_by_model(self, leaf: Tensor) -> Tensor:
         return self.resampler.pad(round8(leaf))
@@ -94,8 +79,18 @@ class SmallTrajectory(Trajectory):
     def rms(self, move: Tensor) -> Tensor:
         return ((move * self.resampler.gram(move)).sum().clamp(min=0) / self.seen_values).sqrt()
 
+    def tangent(self, direction: Tensor) -> Tensor:
+        if self.budget is None:
+            return direction
+        along = (direction * (self.pixels - self.original)).sum()
+        return without(direction, along, self.memory["u"], self.memory["square"], self._most())
+
     def move(self, direction: Tensor, length: float) -> None:
-        self.memory["w"].add_(self.masked(direction), alpha=length)
+        seen = self.resampler.gram(direction)
+        twice = torch.sub(self.pixels, self.original).mul_(2).add_(seen, alpha=length)
+        self.memory["square"].add_((direction * twice).sum(), alpha=length)
+        self.memory["u"].add_(direction, alpha=length)
+        self.pixels.add_(seen, alpha=length)
 
     @property
     def window(self) -> tuple[slice, slice]:
@@ -108,26 +103,22 @@ class SmallTrajectory(Trajectory):
         return math.sqrt(float(self.memory["square"]) / self.seen_values)
 
     def shrink(self, factor: float) -> None:
-        for name in ("a", "w"):
-            self.memory[name] *= factor
+        self.memory["square"].mul_(factor**2)
+        self.memory["u"].mul_(factor)
+        torch.lerp(self.original, self.pixels, factor, out=self.pixels)
 
-    def _pull_back(self, gain: Tensor) -> None:
-        self._remember((self.memory["u"] * float(self.memory["a"]) + self.memory["w"]) * gain, 0.0)
+    def pull_back(self, gain: Tensor) -> None:
+        self.memory["u"].mul_(gain)
         self.paint()
 
     def project(self) -> None:
-        memory = self.memory
-        w, a, change = memory["w"], memory["a"], memory["change"]
-        seen = self.resampler.gram(w)
-        if self.budget is not None:
-            radius = self.reach * math.sqrt(max(self.budget - QUANTUM**2, self.budget / 4))
-            scale = float(a)
-            square = scale**2 * float(memory["square"]) + float((w * (seen + 2 * scale * change)).sum())
-            shrink = min(1.0, radius / math.sqrt(max(square, 1e-30) / self.seen_values))
-            a *= shrink
-            w *= shrink
-            seen *= shrink
-        self.pixels = torch.add(self.original, change, alpha=float(a)).add_(seen)
+        if self.budget is None:
+            return
+        square = self.memory["square"]
+        shrink = (self._most() / square.clamp(min=1e-30)).sqrt().clamp(max=1)
+        square.mul_(shrink**2)
+        self.memory["u"].mul_(shrink)
+        torch.lerp(self.original, self.pixels, shrink.to(self.pixels), out=self.pixels)
 
     def allowed(self, picture: Tensor) -> bool | None:
         if self.painted is None:

@@ -19,6 +19,8 @@ from foclip.visibility import Mask
 if TYPE_CHECKING:
     from foclip.attacks.attack import Attack
 
+#: The budget's ball has its edge where the squared change is this part of the largest.
+EDGE = 0.98
 #: What the objective must fall by within an attack's `patience`.
 LEAST = 1e-4
 
@@ -149,11 +151,11 @@ class Trajectory(State):
         return torch.as_tensor(torch.linalg.vector_norm(move) / math.sqrt(self.seen_values))
 
     def move(self, direction: Tensor, length: float) -> None:
-        """Move the picture by `length` times `direction`, a sum of gradients in the mask's coordinates."""
-        self.pixels.add_(self.masked(direction), alpha=length)
+        """Move the picture by `length` times `direction`, a sum of gradients with respect to the leaf."""
+        self.pixels.add_(direction, alpha=length)
 
     def masked(self, coordinates: Tensor) -> Tensor:
-        """The change that coordinates stand for."""
+        """The change that coordinates stand for; `Attack.update` is given the gradient in such coordinates."""
         return coordinates if self.mask is None else self.mask.push(coordinates)
 
     @property
@@ -182,15 +184,33 @@ class Trajectory(State):
         """Let parts of the picture, `gain` (h, w), move less, and pull back what they have moved."""
         self.tune(gain)
         self.memory["gain"] = self.memory.get("gain", 1.0) * gain
-        self._pull_back(gain)
+        self.pull_back(gain)
 
     def tune(self, gain: Tensor) -> None:
         """Multiply the mask by `gain`."""
         assert self.mask is not None
         self.mask = self.mask.scaled(gain)
 
-    def _pull_back(self, gain: Tensor) -> None:
+    def pull_back(self, gain: Tensor) -> None:
+        """Multiply the change so far by `gain` (h, w)."""
         self.pixels.sub_(self.original).mul_(gain).add_(self.original)
+
+    def tangent(self, direction: Tensor) -> Tensor:
+        """The part of a direction (of the leaf's shape) that stays within the budget's ball.
+
+        A step is against the direction. At the ball's edge what points straight out of it is taken away (in place),
+        since projection would undo it and, with it, much of the rest: the gradient there is nearly all of that kind.
+        """
+        if self.budget is None:
+            return direction
+        change = torch.sub(self.pixels, self.original, out=self.scratch)
+        return without(direction, (direction * change).sum(), change, change.square().sum(), self._most())
+
+    def _most(self) -> float:
+        """Largest sum of squared changes that projection leaves."""
+        assert self.budget is not None
+        # Rounding adds QUANTUM² to the mean squared change on average; leave room for it.
+        return self.reach**2 * max(self.budget - QUANTUM**2, self.budget / 4) * self.seen_values
 
     def change(self, picture: Tensor) -> Tensor:
         """Root mean squared change of a picture (3, H, W), of the whole or of what is seen, whichever is larger.
@@ -209,9 +229,7 @@ class Trajectory(State):
         """Pull the picture back into the ball around its original that the budget allows."""
         if self.budget is None:
             return
-        # Rounding adds QUANTUM² to the mean squared change on average; leave room for it.
-        radius = math.sqrt(max(self.budget - QUANTUM**2, self.budget / 4))
-        shrink = (self.reach * radius / self.change(self.pixels)).clamp(max=1)
+        shrink = (math.sqrt(self._most() / self.seen_values) / self.change(self.pixels)).clamp(max=1)
         torch.lerp(self.original, self.pixels, shrink, out=self.pixels)
 
     def allowed(self, picture: Tensor) -> bool | None:
@@ -259,6 +277,20 @@ class Trajectory(State):
         """Whether the objective has not fallen by more than `LEAST` within the last steps."""
         before, since = self.losses[:-patience], self.losses[-patience:]
         return bool(before) and min(since) > min(before) - LEAST
+
+
+def without(direction: Tensor, along: Tensor, change: Tensor, square: Tensor, most: float) -> Tensor:
+    """A direction less its part against `change`, if the square of the change is at its most.
+
+    Args:
+        direction: Any shape; changed in place.
+        along: Inner product of direction and change.
+        change: The change, in the direction's coordinates.
+        square: Its inner product with itself.
+        most: The largest that may be.
+    """
+    outward = torch.where(square >= EDGE * most, (along / square).clamp(max=0), 0)
+    return direction.addcmul_(change, outward.to(direction), value=-1)
 
 
 def levels(picture: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from foclip.results import Result
     from foclip.scores import EncoderScore
 
-AttackName = Literal["foclip", "pgd", "adam", "mifgsm", "single-prompt", "cmaes"]
+AttackName = Literal["foclip", "pgd", "apgd", "adam", "mifgsm", "single-prompt", "cmaes"]
 
 
 def fool(

@@ -33,6 +33,12 @@ def reproduce(
     also: Annotated[
         list[str] | None, typer.Option(help="Another encoder for transfer; may be repeated.", metavar="NAME")
     ] = None,
+    twin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A hardened twin for robust, instead of the embedded encoder's own; may be repeated.", metavar="NAME"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws of pictures and prompts, and of the attacks.")] = 0,
     device: Device = "auto",
     json: Json = False,
@@ -58,15 +64,17 @@ def reproduce(
     others = [name for name in embedded.names() if name not in embedded.TWINS.values()]
     names = list(dict.fromkeys([model, *others, *(also or [])]))
     scores = [console.load(name, score, device) for name in names]
+    hardened = twin or [name for original, name in embedded.TWINS.items() if original == model]
+    twins = [console.load(name, score, device) for name in hardened]
     finished: list[lab.Finished] = []
     shown = {name: done for name, study in known.items() if name not in chosen and (done := lab.kept(study, out))}
     stopped = f"what is finished is in {out}, and the same command goes on from there"
     with locked(out), console.resumable(stopped) as track:
-        work = lab.Lab(scores, out, settings, track)
+        work = lab.Lab(scores, out, settings, track, twins)
         run = {
             "model": work.score.model,
             "score": work.score.name,
-            "fingerprints": {each.model: each.fingerprint for each in scores},
+            "fingerprints": {each.model: each.fingerprint for each in (*scores, *twins)},
             "device": str(work.score.device),
             "settings": vars(settings) | {"images": _text(images), "paintings": _text(paintings)},
             "pictures": [picture.name for picture in work.pictures],

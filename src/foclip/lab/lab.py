@@ -32,6 +32,9 @@ CHUNK = 16
 
 Item = TypeVar("Item")
 
+#: Prompts for all pictures, or a list for each; None for those of the lab.
+PromptsOf = Sequence[str] | Sequence[Sequence[str]] | None
+
 
 @dataclass(frozen=True, eq=False)
 class FooledPicture(Picture):
@@ -49,6 +52,7 @@ class Lab(Material):
 
     Args:
         scores: The one that is studied, and further ones for `transfer`.
+        twins: The same score over encoders that are hard to fool, for `robust`.
         out: Folder of the run; finished work is kept in `out`/cells.
         settings: Sizes, pictures, seed.
         track: Progress.
@@ -56,11 +60,20 @@ class Lab(Material):
     Attributes:
         score: The score that is studied.
         further: Further scores.
+        twins: Scores over hardened twins.
         prompts: The prompts of all studies but `imagenet`: the score's own, or the ten artworks.
     """
 
-    def __init__(self, scores: Sequence[EncoderScore], out: Path, settings: Settings, track: Track = silent) -> None:
+    def __init__(
+        self,
+        scores: Sequence[EncoderScore],
+        out: Path,
+        settings: Settings,
+        track: Track = silent,
+        twins: Sequence[EncoderScore] = (),
+    ) -> None:
         self.score, *self.further = scores
+        self.twins = tuple(twins)
         # Every pixel costs at every step, so pictures are at most twice the encoder's input, and at least 256.
         super().__init__(settings, side=max(256, 2 * max(self.score.encoder.image_size)))
         self.prompts: Prompts = self.score.prompts or ARTWORKS
@@ -93,7 +106,7 @@ class Lab(Material):
         self,
         attack: Attack,
         originals: Sequence[Picture],
-        prompts: Sequence[str] | None = None,
+        prompts: PromptsOf = None,
         score: Score | None = None,
     ) -> list[FooledPicture]:
         """Fool pictures; each is fooled once, whoever asks, and read from disk from then on.
@@ -101,11 +114,14 @@ class Lab(Material):
         Args:
             attack: The attack.
             originals: The pictures.
-            prompts: For all of them; None for `self.prompts`.
+            prompts: For all of them, or a list for each; None for `self.prompts`.
             score: None for `self.score`.
         """
-        chosen, wanted = score or self.score, tuple(prompts or self.prompts)
-        jobs = [Job(images.to_tensor(p.image), wanted, place) for place, p in enumerate(originals)]
+        chosen, wanted = score or self.score, self._each(prompts, len(originals))
+        jobs = [
+            Job(images.to_tensor(p.image), own, place)
+            for place, (p, own) in enumerate(zip(originals, wanted, strict=True))
+        ]
         keys = [key(attack, chosen, job) for job in jobs]
         for name in keys:  # finished work counts if its picture is there too
             if not self.store.path(name, ".png").is_file():
@@ -132,17 +148,17 @@ class Lab(Material):
         ]
 
     def scores(
-        self, looked_at: Sequence[Picture], prompts: Sequence[str] | None = None, score: Score | None = None
+        self, looked_at: Sequence[Picture], prompts: PromptsOf = None, score: Score | None = None
     ) -> npt.NDArray[np.float64]:
-        """Figures of pictures with each prompt, (P, T), as `foclip score` gives them."""
-        chosen, wanted = score or self.score, tuple(prompts or self.prompts)
+        """Figures of pictures with each prompt, (P, T), as `foclip score` gives them; prompts as in `fool`."""
+        chosen, wanted = score or self.score, self._each(prompts, len(looked_at))
 
         def compute(places: list[int]) -> Iterator[tuple[int, list[float]]]:
             for place in places:
-                yield place, chosen.read(looked_at[place].image, wanted)
+                yield place, chosen.read(looked_at[place].image, wanted[place])
 
-        found = self.store.fill([self._key("scores", p, wanted, chosen) for p in looked_at], compute)
-        return np.array(found).reshape(len(looked_at), len(wanted))
+        keys = [self._key("scores", p, own, chosen) for p, own in zip(looked_at, wanted, strict=True)]
+        return np.array(self.store.fill(keys, compute)).reshape(len(looked_at), -1)
 
     def sensitivities(
         self,
@@ -185,7 +201,7 @@ class Lab(Material):
     def rows(
         self,
         looked_at: Sequence[Picture],
-        prompts: Sequence[str] | None = None,
+        prompts: PromptsOf = None,
         score: Score | None = None,
         **same: object,
     ) -> list[dict[str, Any]]:
@@ -193,7 +209,7 @@ class Lab(Material):
 
         Args:
             looked_at: Originals or fooled pictures.
-            prompts: None for `self.prompts`.
+            prompts: For all of them, or a list for each; None for `self.prompts`.
             score: None for `self.score`.
             same: Columns that are the same in all these rows.
 
@@ -207,6 +223,12 @@ class Lab(Material):
             row |= {"score": scores.mean(), "lowest": scores.min(), "spread": scores.std()}
             rows.append(row | (picture.figures if isinstance(picture, FooledPicture) else {}))
         return rows
+
+    def _each(self, prompts: PromptsOf, count: int) -> list[Prompts]:
+        """The prompts of each of `count` pictures."""
+        if prompts is None or isinstance(prompts[0], str):
+            return [tuple(prompts or self.prompts)] * count  # type: ignore[arg-type]
+        return [tuple(own) for own in prompts]
 
     @staticmethod
     def _key(kind: str, picture: Picture, prompts: Prompts, score: Score) -> str:

@@ -29,7 +29,7 @@ def draw_bars(axes: Axes, estimates: Mapping[str, Estimate], label: str) -> None
     values = np.array([estimate.value for estimate in estimates.values()])
     places = range(len(estimates))
     axes.barh(places, values, color=[_color(name) for name in estimates], alpha=0.75)
-    axes.errorbar(values, places, xerr=_arms(list(estimates.values())), fmt="none", ecolor="black", elinewidth=1)
+    axes.errorbar(values, places, xerr=arms(list(estimates.values())), fmt="none", ecolor="black", elinewidth=1)
     axes.set_yticks(places, list(estimates))
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
@@ -112,7 +112,7 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _arms(estimates: Sequence[Estimate]) -> Any:
+def arms(estimates: Sequence[Estimate]) -> Any:
     """Lengths of error bars (2, N); none where there is no interval."""
-    arms = [(estimate.value - estimate.low, estimate.high - estimate.value) for estimate in estimates]
-    return np.nan_to_num(np.array(arms).T).clip(min=0)
+    found = [(estimate.value - estimate.low, estimate.high - estimate.value) for estimate in estimates]
+    return np.nan_to_num(np.array(found).T).clip(min=0)

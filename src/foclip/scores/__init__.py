@@ -11,13 +11,24 @@ from functools import cache
 from foclip.encoders import Encoder, load
 from foclip.errors import UsageError
 from foclip.scores.clip import CLIPScore
-from foclip.scores.mean import Mean
 from foclip.scores.score import EncoderScore, Prompts, Score, as_prompts
+from foclip.scores.several import Lower, Mean
 
 #: The score unless another is asked for.
 DEFAULT = CLIPScore.name
 
-__all__ = ["DEFAULT", "CLIPScore", "EncoderScore", "Mean", "Prompts", "Score", "as_prompts", "available", "resolve"]
+__all__ = [
+    "DEFAULT",
+    "CLIPScore",
+    "EncoderScore",
+    "Lower",
+    "Mean",
+    "Prompts",
+    "Score",
+    "as_prompts",
+    "available",
+    "resolve",
+]
 
 
 @cache

@@ -1,6 +1,7 @@
 """Several scores as one, so that a picture is fooled for all of them at once."""
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -11,8 +12,10 @@ from foclip.errors import UsageError
 from foclip.scores.score import Prompts, Score
 
 
-class Mean(Score):
-    """The mean of the values of scores, each with its own model and preprocessing.
+class Several(Score):
+    """Several scores as one, each with its own model and preprocessing.
+
+    A subclass adds `combine`, and sets `name`.
 
     Args:
         scores: M ≥ 1 scores with one scale, on one device.
@@ -21,11 +24,9 @@ class Mean(Score):
         UsageError: There is none, or they differ in scale or device.
     """
 
-    name = "mean"
-
     def __init__(self, scores: Sequence[Score]) -> None:
         if not scores:
-            raise UsageError("scores: a mean needs at least one")
+            raise UsageError(f"scores: the {self.name} of several needs at least one")
         if len({(score.scale, score.device) for score in scores}) > 1:
             found = ", ".join(f"{score.model}: {score.scale:g}, {score.device}" for score in scores)
             raise UsageError(f"scores: all must have one scale and be on one device ({found})")
@@ -35,9 +36,14 @@ class Mean(Score):
         self.model = " + ".join(score.model for score in scores)
         self.device = first.device
 
+    @abstractmethod
+    def combine(self, values: Tensor) -> Tensor:
+        """Values of all scores (M, …) as one (…), differentiably."""
+
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(" ".join(score.fingerprint for score in self.scores).encode()).hexdigest()
+        each = " ".join(score.fingerprint for score in self.scores)
+        return f"{self.name} {hashlib.sha256(each.encode()).hexdigest()}"
 
     def rows(self, many: int, few: int) -> int:
         return min(score.rows(many, few) for score in self.scores)
@@ -48,10 +54,28 @@ class Mean(Score):
 
     def values(self, pixels: Sequence[Tensor], prompts: Sequence[Prompts], rows: int) -> list[Tensor]:
         each = [score.values(pixels, prompts, rows) for score in self.scores]
-        return [torch.stack(values).mean(dim=0) for values in zip(*each, strict=True)]
+        return [self.combine(torch.stack(values)) for values in zip(*each, strict=True)]
 
     def of_picture(self, picture: Image.Image, prompts: Prompts) -> Tensor:
-        return torch.stack([score.of_picture(picture, prompts) for score in self.scores]).mean(dim=0)
+        return self.combine(torch.stack([score.of_picture(picture, prompts) for score in self.scores]))
+
+
+class Mean(Several):
+    """The mean of the values of scores."""
+
+    name = "mean"
+
+    def combine(self, values: Tensor) -> Tensor:
+        return values.mean(dim=0)
+
+
+class Lower(Several):
+    """The lowest of the values of scores, prompt by prompt: what is left if every score must agree."""
+
+    name = "lower"
+
+    def combine(self, values: Tensor) -> Tensor:
+        return values.amin(dim=0)
 
 
 def _around(ranges: Sequence[slice]) -> slice:

@@ -1,0 +1,59 @@
+"""FoCLIP from another point of the budget, since a search from one start may end in one valley."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from foclip.attacks.foclip import FoCLIP
+from foclip.attacks.trajectory import Trajectory
+from foclip.errors import UsageError
+
+#: A start changes a picture by this share of the budget's amplitude.
+SHARE = 0.7
+#: Pixels per cell of a start: finer noise would vanish when a model shrinks the picture.
+CELL = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restart(FoCLIP):
+    """FoCLIP from a random point within its budget.
+
+    The first update is the jump there.
+
+    Attributes:
+        start: 0 for the picture itself; every other number is another smooth random change.
+
+    Raises:
+        UsageError: `start` is negative, or there is no budget to start within.
+    """
+
+    name: ClassVar[str] = "restart"
+
+    start: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.start < 0:
+            raise UsageError(f"start: {self.start} is negative")
+        if self.min_psnr is None:
+            raise UsageError("min_psnr: a start from elsewhere needs a budget to lie in")
+
+    @property
+    def sums_gradients(self) -> bool:
+        """No: the jump is a sum of none, so steps run on the picture itself."""
+        return False
+
+    def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
+        if trajectory.step or not self.start:
+            super().update(trajectory, gradient)
+            return
+        assert self.min_psnr is not None
+        generator = torch.Generator().manual_seed(trajectory.seed + self.start)
+        height, width = trajectory.pixels.shape[-2:]
+        coarse = torch.randn(1, 3, -(-height // CELL), -(-width // CELL), generator=generator)
+        noise = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)[0]
+        noise *= SHARE * 10 ** (-self.min_psnr / 20) / noise.square().mean().sqrt()
+        trajectory.pixels.add_(noise.to(trajectory.pixels.device))
