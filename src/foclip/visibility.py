@@ -1,22 +1,21 @@
 r"""What the eye sees of a change: a metric of the original's own, and the mask that is its inverse.
 
-A small change δ of a pixel's three sRGB values is seen as
+A change δ of a pixel's three sRGB values is seen as :math:`\delta^T A \, \delta`, with
 
-.. math:: \delta^T A \, \delta, \qquad A = \frac{c}{\bar c} + (1 - c_0)\frac{s}{\bar s}
+.. math:: A = \gamma \, \frac{J^T W^2 J}{\sigma_y + c} + (1 - \gamma) \operatorname{diag} \frac{1}{\sigma_i^2 + c^2}
 
-a sum of what is seen of its colour and of what is lost of structure, each divided by its mean over the picture.
+where each of the two is divided by its mean over the picture first.
 
-Colour: :math:`J^T W^2 J / m`, with J the derivative of CIELAB (CIE 1976) by sRGB at the original, which holds
-luminance adaptation, since L* is about as uneven in levels as the eye is; W weights L*, a* and b*, colour less where it is
-dark (Hunt 1952, as in FLIP: Andersson et al. 2020) and b* less than a*, for the eye blurs blue and yellow most
-(Mullen 1985). Contrast masking divides by the deviation of luma around the pixel (Legge and Foley 1980, with
-an exponent of one half).
+The first is colour. J is the derivative of CIELAB by sRGB at the original and holds luminance adaptation, since L* is
+about as uneven in levels as the eye is. W weighs L*, a* and b*: colour less where it is dark (Hunt 1952; so does
+FLIP, Andersson et al. 2020), and blue against yellow less than red against green, of which the eye blurs less (Mullen 1985).
+Dividing by the deviation of luma is contrast masking (Legge and Foley 1980: a threshold grows with a power of
+contrast, here one half).
 
-Structure: per channel :math:`1 / (\sigma^2 + C_2 / 2)`, what SSIM loses by a small change where the channel's deviation
-is σ (Wang et al. 2004; Wang and Simoncelli 2008).
+The second is structure: what SSIM loses by a small change of channel i where that has the deviation σ (Wang et al.
+2004), with c² half of its constant C₂.
 
-Deviations are those of a window, minimum-filtered: the smooth side of an edge stays smooth, where
-the eye sees most.
+Deviations are those of a window, minimum-filtered: the smooth side of an edge stays smooth, where the eye sees most.
 """
 
 import torch
@@ -26,11 +25,13 @@ from torch import Tensor
 #: Weight of colour beside structure.
 COLOUR = 0.35
 #: Pixels of the window in which contrast is measured, and of the minimum filter over it.
-WINDOW, SMOOTH = 5, 3
+WINDOW, SMOOTH = 9, 3
 #: Weight of b* beside a*, and the share of L* below which both weigh no less.
 BLUE, DARKEST = 0.67, 0.4
 #: The deviation that SSIM's constant C₂ = (0.03)² stands for, in [0, 1] units: contrast below it masks nothing.
 LEAST_CONTRAST = 0.03 / 2**0.5
+#: Contrast above this masks no more.
+MOST_CONTRAST = 0.08
 
 #: sRGB (IEC 61966-2-1, linear) to CIE XYZ, relative to the white of sRGB.
 XYZ = ((0.4339, 0.3762, 0.1899), (0.2126, 0.7152, 0.0722), (0.0178, 0.1095, 0.8727))
@@ -41,8 +42,8 @@ KNEE = 6 / 29
 class Mask:
     r"""Coordinates in which every change is seen alike.
 
-    A change of the picture is M times its coordinates, :math:`M M^T = A^{-1}`. Gradient steps in these coordinates move pixels where it is seen least. They are scaled so that white noise in them
-    changes the picture as much as itself.
+    A change of the picture is M times its coordinates, :math:`M M^T = A^{-1}`, so gradient steps in coordinates move
+    pixels where it is seen least. They are scaled: white noise in them changes the picture by as much.
 
     Attributes:
         factors: M, upper triangular, (3, 3, H, W).
@@ -78,13 +79,16 @@ class Mask:
         return Mask(self.factors * gain)
 
 
-def visible(original: Tensor) -> Mask:
+def visible(original: Tensor, size: tuple[int, int] | None = None) -> Mask:
     """The mask of a picture, a function of nothing else.
 
     Args:
         original: float (3, H, W) in [0, 1], sRGB, of any size.
+        size: Rows and columns of the mask; each of its cells has the mean of the metric over its part of the picture.
     """
     metric = COLOUR * _unit(_colour(original)) + (1 - COLOUR) * _unit(_structure(original))
+    if size is not None:
+        metric = F.adaptive_avg_pool2d(metric, size)
     lower = torch.linalg.cholesky(metric.permute(2, 3, 0, 1))
     inverse = torch.linalg.solve_triangular(lower, torch.eye(3).to(lower), upper=False)
     factors = inverse.permute(3, 2, 0, 1).contiguous()  # M is the transpose of the inverse of A's Cholesky factor
@@ -118,7 +122,7 @@ def _contrast(channels: Tensor) -> Tensor:
         return F.avg_pool2d(values[None], WINDOW, 1, WINDOW // 2, count_include_pad=False)[0]
 
     deviation = (blurred(channels.square()) - blurred(channels).square()).clamp(min=0).sqrt()
-    return -F.max_pool2d(-deviation[None], SMOOTH, 1, SMOOTH // 2)[0]
+    return -F.max_pool2d(-deviation[None], SMOOTH, 1, SMOOTH // 2)[0].clamp(max=MOST_CONTRAST)
 
 
 def _lab(original: Tensor) -> tuple[Tensor, Tensor]:

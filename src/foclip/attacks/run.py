@@ -46,7 +46,7 @@ class Fooled:
         pixels: uint8 (3, H, W), the best iterate within the fidelity budget.
         scores: Mean figure of the 8-bit iterate over the prompts at steps 0, 1, …
         steps: Updates made.
-        stopped_by: "target", "steps" or "plateau".
+        stopped_by: "target", "steps" or "plateau"; "budget" where nothing within it is better than the original.
         seconds: Time spent on this picture.
     """
 
@@ -161,7 +161,8 @@ def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Traje
     }
     lane = small(attack, score, job, common) or _exact(attack, score, job, common)
     if attack.mask == "visible":
-        lane.mask = visible(lane.original)
+        rows, columns = lane.window
+        lane.mask = visible(job.picture[:, rows, columns].to(score.device) / 255, tuple(lane.original.shape[1:]))
     if lane.measured:
         lane.reach = min(MOST_REACH, TYPICAL_CHANGE / math.sqrt(attack.budget or 1.0))
     for name, value in ((store and store.load(lane.key, score.device)) or {}).items():
@@ -228,4 +229,6 @@ def _save(store: Store, flying: Sequence[Trajectory]) -> None:
 
 def _finish(lane: Trajectory) -> Fooled:
     assert lane.best is not None  # step 0 is within any budget, and later steps only improve on it
-    return Fooled(lane.job, lane.best.cpu(), lane.scores, lane.step, lane.stopped_by, lane.seconds)
+    best = lane.best.cpu()
+    nothing = lane.step > 0 and lane.budget is not None and torch.equal(best, lane.job.picture.cpu())
+    return Fooled(lane.job, best, lane.scores, lane.step, "budget" if nothing else lane.stopped_by, lane.seconds)
