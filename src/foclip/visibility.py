@@ -8,8 +8,8 @@ where each of the two is divided by its mean over the picture first.
 
 The first is colour. J is the derivative of CIELAB by sRGB at the original and holds luminance adaptation, since L* is
 about as uneven in levels as the eye is. W weighs L*, a* and b*: colour less where it is dark (Hunt 1952; so does
-FLIP, Andersson et al. 2020), and blue against yellow less than red against green, of which the eye blurs less (Mullen 1985).
-Dividing by the deviation of luma is contrast masking (Legge and Foley 1980: a threshold grows with a power of
+FLIP, Andersson et al. 2020), and blue against yellow less than red against green, of which the eye blurs less
+(Mullen 1985). Dividing by the deviation of luma is contrast masking (Legge and Foley 1980: a threshold grows with a power of
 contrast, here one half).
 
 The second is structure: what SSIM loses by a small change of channel i where that has the deviation σ (Wang et al.

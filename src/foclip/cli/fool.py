@@ -67,7 +67,8 @@ def fool(
     min_psnr: Annotated[
         float | None,
         typer.Option(
-            help="Fidelity budget in dB, never violated by the written file; 0 for none; as in the paper, without a mask.",
+            help="Fidelity budget in dB, never violated by the written file; 0 for none. Alone, it is the paper's: "
+            "without a mask.",
             show_default=False,
         ),
     ] = None,

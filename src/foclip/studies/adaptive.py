@@ -92,6 +92,7 @@ def _row(part: pd.DataFrame, name: str, budget: str) -> dict[str, object]:
         "score": f"{mean(part.score, part.photo):.3f}",
         "PSNR / dB": f"{mean(part.psnr, part.photo):.1f}",
         "SSIM": f"{mean(part.ssim, part.photo):.3f}",
+        "FLIP, worst": f"{mean(part.flip99, part.photo):.3f}",
         "drop in gray": f"{mean(part['drop'], part.photo):.1%}",
         "drift in gray": f"{mean(part.drift, part.photo):.3f}",
         **{f"called tampered by {words}": f"{share(part[m], part.photo):.0%}" for m, words in METHODS.items()},
