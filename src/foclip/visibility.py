@@ -9,8 +9,8 @@ where each of the two is divided by its mean over the picture first.
 The first is colour. J is the derivative of CIELAB by sRGB at the original and holds luminance adaptation, since L* is
 about as uneven in levels as the eye is. W weighs L*, a* and b*: colour less where it is dark (Hunt 1952; so does
 FLIP, Andersson et al. 2020), and blue against yellow less than red against green, of which the eye blurs less
-(Mullen 1985). Dividing by the deviation of luma is contrast masking (Legge and Foley 1980: a threshold grows with a power of
-contrast, here one half).
+(Mullen 1985). Dividing by the deviation of luma is contrast masking (Legge and Foley 1980: a threshold grows with a
+power of contrast, here one half).
 
 The second is structure: what SSIM loses by a small change of channel i where that has the deviation σ (Wang et al.
 2004), with c² half of its constant C₂.
@@ -122,7 +122,8 @@ def _contrast(channels: Tensor) -> Tensor:
         return F.avg_pool2d(values[None], WINDOW, 1, WINDOW // 2, count_include_pad=False)[0]
 
     deviation = (blurred(channels.square()) - blurred(channels).square()).clamp(min=0).sqrt()
-    return -F.max_pool2d(-deviation[None], SMOOTH, 1, SMOOTH // 2)[0].clamp(max=MOST_CONTRAST)
+    least = -F.max_pool2d(-deviation[None], SMOOTH, 1, SMOOTH // 2)[0]
+    return least.clamp(max=MOST_CONTRAST)
 
 
 def _lab(original: Tensor) -> tuple[Tensor, Tensor]:
