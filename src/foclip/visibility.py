@@ -31,7 +31,7 @@ BLUE, DARKEST = 0.67, 0.4
 #: The deviation that SSIM's constant C₂ = (0.03)² stands for, in [0, 1] units: contrast below it masks nothing.
 LEAST_CONTRAST = 0.03 / 2**0.5
 #: Contrast above this masks no more.
-MOST_CONTRAST = 0.08
+MOST_CONTRAST = 0.06
 
 #: sRGB (IEC 61966-2-1, linear) to CIE XYZ, relative to the white of sRGB.
 XYZ = ((0.4339, 0.3762, 0.1899), (0.2126, 0.7152, 0.0722), (0.0178, 0.1095, 0.8727))
@@ -73,10 +73,6 @@ class Mask:
         green = (change[1] - m[1, 2] * blue) / m[1, 1]
         red = (change[0] - m[0, 1] * green - m[0, 2] * blue) / m[0, 0]
         return torch.stack([red, green, blue])
-
-    def scaled(self, gain: Tensor) -> "Mask":
-        """The mask that lets pixels move `gain` (H, W) times as far."""
-        return Mask(self.factors * gain)
 
 
 def visible(original: Tensor, size: tuple[int, int] | None = None) -> Mask:

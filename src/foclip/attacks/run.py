@@ -167,8 +167,6 @@ def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Traje
         lane.reach = min(MOST_REACH, TYPICAL_CHANGE / math.sqrt(attack.budget or 1.0))
     for name, value in ((store and store.load(lane.key, score.device)) or {}).items():
         setattr(lane, name, value)
-    if "gain" in lane.memory:
-        lane.tune(lane.memory["gain"])
     return lane
 
 

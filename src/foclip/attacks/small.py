@@ -107,10 +107,6 @@ class SmallTrajectory(Trajectory):
         self.memory["u"].mul_(factor)
         torch.lerp(self.original, self.pixels, factor, out=self.pixels)
 
-    def pull_back(self, gain: Tensor) -> None:
-        self.memory["u"].mul_(gain)
-        self.paint()
-
     def project(self) -> None:
         if self.budget is None:
             return

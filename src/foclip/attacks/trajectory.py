@@ -180,21 +180,6 @@ class Trajectory(State):
         """Pull the picture back to `factor` times its change."""
         torch.lerp(self.original, self.pixels, factor, out=self.pixels)
 
-    def refine(self, gain: Tensor) -> None:
-        """Let parts of the picture, `gain` (h, w), move less, and pull back what they have moved."""
-        self.tune(gain)
-        self.memory["gain"] = self.memory.get("gain", 1.0) * gain
-        self.pull_back(gain)
-
-    def tune(self, gain: Tensor) -> None:
-        """Multiply the mask by `gain`."""
-        assert self.mask is not None
-        self.mask = self.mask.scaled(gain)
-
-    def pull_back(self, gain: Tensor) -> None:
-        """Multiply the change so far by `gain` (h, w)."""
-        self.pixels.sub_(self.original).mul_(gain).add_(self.original)
-
     def tangent(self, direction: Tensor) -> Tensor:
         """The part of a direction (of the leaf's shape) that stays within the budget's ball.
 
