@@ -108,19 +108,19 @@ def resize_by_hand(encoder: OpenClipEncoder, pixels: Tensor) -> Tensor:
     return torch.as_tensor(normalize(pixels, config["mean"], config["std"]))
 
 
-def opened(name: str) -> OpenClipEncoder:
+def opened(name: str, device: str = "cpu") -> OpenClipEncoder:
     """An encoder whose model can be used alone."""
-    encoder = load(name)
+    encoder = load(name, device)
     assert isinstance(encoder, OpenClipEncoder)
     return encoder
 
 
-def untrained(architecture: str) -> OpenClipEncoder:
+def untrained(architecture: str, device: str = "cpu") -> OpenClipEncoder:
     """An encoder of this architecture with random weights, from a checkpoint file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "weights.pt"
         torch.save(open_clip.create_model(architecture).state_dict(), path)
-        return opened(f"{architecture}/{path}")
+        return opened(f"{architecture}/{path}", device)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from foclip import files, images
-from foclip.attacks import Attack, FoCLIP, Fooled, Job, Trajectory, check, key, objective, run
+from foclip.attacks import Attack, FoCLIP, Fooled, Job, Trajectory, check, copies, key, objective, run
 from foclip.budget import Budget
 from foclip.captions import PromptsOf, pair
 from foclip.encoders import Encoder
@@ -28,9 +28,6 @@ from foclip.store import locked
 MIN_PSNR = 35.0
 #: What nobody notices, and what `fool` keeps to unless told otherwise: FLIP's worst places stay below 0.2.
 UNNOTICED = (Budget("flip99", 0.2),)
-#: Full-size float32 copies of a picture in flight at most: original, pixels, best, rounded, gradient, scratch, the
-#: attack's moments, and what the resize keeps for its backward pass.
-COPIES = 14
 #: Points kept of the score over steps.
 CURVE_POINTS = 200
 
@@ -44,6 +41,7 @@ def fool(
     score: str = DEFAULT,
     attack: Attack | None = None,
     captions: str | Path | None = None,
+    workers: int | None = None,
     track: Track = silent,
 ) -> Outcome[Result]:
     """Fool pictures for prompts and write them to `out`, with `results.json`.
@@ -62,6 +60,8 @@ def fool(
         score: Name of the score, unless `model` is one.
         attack: None for FoCLIP within what nobody notices (`UNNOTICED`).
         captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.captions`).
+        workers: Batches of pictures that are attacked at once, each on a core of its own; None for what suits the model
+            (`foclip.attacks.workers`). Results do not depend on it.
         track: Progress, in steps.
 
     Returns:
@@ -79,7 +79,7 @@ def fool(
     with locked(files.output_folder(Path(out))):
         folder = Folder(Path(out))
         try:
-            _fool(sources, own, chosen, attack, folder, failures, track)
+            _fool(sources, own, chosen, attack, folder, failures, workers, track)
         finally:  # whatever ends it, what is finished is listed
             folder.list_results()
         return Outcome(folder.mine(), failures)
@@ -92,6 +92,7 @@ def _fool(
     attack: Attack,
     folder: Folder,
     failures: list[Failure],
+    workers: int | None,
     track: Track,
 ) -> None:
     steps = max(attack.steps, 1)
@@ -110,7 +111,7 @@ def _fool(
         nonlocal finished
         for number, original in images.readable(sources, failures):
             name = images.name(sources[number], number + 1)
-            need = COPIES * 4 * 3 * original.width * original.height
+            need = copies(attack, score) * 4 * 3 * original.width * original.height
             if need > room:
                 failures.append(Failure(name, f"{name}: {_too_large(original, need, room)}"))
                 continue
@@ -129,7 +130,7 @@ def _fool(
         done = finished * steps + sum(lane.step for lane in lanes)
         show(done, mean([lane.scores[-1] for lane in lanes]))
 
-    for fooled in run(attack, score, jobs(), on_step, folder.store):
+    for fooled in run(attack, score, jobs(), on_step, folder.store, workers):
         place, original = fooled.job.tag
         images.write(images.to_image(fooled.pixels), place.output)
         folder.add(place, measure(place.name, place.output, original, score, attack, fooled, place.key))

@@ -8,10 +8,14 @@ collected. `write` makes the PNG whose score we then report.
 """
 
 import io
+import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +56,26 @@ def readable(sources: Sequence[Source], failures: list[Failure]) -> Iterator[tup
             yield number, decoded(source)
         except ImageError as error:
             failures.append(Failure(name(source, number + 1), str(error)))
+
+
+def each(
+    sources: Sequence[Source], failures: list[Failure], look: Callable[[Image.Image], Any]
+) -> Iterator[tuple[int, Any]]:
+    """What `look` makes of every picture that can be read, in order; decoding and looking go ahead on threads.
+
+    Only what it makes is kept waiting, so what lies ahead takes little memory if that is small.
+    """
+    threads = os.cpu_count() or 1
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[Any]] = deque()
+        rest = iter(sources)
+        for number, source in enumerate(sources):
+            while len(ahead) <= 2 * threads and (coming := next(rest, None)) is not None:
+                ahead.append(pool.submit(lambda source: look(decoded(source)), coming))
+            try:
+                yield number, ahead.popleft().result()
+            except ImageError as error:
+                failures.append(Failure(name(source, number + 1), str(error)))
 
 
 def decoded(source: Source) -> Image.Image:
@@ -114,14 +138,15 @@ def decode(content: bytes, name: str) -> Image.Image:
 
 def _read(source: Path | io.BytesIO, path: Path) -> Image.Image:
     """What `read` and `decode` share; `path` is what messages call the source."""
+    # Pillow's own warnings of size and broken tags: MAX_PIXELS decides. Not for the block alone, which would take other
+    # threads' warnings with it.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own size warning; MAX_PIXELS decides
-            with Image.open(source, formats=_formats()) as image:
-                _check_size(path, image.size)
-                image.seek(0)
-                image.load()
-                return _upright(image)
+        with Image.open(source, formats=_formats()) as image:
+            _check_size(path, image.size)
+            image.seek(0)
+            image.load()
+            return _upright(image)
     except ImageError:
         raise
     except FileNotFoundError:

@@ -1,8 +1,12 @@
 """Score pictures: what the command line, the library's face and everyone else call."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image
 
 from foclip import images
 from foclip.captions import PromptsOf, pair
@@ -10,6 +14,11 @@ from foclip.encoders import Encoder, load
 from foclip.images import Source
 from foclip.outcome import Failure, Outcome, Track, silent
 from foclip.scores import DEFAULT, EncoderScore, resolve
+
+T = TypeVar("T")
+
+#: Pictures that are scored together.
+CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -68,17 +77,29 @@ def score(
     failures: list[Failure] = []
     sources, own = pair(pictures, prompts, captions, chosen.prompts, failures)
     report = track("scoring", len(sources))
+    scores = [chosen, beside] if beside else [chosen]
+
+    def look(picture: Image.Image) -> tuple[Any, ...]:
+        return tuple(each.look(picture) for each in scores)
+
     results = []
-    for number, picture in images.readable(sources, failures):
-        figures = chosen.read(picture, own[number])
-        name = images.name(sources[number], number + 1)
-        scored = Scored(name, mean(figures), figures, list(own[number]), chosen.model)
-        if beside:
-            twin_score = mean(beside.read(picture, own[number]))
-            scored = replace(scored, twin_score=twin_score, gap=scored.score - twin_score)
-        results.append(scored)
-        report(number + 1)
+    for some in _groups(images.each(sources, failures, look), CHUNK):
+        numbers, looks = zip(*some, strict=True)
+        asked = [own[number] for number in numbers]
+        found = [each.read_looks(seen, asked) for each, seen in zip(scores, zip(*looks, strict=True), strict=True)]
+        for number, figures, *others in zip(numbers, *found, strict=True):
+            name = images.name(sources[number], number + 1)
+            scored = Scored(name, mean(figures), figures, list(own[number]), chosen.model)
+            for twin_score in map(mean, others):
+                scored = replace(scored, twin_score=twin_score, gap=scored.score - twin_score)
+            results.append(scored)
+            report(number + 1)
     return Outcome(results, failures)
+
+
+def _groups(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    while some := list(islice(items, size)):
+        yield some
 
 
 def mean(values: Sequence[float]) -> float:

@@ -6,7 +6,7 @@ from foclip.attacks.autopgd import AutoPGD
 from foclip.attacks.cmaes import CMAES
 from foclip.attacks.foclip import FoCLIP, SinglePrompt, objective
 from foclip.attacks.restart import Restart
-from foclip.attacks.run import Fooled, check, key, lanes, run
+from foclip.attacks.run import Fooled, check, copies, key, lanes, run, workers
 from foclip.attacks.sign import MIFGSM, PGD
 from foclip.attacks.trajectory import Job, Trajectory
 
@@ -31,8 +31,10 @@ __all__ = [
     "Trajectory",
     "View",
     "check",
+    "copies",
     "key",
     "lanes",
     "objective",
     "run",
+    "workers",
 ]

@@ -19,7 +19,7 @@ from foclip.objective import Alignment, Balance, BalanceKind, GuardKind, Objecti
 #: First and last automatic step as fractions of the change that the budget allows.
 FIRST_STEP, LAST_STEP = 0.3, 0.02
 #: Momentum of the paper, for its learning rate; and for automatic steps.
-PAPERS_MOMENTUM, MOMENTUM = 0.5, 0.8
+PAPERS_MOMENTUM, MOMENTUM = 0.5, 0.9
 
 
 def objective(
@@ -60,12 +60,13 @@ class FoCLIP(Attack):
             fall along a cosine from 30 % to 2 % of the change the budget
             allows (35 dB without one), so it suits any encoder and size. At the
             budget's edge, only what moves along it is kept of :math:`v` (`Trajectory.tangent`).
-        momentum: :math:`\mu`, in [0, 1); None for 0.8, and for the paper's 0.5 with a learning rate that is a number.
+        momentum: :math:`\mu`, in [0, 1); None for 0.9, and for the paper's 0.5 with a learning rate that is a number.
     """
 
     name: ClassVar[str] = "foclip"
 
     objective: Objective = field(default_factory=objective)
+    steps: int = 150
     lr: float | Literal["auto"] = "auto"
     momentum: float | None = None
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from foclip.attacks.attack import TYPICAL_CHANGE, Attack
 from foclip.attacks.fit import fit, is_due
-from foclip.attacks.small import small
+from foclip.attacks.small import in_small, small
 from foclip.attacks.trajectory import MOST_REACH, Job, Trajectory
 from foclip.encoders.preprocessing import round8
 from foclip.errors import UsageError
@@ -30,6 +30,11 @@ from foclip.visibility import visible
 
 #: Pictures in flight by default: small towers on a CPU, and GPUs, are faster with several.
 LANES = 4
+#: Full-size float32 copies of a picture in flight at most, by the exact loop: original, pixels, best, rounded,
+#: gradient, scratch, the moments, and what the resize keeps for its backward pass.
+EXACT_COPIES = 14
+#: The same in the model's small space, where pictures are kept as bytes, and for measuring what was written.
+SMALL_COPIES = 8
 #: Seconds between two writes of unfinished work.
 SAVE_EVERY = 30.0
 
@@ -71,6 +76,11 @@ def check(attack: Attack, score: Score) -> None:
     """
     if attack.target is not None and attack.target > score.scale:
         raise UsageError(f"target: {attack.target:g} is above {score.scale:g}, the most that {score.name} can be")
+
+
+def copies(attack: Attack, score: Score) -> int:
+    """Full-size float32 copies of a picture that fooling it takes at most."""
+    return SMALL_COPIES if in_small(attack, score) else EXACT_COPIES
 
 
 def key(attack: Attack, score: Score, job: Job) -> str:
@@ -138,7 +148,7 @@ def run(
 
 
 def _step_all(pool: ThreadPoolExecutor, attack: Attack, score: Score, flying: Sequence[Trajectory], count: int) -> None:
-    """One step of every lane; over only when it is over for all, even if interrupted, so that their states are whole."""
+    """One step of every lane; over only when it is over for all, even if interrupted, so that states are whole."""
     batches = [flying[first : first + count] for first in range(0, len(flying), count)]
     steps = [pool.submit(_step, attack, score, batch, count) for batch in batches]
     try:
@@ -159,7 +169,7 @@ def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Traje
         "last": attack.steps,
         "measured": attack.measured,
     }
-    lane = small(attack, score, job, common) or _exact(attack, score, job, common)
+    lane = (small if in_small(attack, score) else _exact)(attack, score, job, common)
     if attack.mask == "visible":
         rows, columns = lane.window
         lane.mask = visible(job.picture[:, rows, columns].to(score.device) / 255, tuple(lane.original.shape[1:]))

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: A picture of so many times the model's values is painted at every step, one of n times that at every nth.
 PAINTED = 4
+#: Any size of a picture.
+SOME = (8, 8)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -130,11 +132,15 @@ def _is_power_of_4(left: int) -> bool:
     return left == 0 or (left & (left - 1) == 0 and left.bit_length() % 2 == 1)
 
 
-def small(attack: "Attack", score: Score, job: Job, common: dict[str, Any]) -> SmallTrajectory | None:
-    """The picture in the model's small space; None if this attack must go through all of its pixels."""
-    resampler = score.resampler(*job.picture.shape[1:]) if attack.sums_gradients and not attack.views else None
-    if resampler is None:
-        return None
+def in_small(attack: "Attack", score: Score) -> bool:
+    """Whether the attack can be made in the model's small space: views see all of a picture, or another size of it."""
+    return attack.sums_gradients and not attack.views and score.resampler(*SOME) is not None
+
+
+def small(attack: "Attack", score: Score, job: Job, common: dict[str, Any]) -> SmallTrajectory:
+    """The picture in the model's small space."""
+    resampler = score.resampler(*job.picture.shape[1:])
+    assert resampler is not None
     levels = job.picture.to(score.device)
     blank = torch.zeros(resampler.shape, device=score.device)
     painted = replace(resampler.paint(levels, blank), levels=levels)

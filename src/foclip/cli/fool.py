@@ -43,7 +43,10 @@ def fool(
     attack: Annotated[AttackName, typer.Option(help="Attack.")] = "foclip",
     steps: Annotated[
         int | None,
-        typer.Option(min=0, help="Updates per picture; cmaes: queries. Default 1000; mifgsm 10, cmaes 10000."),
+        typer.Option(
+            min=0,
+            help="Updates per picture; cmaes: queries. Default 150; pgd, apgd and adam 1000, mifgsm 10, cmaes 10000.",
+        ),
     ] = None,
     lr: Annotated[
         str | None,
@@ -53,7 +56,10 @@ def fool(
         ),
     ] = None,
     momentum: Annotated[
-        float | None, typer.Option(help="Momentum, in [0, 1). Default 0.5. For foclip and single-prompt.")
+        float | None,
+        typer.Option(
+            help="Momentum, in [0, 1). Default 0.9, and 0.5 if --lr is a number. For foclip and single-prompt."
+        ),
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="Weight of the score balance. Default 1. For foclip.")] = None,
     beta: Annotated[float | None, typer.Option(help="Weight of the pixel guard. Default 1. For foclip.")] = None,
@@ -64,6 +70,9 @@ def fool(
         Literal["range", "l2", "visible"] | None, typer.Option(help="Kind of pixel guard. Default range. For foclip.")
     ] = None,
     target: Annotated[float | None, typer.Option(help="Stop at this mean score (CLIPScore: w = 2.5).")] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Stop once the objective has not fallen within so many steps.")
+    ] = None,
     min_psnr: Annotated[
         float | None,
         typer.Option(
@@ -98,6 +107,15 @@ def fool(
         int | None, typer.Option(min=1, help="Pictures in flight; default by encoder.", show_default=False)
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise and of cmaes.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Batches at once, each on a core of its own. Default: the cores, for small towers on a CPU; else 1. "
+            "Results do not depend on it.",
+            show_default=False,
+        ),
+    ] = None,
     model: Model = "mini",
     score: ScoreName = "clipscore",
     device: Device = "auto",
@@ -122,6 +140,7 @@ def fool(
             "lr": None if lr is None else _number_or_auto(lr),
             "momentum": momentum,
             "target": target,
+            "patience": patience,
             "min_psnr": min_psnr or None,
             "budgets": budgets or None,
             "mask": mask,
@@ -132,13 +151,15 @@ def fool(
     )
     _refuse_foreign(attack, weights.keys() | settings.keys())
     chosen = console.load(model, score, device)
-    results = _fool(images, texts, captions, out, chosen, _attack(attack, weights, settings, chosen.temperature))
+    results = _fool(
+        images, texts, captions, out, chosen, _attack(attack, weights, settings, chosen.temperature), workers
+    )
     console.show(results, json, partial(_print, out=out))
 
 
 def demo(
     out: Out = Path("foclip-demo"),
-    steps: Annotated[int, typer.Option(min=1, help="Updates per picture.")] = 300,
+    steps: Annotated[int, typer.Option(min=1, help="Updates per picture.")] = 70,
     device: Device = "auto",
 ) -> None:
     """Fool four real photos for ten famous artworks, and look at the report."""
@@ -159,6 +180,7 @@ def _fool(
     out: Path,
     score: "EncoderScore",
     attack: "Attack",
+    workers: int | None = None,
 ) -> "Outcome[Result]":
     """Fool files with a progress bar, and write report and `run.json`; Ctrl-C keeps what is finished."""
     from foclip import files, fooling, runs
@@ -168,7 +190,9 @@ def _fool(
     report = out / "report.html"
     files.output_files(files.output_folder(out) / "run.json", report)
     with console.resumable(f"what is finished is in {out}, and the same command goes on from there") as track:
-        done = fooling.fool(sources, prompts, out, model=score, attack=attack, captions=captions, track=track)
+        done = fooling.fool(
+            sources, prompts, out, model=score, attack=attack, captions=captions, workers=workers, track=track
+        )
         run = {
             "model": score.model,
             "score": score.name,

@@ -10,7 +10,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from PIL import Image
@@ -19,12 +19,16 @@ from torch import Tensor
 from foclip.encoders import Encoder
 from foclip.encoders.resampler import Resampler
 from foclip.errors import UsageError
+from foclip.images import to_tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 #: Prompt sets whose vectors are remembered.
 REMEMBERED = 1024
+
+#: Rows of a pass that reads pictures. One picture alone is a pass too, so more would cost it much.
+READ = 8
 
 Prompts = tuple[str, ...]
 
@@ -81,20 +85,31 @@ class Score(ABC):
         """
 
     @abstractmethod
+    def look(self, picture: Image.Image) -> Any:
+        """What the model sees of an RGB picture, by its own preprocessing: small, whatever the picture's size."""
+
+    @abstractmethod
+    def of_looks(self, looks: Sequence[Any], prompts: Sequence[Prompts]) -> list[Tensor]:
+        """Values (T_i,) of what `look` made of B pictures, each with its prompts.
+
+        Every pass has the same number of rows (`READ`), so values do not depend on B.
+        """
+
     def of_picture(self, picture: Image.Image, prompts: Prompts) -> Tensor:
-        """Values (T,) of one RGB picture through the model's own preprocessing, alone in its pass."""
+        """Values (T,) of one RGB picture through the model's own preprocessing."""
+        return self.of_looks([self.look(picture)], [prompts])[0]
 
     def figures(self, values: Tensor) -> Tensor:
         """The figures of values of any shape: `scale` · max(value, 0)."""
         return self.scale * values.clamp(min=0)
 
     def read(self, picture: Image.Image, prompts: Prompts) -> list[float]:
-        """The figure of one RGB picture with each prompt.
+        """The figure of one RGB picture with each prompt; not even by rounding does it depend on what else is read."""
+        return self.read_looks([self.look(picture)], [prompts])[0]
 
-        Pictures are read one by one, so that a figure does not depend, not even by rounding, on what else is scored.
-        """
-        figures: list[float] = self.figures(self.of_picture(picture, prompts)).tolist()
-        return figures
+    def read_looks(self, looks: Sequence[Any], prompts: Sequence[Prompts]) -> list[list[float]]:
+        """The figures of what `look` made of pictures: for each the very ones that `read` gives."""
+        return [self.figures(values).tolist() for values in self.of_looks(looks, prompts)]
 
 
 class EncoderScore(Score):
@@ -150,8 +165,15 @@ class EncoderScore(Score):
         each = zip(torch.split(embeddings, 1), prompts, strict=True)
         return [self.compare(embedding, self.remembered(own)) for embedding, own in each]
 
-    def of_picture(self, picture: Image.Image, prompts: Prompts) -> Tensor:
-        return self.compare(self.encoder.encode_pictures([picture]), self.remembered(prompts))[0]
+    def look(self, picture: Image.Image) -> Tensor:
+        return to_tensor(self.encoder.resize(picture))
+
+    def of_looks(self, looks: Sequence[Tensor], prompts: Sequence[Prompts]) -> list[Tensor]:
+        embeddings = self.encoder.encode_resized(torch.stack(list(looks)), self.rows(READ, 1))
+        return [
+            self.compare(embedding, self.remembered(own))[0]
+            for embedding, own in zip(torch.split(embeddings, 1), prompts, strict=True)
+        ]
 
 
 def as_prompts(prompts: Sequence[str]) -> Prompts:

@@ -3,6 +3,7 @@
 import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from PIL import Image
@@ -56,8 +57,12 @@ class Several(Score):
         each = [score.values(pixels, prompts, rows) for score in self.scores]
         return [self.combine(torch.stack(values)) for values in zip(*each, strict=True)]
 
-    def of_picture(self, picture: Image.Image, prompts: Prompts) -> Tensor:
-        return self.combine(torch.stack([score.of_picture(picture, prompts) for score in self.scores]))
+    def look(self, picture: Image.Image) -> tuple[Any, ...]:
+        return tuple(score.look(picture) for score in self.scores)
+
+    def of_looks(self, looks: Sequence[tuple[Any, ...]], prompts: Sequence[Prompts]) -> list[Tensor]:
+        each = [score.of_looks(own, prompts) for score, own in zip(self.scores, zip(*looks, strict=True), strict=True)]
+        return [self.combine(torch.stack(values)) for values in zip(*each, strict=True)]
 
 
 class Mean(Several):

@@ -1,0 +1,56 @@
+"""All benchmarks of speed with one command: machine, medians with quartiles, ratios pair by pair in one run.
+
+    python -m benchmarks --out D [--only attack,quality,score,growth,memory] [--models mini,mini-vit] [--device cuda]
+
+writes `D/benchmarks.md` and `D/benchmarks.json` after every section. Without --only it takes the better part of an hour
+on two cores.
+"""
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks import growth, quality, reading, steps
+from benchmarks.timing import Section, machine
+from foclip import files
+
+
+def main() -> None:
+    """Run the sections and write what they found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for benchmarks.md and benchmarks.json")
+    parser.add_argument("--only", default="attack,quality,score,growth,memory", help="sections, with commas between")
+    parser.add_argument("--models", default="mini,mini-vit,ViT-B-32,RN50,ViT-L-14-336", help="of attack and score")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, …: of attack, quality and growth")
+    parser.add_argument("--reference", type=int, default=10_000, help="steps of the attack that quality is measured by")
+    parser.add_argument("--most", type=int, default=12_000_000, help="pixels of the largest picture")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    models, device = arguments.models.split(","), arguments.device
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    sections: dict[str, Callable[[], Section]] = {
+        "attack": lambda: steps.table(models, arguments.repeats, arguments.out / "rivals", arguments.most, device),
+        "quality": lambda: quality.table("mini", arguments.reference, device),
+        "score": lambda: reading.table(models, arguments.repeats),
+        "growth": lambda: growth.table(device),
+        "memory": growth.memory,
+    }
+    found: dict[str, Section] = {}
+    about = machine(device)
+    for name in arguments.only.split(","):
+        print(f"== {name}", flush=True)
+        found[name] = sections[name]()
+        lines = ["# Benchmarks", "", *(f"- {key}: {value}" for key, value in about.items()), ""]
+        text = "\n".join([*lines, *(section.markdown() for section in found.values())])
+        files.write_text(arguments.out / "benchmarks.md", text)
+        content = {"machine": about} | {key: dataclasses.asdict(section) for key, section in found.items()}
+        files.write_text(arguments.out / "benchmarks.json", files.to_json(content))
+
+
+if __name__ == "__main__":
+    main()

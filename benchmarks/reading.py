@@ -1,0 +1,108 @@
+"""What scoring and detecting cost: against bare forward passes, torchmetrics' CLIPScore and a plain open_clip loop.
+
+From decoded pictures: the same ViT-B/32 (random weights), once as open_clip has it, once as transformers has it, since
+that is what `torchmetrics.multimodal.CLIPScore` takes; one prompt for all pictures. From JPEG files: against decoding
+alone and against passes of ready inputs alone, the slower of which no program can beat.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+import foclip
+from benchmarks.detect import pictures as crops
+from benchmarks.steps import encoder_of
+from benchmarks.timing import Section, paired, seconds
+from foclip import images
+from foclip.detection import measure
+from foclip.encoders import OpenClipEncoder
+from foclip.scores import CLIPScore
+
+PROMPT = "a photo of a cup of coffee"
+
+
+def bare(encoder: OpenClipEncoder, rows: int, count: int) -> float:
+    """Seconds of forward passes of ready inputs."""
+    inputs = torch.zeros(rows, 3, *encoder.image_size)
+
+    def passes() -> None:
+        with torch.inference_mode():
+            for _ in range(-(-count // rows)):
+                encoder.tower(inputs)
+
+    return seconds(passes)
+
+
+def plain(encoder: OpenClipEncoder, pictures: list[Image.Image]) -> None:
+    """The loop of open_clip's README, in batches of 32."""
+    with torch.no_grad():
+        texts = encoder.encode_texts([PROMPT])
+        for first in range(0, len(pictures), 32):
+            batch = torch.stack([torch.as_tensor(encoder.transform(p)) for p in pictures[first : first + 32]])
+            features = encoder.model.encode_image(batch, normalize=True)
+            (2.5 * features @ texts.T).clamp(min=0).flatten().tolist()
+
+
+def torchmetrics_score(encoder: OpenClipEncoder) -> Any:
+    """Torchmetrics' metric over transformers' ViT-B/32 with random weights, its own image processor and our tokens."""
+    from torchmetrics.multimodal import CLIPScore as TheirScore
+    from transformers import CLIPConfig, CLIPImageProcessorFast, CLIPModel
+
+    own = CLIPImageProcessorFast()
+
+    def processor(text: list[str] | None = None, images: list[Tensor] | None = None, **_: object) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        if text is not None:
+            tokens, _ = encoder.tokenize(text)
+            found |= {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+        if images is not None:
+            found["pixel_values"] = own(images, return_tensors="pt")["pixel_values"]
+        return found
+
+    model = CLIPModel(CLIPConfig()).eval()
+    return TheirScore(model_name_or_path=lambda: (model, processor))
+
+
+def table(models: list[str], repeats: int) -> Section:
+    """Pictures per second, and ratios to bare passes."""
+    section = Section("Scoring and detecting", __doc__ or "")
+    for name in [model for model in models if model in ("mini", "mini-vit", "ViT-B-32")]:
+        encoder = encoder_of(name)
+        score, count = CLIPScore(encoder), 32 if name.startswith("mini") else 8
+        decoded = crops(256)[:count]
+        tensors = [images.to_tensor(picture) for picture in decoded]
+        calls = {
+            "bare passes of 32": lambda: bare(encoder, min(32, count), count),  # noqa: B023
+            "score": lambda: seconds(lambda: foclip.score(decoded, [PROMPT], model=score)),  # noqa: B023
+            "plain open_clip loop": lambda: seconds(lambda: plain(encoder, decoded)),  # noqa: B023
+            "detect's looks": lambda: seconds(lambda: measure(score, decoded, [(PROMPT,)] * len(decoded))),  # noqa: B023
+        }
+        if name == "ViT-B-32":
+            metric = torchmetrics_score(encoder)
+            calls["torchmetrics"] = lambda: seconds(lambda: metric(tensors, [PROMPT] * len(tensors)))  # noqa: B023
+        spent, ratios = paired(calls, repeats)
+        for call in calls:
+            rate = count / spent[call].median
+            section.add(model=name, **{"from": "pictures", "what": call, "per second": rate, "/ bare": ratios[call]})
+        with tempfile.TemporaryDirectory() as folder:
+            files = [Path(folder) / f"{number}.jpg" for number in range(count)]
+            for path, picture in zip(files, crops(512), strict=False):
+                picture.save(path, quality=92)
+            calls = {
+                "decoding alone": lambda: seconds(lambda: [images.read(path) for path in files]),  # noqa: B023
+                "passes alone": lambda: bare(encoder, score.rows(8, 1), count),  # noqa: B023
+                "score": lambda: seconds(lambda: foclip.score(files, [PROMPT], model=score)),  # noqa: B023
+            }
+            spent, _ = paired(calls, repeats)
+            slower = max(spent["decoding alone"].median, spent["passes alone"].median)
+            for call in calls:
+                section.add(
+                    model=name,
+                    **{"from": "JPEG files", "what": call, "per second": count / spent[call].median},
+                    **{"share of the slower one's rate": slower / spent[call].median},
+                )
+    return section

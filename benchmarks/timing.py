@@ -1,0 +1,106 @@
+"""Timing that neighbours on the machine do not spoil: all in turn in one process, medians, ratios pair by pair."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+Row = dict[str, Any]
+Call = Callable[[], object]
+
+
+def seconds(call: Call) -> float:
+    """Wall seconds of one call."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A median and the quartiles around it."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """Of at least one value."""
+        low, middle, high = statistics.quantiles([*values, *values], n=4, method="inclusive")
+        return cls(middle, low, high)
+
+    def text(self, factor: float = 1.0, digits: int = 2) -> str:
+        """`median [quartile, quartile]`."""
+        return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(
+            *(factor * value for value in (self.median, self.low, self.high)), d=digits
+        )
+
+
+def paired(calls: Mapping[str, Callable[[], float]], repeats: int) -> tuple[dict[str, Spread], dict[str, Spread]]:
+    """Seconds of calls, and their ratios to the first, each measured in turn `repeats` times.
+
+    Args:
+        calls: Each does its work and returns the seconds that count.
+        repeats: How often.
+    """
+    for call in calls.values():  # what is done once: kernels chosen, memory fetched
+        call()
+    rows = [[call() for call in calls.values()] for _ in range(repeats)]
+    spent = {name: Spread.of([row[place] for row in rows]) for place, name in enumerate(calls)}
+    ratios = {name: Spread.of([row[place] / row[0] for row in rows]) for place, name in enumerate(calls)}
+    return spent, ratios
+
+
+@dataclass
+class Section:
+    """A table of the benchmark, with what it says of itself."""
+
+    title: str
+    note: str
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, **row: object) -> None:
+        """One row; also printed, since the next may take minutes."""
+        self.rows.append(row)
+        print("  ".join(f"{name}: {_cell(value)}" for name, value in row.items()), flush=True)
+
+    def markdown(self) -> str:
+        """Title, note and table."""
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+        lines += ["| " + " | ".join(_cell(row.get(name)) for name in names) + " |" for row in self.rows]
+        return "\n".join([f"## {self.title}", "", self.note, "", *lines, ""])
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, Spread):
+        return value.text()
+    return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def machine(device: str) -> dict[str, str]:
+    """What the figures depend on besides the code."""
+    cpu = platform.processor() or platform.machine()
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text(encoding="utf-8").splitlines() if known.is_file() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
+    found = {
+        "processor": f"{psutil.cpu_count()} cores, {cpu}",
+        "threads": str(torch.get_num_threads()),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU (no GPU measured)",
+        "python": platform.python_version(),
+    }
+    return found | {package: version(package) for package in ("torch", "open_clip_torch", "torchmetrics", "pillow")}
