@@ -53,7 +53,7 @@ def kept(budgets: tuple[Budget, ...], picture: torch.Tensor, original: torch.Ten
 @pytest.mark.parametrize("limit", LIMITS)
 def test_the_file_keeps_to_its_budget(score: Score, limit: str) -> None:
     budgets, originals = (parse(limit),), pictures()
-    attack = FoCLIP(objective=objective(), steps=6, budgets=budgets, mask="visible")
+    attack = FoCLIP(objective=objective(), steps=5, budgets=budgets, mask="visible")
     for fooled, (name, original) in zip(
         fooled_by(attack, score, list(originals.values()), PROMPTS), originals.items(), strict=True
     ):

@@ -28,6 +28,8 @@ COLOUR = 0.35
 WINDOW, SMOOTH = 9, 3
 #: Weight of b* beside a*, and the share of L* below which both weigh no less.
 BLUE, DARKEST = 0.67, 0.4
+#: Cells of the original per cell of a mask at most, along each side: what is finer is averaged away first.
+FINEST = 4
 #: The deviation that SSIM's constant C₂ = (0.03)² stands for, in [0, 1] units: contrast below it masks nothing.
 LEAST_CONTRAST = 0.03 / 2**0.5
 #: Contrast above this masks no more.
@@ -82,6 +84,9 @@ def visible(original: Tensor, size: tuple[int, int] | None = None) -> Mask:
         original: float (3, H, W) in [0, 1], sRGB, of any size.
         size: Rows and columns of the mask; each of its cells has the mean of the metric over its part of the picture.
     """
+    if size is not None:
+        finest = (min(FINEST * cells, length) for cells, length in zip(size, original.shape[1:], strict=True))
+        original = F.adaptive_avg_pool2d(original, tuple(finest))
     metric = COLOUR * _unit(_colour(original)) + (1 - COLOUR) * _unit(_structure(original))
     if size is not None:
         metric = F.adaptive_avg_pool2d(metric, size)

@@ -16,6 +16,8 @@ from foclip.fidelity import Comparison
 LOOKS = 12
 #: What a picture is pulled back to, as a share of the scarcest budget, and by how much at least.
 AIM, LEAST_PULL = 0.99, 0.98
+#: Below which share a budget is unused, and by how much a picture is pushed outwards at most.
+SPARE, MOST_PUSH = 0.97, 1.3
 
 
 def is_due(lane: Trajectory) -> bool:
@@ -26,19 +28,23 @@ def is_due(lane: Trajectory) -> bool:
 
 
 def fit(lane: Trajectory) -> None:
-    """Pull an iterate into every budget."""
+    """Pull an iterate into every budget; near the end, push one that leaves some of it unused outwards first."""
     lane.look = False
-    for _ in range(LOOKS):
+    for look in range(LOOKS):
         used = budget.used(lane.measured, Comparison(lane.as_file(), lane.job.picture), lane.seen)
         change = lane.moved()
         if used > 0 and change > 0:  # the next ones may go as far as this one, over what it used
             assert lane.budget is not None
             lane.reach = min(MOST_REACH, AIM * change / (used * math.sqrt(lane.budget)))
-        if used <= 1:
+        if not look and 0 < used < SPARE and lane.last - lane.step <= lane.last / 4:
+            lane.scale(min(AIM / used, MOST_PUSH))
+            lane.project()
+        elif used <= 1:
             break
-        lane.shrink(min(LEAST_PULL, AIM / used))
+        else:
+            lane.scale(min(LEAST_PULL, AIM / used))
     else:
-        lane.shrink(0)
+        lane.scale(0)
         lane.as_file()
     lane.fitted = True
 

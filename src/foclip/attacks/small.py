@@ -104,7 +104,7 @@ class SmallTrajectory(Trajectory):
     def moved(self) -> float:
         return math.sqrt(float(self.memory["square"]) / self.seen_values)
 
-    def shrink(self, factor: float) -> None:
+    def scale(self, factor: float) -> None:
         self.memory["square"].mul_(factor**2)
         self.memory["u"].mul_(factor)
         torch.lerp(self.original, self.pixels, factor, out=self.pixels)

@@ -176,8 +176,8 @@ class Trajectory(State):
         """Root mean squared change so far, as `project` counts it."""
         return float(self.change(self.pixels))
 
-    def shrink(self, factor: float) -> None:
-        """Pull the picture back to `factor` times its change."""
+    def scale(self, factor: float) -> None:
+        """Make the picture's change `factor` times as large."""
         torch.lerp(self.original, self.pixels, factor, out=self.pixels)
 
     def tangent(self, direction: Tensor) -> Tensor:

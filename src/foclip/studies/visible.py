@@ -100,7 +100,8 @@ def _same_budget(parts: dict[str, pd.DataFrame]) -> list[str]:
             sentences.append(
                 f"Within {budget} the mask takes the score from {plain.score.mean():.3f} to "
                 f"{masked.score.mean():.3f}, 1 − SSIM to {structure:.2f} times, mean FLIP to "
-                f"{masked.flip.mean() / plain.flip.mean():.2f} times and its worst places to {masked.flip99.mean() / plain.flip99.mean():.2f} times."
+                f"{masked.flip.mean() / plain.flip.mean():.2f} times and its worst places to "
+                f"{masked.flip99.mean() / plain.flip99.mean():.2f} times."
             )
     return sentences
 
