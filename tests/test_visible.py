@@ -11,6 +11,7 @@ from PIL import Image
 from foclip import fidelity as module
 from foclip import images
 from foclip.attacks import PGD, Adam, Attack, FoCLIP, objective
+from foclip.attacks.attack import MaskKind
 from foclip.budget import BOUNDS, Budget, parse, used
 from foclip.errors import UsageError
 from foclip.fidelity import Comparison, fidelity
@@ -62,7 +63,7 @@ def test_the_file_keeps_to_its_budget(score: Score, limit: str) -> None:
 
 @pytest.mark.parametrize("attack", [FoCLIP, PGD, Adam])
 @pytest.mark.parametrize("mask", ["none", "visible"])
-def test_every_attack_keeps_to_several_budgets_at_once(score: Score, attack: type[Attack], mask: str) -> None:
+def test_every_attack_keeps_to_several_budgets_at_once(score: Score, attack: type[Attack], mask: MaskKind) -> None:
     budgets = tuple(map(parse, ("psnr:38", "flip99:0.1", "ssim:0.97")))
     chosen = attack(steps=8, budgets=budgets, mask=mask, init="image", min_psnr=36.0)
     originals = [pictures()[name] for name in ("noise", "ramp", "white")]

@@ -128,8 +128,8 @@ def _in_strips(compare: Callable[[Floats, Floats], Floats], picture: Tensor, ori
     for first in range(0, height, step):
         start = max(0, first - OVERLAP)
         rows = slice(start, min(height, first + step + OVERLAP))
-        pair = (np.ascontiguousarray(each[:, rows].permute(1, 2, 0).numpy()) for each in (original, picture))
-        found = compare(*(each.astype(np.float32) / 255 for each in pair))
+        before, after = ((each[:, rows].permute(1, 2, 0).float() / 255).contiguous() for each in (original, picture))
+        found = compare(before.numpy(), after.numpy())
         parts.append(found[first - start : first - start + step])
     return np.concatenate(parts)
 

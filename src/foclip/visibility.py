@@ -85,8 +85,8 @@ def visible(original: Tensor, size: tuple[int, int] | None = None) -> Mask:
         size: Rows and columns of the mask; each of its cells has the mean of the metric over its part of the picture.
     """
     if size is not None:
-        finest = (min(FINEST * cells, length) for cells, length in zip(size, original.shape[1:], strict=True))
-        original = F.adaptive_avg_pool2d(original, tuple(finest))
+        height, width = (min(FINEST * cells, length) for cells, length in zip(size, original.shape[1:], strict=True))
+        original = F.adaptive_avg_pool2d(original, (height, width))
     metric = COLOUR * _unit(_colour(original)) + (1 - COLOUR) * _unit(_structure(original))
     if size is not None:
         metric = F.adaptive_avg_pool2d(metric, size)

@@ -172,7 +172,8 @@ def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Traje
     lane = (small if in_small(attack, score) else _exact)(attack, score, job, common)
     if attack.mask == "visible":
         rows, columns = lane.window
-        lane.mask = visible(job.picture[:, rows, columns].to(score.device) / 255, tuple(lane.original.shape[1:]))
+        height, width = lane.original.shape[1:]
+        lane.mask = visible(job.picture[:, rows, columns].to(score.device) / 255, (height, width))
     if lane.measured:
         lane.reach = min(MOST_REACH, TYPICAL_CHANGE / math.sqrt(attack.budget or 1.0))
     for name, value in ((store and store.load(lane.key, score.device)) or {}).items():
