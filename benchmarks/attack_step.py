@@ -7,8 +7,8 @@ attack on a file: 8-bit rounding, the resize, objective, fidelity budget, update
 bookkeeping. Beside it stands the loop one would write by hand (`F.interpolate` with
 antialiasing, a clamp, the same three terms, `torch.optim.SGD`), which resizes too but
 neither rounds, keeps to a budget nor keeps the best iterate; and our step with the range guard written
-out in PyTorch's own operations, which shows what the one function for it buys; and last, against our step, the same with
-the mask (`--mask visible`). All are
+out in PyTorch's own operations, which shows what the one function for it buys; and last, against
+our step, the same with the mask (`--mask visible`). All are
 timed in turn in one process; medians of the ratios count. The bound is on pictures
 of the tower's own input size; larger ones, which floor and tower never see, are resized
 at every step, and the table says what that costs.
@@ -50,9 +50,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def measure(encoder: OpenClipEncoder, height: int, width: int, batch: int, steps: int, repeats: int) -> list[float]:
-    """Medians: seconds of the floor; ratio to it of a step, of one whose guard is written out, and of one
-    by hand; ratio of a step with the mask to one without.
-    """
+    """Medians: seconds of the floor; ratio to it of a step, of one with its guard written out, of one by hand; masked."""
     texts = encoder.encode_texts(ARTWORKS)
     generator = torch.Generator().manual_seed(0)
     pictures = [torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator) for _ in range(batch)]

@@ -65,7 +65,7 @@ def test_the_file_keeps_to_its_budget(score: Score, limit: str) -> None:
 @pytest.mark.parametrize("mask", ["none", "visible"])
 def test_every_attack_keeps_to_several_budgets_at_once(score: Score, attack: type[Attack], mask: MaskKind) -> None:
     budgets = tuple(map(parse, ("psnr:38", "flip99:0.1", "ssim:0.97")))
-    chosen = attack(steps=8, budgets=budgets, mask=mask, init="image", min_psnr=36.0)
+    chosen = attack(steps=5, budgets=budgets, mask=mask, init="image", min_psnr=36.0)
     originals = [pictures()[name] for name in ("noise", "ramp", "white")]
     for fooled, original in zip(fooled_by(chosen, score, originals, PROMPTS), originals, strict=True):
         assert kept(budgets, fooled.pixels, original)
@@ -73,8 +73,8 @@ def test_every_attack_keeps_to_several_budgets_at_once(score: Score, attack: typ
 
 def test_a_budget_is_used_and_not_wasted(score: Score, small_photos: list[Image.Image]) -> None:
     original = images.to_tensor(small_photos[0])
-    for limit in ("flip99:0.2", "flip99:0.1", "ssim:0.98"):
-        attack = FoCLIP(objective=objective(), steps=40, budgets=(parse(limit),), mask="visible")
+    for limit in ("flip99:0.15", "ssim:0.98"):
+        attack = FoCLIP(objective=objective(), steps=20, budgets=(parse(limit),), mask="visible")
         (fooled,) = fooled_by(attack, score, [original], PROMPTS)
         comparison, whole = Comparison(fooled.pixels, original), (slice(None), slice(None))
         assert 0.8 < used((parse(limit),), comparison, whole) <= 1
@@ -145,10 +145,11 @@ def test_the_mask_moves_texture_and_not_walls() -> None:
 
 
 def test_a_masked_picture_is_seen_less(score: Score, small_photos: list[Image.Image]) -> None:
-    originals = [images.to_tensor(photo) for photo in small_photos]
+    originals = [images.to_tensor(photo) for photo in small_photos[:2]]
     seen = {}
-    for mask in ("none", "visible"):
-        attack = FoCLIP(objective=objective(), steps=30, min_psnr=36.0, mask=mask)
+    masks: tuple[MaskKind, ...] = ("none", "visible")
+    for mask in masks:
+        attack = FoCLIP(objective=objective(), steps=20, min_psnr=36.0, mask=mask)
         results = fooled_by(attack, score, originals, PROMPTS)
         seen[mask] = np.mean([1 - fidelity(f.pixels, o).ssim for f, o in zip(results, originals, strict=True)])
     assert seen["visible"] < 0.8 * seen["none"]

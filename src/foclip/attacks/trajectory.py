@@ -126,7 +126,7 @@ class Trajectory(State):
     @property
     def seen_values(self) -> int:
         """Number of values (pixels times channels) of what is seen."""
-        return 3 * math.prod(cells.stop - cells.start for cells in self.seen)
+        return 3 * math.prod(int(cells.stop - cells.start) for cells in self.seen)
 
     def state(self) -> dict[str, Any]:
         """The fields of `State`."""
