@@ -139,7 +139,7 @@ def test_the_most_suspicious_come_first_and_the_page_ends(
 
 
 def test_the_map_adds_up_and_finds_what_was_changed(score: CLIPScore, small_photos: list[Image.Image]) -> None:
-    """One half of each picture is a fooled one's: that is where the map must be bright, whichever half it is."""
+    """One half of each picture is a fooled one's, then the other: what the picture itself adds to a half cancels."""
     prompts = ("a photo of a castle.",)
     pictures = [score.encoder.resize(photo) for photo in small_photos]
     fooled = fooled_by(FoCLIP(steps=30, min_psnr=40), score, [to_tensor(picture) for picture in pictures], prompts)
@@ -158,4 +158,4 @@ def test_the_map_adds_up_and_finds_what_was_changed(score: CLIPScore, small_phot
             shown = drawn(found, changed)
             assert (shown.size, shown.mode) == (changed.size, "RGB")
     assert np.mean(shares) > 0.75
-    assert min(shares) > 0.5
+    assert min(a + b for a, b in zip(shares[::2], shares[1::2], strict=True)) / 2 > 0.6  # in every picture

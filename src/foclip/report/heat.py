@@ -45,7 +45,7 @@ def heat(score: EncoderScore, picture: Image.Image, prompts: Prompts) -> Tensor:
     seen, plain = (to_tensor(p).to(score.device) / 255 for p in (picture, transformation(UNSEEN).exact(picture)))
     change, total = seen - plain, torch.zeros_like(seen)
     rows = score.rows(POINTS, 2)
-    for part in ((torch.arange(POINTS, device=score.device) + 0.5) / POINTS).split(rows):
+    for part in torch.split((torch.arange(POINTS, device=score.device) + 0.5) / POINTS, rows):
         path = (plain + part.view(-1, 1, 1, 1) * change).requires_grad_()
         values = score.values(list(path), [prompts] * len(path), rows)
         (gradient,) = torch.autograd.grad(torch.cat(values).mean(dim=1).sum(), path)
