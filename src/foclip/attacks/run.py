@@ -158,6 +158,7 @@ def _step_all(pool: ThreadPoolExecutor, attack: Attack, score: Score, flying: Se
         wait(steps)
 
 
+@torch.inference_mode(False)  # steps run on threads of their own, which do not share a caller's inference mode
 def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Trajectory:
     seed = int.from_bytes(job.digest(attack.seed).digest()[:7], "big")
     common: dict[str, Any] = {
