@@ -71,6 +71,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # fewer parameters on purpose
     sys.unraisablehook = _interrupt_again
+    _asked.clear()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names and prompts may hold what the terminal's encoding does not
             stream.reconfigure(errors="backslashreplace")
@@ -130,9 +131,17 @@ def _fault(error: Exception) -> int:
     return 70
 
 
+#: Whether a finaliser on another thread has asked for the interrupt already: it may run at every step.
+_asked = threading.Event()
+
+
 def _interrupt_again(ignored: Any) -> None:
     """Ctrl-C that came where Python can raise nothing, in a finaliser, comes again a moment later."""
     if isinstance(ignored.exc_value, KeyboardInterrupt):
+        elsewhere = threading.current_thread() is not threading.main_thread()
+        if elsewhere and _asked.is_set():
+            return
+        _asked.set()
         threading.Timer(0.01, _thread.interrupt_main).start()  # not at once, which would be here again
     else:
         sys.__unraisablehook__(ignored)

@@ -68,6 +68,7 @@ class Example:
         cheat: Name of the cheat that made it; empty for a clean picture.
         state: What became of the file afterwards, or the state a clean picture came in.
         rise: What the score gained, in units of the score's `no_match`; 0 for a clean picture.
+        background: A clean picture of the background.
     """
 
     path: Path
@@ -78,6 +79,7 @@ class Example:
     cheat: str = ""
     state: str = AS_IT_IS
     rise: float = 0.0
+    background: bool = False
 
     @property
     def kind(self) -> str:
@@ -177,7 +179,8 @@ def calibrate(
     _check_enough(len(seen), fpr, duplicates)
     gray = len(found) - len(seen)
     aside = set(map(Path, images.find(list(background))))
-    victims = [e for e in seen if e.path not in aside]
+    seen = [replace(e, background=e.path in aside) for e in seen]
+    victims = [e for e in seen if not e.background]
     seen += bench.conditions(victims, track("measuring them in other states", len(victims)))
     cheated = _fool(victims, caption, work, chosen, steps, fooled, track)
     tampered = bench.fooled(cheated, track("measuring fooled pictures", 2 * len(cheated)))
@@ -325,7 +328,9 @@ def make(
     plain = [e.sensitivity for e in fit if not e.fooled and e.state == AS_IT_IS]
     surface = sweep(plain, [e.sensitivity for e in blatant])
     rule = surface.best()
-    seen = [[e.sensitivity for e in part] for part in (clean, fooled)]
+    aside = [e for e in clean if e.background]
+    clean = [e for e in clean if not e.background]
+    seen = [[e.sensitivity for e in part] for part in (clean, fooled, aside)]
     bare = [[s.without_prompts() for s in part] for part in seen]
     told = {
         "clean": sum(not e.fooled and e.counts for e in examples),
@@ -421,11 +426,14 @@ def _distinct(
 
 
 def _calibrated(
-    statistic: TwoThresholds | Cascade, clean: Sequence[Sensitivity], fooled: Sequence[Sensitivity]
+    statistic: TwoThresholds | Cascade,
+    clean: Sequence[Sensitivity],
+    fooled: Sequence[Sensitivity],
+    background: Sequence[Sensitivity],
 ) -> Calibrated:
-    negatives, positives = ([statistic.statistic(s) for s in part] for part in (clean, fooled))
+    negatives, positives, further = ([statistic.statistic(s) for s in part] for part in (clean, fooled, background))
     truth = np.arange(len(negatives) + len(positives)) >= len(negatives)
     values = np.array(negatives + positives)
     alarms, caught, _ = roc_curve(truth, values)
     points = np.stack([alarms, caught], axis=1).round(5).tolist()
-    return Calibrated(statistic, sorted(negatives), float(roc_auc_score(truth, values)), points)
+    return Calibrated(statistic, sorted(negatives), float(roc_auc_score(truth, values)), points, sorted(further))
