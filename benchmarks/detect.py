@@ -41,7 +41,7 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def pictures(size: int, folder: Path | None) -> list[Image.Image]:
+def pictures(size: int, folder: Path | None = None) -> list[Image.Image]:
     """A batch of crops of real photos, of a folder or of those that ship with dependencies."""
     rng = np.random.default_rng(0)
     files = find([folder])[:BATCH] if folder else photos()

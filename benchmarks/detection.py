@@ -26,7 +26,7 @@ from scipy.stats import binomtest, bootstrap
 from foclip import fooling, images
 from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt, objective
 from foclip.detection import AFTERWARDS, CONDITIONS, By, Detector, Sensitivity, measure, twin_of
-from foclip.detection.detector import conformal_threshold, shipped
+from foclip.detection.detector import shipped
 from foclip.encoders import load
 from foclip.outcome import Advance
 from foclip.prompts import ARTWORKS
@@ -228,10 +228,10 @@ def budgets(bench: Bench, count: int, steps: int) -> None:
     found = {name: bench.fooled(name, cheat)[0] for name, cheat in chosen.items()}
     for fpr in BUDGETS:
         part = bench.detector.combined
-        if fpr * (len(part.clean) + 1) < 1 - 1e-9:
-            print(f"   {fpr:<8.1%}{len(part.clean)} clean pictures cannot promise it")
+        many = len(part.clean) + len(part.background)
+        if fpr * (many + 1) < 1 - 1e-9:
+            print(f"   {fpr:<8.1%}{many} clean pictures cannot promise it")
             continue
-        conformal_threshold(part.clean, fpr)
         shares = "".join(f"{exact(bench.flagged(seen, 'combined', fpr)):<28}" for seen in found.values())
         print(f"   {fpr:<8.1%}{exact(bench.flagged(clean, 'combined', fpr)):<24}{shares}", flush=True)
     print()

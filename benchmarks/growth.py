@@ -8,12 +8,11 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 
 import torch
 
 from benchmarks.steps import encoder_of
-from benchmarks.timing import Section
+from benchmarks.timing import Section, now
 from foclip.attacks import FoCLIP, Job, run
 from foclip.scores import CLIPScore
 
@@ -38,9 +37,9 @@ def step(score: CLIPScore, pictures: int, prompts: int, steps: int) -> float:
     asked = tuple(f"a photo of number {number}" for number in range(prompts))
     score.remembered(asked)
     jobs = [Job(torch.full((3, 96, 96), 40 + number % 150, dtype=torch.uint8), asked) for number in range(pictures)]
-    start = time.perf_counter()
+    start = now()
     list(run(FoCLIP(steps=steps, min_psnr=35.0), score, jobs, at_once=1))
-    return (time.perf_counter() - start) / (steps + 1) / pictures
+    return (now() - start) / (steps + 1) / pictures
 
 
 def peak(height: int, width: int) -> int:

@@ -44,7 +44,7 @@ def test_fool_and_score_agree_with_open_clip(run: Run, photo: Path, tmp_path: Pa
     assert {path.name for path in out.iterdir()} == {"photo [red].png", "results.json", "run.json", "report.html"}
     assert result["score_after"] > 1.427 * result["score_before"]
     assert min(a - b for a, b in zip(result["scores_after"], result["scores_before"], strict=True)) > 0
-    assert result["psnr"] >= 35
+    assert result["flip99"] <= 0.2
     assert result["steps"] == 40
     assert result["stopped_by"] == "steps"
     assert result["prompts"] == list(ARTWORKS)
@@ -132,11 +132,25 @@ def test_every_attack_is_one_command(run: Run, photo: Path, tmp_path: Path, atta
     assert code == 0, errors
     (result,) = json.loads(text)
     assert result["config"]["attack"] == attack
-    assert result["config"]["min_psnr"] == 35.0
+    assert (result["config"]["budgets"], result["config"]["mask"]) == (["flip99:0.2"], "visible")
     assert result["config"]["init"] == "image"
-    assert result["psnr"] is None or result["psnr"] >= 35
+    assert result["flip99"] <= 0.2
     assert result["steps"] == result["config"]["steps"] == 8
     assert json.loads((tmp_path / "out" / "run.json").read_text())["config"] == result["config"]
+
+
+def test_budgets_of_the_command_line(run: Run, photo: Path, tmp_path: Path) -> None:
+    call = ("fool", photo, "--prompt", "a cat", "--steps", 4, "--out", tmp_path / "out", "--json")
+    (result,) = json.loads(run(*call, "--budget", "ssim:0.99", "--budget", "linf:6")[1])
+    assert result["config"]["budgets"] == ["ssim:0.99", "linf:6"]
+    assert result["ssim"] >= 0.99
+    assert result["linf"] <= 6
+    (papers,) = json.loads(run(*call, "--min-psnr", 35)[1])
+    assert (papers["config"]["budgets"], papers["config"]["mask"]) == ([], "none")
+    code, _, errors = run(*call[:-1], "--budget", "flop:1")
+    assert code == 2
+    assert len(errors.splitlines()) == 1
+    assert "--budget" in errors
 
 
 def test_without_a_budget_an_attack_is_its_authors(run: Run, photo: Path, tmp_path: Path) -> None:
@@ -269,9 +283,11 @@ def test_demo(run: Run, tmp_path: Path) -> None:
     assert len(results) == 4
     for result in results:
         assert result["score_after"] > 1.427 * result["score_before"]
-        assert result["psnr"] >= 35
+        assert result["flip99"] <= 0.2
+        assert min(a - b for a, b in zip(result["scores_after"], result["scores_before"], strict=True)) > 0
     report = (tmp_path / "demo" / "report.html").read_text()
-    assert report.count("<img") == 12
+    assert report.count("<img") == 24  # before, after, difference; both again to flick between, and the map
+    assert report.count('class="flicker"') == 4
     assert "amplified" in report
     assert "report.html" in text
 

@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Run, fooled_by
+from conftest import Run, file_score, fooled_by
 from PIL import Image
 
 from foclip.attacks import FoCLIP
 from foclip.demo import photos
-from foclip.detection import Detection, Detector, calibrate
+from foclip.detection import Detection, Detector, calibrate, transformation
 from foclip.images import read, to_image, to_tensor, write
 from foclip.outcome import Failure, Outcome
 from foclip.report import detected
-from foclip.report.heat import heat
+from foclip.report.heat import UNSEEN, drawn, heat, spread
 from foclip.scores import CLIPScore
 
 HOSTILE = '<script>alert("x")</script> & {{ 7 * 7 }}'
@@ -31,7 +31,7 @@ def folder(score: CLIPScore, tmp_path_factory: pytest.TempPathFactory) -> Path:
             left, top = (photo.width - 120) * i // 6, (photo.height - 110) * (i * 3 % 7) // 6
             write(photo.crop((left, top, left + 120, top + 110)), base / "clean" / f"{source.stem}-{i}.png")
     clean = sorted((base / "clean").iterdir())
-    made = calibrate(clean, "artworks", base / "fooled", model=score, steps=15, fpr=0.1, fooled=16, name="small")
+    made = calibrate(clean, "artworks", base / "fooled", model=score, steps=15, fpr=0.1, fooled=8, name="small")
     made.detector.save(base / "small.json")
     return base
 
@@ -68,14 +68,15 @@ def test_the_report_of_a_command(run: Run, folder: Path, tmp_path: Path) -> None
         assert tampered > 0
         assert f"8 pictures: {tampered} tampered" in page
         assert "broken.png: not a picture" in page
-        assert page.count("map: fine detail adds") == tampered  # of its prompts, or of the caption it fits best
-        places = [page.index(f"<h2>{Path(entry['image']).name}: ") for entry in found[:-1]]
+        assert page.count("map: what JPEG takes away") == tampered  # for its prompts, or for what it fits best
+        places = [page.index(f"<p>{entry['image']}</p>") for entry in found[:-1]]
         by_place = [entry["tampered"] for _, entry in sorted(zip(places, found[:-1], strict=True), key=lambda p: p[0])]
         assert by_place == sorted(by_place, reverse=True)
     recorded = json.loads((out / "run.json").read_text())
     assert (recorded["detector"], recorded["fpr"], len(recorded["earlier"])) == ("small", 0.1, 1)
     assert sorted(path.name for path in out.iterdir()) == ["run.json", detected.TABLE, detected.PAGE]
-    code, text, _ = run("detect", clean[0], "--by", "rule", "--detector", folder / "small.json", "--out", out)
+    rule = ("--by", "rule", "--prompts", "artworks", "--detector", folder / "small.json")
+    code, text, _ = run("detect", clean[0], *rule, "--out", out)
     assert code == 0
     assert str(out / detected.PAGE) in text.replace("\n", "")
     assert "τ₁" in (out / detected.PAGE).read_text()
@@ -138,20 +139,23 @@ def test_the_most_suspicious_come_first_and_the_page_ends(
 
 
 def test_the_map_adds_up_and_finds_what_was_changed(score: CLIPScore, small_photos: list[Image.Image]) -> None:
-    """One half of each picture is a fooled one's: that is where the map must be bright, whichever half it is."""
+    """One half of each picture is a fooled one's, then the other: what the picture itself adds to a half cancels."""
     prompts = ("a photo of a castle.",)
     pictures = [score.encoder.resize(photo) for photo in small_photos]
-    attack = FoCLIP(steps=30, min_psnr=38)
-    fooled = fooled_by(attack, score, [to_tensor(picture) for picture in pictures], prompts)
+    fooled = fooled_by(FoCLIP(steps=30, min_psnr=40), score, [to_tensor(picture) for picture in pictures], prompts)
+    shares = []
     for picture, result in zip(pictures, fooled, strict=True):
-        shares = []
-        middle = picture.width // 2
-        for half in (slice(0, middle), slice(middle, None)):
+        for half in (slice(0, picture.width // 2), slice(picture.width // 2, None)):
             pixels = to_tensor(picture)
             pixels[..., half] = result.pixels[..., half]
-            found = heat(score, to_image(pixels), prompts)
-            assert found.shape == (picture.height, picture.width)
-            bright = found.clamp(min=0)
-            shares.append(float(bright[:, half].sum() / bright.sum()))
-        assert np.mean(shares) > 0.6
-        assert torch.equal(found, heat(score, to_image(pixels), prompts))
+            changed = to_image(pixels)
+            found = heat(score, changed, prompts)
+            assert torch.equal(found, heat(score, changed, prompts))
+            lost = file_score(score, pixels, prompts) - score.read(transformation(UNSEEN).exact(changed), prompts)[0]
+            assert float(found.sum()) == pytest.approx(lost, abs=0.02)
+            bright = spread(found).clip(min=0)
+            shares.append(bright[:, half].sum() / bright.sum())
+            shown = drawn(found, changed)
+            assert (shown.size, shown.mode) == (changed.size, "RGB")
+    assert np.mean(shares) > 0.75
+    assert min(a + b for a, b in zip(shares[::2], shares[1::2], strict=True)) / 2 > 0.6  # in every picture

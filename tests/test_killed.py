@@ -4,7 +4,7 @@ import random
 import signal
 from pathlib import Path
 
-from killed import Command, differences, disturbed, fooled, undisturbed
+from benchmarks.killed import Command, differences, disturbed, fooled, undisturbed
 
 
 def test_killed_and_called_again(tmp_path: Path) -> None:

@@ -43,6 +43,7 @@ ALL = [
     "sweep",
     "tau",
     "transfer",
+    "visible",
 ]
 #: What makes a run tiny, here and in a process of its own.
 GRIDS = {"WEIGHTS": ((0.1, 1.0),) * 2, "STEPS": ((7.0, 70.0),) * 2, "MOMENTA": ((0.0, 0.5),) * 2}

@@ -30,5 +30,9 @@ class OutputError(FoclipError):
     """A result cannot be written: the disk is full, or the folder takes no files."""
 
 
+class SourceError(FoclipError):
+    """A data set that was there when work on it began is gone; what is finished is kept."""
+
+
 class PromptTruncationWarning(UserWarning):
     """A prompt is longer than the encoder's context; only its beginning counts."""

@@ -13,8 +13,12 @@ from foclip.errors import OutputError, UsageError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, sync: bool = False) -> Iterator[Path]:
     """A file beside `path` to write to, which takes its place at the end: it is there whole or not at all.
+
+    Args:
+        path: The file.
+        sync: It is on the disk, not only on its way there, before it takes its place, and so is its name afterwards.
 
     Raises:
         OutputError: It cannot be written.
@@ -23,12 +27,26 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{os.getpid()}.part")
     try:
         yield partial
+        if sync:
+            _sync(partial)
         partial.replace(path)
+        if sync and os.name == "posix":
+            _sync(path.parent)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        # Libraries wrap what the operating system says in more words.
+        reason = os.strerror(error.errno) if error.errno else error
+        raise OutputError(f"{path}: cannot be written ({reason})") from error
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from foclip import files, images
 from foclip.attacks import Attack, FoCLIP, Fooled, Job, Trajectory, check, copies, key, objective, run
+from foclip.budget import Budget
 from foclip.captions import PromptsOf, pair
 from foclip.encoders import Encoder
 from foclip.fidelity import fidelity, psnr
@@ -23,8 +24,10 @@ from foclip.scores import DEFAULT, EncoderScore, Prompts, Score, resolve
 from foclip.scoring import mean
 from foclip.store import locked
 
-#: Fidelity budget of the attack unless another is given, dB.
+#: Fidelity budget of the paper's attack, as detectors and studies know it, dB.
 MIN_PSNR = 35.0
+#: What nobody notices, and what `fool` keeps to unless told otherwise: FLIP's worst places stay below 0.2.
+UNNOTICED = (Budget("flip99", 0.2),)
 #: Points kept of the score over steps.
 CURVE_POINTS = 200
 
@@ -55,7 +58,7 @@ def fool(
         out: Folder for the fooled pictures; made if needed.
         model: An encoder, its name, or a score over one.
         score: Name of the score, unless `model` is one.
-        attack: None for FoCLIP within 35 dB.
+        attack: None for FoCLIP within what nobody notices (`UNNOTICED`).
         captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.captions`).
         workers: Batches of pictures that are attacked at once, each on a core of its own; None for what suits the model
             (`foclip.attacks.workers`). Results do not depend on it.
@@ -69,7 +72,7 @@ def fool(
         UsageError: `out` is unusable, or another run is at work there.
     """
     chosen = resolve(model, score)
-    attack = attack or FoCLIP(objective=objective(temperature=chosen.temperature), min_psnr=MIN_PSNR)
+    attack = attack or FoCLIP(objective=objective(temperature=chosen.temperature), budgets=UNNOTICED, mask="visible")
     check(attack, chosen)
     failures: list[Failure] = []
     sources, own = pair(pictures, prompts, captions, chosen.prompts, failures, besides=Path(out))
@@ -176,6 +179,10 @@ def measure(
         psnr_seen=psnr(*(images.to_tensor(picture)[:, rows, columns] for picture in (written, original))),
         ssim=close.ssim if close.ssim == close.ssim else None,
         linf=close.linf,
+        delta_e=close.delta_e,
+        delta_e99=close.delta_e99,
+        flip=close.flip,
+        flip99=close.flip99,
         steps=fooled.steps,
         seconds=round(fooled.seconds, 3),
         stopped_by=fooled.stopped_by,

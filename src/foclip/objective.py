@@ -17,14 +17,16 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from foclip.errors import UsageError
+from foclip.visibility import Mask, visible
 
 #: Pictures as one tensor (B, 3, H, W) or, when their sizes differ, as B tensors (3, H_i, W_i).
 Pictures = Tensor | Sequence[Tensor]
 
 BalanceKind = Literal["variance", "kl"]
-GuardKind = Literal["range", "l2"]
+GuardKind = Literal["range", "l2", "visible"]
 
 #: RMS error of rounding to 8 bits, 1 / (255 √12): the smallest change a written picture can show.
 QUANTUM = 1 / (255 * math.sqrt(12))
@@ -165,8 +167,13 @@ class PixelGuard(Objective):
 
     .. math:: L_{2} = \sqrt{\operatorname{mean}((x - x_0)^2) + \epsilon^2} - \epsilon
 
-    where :math:`\epsilon` = 1 / (255 √12), the error of rounding to 8 bits, makes
-    the gradient at :math:`x = x_0` finite. Both are means, so a weight means the same at
+    and ``"visible"`` the same distance as it is seen,
+
+    .. math:: L_v = \sqrt{\tfrac{1}{3} \operatorname{mean}((x - x_0)^T A (x - x_0)) + \epsilon^2} - \epsilon
+
+    with the metric A of the original that `foclip.visibility` makes (colour after CIELAB, contrast masking), and
+    :math:`\epsilon` = 1 / (255 √12), the error of rounding to 8 bits, which makes
+    the gradient at :math:`x = x_0` finite. All are means, so a weight means the same at
     every picture size.
 
     Raises:
@@ -181,8 +188,21 @@ class PixelGuard(Objective):
     def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
         if self.kind == "range":
             return torch.stack([torch.as_tensor(_Excess.apply(x)) for x in pixels])
-        distances = [(x - x0).square().mean() for x, x0 in zip(pixels, originals, strict=True)]
+        pairs = zip(pixels, originals, strict=True)
+        seen = (_mask(x0).seen(x - x0) if self.kind == "visible" else x - x0 for x, x0 in pairs)
+        distances = [each.square().mean() for each in seen]
         return (torch.stack(distances) + QUANTUM**2).sqrt() - QUANTUM
+
+
+#: Masks of originals, for as long as these are there.
+_masks = WeakTensorKeyDictionary()
+
+
+def _mask(original: Tensor) -> Mask:
+    if original not in _masks:
+        _masks[original] = visible(original)
+    found: Mask = _masks[original]
+    return found
 
 
 def _check(name: str, kind: str, kinds: tuple[str, ...]) -> None:

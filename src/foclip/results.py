@@ -37,9 +37,13 @@ class Result:
         psnr_seen: The same of the part that the model sees, after its crop.
         ssim: SSIM of the two; None below 11 × 11 pixels.
         linf: Largest change of a channel, in 8-bit levels.
+        delta_e: Colour difference CIEDE2000 of the two, mean over pixels.
+        delta_e99: Its 99th percentile.
+        flip: FLIP, the visible difference, in [0, 1] at 67 pixels per degree, mean over pixels.
+        flip99: Its 99th percentile.
         steps: Updates made.
         seconds: Time they took.
-        stopped_by: "target" or "steps".
+        stopped_by: "target", "steps" or "plateau"; "budget" where nothing within it is better than the original.
         score: Name of the score.
         model: Name of the encoder.
         fingerprint: Digest of score, weights and preprocessing.
@@ -63,6 +67,10 @@ class Result:
     psnr_seen: float | None
     ssim: float | None
     linf: int
+    delta_e: float
+    delta_e99: float
+    flip: float
+    flip99: float
     steps: int
     seconds: float
     stopped_by: str

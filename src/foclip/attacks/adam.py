@@ -53,9 +53,12 @@ class Adam(Attack):
         first = trajectory.buffer("first moment").mul_(BETA1).add_(gradient, alpha=1 - BETA1)
         second = trajectory.buffer("second moment").mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
         spread = torch.div(second, 1 - BETA2**t, out=trajectory.scratch).sqrt_().add_(EPSILON)
-        trajectory.pixels.addcdiv_(first, spread, value=-self._step_size(trajectory.step) / (1 - BETA1**t))
+        direction = torch.div(first, spread, out=spread)
+        trajectory.move(trajectory.masked(direction), -self._step_size(trajectory) / (1 - BETA1**t))
 
-    def _step_size(self, step: int) -> float:
+    def _step_size(self, trajectory: Trajectory) -> float:
         if self.lr != "auto":
             return self.lr
-        return LEARNING_RATE if self.budget is None else self.automatic_step(step, FIRST_STEP, LAST_STEP)
+        if self.budget is None:
+            return LEARNING_RATE
+        return self.automatic_step(trajectory.step, FIRST_STEP, LAST_STEP) * trajectory.pace

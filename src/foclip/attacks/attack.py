@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol, get_args
 from torch import Tensor
 
 from foclip.attacks.trajectory import Trajectory
+from foclip.budget import Budget
 from foclip.errors import UsageError
 from foclip.objective import Alignment, Objective
 
@@ -21,11 +22,14 @@ TYPICAL_CHANGE = 10 ** (-35 / 20)
 
 #: Highest PSNR that a change of an 8-bit picture can have: one level in one of 300 million values.
 MOST_PSNR = 130.0
+#: Where only other figures are bounded, no change is larger than this, dB.
+LEAST_PSNR = 20.0
 
 #: Pictures in flight at most.
 MOST_LANES = 4096
 
 Init = Literal["image", "noise"]
+MaskKind = Literal["none", "visible"]
 
 
 def check_lr(lr: float | str) -> None:
@@ -70,6 +74,8 @@ class Attack(ABC):
         rise: Stop once it is this much above that of the start, likewise.
         patience: Stop once the objective has not fallen within so many steps; None for never.
         min_psnr: Fidelity budget in dB that the result never violates; None for none.
+        budgets: Further budgets, on any figure of fidelity, likewise.
+        mask: "visible" moves pixels where it is seen least (`foclip.visibility`); "none" all alike.
         init: Start from the picture itself or from uniform noise of its size.
         seed: Seeds what is random, together with the picture's content.
         batch_size: Pictures in flight; None chooses by the score.
@@ -91,6 +97,8 @@ class Attack(ABC):
     rise: float | None = None
     patience: int | None = None
     min_psnr: float | None = None
+    budgets: tuple[Budget, ...] = ()
+    mask: MaskKind = "none"
     init: Init = "image"
     seed: int = 0
     batch_size: int | None = None
@@ -113,13 +121,17 @@ class Attack(ABC):
             raise UsageError(f"min_psnr: {self.min_psnr} is no budget in dB above 0, up to {MOST_PSNR:g}")
         if self.init not in get_args(Init):
             raise UsageError(f"init: {self.init!r} is none of {', '.join(get_args(Init))}")
-        if self.min_psnr is not None and self.init == "noise":
-            raise UsageError("min_psnr: a start from noise has no original to stay close to; leave the budget out")
+        if self.mask not in get_args(MaskKind):
+            raise UsageError(f"mask: {self.mask!r} is none of {', '.join(get_args(MaskKind))}")
+        bounded = {"min_psnr": self.min_psnr is not None, "budget": self.budgets, "mask": self.mask != "none"}
+        for name in [name for name, given in bounded.items() if given and self.init == "noise"]:
+            raise UsageError(f"{name}: a start from noise has no original to stay close to; leave it out")
 
     def config(self) -> dict[str, Any]:
         """Every setting as plain JSON values, to write beside a result."""
         settings = {f.name: getattr(self, f.name) for f in fields(self)}
         as_text = {"objective": str(self.objective), "views": [repr(view) for view in self.views]}
+        as_text |= {"budgets": [str(budget) for budget in self.budgets]}
         return {"attack": self.name} | settings | as_text
 
     @abstractmethod
@@ -139,8 +151,17 @@ class Attack(ABC):
 
     @property
     def budget(self) -> float | None:
-        """Largest mean squared change in [0, 1] units that `min_psnr` allows."""
-        return None if self.min_psnr is None else 10 ** (-self.min_psnr / 10)
+        """Largest mean squared change in [0, 1] units that PSNR's budgets allow; None without any budget."""
+        bounds = [budget.limit for budget in self.budgets if budget.metric == "psnr"] or [LEAST_PSNR] * bool(
+            self.budgets
+        )
+        bounds += [] if self.min_psnr is None else [self.min_psnr]
+        return 10 ** (-max(bounds) / 10) if bounds else None
+
+    @property
+    def measured(self) -> tuple[Budget, ...]:
+        """Budgets that take a look at the picture; PSNR is a sum of squares, and always known."""
+        return tuple(budget for budget in self.budgets if budget.metric != "psnr")
 
     def goal(self, start: float) -> float | None:
         """Mean figure at which a picture that started at `start` is done; None for none."""

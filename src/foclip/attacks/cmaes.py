@@ -66,7 +66,7 @@ class CMAES(Attack):
         for loss in told:
             trajectory.search.tell(loss)
         coefficients = torch.from_numpy(trajectory.search.candidate).to(start).view(shape)
-        torch.add(start, rows.T @ coefficients @ columns, out=trajectory.pixels)
+        torch.add(start, trajectory.masked(rows.T @ coefficients @ columns), out=trajectory.pixels)
 
 
 class _Search:

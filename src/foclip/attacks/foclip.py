@@ -77,11 +77,12 @@ class FoCLIP(Attack):
             raise UsageError(f"momentum: {self.momentum} is not in [0, 1)")
 
     def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
-        velocity = trajectory.buffer("velocity")
+        velocity, gradient = trajectory.buffer("velocity"), trajectory.masked(gradient)
         if self.lr == "auto":
             momentum = MOMENTUM if self.momentum is None else self.momentum
             velocity.mul_(momentum).addcdiv_(gradient, trajectory.rms(gradient).clamp(min=1e-30))
-            trajectory.move(trajectory.tangent(velocity), -self.automatic_step(trajectory.step, FIRST_STEP, LAST_STEP))
+            length = self.automatic_step(trajectory.step, FIRST_STEP, LAST_STEP) * trajectory.pace
+            trajectory.move(trajectory.tangent(velocity), -length)
         else:
             momentum = PAPERS_MOMENTUM if self.momentum is None else self.momentum
             trajectory.move(velocity.mul_(momentum).add_(gradient), -self.lr)

@@ -7,6 +7,7 @@ differently: so a picture's result depends on nothing but the picture, its promp
 number of lanes, and the score.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -17,13 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foclip.attacks.attack import Attack
+from foclip.attacks.attack import TYPICAL_CHANGE, Attack
+from foclip.attacks.fit import fit, is_due
 from foclip.attacks.small import in_small, small
-from foclip.attacks.trajectory import Job, Trajectory
+from foclip.attacks.trajectory import MOST_REACH, Job, Trajectory
 from foclip.encoders.preprocessing import round8
 from foclip.errors import UsageError
 from foclip.scores import Score
 from foclip.store import Store
+from foclip.visibility import visible
 
 #: Pictures in flight by default: small towers on a CPU, and GPUs, are faster with several.
 LANES = 4
@@ -48,7 +51,7 @@ class Fooled:
         pixels: uint8 (3, H, W), the best iterate within the fidelity budget.
         scores: Mean figure of the 8-bit iterate over the prompts at steps 0, 1, …
         steps: Updates made.
-        stopped_by: "target", "steps" or "plateau".
+        stopped_by: "target", "steps" or "plateau"; "budget" where nothing within it is better than the original.
         seconds: Time spent on this picture.
     """
 
@@ -155,6 +158,7 @@ def _step_all(pool: ThreadPoolExecutor, attack: Attack, score: Score, flying: Se
         wait(steps)
 
 
+@torch.inference_mode(False)  # steps run on threads of their own, which do not share a caller's inference mode
 def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Trajectory:
     seed = int.from_bytes(job.digest(attack.seed).digest()[:7], "big")
     common: dict[str, Any] = {
@@ -164,8 +168,15 @@ def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Traje
         "budget": attack.budget,
         "seen": score.seen(*job.picture.shape[1:]),
         "last": attack.steps,
+        "measured": attack.measured,
     }
     lane = (small if in_small(attack, score) else _exact)(attack, score, job, common)
+    if attack.mask == "visible":
+        rows, columns = lane.window
+        height, width = lane.original.shape[1:]
+        lane.mask = visible(job.picture[:, rows, columns].to(score.device) / 255, (height, width))
+    if lane.measured:
+        lane.reach = min(MOST_REACH, TYPICAL_CHANGE / math.sqrt(attack.budget or 1.0))
     for name, value in ((store and store.load(lane.key, score.device)) or {}).items():
         setattr(lane, name, value)
     return lane
@@ -183,6 +194,10 @@ def _exact(attack: Attack, score: Score, job: Job, common: dict[str, Any]) -> Tr
 def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int) -> None:
     """Evaluate every lane's 8-bit picture, keep the best, and move on those not done."""
     started = time.perf_counter()
+    for lane in flying:
+        lane.fitted = not lane.measured or lane.step == 0
+        if is_due(lane):
+            fit(lane)
     leaves = [lane.leaf().requires_grad_(attack.uses_gradient) for lane in flying]
     pictures = [lane.seen_by_model(leaf) for lane, leaf in zip(flying, leaves, strict=True)]
     prompts = [lane.job.prompts for lane in flying]
@@ -209,7 +224,7 @@ def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int
             leaf.requires_grad_(False)
             lane.judge(score, picture, value, mean, attack)
             if not lane.stopped_by:
-                attack.update(lane, gradient)
+                attack.update(lane, lane.mask.pull(gradient) if lane.mask and attack.uses_gradient else gradient)
                 lane.project()
                 lane.step += 1
     elapsed = (time.perf_counter() - started) / len(flying)
@@ -224,4 +239,6 @@ def _save(store: Store, flying: Sequence[Trajectory]) -> None:
 
 def _finish(lane: Trajectory) -> Fooled:
     assert lane.best is not None  # step 0 is within any budget, and later steps only improve on it
-    return Fooled(lane.job, lane.best.cpu(), lane.scores, lane.step, lane.stopped_by, lane.seconds)
+    best = lane.best.cpu()
+    nothing = lane.step > 0 and lane.budget is not None and torch.equal(best, lane.job.picture.cpu())
+    return Fooled(lane.job, best, lane.scores, lane.step, "budget" if nothing else lane.stopped_by, lane.seconds)

@@ -43,7 +43,7 @@ class SignAttack(Attack):
     def sign_step(self, trajectory: Trajectory, direction: Tensor, levels: float) -> None:
         """Move against the sign of `direction` (3, H, W), within `epsilon` and [0, 1]; overwrites `direction`."""
         pixels, original, epsilon = trajectory.pixels, trajectory.original, self.epsilon / 255
-        pixels.add_(direction.sign_(), alpha=-levels / 255)
+        trajectory.move(trajectory.masked(direction.sign_()), -levels / 255)
         change = torch.sub(pixels, original, out=trajectory.scratch).clamp_(-epsilon, epsilon)
         torch.add(original, change, out=pixels).clamp_(0, 1)
 

@@ -49,7 +49,7 @@ class SmallTrajectory(Trajectory):
         self.memory |= {"u": torch.zeros_like(self.pixels), "square": self.pixels.new_zeros((), dtype=torch.float64)}
 
     def leaf(self) -> Tensor:
-        if self.step:
+        if self.step and not (self.fitted and self.measured):
             self.painted = None
             every = max(1, self.levels.numel() // (PAINTED * self.original.numel()))
             if self.step % every == 0 or _is_power_of_4(self.last - self.step):
@@ -94,6 +94,21 @@ class SmallTrajectory(Trajectory):
         self.memory["u"].add_(direction, alpha=length)
         self.pixels.add_(seen, alpha=length)
 
+    @property
+    def window(self) -> tuple[slice, slice]:
+        return self.seen
+
+    def as_file(self) -> Tensor:
+        return self.paint().levels
+
+    def moved(self) -> float:
+        return math.sqrt(float(self.memory["square"]) / self.seen_values)
+
+    def scale(self, factor: float) -> None:
+        self.memory["square"].mul_(factor**2)
+        self.memory["u"].mul_(factor)
+        torch.lerp(self.original, self.pixels, factor, out=self.pixels)
+
     def project(self) -> None:
         if self.budget is None:
             return
@@ -104,7 +119,9 @@ class SmallTrajectory(Trajectory):
         torch.lerp(self.original, self.pixels, shrink.to(self.pixels), out=self.pixels)
 
     def allowed(self, picture: Tensor) -> bool | None:
-        return None if self.painted is None else self._within(self.painted)
+        if self.painted is None:
+            return None
+        return False if not self._within(self.painted) else self.fitted or None
 
     def file(self, picture: Tensor) -> Tensor:
         return (self.painted or self.paint()).levels

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from foclip.budget import Budget
 from foclip.encoders.preprocessing import round8
 from foclip.errors import UsageError
 from foclip.images import to_image
 from foclip.objective import QUANTUM
 from foclip.scores import Prompts, Score, as_prompts
+from foclip.visibility import Mask
 
 if TYPE_CHECKING:
     from foclip.attacks.attack import Attack
@@ -53,6 +55,10 @@ class Job:
         return digest
 
 
+#: Of the way to the budget's edge, what the projection leaves at most.
+MOST_REACH = 0.999
+
+
 @dataclass(kw_only=True, eq=False)
 class State:
     """What a picture on its way must keep to go on later.
@@ -66,6 +72,7 @@ class State:
         scores: Mean figure of the 8-bit iterate over the prompts, at every step.
         memory: What the attack carries from step to step, by name.
         reach: How much of the way to the budget's edge the projection leaves, below 1.
+        look: Whether the next iterate is looked at closely (`foclip.attacks.fit`).
         last: The step at which it ends at the latest.
         seconds: Time spent so far.
         stopped_by: Why it ended; empty while it goes on.
@@ -78,7 +85,8 @@ class State:
     losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     memory: dict[str, Tensor] = field(default_factory=dict)
-    reach: float = 0.999
+    reach: float = MOST_REACH
+    look: bool = False
     last: int = 0
     seconds: float = 0.0
     stopped_by: Literal["target", "steps", "plateau", ""] = ""
@@ -97,6 +105,9 @@ class Trajectory(State):
             any.
         seen: Rows and columns that the score depends on.
         scratch: Room for one more picture; fresh memory at every step costs more than filling it.
+        measured: Budgets that take a close look at the picture.
+        mask: Coordinates in which the attack moves; None for the pixels' own.
+        fitted: Whether this step's iterate is within every budget that is measured.
         search: State of an attack that cannot be saved, which it builds again from `losses`.
     """
 
@@ -107,13 +118,16 @@ class Trajectory(State):
     budget: float | None
     seen: tuple[slice, slice]
     scratch: Tensor
+    measured: tuple[Budget, ...] = ()
+    mask: Mask | None = None
+    fitted: bool = True
     search: Any = None
 
     @property
     def seen_values(self) -> int:
         """Number of values (pixels times channels) of what is seen."""
-        height, width = (int(cells.stop - cells.start) for cells in self.seen)
-        return 3 * height * width
+        rows, columns = self.seen
+        return 3 * int(rows.stop - rows.start) * int(columns.stop - columns.start)
 
     def state(self) -> dict[str, Any]:
         """The fields of `State`."""
@@ -140,6 +154,32 @@ class Trajectory(State):
     def move(self, direction: Tensor, length: float) -> None:
         """Move the picture by `length` times `direction`, a sum of gradients with respect to the leaf."""
         self.pixels.add_(direction, alpha=length)
+
+    def masked(self, coordinates: Tensor) -> Tensor:
+        """The change that coordinates stand for; `Attack.update` is given the gradient in such coordinates."""
+        return coordinates if self.mask is None else self.mask.push(coordinates)
+
+    @property
+    def pace(self) -> float:
+        """What the automatic step is multiplied by: steps are parts of the way that is left to go."""
+        return self.reach if self.measured else 1.0
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Rows and columns of the picture that the leaf stands for."""
+        return slice(None), slice(None)
+
+    def as_file(self) -> Tensor:
+        """The 8-bit picture as it would be written, uint8 (3, H, W)."""
+        return levels(round8(self.pixels))
+
+    def moved(self) -> float:
+        """Root mean squared change so far, as `project` counts it."""
+        return float(self.change(self.pixels))
+
+    def scale(self, factor: float) -> None:
+        """Make the picture's change `factor` times as large."""
+        torch.lerp(self.original, self.pixels, factor, out=self.pixels)
 
     def tangent(self, direction: Tensor) -> Tensor:
         """The part of a direction (of the leaf's shape) that stays within the budget's ball.
@@ -179,9 +219,11 @@ class Trajectory(State):
         torch.lerp(self.original, self.pixels, shrink, out=self.pixels)
 
     def allowed(self, picture: Tensor) -> bool | None:
-        """Whether the iterate, as a file, is within the budget; None if it has not been made into one."""
+        """Whether the iterate, as a file, is within every budget; None if that is not known."""
         # A hair below the budget, so that float32 sums cannot let the file slip under min_psnr.
-        return self.budget is None or float(self.change(picture)) ** 2 <= self.budget * (1 - 1e-5)
+        if self.budget is not None and float(self.change(picture)) ** 2 > self.budget * (1 - 1e-5):
+            return False
+        return self.fitted or None
 
     def file(self, picture: Tensor) -> Tensor:
         """The iterate as a file, uint8 (3, H, W)."""
@@ -206,7 +248,9 @@ class Trajectory(State):
         if allowed is False:  # changes of nearly one size, as sign steps make, may all round up: stay further inside
             self.reach *= 0.995
         goal = attack.goal(self.scores[0])
-        if allowed is not False and goal is not None and mean >= goal:
+        if goal is not None and mean >= goal and not self.fitted:
+            self.look = True
+        elif allowed is not False and goal is not None and mean >= goal:
             file = self.file(picture)
             read = score.of_picture(to_image(file), self.job.prompts)
             if self.allowed(picture) and score.figures(read).mean() >= goal:

@@ -1,7 +1,8 @@
 """The command line: parses, calls, prints; one module per room. Heavy imports happen inside the commands.
 
-Exit codes: 0 all done, 1 some inputs failed (listed; the rest is done) or a result could not be written, 2 wrong
-call, 130 interrupted (what is finished is kept), 70 a fault of ours (one line, and a file with the traceback).
+Exit codes: 0 all done, 1 some inputs failed (listed; the rest is done), a result could not be written or a source is
+gone, 2 wrong call, 130 interrupted (what is finished is kept), 70 a fault of ours (one line, and a file with the
+traceback).
 """
 
 import _thread
@@ -24,7 +25,8 @@ from foclip.cli.harden import harden
 from foclip.cli.judge import calibrate, detect, score
 from foclip.cli.lists import models, scores
 from foclip.cli.reproduce import reproduce
-from foclip.errors import FoclipError, OutputError, PromptTruncationWarning
+from foclip.cli.scan import scan
+from foclip.errors import FoclipError, OutputError, PromptTruncationWarning, SourceError
 
 app = typer.Typer(
     name="foclip",
@@ -33,7 +35,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-COMMANDS: tuple[Callable[..., None], ...] = (fool, score, detect, calibrate, harden, reproduce, models, scores, demo)
+COMMANDS: tuple[Callable[..., None], ...] = (
+    fool,
+    score,
+    detect,
+    scan,
+    calibrate,
+    harden,
+    reproduce,
+    models,
+    scores,
+    demo,
+)
 for command in COMMANDS:
     app.command(no_args_is_help=command not in (models, scores, demo))(command)
 
@@ -58,6 +71,7 @@ def main() -> None:
     """Run the command line and exit with its code."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # fewer parameters on purpose
     sys.unraisablehook = _interrupt_again
+    _asked.clear()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names and prompts may hold what the terminal's encoding does not
             stream.reconfigure(errors="backslashreplace")
@@ -79,7 +93,7 @@ def _run() -> int:
             error.show()
             return 2
         return _refuse(error.format_message())
-    except OutputError as error:
+    except (OutputError, SourceError) as error:
         console.say(f"failed: {error}")
         return 1
     except FoclipError as error:
@@ -117,9 +131,17 @@ def _fault(error: Exception) -> int:
     return 70
 
 
+#: Whether a finaliser on another thread has asked for the interrupt already: it may run at every step.
+_asked = threading.Event()
+
+
 def _interrupt_again(ignored: Any) -> None:
     """Ctrl-C that came where Python can raise nothing, in a finaliser, comes again a moment later."""
     if isinstance(ignored.exc_value, KeyboardInterrupt):
+        elsewhere = threading.current_thread() is not threading.main_thread()
+        if elsewhere and _asked.is_set():
+            return
+        _asked.set()
         threading.Timer(0.01, _thread.interrupt_main).start()  # not at once, which would be here again
     else:
         sys.__unraisablehook__(ignored)

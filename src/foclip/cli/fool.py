@@ -67,7 +67,7 @@ def fool(
         Literal["variance", "kl"] | None, typer.Option(help="Kind of score balance. Default variance. For foclip.")
     ] = None,
     guard: Annotated[
-        Literal["range", "l2"] | None, typer.Option(help="Kind of pixel guard. Default range. For foclip.")
+        Literal["range", "l2", "visible"] | None, typer.Option(help="Kind of pixel guard. Default range. For foclip.")
     ] = None,
     target: Annotated[float | None, typer.Option(help="Stop at this mean score (CLIPScore: w = 2.5).")] = None,
     rise: Annotated[float | None, typer.Option(help="Stop once the mean score is up by this.")] = None,
@@ -77,9 +77,24 @@ def fool(
     min_psnr: Annotated[
         float | None,
         typer.Option(
-            help="Fidelity budget in dB, never violated by the written file; 0 for none. "
-            "Default 35; none for a start from noise.",
+            help="Fidelity budget in dB, never violated by the written file; 0 for none. Alone, it is the paper's: "
+            "without a mask.",
             show_default=False,
+        ),
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Budget on any figure: psnr, ssim, linf, delta_e, delta_e99, flip, flip99 (the worst places), as in "
+            "flip99:0.2 or ssim:0.98; may be repeated. Default flip99:0.2, which nobody notices.",
+            metavar="METRIC:LIMIT",
+            show_default=False,
+        ),
+    ] = None,
+    mask: Annotated[
+        Literal["none", "visible"] | None,
+        typer.Option(
+            help="Move pixels where it is seen least, or all alike. Default visible; none with --min-psnr alone."
         ),
     ] = None,
     init: Annotated[
@@ -108,12 +123,16 @@ def fool(
     json: Json = False,
 ) -> None:
     """Fool pictures: make them score high for every prompt while they look the same."""
-    from foclip.fooling import MIN_PSNR
+    from foclip.budget import parse
+    from foclip.fooling import UNNOTICED
 
     texts = prompts_of(prompts, prompt)
-    if min_psnr is None and init != "noise":
-        min_psnr = MIN_PSNR
-    if min_psnr and init is None:
+    budgets = tuple(parse(text) for text in budget or ())
+    if min_psnr is None and not budgets and init != "noise":
+        budgets = UNNOTICED
+    if budgets and mask is None:
+        mask = "visible"
+    if (min_psnr or budgets) and init is None:
         init = "image"
     weights = given({"alpha": alpha, "beta": beta, "balance": balance, "guard": guard})
     settings = given(
@@ -125,6 +144,8 @@ def fool(
             "rise": rise,
             "patience": patience,
             "min_psnr": min_psnr or None,
+            "budgets": budgets or None,
+            "mask": mask,
             "init": init,
             "seed": seed,
             "batch_size": batch_size,
@@ -146,11 +167,11 @@ def demo(
     """Fool four real photos for ten famous artworks, and look at the report."""
     from foclip.attacks import FoCLIP
     from foclip.demo import photos
-    from foclip.fooling import MIN_PSNR
+    from foclip.fooling import UNNOTICED
     from foclip.prompts import ARTWORKS
 
     chosen = console.load("mini", "clipscore", device)
-    results = _fool(photos(), list(ARTWORKS), None, out, chosen, FoCLIP(steps=steps, min_psnr=MIN_PSNR))
+    results = _fool(photos(), list(ARTWORKS), None, out, chosen, FoCLIP(steps=steps, budgets=UNNOTICED, mask="visible"))
     console.show(results, False, partial(_print, out=out))
 
 
@@ -217,7 +238,16 @@ def _number_or_auto(text: str) -> Any:
 
 def _print(results: Sequence["Result"], out: Path) -> None:
     table = console.table(
-        "fooled picture", "score before", "after", "gain", "lowest prompt", "in gray", "PSNR / dB", "SSIM"
+        "fooled picture",
+        "score before",
+        "after",
+        "gain",
+        "lowest prompt",
+        "in gray",
+        "PSNR / dB",
+        "SSIM",
+        "FLIP",
+        "worst places",
     )
     for result in results:
         table.add_row(
@@ -229,6 +259,8 @@ def _print(results: Sequence["Result"], out: Path) -> None:
             console.figure(result.gray_score_after),
             "equal" if result.psnr_seen is None else console.figure(result.psnr_seen, 2),
             console.figure(result.ssim),
+            console.figure(result.flip),
+            console.figure(result.flip99),
         )
     console.stdout.print(table)
     console.where(report=out / "report.html")

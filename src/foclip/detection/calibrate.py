@@ -68,6 +68,7 @@ class Example:
         cheat: Name of the cheat that made it; empty for a clean picture.
         state: What became of the file afterwards, or the state a clean picture came in.
         rise: What the score gained, in units of the score's `no_match`; 0 for a clean picture.
+        background: A clean picture of the background.
     """
 
     path: Path
@@ -78,6 +79,7 @@ class Example:
     cheat: str = ""
     state: str = AS_IT_IS
     rise: float = 0.0
+    background: bool = False
 
     @property
     def kind(self) -> str:
@@ -170,18 +172,15 @@ def calibrate(
     duplicates = len(entries) - len(found) - (len(failures) - captionless)
     _check_enough(len(found), fpr, duplicates)
     bench = _Bench(chosen, through, failures)
-    seen = bench.clean(found, track("measuring clean pictures", len(found)))
+    caption = known if known else {str(path): asked[0] for path, asked in found} if captions else bench.guesses(found)
+    # Every other picture of either half is scored with its own caption: that is the score that it pays to cheat.
+    asked = [(path, (caption[str(path)],) if i // 2 % 2 else given) for i, (path, given) in enumerate(found)]
+    seen = bench.clean(asked, track("measuring clean pictures", len(asked)))
     _check_enough(len(seen), fpr, duplicates)
     gray = len(found) - len(seen)
-    caption = {e.path: known.get(str(e.path)) or (e.prompts[0] if captions else str(e.sensitivity.guess)) for e in seen}
-    # Every other picture of either half is scored with its own caption: that is the score that it pays to cheat.
-    others = [place for place, e in enumerate(seen) if place // 2 % 2 and (caption[e.path],) != e.prompts]
-    report = track("measuring them with their own captions", len(others))
-    again = bench.clean([(seen[place].path, (caption[seen[place].path],)) for place in others], report)
-    for place, example in zip(others, again, strict=True):
-        seen[place] = replace(example, held_out=seen[place].held_out)
     aside = set(map(Path, images.find(list(background))))
-    victims = [e for e in seen if e.path not in aside]
+    seen = [replace(e, background=e.path in aside) for e in seen]
+    victims = [e for e in seen if not e.background]
     seen += bench.conditions(victims, track("measuring them in other states", len(victims)))
     cheated = _fool(victims, caption, work, chosen, steps, fooled, track)
     tampered = bench.fooled(cheated, track("measuring fooled pictures", 2 * len(cheated)))
@@ -192,7 +191,7 @@ def calibrate(
 
 def _fool(
     victims: Sequence[Example],
-    caption: Mapping[Path, str],
+    caption: Mapping[str, str],
     work: str | Path,
     score: EncoderScore,
     steps: int,
@@ -212,8 +211,8 @@ def _fool(
         places = list(dict.fromkeys(plan.get(cheat.name, [])))
         others = [(place + len(victims) // 2) % len(victims) for place in places]
         wanted: dict[str, list[Prompts]] = {
-            "own": [(caption[victims[place].path],) for place in places],
-            "other": [(caption[victims[place].path],) for place in others],
+            "own": [(caption[str(victims[place].path)],) for place in places],
+            "other": [(caption[str(victims[place].path)],) for place in others],
             "given": [victims[place].prompts for place in places],
         }
 
@@ -223,8 +222,9 @@ def _fool(
         if places:
             sources = [victims[place].path for place in places]
             made = fooling.fool(sources, wanted[cheat.wants], work, model=score, attack=cheat.attack, track=part)
-            held = {str(victims[place].path): victims[place].held_out for place in places}
-            results += [(cheat, held[result.source], result) for result in made.results]
+            # An earlier run may have named the same file otherwise.
+            held = {os.path.realpath(victims[place].path): victims[place].held_out for place in places}
+            results += [(cheat, held[os.path.realpath(result.source)], result) for result in made.results]
         done += len(places)
     return results
 
@@ -235,6 +235,11 @@ class _Bench:
     def __init__(self, score: EncoderScore, twin: EncoderScore | None, failures: list[Failure]) -> None:
         self.score, self.twin, self.failures = score, twin, failures
         self.looks = [*([TWIN] if twin else []), *LOOKS]
+
+    def guesses(self, entries: Sequence[tuple[Path, Prompts]]) -> dict[str, str]:
+        """By the name of its file, the caption that each picture fits best of a thousand."""
+        found = self._measured(entries, [_same] * len(entries), silent("", 0), looks=())
+        return {str(entries[place][0]): str(sensitivity.guess) for place, sensitivity in found}
 
     def clean(self, entries: Sequence[tuple[Path, Prompts]], report: Advance) -> list[Example]:
         """Clean pictures as they are, gray ones left out; every other one is held out."""
@@ -270,7 +275,12 @@ class _Bench:
         return found
 
     def _measured(
-        self, entries: Sequence[tuple[Path, Prompts]], changes: Sequence[Change], report: Advance, before: int = 0
+        self,
+        entries: Sequence[tuple[Path, Prompts]],
+        changes: Sequence[Change],
+        report: Advance,
+        before: int = 0,
+        looks: Sequence[str] | None = None,
     ) -> Iterator[tuple[int, Sensitivity]]:
         for first in range(0, len(entries), CHUNK):
             chunk = entries[first : first + CHUNK]
@@ -280,7 +290,7 @@ class _Bench:
             ]
             asked = [entries[place][1] for place, _ in readable]
             pictures = [picture for _, picture in readable]
-            found = measure(self.score, pictures, asked, self.looks, self.twin, guess=True)
+            found = measure(self.score, pictures, asked, self.looks if looks is None else looks, self.twin, guess=True)
             yield from zip((place for place, _ in readable), found, strict=True)
             report(before + first + len(chunk))
 
@@ -318,7 +328,9 @@ def make(
     plain = [e.sensitivity for e in fit if not e.fooled and e.state == AS_IT_IS]
     surface = sweep(plain, [e.sensitivity for e in blatant])
     rule = surface.best()
-    seen = [[e.sensitivity for e in part] for part in (clean, fooled)]
+    aside = [e for e in clean if e.background]
+    clean = [e for e in clean if not e.background]
+    seen = [[e.sensitivity for e in part] for part in (clean, fooled, aside)]
     bare = [[s.without_prompts() for s in part] for part in seen]
     told = {
         "clean": sum(not e.fooled and e.counts for e in examples),
@@ -414,11 +426,14 @@ def _distinct(
 
 
 def _calibrated(
-    statistic: TwoThresholds | Cascade, clean: Sequence[Sensitivity], fooled: Sequence[Sensitivity]
+    statistic: TwoThresholds | Cascade,
+    clean: Sequence[Sensitivity],
+    fooled: Sequence[Sensitivity],
+    background: Sequence[Sensitivity],
 ) -> Calibrated:
-    negatives, positives = ([statistic.statistic(s) for s in part] for part in (clean, fooled))
+    negatives, positives, further = ([statistic.statistic(s) for s in part] for part in (clean, fooled, background))
     truth = np.arange(len(negatives) + len(positives)) >= len(negatives)
     values = np.array(negatives + positives)
     alarms, caught, _ = roc_curve(truth, values)
     points = np.stack([alarms, caught], axis=1).round(5).tolist()
-    return Calibrated(statistic, sorted(negatives), float(roc_auc_score(truth, values)), points)
+    return Calibrated(statistic, sorted(negatives), float(roc_auc_score(truth, values)), points, sorted(further))

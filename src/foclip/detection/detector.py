@@ -63,7 +63,13 @@ def p_value(statistic: float, clean: Sequence[float]) -> float:
     >>> p_value(2.5, [1.0, 2.0, 3.0])
     0.5
     """
-    return (1 + len(clean) - bisect_left(clean, statistic)) / (len(clean) + 1)
+    return _rank(statistic, clean)
+
+
+def _rank(statistic: float, *parts: Sequence[float]) -> float:
+    """The p-value among several sorted lists together."""
+    above = sum(len(part) - bisect_left(part, statistic) for part in parts)
+    return (1 + above) / (1 + sum(map(len, parts)))
 
 
 def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
@@ -95,6 +101,8 @@ class Calibrated:
     Attributes:
         statistic: Paper's rule or combined.
         clean: Statistics of clean pictures that had no part in making it, sorted upwards.
+        background: Those of further clean pictures of another kind, sorted upwards, beside which a lower bound can be
+            promised; empty without.
         auc: Area under the ROC curve on pictures that had no part in making it.
         roc: Points [false alarms, caught] of that curve.
     """
@@ -103,6 +111,25 @@ class Calibrated:
     clean: list[float]
     auc: float
     roc: list[list[float]] = field(repr=False)
+    background: list[float] = field(default_factory=list, repr=False)
+
+    def p_value(self, statistic: float) -> float:
+        """The rank among all clean pictures, and no less than that among `clean` unless it lies above all of these.
+
+        So the bound holds for pictures as those of `clean`, as far as their number can promise it, whatever the
+        background is like; beyond that it holds for both kinds together.
+        """
+        everything = _rank(statistic, self.clean, self.background)
+        return everything if statistic > self.clean[-1] else max(everything, _rank(statistic, self.clean))
+
+    def threshold(self, fpr: float) -> float:
+        """The smallest clean statistic x such that "tampered above x" has p ≤ `fpr`.
+
+        Raises:
+            UsageError: As `conformal_threshold`.
+        """
+        both = conformal_threshold(sorted([*self.clean, *self.background]), fpr)
+        return max(both, conformal_threshold(self.clean, max(fpr, 1 / (len(self.clean) + 1))))
 
     def expected(self, fpr: float) -> tuple[float, float]:
         """What false-alarm rate to expect at a bound: 95 % interval over all that might have been drawn as clean.
@@ -111,8 +138,10 @@ class Calibrated:
         k = ⌊α (n + 1)⌋ most suspicious set the threshold, and a rate that is Beta(k, n + 1 - k) distributed
         (Angelopoulos and Bates, arXiv 2107.07511, section 3.2).
         """
-        k = math.floor(fpr * (len(self.clean) + 1) + 1e-9)
-        low, high = beta.ppf([0.025, 0.975], k, len(self.clean) + 1 - k)
+        promised = fpr * (len(self.clean) + 1) >= 1 - 1e-9
+        count = len(self.clean) + (0 if promised else len(self.background))
+        k = math.floor(fpr * (count + 1) + 1e-9)
+        low, high = beta.ppf([0.025, 0.975], k, count + 1 - k)
         return float(low), float(high)
 
 
@@ -217,7 +246,7 @@ class Detector:
         if by not in get_args(By):
             raise UsageError(f"by: {by!r} is none of {', '.join(get_args(By))}")
         chosen = self.fpr if fpr is None else fpr
-        conformal_threshold(self.part(by, with_prompts).clean, chosen)  # refuses what cannot be promised
+        self.part(by, with_prompts).threshold(chosen)  # refuses what cannot be promised
         return chosen
 
     def judge(self, sensitivity: Sensitivity, by: By = "combined", fpr: float | None = None) -> Verdict:
@@ -238,7 +267,7 @@ class Detector:
         if sensitivity.gray_already and by == "rule":
             return Verdict("undecidable", None, None, decided_by, look)
         value = part.statistic.statistic(sensitivity)
-        p = p_value(value, part.clean)
+        p = part.p_value(value)
         # The paper's thresholds are on drop and drift; drift alone is judged by its p-value.
         thresholds = by == "rule" and with_prompts and fpr is None
         tampered = value >= 1 if thresholds else p <= bound
@@ -337,11 +366,11 @@ def _logistic(content: Any, with_prompts: bool, twin: bool) -> Logistic:
 
 
 def _calibrated(content: Any, statistic: TwoThresholds | Cascade) -> Calibrated:
-    clean = [_number(value) for value in content["clean"]]
-    if not clean or clean != sorted(clean):
+    clean, background = ([_number(value) for value in content[name]] for name in ("clean", "background"))
+    if not clean or clean != sorted(clean) or background != sorted(background):
         raise ValueError("the clean statistics are missing or not sorted")
     roc = [[_number(value, 0, 1) for value in point] for point in content["roc"]]
-    return Calibrated(statistic, clean, _number(content["auc"], 0, 1), roc)
+    return Calibrated(statistic, clean, _number(content["auc"], 0, 1), roc, background)
 
 
 def _number(value: Any, low: float = -1e6, high: float = 1e6) -> float:

@@ -23,7 +23,7 @@ LEAST_RISE = 0.2
 #: The cheats as blatant as the paper's, which its rule is for.
 BLATANT = ("given prompts, 35 dB", "own caption, 35 dB")
 #: Queries of a black box per step of a gradient attack.
-QUERIES = 10
+QUERIES = 6
 
 Change = Callable[[Image.Image], Image.Image]
 
@@ -83,9 +83,9 @@ def cheats(
             for db in (35.0, 42.0)
         ]
     if find_spec("cma"):
-        black_box = CMAES(steps=QUERIES * steps, min_psnr=35.0, seed=seed)
-        found += [Cheat("given prompts, CMA-ES, 35 dB", "given", black_box)]
-        found += [Cheat("own caption, CMA-ES, 35 dB", "own", black_box)]
+        # Few unknowns: with these, a few hundred queries go furthest, and the search itself costs little.
+        black_box = CMAES(steps=QUERIES * steps, min_psnr=35.0, block=8, seed=seed)
+        found.append(Cheat("given prompts, CMA-ES, 35 dB", "given", black_box))
     return found
 
 

@@ -122,7 +122,8 @@ def _axis(size: int, resized: int, target: int, bilinear: bool, device: torch.de
 def _kept(size: int, resized: int, target: int) -> slice:
     """The cells of `size` that are left when `resized` of them are cut to `target` in the middle."""
     offset, scale = max(0, round((resized - target) / 2.0)), size / resized
-    return slice(round(offset * scale), round((offset + min(resized, target)) * scale))
+    start = min(round(offset * scale), size - 1)
+    return slice(start, max(start + 1, round((offset + min(resized, target)) * scale)))  # never nothing
 
 
 def blocks(matrix: np.ndarray, device: torch.device) -> tuple[Block, ...]:

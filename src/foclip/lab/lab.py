@@ -42,7 +42,7 @@ class FooledPicture(Picture):
     """A fooled picture, as read back from its file.
 
     Attributes:
-        figures: `psnr` (dB; None where equal), `ssim`, `linf`, `steps` and `seconds`.
+        figures: Those of `foclip.fidelity.Fidelity`, `steps` and `seconds`.
     """
 
     figures: dict[str, Any] = field(default_factory=dict)
@@ -138,8 +138,7 @@ class Lab(Material):
                 finished += attack.steps
                 place = fooled.job.tag
                 images.write(images.to_image(fooled.pixels), self.store.path(keys[place], ".png"))
-                close = fidelity(fooled.pixels, fooled.job.picture)
-                figures = {"psnr": close.psnr, "ssim": close.ssim, "linf": close.linf}
+                figures = vars(fidelity(fooled.pixels.cpu(), fooled.job.picture))
                 yield place, figures | {"steps": fooled.steps, "seconds": round(fooled.seconds, 3)}
 
         found = self.store.fill(keys, compute)
@@ -218,7 +217,7 @@ class Lab(Material):
 
         Returns:
             `same`, `picture`, `photo`, `score` (mean figure over the prompts), `lowest` (of a prompt),
-            `spread` (standard deviation over the prompts), and `psnr`, `ssim`, `linf`, `steps`, `seconds`.
+            `spread` (standard deviation over the prompts), the figures of `Fidelity`, `steps`, `seconds`.
         """
         rows = []
         for picture, scores in zip(looked_at, self.scores(looked_at, prompts, score), strict=True):

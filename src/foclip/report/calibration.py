@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from foclip import __version__, files, images
 from foclip.detection import Calibration, Cascade, TwoThresholds
 from foclip.detection.calibrate import AS_IT_IS, Example
-from foclip.detection.detector import Calibrated, conformal_threshold
+from foclip.detection.detector import Calibrated
 from foclip.report.html import figure, picture, render
 
 #: Pictures on the sheet of misses, of each kind.
@@ -73,7 +73,7 @@ def _methods(calibration: Calibration) -> list[tuple[str, Calibrated, float]]:
 
 def _above(part: Calibrated, fpr: float) -> float:
     """The smallest statistic that is tampered: just above the clean one that may not be."""
-    return float(np.nextafter(conformal_threshold(part.clean, fpr), np.inf))
+    return float(np.nextafter(part.threshold(fpr), np.inf))
 
 
 def _statistics(calibration: Calibration, part: Calibrated) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +147,7 @@ def budgets(calibration: Calibration) -> list[dict[str, Any]]:
     """
     detector, rows = calibration.detector, []
     for fpr in BUDGETS:
-        if fpr * (len(detector.combined.clean) + 1) < 1 - 1e-9:
+        if fpr * (len(detector.combined.clean) + len(detector.combined.background) + 1) < 1 - 1e-9:
             continue
         row: dict[str, Any] = {"fpr": fpr}
         for name, part in (("caught", detector.combined), ("caught_without_prompts", detector.promptless)):

@@ -134,7 +134,8 @@ def _shown(detection: Detection, score: EncoderScore) -> list[tuple[str, str]]:
         prompts, by = (detection.guess,), CLIPScore(score.encoder)
     if detection.tampered and prompts:
         part = heat(by, seen, prompts)
-        shown.append((f"map: fine detail adds {float(part.sum()):+.3f} to the score", picture(drawn(part, seen))))
+        caption = f"map: what JPEG takes away adds {float(part.sum()):+.3f} to the score"
+        shown.append((caption, picture(drawn(part, seen))))
     return shown
 
 

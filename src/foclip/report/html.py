@@ -26,9 +26,18 @@ def picture(image: Image.Image) -> str:
     """A picture as JPEG data URI, at most `THUMBNAIL` pixels on its longest side."""
     small = image.copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL))
+    return _embedded(small, "JPEG", quality=88)
+
+
+def exact(image: Image.Image) -> str:
+    """A picture as data URI, pixel by pixel."""
+    return _embedded(image, "WEBP", lossless=True)
+
+
+def _embedded(image: Image.Image, kind: str, **options: Any) -> str:
     buffer = io.BytesIO()
-    small.save(buffer, format="JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, format=kind, **options)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def figure(plot: Figure) -> Markup:

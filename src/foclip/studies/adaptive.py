@@ -140,6 +140,7 @@ def _row(part: pd.DataFrame, name: str, budget: str) -> dict[str, object]:
         "score": f"{mean(part.score, part.photo):.3f}",
         "rise": f"{mean(part.rise, part.photo):+.3f}",
         "PSNR / dB": f"{mean(part.psnr, part.photo):.1f}",
+        "FLIP, worst": f"{mean(part.flip99, part.photo):.3f}",
         **{f"called tampered by {words}": f"{share(part[m], part.photo):.0%}" for m, words in METHODS.items()},
         **{f"undetected rise, {words}": f"{undetected(part, m):+.3f}" for m, words in METHODS.items()},
         f"rise of {LOWER}": f"{mean(part['rise of the lower'], part.photo):+.3f}",

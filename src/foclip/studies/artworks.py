@@ -90,6 +90,7 @@ def page(table: pd.DataFrame) -> Page:
                 "spread over prompts": f"{mean(part.spread, part.photo):.3f}",
                 "PSNR / dB": f"{mean(part.psnr, part.photo):.1f}",
                 "SSIM": f"{mean(part.ssim, part.photo):.3f}",
+                "FLIP, worst": f"{mean(part.flip99, part.photo):.3f}",
                 "seconds": "–" if part.seconds.isna().all() else f"{part.seconds.mean():.1f}",
             }
         )

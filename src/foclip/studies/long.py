@@ -40,6 +40,7 @@ def page(table: pd.DataFrame) -> Page:
             "lowest prompt": f"{mean(part.lowest, part.photo):.3f}",
             "PSNR / dB": f"{mean(part.psnr, part.photo):.1f}",
             "SSIM": f"{mean(part.ssim, part.photo):.3f}",
+            "FLIP, worst": f"{mean(part.flip99, part.photo):.3f}",
             "drop in gray": f"{mean(part['drop'], part.photo):.1%}",
             **{f"caught by {words}": f"{share(part[method], part.photo):.0%}" for method, words in METHODS.items()},
         }

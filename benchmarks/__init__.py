@@ -1,0 +1,1 @@
+"""Speed and quality, measured: `python -m benchmarks` for speed, and files that print a table each."""

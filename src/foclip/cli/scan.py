@@ -1,0 +1,131 @@
+"""`foclip scan`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from foclip.cli import console
+from foclip.cli.options import Device, Json, Model, Out, ScoreName, path
+from foclip.errors import UsageError
+
+if TYPE_CHECKING:
+    from foclip.scan.summary import Summary
+
+
+def scan(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE…",
+            help="Folders of pictures, WebDataset tars, Parquet tables, globs of them; paths or URLs (s3://…).",
+        ),
+    ],
+    out: Out,
+    model: Model = "mini",
+    detector: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of foclip calibrate; default: the one that comes with the model.",
+            show_default=False,
+            parser=path,
+        ),
+    ] = None,
+    by: Annotated[
+        Literal["combined", "rule"], typer.Option(help="The combined detector, or the paper's rule of two thresholds.")
+    ] = "combined",
+    fpr: Annotated[
+        float | None, typer.Option(help="Bound on false alarms; default: the detector's own.", show_default=False)
+    ] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Column of pictures (bytes or paths), if not recognised.", metavar="COLUMN")
+    ] = None,
+    caption: Annotated[
+        str | None, typer.Option(help="Column, or JSON field, of captions, if not recognised.", metavar="COLUMN")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Column, or JSON field, that identifies a row.", metavar="COLUMN")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write what passes: DataComp's sorted uids (.npy), keys (.txt) or rows (.parquet).",
+            metavar="FILE",
+            show_default=False,
+            parser=path,
+        ),
+    ] = None,
+    min_score: Annotated[float | None, typer.Option(help="Least score of what passes.", show_default=False)] = None,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Do only the rows again that had an error.")
+    ] = False,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="This machine's cores, or Ray's.")] = "local",
+    address: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster; default: this machine.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one per core.", show_default=False)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures handed to a process at a time.")] = 32,
+    score: ScoreName = "clipscore",
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Scan data sets: a score, a verdict and a reason for every row, or why it could not be read."""
+    from foclip import files, runs
+    from foclip import scan as scanning
+    from foclip.report import scan as report
+    from foclip.scan.keep import check
+    from foclip.scan.keep import keep as write_kept
+    from foclip.scan.parts import similarity
+    from foclip.scan.summary import summarise
+    from foclip.sources import Columns
+
+    if address is not None and engine != "ray":
+        raise UsageError("--address: for --engine ray")
+    if min_score is not None and keep is None:
+        raise UsageError("--min-score: for --keep")
+    files.output_folder(out)
+    files.output_files(out / "run.json", out / "report.html", out / "summary.json")
+    if keep:
+        check(keep)
+    chosen = console.load(model, score, device)
+    settings = scanning.Settings(workers, batch_size, retry_errors, address)
+    with console.resumable(f"what is finished is in {out}, and the same command goes on from there") as track:
+        folder = scanning.scan(
+            sources,
+            out,
+            model=chosen,
+            detector=detector,
+            by=by,
+            fpr=fpr,
+            columns=Columns(image, caption, key),
+            engine=engine,
+            settings=settings,
+            track=track,
+        )
+        found = summarise(folder, chosen.scale)
+        kept = write_kept(folder, keep, similarity(chosen), min_score) if keep else None
+        content = found.as_dict() | ({} if kept is None else {"kept": kept})
+        files.write_text(out / "summary.json", files.to_json(content))
+        report.write(out / "report.html", folder, found)
+        runs.record(out, sys.argv[1:], content, ["pyarrow", *(["ray"] if engine == "ray" else [])])
+    if json:
+        console.print_json(content | {"parts": str(folder.parts), "report": str(out / "report.html")})
+    else:
+        _print(found, kept)
+        console.where(parts=folder.parts, summary=out / "summary.json", report=out / "report.html")
+    for kind, rows in found.errors.most_common():
+        console.say(f"failed: {rows:,} × {kind}; the first: {found.examples[kind]}")
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _print(found: "Summary", kept: int | None) -> None:
+    table = console.table("", "rows", "of all")
+    shown = {"clean": found.verdicts["clean"], "tampered": found.verdicts["tampered"]}
+    shown |= {"undecidable": found.verdicts["undecidable"], "not read": found.failed}
+    for name, rows in (shown | ({} if kept is None else {"kept": kept})).items():
+        table.add_row(name, f"{rows:,}", f"{rows / max(found.rows, 1):.2%}")
+    console.stdout.print(table)

@@ -1,0 +1,172 @@
+"""Visible: how far can a score be pushed before anybody sees it?
+
+PSNR counts every pixel alike; the eye sees a change on a wall long before it sees one in grass. The same attack
+runs with all pixels alike and with a mask that moves them where it is seen least, within budgets of PSNR, SSIM,
+CIEDE2000 and FLIP. What does each of them leave of the score, which of them keeps the worst place low, and are
+pictures that nobody can tell from their originals easier or harder to detect?
+
+FLIP and CIEDE2000 are means over pixels; "worst" is the 99th percentile. FLIP stands for somebody who flips between
+the two pictures, 67 pixels to the degree.
+"""
+
+from dataclasses import replace
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from foclip.attacks import FoCLIP
+from foclip.budget import parse
+from foclip.lab import Lab, Page, Study, plots
+from foclip.lab.detectors import METHODS, detector, verdicts
+from foclip.lab.pictures import Picture
+from foclip.lab.statistics import groups, mean, percent, share
+from foclip.report.fooled import most_changed
+
+#: Budgets, in a quick run and in full; those of one figure go from loose to tight.
+QUICK = ("psnr:35", "psnr:38", "ssim:0.98", "delta_e99:5", "flip:0.05", "flip99:0.2")
+FULL = (
+    *("psnr:35", "psnr:38", "psnr:41"),
+    *("ssim:0.97", "ssim:0.98", "ssim:0.99"),
+    *("delta_e99:8", "delta_e99:5"),
+    *("flip:0.07", "flip:0.05", "flip:0.035"),
+    *("flip99:0.3", "flip99:0.2", "flip99:0.1"),
+)
+#: What changes are called at which all pixels move alike, and with the mask.
+PLAIN, MASKED, UNTOUCHED = "plain", "masked", "original"
+#: Budgets of PSNR at which the attack runs without the mask too.
+BESIDE = ("psnr:35", "psnr:38", "psnr:41")
+#: Pictures, and those that are shown.
+COUNT, SHOWN = 8, 6
+#: Side of the part of each that is shown, in pixels.
+PART = 128
+#: What the gallery shows: without a mask, with it, and what nobody notices.
+GALLERY = ((PLAIN, "psnr:35"), (MASKED, "psnr:35"), (MASKED, "flip99:0.2"))
+
+
+def attack(lab: Lab, mask: str, budget: str) -> FoCLIP:
+    """The attack within a budget."""
+    if mask == PLAIN:
+        return replace(lab.default_attack(), min_psnr=parse(budget).limit)
+    return replace(lab.default_attack(), min_psnr=None, budgets=(parse(budget),), mask="visible")
+
+
+def table(lab: Lab) -> pd.DataFrame:
+    """Rows: pictures × masks × budgets; and the originals."""
+    judge, pictures = detector(lab, lab.score), lab.pictures[:COUNT]
+    budgets = QUICK if lab.settings.quick else FULL
+    plan = [(UNTOUCHED, "")] + [(PLAIN, budget) for budget in budgets if budget in BESIDE]
+    rows = []
+    for mask, budget in lab.each(plan + [(MASKED, budget) for budget in budgets]):
+        looked_at = pictures if mask == UNTOUCHED else lab.fool(attack(lab, mask, budget), pictures)
+        found = zip(
+            lab.rows(looked_at, mask=mask, budget=budget), verdicts(lab, judge, lab.score, looked_at), strict=True
+        )
+        rows += [row | seen | {"detector": judge.name} for row, seen in found]
+    return pd.DataFrame(rows)
+
+
+def page(table: pd.DataFrame) -> Page:
+    """Score and every metric per budget; where it is seen most; who is caught."""
+    parts = {f"{mask} {budget}".strip(): part for (mask, budget), part in groups(table, "mask", "budget").items()}
+    summary = [
+        {
+            "": name,
+            "pictures": len(part),
+            "score": f"{mean(part.score, part.photo):.3f}",
+            "lowest prompt": f"{mean(part.lowest, part.photo):.3f}",
+            "PSNR / dB": f"{mean(part.psnr, part.photo):.1f}",
+            "SSIM": f"{mean(part.ssim, part.photo):.3f}",
+            "ΔE": f"{mean(part.delta_e, part.photo):.2f}",
+            "ΔE, worst": f"{mean(part.delta_e99, part.photo):.1f}",
+            "FLIP": f"{mean(part.flip, part.photo):.3f}",
+            "FLIP, worst": f"{mean(part.flip99, part.photo):.3f}",
+            **{f"caught by {words}": f"{share(part[method], part.photo):.0%}" for method, words in METHODS.items()},
+        }
+        for name, part in parts.items()
+    ]
+    fooled = {name: part for name, part in parts.items() if name != UNTOUCHED}
+    findings = [*_same_budget(parts), *_worst(fooled), *_caught(parts)]
+    findings.append(f"Judged by the detector {table.detector.iloc[0]!r}.")
+    return Page(pd.DataFrame(summary), {"score-against-what-is-seen": _scatter(fooled)}, findings)
+
+
+def _same_budget(parts: dict[str, pd.DataFrame]) -> list[str]:
+    """What the mask changes where PSNR is the same."""
+    sentences = []
+    for budget in BESIDE:
+        if f"{PLAIN} {budget}" in parts and f"{MASKED} {budget}" in parts:
+            plain, masked = parts[f"{PLAIN} {budget}"], parts[f"{MASKED} {budget}"]
+            structure = (1 - masked.ssim.mean()) / (1 - plain.ssim.mean())
+            sentences.append(
+                f"Within {budget} the mask takes the score from {plain.score.mean():.3f} to "
+                f"{masked.score.mean():.3f}, 1 − SSIM to {structure:.2f} times, mean FLIP to "
+                f"{masked.flip.mean() / plain.flip.mean():.2f} times and its worst places to "
+                f"{masked.flip99.mean() / plain.flip99.mean():.2f} times."
+            )
+    return sentences
+
+
+def _worst(parts: dict[str, pd.DataFrame]) -> list[str]:
+    """Which kind of budget keeps the worst place lowest for the score that it leaves."""
+    ratios = {name: part.score.mean() / max(part.flip99.mean(), 1e-9) for name, part in parts.items()}
+    best, worst = max(ratios, key=ratios.__getitem__), min(ratios, key=ratios.__getitem__)
+    return [
+        f"Most score for the FLIP of the worst places: {best} (score {parts[best].score.mean():.3f}, worst "
+        f"{parts[best].flip99.mean():.3f}); least: {worst} ({parts[worst].score.mean():.3f}, "
+        f"{parts[worst].flip99.mean():.3f})."
+    ]
+
+
+def _caught(parts: dict[str, pd.DataFrame]) -> list[str]:
+    """Whether what is seen less is caught less."""
+    sentences = []
+    plain, unnoticed = parts.get(f"{PLAIN} psnr:35"), parts.get(f"{MASKED} flip99:0.2")
+    if plain is None or unnoticed is None:
+        return []
+    for method, words in METHODS.items():
+        before, after = float(plain[method].mean()), float(unnoticed[method].mean())
+        change = "as many as" if before == after else "more than" if after > before else "fewer than"
+        sentences.append(
+            f"{words[0].upper()}{words[1:]} catches {percent(after)} within flip99:0.2, {change} the plain attack's at "
+            f"35 dB ({percent(before)}); it calls {percent(float(parts[UNTOUCHED][method].mean()))} of the originals "
+            "tampered."
+        )
+    return sentences
+
+
+def _scatter(parts: dict[str, pd.DataFrame]) -> Figure:
+    """Mean score against each metric, a line per mask and kind of budget."""
+    plot = Figure(figsize=(11, 3.2), layout="constrained")
+    metrics = {"1 − SSIM": "lost", "FLIP": "flip", "FLIP, worst": "flip99"}
+    kinds: dict[str, list[pd.DataFrame]] = {}
+    for name, part in parts.items():
+        kinds.setdefault(name.partition(":")[0], []).append(part)
+    for axes, (words, metric) in zip(plot.subplots(1, len(metrics)), metrics.items(), strict=True):
+        for number, (kind, members) in enumerate(kinds.items()):
+            places = [float(part.assign(lost=1 - part.ssim)[metric].mean()) for part in members]
+            scores = [float(part.score.mean()) for part in members]
+            axes.plot(places, scores, "o-", color=plots.COLORS[number], markersize=3.5, label=kind)
+        axes.set_xlabel(words)
+        axes.set_ylabel("mean CLIPScore")
+        plots.tidy(axes)
+    axes.legend(frameon=False, fontsize=7)
+    return plot
+
+
+def gallery(lab: Lab) -> dict[str, Figure]:
+    """Where the plain attack changes most, at full size, and the same place after the others."""
+    pictures = lab.pictures[:COUNT]
+    columns: dict[str, list[Picture]] = {UNTOUCHED: list(pictures[:SHOWN])}
+    for mask, budget in GALLERY:
+        columns[f"{mask} {budget}"] = list(lab.fool(attack(lab, mask, budget), pictures)[:SHOWN])
+    plain = columns[f"{PLAIN} {GALLERY[0][1]}"]
+    boxes = [most_changed(a.image, b.image, PART) for a, b in zip(columns[UNTOUCHED], plain, strict=True)]
+    return {
+        "part-that-plain-changes-most": plots.gallery(
+            {name: [p.image.crop(box) for p, box in zip(shown, boxes, strict=True)] for name, shown in columns.items()},
+            {name: [f"{score:.2f}" for score in lab.scores(shown).mean(axis=1)] for name, shown in columns.items()},
+        )
+    }
+
+
+study = Study(__name__, __doc__, table, page, gallery)

@@ -1,0 +1,208 @@
+"""Budgets on what is seen, the mask, and the figures: what a written file is promised to keep to."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import fooled_by
+from PIL import Image
+
+from foclip import fidelity as module
+from foclip import images
+from foclip.attacks import PGD, Adam, Attack, FoCLIP, objective
+from foclip.attacks.attack import MaskKind
+from foclip.budget import BOUNDS, Budget, parse, used
+from foclip.errors import UsageError
+from foclip.fidelity import Comparison, fidelity
+from foclip.objective import PixelGuard
+from foclip.scores import Score
+from foclip.visibility import visible
+
+PROMPTS = ("a photo of a dog.", "the night watch")
+LIMITS = ("psnr:40", "ssim:0.99", "linf:4", "delta_e:0.5", "delta_e99:2", "flip:0.03", "flip99:0.08")
+
+
+def pictures() -> dict[str, torch.Tensor]:
+    """What is hard to keep to a budget on."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, (3, 60, 81), dtype=torch.uint8, generator=generator)
+    ramp = torch.linspace(0, 255, 140).round().to(torch.uint8).expand(3, 90, 140).contiguous()
+    return {
+        "noise": noise,
+        "gray": torch.full((3, 120, 100), 128, dtype=torch.uint8),
+        "black": torch.zeros(3, 97, 150, dtype=torch.uint8),
+        "white": torch.full((3, 110, 96), 255, dtype=torch.uint8),
+        "ramp": ramp,
+        "one pixel wide": noise[:, :, :1].contiguous(),
+        "one pixel": noise[:, :1, :1].contiguous(),
+        "panorama": noise[:, :12].contiguous(),
+    }
+
+
+def kept(budgets: tuple[Budget, ...], picture: torch.Tensor, original: torch.Tensor) -> bool:
+    """Whether every figure is within its limit, compared directly."""
+    close = fidelity(picture, original)
+    for budget in budgets:
+        value = getattr(close, budget.metric)
+        more_is_better = budget.metric in ("psnr", "ssim")
+        if not (math.isnan(value) or (value >= budget.limit if more_is_better else value <= budget.limit)):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+def test_the_file_keeps_to_its_budget(score: Score, limit: str) -> None:
+    budgets, originals = (parse(limit),), pictures()
+    attack = FoCLIP(objective=objective(), steps=5, budgets=budgets, mask="visible")
+    for fooled, (name, original) in zip(
+        fooled_by(attack, score, list(originals.values()), PROMPTS), originals.items(), strict=True
+    ):
+        assert kept(budgets, fooled.pixels, original), name
+
+
+@pytest.mark.parametrize("attack", [FoCLIP, PGD, Adam])
+@pytest.mark.parametrize("mask", ["none", "visible"])
+def test_every_attack_keeps_to_several_budgets_at_once(score: Score, attack: type[Attack], mask: MaskKind) -> None:
+    budgets = tuple(map(parse, ("psnr:38", "flip99:0.1", "ssim:0.97")))
+    chosen = attack(steps=5, budgets=budgets, mask=mask, init="image", min_psnr=36.0)
+    originals = [pictures()[name] for name in ("noise", "ramp", "white")]
+    for fooled, original in zip(fooled_by(chosen, score, originals, PROMPTS), originals, strict=True):
+        assert kept(budgets, fooled.pixels, original)
+
+
+def test_a_budget_is_used_and_not_wasted(score: Score, small_photos: list[Image.Image]) -> None:
+    original = images.to_tensor(small_photos[0])
+    for limit in ("flip99:0.15", "ssim:0.98"):
+        attack = FoCLIP(objective=objective(), steps=20, budgets=(parse(limit),), mask="visible")
+        (fooled,) = fooled_by(attack, score, [original], PROMPTS)
+        comparison, whole = Comparison(fooled.pixels, original), (slice(None), slice(None))
+        assert 0.8 < used((parse(limit),), comparison, whole) <= 1
+        assert max(fooled.scores) > fooled.scores[0] + 0.1
+
+
+def test_what_cannot_be_done_is_said(score: Score) -> None:
+    gray = torch.full((3, 64, 64), 128, dtype=torch.uint8)
+    (fooled,) = fooled_by(FoCLIP(steps=5, budgets=(parse("flip99:0.001"),)), score, [gray], PROMPTS)
+    assert torch.equal(fooled.pixels, gray)
+    assert fooled.stopped_by == "budget"
+
+
+def test_a_target_is_reached_within_the_budget(score: Score, small_photos: list[Image.Image]) -> None:
+    original = images.to_tensor(small_photos[0])
+    attack = FoCLIP(objective=objective(), steps=200, budgets=(parse("flip99:0.2"),), mask="visible", target=0.35)
+    (fooled,) = fooled_by(attack, score, [original], PROMPTS)
+    assert fooled.stopped_by == "target"
+    assert kept(attack.budgets, fooled.pixels, original)
+    assert fidelity(fooled.pixels, original).flip99 > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("flip", "a metric, a colon and a number"),
+        ("flip:x", "no number"),
+        ("psn:35", "none of psnr"),
+        ("ssim:1", "not between"),
+        ("psnr:nan", "not between"),
+        ("flip:-1", "not between"),
+    ],
+)
+def test_a_wrong_budget_is_one_line(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says) as caught:
+        parse(text)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("budget: ")
+
+
+def test_budgets_say_what_they_are() -> None:
+    assert str(parse("flip99:0.2")) == "flip99:0.2"
+    assert set(BOUNDS) == set(module.FIGURES)
+    for metric in BOUNDS:  # the better half of every metric takes less of the budget
+        low, high = (Budget(metric, 0.5).used(value) for value in (0.4, 0.6))
+        assert (low > 1 > high) if metric in ("psnr", "ssim") else (low < 1 < high)
+
+
+@pytest.mark.parametrize("name", list(pictures()))
+def test_the_mask_is_a_change_of_coordinates(name: str) -> None:
+    original = pictures()[name] / 255
+    mask = visible(original)
+    generator = torch.Generator().manual_seed(1)
+    a, b = (torch.randn(original.shape, generator=generator) for _ in range(2))
+    assert torch.allclose(mask.seen(mask.push(a)), a, atol=1e-3)
+    assert torch.allclose((mask.push(a) * b).sum(), (a * mask.pull(b)).sum(), rtol=1e-3, atol=1e-2)
+    assert torch.equal(visible(original).factors, mask.factors)
+
+
+def test_the_mask_moves_texture_and_not_walls() -> None:
+    generator = torch.Generator().manual_seed(0)
+    original = torch.full((3, 80, 80), 0.5)
+    original[:, :, 40:] += 0.1 * torch.randn(3, 80, 40, generator=generator)
+    strength = visible(original).factors.square().sum(dim=(0, 1)).sqrt()
+    assert strength[20:60, 55:75].mean() > 2 * strength[20:60, 5:25].mean()
+    # the smooth side of an edge stays smooth
+    assert strength[40, 36] < 1.5 * strength[40, 10]
+
+
+def test_a_masked_picture_is_seen_less(score: Score, small_photos: list[Image.Image]) -> None:
+    originals = [images.to_tensor(photo) for photo in small_photos[:2]]
+    seen = {}
+    masks: tuple[MaskKind, ...] = ("none", "visible")
+    for mask in masks:
+        attack = FoCLIP(objective=objective(), steps=20, min_psnr=36.0, mask=mask)
+        results = fooled_by(attack, score, originals, PROMPTS)
+        seen[mask] = np.mean([1 - fidelity(f.pixels, o).ssim for f, o in zip(results, originals, strict=True)])
+    assert seen["visible"] < 0.8 * seen["none"]
+
+
+def test_the_visible_guard_is_the_mask_s_distance() -> None:
+    original = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0))
+    change = torch.randn(3, 40, 50, generator=torch.Generator().manual_seed(1)) * 0.02
+    guard, values = PixelGuard("visible"), torch.zeros(1, 2)
+    x = (original + change).requires_grad_(True)
+    value = guard(values, [x], [original])
+    expected = (visible(original).seen(change).square().mean() + module_quantum() ** 2).sqrt() - module_quantum()
+    assert value.item() == pytest.approx(float(expected), rel=1e-4)
+    (gradient,) = torch.autograd.grad(value.sum(), x)
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().sum() > 0
+    still = original.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(guard(values, [still], [original]).sum(), still)
+    assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+def module_quantum() -> float:
+    """The error of rounding, which makes the guard smooth at the original."""
+    return 1 / (255 * math.sqrt(12))
+
+
+def test_maps_in_strips_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randint(0, 256, (3, 150, 70), dtype=torch.uint8, generator=generator) for _ in range(2))
+    whole = [Comparison(a, b).map(name) for name in ("flip", "delta_e")]
+    monkeypatch.setattr(module, "STRIP", 70 * 20)
+    for name, expected in zip(("flip", "delta_e"), whole, strict=True):
+        assert np.array_equal(Comparison(a, b).map(name), expected)
+
+
+def test_equal_pictures_have_nothing_to_see() -> None:
+    close = fidelity(pictures()["noise"], pictures()["noise"])
+    assert (close.psnr, close.ssim, close.linf) == (math.inf, 1.0, 0)
+    assert close.delta_e == close.delta_e99 == close.flip == close.flip99 == 0
+    assert close.flip <= close.flip99
+
+
+def test_a_smear_is_in_the_percentile_before_it_is_in_the_mean() -> None:
+    wall = torch.full((3, 100, 100), 150, dtype=torch.uint8)
+    smeared = wall.clone()
+    smeared[0, 40:55, 40:55] += 20
+    close = fidelity(smeared, wall)
+    assert close.flip99 > 5 * close.flip
+    assert close.delta_e99 > 5 * close.delta_e
+
+
+def test_noise_has_no_budget() -> None:
+    with pytest.raises(UsageError, match="budget"):
+        FoCLIP(init="noise", budgets=(parse("flip:0.1"),))
+    with pytest.raises(UsageError, match="mask"):
+        FoCLIP(init="noise", mask="visible")
