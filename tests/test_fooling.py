@@ -248,7 +248,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was_saved(
     code = (
         "import sys, time, foclip.attacks; sys.modules['foclip.attacks.run'].SAVE_EVERY = 0.0;"
         "from foclip.attacks import FoCLIP; step = FoCLIP.automatic_step;"
-        "FoCLIP.automatic_step = lambda self, n: (time.sleep(60 if n == 7 else 0), step(self, n))[1];"
+        "FoCLIP.automatic_step = lambda self, n, *ends: (time.sleep(60 if n == 7 else 0), step(self, n, *ends))[1];"
         "from foclip.cli import main; sys.argv[0] = 'foclip'; main()"
     )
     call = ["fool", str(sources[0]), "--prompt", "a cat", "--steps", "12", "--out"]
