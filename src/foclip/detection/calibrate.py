@@ -40,7 +40,7 @@ from foclip.scores import DEFAULT, EncoderScore, Prompts, resolve
 #: what each adds.
 LOOKS = ("jpeg", "shift", "shift+jpeg", "crop", "gray")
 #: Share of each kind of fooled pictures that a look of the cascade keeps in doubt, …
-KEEP = 0.97
+KEEP = 0.98
 #: … as long as no more clean pictures than this stay in doubt after the first look, the second, and so on.
 IN_DOUBT = (0.3, 0.15, 0.1, 0.08, 0.06)
 #: Rise in units of `no_match` (CLIPScore: 0.2) that a cheat saved again must still have for the cascade to care.
