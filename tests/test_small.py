@@ -117,10 +117,10 @@ def test_a_target_is_that_of_the_file(score: CLIPScore, small_photos: list[Image
 
 def test_a_plateau_ends_it_only_when_asked(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     flat = Job(torch.zeros((3, 120, 120), dtype=torch.uint8), ARTWORKS)
-    attack = SinglePrompt(steps=12, min_psnr=60.0, batch_size=1, lr=1e-9)  # a step that moves nothing
+    attack = SinglePrompt(steps=12, batch_size=1, lr=1e-9)  # a step that moves nothing
     (patient,) = run(attack, score, [flat])
     assert (patient.steps, patient.stopped_by) == (12, "steps")
-    (impatient,) = run(SinglePrompt(steps=12, min_psnr=60.0, batch_size=1, lr=1e-9, patience=3), score, [flat])
+    (impatient,) = run(SinglePrompt(steps=12, batch_size=1, lr=1e-9, patience=3), score, [flat])
     assert impatient.stopped_by == "plateau"
     assert impatient.steps == 4
     with pytest.raises(UsageError, match="patience: "):
