@@ -144,6 +144,6 @@ def test_a_twin_scores_beside(run: Run, small_photos: list[Image.Image], tmp_pat
     assert float(found["twin_score"]) == pytest.approx(robust, abs=1e-4)
     assert float(found["gap"]) == pytest.approx(row["gap"], abs=1e-4)
     plain = Score(load("mini"))
-    (seen,) = measure(plain, small_photos[:1], [("a cat",)], ["gray"], plain.over(load("mini-robust")))
+    (seen,) = measure(plain, small_photos[:1], [("a cat",)], ["gray", TWIN], plain.over(load("mini-robust")))
     assert seen.scores[TWIN] == pytest.approx(robust, abs=1e-4)
     assert seen.drifts.keys() == seen.drops.keys() == {"gray", TWIN}
