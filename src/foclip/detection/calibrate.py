@@ -43,6 +43,8 @@ LOOKS = ("jpeg", "shift", "shift+jpeg", "crop", "gray")
 KEEP = 0.98
 #: … as long as no more clean pictures than this stay in doubt after the first look, the second, and so on.
 IN_DOUBT = (0.3, 0.15, 0.1, 0.08, 0.06)
+#: Level of the score (CLIPScore: 0.125) below which nothing can have been gained that is worth a look, at most.
+WORTH = 0.5
 #: Rise in units of `no_match` (CLIPScore: 0.2) that a cheat saved again must still have for the cascade to care.
 STILL_PAYS = 0.8
 #: Least pictures that are worth fitting anything on.
@@ -372,7 +374,7 @@ def cascade(examples: Sequence[Example], looks: Sequence[str], with_prompts: boo
         for count in range(1, len(looks) + 1)
     ]
     levels = [seen[id(e)].level for e in fooled if e.state == AS_IT_IS]
-    worth = min(1.0, float(np.quantile(levels, 1 - KEEP))) if levels else 0.0
+    worth = min(WORTH, float(np.quantile(levels, 1 - KEEP))) if levels else 0.0
     doubts = []
     for step, most in zip(steps[:-1], IN_DOUBT, strict=False):
         values: dict[str, list[float]] = {}
