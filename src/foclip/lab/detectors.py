@@ -11,8 +11,9 @@ from typing import Any
 
 from foclip.captions import PromptsOf
 from foclip.detection import TWIN, Detector, twin_score
-from foclip.detection.calibrate import LOOKS, Example, make
+from foclip.detection.calibrate import make
 from foclip.detection.detector import shipped
+from foclip.detection.examples import LOOKS, Example
 from foclip.errors import UsageError
 from foclip.lab.lab import Lab
 from foclip.lab.pictures import Picture

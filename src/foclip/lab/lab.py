@@ -17,7 +17,7 @@ from torch import Tensor
 from foclip import images
 from foclip.attacks import Attack, FoCLIP, Job, Trajectory, key, objective, run
 from foclip.detection import TRANSFORMATIONS, TWIN, Sensitivity, measure, twin_score
-from foclip.detection.calibrate import LOOKS
+from foclip.detection.examples import LOOKS
 from foclip.fidelity import fidelity
 from foclip.lab.material import Material, Settings
 from foclip.lab.pictures import Picture

@@ -10,8 +10,8 @@ from scipy.stats import binomtest
 
 from foclip import __version__, files, images
 from foclip.detection import Calibration, Cascade, TwoThresholds
-from foclip.detection.calibrate import AS_IT_IS, Example
 from foclip.detection.detector import Calibrated
+from foclip.detection.examples import AS_IT_IS, Example
 from foclip.report.html import figure, picture, render
 
 #: Pictures on the sheet of misses, of each kind.

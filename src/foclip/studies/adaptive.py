@@ -21,7 +21,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foclip.detection import TRANSFORMATIONS, TWIN, Detector, View, twin_score
-from foclip.detection.calibrate import LOOKS
+from foclip.detection.examples import LOOKS
 from foclip.lab import BUDGET, Lab, Page, Study, plots
 from foclip.lab.detectors import METHODS, detector, verdicts
 from foclip.lab.own import own_captions

@@ -1,0 +1,171 @@
+"""What a calibration looks at: clean pictures in every state, and pictures fooled by every cheat, measured alike."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from PIL import Image
+
+from foclip import fooling, images
+from foclip.detection.sensitivity import TWIN, Sensitivity, measure
+from foclip.detection.threat import AFTERWARDS, CONDITIONS, LEAST_RISE, Change, Cheat, cheats
+from foclip.detection.transformations import View
+from foclip.outcome import Advance, Failure, Track, silent
+from foclip.results import Result
+from foclip.scores import EncoderScore, Prompts
+
+#: Looks of the combined detector in their order, after that of the twin if there is one; `benchmarks/looks.py` prints
+#: what each adds.
+LOOKS = ("jpeg", "shift", "shift+jpeg", "crop", "gray")
+#: Pictures measured at a time.
+CHUNK = 32
+#: The state of a picture that nothing was done to.
+AS_IT_IS = "as it is"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture of the calibration.
+
+    Attributes:
+        path: Its file.
+        prompts: The prompts it was measured with.
+        fooled: Whether it was fooled.
+        held_out: Whether it belongs to the half that only measures.
+        sensitivity: What was measured.
+        cheat: Name of the cheat that made it; empty for a clean picture.
+        state: What became of the file afterwards, or the state a clean picture came in.
+        rise: What the score gained, in units of the score's `no_match`; 0 for a clean picture.
+        background: A clean picture of the background.
+    """
+
+    path: Path
+    prompts: Prompts
+    fooled: bool
+    held_out: bool
+    sensitivity: Sensitivity
+    cheat: str = ""
+    state: str = AS_IT_IS
+    rise: float = 0.0
+    background: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The cheat, and whether its file was saved again."""
+        return self.cheat if self.state == AS_IT_IS else f"{self.cheat}, saved again"
+
+    @property
+    def counts(self) -> bool:
+        """A fooled picture that gained something, or a clean one as it is: what rates are about."""
+        return self.rise >= LEAST_RISE if self.fooled else self.state == AS_IT_IS
+
+
+def fool(
+    victims: Sequence[Example],
+    caption: Mapping[str, str],
+    work: str | Path,
+    score: EncoderScore,
+    steps: int,
+    fooled: int,
+    track: Track,
+) -> list[tuple[Cheat, bool, Result]]:
+    """Fooled pictures: of each its cheat, whether its original is held out, and its figures."""
+    views = tuple(View(look, score.encoder.preprocess) for look in LOOKS)
+    chosen = cheats(steps, score.temperature, score.no_match, views)
+    # Both halves (every other picture) get every cheat, and a picture that is fooled again gets another one.
+    plan: dict[str, list[int]] = {}
+    for number in range(fooled):
+        turn = number // 2 + number // len(victims)
+        plan.setdefault(chosen[turn % len(chosen)].name, []).append(number % len(victims))
+    report, done, results = track("fooling", fooled), 0, []
+    for cheat in chosen:
+        places = list(dict.fromkeys(plan.get(cheat.name, [])))
+        others = [(place + len(victims) // 2) % len(victims) for place in places]
+        wanted: dict[str, list[Prompts]] = {
+            "own": [(caption[str(victims[place].path)],) for place in places],
+            "other": [(caption[str(victims[place].path)],) for place in others],
+            "given": [victims[place].prompts for place in places],
+        }
+
+        def part(text: str, total: int, before: int = done, count: int = len(places)) -> Advance:
+            return lambda steps_done, note="": report(before + count * steps_done / max(total, 1), note)
+
+        if places:
+            sources = [victims[place].path for place in places]
+            made = fooling.fool(sources, wanted[cheat.wants], work, model=score, attack=cheat.attack, track=part)
+            # An earlier run may have named the same file otherwise.
+            held = {os.path.realpath(victims[place].path): victims[place].held_out for place in places}
+            results += [(cheat, held[os.path.realpath(result.source)], result) for result in made.results]
+        done += len(places)
+    return results
+
+
+class Bench:
+    """Measures pictures of a calibration, all with the same looks."""
+
+    def __init__(self, score: EncoderScore, twin: EncoderScore | None, failures: list[Failure]) -> None:
+        self.score, self.twin, self.failures = score, twin, failures
+        self.looks = [*([TWIN] if twin else []), *LOOKS]
+
+    def guesses(self, entries: Sequence[tuple[Path, Prompts]]) -> dict[str, str]:
+        """By the name of its file, the caption that each picture fits best of a thousand."""
+        found = self._measured(entries, [_same] * len(entries), silent("", 0), looks=())
+        return {str(entries[place][0]): str(sensitivity.guess) for place, sensitivity in found}
+
+    def clean(self, entries: Sequence[tuple[Path, Prompts]], report: Advance) -> list[Example]:
+        """Clean pictures as they are, gray ones left out; every other one is held out."""
+        examples: list[Example] = []
+        for place, sensitivity in self._measured(entries, [_same] * len(entries), report):
+            if not sensitivity.gray_already:
+                examples.append(Example(*entries[place], False, len(examples) % 2 == 1, sensitivity))
+        return examples
+
+    def conditions(self, examples: Sequence[Example], report: Advance) -> list[Example]:
+        """The same pictures once more, each in another state that clean pictures come in."""
+        states = [list(CONDITIONS)[place // 2 % len(CONDITIONS)] for place in range(len(examples))]
+        entries = [(example.path, example.prompts) for example in examples]
+        changes = [CONDITIONS[state] for state in states]
+        return [
+            replace(examples[place], sensitivity=sensitivity, state=states[place])
+            for place, sensitivity in self._measured(entries, changes, report)
+        ]
+
+    def fooled(self, cheated: Sequence[tuple[Cheat, bool, Result]], report: Advance) -> list[Example]:
+        """Fooled files as they are, and each once more after something became of it."""
+        entries = [(Path(result.output), tuple(result.prompts)) for *_, result in cheated]
+        states = [list(AFTERWARDS)[place // 2 % len(AFTERWARDS)] for place in range(len(entries))]
+        found = []
+        for before, names, changes in (
+            (0, [AS_IT_IS] * len(entries), [_same] * len(entries)),
+            (len(entries), states, [AFTERWARDS[state] for state in states]),
+        ):
+            for place, sensitivity in self._measured(entries, changes, report, before):
+                cheat, held_out, result = cheated[place]
+                rise = sensitivity.level - result.score_before / self.score.no_match
+                found.append(Example(*entries[place], True, held_out, sensitivity, cheat.name, names[place], rise))
+        return found
+
+    def _measured(
+        self,
+        entries: Sequence[tuple[Path, Prompts]],
+        changes: Sequence[Change],
+        report: Advance,
+        before: int = 0,
+        looks: Sequence[str] | None = None,
+    ) -> Iterator[tuple[int, Sensitivity]]:
+        for first in range(0, len(entries), CHUNK):
+            chunk = entries[first : first + CHUNK]
+            readable = [
+                (first + place, changes[first + place](picture))
+                for place, picture in images.readable([path for path, _ in chunk], self.failures)
+            ]
+            asked = [entries[place][1] for place, _ in readable]
+            pictures = [picture for _, picture in readable]
+            found = measure(self.score, pictures, asked, self.looks if looks is None else looks, self.twin, guess=True)
+            yield from zip((place for place, _ in readable), found, strict=True)
+            report(before + first + len(chunk))
+
+
+def _same(picture: Image.Image) -> Image.Image:
+    return picture
