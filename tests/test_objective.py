@@ -75,9 +75,9 @@ def test_one_prompt_must_be_there() -> None:
     ("wrong", "message"),
     [
         (lambda: Balance("x"), "balance: 'x' is none of variance, kl"),  # type: ignore[arg-type]
-        (lambda: PixelGuard("x"), "guard: 'x' is none of range, l2"),  # type: ignore[arg-type]
+        (lambda: PixelGuard("x"), "guard: 'x' is none of range, l2, visible"),  # type: ignore[arg-type]
         (lambda: objective(balance="x"), "balance: 'x' is none of variance, kl"),  # type: ignore[arg-type]
-        (lambda: objective(guard="x"), "guard: 'x' is none of range, l2"),  # type: ignore[arg-type]
+        (lambda: objective(guard="x"), "guard: 'x' is none of range, l2, visible"),  # type: ignore[arg-type]
     ],
 )
 def test_a_misspelt_choice_is_refused(wrong: Callable[[], object], message: str) -> None:

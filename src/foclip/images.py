@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def each(
         ahead: deque[Future[Any]] = deque()
         rest = iter(sources)
         for number, source in enumerate(sources):
-            while len(ahead) <= 2 * threads and (coming := next(rest, None)) is not None:
+            for coming in islice(rest, 2 * threads + 1 - len(ahead)):
                 ahead.append(pool.submit(lambda source: look(decoded(source)), coming))
             try:
                 yield number, ahead.popleft().result()
