@@ -245,7 +245,7 @@ def _detectors(folder: Path) -> None:
         "types": changed(lambda new: new.update(fpr="small", rule=[], combined=3)),
         "clean": changed(lambda new: new["combined"].update(clean=[])),
         "unsorted": changed(lambda new: new["combined"].update(clean=[2.0, 1.0])),
-        "inputs": changed(lambda new: new["combined"]["statistic"].update(inputs=["drop_nothing"])),
+        "inputs": changed(lambda new: new["combined"]["statistic"]["steps"][-1].update(inputs=["drop_nothing"])),
         "name": changed(lambda new: new.update(name=RED, fingerprint="0" * 64)),
         "other": other,
     }

@@ -295,7 +295,7 @@ class Detector:
             raise UsageError(f"detector {path}: cut off or no JSON ({error})") from error
         try:
             return _parse(content)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, AttributeError) as error:
             raise UsageError(f"detector {path}: not a detector file, or an incomplete one ({error!r})") from error
         except (ValueError, UsageError) as error:
             raise UsageError(f"detector {path}: {error}") from error

@@ -33,6 +33,8 @@ FULL = (
 )
 #: What changes are called at which all pixels move alike, and with the mask.
 PLAIN, MASKED, UNTOUCHED = "plain", "masked", "original"
+#: The budget of what is not changed.
+NO_BUDGET = "none needed"
 #: Budgets of PSNR at which the attack runs without the mask too.
 BESIDE = ("psnr:35", "psnr:38", "psnr:41")
 #: Pictures, and those that are shown.
@@ -54,7 +56,7 @@ def table(lab: Lab) -> pd.DataFrame:
     """Rows: pictures × masks × budgets; and the originals."""
     judge, pictures = detector(lab, lab.score), lab.pictures[:COUNT]
     budgets = QUICK if lab.settings.quick else FULL
-    plan = [(UNTOUCHED, "")] + [(PLAIN, budget) for budget in budgets if budget in BESIDE]
+    plan = [(UNTOUCHED, NO_BUDGET)] + [(PLAIN, budget) for budget in budgets if budget in BESIDE]
     rows = []
     for mask, budget in lab.each(plan + [(MASKED, budget) for budget in budgets]):
         looked_at = pictures if mask == UNTOUCHED else lab.fool(attack(lab, mask, budget), pictures)
@@ -67,7 +69,7 @@ def table(lab: Lab) -> pd.DataFrame:
 
 def page(table: pd.DataFrame) -> Page:
     """Score and every metric per budget; where it is seen most; who is caught."""
-    parts = {f"{mask} {budget}".strip(): part for (mask, budget), part in groups(table, "mask", "budget").items()}
+    parts = {f"{mask} {budget}".removesuffix(f" {NO_BUDGET}"): part for (mask, budget), part in groups(table, "mask", "budget").items()}
     summary = [
         {
             "": name,
