@@ -177,9 +177,7 @@ def paper(bench: Bench, count: int, steps: int) -> None:
 
 def caught(bench: Bench, count: int, steps: int) -> None:
     """What is caught of each cheat."""
-    print(
-        f"Caught at the detector's bound of {bench.detector.fpr:g}; cropped: those still up by {STILL_UP:g} or more"
-    )
+    print(f"Caught at the detector's bound of {bench.detector.fpr:g}; cropped: those still up by {STILL_UP:g} or more")
     print(f"   {'cheat':<28}{'file':<17}{'n':>4} {'rise':>7}  " + "".join(f"{method:<24}" for method in METHODS))
     again = {"JPEG 85": AFTERWARDS["JPEG 85"], "cropped to 95 %": AFTERWARDS["cropped to 95 %"]}
     for name, cheat in cheats(bench, count, steps).items():

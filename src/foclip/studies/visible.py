@@ -69,7 +69,8 @@ def table(lab: Lab) -> pd.DataFrame:
 
 def page(table: pd.DataFrame) -> Page:
     """Score and every metric per budget; where it is seen most; who is caught."""
-    parts = {f"{mask} {budget}".removesuffix(f" {NO_BUDGET}"): part for (mask, budget), part in groups(table, "mask", "budget").items()}
+    found = groups(table, "mask", "budget").items()
+    parts = {f"{mask} {budget}".removesuffix(f" {NO_BUDGET}"): part for (mask, budget), part in found}
     summary = [
         {
             "": name,
