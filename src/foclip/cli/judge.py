@@ -3,13 +3,16 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from foclip.cli import console
 from foclip.cli.options import (
+    Bound,
     Captions,
+    DecideBy,
+    DetectorFile,
     Device,
     Images,
     Json,
@@ -86,21 +89,9 @@ def detect(
     prompt: PromptTexts = None,
     captions: Captions = None,
     model: Model = "mini",
-    detector: Annotated[
-        Path | None,
-        typer.Option(
-            help="File of foclip calibrate; default: the one that comes with the model.",
-            show_default=False,
-            parser=path,
-        ),
-    ] = None,
-    by: Annotated[
-        Literal["combined", "rule"], typer.Option(help="The combined detector, or the paper's rule of two thresholds.")
-    ] = "combined",
-    fpr: Annotated[
-        float | None,
-        typer.Option(help="Bound on false alarms; default: the detector's own.", show_default=False),
-    ] = None,
+    detector: DetectorFile = None,
+    by: DecideBy = "combined",
+    fpr: Bound = None,
     out: Annotated[
         Path | None,
         typer.Option(

@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -42,6 +42,18 @@ Twin = Annotated[
         show_default=False,
         metavar="NAME",
     ),
+]
+DetectorFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of foclip calibrate; default: the one that comes with the model.", show_default=False, parser=path
+    ),
+]
+DecideBy = Annotated[
+    Literal["combined", "rule"], typer.Option(help="The combined detector, or the paper's rule of two thresholds.")
+]
+Bound = Annotated[
+    float | None, typer.Option(help="Bound on false alarms; default: the detector's own.", show_default=False)
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results.", metavar="DIR", parser=path)]

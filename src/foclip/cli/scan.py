@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from foclip.cli import console
-from foclip.cli.options import Device, Json, Model, Out, ScoreName, path
+from foclip.cli.options import Bound, DecideBy, DetectorFile, Device, Json, Model, Out, ScoreName, path
 from foclip.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,20 +24,9 @@ def scan(
     ],
     out: Out,
     model: Model = "mini",
-    detector: Annotated[
-        Path | None,
-        typer.Option(
-            help="File of foclip calibrate; default: the one that comes with the model.",
-            show_default=False,
-            parser=path,
-        ),
-    ] = None,
-    by: Annotated[
-        Literal["combined", "rule"], typer.Option(help="The combined detector, or the paper's rule of two thresholds.")
-    ] = "combined",
-    fpr: Annotated[
-        float | None, typer.Option(help="Bound on false alarms; default: the detector's own.", show_default=False)
-    ] = None,
+    detector: DetectorFile = None,
+    by: DecideBy = "combined",
+    fpr: Bound = None,
     image: Annotated[
         str | None, typer.Option(help="Column of pictures (bytes or paths), if not recognised.", metavar="COLUMN")
     ] = None,
