@@ -38,6 +38,7 @@ from foclip.detection import (
     twin_of,
     twin_score,
 )
+from foclip.detection.calibrate import make
 from foclip.detection.detector import shipped
 from foclip.encoders import Encoder, embedded, load
 from foclip.errors import UsageError
@@ -442,6 +443,12 @@ def test_cheats_reach_what_they_are_named_for(score: CLIPScore, small_photos: li
     assert result.scores[0] + 0.2 <= result.scores[-1] <= result.scores[0] + 0.5
     for change in (*AFTERWARDS.values(), *CONDITIONS.values()):
         assert change(small_photos[0]).mode == "RGB"
+
+
+def test_cheats_that_gain_nothing_teach_nothing(calibration: Calibration, score: CLIPScore) -> None:
+    examples = [replace(e, rise=0.0) for e in calibration.examples]
+    with pytest.raises(UsageError, match="fooled: too few of the 48 fooled pictures gained anything"):
+        make(examples, score, 0.1, "none", calibration.detector.looks, twin_score(score))
 
 
 def test_calibrated_again_nothing_is_fooled_again(

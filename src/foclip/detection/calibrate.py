@@ -165,12 +165,20 @@ def make(
         looks: The looks of the cascade in their order.
         twin: What looks through the hardened twin, if one of them is that.
         provenance: What else there is to say of where it comes from.
+
+    Raises:
+        UsageError: In one of the halves no cheat gained anything, so that there is nothing to catch.
     """
     fit = [e for e in examples if not e.held_out and (e.counts or not e.fooled)]
     held = [e for e in examples if e.held_out and e.counts]
     clean, fooled = ([e for e in held if e.fooled == f] for f in (False, True))
     # The rule is the paper's, for pictures as blatant as the paper's; where there are none, for what there is.
     fooled_fit = [e for e in fit if e.fooled]
+    if not fooled_fit or not fooled:
+        raise UsageError(
+            f"fooled: too few of the {sum(e.fooled for e in examples)} fooled pictures gained anything to learn from "
+            "or to measure on; fool more of them, in more steps"
+        )
     blatant = [e for e in fooled_fit if e.cheat in BLATANT and e.state == AS_IT_IS] or fooled_fit
     plain = [e.sensitivity for e in fit if not e.fooled and e.state == AS_IT_IS]
     surface = sweep(plain, [e.sensitivity for e in blatant])
@@ -225,7 +233,7 @@ def cascade(examples: Sequence[Example], looks: Sequence[str], with_prompts: boo
         values: dict[str, list[float]] = {}
         for example in paying:
             values.setdefault(example.kind, []).append(step.statistic(seen[id(example)]))
-        kept = min(float(np.quantile(each, 1 - KEEP)) for each in values.values())
+        kept = min((float(np.quantile(each, 1 - KEEP)) for each in values.values()), default=-math.inf)
         most_clean = float(np.quantile([step.statistic(s) for s in negatives], 1 - most))
         doubts.append(max(kept, most_clean))
     return Cascade(worth, steps, doubts)
