@@ -6,10 +6,12 @@ traceback).
 """
 
 import _thread
+import math
 import os
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -71,11 +73,14 @@ def main() -> None:
     """Run the command line and exit with its code."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # fewer parameters on purpose
     sys.unraisablehook = _interrupt_again
-    _asked.clear()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names and prompts may hold what the terminal's encoding does not
             stream.reconfigure(errors="backslashreplace")
-    code = _run() if sys.stdout else _refuse("standard output is closed")
+    _running.set()
+    try:
+        code = _run() if sys.stdout else _refuse("standard output is closed")
+    finally:
+        _running.clear()
     try:
         if sys.stdout:
             sys.stdout.flush()
@@ -131,20 +136,29 @@ def _fault(error: Exception) -> int:
     return 70
 
 
-#: Whether a finaliser on another thread has asked for the interrupt already: it may run at every step.
-_asked = threading.Event()
+#: Whether a command is running, which an interrupt may end; and when one was last asked for from another thread.
+_running = threading.Event()
+_asked = -math.inf
+#: Seconds until a finaliser on another thread, which may run at every step, is heard again: once may have been lost.
+AGAIN = 0.25
 
 
 def _interrupt_again(ignored: Any) -> None:
     """Ctrl-C that came where Python can raise nothing, in a finaliser, comes again a moment later."""
-    if isinstance(ignored.exc_value, KeyboardInterrupt):
-        elsewhere = threading.current_thread() is not threading.main_thread()
-        if elsewhere and _asked.is_set():
-            return
-        _asked.set()
-        threading.Timer(0.01, _thread.interrupt_main).start()  # not at once, which would be here again
-    else:
+    global _asked
+    if not isinstance(ignored.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(ignored)
+        return
+    if threading.current_thread() is not threading.main_thread():
+        if time.monotonic() - _asked < AGAIN:
+            return
+        _asked = time.monotonic()
+    threading.Timer(0.01, _interrupt).start()  # not at once, which would be here again
+
+
+def _interrupt() -> None:
+    if _running.is_set():  # what comes too late is no business of whoever called us
+        _thread.interrupt_main()
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
