@@ -7,6 +7,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # threads rounds otherwise.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from foclip.images import read, to_image
 from foclip.scores import CLIPScore, Prompts, Score
 
 torch.set_num_threads(1)
+# A shell starts what runs in its background deaf to Ctrl-C, and so would be these tests and all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: Calls the command line: exit code, stdout, stderr.
 Run = Callable[..., tuple[int, str, str]]
