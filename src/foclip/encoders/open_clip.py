@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torchvision.transforms import Compose, ToTensor
 
 from foclip.encoders.encoder import Encoder
+from foclip.encoders.fold import folded
 from foclip.encoders.preprocessing import Preprocessing
 from foclip.errors import PromptTruncationWarning
 
@@ -54,6 +55,7 @@ class OpenClipEncoder(Encoder):
             config.fill_color,
             self.device,
         )
+        self._quick: Any = folded(self.model, torch.zeros(1, 3, *self.image_size, device=self.device))
 
     @property
     def parameter_count(self) -> int:
@@ -70,7 +72,7 @@ class OpenClipEncoder(Encoder):
         return digest.hexdigest()
 
     def tower(self, inputs: Tensor) -> Tensor:
-        return nn.functional.normalize(self.model.encode_image(inputs), dim=-1)
+        return nn.functional.normalize(self._quick.encode_image(inputs), dim=-1)
 
     def prepare(self, picture: Image.Image) -> Tensor:
         return torch.as_tensor(self.transform(picture))
