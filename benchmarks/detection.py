@@ -12,7 +12,7 @@ Fooled pictures are kept in DIR; a second call only measures.
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -205,9 +205,8 @@ def alarms(bench: Bench) -> None:
     }
     for state, change in CONDITIONS.items():
         kinds[state] = ([change(picture) for picture in bench.originals], bench.own)
-    drawn: dict[str, Callable[[int], Iterator[Image.Image]]] = {"charts": charts, "pages of text": pages}
-    for name, draw in drawn.items():
-        pictures = list(draw(len(bench.originals)))
+    for name, draw in (("charts", charts), ("pages of text", pages)):
+        pictures = list(draw(len(bench.originals), seed=1))
         fitting = bench.measure(pictures, [()] * len(pictures))  # the caption that fits best: a clean picture's own
         kinds[name] = (pictures, [(str(s.guess),) for s in fitting])
     for name, (shown, prompts) in kinds.items():
@@ -226,7 +225,7 @@ def budgets(bench: Bench, count: int, steps: int) -> None:
     found = {name: bench.fooled(name, cheat)[0] for name, cheat in chosen.items()}
     for fpr in BUDGETS:
         part = bench.detector.combined
-        many = len(part.clean) + len(part.background)
+        many = part.distinct
         if fpr * (many + 1) < 1 - 1e-9:
             print(f"   {fpr:<8.1%}{many} clean pictures cannot promise it")
             continue
@@ -258,7 +257,6 @@ def main() -> None:
     parser.add_argument("--paper-steps", type=int, default=1000, help="steps of the part `paper`")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     choice = parser.parse_args()
-    torch.set_num_threads(2)
     bench = Bench(choice.model, choice.data, choice.work)
     count, steps = choice.fooled, choice.steps
     print(f"{choice.model}, torch {torch.__version__}, {len(bench.files)} photographs never used in calibration\n")

@@ -235,7 +235,7 @@ def test_calibration_tells_fooled_from_clean(calibration: Calibration, mini: Enc
     for example in held_out:  # the p-values are those pictures' own
         assert detector.combined.statistic.statistic(example.sensitivity) in detector.combined.clean
     means = [
-        np.mean([e.sensitivity.lost["jpeg"] for e in calibration.examples if e.fooled == fooled])
+        np.mean([e.sensitivity.lost["webp"] for e in calibration.examples if e.fooled == fooled])
         for fooled in (False, True)
     ]
     assert means[1] > means[0] + 0.25
@@ -297,6 +297,10 @@ def change(path: Path, *keys: Any, value: Any) -> None:
         (("twin",), None),
         (("combined", "clean"), [3, 1, 2]),
         (("combined", "clean"), []),
+        (("combined", "states"), [3, 1, 2]),
+        (("combined", "background"), {"pages": [2, 1]}),
+        (("combined", "background"), {"pages": []}),
+        (("combined", "background"), [1]),
         (("combined", "auc"), 1.5),
         (("combined", "roc", 0), [0, 2]),
         (("promptless",), None),
@@ -516,6 +520,23 @@ def test_what_to_expect_of_one_calibration(calibration: Calibration) -> None:
     for row in rows.values():
         assert row["false_alarms_interval"][0] <= row["false_alarms"] <= row["false_alarms_interval"][1]
         assert row["caught_interval"][0] <= row["caught"] <= row["caught_interval"][1]
+
+
+@pytest.mark.parametrize("fpr", [0.002, 0.01, 0.05, 0.3])
+def test_the_bound_holds_for_every_kind_of_clean_pictures(fpr: float, calibration: Calibration) -> None:
+    rng = np.random.default_rng(0)
+    kinds = {name: sorted(rng.normal(mean, 1, 150).tolist()) for name, mean in (("a", 0.0), ("b", 0.5), ("c", -9.0))}
+    part = replace(calibration.detector.combined, clean=kinds.pop("a"), states=kinds.pop("c"), background=kinds)
+    assert part.distinct == 300
+    if fpr * (part.distinct + 1) < 1:
+        with pytest.raises(UsageError, match="cannot promise"):
+            part.threshold(fpr)
+        return
+    threshold = part.threshold(fpr)
+    for value in [*np.linspace(-4, 5, 200), *part.clean, *part.background["b"]]:
+        assert (part.p_value(value) <= fpr) == (value > threshold)
+    for kind in part.kinds:  # rank by rank, as if each picture were the next one
+        assert sum(value > threshold for value in kind) <= max(fpr * (len(kind) + 1), 1) - 1 + 1e-9
 
 
 def test_wrong_calls_of_calibrate(run: Run, clean: list[Path], tmp_path: Path) -> None:

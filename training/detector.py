@@ -3,8 +3,8 @@
 It is calibrated on the photographs of ``photographs(data, "calibration")``, which no encoder was
 trained on; ``benchmarks/detection.py`` measures it on the others.  A score is asked for with
 few prompts and with many, with fitting and with unfitting ones, so each photograph gets one of
-five kinds of prompts, in turn; and every other one its own caption.  Thumbnails of Tiny-ImageNet's validation set
-stand beside them as clean pictures, so that low alert budgets can be promised.
+five kinds of prompts, in turn; and every other one its own caption.  Thumbnails of Tiny-ImageNet's validation set,
+so that low alert budgets can be promised, and drawn charts and pages of text stand beside them as clean pictures.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import torch
 from rich.progress import Progress
 
-from foclip.detection import calibrate
+from foclip.detection import calibrate, measure
 from foclip.detection.detector import SHIPPED
 from foclip.encoders import load
 from foclip.outcome import Advance
 from foclip.prompts import ARTWORKS, CAPTION, imagenet
 from foclip.report import calibration
+from foclip.scores import CLIPScore
+from training.drawn import charts, pages
 
 
 def photographs(data: Path, part: str) -> tuple[list[Path], list[str]]:
@@ -68,6 +69,22 @@ def thumbnails(data: Path, count: int, work: Path, part: int) -> tuple[list[Path
     return files, captions
 
 
+def drawn(score: CLIPScore, count: int, work: Path) -> tuple[list[Path], list[str]]:
+    """Files of charts and of pages of text, and the caption that each fits best of a thousand.
+
+    They are written to `work`, in a folder for each of the two kinds.
+    """
+    files, captions = [], []
+    for name, draw in (("charts", charts), ("pages", pages)):
+        (work / name).mkdir(parents=True, exist_ok=True)
+        for number, picture in enumerate(draw(count, seed=0)):
+            files.append(work / name / f"{number}.png")
+            picture.save(files[-1])
+            (found,) = measure(score, [picture], [()], (), guess=True)
+            captions.append(str(found.guess))
+    return files, captions
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -77,10 +94,13 @@ def main() -> None:
     parser.add_argument("--fooled", type=int, default=570)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--thumbnails", type=int, default=1600, help="clean pictures of Tiny-ImageNet besides")
+    parser.add_argument("--drawn", type=int, default=400, help="charts, and as many pages of text, besides")
     choice = parser.parse_args()
-    torch.set_num_threads(2)
+    score = CLIPScore(load(choice.model))
     pictures, captions = photographs(choice.data, "calibration")
     background, further = thumbnails(choice.data, choice.thumbnails, choice.work / "thumbnails", 0)
+    more, fitting = drawn(score, choice.drawn, choice.work)
+    background, further = background + more, further + fitting
     captions += further
     with Progress() as bar:
 
@@ -92,7 +112,7 @@ def main() -> None:
             pictures,
             [*draw_prompts(captions[: len(pictures)], 0), *([caption] for caption in further)],
             choice.work,
-            model=load(choice.model),
+            model=score,
             steps=choice.steps,
             own=captions,
             background=background,

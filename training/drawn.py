@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 
 
-def charts(count: int) -> Iterator[Image.Image]:
+def charts(count: int, seed: int) -> Iterator[Image.Image]:
     """Charts of random numbers."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     for kind in rng.integers(0, 4, count):
         plot = Figure(figsize=(rng.uniform(3, 7), rng.uniform(3, 5)), dpi=80)
         canvas: Any = FigureCanvasAgg(plot)
@@ -29,9 +29,9 @@ def charts(count: int) -> Iterator[Image.Image]:
         yield Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
-def pages(count: int) -> Iterator[Image.Image]:
+def pages(count: int, seed: int) -> Iterator[Image.Image]:
     """Pages of random words."""
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(seed)
     inks = [((20, 20, 20), (255, 255, 255)), ((30, 40, 120), (250, 245, 230)), ((240, 240, 230), (20, 30, 60))]
     words = ["the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "as", "was", "with", "page"]
     for ink, paper_ in (inks[i % 3] for i in range(count)):

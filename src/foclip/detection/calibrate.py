@@ -26,8 +26,8 @@ from foclip.detection.combined import Cascade
 from foclip.detection.detector import Calibrated, Detector
 from foclip.detection.examples import AS_IT_IS, Bench, Example, fool
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
-from foclip.detection.sensitivity import Sensitivity, feature_names
-from foclip.detection.threat import BLATANT
+from foclip.detection.sensitivity import feature_names
+from foclip.detection.threat import BLATANT, CONDITIONS
 from foclip.detection.twins import twin_score
 from foclip.encoders import Encoder
 from foclip.errors import UsageError
@@ -102,7 +102,8 @@ def calibrate(
         own: The own caption of each of `clean` and `background`, beside `prompts`; None for `captions`, or else for
             the one that fits best of a thousand.
         fooled: How many fooled pictures to make; with more than there are clean ones, these are fooled again otherwise.
-        background: Further clean pictures, measured but not fooled: with more of them a lower `fpr` can be promised.
+        background: Further clean pictures, measured but not fooled, those of a folder being of one kind: for each kind
+            the bound holds, too, and with more of them a lower `fpr` can be promised.
         twin: The encoder's hardened twin, or its name, as one more look; None for the one that comes with it, if any.
         name: The detector's name.
         track: Progress.
@@ -136,9 +137,9 @@ def calibrate(
     _check_enough(len(seen), fpr, duplicates)
     gray = len(found) - len(seen)
     aside = set(map(Path, images.find(list(background))))
-    seen = [replace(e, background=e.path in aside) for e in seen]
+    seen = [replace(e, background=e.path.parent.name if e.path in aside else "") for e in seen]
     victims = [e for e in seen if not e.background]
-    seen += bench.conditions(victims, track("measuring them in other states", len(victims)))
+    seen += bench.conditions(victims, track("measuring them in other states", len(victims) * len(CONDITIONS) // 2))
     cheated = fool(victims, caption, work, chosen, steps, fooled, track)
     tampered = bench.fooled(cheated, track("measuring fooled pictures", 2 * len(cheated)))
     provenance = {"steps": steps, "cheats": list(dict.fromkeys(e.cheat for e in tampered))}
@@ -169,12 +170,10 @@ def make(
     Raises:
         UsageError: In one of the halves no cheat gained anything, so that there is nothing to catch.
     """
-    fit = [e for e in examples if not e.held_out and (e.counts or not e.fooled)]
-    held = [e for e in examples if e.held_out and e.counts]
-    clean, fooled = ([e for e in held if e.fooled == f] for f in (False, True))
+    fit, held = ([e for e in examples if e.held_out == h and (e.counts or not e.fooled)] for h in (False, True))
     # The rule is the paper's, for pictures as blatant as the paper's; where there are none, for what there is.
     fooled_fit = [e for e in fit if e.fooled]
-    if not fooled_fit or not fooled:
+    if not fooled_fit or not any(e.fooled for e in held):
         raise UsageError(
             f"fooled: too few of the {sum(e.fooled for e in examples)} fooled pictures gained anything to learn from "
             "or to measure on; fool more of them, in more steps"
@@ -183,10 +182,6 @@ def make(
     plain = [e.sensitivity for e in fit if not e.fooled and e.state == AS_IT_IS]
     surface = sweep(plain, [e.sensitivity for e in blatant])
     rule = surface.best()
-    aside = [e for e in clean if e.background]
-    clean = [e for e in clean if not e.background]
-    seen = [[e.sensitivity for e in part] for part in (clean, fooled, aside)]
-    bare = [[s.without_prompts() for s in part] for part in seen]
     told = {
         "clean": sum(not e.fooled and e.counts for e in examples),
         "fooled": sum(e.fooled and e.state == AS_IT_IS for e in examples),
@@ -199,10 +194,10 @@ def make(
         model=score.encoder.name,
         fingerprint=score.encoder.fingerprint,
         fpr=fpr,
-        rule=_calibrated(rule, *seen),
-        drift=_calibrated(rule, *bare),
-        combined=_calibrated(cascade(fit, looks, with_prompts=True), *seen),
-        promptless=_calibrated(cascade(fit, looks, with_prompts=False), *bare),
+        rule=_calibrated(rule, held, with_prompts=True),
+        drift=_calibrated(rule, held, with_prompts=False),
+        combined=_calibrated(cascade(fit, looks, with_prompts=True), held, with_prompts=True),
+        promptless=_calibrated(cascade(fit, looks, with_prompts=False), held, with_prompts=False),
         twin=None if twin is None else (twin.encoder.name, twin.encoder.fingerprint),
         provenance=told | (provenance or {}),
     )
@@ -220,6 +215,7 @@ def cascade(examples: Sequence[Example], looks: Sequence[str], with_prompts: boo
     seen = {id(e): e.sensitivity if with_prompts else e.sensitivity.without_prompts() for e in examples}
     clean, fooled = ([e for e in examples if e.fooled == f] for f in (False, True))
     paying = [e for e in fooled if e.state == AS_IT_IS or e.rise >= STILL_PAYS]
+    usual = [seen[id(e)] for e in clean if e.counts and not e.background]
     negatives, positives = ([seen[id(e)] for e in part] for part in (clean, fooled))
     kinds = [e.kind for e in fooled]
     steps = [
@@ -234,7 +230,7 @@ def cascade(examples: Sequence[Example], looks: Sequence[str], with_prompts: boo
         for example in paying:
             values.setdefault(example.kind, []).append(step.statistic(seen[id(example)]))
         kept = min((float(np.quantile(each, 1 - KEEP)) for each in values.values()), default=-math.inf)
-        most_clean = float(np.quantile([step.statistic(s) for s in negatives], 1 - most))
+        most_clean = float(np.quantile([step.statistic(s) for s in usual], 1 - most))
         doubts.append(max(kept, most_clean))
     return Cascade(worth, steps, doubts)
 
@@ -280,15 +276,25 @@ def _distinct(
     return kept
 
 
-def _calibrated(
-    statistic: TwoThresholds | Cascade,
-    clean: Sequence[Sensitivity],
-    fooled: Sequence[Sensitivity],
-    background: Sequence[Sensitivity],
-) -> Calibrated:
-    negatives, positives, further = ([statistic.statistic(s) for s in part] for part in (clean, fooled, background))
-    truth = np.arange(len(negatives) + len(positives)) >= len(negatives)
-    values = np.array(negatives + positives)
+def _calibrated(statistic: TwoThresholds | Cascade, held: Sequence[Example], with_prompts: bool) -> Calibrated:
+    """The statistic with what it says of the half that only measures."""
+    clean: list[float] = []
+    fooled: list[float] = []
+    states: list[float] = []
+    background: dict[str, list[float]] = {}
+    for example in held:
+        seen = example.sensitivity if with_prompts else example.sensitivity.without_prompts()
+        if example.fooled:
+            kind = fooled
+        elif example.state != AS_IT_IS:
+            kind = states
+        else:
+            kind = background.setdefault(example.background, []) if example.background else clean
+        kind.append(statistic.statistic(seen))
+    truth = np.arange(len(clean) + len(fooled)) >= len(clean)
+    values = np.array(clean + fooled)
     alarms, caught, _ = roc_curve(truth, values)
     points = np.stack([alarms, caught], axis=1).round(5).tolist()
-    return Calibrated(statistic, sorted(negatives), float(roc_auc_score(truth, values)), points, sorted(further))
+    for kind in (clean, states, *background.values()):
+        kind.sort()
+    return Calibrated(statistic, clean, float(roc_auc_score(truth, values)), points, states, background)

@@ -33,7 +33,7 @@ from foclip.errors import UsageError
 #: Which statistic decides: the combined one, or the paper's two thresholds.
 By = Literal["combined", "rule"]
 #: Version of the file's format.
-FORMAT = 4
+FORMAT = 5
 #: Detectors of the embedded encoders.
 SHIPPED = Path(__file__).parent / "shipped"
 
@@ -98,11 +98,16 @@ def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
 class Calibrated:
     """A statistic with the clean pictures behind its p-values.
 
+    A bound holds for each kind of them, not only on average: pictures come saved again, small, or in odd colours, and
+    one of these kinds may look more suspicious than the others (group-conditional coverage: Vovk, "Conditional
+    validity of inductive conformal predictors", 2012).
+
     Attributes:
         statistic: Paper's rule or combined.
         clean: Statistics of clean pictures that had no part in making it, sorted upwards.
-        background: Those of further clean pictures of another kind, sorted upwards, beside which a lower bound can be
-            promised; empty without.
+        states: Those of the same pictures in other states, sorted upwards.
+        background: Those of further clean pictures by kind, each sorted upwards; with them, lower bounds can be
+            promised.
         auc: Area under the ROC curve on pictures that had no part in making it.
         roc: Points [false alarms, caught] of that curve.
     """
@@ -111,16 +116,27 @@ class Calibrated:
     clean: list[float]
     auc: float
     roc: list[list[float]] = field(repr=False)
-    background: list[float] = field(default_factory=list, repr=False)
+    states: list[float] = field(repr=False)
+    background: dict[str, list[float]] = field(default_factory=dict, repr=False)
+
+    @property
+    def distinct(self) -> int:
+        """How many different pictures promise a bound."""
+        return len(self.clean) + sum(map(len, self.background.values()))
+
+    @property
+    def kinds(self) -> list[list[float]]:
+        """Statistics of every kind of clean pictures."""
+        return [self.clean, self.states, *self.background.values()]
 
     def p_value(self, statistic: float) -> float:
-        """The rank among all clean pictures, and no less than that among `clean` unless it lies above all of these.
+        """The rank among all different clean pictures, and no less than that among any kind that reaches as high.
 
-        So the bound holds for pictures as those of `clean`, as far as their number can promise it, whatever the
-        background is like; beyond that it holds for both kinds together.
+        So the bound holds for pictures of each kind as far as their number can promise it, whatever the others are
+        like; beyond that it holds for all different pictures together.
         """
-        everything = _rank(statistic, self.clean, self.background)
-        return everything if statistic > self.clean[-1] else max(everything, _rank(statistic, self.clean))
+        everything = _rank(statistic, self.clean, *self.background.values())
+        return max([everything, *(_rank(statistic, kind) for kind in self.kinds if statistic <= kind[-1])])
 
     def threshold(self, fpr: float) -> float:
         """The smallest clean statistic x such that "tampered above x" has p ≤ `fpr`.
@@ -128,18 +144,19 @@ class Calibrated:
         Raises:
             UsageError: As `conformal_threshold`.
         """
-        both = conformal_threshold(sorted([*self.clean, *self.background]), fpr)
-        return max(both, conformal_threshold(self.clean, max(fpr, 1 / (len(self.clean) + 1))))
+        everything = sorted([*self.clean, *(x for kind in self.background.values() for x in kind)])
+        each = (conformal_threshold(kind, max(fpr, 1 / (len(kind) + 1))) for kind in self.kinds)
+        return max(conformal_threshold(everything, fpr), *each)
 
     def expected(self, fpr: float) -> tuple[float, float]:
         """What false-alarm rate to expect at a bound: 95 % interval over all that might have been drawn as clean.
 
         The bound holds on average over calibrations. One calibration has n clean pictures, of which the
         k = ⌊α (n + 1)⌋ most suspicious set the threshold, and a rate that is Beta(k, n + 1 - k) distributed
-        (Angelopoulos and Bates, arXiv 2107.07511, section 3.2).
+        (Angelopoulos and Bates, arXiv 2107.07511, section 3.2), or lower where another kind sets it.
         """
         promised = fpr * (len(self.clean) + 1) >= 1 - 1e-9
-        count = len(self.clean) + (0 if promised else len(self.background))
+        count = len(self.clean) if promised else self.distinct
         k = math.floor(fpr * (count + 1) + 1e-9)
         low, high = beta.ppf([0.025, 0.975], k, count + 1 - k)
         return float(low), float(high)
@@ -366,11 +383,17 @@ def _logistic(content: Any, with_prompts: bool, twin: bool) -> Logistic:
 
 
 def _calibrated(content: Any, statistic: TwoThresholds | Cascade) -> Calibrated:
-    clean, background = ([_number(value) for value in content[name]] for name in ("clean", "background"))
-    if not clean or clean != sorted(clean) or background != sorted(background):
-        raise ValueError("the clean statistics are missing or not sorted")
+    clean, states = _sorted(content["clean"]), _sorted(content["states"])
+    background = {str(kind): _sorted(values) for kind, values in content["background"].items()}
     roc = [[_number(value, 0, 1) for value in point] for point in content["roc"]]
-    return Calibrated(statistic, clean, _number(content["auc"], 0, 1), roc, background)
+    return Calibrated(statistic, clean, _number(content["auc"], 0, 1), roc, states, background)
+
+
+def _sorted(content: Any) -> list[float]:
+    values = [_number(value) for value in content]
+    if not values or values != sorted(values):
+        raise ValueError("clean statistics are missing or not sorted")
+    return values
 
 
 def _number(value: Any, low: float = -1e6, high: float = 1e6) -> float:

@@ -17,7 +17,7 @@ from foclip.scores import EncoderScore, Prompts
 
 #: Looks of the combined detector in their order, after that of the twin if there is one; `benchmarks/looks.py` prints
 #: what each adds.
-LOOKS = ("jpeg", "shift", "shift+jpeg", "crop", "gray")
+LOOKS = ("webp", "shrink90", "shift", "shrink95", "crop")
 #: Pictures measured at a time.
 CHUNK = 32
 #: The state of a picture that nothing was done to.
@@ -37,7 +37,7 @@ class Example:
         cheat: Name of the cheat that made it; empty for a clean picture.
         state: What became of the file afterwards, or the state a clean picture came in.
         rise: What the score gained, in units of the score's `no_match`; 0 for a clean picture.
-        background: A clean picture of the background.
+        background: The kind of a clean picture of the background; empty for others.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class Example:
     cheat: str = ""
     state: str = AS_IT_IS
     rise: float = 0.0
-    background: bool = False
+    background: str = ""
 
     @property
     def kind(self) -> str:
@@ -107,28 +107,35 @@ class Bench:
     def __init__(self, score: EncoderScore, twin: EncoderScore | None, failures: list[Failure]) -> None:
         self.score, self.twin, self.failures = score, twin, failures
         self.looks = [*([TWIN] if twin else []), *LOOKS]
+        self.all = list(dict.fromkeys([*self.looks, "gray"]))  # which the paper's rule looks at
 
     def guesses(self, entries: Sequence[tuple[Path, Prompts]]) -> dict[str, str]:
         """By the name of its file, the caption that each picture fits best of a thousand."""
-        found = self._measured(entries, [_same] * len(entries), silent("", 0), looks=())
+        found = self._measured(entries, [_same] * len(entries), silent("", 0), ())
         return {str(entries[place][0]): str(sensitivity.guess) for place, sensitivity in found}
 
     def clean(self, entries: Sequence[tuple[Path, Prompts]], report: Advance) -> list[Example]:
         """Clean pictures as they are, gray ones left out; every other one is held out."""
         examples: list[Example] = []
-        for place, sensitivity in self._measured(entries, [_same] * len(entries), report):
+        for place, sensitivity in self._measured(entries, [_same] * len(entries), report, self.all):
             if not sensitivity.gray_already:
                 examples.append(Example(*entries[place], False, len(examples) % 2 == 1, sensitivity))
         return examples
 
     def conditions(self, examples: Sequence[Example], report: Advance) -> list[Example]:
-        """The same pictures once more, each in another state that clean pictures come in."""
-        states = [list(CONDITIONS)[place // 2 % len(CONDITIONS)] for place in range(len(examples))]
-        entries = [(example.path, example.prompts) for example in examples]
-        changes = [CONDITIONS[state] for state in states]
+        """The same pictures in other states that clean pictures come in, each in half of them."""
+        states = list(CONDITIONS)
+        turns = [
+            (example, state)
+            for place, example in enumerate(examples)
+            for number, state in enumerate(states)
+            if (place // 2 + number) % 2  # both halves, every other picture, have all states
+        ]
+        entries = [(example.path, example.prompts) for example, _ in turns]
+        changes = [CONDITIONS[state] for _, state in turns]
         return [
-            replace(examples[place], sensitivity=sensitivity, state=states[place])
-            for place, sensitivity in self._measured(entries, changes, report)
+            replace(turns[place][0], sensitivity=sensitivity, state=turns[place][1])
+            for place, sensitivity in self._measured(entries, changes, report, self.all)
         ]
 
     def fooled(self, cheated: Sequence[tuple[Cheat, bool, Result]], report: Advance) -> list[Example]:
@@ -140,7 +147,7 @@ class Bench:
             (0, [AS_IT_IS] * len(entries), [_same] * len(entries)),
             (len(entries), states, [AFTERWARDS[state] for state in states]),
         ):
-            for place, sensitivity in self._measured(entries, changes, report, before):
+            for place, sensitivity in self._measured(entries, changes, report, self.all, before):
                 cheat, held_out, result = cheated[place]
                 rise = sensitivity.level - result.score_before / self.score.no_match
                 found.append(Example(*entries[place], True, held_out, sensitivity, cheat.name, names[place], rise))
@@ -151,8 +158,8 @@ class Bench:
         entries: Sequence[tuple[Path, Prompts]],
         changes: Sequence[Change],
         report: Advance,
+        looks: Sequence[str],
         before: int = 0,
-        looks: Sequence[str] | None = None,
     ) -> Iterator[tuple[int, Sensitivity]]:
         for first in range(0, len(entries), CHUNK):
             chunk = entries[first : first + CHUNK]
@@ -162,7 +169,7 @@ class Bench:
             ]
             asked = [entries[place][1] for place, _ in readable]
             pictures = [picture for _, picture in readable]
-            found = measure(self.score, pictures, asked, self.looks if looks is None else looks, self.twin, guess=True)
+            found = measure(self.score, pictures, asked, looks, self.twin, guess=True)
             yield from zip((place for place, _ in readable), found, strict=True)
             report(before + first + len(chunk))
 

@@ -41,6 +41,13 @@ def jpeg(picture: Image.Image) -> Image.Image:
     return Image.open(buffer).convert("RGB")
 
 
+def webp(picture: Image.Image) -> Image.Image:
+    """Saved as WebP of quality 80 and read again."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="WEBP", quality=80, method=4)
+    return Image.open(buffer).convert("RGB")
+
+
 def bit_depth(picture: Image.Image) -> Image.Image:
     """The upper 4 of 8 bits."""
     return ImageOps.posterize(picture, 4)
@@ -65,19 +72,19 @@ def mirror(picture: Image.Image) -> Image.Image:
 
 
 def shift(picture: Image.Image) -> Image.Image:
-    """Moved by three pixels to the right and two up; what comes in repeats the edge."""
-    padded = np.pad(np.asarray(picture), ((0, SHIFT[0]), (SHIFT[1], 0), (0, 0)), mode="edge")
-    return Image.fromarray(padded[SHIFT[0] :, : picture.width])
+    """Moved by two pixels to the left and three down; what comes in repeats the edge."""
+    padded = np.pad(np.asarray(picture), ((SHIFT[0], 0), (0, SHIFT[1]), (0, 0)), mode="edge")
+    return Image.fromarray(padded[: picture.height, SHIFT[1] :])
 
 
 def shifted(pixels: Tensor) -> Tensor:
     """The same shift of float (B, 3, H, W)."""
-    padded = functional.pad(pixels, (SHIFT[1], 0, 0, SHIFT[0]), mode="replicate")
-    return padded[..., SHIFT[0] :, : pixels.shape[-1]]
+    padded = functional.pad(pixels, (0, SHIFT[1], SHIFT[0], 0), mode="replicate")
+    return padded[..., : pixels.shape[-2], SHIFT[1] :]
 
 
 def crop(picture: Image.Image) -> Image.Image:
-    """The middle 95 % of both sides, at the old size, bilinear."""
+    """The middle 90 % of both sides, at the old size, bilinear."""
     left, top = ((1 - CROP) / 2 * side for side in picture.size)
     box = (left, top, picture.width - left, picture.height - top)
     return picture.resize(picture.size, Image.Resampling.BILINEAR, box=box)
@@ -86,6 +93,29 @@ def crop(picture: Image.Image) -> Image.Image:
 def cropped(pixels: Tensor) -> Tensor:
     """About the same crop of float (B, 3, H, W)."""
     return _sampled(pixels, torch.tensor([[CROP, 0.0, 0.0], [0.0, CROP, 0.0]]))
+
+
+def _shrink(share: float) -> "Transformation":
+    """Both sides to a share of theirs, bicubic; mirrored edges fill the frame.
+
+    A picture that was cropped a little after it was fooled scores higher for it: what fooled the model is
+    back at about its size.
+    """
+
+    def margins(*size: int) -> list[int]:
+        return [min(round(side * (1 / share - 1) / 2), side - 1) for side in size]
+
+    def exact(picture: Image.Image) -> Image.Image:
+        rows, columns = margins(picture.height, picture.width)
+        around = np.pad(np.asarray(picture), ((rows, rows), (columns, columns), (0, 0)), mode="reflect")
+        return Image.fromarray(around).resize(picture.size, Image.Resampling.BICUBIC)
+
+    def surrogate(pixels: Tensor) -> Tensor:
+        rows, columns = margins(*pixels.shape[-2:])
+        around = functional.pad(pixels, (columns, columns, rows, rows), mode="reflect")
+        return functional.interpolate(around, pixels.shape[-2:], mode="bicubic", antialias=True)
+
+    return Transformation(exact, surrogate)
 
 
 def rotate(picture: Image.Image) -> Image.Image:
@@ -116,10 +146,10 @@ def rescale(picture: Image.Image) -> Image.Image:
     return half.resize(picture.size, Image.Resampling.BILINEAR)
 
 
-#: Pixels of the shift, up and to the right.
-SHIFT = (2, 3)
+#: Pixels of the shift, down and to the left.
+SHIFT = (3, 2)
 #: Share of each side that the crop keeps.
-CROP = 0.95
+CROP = 0.9
 #: Degrees of the rotation, and the pixels around that it may bring in.
 ANGLE, MARGIN = 2.0, 8
 #: Between the names of transformations that follow one another.
@@ -162,12 +192,15 @@ TRANSFORMATIONS: Mapping[str, Transformation] = {
     "green": _channel_as_luma(1),
     "blue": _channel_as_luma(2),
     "jpeg": Transformation(jpeg),
+    "webp": Transformation(webp),
     "bits": Transformation(bit_depth),
     "blur": Transformation(blur, gaussian),
     "rescale": Transformation(rescale),
     "mirror": Transformation(mirror, lambda pixels: pixels.flip(-1)),
     "shift": Transformation(shift, shifted),
     "crop": Transformation(crop, cropped),
+    "shrink95": _shrink(0.95),
+    "shrink90": _shrink(0.9),
     "rotate": Transformation(rotate, rotated),
 }
 

@@ -147,7 +147,7 @@ def budgets(calibration: Calibration) -> list[dict[str, Any]]:
     """
     detector, rows = calibration.detector, []
     for fpr in BUDGETS:
-        if fpr * (len(detector.combined.clean) + len(detector.combined.background) + 1) < 1 - 1e-9:
+        if fpr * (detector.combined.distinct + 1) < 1 - 1e-9:
             continue
         row: dict[str, Any] = {"fpr": fpr}
         for name, part in (("caught", detector.combined), ("caught_without_prompts", detector.promptless)):
