@@ -161,16 +161,17 @@ def _step_all(pool: ThreadPoolExecutor, attack: Attack, score: Score, flying: Se
 @torch.inference_mode(False)  # steps run on threads of their own, which do not share a caller's inference mode
 def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Trajectory:
     seed = int.from_bytes(job.digest(attack.seed).digest()[:7], "big")
+    size = (job.picture.shape[1], job.picture.shape[2])
     common: dict[str, Any] = {
         "job": job,
         "key": key(attack, score, job),
         "seed": seed,
         "budget": attack.budget,
-        "seen": score.seen(*job.picture.shape[1:]),
+        "seen": score.seen(*size),
         "last": attack.steps,
         "measured": attack.measured,
     }
-    lane = (small if in_small(attack, score) else _exact)(attack, score, job, common)
+    lane = (small if in_small(attack, score, size) else _exact)(attack, score, job, common)
     if attack.mask == "visible":
         rows, columns = lane.window
         height, width = lane.original.shape[1:]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: A picture of so many times the model's values is painted at every step, one of n times that at every nth.
 PAINTED = 4
-#: Any size of a picture.
+#: A size that every model resizes.
 SOME = (8, 8)
 
 
@@ -132,9 +132,13 @@ def _is_power_of_4(left: int) -> bool:
     return left == 0 or (left & (left - 1) == 0 and left.bit_length() % 2 == 1)
 
 
-def in_small(attack: "Attack", score: Score) -> bool:
-    """Whether the attack can be made in the model's small space: views see all of a picture, or another size of it."""
-    return attack.sums_gradients and not attack.views and score.resampler(*SOME) is not None
+def in_small(attack: "Attack", score: Score, size: tuple[int, int] = SOME) -> bool:
+    """Whether a picture of this size is attacked in the model's small space.
+
+    Views see all of a picture, or another size of it; and where nothing is resized, nothing is saved.
+    """
+    resampler = score.resampler(*size)
+    return attack.sums_gradients and not attack.views and resampler is not None and resampler.resizes
 
 
 def small(attack: "Attack", score: Score, job: Job, common: dict[str, Any]) -> SmallTrajectory:

@@ -46,6 +46,7 @@ class Resampler:
 
     Attributes:
         shape: (3, h, w): what the model sees, less its padding.
+        resizes: Whether R does more than cut: else a picture is as small as what the model sees of it.
     """
 
     def __init__(self, preprocessing: Preprocessing, height: int, width: int) -> None:
@@ -53,6 +54,7 @@ class Resampler:
         axes = preprocessing.axes(height, width)
         down, across = (_Side(axis, preprocessing.device) for axis in axes)
         self.shape = (3, down.cells, across.cells)
+        self.resizes = any(axis.blocks for axis in axes)
         self._padding = (*axes[1].pad, *axes[0].pad)
         # The axis that Pillow resizes first lies along the last dimension.
         self._turned = preprocessing.down_first(height, width)
