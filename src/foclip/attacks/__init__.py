@@ -5,6 +5,7 @@ from foclip.attacks.attack import Attack, View
 from foclip.attacks.autopgd import AutoPGD
 from foclip.attacks.cmaes import CMAES
 from foclip.attacks.foclip import FoCLIP, SinglePrompt, objective
+from foclip.attacks.precision import fastest
 from foclip.attacks.restart import Restart
 from foclip.attacks.run import Fooled, check, copies, key, lanes, run, workers
 from foclip.attacks.sign import MIFGSM, PGD
@@ -32,6 +33,7 @@ __all__ = [
     "View",
     "check",
     "copies",
+    "fastest",
     "key",
     "lanes",
     "objective",

@@ -30,6 +30,7 @@ MOST_LANES = 4096
 
 Init = Literal["image", "noise"]
 MaskKind = Literal["none", "visible"]
+Precision = Literal["float32", "bfloat16"]
 
 
 def check_lr(lr: float | str) -> None:
@@ -79,6 +80,7 @@ class Attack(ABC):
         init: Start from the picture itself or from uniform noise of its size.
         seed: Seeds what is random, together with the picture's content.
         batch_size: Pictures in flight; None chooses by the score.
+        precision: What the image tower computes in while the picture is on its way; the files are read in float32.
         views: With views, the objective gets the mean of the values of the
             picture and of its 8-bit views: the adaptive attack on a score or a
             detector that looks at transformed pictures too. `target` and the
@@ -102,6 +104,7 @@ class Attack(ABC):
     init: Init = "image"
     seed: int = 0
     batch_size: int | None = None
+    precision: Precision = "float32"
     views: tuple[View, ...] = ()
 
     def __post_init__(self) -> None:
@@ -121,6 +124,8 @@ class Attack(ABC):
             raise UsageError(f"min_psnr: {self.min_psnr} is no budget in dB above 0, up to {MOST_PSNR:g}")
         if self.init not in get_args(Init):
             raise UsageError(f"init: {self.init!r} is none of {', '.join(get_args(Init))}")
+        if self.precision not in get_args(Precision):
+            raise UsageError(f"precision: {self.precision!r} is none of {', '.join(get_args(Precision))}")
         if self.mask not in get_args(MaskKind):
             raise UsageError(f"mask: {self.mask!r} is none of {', '.join(get_args(MaskKind))}")
         bounded = {"min_psnr": self.min_psnr is not None, "budget": self.budgets, "mask": self.mask != "none"}

@@ -22,6 +22,7 @@ from foclip.attacks.attack import TYPICAL_CHANGE, Attack
 from foclip.attacks.fit import fit, is_due
 from foclip.attacks.small import in_small, small
 from foclip.attacks.trajectory import MOST_REACH, Job, Trajectory
+from foclip.encoders.encoder import passes_in
 from foclip.encoders.preprocessing import round8
 from foclip.errors import UsageError
 from foclip.scores import Score
@@ -202,9 +203,9 @@ def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int
     leaves = [lane.leaf().requires_grad_(attack.uses_gradient) for lane in flying]
     pictures = [lane.seen_by_model(leaf) for lane, leaf in zip(flying, leaves, strict=True)]
     prompts = [lane.job.prompts for lane in flying]
-    seen = [score.values(pictures, prompts, count)]
-    for view in attack.views:
-        seen.append(score.values([round8(view(picture[None]))[0] for picture in pictures], prompts, count))
+    versions = [pictures, *([round8(view(picture[None]))[0] for picture in pictures] for view in attack.views)]
+    with passes_in(None if attack.precision == "float32" else torch.bfloat16):
+        seen = [score.values(version, prompts, count) for version in versions]
     losses, means = [], []
     # Lanes are sorted by their number of prompts; those of one number share the small operations.
     for _, group in groupby(range(len(flying)), key=lambda i: len(prompts[i])):

@@ -8,7 +8,9 @@ same number of `rows`, padded with black.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from PIL import Image
@@ -19,6 +21,21 @@ from foclip.errors import UsageError
 
 #: Above this many parameters a CPU gains little from a batch.
 LARGE_MODEL = 50_000_000
+
+_lower: ContextVar[torch.dtype | None] = ContextVar("lower", default=None)
+
+
+@contextmanager
+def passes_in(dtype: torch.dtype | None) -> Iterator[None]:
+    """Image towers compute in a lower precision, where autocast knows how to; None for float32.
+
+    Only within this thread, and only the tower: resizing and rounding to 8 bits need all of float32.
+    """
+    before = _lower.set(dtype)
+    try:
+        yield
+    finally:
+        _lower.reset(before)
 
 
 class Encoder(ABC):
@@ -47,8 +64,15 @@ class Encoder(ABC):
         """SHA-256 over weights and preprocessing: tells two encoders of one name apart."""
 
     @abstractmethod
+    def features(self, inputs: Tensor) -> Tensor:
+        """The image tower's vectors (B, D) of preprocessed pictures (B, 3, *image_size), of any length."""
+
     def tower(self, inputs: Tensor) -> Tensor:
-        """The image tower: unit vectors (B, D) of preprocessed pictures (B, 3, *image_size), differentiably."""
+        """The image tower: float32 unit vectors (B, D) of preprocessed pictures, differentiably."""
+        dtype = _lower.get()
+        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
+            found = self.features(inputs)
+        return torch.nn.functional.normalize(found.float(), dim=-1)
 
     @abstractmethod
     def prepare(self, picture: Image.Image) -> Tensor:

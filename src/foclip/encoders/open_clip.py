@@ -71,8 +71,8 @@ class OpenClipEncoder(Encoder):
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def tower(self, inputs: Tensor) -> Tensor:
-        return nn.functional.normalize(self._quick.encode_image(inputs), dim=-1)
+    def features(self, inputs: Tensor) -> Tensor:
+        return torch.as_tensor(self._quick.encode_image(inputs))
 
     def prepare(self, picture: Image.Image) -> Tensor:
         return torch.as_tensor(self.transform(picture))

@@ -1,0 +1,37 @@
+"""Whether a lower precision pays on this device: measured, since no name of a device tells it.
+
+Processors without instructions for bfloat16 are many times slower in it than in float32, others twice as fast.
+"""
+
+import time
+
+import torch
+
+from foclip.attacks.attack import Attack, Precision
+from foclip.attacks.run import lanes
+from foclip.encoders.encoder import passes_in
+from foclip.scores import EncoderScore
+
+#: How much faster it must be to be worth its rounding.
+WORTH = 1.2
+#: Passes of each precision that are timed, after one that is not.
+PASSES = 3
+
+
+def fastest(attack: Attack, score: EncoderScore) -> tuple[Precision, float]:
+    """The precision to attack in, and how many times as fast bfloat16 is as float32 here.
+
+    Times a forward and backward pass of the image tower with as many rows as the attack has.
+    """
+    encoder = score.encoder
+    inputs = torch.zeros(lanes(attack, score), 3, *encoder.image_size, device=encoder.device, requires_grad=True)
+
+    def seconds(dtype: torch.dtype | None) -> float:
+        start = time.perf_counter()
+        with torch.inference_mode(False), torch.enable_grad(), passes_in(dtype):
+            (gradient,) = torch.autograd.grad(encoder.tower(inputs)[:, 0].sum(), inputs)
+        float(gradient[0, 0, 0, 0])  # waits for the device
+        return time.perf_counter() - start
+
+    plain, lower = (min([seconds(dtype) for _ in range(1 + PASSES)][1:]) for dtype in (None, torch.bfloat16))
+    return ("bfloat16" if plain / lower >= WORTH else "float32"), plain / lower

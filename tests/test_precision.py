@@ -1,0 +1,62 @@
+"""The image tower in bfloat16 while pictures are on their way; whatever is told of a file is float32."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Run, file_score, fooled_by
+from PIL import Image
+
+from foclip.attacks import FoCLIP, fastest, objective
+from foclip.encoders import Encoder
+from foclip.encoders.encoder import passes_in
+from foclip.errors import UsageError
+from foclip.images import to_tensor
+from foclip.prompts import ARTWORKS
+from foclip.scores import CLIPScore
+
+
+def test_a_file_fooled_in_bfloat16_scores_as_one_in_float32(score: CLIPScore, small_photos: list[Image.Image]) -> None:
+    pictures = [to_tensor(photo) for photo in small_photos]
+    plain = FoCLIP(objective=objective(), steps=30, min_psnr=35.0)
+    quick = FoCLIP(objective=objective(), steps=30, min_psnr=35.0, precision="bfloat16")
+    found = [fooled_by(attack, score, pictures, ARTWORKS) for attack in (plain, quick)]
+    pixels = [[fooled.pixels for fooled in each] for each in found]
+    assert not all(torch.equal(a, b) for a, b in zip(*pixels, strict=True))  # it was another computation
+    scores = [[file_score(score, each, ARTWORKS) for each in part] for part in pixels]
+    assert sum(scores[1]) == pytest.approx(sum(scores[0]), rel=0.01)
+    assert pixels[1][0].equal(fooled_by(quick, score, pictures[:1], ARTWORKS)[0].pixels)  # whatever the company
+
+
+def test_only_the_tower_and_only_where_it_is_asked_for(mini: Encoder) -> None:
+    torch.manual_seed(0)
+    pixels = torch.rand(1, 3, 120, 100)
+    inputs, plain = mini.preprocess(pixels), mini.encode_pixels(pixels)
+    with passes_in(torch.bfloat16):
+        assert torch.equal(mini.preprocess(pixels), inputs)
+        lower = mini.encode_pixels(pixels)
+    assert lower.dtype == torch.float32
+    assert lower.norm() == pytest.approx(1, abs=1e-5)
+    assert 1e-5 < (lower - plain).abs().max() < 0.02
+    assert torch.equal(mini.encode_pixels(pixels), plain)
+
+
+def test_what_is_fastest_here_is_measured(score: CLIPScore) -> None:
+    chosen, ratio = fastest(FoCLIP(objective=objective(), batch_size=2), score)
+    assert ratio > 0
+    assert chosen == ("bfloat16" if ratio >= 1.2 else "float32")
+
+
+def test_precision_on_the_command_line(run: Run, small_photos: list[Image.Image], tmp_path: Path) -> None:
+    small_photos[0].save(tmp_path / "a.png")
+    call = ("fool", tmp_path / "a.png", "--prompt", "a cat", "--steps", 3, "--json")
+    code, text, errors = run(*call, "--out", tmp_path / "auto", "--precision", "auto")
+    assert code == 0
+    assert "times as fast as float32 here" in errors
+    code, text, _ = run(*call, "--out", tmp_path / "lower", "--precision", "bfloat16")
+    assert code == 0
+    assert json.loads(text)[0]["config"]["precision"] == "bfloat16"
+    assert run(*call, "--out", tmp_path / "no", "--precision", "float8")[0] == 2
+    with pytest.raises(UsageError, match="float8"):
+        FoCLIP(objective=objective(), precision="float8")  # type: ignore[arg-type]
