@@ -26,7 +26,7 @@ from foclip.results import Result, read_results
 from foclip.scores import CLIPScore
 
 #: Looks tried besides the single transformations.
-TOGETHER = ("shift+jpeg", "mirror+jpeg", "mirror+shift", "gray+jpeg", "rotate+jpeg")
+TOGETHER = ("shift+jpeg", "shift+webp", "mirror+webp", "rotate+webp")
 FPR, FOLDS, MOST = 0.01, 3, 7
 
 

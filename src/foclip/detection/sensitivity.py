@@ -25,6 +25,7 @@ with the best-fitting of a thousand captions loses, in units of `NO_MATCH`, tell
 moves in any direction.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -265,12 +266,18 @@ def _bank(encoder: Encoder) -> tuple[tuple[str, ...], Tensor]:
         return captions, encoder.encode_texts(captions).cpu()
 
 
+#: Drifts below this are noise, and their logarithms would be nothing but that.
+LEAST_DRIFT = 1e-3
+#: Level of the guess below which a picture fits none of the captions, and a relative loss is noise.
+LEAST_FIT = 0.5
+
+
 def feature_names(looks: Sequence[str], with_prompts: bool) -> list[str]:
     """Names of what can be told from a `Sensitivity`: drifts, and what is lost of the score, or of the guess.
 
     The score itself is left out on purpose: a picture that matches its caption well is no suspect.
     """
-    kinds = ("drift", "drop", "lost") if with_prompts else ("drift", "guess")
+    kinds = ("drift", "logdrift", "drop", "lost", "gain") if with_prompts else ("drift", "logdrift", "guess", "fall")
     return [f"{kind}_{name}" for kind in kinds for name in looks]
 
 
@@ -280,11 +287,19 @@ def looks_of(names: Sequence[str]) -> list[str]:
 
 
 def features(sensitivity: Sensitivity, names: Sequence[str]) -> list[float]:
-    """The figures called `drift_NAME`, `drop_NAME`, `lost_NAME` and `guess_NAME`."""
-    kinds = {
-        "drift": sensitivity.drifts,
-        "drop": sensitivity.drops,
-        "lost": sensitivity.lost,
-        "guess": sensitivity.guesses,
+    """The figures called `KIND_LOOK`, with these kinds.
+
+    `drift`, `drop` and `lost` are the module's, `logdrift` the natural logarithm of a drift. `gain` is what a look
+    adds to the score, and 0 where it takes from it: a picture that was cropped after it was fooled scores higher for
+    being shrunk, and a clean one does not. `guess` and `fall` are what the guess loses, absolutely and relatively.
+    """
+    kinds: dict[str, Callable[[str], float]] = {
+        "drift": lambda look: sensitivity.drifts[look],
+        "logdrift": lambda look: math.log(max(sensitivity.drifts[look], LEAST_DRIFT)),
+        "drop": lambda look: sensitivity.drops[look],
+        "lost": lambda look: sensitivity.lost[look],
+        "gain": lambda look: max(0.0, -sensitivity.lost[look]),
+        "guess": lambda look: sensitivity.guesses[look],
+        "fall": lambda look: sensitivity.guesses[look] / max(sensitivity.guess_level, LEAST_FIT),
     }
-    return [kinds[kind][look] for kind, _, look in (name.partition("_") for name in names)]
+    return [kinds[kind](look) for kind, _, look in (name.partition("_") for name in names)]
