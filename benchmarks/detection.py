@@ -27,6 +27,7 @@ from foclip import fooling, images
 from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt, objective
 from foclip.detection import AFTERWARDS, CONDITIONS, By, Detector, Sensitivity, measure, twin_of
 from foclip.detection.detector import shipped
+from foclip.detection.threat import LEAST_RISE
 from foclip.encoders import load
 from foclip.outcome import Advance
 from foclip.prompts import ARTWORKS
@@ -177,15 +178,19 @@ def paper(bench: Bench, count: int, steps: int) -> None:
 
 def caught(bench: Bench, count: int, steps: int) -> None:
     """What is caught of each cheat."""
-    print(f"Caught at the detector's bound of {bench.detector.fpr:g}; cropped: those still up by {STILL_UP:g} or more")
+    least = LEAST_RISE * bench.score.no_match
+    print(f"Caught at the detector's bound of {bench.detector.fpr:g}, of those whose score rose by {least:g} or more;")
+    print(f"cropped: of those still up by {STILL_UP:g} or more")
     print(f"   {'cheat':<28}{'file':<17}{'n':>4} {'rise':>7}  " + "".join(f"{method:<24}" for method in METHODS))
     again = {"JPEG 85": AFTERWARDS["JPEG 85"], "cropped to 95 %": AFTERWARDS["cropped to 95 %"]}
     for name, cheat in cheats(bench, count, steps).items():
         states = {"as it is": None} | (again if "dB" in name and "35" not in name else {})
+        gained = np.array([])
         for state, change in states.items():
             found, rises = bench.fooled(name, cheat, change)
+            gained = gained if change else rises >= least
             # A file saved as JPEG counts whatever it lost; a crop may end the cheat altogether.
-            kept = rises >= STILL_UP if state == "cropped to 95 %" else np.ones(len(found), dtype=bool)
+            kept = rises >= STILL_UP if state == "cropped to 95 %" else gained
             if not kept.any():
                 continue
             counted = [s for s, keep in zip(found, kept, strict=True) if keep]

@@ -39,8 +39,8 @@ from foclip.scores import DEFAULT, EncoderScore, Prompts, resolve
 KEEP = 0.98
 #: … as long as no more clean pictures than this stay in doubt after the first look, the second, and so on.
 IN_DOUBT = (0.3, 0.15, 0.1, 0.08, 0.06)
-#: Level of the score below which nothing can have been gained that is worth a look, at most: that of "no match".
-WORTH = 1.0
+#: Level of the score below which nothing can have been gained that is worth a look, at most.
+WORTH = 0.6
 #: Rise in units of `no_match` (CLIPScore: 0.2) that a cheat saved again must still have for the cascade to care.
 STILL_PAYS = 0.8
 #: Least pictures that are worth fitting anything on.
@@ -217,7 +217,7 @@ def cascade(examples: Sequence[Example], looks: Sequence[str], with_prompts: boo
     paying = [e for e in fooled if e.state == AS_IT_IS or e.rise >= STILL_PAYS]
     usual = [seen[id(e)] for e in clean if e.counts and not e.background]
     negatives, positives = ([seen[id(e)] for e in part] for part in (clean, fooled))
-    kinds = [e.kind for e in fooled]
+    kinds = ([e.kind for e in clean], [e.kind for e in fooled])
     steps = [
         combined.fit(negatives, positives, feature_names(looks[:count], with_prompts), kinds)
         for count in range(1, len(looks) + 1)

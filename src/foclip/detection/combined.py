@@ -4,6 +4,7 @@ A cascade takes one look at a time, the one that tells most first, and the next 
 (a soft cascade: Bourdev and Brandt, CVPR 2005). What scores too low to have gained anything is not looked at at all.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -109,23 +110,31 @@ class Cascade:
 
 
 def fit(
-    clean: Sequence[Sensitivity], fooled: Sequence[Sensitivity], inputs: Sequence[str], kinds: Sequence[str] = ()
+    clean: Sequence[Sensitivity],
+    fooled: Sequence[Sensitivity],
+    inputs: Sequence[str],
+    kinds: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Logistic:
-    """Fit on pictures whose truth is known; clean and fooled ones weigh the same, and so does each kind of fooled ones.
+    """Fit on pictures whose truth is known; clean and fooled ones weigh the same, and so does each kind of either.
 
     Args:
         clean: Sensitivities of untouched pictures.
         fooled: Those of fooled pictures.
         inputs: Names as in `features`.
-        kinds: The kind of each fooled picture; all are of one kind unless given.
+        kinds: The kind of each clean picture, and of each fooled one; all are of one kind unless given.
     """
     table = np.array([features(sensitivity, inputs) for sensitivity in (*clean, *fooled)])
-    names = np.array(kinds or ["fooled"] * len(fooled))
-    share = {name: 1 / np.sum(names == name) for name in set(names)}
-    weights = np.array([1 / len(clean)] * len(clean) + [share[name] / len(share) for name in names])
+    clean_kinds, fooled_kinds = kinds or ([""] * len(clean), [""] * len(fooled))
+    weights = np.array([*_weights(clean_kinds), *_weights(fooled_kinds)])
     scaler = StandardScaler().fit(table)
     model = LogisticRegression(C=PENALTY, max_iter=5000)
     model.fit(scaler.transform(table), np.arange(len(table)) >= len(clean), sample_weight=weights * len(table) / 2)
     return Logistic(
         list(inputs), scaler.mean_.tolist(), scaler.scale_.tolist(), model.coef_[0].tolist(), float(model.intercept_[0])
     )
+
+
+def _weights(kinds: Sequence[str]) -> list[float]:
+    """A weight for each picture, 1 in all, so that every kind weighs the same."""
+    counts = Counter(kinds)
+    return [1 / (len(counts) * counts[kind]) for kind in kinds]

@@ -52,7 +52,9 @@ class Example:
 
     @property
     def kind(self) -> str:
-        """The cheat, and whether its file was saved again."""
+        """The cheat, and whether its file was saved again; of a clean picture its state, or its kind of background."""
+        if not self.fooled:
+            return self.background or self.state
         return self.cheat if self.state == AS_IT_IS else f"{self.cheat}, saved again"
 
     @property
