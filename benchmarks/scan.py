@@ -13,6 +13,7 @@ metric, in turns; it prints medians over rounds. Scans are `--by rule`: two pass
 import argparse
 import hashlib
 import io
+import json
 import multiprocessing
 import os
 import random
@@ -36,12 +37,15 @@ import torch
 
 from foclip import images
 from foclip.encoders import Encoder, load
+from foclip.engines import SPARE, cores
 from foclip.scan import Settings, local, scan
 from foclip.scan.parts import Folder
 from foclip.scan.summary import summarise
 
 #: Pictures in a pass, and in a row group.
 ROWS, GROUP = 32, 128
+#: Pictures of a tar, as `data` writes them.
+SHARD = 1000
 MODEL = "mini"
 
 _encoder: Encoder
@@ -80,7 +84,7 @@ def by_hand(contents: list[bytes], captions: list[str], threads: int) -> None:
 def speed(source: Path, count: int, rounds: int, ray: bool, work: Path) -> None:
     """Pictures per second of everything, in turns."""
     global _encoder
-    cores = local.cores()
+    processes = cores()
     torch.set_num_threads(1)
     _encoder = load(MODEL, "cpu")
     table = parquet.read_table(source).slice(0, count)
@@ -91,11 +95,11 @@ def speed(source: Path, count: int, rounds: int, ray: bool, work: Path) -> None:
 
     def scanned(engine: str) -> None:
         shutil.rmtree(work / "out", ignore_errors=True)
-        settings = Settings(workers=cores)
+        settings = Settings(workers=processes)
         scan([work / "some.parquet"], work / "out", model=_encoder, by="rule", engine=engine, settings=settings)
 
-    with ProcessPoolExecutor(cores, multiprocessing.get_context("fork"), _one_thread) as pool:
-        list(pool.map(_forward, [1] * 4 * cores))
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _one_thread) as pool:
+        list(pool.map(_forward, [1] * 4 * processes))
         ways: dict[str, Callable[[], object]] = {
             "bare decoding": lambda: list(pool.map(_decode, pieces)),
             "bare forward passes, two a picture": lambda: list(
@@ -103,18 +107,18 @@ def speed(source: Path, count: int, rounds: int, ray: bool, work: Path) -> None:
             ),
             "scan": lambda: scanned("local"),
             "loop by hand, one thread": lambda: by_hand(contents, captions, 1),
-            f"loop by hand, {cores} threads": lambda: by_hand(contents, captions, cores),
+            f"loop by hand, {processes} threads": lambda: by_hand(contents, captions, processes),
         }
         if ray:
             import ray as started
 
-            started.init("local", num_cpus=cores + 2, log_to_driver=False)  # its start is not counted
+            started.init("local", num_cpus=processes + SPARE, log_to_driver=False)  # its start is not counted
             ways["scan, Ray"] = lambda: scanned("ray")
         for _ in range(rounds):
             for name, way in ways.items():
                 taken.setdefault(name, []).append(seconds(way))
     rates = {name: count / statistics.median(times) for name, times in taken.items()}
-    print(f"{MODEL}, {count} pictures, {cores} cores, medians of {rounds} rounds\n")
+    print(f"{MODEL}, {count} pictures, {processes} cores, medians of {rounds} rounds\n")
     for name, rate in rates.items():
         print(f"{name:40s} {rate:8.1f} pictures/s")
     bare = min(rate for name, rate in rates.items() if name.startswith("bare"))
@@ -130,6 +134,41 @@ def speed(source: Path, count: int, rounds: int, ray: bool, work: Path) -> None:
     print(f"scan against the faster loop by hand: {ratio('scan', faster):.2f}")
     if ray:
         print(f"scan against Ray on one machine: {ratio('scan', 'scan, Ray'):.2f}")
+
+
+def data(pictures: Path, out: Path) -> None:
+    """Real data sets as people have them, from Tiny-ImageNet's 10,000 validation pictures and 700 photos.
+
+    Writes `val.parquet` (columns key, image, caption), `tars` (ten of the same), `photos` (a folder, a caption beside
+    each) and `odd` (a folder of every other picture of the 10,000, which no detector was calibrated on).
+
+    Args:
+        pictures: A folder with `tiny-imagenet` (val.parquet with the columns image and label, classes.json) and
+            `imagenet-photos` (index.json with the file and name of each).
+        out: Folder to write to.
+    """
+    table = parquet.read_table(pictures / "tiny-imagenet" / "val.parquet")
+    classes = json.loads((pictures / "tiny-imagenet" / "classes.json").read_text())
+    names = {each["label"]: each["names"][0] for each in classes}
+    captions = [f"a photo of a {names[label]}" for label in table["label"].to_pylist()]
+    contents, keys = table["image"].to_pylist(), [f"{place:05d}" for place in range(len(table))]
+    for folder in ("tars", "photos", "odd"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    written = pa.table({"key": keys, "image": contents, "caption": captions})
+    parquet.write_table(written, out / "val.parquet", row_group_size=GROUP)
+    for first in range(0, len(contents), SHARD):
+        with tarfile.open(out / "tars" / f"{first // SHARD}.tar", "w") as tar:
+            for place in range(first, min(first + SHARD, len(contents))):
+                _add(tar, place, contents[place], captions[place], None, b"")
+    for place in range(1, len(contents), 2):
+        (out / "odd" / f"{place:05d}.webp").write_bytes(contents[place])
+        (out / "odd" / f"{place:05d}.txt").write_text(captions[place])
+    for each in json.loads((pictures / "imagenet-photos" / "index.json").read_text()):
+        path = out / "photos" / each["file"]
+        path.write_bytes((pictures / "imagenet-photos" / each["file"]).read_bytes())
+        path.with_suffix(".txt").write_text(f"a photo of a {each['name']}")
+    for name in ("val.parquet", "tars", "photos", "odd"):
+        print(out / name)
 
 
 def command(source: Path, out: Path, *options: str) -> list[str]:
@@ -245,8 +284,9 @@ def _peak(process: "subprocess.Popen[bytes]") -> int:
 def main() -> None:
     """Run one of the benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("speed", "killed", "damaged", "memory"))
+    parser.add_argument("what", choices=("data", "speed", "killed", "damaged", "memory"))
     parser.add_argument("source", type=Path)
+    parser.add_argument("--out", type=Path, help="of data")
     parser.add_argument("--pictures", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ray", action="store_true")
@@ -256,7 +296,9 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        if asked.what == "speed":
+        if asked.what == "data":
+            data(asked.source, asked.out)
+        elif asked.what == "speed":
             speed(asked.source, asked.pictures, asked.rounds, asked.ray, work)
         elif asked.what == "killed":
             killed(asked.source, asked.kills, work)
