@@ -7,14 +7,14 @@ picture, and its picture is boosted until it scores high for it. How many of the
 
 Those who boost go about it in four ways: not at all, which is a wrong caption as it is; as far as it goes within what
 nobody notices; just enough for the best fifth of the honest pairs, since more would only be easier to catch; or just
-enough and knowing every look of the detector, so that the score stays up under all of them.
+enough and knowing the detector, so that the score stays up under all of its looks, on the hardened twin too if it looks
+through one.
 
 Scores, verdicts and the list of what passes are those of `foclip scan` and its `--keep` and `--min-score`.
 """
 
 import io
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,7 +35,7 @@ from foclip.scan.keep import keep
 from foclip.scan.rows import Judge
 from foclip.scan.run import describe
 from foclip.store import Store
-from foclip.studies.adaptive import ALL, attackers
+from foclip.studies.adaptive import ALL, NOTHING, TOO, Attacker, attackers
 
 #: Pairs of the data set, in a quick run and in a full one; the share that is mismatched, and the share that gets in.
 QUICK, FULL = 200, 2000
@@ -44,7 +44,7 @@ MISMATCHED, TOP = 0.1, 0.3
 ENOUGH = 0.8
 #: Steps at most, as many as `foclip fool` takes.
 STEPS = 150
-NOT, FAR, JUST, KNOWING = "not at all", "as far as it goes", "just enough", "just enough, knowing every look"
+NOT, FAR, JUST, KNOWING = "not at all", "as far as it goes", "just enough", "just enough, knowing the detector"
 #: Pairs of a row group, which is what a worker of the scan does at a time.
 GROUP = 128
 
@@ -84,14 +84,15 @@ def table(lab: Lab) -> pd.DataFrame:
     found: list[pd.DataFrame] = []
     for way in lab.each((NOT, FAR, JUST, KNOWING)):
         enough = None if way in (NOT, FAR) else float(found[0].score[~found[0].mismatched].quantile(ENOUGH))
-        looks = attackers(lab, judge)[ALL].looks if way == KNOWING else ()
-        looked_at = given if way == NOT else boosted(lab, given, enough, looks)
+        known = attackers(lab, judge)
+        attacker = known[NOTHING] if way != KNOWING else known.get(TOO, known[ALL])
+        looked_at = given if way == NOT else boosted(lab, given, enough, attacker)
         found.append(filtered(lab, judge, looked_at).assign(way=way, detector=judge.name))
     return pd.concat(found, ignore_index=True)
 
 
-def boosted(lab: Lab, given: list[Pair], target: float | None, looks: Sequence[str]) -> list[Pair]:
-    """The pairs, those that are mismatched with pictures boosted to `target`, or as far as it goes, under all looks."""
+def boosted(lab: Lab, given: list[Pair], target: float | None, attacker: Attacker) -> list[Pair]:
+    """The pairs, those that are mismatched with pictures boosted to `target`, or as far as it goes."""
     attack = replace(
         lab.default_attack(),
         steps=min(lab.settings.steps, STEPS),
@@ -99,10 +100,11 @@ def boosted(lab: Lab, given: list[Pair], target: float | None, looks: Sequence[s
         budgets=UNNOTICED,
         mask="visible",
         target=target,
-        views=tuple(View(look, lab.score.encoder.preprocess) for look in looks),
+        views=tuple(View(look, lab.score.encoder.preprocess) for look in attacker.looks),
     )
     chosen = [pair for pair in given if pair.mismatched]
-    fooled = iter(lab.fool(attack, [pair.picture for pair in chosen], [[pair.caption] for pair in chosen]))
+    pictures, captions = [pair.picture for pair in chosen], [[pair.caption] for pair in chosen]
+    fooled = iter(lab.fool(attack, pictures, captions, attacker.score))
     return [replace(pair, picture=next(fooled)) if pair.mismatched else pair for pair in given]
 
 
