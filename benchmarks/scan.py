@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -59,11 +60,20 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
-    begun = time.perf_counter()
+def seconds(work: Callable[[], object]) -> tuple[float, float]:
+    """How long it takes on the wall, and on all cores together, which neighbours on the machine hardly turn."""
+    begun, before = time.perf_counter(), _spent()
     work()
-    return time.perf_counter() - begun
+    return time.perf_counter() - begun, _spent() - before
+
+
+def _spent() -> float:
+    """Seconds of the processor that this process and its descendants, ended ones too, have had."""
+    root, spent = psutil.Process(), 0.0
+    for each in (root, *root.children(recursive=True)):
+        with suppress(psutil.Error):
+            spent += sum(each.cpu_times()[:4])  # own and those of ended children, in user mode and in the system
+    return spent
 
 
 def by_hand(contents: list[bytes], captions: list[str], threads: int) -> None:
@@ -87,7 +97,7 @@ def speed(source: Path, count: int, rounds: int, ray: bool, work: Path) -> None:
     parquet.write_table(table, work / "some.parquet", row_group_size=scan_data.GROUP)
     contents, captions = table["image"].to_pylist(), table["caption"].to_pylist()
     pieces = [contents[first : first + ROWS] for first in range(0, count, ROWS)]
-    taken: dict[str, list[float]] = {}
+    taken: dict[str, list[tuple[float, float]]] = {}
 
     def scanned(engine: str) -> None:
         shutil.rmtree(work / "out", ignore_errors=True)
@@ -113,23 +123,22 @@ def speed(source: Path, count: int, rounds: int, ray: bool, work: Path) -> None:
         for _ in range(rounds):
             for name, way in ways.items():
                 taken.setdefault(name, []).append(seconds(way))
-    rates = {name: count / statistics.median(times) for name, times in taken.items()}
+    rates = {name: count / statistics.median(wall for wall, _ in times) for name, times in taken.items()}
     print(f"{MODEL}, {count} pictures, {processes} cores, medians of {rounds} rounds\n")
-    for name, rate in rates.items():
-        print(f"{name:40s} {rate:8.1f} pictures/s")
-    bare = min(rate for name, rate in rates.items() if name.startswith("bare"))
-    hand = max(rate for name, rate in rates.items() if name.startswith("loop"))
+    for name, times in taken.items():
+        cpu = 1000 * statistics.median(spent for _, spent in times) / count
+        print(f"{name:40s} {rates[name]:8.1f} pictures/s {cpu:8.2f} ms of a core a picture")
 
-    def ratio(name: str, other: str) -> float:
-        pairs = zip(taken[other], taken[name], strict=True)
-        return statistics.median(theirs / ours for theirs, ours in pairs)
+    def ratio(other: str) -> str:
+        pairs = list(zip(taken[other], taken["scan"], strict=True))
+        wall, cpu = (statistics.median(theirs[clock] / ours[clock] for theirs, ours in pairs) for clock in (0, 1))
+        return f"{wall:.2f} on the wall, {cpu:.2f} of the cores (against {other})"
 
-    slower = next(name for name, rate in rates.items() if rate == bare)
-    faster = next(name for name, rate in rates.items() if rate == hand)
-    print(f"\nscan against the slower of the bare ones: {ratio('scan', slower):.2f}")
-    print(f"scan against the faster loop by hand: {ratio('scan', faster):.2f}")
+    bare, loops = ([name for name in rates if name.startswith(kind)] for kind in ("bare", "loop"))
+    print(f"\nscan against the slower of the bare ones: {ratio(min(bare, key=rates.__getitem__))}")
+    print(f"scan against the faster loop by hand: {ratio(max(loops, key=rates.__getitem__))}")
     if ray:
-        print(f"scan against Ray on one machine: {ratio('scan', 'scan, Ray'):.2f}")
+        print(f"scan against Ray on one machine: {ratio('scan, Ray')}")
 
 
 def memory(source: Path, times: int, work: Path) -> None:
