@@ -15,12 +15,15 @@ from PIL import Image
 
 from foclip import fooling, images
 from foclip.attacks import FoCLIP, objective
+from foclip.attacks import run as attack_here
+from foclip.engines import running
 from foclip.errors import ImageError, UsageError
 from foclip.fidelity import fidelity
 from foclip.fooling import fool
+from foclip.lab import Lab, Settings
 from foclip.outcome import Advance
 from foclip.results import LONGEST_STEM, RESULTS, UNFINISHED, Result, read_results
-from foclip.scores import CLIPScore
+from foclip.scores import CLIPScore, Mean
 from foclip.store import locked
 
 ATTACK = FoCLIP(objective=objective(), steps=5, min_psnr=35.0)
@@ -72,6 +75,32 @@ def test_every_figure_is_that_of_the_file(sources: list[Path], score: CLIPScore,
         assert (result.steps, result.stopped_by, len(result.curve)) == (5, "steps", 6)
         assert (result.score, result.model, result.fingerprint) == ("clipscore", "mini", score.fingerprint)
         assert result.config == json.loads(json.dumps(ATTACK.config()))
+
+
+def test_on_ray_pictures_have_the_same_bytes(sources: list[Path], score: CLIPScore, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    prompts = [["a cat"], ["a dog", "a cup", "a spoon"], ["a dog", "a cat"]]
+    attack = replace(ATTACK, batch_size=2)
+    with running("ray", at_once=1) as on_ray:
+        found = {
+            engine: fool([*sources, "missing.png"], [*prompts, ["a"]], tmp_path / engine, attack=attack, engine=engine)
+            for engine in ("local", "ray")
+        }
+        labs = [
+            Lab([score], tmp_path / f"lab-{name}", Settings(quick=True, images=sources[0].parent), run=run)
+            for name, run in (("local", attack_here), ("ray", on_ray))
+        ]
+        shifted = [lab.fool(lab.default_attack(), lab.pictures, score=Mean([score, score])) for lab in labs]
+        with pytest.raises(UsageError, match="the most that clipscore can be"):
+            next(on_ray(replace(ATTACK, target=9.0), score, [], None, None))
+    pictures = {engine: state(tmp_path / engine) for engine in found}
+    assert {name for name in pictures["local"] if name.endswith(".png")} == {"a.png", "b.png", "c.png"}
+    results = {engine: [replace(each, output="", seconds=0) for each in done] for engine, done in found.items()}
+    assert results["ray"] == results["local"]
+    for name in ("a.png", "b.png", "c.png"):
+        assert pictures["ray"][name] == pictures["local"][name]
+    assert [len(done.failures) for done in found.values()] == [1, 1]
+    assert [p.digest for p in shifted[0]] == [p.digest for p in shifted[1]]
 
 
 def test_prompts_that_differ_per_picture(sources: list[Path], score: CLIPScore, out: Path) -> None:

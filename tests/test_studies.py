@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import Run
 from PIL import Image
+from zoo import tiles
 
 import foclip.studies
 from foclip.detection import TRANSFORMATIONS, View
@@ -24,7 +25,7 @@ from foclip.lab import reproduce as reproduce_study
 from foclip.lab.pictures import Picture, crops, shipped
 from foclip.lab.statistics import area, auc, effect, estimate, gain, lost, mean, share
 from foclip.scores import CLIPScore
-from foclip.studies import artworks, available, imagenet, long, robust, sweep, tau
+from foclip.studies import artworks, available, filter, imagenet, long, robust, sweep, tau
 from foclip.studies.imagenet import draw
 from foclip.studies.modality_gap import Shifted
 from foclip.studies.spectrum import POWER, RINGS, frequencies, local_statistics, planes, spectrum
@@ -34,6 +35,7 @@ ALL = [
     "ablation",
     "adaptive",
     "artworks",
+    "filter",
     "grayscale",
     "imagenet",
     "long",
@@ -123,6 +125,39 @@ def test_artworks_compares_every_attack_within_the_budget(lab: Lab, out: Path) -
     assert set(table[table.settings == "as it is"].attack) == {"original", "real painting"}
     fooled, original = (table[table.attack == name].score.mean() for name in ("FoCLIP", "original"))
     assert fooled > original
+
+
+def test_filter_keeps_what_the_scan_lets_through(
+    mini: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "steps", 30)
+    (tmp_path / "pictures").mkdir()
+    for number, tile in enumerate(tiles(20, 64)):
+        tile.save(tmp_path / "pictures" / f"{number:02d}.png")
+        (tmp_path / "pictures" / f"{number:02d}.txt").write_text(f"a photo of {number} things")
+    lab = Lab([CLIPScore(mini)], tmp_path / "out", Settings(quick=True, images=tmp_path / "pictures"))
+    table = filter.table(lab)
+    assert dict(table.groupby("way").size()) == dict.fromkeys([filter.NOT, filter.FAR, filter.JUST, filter.KNOWING], 20)
+    own = table.picture.str.removesuffix(".png").astype(int).map("a photo of {} things".format)
+    assert (table.mismatched == (table.caption != own)).all()
+    assert not (table.kept & (table.tampered | ~table.passes)).any()
+    assert (table.kept == (table.passes & ~table.tampered)).all()
+    clean, bad = table[~table.mismatched].pivot(index="picture", columns="way", values="score"), table[table.mismatched]
+    assert (clean.nunique(axis=1) == 1).all()  # nobody touched them
+    means = {way: part.score.mean() for way, part in bad.groupby("way")}
+    assert means[filter.NOT] < means[filter.JUST] < means[filter.FAR]
+    for _, part in table.groupby("way"):
+        assert part.passes.sum() == 6
+        assert part.score[part.passes].min() > part.score[~part.passes].max()
+    findings = filter.page(table).findings
+    assert f"{int((bad.kept & (bad.way == filter.FAR)).sum())} with the detector" in findings[1]
+
+
+def test_filter_has_pictures_of_its_own(mini: Encoder, tmp_path: Path) -> None:
+    lab = Lab([CLIPScore(mini)], tmp_path, Settings(quick=True))
+    pairs = filter.pairs(lab)
+    assert len({pair.picture.digest for pair in pairs}) == 3 * len(pictures.CORNERS)  # three photos, as tests have it
+    assert sum(pair.mismatched for pair in pairs) == round(0.1 * len(pairs))
 
 
 def test_artworks_says_when_the_black_box_attack_is_missing(lab: Lab, out: Path) -> None:

@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from foclip import files, images
-from foclip.attacks import Attack, FoCLIP, Fooled, Job, Trajectory, check, copies, key, objective, run
+from foclip.attacks import Attack, FoCLIP, Fooled, Job, Trajectory, check, copies, key, objective
 from foclip.budget import Budget
 from foclip.captions import PromptsOf, pair
 from foclip.encoders import Encoder
+from foclip.engines import Run, running
 from foclip.fidelity import fidelity, psnr
 from foclip.images import Source
 from foclip.outcome import Failure, Outcome, Track, silent
@@ -42,6 +43,8 @@ def fool(
     attack: Attack | None = None,
     captions: str | Path | None = None,
     workers: int | None = None,
+    engine: str = "local",
+    address: str | None = None,
     track: Track = silent,
 ) -> Outcome[Result]:
     """Fool pictures for prompts and write them to `out`, with `results.json`.
@@ -61,7 +64,9 @@ def fool(
         attack: None for FoCLIP within what nobody notices (`UNNOTICED`).
         captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.captions`).
         workers: Batches of pictures that are attacked at once, each on a core of its own; None for what suits the model
-            (`foclip.attacks.workers`). Results do not depend on it.
+            (`foclip.attacks.workers`), and on Ray for as many as there is room for. Results do not depend on it.
+        engine: "local", or "ray" for a cluster, with the same results.
+        address: Of that cluster; None for Ray on this machine.
         track: Progress, in steps.
 
     Returns:
@@ -69,7 +74,7 @@ def fool(
 
     Raises:
         FoclipError: Prompts, model or score are unusable.
-        UsageError: `out` is unusable, or another run is at work there.
+        UsageError: `out` is unusable, or another run is at work there; or there is no such cluster.
     """
     chosen = resolve(model, score)
     attack = attack or FoCLIP(objective=objective(temperature=chosen.temperature), budgets=UNNOTICED, mask="visible")
@@ -79,7 +84,8 @@ def fool(
     with locked(files.output_folder(Path(out))):
         folder = Folder(Path(out))
         try:
-            _fool(sources, own, chosen, attack, folder, failures, workers, track)
+            with running(engine, address, workers) as run:
+                _fool(sources, own, chosen, attack, folder, failures, run, track)
         finally:  # whatever ends it, what is finished is listed
             folder.list_results()
         return Outcome(folder.mine(), failures)
@@ -92,7 +98,7 @@ def _fool(
     attack: Attack,
     folder: Folder,
     failures: list[Failure],
-    workers: int | None,
+    run: Run,
     track: Track,
 ) -> None:
     steps = max(attack.steps, 1)
@@ -130,7 +136,7 @@ def _fool(
         done = finished * steps + sum(lane.step for lane in lanes)
         show(done, mean([lane.scores[-1] for lane in lanes]))
 
-    for fooled in run(attack, score, jobs(), on_step, folder.store, workers):
+    for fooled in run(attack, score, jobs(), on_step, folder.store):
         place, original = fooled.job.tag
         images.write(images.to_image(fooled.pixels), place.output)
         folder.add(place, measure(place.name, place.output, original, score, attack, fooled, place.key))

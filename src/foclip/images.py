@@ -159,7 +159,9 @@ def _read(source: Path | io.BytesIO, path: Path) -> Image.Image:
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels") from None
     except OSError as error:
-        raise ImageError(f"{path}: {(error.strerror or _reason(error)).lower()}") from None
+        # A decoder's own error has no number, and words that need not tell anybody what is wrong.
+        told = error.strerror or f"damaged or truncated ({_reason(error)})"
+        raise ImageError(f"{path}: {told.lower()}") from None
     except Exception as error:  # decoders raise whatever a broken file makes them raise
         raise ImageError(f"{path}: broken picture ({_reason(error)})") from error
 

@@ -11,8 +11,10 @@ import typer
 
 from foclip.cli import console
 from foclip.cli.options import (
+    Address,
     Captions,
     Device,
+    Engine,
     Images,
     Json,
     Model,
@@ -20,6 +22,7 @@ from foclip.cli.options import (
     PromptSet,
     PromptTexts,
     ScoreName,
+    check_engine,
     given,
     prompts_of,
 )
@@ -124,6 +127,8 @@ def fool(
             show_default=False,
         ),
     ] = None,
+    engine: Engine = "local",
+    address: Address = None,
     model: Model = "mini",
     score: ScoreName = "clipscore",
     device: Device = "auto",
@@ -134,6 +139,7 @@ def fool(
     from foclip.budget import parse
     from foclip.fooling import UNNOTICED
 
+    check_engine(engine, address)
     texts = prompts_of(prompts, prompt)
     budgets = tuple(parse(text) for text in budget or ())
     if min_psnr is None and not budgets and init != "noise":
@@ -167,7 +173,7 @@ def fool(
         best, ratio = fastest(made, chosen)
         console.say(f"note: {best}, since bfloat16 is {ratio:.2g} times as fast as float32 here")
         made = replace(made, precision=best)
-    results = _fool(images, texts, captions, out, chosen, made, workers)
+    results = _fool(images, texts, captions, out, chosen, made, workers=workers, engine=engine, address=address)
     console.show(results, json, partial(_print, out=out))
 
 
@@ -194,7 +200,7 @@ def _fool(
     out: Path,
     score: "EncoderScore",
     attack: "Attack",
-    workers: int | None = None,
+    **how: Any,
 ) -> "Outcome[Result]":
     """Fool files with a progress bar, and write report and `run.json`; Ctrl-C keeps what is finished."""
     from foclip import files, fooling, runs
@@ -204,9 +210,7 @@ def _fool(
     report = out / "report.html"
     files.output_files(files.output_folder(out) / "run.json", report)
     with console.resumable(f"what is finished is in {out}, and the same command goes on from there") as track:
-        done = fooling.fool(
-            sources, prompts, out, model=score, attack=attack, captions=captions, workers=workers, track=track
-        )
+        done = fooling.fool(sources, prompts, out, model=score, attack=attack, captions=captions, track=track, **how)
         run = {
             "model": score.model,
             "score": score.name,

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from foclip.errors import UsageError
+
 
 def path(text: str) -> Path:
     """A path that is not empty: an empty one would mean the current folder."""
@@ -56,6 +58,10 @@ Bound = Annotated[
     float | None, typer.Option(help="Bound on false alarms; default: the detector's own.", show_default=False)
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
+Engine = Annotated[Literal["local", "ray"], typer.Option(help="This machine's cores, or Ray's.")]
+Address = Annotated[
+    str | None, typer.Option(help="Address of a Ray cluster; default: this machine.", show_default=False)
+]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results.", metavar="DIR", parser=path)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
@@ -67,6 +73,12 @@ def prompts_of(prompt_set: str | None, texts: list[str] | None) -> list[str] | N
     if prompt_set == "-":
         texts, prompt_set = [line for line in sys.stdin.read().splitlines() if line.strip()] + (texts or []), None
     return None if prompt_set is None and not texts else prompts.resolve(prompt_set, texts or [])
+
+
+def check_engine(engine: str, address: str | None) -> None:
+    """Refuse an address that nothing would be done with."""
+    if address is not None and engine != "ray":
+        raise UsageError("--address: for --engine ray")
 
 
 def given(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foclip.cli import console
-from foclip.cli.options import Device, Json, Model, Out, ScoreName, path
+from foclip.cli.options import Address, Device, Engine, Json, Model, Out, ScoreName, check_engine, path
 from foclip.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def reproduce(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draws of pictures and prompts, and of the attacks.")] = 0,
+    engine: Engine = "local",
+    address: Address = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -50,9 +52,11 @@ def reproduce(
     from foclip import files, lab, runs
     from foclip import studies as experiments
     from foclip.encoders import embedded
+    from foclip.engines import running
     from foclip.lab import report
     from foclip.store import locked
 
+    check_engine(engine, address)
     known = experiments.available()
     if unknown := [name for name in studies if name not in known and name != "all"]:
         raise UsageError(f"no study {', '.join(unknown)}: choose from {', '.join(known)}, all")
@@ -69,8 +73,8 @@ def reproduce(
     finished: list[lab.Finished] = []
     shown = {name: done for name, study in known.items() if name not in chosen and (done := lab.kept(study, out))}
     stopped = f"what is finished is in {out}, and the same command goes on from there"
-    with locked(out), console.resumable(stopped) as track:
-        work = lab.Lab(scores, out, settings, track, twins)
+    with locked(out), console.resumable(stopped) as track, running(engine, address) as attacks:
+        work = lab.Lab(scores, out, settings, track, twins, attacks)
         run = {
             "model": work.score.model,
             "score": work.score.name,

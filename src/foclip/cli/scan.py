@@ -2,12 +2,25 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from foclip.cli import console
-from foclip.cli.options import Bound, DecideBy, DetectorFile, Device, Json, Model, Out, ScoreName, path
+from foclip.cli.options import (
+    Address,
+    Bound,
+    DecideBy,
+    DetectorFile,
+    Device,
+    Engine,
+    Json,
+    Model,
+    Out,
+    ScoreName,
+    check_engine,
+    path,
+)
 from foclip.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,10 +62,8 @@ def scan(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Do only the rows again that had an error.")
     ] = False,
-    engine: Annotated[Literal["local", "ray"], typer.Option(help="This machine's cores, or Ray's.")] = "local",
-    address: Annotated[
-        str | None, typer.Option(help="Address of a Ray cluster; default: this machine.", show_default=False)
-    ] = None,
+    engine: Engine = "local",
+    address: Address = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; default: one per core.", show_default=False)
     ] = None,
@@ -71,8 +82,7 @@ def scan(
     from foclip.scan.summary import summarise
     from foclip.sources import Columns
 
-    if address is not None and engine != "ray":
-        raise UsageError("--address: for --engine ray")
+    check_engine(engine, address)
     if min_score is not None and keep is None:
         raise UsageError("--min-score: for --keep")
     files.output_folder(out)

@@ -57,7 +57,7 @@ class OpenClipEncoder(Encoder):
         )
         self._quick: Any = folded(self.model, torch.zeros(1, 3, *self.image_size, device=self.device))
 
-    @property
+    @cached_property  # asked for with every pass
     def parameter_count(self) -> int:
         return sum(p.numel() for p in self.model.parameters())
 

@@ -18,6 +18,7 @@ from foclip import images
 from foclip.attacks import Attack, FoCLIP, Job, Trajectory, key, objective, run
 from foclip.detection import TRANSFORMATIONS, TWIN, Sensitivity, measure, twin_score
 from foclip.detection.examples import LOOKS
+from foclip.engines import Run
 from foclip.fidelity import fidelity
 from foclip.lab.material import Material, Settings
 from foclip.lab.pictures import Picture
@@ -57,6 +58,7 @@ class Lab(Material):
         out: Folder of the run; finished work is kept in `out`/cells.
         settings: Sizes, pictures, seed.
         track: Progress.
+        run: What attacks pictures: here, or on a cluster (`foclip.engines`).
 
     Attributes:
         score: The score that is studied.
@@ -72,6 +74,7 @@ class Lab(Material):
         settings: Settings,
         track: Track = silent,
         twins: Sequence[EncoderScore] = (),
+        run: Run = run,
     ) -> None:
         self.score, *self.further = scores
         self.twins = tuple(twins)
@@ -79,6 +82,7 @@ class Lab(Material):
         super().__init__(settings, side=max(256, 2 * max(self.score.encoder.image_size)))
         self.prompts: Prompts = self.score.prompts or ARTWORKS
         self.store = Store(out / "cells")
+        self._run = run
         self._track, self._study = track, ""
         self._advance, self._part = silent("", 0), 0
 
@@ -134,8 +138,9 @@ class Lab(Material):
             def on_step(lanes: Sequence[Trajectory]) -> None:
                 self._advance(self._part + (finished + sum(lane.step for lane in lanes)) / steps)
 
-            for fooled in run(attack, chosen, (jobs[place] for place in places), on_step, self.store):
+            for fooled in self._run(attack, chosen, (jobs[place] for place in places), on_step, self.store):
                 finished += attack.steps
+                self._advance(self._part + finished / steps)
                 place = fooled.job.tag
                 images.write(images.to_image(fooled.pixels), self.store.path(keys[place], ".png"))
                 figures = vars(fidelity(fooled.pixels.cpu(), fooled.job.picture))

@@ -7,6 +7,7 @@ import numpy as np
 
 from foclip import captions, prompts
 from foclip.lab.lab import Lab
+from foclip.lab.pictures import Picture
 from foclip.scores import Prompts, Score
 
 #: Captions that a photo without one is compared with.
@@ -18,18 +19,26 @@ def candidates() -> list[str]:
     return prompts.imagenet(CANDIDATES)
 
 
-def own_captions(lab: Lab, scores: Sequence[Score]) -> dict[str, Prompts]:
-    """One caption for each picture of a lab, by the picture's name.
+def own_captions(
+    lab: Lab, scores: Sequence[Score], looked_at: Sequence[Picture] | None = None, paths: Sequence[Path] | None = None
+) -> dict[str, Prompts]:
+    """One caption for each picture, by its name.
 
     The first line of a file `photo.txt` beside `photo.jpg`; where there is none, that of
     `candidates` whose mean over `scores` is highest.
+
+    Args:
+        lab: Where scores are kept.
+        scores: What captions are to fit on.
+        looked_at: The pictures; None for those of the lab.
+        paths: Their files; None for those of the lab.
     """
-    wanted = candidates()
-    figures = np.mean([lab.scores(lab.pictures, wanted, score) for score in scores], axis=0)
-    best = {
-        picture.name: (wanted[place],)
-        for picture, place in zip(lab.pictures, figures.argmax(axis=1).tolist(), strict=True)
-    }
-    sources, found = captions.pair(lab.files, None, captions.SIDECAR, (), [])
-    beside = {Path(str(source)).name: own[:1] for source, own in zip(sources, found, strict=True)}
-    return {name: beside.get(name, fitting) for name, fitting in best.items()}
+    sources, found = captions.pair(lab.files if paths is None else paths, None, captions.SIDECAR, (), [])
+    own = {Path(str(source)).name: texts[:1] for source, texts in zip(sources, found, strict=True)}
+    pictures = lab.pictures if looked_at is None else looked_at
+    if without := [picture for picture in pictures if picture.name not in own]:
+        wanted = candidates()
+        figures = np.mean([lab.scores(without, wanted, score) for score in scores], axis=0)
+        best = figures.argmax(axis=1).tolist()
+        own |= {picture.name: (wanted[place],) for picture, place in zip(without, best, strict=True)}
+    return {picture.name: own[picture.name] for picture in pictures}

@@ -6,7 +6,6 @@ id; a part that is there already, from a run that ended before Ray could note it
 output folder.
 """
 
-import logging
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +15,8 @@ from typing import Any
 import torch
 
 from foclip.detection import By, Detector
-from foclip.errors import FoclipError, OutputError, UsageError
+from foclip.engines import SPARE, connected, ours
+from foclip.errors import OutputError, UsageError
 from foclip.scan import local
 from foclip.scan.parts import Folder, similarity, write
 from foclip.scan.rows import Judge
@@ -25,8 +25,6 @@ from foclip.sources import Columns
 
 #: Where Ray keeps what it needs to go on.
 STATE = ".ray"
-#: Cores that Ray Data's own tasks take beside the actors: the filter of what is done, and writing down what is.
-SPARE = 2
 #: Seconds between two looks at what is done.
 LOOK = 1.0
 
@@ -58,7 +56,7 @@ def work(
         SourceError: A source is gone.
         OutputError: A part cannot be written.
     """
-    with _connected(address) as ray:
+    with connected(address) as ray:
         from ray.data import ActorPoolStrategy, DataContext
         from ray.data.checkpoint import CheckpointConfig
 
@@ -89,7 +87,7 @@ def work(
             with _watched(folder, show):
                 done.write_parquet(str(state / "done"))
         except Exception as error:  # Ray wraps what an actor raises in exceptions of its own
-            raise _ours(error) from error
+            raise ours(error) from error
     shutil.rmtree(state, ignore_errors=True)
     if (missing := next(folder.pending(), None)) is not None:
         raise OutputError(f"{folder.part(missing.number)}: was removed since; give the same command again")
@@ -133,30 +131,6 @@ class _Scanner:
 
 
 @contextmanager
-def _connected(address: str | None) -> Iterator[Any]:
-    """Ray, started on this machine or connected to a cluster, and left as it was found."""
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise UsageError("engine: ray is not installed; pip install foclip[ray]") from error
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    started = not ray.is_initialized()
-    if started:
-        cores = {} if address else {"num_cpus": local.cores() + SPARE}
-        try:
-            ray.init(address or "local", logging_level=logging.ERROR, log_to_driver=False, **cores)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise UsageError(f"address: no Ray cluster at {address} ({error})") from error
-    try:
-        yield ray
-    finally:
-        if started:
-            ray.shutdown()
-
-
-@contextmanager
 def _watched(folder: Folder, show: Callable[[int], None]) -> Iterator[None]:
     """Progress, from the parts that appear."""
     ended = threading.Event()
@@ -172,14 +146,3 @@ def _watched(folder: Folder, show: Callable[[int], None]) -> Iterator[None]:
     finally:
         ended.set()
         watcher.join()
-
-
-def _ours(error: BaseException) -> BaseException:
-    """The error of ours that is the cause of one of Ray's; that itself where there is none."""
-    seen, current = set[int](), error
-    while current is not None and id(current) not in seen:
-        if isinstance(current, FoclipError):
-            return current
-        seen.add(id(current))
-        current = getattr(current, "cause", None) or current.__cause__  # type: ignore[assignment]
-    return error

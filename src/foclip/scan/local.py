@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from foclip.engines import cores
 from foclip.scan.rows import CHUNK, Decoded, Judge, Row, chunks, decoded
 from foclip.sources import Columns, Item, Shard
 
@@ -82,11 +83,6 @@ def work(
         yield from landed(0)
     finally:
         pool.close()
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Pool:

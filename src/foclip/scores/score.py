@@ -130,8 +130,19 @@ class EncoderScore(Score):
     def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
         self.model, self.device = encoder.name, encoder.device
+        self._remember()
+
+    def _remember(self) -> None:
         # What a caller's inference mode made could not take part in an attack later.
         self.remembered = lru_cache(maxsize=REMEMBERED)(torch.inference_mode(False)(self.targets))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs; what is remembered is made there anew."""
+        return {name: value for name, value in vars(self).items() if name != "remembered"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._remember()
 
     @abstractmethod
     def targets(self, prompts: Prompts) -> Tensor:

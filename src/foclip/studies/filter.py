@@ -1,0 +1,219 @@
+"""Filter: how many boosted pictures get into a data set that a CLIP score has cleaned?
+
+Data sets are made of what crawlers find by keeping the pairs of picture and caption that score highest; DataComp's
+baseline takes the top 30 % (Gadre et al. 2023, arXiv 2304.14108). Here one pair in ten has the caption of another
+picture, and its picture is boosted until it scores high for it. How many of them get in, how many are still in once
+`foclip scan` has taken out what its detector calls tampered, and how many clean pairs go with them?
+
+Those who boost go about it in four ways: not at all, which is a wrong caption as it is; as far as it goes within what
+nobody notices; just enough for the best fifth of the honest pairs, since more would only be easier to catch; or just
+enough and knowing the detector, so that the score stays up under all of its looks, on the hardened twin too if it looks
+through one.
+
+Scores, verdicts and the list of what passes are those of `foclip scan` and its `--keep` and `--min-score`.
+"""
+
+import io
+import random
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from foclip import files
+from foclip.detection import Detector, View
+from foclip.fooling import UNNOTICED
+from foclip.lab import Lab, Page, Study, plots
+from foclip.lab.detectors import detector
+from foclip.lab.own import candidates, own_captions
+from foclip.lab.pictures import CORNERS, Picture, choose, crops, read
+from foclip.lab.statistics import Estimate, groups, mean, percent, share
+from foclip.scan import Settings, scan
+from foclip.scan.keep import keep
+from foclip.scan.rows import Judge
+from foclip.scan.run import describe
+from foclip.store import Store
+from foclip.studies.adaptive import ALL, NOTHING, TOO, Attacker, attackers
+
+#: Pairs of the data set, in a quick run and in a full one; the share that is mismatched, and the share that gets in.
+QUICK, FULL = 200, 2000
+MISMATCHED, TOP = 0.1, 0.3
+#: Where those who boost just enough want to be among the honest pairs.
+ENOUGH = 0.8
+#: Steps at most, as many as `foclip fool` takes.
+STEPS = 150
+NOT, FAR, JUST, KNOWING = "not at all", "as far as it goes", "just enough", "just enough, knowing the detector"
+#: Pairs of a row group, which is what a worker of the scan does at a time.
+GROUP = 128
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A picture and the caption that a data set has for it, which may be another picture's."""
+
+    picture: Picture
+    caption: str
+    mismatched: bool
+
+
+def pairs(lab: Lab) -> list[Pair]:
+    """The data set before anybody boosts: of the reader's folder, or crops of the photos at hand."""
+    seed, count = lab.settings.seed, QUICK if lab.settings.quick else FULL
+    if lab.settings.images is None:
+        paths, pictures = lab.files, crops(lab.files, len(CORNERS), lab.side)
+    else:
+        named = {path.name: path for path in choose(lab.settings.images, count, seed)}  # captions go by name
+        paths = list(named.values())
+        pictures = read(paths, lab.side, [])
+    own = own_captions(lab, [lab.score], pictures, paths)
+    captions = [own[picture.name][0] for picture in pictures]
+    draw = random.Random(f"filter {seed}")  # noqa: S311 (a draw of pictures, not a secret)
+    wrong = set(draw.sample(range(len(pictures)), max(1, round(MISMATCHED * len(pictures)))))
+    found = []
+    for place, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        others = sorted({*captions} - {caption}) or [other for other in candidates() if other != caption]
+        found.append(Pair(picture, draw.choice(others) if place in wrong else caption, place in wrong))
+    return found
+
+
+def table(lab: Lab) -> pd.DataFrame:
+    """Rows: pairs × ways of boosting those that are mismatched."""
+    judge, given = detector(lab, lab.score), pairs(lab)
+    found: list[pd.DataFrame] = []
+    for way in lab.each((NOT, FAR, JUST, KNOWING)):
+        enough = None if way in (NOT, FAR) else float(found[0].score[~found[0].mismatched].quantile(ENOUGH))
+        known = attackers(lab, judge)
+        attacker = known[NOTHING] if way != KNOWING else known.get(TOO, known[ALL])
+        looked_at = given if way == NOT else boosted(lab, given, enough, attacker)
+        found.append(filtered(lab, judge, looked_at).assign(way=way, detector=judge.name))
+    return pd.concat(found, ignore_index=True)
+
+
+def boosted(lab: Lab, given: list[Pair], target: float | None, attacker: Attacker) -> list[Pair]:
+    """The pairs, those that are mismatched with pictures boosted to `target`, or as far as it goes."""
+    attack = replace(
+        lab.default_attack(),
+        steps=min(lab.settings.steps, STEPS),
+        min_psnr=None,
+        budgets=UNNOTICED,
+        mask="visible",
+        target=target,
+        views=tuple(View(look, lab.score.encoder.preprocess) for look in attacker.looks),
+    )
+    chosen = [pair for pair in given if pair.mismatched]
+    pictures, captions = [pair.picture for pair in chosen], [[pair.caption] for pair in chosen]
+    fooled = iter(lab.fool(attack, pictures, captions, attacker.score))
+    return [replace(pair, picture=next(fooled)) if pair.mismatched else pair for pair in given]
+
+
+def filtered(lab: Lab, judge: Detector, looked_at: list[Pair]) -> pd.DataFrame:
+    """What a scan says of each pair, whether its score is among the top ones, and whether `--keep` keeps it then."""
+    digests = [(pair.picture.digest, pair.caption) for pair in looked_at]
+    name = Store.key("filter", describe(Judge(lab.score, judge)), digests)
+    source, kept = lab.store.path(name, ".parquet"), lab.store.path(name, ".txt")
+    files.output_folder(source.parent)
+    keys = [f"{place:06d}" for place in range(len(looked_at))]
+    content = {
+        "key": keys,
+        "image": [_png(pair.picture) for pair in looked_at],
+        "caption": [pair.caption for pair in looked_at],
+    }
+    with files.replacing(source) as partial:
+        parquet.write_table(pa.table(content), partial, row_group_size=GROUP)
+    folder = scan([source], lab.store.path(name, ""), model=lab.score, detector=judge, settings=Settings())
+    rows = pa.Table.from_batches([batch for _, batch in folder.rows(["key", "score", "tampered"])]).to_pandas()
+    cut = float(np.quantile(rows.score, 1 - TOP))
+    keep(folder, kept, None, cut)
+    passed = set(kept.read_text(encoding="utf-8").split())
+    return pd.DataFrame(
+        {
+            "picture": [pair.picture.name for pair in looked_at],
+            "photo": [pair.picture.photo for pair in looked_at],
+            "caption": [pair.caption for pair in looked_at],
+            "mismatched": [pair.mismatched for pair in looked_at],
+            "score": rows.score.astype(float),
+            "tampered": rows.tampered.astype("boolean").fillna(False).astype(bool),  # without colour: undecidable
+            "passes": rows.score >= cut,
+            "kept": [key in passed for key in keys],
+        }
+    )
+
+
+def _png(picture: Picture) -> bytes:
+    buffer = io.BytesIO()
+    picture.image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the pairs of one way of boosting.
+
+    Attributes:
+        bad: Pairs that are mismatched.
+        clean: All others.
+    """
+
+    bad: pd.DataFrame
+    clean: pd.DataFrame
+
+    @property
+    def lost(self) -> Estimate:
+        """Share of the clean pairs that pass the filter which the detector takes out."""
+        passing = self.clean[self.clean.passes]
+        return share(~passing.kept, passing.photo)
+
+    def held(self, column: str) -> str:
+        """Share of a list that is mismatched."""
+        bad, clean = int(self.bad[column].sum()), int(self.clean[column].sum())
+        return percent(bad / max(bad + clean, 1), ".1f")
+
+
+def page(table: pd.DataFrame) -> Page:
+    """Who gets in, before the detector and after it, and what that costs."""
+    outcomes = {
+        way: Outcome(part[part.mismatched], part[~part.mismatched]) for way, part in groups(table, "way").items()
+    }
+    summary = []
+    bars: dict[str, Estimate] = {}
+    for way, found in outcomes.items():
+        before, after = (share(found.bad[column], found.bad.photo) for column in ("passes", "kept"))
+        bars |= {f"boosted {way}": before, f"boosted {way}, with the detector": after}
+        summary.append(
+            {
+                "boosted": way,
+                "pairs": len(found.bad) + len(found.clean),
+                "mismatched": len(found.bad),
+                "their score": f"{mean(found.bad.score, found.bad.photo):.3f}",
+                "of these get in": f"{before:.1%}",
+                "with the detector": f"{after:.1%}",
+                "called tampered": f"{share(found.bad.tampered, found.bad.photo):.1%}",
+                "share of the list": found.held("passes"),
+                "of the list with the detector": found.held("kept"),
+                "clean pairs that get in": int(found.clean.passes.sum()),
+                "of these lost to the detector": f"{found.lost:.1%}",
+            }
+        )
+    plot = plots.bars(bars, f"share of the mismatched pairs among the top {percent(TOP)}")
+    return Page(pd.DataFrame(summary), {"who-gets-in": plot}, _findings(table, outcomes))
+
+
+def _findings(table: pd.DataFrame, outcomes: dict[str, Outcome]) -> list[str]:
+    sentences = []
+    for way, found in outcomes.items():
+        before, after = (int(found.bad[column].sum()) for column in ("passes", "kept"))
+        lost = int((found.clean.passes & ~found.clean.kept).sum())
+        sentences.append(
+            f"Boosted {way}, {before} of {len(found.bad)} mismatched pairs get into the top {percent(TOP)} of "
+            f"{len(found.bad) + len(found.clean)}, and {after} with the detector: {found.held('passes')} of the list, "
+            f"then {found.held('kept')}. It costs {lost} of {int(found.clean.passes.sum())} clean pairs there."
+        )
+    clean = outcomes[NOT].clean
+    alarms = share(clean.tampered, clean.photo)
+    sentences.append(f"The detector {table.detector.iloc[0]!r} calls {alarms:.1%} of all clean pairs tampered.")
+    return sentences
+
+
+study = Study(__name__, __doc__, table, page)
