@@ -3,7 +3,7 @@
 The floor is the image tower as open_clip loads it on ready inputs, twice per picture. Detecting starts from decoded
 pictures in memory: resizing, looks, passes, scores and verdicts.
 
-    python benchmarks/detect.py [--model mini] [--threads 2] [--size 256] [--images DIR]
+    python -m benchmarks.detect [--model mini] [--threads 2] [--size 256] [--images DIR]
 
 The paper's rule looks at gray only. The combined detector takes one look at a time, the next only where there is doubt,
 so what it costs depends on the pictures and on what they are scored with: the ten artworks, which clean
@@ -13,7 +13,6 @@ photographs hardly fit, or the caption that each of them fits best of a thousand
 import argparse
 import copy
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.timing import seconds
 from foclip.demo import photos
 from foclip.detection import By, Sensitivity, Verdict, measure
 from foclip.detection.detect import judged
@@ -32,13 +32,6 @@ from foclip.scores import CLIPScore, Prompts
 
 BOUND = 1.15
 BATCH = 64
-
-
-def seconds(call: Callable[[], object]) -> float:
-    """Wall seconds of one call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
 
 
 def pictures(size: int, folder: Path | None = None) -> list[Image.Image]:
@@ -98,7 +91,7 @@ def main() -> None:
     bare, *ratios = (statistics.median(column) for column in zip(*rows, strict=True))
     print(
         f"torch {torch.__version__}, {arguments.threads} threads, {encoder.name}, {BATCH} pictures of "
-        f"{arguments.size}×{arguments.size}, wall time, median of {arguments.repeats}"
+        f"{arguments.size}×{arguments.size}, median of {arguments.repeats}"
     )
     print(f"two forward passes: {1e3 * bare / BATCH:.3f} ms a picture")
     for (name, call), ratio in zip(ways.items(), ratios, strict=True):

@@ -40,7 +40,7 @@ KEEP = 0.98
 #: … as long as no more clean pictures than this stay in doubt after the first look, the second, and so on.
 IN_DOUBT = (0.3, 0.15, 0.1, 0.08, 0.06)
 #: Level of the score below which nothing can have been gained that is worth a look, at most.
-WORTH = 0.6
+WORTH = 0.8
 #: Rise in units of `no_match` (CLIPScore: 0.2) that a cheat saved again must still have for the cascade to care.
 STILL_PAYS = 0.8
 #: Least pictures that are worth fitting anything on.

@@ -47,8 +47,9 @@ Item = TypeVar("Item")
 
 #: Name of the look through a hardened twin.
 TWIN = "twin"
-#: Rows (pictures, and pictures transformed) per pass through the image tower; few where few pictures are looked at.
-ROWS, FEW_ROWS = 32, 8
+#: Rows (pictures, and pictures transformed) per pass through the image tower: all pictures, those that take the first
+#: look of a cascade, and the few that take a further one. A pass that is not full is padded, and paid for in full.
+ROWS, SOME_ROWS, FEW_ROWS = 32, 16, 4
 #: A picture in which the model sees channels differ by at most this many 8-bit levels is gray already.
 GRAY_LEVELS = 2
 
