@@ -6,6 +6,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # One thread here and in every process that tests start: two workers share two cores, and another number of
 # threads rounds otherwise.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Ray's processes give way to all others, and so would wait for the other half of the tests.
+os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
 import signal
 import sys
