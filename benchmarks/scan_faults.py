@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -103,7 +102,7 @@ def equal(sources: Sequence[Path], by: str, work: Path) -> None:
         taken = time.perf_counter() - begin
         found = rows(work / str(number)).sort_values("key", ignore_index=True)
         first = found if first is None else first
-        worst = max(float(np.nanmax(np.abs(found[f] - first[f]), initial=0.0)) for f in FIGURES)
+        worst = float((found[list(FIGURES)] - first[list(FIGURES)]).abs().max().max())
         other = sum(int((~(found[c].eq(first[c]) | (found[c].isna() & first[c].isna()))).sum()) for c in SAID)
         other += sum(int((found[f].isna() != first[f].isna()).sum()) for f in FIGURES)
         print(
