@@ -12,9 +12,16 @@ import pyarrow.parquet as parquet
 
 #: Pictures of a row group of a table, and of a tar.
 GROUP, SHARD = 128, 1000
-#: The header of a picture of ten thousand megapixels.
-SIZE = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
-BOMB = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + SIZE + struct.pack(">I", zlib.crc32(SIZE))
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+#: A picture of ten thousand megapixels, of which only the header and a first line of pixels are there.
+HEADER = _chunk(b"IHDR", struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0))
+BOMB = b"\x89PNG\r\n\x1a\n" + HEADER + _chunk(b"IDAT", zlib.compress(bytes(300_001)))
 #: Ways to damage a sample of a tar, and what the scan has to say of each.
 WAYS = {
     "truncated": "truncated",
