@@ -13,7 +13,7 @@ from foclip.attacks import FoCLIP, Job, SinglePrompt, objective, run
 from foclip.encoders.preprocessing import Preprocessing, round8
 from foclip.encoders.resampler import Resampler
 from foclip.errors import UsageError
-from foclip.fidelity import psnr
+from foclip.fidelity import fidelity, psnr
 from foclip.images import read, to_tensor
 from foclip.prompts import ARTWORKS
 from foclip.scores import CLIPScore, Mean
@@ -54,14 +54,17 @@ def test_what_the_model_sees_of_a_change_and_its_size(height: int, width: int, m
 
 @pytest.mark.parametrize(("height", "width", "mode"), SIZES)
 @pytest.mark.parametrize("size", [0.0, 0.05, 2.0])
-def test_a_painted_picture_is_the_files(height: int, width: int, mode: str, size: float) -> None:
+@pytest.mark.parametrize("textured", [False, True])
+def test_a_painted_picture_is_the_files(height: int, width: int, mode: str, size: float, textured: bool) -> None:
     preprocessing, resampler = small_space(height, width, mode)
     generator = torch.Generator().manual_seed(1)
     levels = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
     u = size * torch.randn(resampler.shape, generator=generator)
+    texture = 2 * torch.rand(height, width, generator=generator).half() if textured else None
     before = levels.clone()
-    painted = resampler.paint(levels, u)
-    wanted = (levels / 255 + adjoint(preprocessing, resampler, (height, width), u)).clamp(0, 1)
+    painted = resampler.paint(levels, u, texture)
+    change = adjoint(preprocessing, resampler, (height, width), u) * (1 if texture is None else texture.float())
+    wanted = (levels / 255 + change).clamp(0, 1)
     assert torch.equal(levels, before)
     assert (painted.levels / 255 - wanted).abs().max() <= 0.5001 / 255 + 1e-5
     assert painted.changed == pytest.approx(float((painted.levels / 255 - levels / 255).square().sum()), rel=1e-4)
@@ -86,6 +89,19 @@ def test_the_file_scores_what_the_exact_loop_s_does(score: CLIPScore, photo_file
         rows, columns = score.seen(*picture.shape[1:])
         assert (psnr(fooled.pixels[:, rows, columns], picture[:, rows, columns]) or math.inf) >= min_psnr
         assert (psnr(fooled.pixels, picture) or math.inf) >= min_psnr
+
+
+def test_the_mask_is_the_exact_loop_s(score: CLIPScore, small_photos: list[Image.Image]) -> None:
+    pictures = [to_tensor(photo.resize((260, 200))) for photo in small_photos[:3]]
+    attack = FoCLIP(objective=objective(), steps=25, min_psnr=36.0, mask="visible")
+    fast = fooled_by(attack, score, pictures, ARTWORKS)
+    exact = fooled_by(attack, Mean([score]), pictures, ARTWORKS)
+    for fooled, reference, picture in zip(fast, exact, pictures, strict=True):
+        assert file_score(score, fooled.pixels, ARTWORKS) >= 0.95 * file_score(score, reference.pixels, ARTWORKS)
+        lost = [1 - fidelity(each.pixels, picture).ssim for each in (fooled, reference)]
+        assert lost[0] <= 1.1 * lost[1]
+        rows, columns = score.seen(*picture.shape[1:])
+        assert (psnr(fooled.pixels[:, rows, columns], picture[:, rows, columns]) or math.inf) >= 36
 
 
 @pytest.mark.parametrize("level", [0, 3, 128, 255])

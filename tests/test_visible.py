@@ -17,7 +17,7 @@ from foclip.errors import UsageError
 from foclip.fidelity import Comparison, fidelity
 from foclip.objective import PixelGuard
 from foclip.scores import Score
-from foclip.visibility import visible
+from foclip.visibility import in_cells, visible
 
 PROMPTS = ("a photo of a dog.", "the night watch")
 LIMITS = ("psnr:40", "ssim:0.99", "linf:4", "delta_e:0.5", "delta_e99:2", "flip:0.03", "flip99:0.08")
@@ -144,6 +144,22 @@ def test_the_mask_moves_texture_and_not_walls() -> None:
     assert strength[40, 36] < 1.5 * strength[40, 10]
 
 
+@pytest.mark.parametrize("size", [(20, 30), (80, 120), (150, 200)])
+def test_a_coarse_mask_and_its_texture_are_the_fine_one(size: tuple[int, int], small_photos: list[Image.Image]) -> None:
+    original = images.to_tensor(small_photos[0].resize((120, 80))) / 255
+    coarse, texture = in_cells(original, size)
+    assert coarse.factors.shape == (3, 3, *size)
+    assert texture.shape == original.shape[1:]
+    assert texture.min() > 0
+    assert float(texture.mean()) == pytest.approx(1, abs=0.1)
+    # how far a pixel goes for a gradient is M Mᵀ of it
+    near, far = (m.factors.square().sum(dim=(0, 1)) for m in (coarse, visible(original)))
+    made = torch.nn.functional.interpolate(near[None, None], (80, 120), mode="bilinear")[0, 0] * texture
+    assert torch.corrcoef(torch.stack([made, far]).flatten(1))[0, 1] > 0.95
+    if size < (80, 120):  # what is finer than a cell is in the texture
+        assert texture.std() > 0.1
+
+
 def test_a_masked_picture_is_seen_less(score: Score, small_photos: list[Image.Image]) -> None:
     originals = [images.to_tensor(photo) for photo in small_photos[:2]]
     seen = {}
@@ -152,7 +168,7 @@ def test_a_masked_picture_is_seen_less(score: Score, small_photos: list[Image.Im
         attack = FoCLIP(objective=objective(), steps=20, min_psnr=36.0, mask=mask)
         results = fooled_by(attack, score, originals, PROMPTS)
         seen[mask] = np.mean([1 - fidelity(f.pixels, o).ssim for f, o in zip(results, originals, strict=True)])
-    assert seen["visible"] < 0.8 * seen["none"]
+    assert seen["visible"] < 0.6 * seen["none"]
 
 
 def test_the_visible_guard_is_the_mask_s_distance() -> None:

@@ -2,33 +2,38 @@ r"""What the eye sees of a change: a metric of the original's own, and the mask 
 
 A change δ of a pixel's three sRGB values is seen as :math:`\delta^T A \, \delta`, with
 
-.. math:: A = \gamma \, \frac{J^T W^2 J}{\sigma_y + c} + (1 - \gamma) \operatorname{diag} \frac{1}{\sigma_i^2 + c^2}
+.. math:: A = \gamma \, \frac{J^T W^2 J}{\bar\sigma + c} + (1 - \gamma) \operatorname{diag} (\sigma_i^2 + c^2)^{-p}
 
 where each of the two is divided by its mean over the picture first.
 
 The first is colour. J is the derivative of CIELAB by sRGB at the original and holds luminance adaptation, since L* is
-about as uneven in levels as the eye is. W weighs L*, a* and b*: colour less where it is dark (Hunt 1952; so does
-FLIP, Andersson et al. 2020), and blue against yellow less than red against green, of which the eye blurs less
-(Mullen 1985). Dividing by the deviation of luma is contrast masking (Legge and Foley 1980: a threshold grows with a
-power of contrast, here one half).
+about as uneven in levels as the eye is. W weighs L*, a* and b*: colour less than light, whose edges and points the eye
+looks for, less where it is dark (Hunt 1952; so does FLIP, Andersson et al. 2020), and blue against yellow less than red
+against green, of which the eye blurs less (Mullen 1985). Dividing by the mean deviation of the channels is contrast
+masking (Legge and Foley 1980: a threshold grows with a power of contrast, here one half).
 
-The second is structure: what SSIM loses by a small change of channel i where that has the deviation σ (Wang et al.
-2004), with c² half of its constant C₂.
+The second is structure: with p = 1 what SSIM loses by a small change of channel i where that has the deviation σ (Wang
+et al. 2004), with c² half of its constant C₂.
 
-Deviations are those of a window, minimum-filtered: the smooth side of an edge stays smooth, where the eye sees most.
+Deviations are those in a window about as wide as SSIM's, minimum-filtered: the smooth side of an edge stays smooth,
+where the eye sees most.
 """
+
+from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: Weight of colour beside structure.
-COLOUR = 0.35
-#: Pixels of the window in which contrast is measured, and of the minimum filter over it.
-WINDOW, SMOOTH = 9, 3
-#: Weight of b* beside a*, and the share of L* below which both weigh no less.
-BLUE, DARKEST = 0.67, 0.4
-#: Cells of the original per cell of a mask at most, along each side: what is finer is averaged away first.
+#: Weight of colour beside structure, γ, and the exponent of structure, p.
+COLOUR, POWER = 0.35, 1.1
+#: Contrast is measured in a Gaussian window a little wider than SSIM's, with this deviation and reaching so many pixels
+#: each way, and minimum-filtered over so many each way.
+SIGMA, WINDOW, SMOOTH = 2.0, 7, 2
+#: Weights of L* and b* beside a*, and the share of L* below which a* and b* weigh no less.
+LIGHT, BLUE, DARKEST = 2.0, 0.5, 0.2
+#: Cells of the original per cell of a coarse mask at most, along each side: what is finer is averaged away first.
 FINEST = 4
 #: The deviation that SSIM's constant C₂ = (0.03)² stands for, in [0, 1] units: contrast below it masks nothing.
 LEAST_CONTRAST = 0.03 / 2**0.5
@@ -77,39 +82,74 @@ class Mask:
         return torch.stack([red, green, blue])
 
 
-def visible(original: Tensor, size: tuple[int, int] | None = None) -> Mask:
+def visible(original: Tensor) -> Mask:
     """The mask of a picture, a function of nothing else.
 
     Args:
         original: float (3, H, W) in [0, 1], sRGB, of any size.
-        size: Rows and columns of the mask; each of its cells has the mean of the metric over its part of the picture.
     """
-    if size is not None:
-        height, width = (min(FINEST * cells, length) for cells, length in zip(size, original.shape[1:], strict=True))
-        original = F.adaptive_avg_pool2d(original, (height, width))
-    metric = COLOUR * _unit(_colour(original)) + (1 - COLOUR) * _unit(_structure(original))
-    if size is not None:
-        metric = F.adaptive_avg_pool2d(metric, size)
-    lower = torch.linalg.cholesky(metric.permute(2, 3, 0, 1))
-    inverse = torch.linalg.solve_triangular(lower, torch.eye(3).to(lower), upper=False)
-    factors = inverse.permute(3, 2, 0, 1).contiguous()  # M is the transpose of the inverse of A's Cholesky factor
+    return _mask(_freedom(_colour(original), _contrast(original)))
+
+
+def in_cells(original: Tensor, size: tuple[int, int]) -> tuple[Mask, Tensor]:
+    """The same for changes that are as coarse as the cells of a smaller picture.
+
+    A change of the original is the coarse one, made large, times a texture, which holds what is finer than a cell.
+
+    Args:
+        original: float (3, H, W) in [0, 1], sRGB.
+        size: Rows and columns of cells.
+
+    Returns:
+        The mask of the cells, and the texture, (H, W), about 1 on average.
+    """
+    height, width = original.shape[1:]
+    fine = (min(FINEST * size[0], height), min(FINEST * size[1], width))
+    if fine != (height, width):
+        original = F.adaptive_avg_pool2d(original, fine)
+    colour = _colour(F.adaptive_avg_pool2d(original, size))
+    freedom = _freedom(F.interpolate(colour, fine), _contrast(original))
+    coarse = F.adaptive_avg_pool2d(freedom, size)
+    strength, around = (each.diagonal().sum(dim=-1)[None, None] for each in (freedom, coarse))
+    texture = strength / F.interpolate(around, fine, mode="bilinear")
+    if fine != (height, width):
+        texture = F.interpolate(texture, (height, width), mode="bilinear")
+    return _mask(coarse), texture[0, 0]
+
+
+def _freedom(colour: Tensor, contrast: Tensor) -> Tensor:
+    """The inverse of A, (3, 3, H, W): how far, and which way, a pixel moves before it is seen.
+
+    Args:
+        colour: Jᵀ W² J, (3, 3, H, W).
+        contrast: Deviation of each channel, (3, H, W).
+    """
+    metric = _unit(colour / (contrast.mean(dim=0) + LEAST_CONTRAST)) * COLOUR
+    structure = (contrast.square() + LEAST_CONTRAST**2) ** -POWER
+    metric.diagonal().add_(structure.permute(1, 2, 0), alpha=float((1 - COLOUR) / structure.mean()))
+    (a, b, c), (_, d, e), (_, _, f) = metric
+    adjugate = [d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b]
+    inverse = torch.stack(adjugate) / (a * adjugate[0] + b * adjugate[1] + c * adjugate[2])
+    return inverse[[0, 1, 2, 1, 3, 4, 2, 4, 5]].unflatten(0, (3, 3))
+
+
+def _mask(freedom: Tensor) -> Mask:
+    """The mask whose M Mᵀ is this, up to a factor."""
+    factors = torch.zeros_like(freedom)
+    factors[2, 2] = freedom[2, 2].sqrt()
+    factors[:2, 2] = freedom[:2, 2] / factors[2, 2]
+    factors[1, 1] = (freedom[1, 1] - factors[1, 2].square()).sqrt()
+    factors[0, 1] = (freedom[0, 1] - factors[0, 2] * factors[1, 2]) / factors[1, 1]
+    factors[0, 0] = (freedom[0, 0] - factors[0, 1].square() - factors[0, 2].square()).sqrt()
     return Mask(factors / factors.square().sum(dim=1).mean().sqrt())
 
 
 def _colour(original: Tensor) -> Tensor:
-    """What is seen of a change as colour, (3, 3, H, W)."""
+    """What is seen of a change as colour where there is no contrast, Jᵀ W² J, (3, 3, H, W)."""
     jacobian, lightness = _lab(original)
     hunt = (lightness / 100).clamp(min=DARKEST)
-    weighted = jacobian * torch.stack([torch.ones_like(hunt), hunt, BLUE * hunt])[:, None]
-    luma = 0.299 * original[0] + 0.587 * original[1] + 0.114 * original[2]
-    contrast = _contrast(luma[None])[0] + LEAST_CONTRAST
-    return torch.einsum("kihw,kjhw->ijhw", weighted, weighted) / contrast
-
-
-def _structure(original: Tensor) -> Tensor:
-    """What SSIM loses by a change, (3, 3, H, W)."""
-    lost = 1 / (_contrast(original).square() + LEAST_CONTRAST**2)
-    return torch.diag_embed(lost.permute(1, 2, 0)).permute(2, 3, 0, 1)
+    weighted = jacobian * torch.stack([torch.full_like(hunt, LIGHT), hunt, BLUE * hunt])[:, None]
+    return torch.einsum("kihw,kjhw->ijhw", weighted, weighted)
 
 
 def _unit(metric: Tensor) -> Tensor:
@@ -118,13 +158,29 @@ def _unit(metric: Tensor) -> Tensor:
 
 def _contrast(channels: Tensor) -> Tensor:
     """Standard deviation around each pixel of (C, H, W), minimum-filtered."""
+    weights = torch.softmax(-torch.arange(-WINDOW, WINDOW + 1).square() / (2 * SIGMA**2), dim=0).tolist()
 
     def blurred(values: Tensor) -> Tensor:
-        return F.avg_pool2d(values[None], WINDOW, 1, WINDOW // 2, count_include_pad=False)[0]
+        return _around(values, WINDOW, lambda parts: _weighted(weights, parts))
 
-    deviation = (blurred(channels.square()) - blurred(channels).square()).clamp(min=0).sqrt()
-    least = -F.max_pool2d(-deviation[None], SMOOTH, 1, SMOOTH // 2)[0]
-    return least.clamp(max=MOST_CONTRAST)
+    variance = blurred(channels.square()) - blurred(channels).square()
+    least = _around(variance, SMOOTH, lambda parts: reduce(torch.minimum, parts))
+    return least.clamp(min=0, max=MOST_CONTRAST**2).sqrt()
+
+
+def _weighted(weights: list[float], parts: Sequence[Tensor]) -> Tensor:
+    total = torch.zeros_like(parts[0])
+    for weight, part in zip(weights, parts, strict=True):
+        total.add_(part, alpha=weight)
+    return total
+
+
+def _around(values: Tensor, reach: int, combine: Callable[[Sequence[Tensor]], Tensor]) -> Tensor:
+    """Values of (C, H, W) so far around each pixel combined, line by line, then column by column; borders go on."""
+    for dim, border in ((-1, (reach, reach, 0, 0)), (-2, (0, 0, reach, reach))):
+        padded = F.pad(values[None], border, mode="replicate")[0]
+        values = combine([padded.narrow(dim, first, values.shape[dim]) for first in range(2 * reach + 1)])
+    return values
 
 
 def _lab(original: Tensor) -> tuple[Tensor, Tensor]:

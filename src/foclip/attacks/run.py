@@ -27,7 +27,6 @@ from foclip.encoders.preprocessing import round8
 from foclip.errors import UsageError
 from foclip.scores import Score
 from foclip.store import Store
-from foclip.visibility import visible
 
 #: Pictures in flight by default: small towers on a CPU, and GPUs, are faster with several.
 LANES = 4
@@ -174,9 +173,7 @@ def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Traje
     }
     lane = (small if in_small(attack, score, size) else _exact)(attack, score, job, common)
     if attack.mask == "visible":
-        rows, columns = lane.window
-        height, width = lane.original.shape[1:]
-        lane.mask = visible(job.picture[:, rows, columns].to(score.device) / 255, (height, width))
+        lane.put_on_mask()
     if lane.measured:
         lane.reach = min(MOST_REACH, TYPICAL_CHANGE / math.sqrt(attack.budget or 1.0))
     for name, value in ((store and store.load(lane.key, score.device)) or {}).items():

@@ -18,6 +18,7 @@ from foclip.attacks.trajectory import Job, Trajectory, without
 from foclip.encoders.preprocessing import round8
 from foclip.encoders.resampler import Painted, Resampler
 from foclip.scores import Score
+from foclip.visibility import in_cells
 
 if TYPE_CHECKING:
     from foclip.attacks.attack import Attack
@@ -38,15 +39,24 @@ class SmallTrajectory(Trajectory):
         levels: The original, uint8 (3, H, W).
         resampler: R.
         painted: The picture itself, if this step's iterate is one.
+        texture: What each pixel's change is multiplied by, float16 (H, W); None without a mask.
     """
 
     levels: Tensor
     resampler: Resampler
     painted: Painted | None
+    texture: Tensor | None = None
 
     def __post_init__(self) -> None:
         # The picture is levels + Rᵀu, and its squared change, all values together, is `square`.
         self.memory |= {"u": torch.zeros_like(self.pixels), "square": self.pixels.new_zeros((), dtype=torch.float64)}
+
+    def put_on_mask(self) -> None:
+        rows, columns = self.seen
+        size = (self.original.shape[1], self.original.shape[2])
+        self.mask, texture = in_cells(self.levels[:, rows, columns] / 255, size)
+        self.texture = torch.ones(self.levels.shape[1:], dtype=torch.float16, device=texture.device)
+        self.texture[rows, columns] = texture
 
     def leaf(self) -> Tensor:
         if self.step and not (self.fitted and self.measured):
@@ -59,10 +69,10 @@ class SmallTrajectory(Trajectory):
     def paint(self) -> Painted:
         """Paint the picture, within its budget, and reckon with what came of it."""
         u = self.memory["u"]
-        painted = self.resampler.paint(self.levels, u)
+        painted = self.resampler.paint(self.levels, u, self.texture)
         while not self._within(painted):
             u.mul_(0.995 * math.sqrt(self._most_of_file() / painted.changed))
-            painted = self.resampler.paint(self.levels, u)
+            painted = self.resampler.paint(self.levels, u, self.texture)
         self.painted, self.pixels = painted, painted.seen
         self.memory["square"].fill_(painted.moved)
         return painted
@@ -93,10 +103,6 @@ class SmallTrajectory(Trajectory):
         self.memory["square"].add_((direction * twice).sum(), alpha=length)
         self.memory["u"].add_(direction, alpha=length)
         self.pixels.add_(seen, alpha=length)
-
-    @property
-    def window(self) -> tuple[slice, slice]:
-        return self.seen
 
     def as_file(self) -> Tensor:
         return self.paint().levels

@@ -14,7 +14,7 @@ from foclip.errors import UsageError
 from foclip.images import to_image
 from foclip.objective import QUANTUM
 from foclip.scores import Prompts, Score, as_prompts
-from foclip.visibility import Mask
+from foclip.visibility import Mask, visible
 
 if TYPE_CHECKING:
     from foclip.attacks.attack import Attack
@@ -155,6 +155,10 @@ class Trajectory(State):
         """Move the picture by `length` times `direction`, a sum of gradients with respect to the leaf."""
         self.pixels.add_(direction, alpha=length)
 
+    def put_on_mask(self) -> None:
+        """From now on move in coordinates in which every change is seen alike."""
+        self.mask = visible(self.original)
+
     def masked(self, coordinates: Tensor) -> Tensor:
         """The change that coordinates stand for; `Attack.update` is given the gradient in such coordinates."""
         return coordinates if self.mask is None else self.mask.push(coordinates)
@@ -163,11 +167,6 @@ class Trajectory(State):
     def pace(self) -> float:
         """What the automatic step is multiplied by: steps are parts of the way that is left to go."""
         return self.reach if self.measured else 1.0
-
-    @property
-    def window(self) -> tuple[slice, slice]:
-        """Rows and columns of the picture that the leaf stands for."""
-        return slice(None), slice(None)
 
     def as_file(self) -> Tensor:
         """The 8-bit picture as it would be written, uint8 (3, H, W)."""

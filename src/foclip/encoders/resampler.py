@@ -63,6 +63,9 @@ class Resampler:
     def _turn(self, tensor: Tensor) -> Tensor:
         return tensor.transpose(-1, -2) if self._turned else tensor
 
+    def _cut(self, picture: Tensor) -> Tensor:
+        return self._turn(picture)[..., self._second.cut, self._first.cut]
+
     def gram(self, small: Tensor) -> Tensor:
         """R Rᵀ of (3, h, w): what the model sees of a change of the picture by Rᵀ of it."""
         lines = multiply(self._turn(small), self._first.gram, -1)
@@ -74,15 +77,16 @@ class Resampler:
             return seen
         return torch.nn.functional.pad(seen, self._padding, value=self._preprocessing.fill)
 
-    def paint(self, levels: Tensor, small: Tensor) -> Painted:
+    def paint(self, levels: Tensor, small: Tensor, texture: Tensor | None = None) -> Painted:
         """Change a picture by Rᵀ of `small`, clamp it, round it to 8 bits, and look at it as the model does.
 
         Args:
             levels: The picture, uint8 (3, H, W).
             small: float (3, h, w), in [0, 1] units.
+            texture: float (H, W), what each pixel's change is multiplied by; None for 1.
         """
         painted = levels.clone()
-        before, after = (self._turn(tensor)[..., self._second.cut, self._first.cut] for tensor in (levels, painted))
+        before, after = (self._cut(tensor) for tensor in (levels, painted))
         lines = multiply(self._turn(small) * 255, self._first.back, -1)
         seen = lines.new_empty(3, before.shape[1], self._first.cells)
         moved = changed = 0.0
@@ -92,7 +96,10 @@ class Resampler:
             for weights in torch.split(block.weights, max(1, STRIP // (3 * lines.shape[-1]))):
                 rows = slice(first, first := first + len(weights))
                 old = before[:, rows].to(lines.dtype)
-                new = torch.matmul(weights, part).add_(old).clamp_(0, 255)
+                new = torch.matmul(weights, part)
+                if texture is not None:
+                    new.mul_(self._cut(texture)[rows])
+                new = new.add_(old).clamp_(0, 255)
                 moved += float(torch.linalg.vector_norm(new - old)) ** 2
                 after[:, rows] = new.add_(0.5001).to(torch.uint8)  # halves go up, as in `round8`
                 new = after[:, rows].to(lines.dtype)
