@@ -129,8 +129,8 @@ def _freedom(colour: Tensor, contrast: Tensor) -> Tensor:
     metric.diagonal().add_(structure.permute(1, 2, 0), alpha=float((1 - COLOUR) / structure.mean()))
     (a, b, c), (_, d, e), (_, _, f) = metric
     adjugate = [d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b]
-    inverse: Tensor = torch.stack(adjugate) / (a * adjugate[0] + b * adjugate[1] + c * adjugate[2])
-    return inverse[[0, 1, 2, 1, 3, 4, 2, 4, 5]].unflatten(0, (3, 3))
+    inverse = torch.stack(adjugate) / (a * adjugate[0] + b * adjugate[1] + c * adjugate[2])
+    return inverse[[0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(3, 3, *inverse.shape[1:])
 
 
 def _mask(freedom: Tensor) -> Mask:
