@@ -130,7 +130,7 @@ def _freedom(colour: Tensor, contrast: Tensor) -> Tensor:
     (a, b, c), (_, d, e), (_, _, f) = metric
     adjugate = [d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b]
     inverse = torch.stack(adjugate) / (a * adjugate[0] + b * adjugate[1] + c * adjugate[2])
-    return inverse[[0, 1, 2, 1, 3, 4, 2, 4, 5]].reshape(3, 3, *inverse.shape[1:])
+    return torch.as_tensor(inverse[[0, 1, 2, 1, 3, 4, 2, 4, 5]]).reshape(3, 3, *inverse.shape[1:])
 
 
 def _mask(freedom: Tensor) -> Mask:
