@@ -11,7 +11,7 @@ from conftest import Run
 from PIL import Image
 from torch import Tensor
 
-from foclip import fooling
+from foclip import engines
 from foclip.attacks import Job, run
 from foclip.demo import photos
 from foclip.detection import (
@@ -464,7 +464,7 @@ def test_calibrated_again_nothing_is_fooled_again(
     first = calibrated()
     written = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.png")}
     assert len(written) == 8
-    monkeypatch.setattr(fooling, "run", lambda attack, score, jobs, *rest: iter(list(jobs)))  # a job would break
+    monkeypatch.setattr(engines, "run", lambda attack, score, jobs, *_, **__: iter(list(jobs)))  # a job would break
     again = calibrated()
     assert again.detector == first.detector
     assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.png")} == written
