@@ -27,10 +27,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 #: Weight of colour beside structure, γ, and the exponent of structure, p.
-COLOUR, POWER = 0.35, 1.1
+COLOUR, POWER = 0.39, 1.3
 #: Contrast is measured in a Gaussian window a little wider than SSIM's, with this deviation and reaching so many pixels
 #: each way, and minimum-filtered over so many each way.
-SIGMA, WINDOW, SMOOTH = 2.0, 7, 2
+SIGMA, WINDOW, SMOOTH = 2.0, 7, 3
 #: Weights of L* and b* beside a*, and the share of L* below which a* and b* weigh no less.
 LIGHT, BLUE, DARKEST = 2.0, 0.5, 0.2
 #: Cells of the original per cell of a coarse mask at most, along each side: what is finer is averaged away first.
@@ -130,7 +130,7 @@ def _freedom(colour: Tensor, contrast: Tensor) -> Tensor:
     (a, b, c), (_, d, e), (_, _, f) = metric
     adjugate = [d * f - e * e, c * e - b * f, b * e - c * d, a * f - c * c, b * c - a * e, a * d - b * b]
     inverse = torch.stack(adjugate) / (a * adjugate[0] + b * adjugate[1] + c * adjugate[2])
-    return inverse[[0, 1, 2, 1, 3, 4, 2, 4, 5]].unflatten(0, (3, 3))
+    return torch.as_tensor(inverse[[0, 1, 2, 1, 3, 4, 2, 4, 5]].unflatten(0, (3, 3)))
 
 
 def _mask(freedom: Tensor) -> Mask:
