@@ -27,8 +27,8 @@ from torch import Tensor
 
 #: Weight of colour beside structure, γ, and the exponent of structure, p.
 COLOUR, POWER = 0.39, 1.3
-#: Contrast is measured in a bell-shaped window with a deviation of 2 pixels, a little wider than SSIM's, and the least of
-#: 7 × 7 counts: both are made of sums, or minima, of values and of the same values so many pixels further.
+#: Contrast is measured in a bell-shaped window with a deviation of 2 pixels, a little wider than SSIM's, and the least
+#: of 7 × 7 counts: both are made of sums, or minima, of values and of the same values so many pixels further.
 WINDOW, SMOOTH = (3, 2, 1, 1, 1), (1, 2, 3)
 #: Weights of L* and b* beside a*, and the share of L* below which a* and b* weigh no less.
 LIGHT, BLUE, DARKEST = 2.0, 0.5, 0.2
