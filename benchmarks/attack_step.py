@@ -51,7 +51,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def measure(encoder: OpenClipEncoder, height: int, width: int, batch: int, steps: int, repeats: int) -> list[float]:
-    """Medians: seconds of the floor; ratios to it of a step, one with its guard written out, one by hand; both of masks."""
+    """Medians: seconds of the floor; ratios to it of a step, with its guard written out, by hand; both of masks."""
     texts = encoder.encode_texts(ARTWORKS)
     generator = torch.Generator().manual_seed(0)
     pictures = [torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator) for _ in range(batch)]
