@@ -137,7 +137,9 @@ def calibrate(
     _check_enough(len(seen), fpr, duplicates)
     gray = len(found) - len(seen)
     aside = set(map(Path, images.find(list(background))))
-    seen = [replace(e, background=e.path.parent.name if e.path in aside else "") for e in seen]
+    seen = [
+        replace(e, background=(e.path.resolve().parent.name or "background") if e.path in aside else "") for e in seen
+    ]
     victims = [e for e in seen if not e.background]
     seen += bench.conditions(victims, track("measuring them in other states", len(victims) * len(CONDITIONS) // 2))
     cheated = fool(victims, caption, work, chosen, steps, fooled, track)

@@ -51,7 +51,7 @@ def _pairs(model: Any, example: Tensor) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]
         made[id(output)] = (module, output)  # the output is kept, or another tensor could get its number
 
     def before(module: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
-        if id(inputs[0]) in made:
+        if id(inputs[0]) in made and module.running_mean is not None:  # else it depends on the batch
             pairs.append((module, made[id(inputs[0])][0]))
 
     handles = []

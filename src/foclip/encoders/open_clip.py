@@ -55,7 +55,8 @@ class OpenClipEncoder(Encoder):
             config.fill_color,
             self.device,
         )
-        self._quick: Any = folded(self.model, torch.zeros(1, 3, *self.image_size, device=self.device))
+        example = torch.randn(1, 3, *self.image_size, generator=torch.Generator().manual_seed(0))
+        self._quick: Any = folded(self.model, example.to(self.device))
 
     @cached_property  # asked for with every pass
     def parameter_count(self) -> int:
