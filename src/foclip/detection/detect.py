@@ -10,7 +10,7 @@ from PIL import Image
 from foclip import images
 from foclip.captions import PromptsOf, pair
 from foclip.detection.detector import By, Detector, Verdict, shipped
-from foclip.detection.sensitivity import FEW_ROWS, SOME_ROWS, Examination, Sensitivity
+from foclip.detection.sensitivity import FEW_ROWS, ROWS, SOME_ROWS, Examination, Sensitivity
 from foclip.detection.twins import twin_of
 from foclip.encoders import Encoder
 from foclip.images import Source
@@ -157,7 +157,7 @@ def judged(
         for look in dict.fromkeys(due.values()):
             places = [place for place, wanted in due.items() if wanted == look]
             first = [place for place in places if look == detector.first(by, with_prompts[place])]
-            seen.look(look, first, SOME_ROWS)
+            seen.look(look, first, SOME_ROWS if combined else ROWS)  # the rule looks at every picture
             seen.look(look, [place for place in places if place not in first], FEW_ROWS)
         waiting = due
     for place, sensitivity in enumerate(seen.found):

@@ -17,6 +17,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -63,13 +64,7 @@ def p_value(statistic: float, clean: Sequence[float]) -> float:
     >>> p_value(2.5, [1.0, 2.0, 3.0])
     0.5
     """
-    return _rank(statistic, clean)
-
-
-def _rank(statistic: float, *parts: Sequence[float]) -> float:
-    """The p-value among several sorted lists together."""
-    above = sum(len(part) - bisect_left(part, statistic) for part in parts)
-    return (1 + above) / (1 + sum(map(len, parts)))
+    return (1 + len(clean) - bisect_left(clean, statistic)) / (1 + len(clean))
 
 
 def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
@@ -122,7 +117,12 @@ class Calibrated:
     @property
     def distinct(self) -> int:
         """How many different pictures promise a bound."""
-        return len(self.clean) + sum(map(len, self.background.values()))
+        return len(self.everything)
+
+    @cached_property  # every verdict asks for it
+    def everything(self) -> list[float]:
+        """Statistics of all different clean pictures, sorted upwards."""
+        return sorted([*self.clean, *(value for kind in self.background.values() for value in kind)])
 
     @property
     def kinds(self) -> list[list[float]]:
@@ -135,8 +135,8 @@ class Calibrated:
         So the bound holds for pictures of each kind as far as their number can promise it, whatever the others are
         like; beyond that it holds for all different pictures together.
         """
-        everything = _rank(statistic, self.clean, *self.background.values())
-        return max([everything, *(_rank(statistic, kind) for kind in self.kinds if statistic <= kind[-1])])
+        reached = [kind for kind in self.kinds if statistic <= kind[-1]]
+        return max(p_value(statistic, kind) for kind in [self.everything, *reached])
 
     def threshold(self, fpr: float) -> float:
         """The smallest clean statistic x such that "tampered above x" has p ≤ `fpr`.
@@ -144,9 +144,8 @@ class Calibrated:
         Raises:
             UsageError: As `conformal_threshold`.
         """
-        everything = sorted([*self.clean, *(x for kind in self.background.values() for x in kind)])
         each = (conformal_threshold(kind, max(fpr, 1 / (len(kind) + 1))) for kind in self.kinds)
-        return max(conformal_threshold(everything, fpr), *each)
+        return max(conformal_threshold(self.everything, fpr), *each)
 
     def expected(self, fpr: float) -> tuple[float, float]:
         """What false-alarm rate to expect at a bound: 95 % interval over all that might have been drawn as clean.

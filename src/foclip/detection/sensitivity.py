@@ -147,8 +147,7 @@ class Examination:
         levels = _levels(self.pictures)
         gray = _gray(levels)
         self.embeddings = _embedded(score, levels, ROWS)
-        own = zip(gray, self.embeddings, prompts, strict=True)
-        self.found = [_told(score, is_gray, each[None], (), asked, guess) for is_gray, each, asked in own]
+        self.found = _told(score, gray, self.embeddings[:, None], (), prompts, guess)
 
     def look(self, name: str, places: Sequence[int], rows: int = FEW_ROWS) -> None:
         """Take one more look at some of the pictures.
@@ -166,10 +165,10 @@ class Examination:
             seen = _embedded(self.twin, _levels(_each(self.twin.encoder.resize, chosen)), rows)
         else:
             seen = _embedded(self.score, _levels(_each(transformation(name).exact, chosen)), rows)
-        for place, embedding in zip(places, seen, strict=True):
-            pair, known = torch.stack([self.embeddings[place], embedding]), self.found[place]
-            told = _told(self.score, known.gray_already, pair, [name], self.prompts[place], self.guess)
-            self.found[place] = known.and_then(told)
+        pairs = torch.stack([self.embeddings[list(places)], seen], dim=1)
+        gray, prompts = [self.found[place].gray_already for place in places], [self.prompts[place] for place in places]
+        for place, told in zip(places, _told(self.score, gray, pairs, [name], prompts, self.guess), strict=True):
+            self.found[place] = self.found[place].and_then(told)
 
 
 def measure(
@@ -207,13 +206,14 @@ def measure(
         assert twin, "who looks through a twin gives one"
         seen = _embedded(twin, _levels(_each(twin.encoder.resize, [group[0] for group in each])), ROWS)
         embeddings, names = torch.cat([embeddings, seen[:, None]], dim=1), [*changes, TWIN]
-    own = zip(gray, embeddings, prompts, strict=True)
-    return [_told(score, is_gray, seen_of, names, asked, guess) for is_gray, seen_of, asked in own]
+    return _told(score, gray, embeddings, names, prompts, guess)
 
 
 def _each(change: Callable[[Image.Image], Item], pictures: Sequence[Image.Image]) -> list[Item]:
-    """What becomes of each picture, several at a time: Pillow works outside of Python's lock."""
-    with ThreadPoolExecutor(max_workers=max(2, torch.get_num_threads())) as pool:
+    """What becomes of each picture, on as many threads as torch has: Pillow works outside of Python's lock."""
+    if (threads := torch.get_num_threads()) == 1:
+        return [change(picture) for picture in pictures]
+    with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(change, pictures))
 
 
@@ -237,26 +237,50 @@ def _embedded(score: EncoderScore, levels: Tensor, rows: int) -> Tensor:
 
 
 def _told(
-    score: EncoderScore, gray: bool, embeddings: Tensor, names: Sequence[str], asked: Prompts, guess: bool
-) -> Sensitivity:
-    """What the embeddings (1 + V, D) of a picture and of its V looks tell."""
-    drifts = drift(embeddings[:1], embeddings[1:])
-    told = Sensitivity(gray, dict(zip(names, drifts.tolist(), strict=True)), None, {}, {})
-    if guess:
-        captions, vectors = _bank(score.encoder)
-        cosines = embeddings @ vectors.T
-        best = int(cosines[0].argmax())
-        fits, *others = (cosines[:, best] / NO_MATCH).tolist()
-        guesses = {name: fits - other for name, other in zip(names, others, strict=True)}
-        told = replace(told, guess=captions[best], guess_level=fits, guesses=guesses, level=fits)
-    if not asked:
-        return told
-    means = score.figures(score.compare(embeddings, score.remembered(asked).cpu())).mean(dim=-1)
-    drops, lost = drop(means[:1], means[1:], score.no_match), (means[:1] - means[1:]) / score.no_match
-    each = (dict(zip(names, values.tolist(), strict=True)) for values in (means[1:], drops, lost))
-    scores, dropped, lost_by = each
-    own = float(means[0])
-    return replace(told, score=own, scores=scores, drops=dropped, lost=lost_by, level=own / score.no_match)
+    score: EncoderScore,
+    gray: Sequence[bool],
+    embeddings: Tensor,
+    names: Sequence[str],
+    prompts: Sequence[Prompts],
+    guess: bool,
+) -> list[Sensitivity]:
+    """What the embeddings (N, 1 + V, D) of N pictures and of the V looks at each tell."""
+    found: list[Sensitivity] = []
+    drifts = _named(names, drift(embeddings[:, :1], embeddings[:, 1:]))
+    # Products with text vectors picture by picture: those of more rows may round differently.
+    for is_gray, drifted, own in zip(gray, drifts, embeddings, strict=True):
+        told = Sensitivity(is_gray, drifted, None, {}, {})
+        if guess:
+            captions, vectors = _bank(score.encoder)
+            cosines = own @ vectors.T
+            best = int(cosines[0].argmax())
+            fits, *others = (cosines[:, best] / NO_MATCH).tolist()
+            guesses = {name: fits - other for name, other in zip(names, others, strict=True)}
+            told = replace(told, guess=captions[best], guess_level=fits, guesses=guesses, level=fits)
+        found.append(told)
+    if not (asked := [place for place, own in enumerate(prompts) if own]):
+        return found
+    values = [score.compare(embeddings[place], score.remembered(prompts[place]).cpu()) for place in asked]
+    means = torch.stack([score.figures(each).mean(dim=-1) for each in values])
+    own, looked = means[:, :1], means[:, 1:]
+    scores, drops, lost = (
+        _named(names, each) for each in (looked, drop(own, looked, score.no_match), (own - looked) / score.no_match)
+    )
+    for number, (place, mean) in enumerate(zip(asked, own[:, 0].tolist(), strict=True)):
+        found[place] = replace(
+            found[place],
+            score=mean,
+            scores=scores[number],
+            drops=drops[number],
+            lost=lost[number],
+            level=mean / score.no_match,
+        )
+    return found
+
+
+def _named(names: Sequence[str], values: Tensor) -> list[dict[str, float]]:
+    """Rows of values (N, V) by the names of their columns."""
+    return [dict(zip(names, row, strict=True)) for row in values.tolist()]
 
 
 @lru_cache(maxsize=4)

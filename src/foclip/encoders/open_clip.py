@@ -11,6 +11,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import Compose, ToTensor
+from torchvision.transforms.functional import normalize
 
 from foclip.encoders.encoder import Encoder
 from foclip.encoders.fold import folded
@@ -45,7 +46,7 @@ class OpenClipEncoder(Encoder):
         self.transform = image_transform_v2(config, is_train=False)
         steps = self.transform.transforms
         to_tensor = next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))
-        self._resize, self._normalize = Compose(steps[:to_tensor]), steps[-1]
+        self._resize, self._normalize = Compose(steps[:to_tensor]), steps[-1]  # a `Normalize`
         self.preprocess = Preprocessing(
             self.image_size,
             config.mean,
@@ -79,11 +80,14 @@ class OpenClipEncoder(Encoder):
         return torch.as_tensor(self.transform(picture))
 
     def resize(self, picture: Image.Image) -> Image.Image:
+        if picture.size == (self.image_size[1], self.image_size[0]):
+            return picture
         resized: Image.Image = self._resize(picture)
         return resized
 
     def normalize(self, levels: Tensor) -> Tensor:
-        return torch.as_tensor(self._normalize(levels.float().div_(255)))
+        inputs = levels.float().div_(255)  # fresh, so the rest is done in place: a copy costs a large part of it
+        return torch.as_tensor(normalize(inputs, self._normalize.mean, self._normalize.std, inplace=True))
 
     @torch.no_grad()
     def _texts(self, texts: list[str]) -> Tensor:
