@@ -10,10 +10,10 @@
     python -m benchmarks.scan full SOURCE                           # a full disk; takes root
     python -m benchmarks.scan gone DATA/tars                        # a folder that disappears
 
-`speed` compares a scan of as many processes as cores with bare decoding and bare forward passes in as many, of the tower
-as open_clip loads it and of the same with its batch norms folded, and with the loop that one writes by hand around
-open_clip's model and a metric, in turns; it prints medians over rounds. Scans are `--by rule`, two passes a picture; those
-of `equal` where it is told so.
+`speed` compares a scan of as many processes as cores with bare decoding and bare forward passes in as many, of the
+tower as open_clip loads it and of the same with its batch norms folded, and with the loop that one writes by hand
+around open_clip's model and a metric, in turns; it prints medians over rounds. Scans are `--by rule`, two passes a
+picture; those of `equal` where it is told so.
 """
 
 import argparse

@@ -526,7 +526,7 @@ def test_what_to_expect_of_one_calibration(calibration: Calibration) -> None:
 def test_the_bound_holds_for_every_kind_of_clean_pictures(fpr: float, calibration: Calibration) -> None:
     rng = np.random.default_rng(0)
     kinds = {name: sorted(rng.normal(mean, 1, 150).tolist()) for name, mean in (("a", 0.0), ("b", 0.5), ("c", -9.0))}
-    part = replace(calibration.detector.combined, clean=kinds.pop("a"), states=kinds.pop("c"), background=kinds)
+    part = replace(calibration.detector.combined, clean=kinds.pop("a"), states={"c": kinds.pop("c")}, background=kinds)
     assert part.distinct == 300
     if fpr * (part.distinct + 1) < 1:
         with pytest.raises(UsageError, match="cannot promise"):

@@ -141,7 +141,7 @@ def calibrate(
         replace(e, background=(e.path.resolve().parent.name or "background") if e.path in aside else "") for e in seen
     ]
     victims = [e for e in seen if not e.background]
-    seen += bench.conditions(victims, track("measuring them in other states", len(victims) * len(CONDITIONS) // 2))
+    seen += bench.conditions(victims, track("measuring them in other states", len(victims) * len(CONDITIONS)))
     cheated = fool(victims, caption, work, chosen, steps, fooled, track)
     tampered = bench.fooled(cheated, track("measuring fooled pictures", 2 * len(cheated)))
     provenance = {"steps": steps, "cheats": list(dict.fromkeys(e.cheat for e in tampered))}
@@ -282,14 +282,14 @@ def _calibrated(statistic: TwoThresholds | Cascade, held: Sequence[Example], wit
     """The statistic with what it says of the half that only measures."""
     clean: list[float] = []
     fooled: list[float] = []
-    states: list[float] = []
+    states: dict[str, list[float]] = {}
     background: dict[str, list[float]] = {}
     for example in held:
         seen = example.sensitivity if with_prompts else example.sensitivity.without_prompts()
         if example.fooled:
             kind = fooled
         elif example.state != AS_IT_IS:
-            kind = states
+            kind = states.setdefault(example.state, [])
         else:
             kind = background.setdefault(example.background, []) if example.background else clean
         kind.append(statistic.statistic(seen))
@@ -297,6 +297,6 @@ def _calibrated(statistic: TwoThresholds | Cascade, held: Sequence[Example], wit
     values = np.array(clean + fooled)
     alarms, caught, _ = roc_curve(truth, values)
     points = np.stack([alarms, caught], axis=1).round(5).tolist()
-    for kind in (clean, states, *background.values()):
+    for kind in (clean, *states.values(), *background.values()):
         kind.sort()
     return Calibrated(statistic, clean, float(roc_auc_score(truth, values)), points, states, background)

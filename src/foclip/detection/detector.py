@@ -34,7 +34,7 @@ from foclip.errors import UsageError
 #: Which statistic decides: the combined one, or the paper's two thresholds.
 By = Literal["combined", "rule"]
 #: Version of the file's format.
-FORMAT = 5
+FORMAT = 6
 #: Detectors of the embedded encoders.
 SHIPPED = Path(__file__).parent / "shipped"
 
@@ -100,7 +100,7 @@ class Calibrated:
     Attributes:
         statistic: Paper's rule or combined.
         clean: Statistics of clean pictures that had no part in making it, sorted upwards.
-        states: Those of the same pictures in other states, sorted upwards.
+        states: Those of the same pictures by the other states that they come in, each sorted upwards.
         background: Those of further clean pictures by kind, each sorted upwards; with them, lower bounds can be
             promised.
         auc: Area under the ROC curve on pictures that had no part in making it.
@@ -111,7 +111,7 @@ class Calibrated:
     clean: list[float]
     auc: float
     roc: list[list[float]] = field(repr=False)
-    states: list[float] = field(repr=False)
+    states: dict[str, list[float]] = field(repr=False)
     background: dict[str, list[float]] = field(default_factory=dict, repr=False)
 
     @property
@@ -127,7 +127,7 @@ class Calibrated:
     @property
     def kinds(self) -> list[list[float]]:
         """Statistics of every kind of clean pictures."""
-        return [self.clean, self.states, *self.background.values()]
+        return [self.clean, *self.states.values(), *self.background.values()]
 
     def p_value(self, statistic: float) -> float:
         """The rank among all different clean pictures, and no less than that among any kind that reaches as high.
@@ -382,10 +382,11 @@ def _logistic(content: Any, with_prompts: bool, twin: bool) -> Logistic:
 
 
 def _calibrated(content: Any, statistic: TwoThresholds | Cascade) -> Calibrated:
-    clean, states = _sorted(content["clean"]), _sorted(content["states"])
-    background = {str(kind): _sorted(values) for kind, values in content["background"].items()}
+    states, background = (
+        {str(kind): _sorted(values) for kind, values in content[name].items()} for name in ("states", "background")
+    )
     roc = [[_number(value, 0, 1) for value in point] for point in content["roc"]]
-    return Calibrated(statistic, clean, _number(content["auc"], 0, 1), roc, states, background)
+    return Calibrated(statistic, _sorted(content["clean"]), _number(content["auc"], 0, 1), roc, states, background)
 
 
 def _sorted(content: Any) -> list[float]:

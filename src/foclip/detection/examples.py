@@ -17,7 +17,7 @@ from foclip.scores import EncoderScore, Prompts
 
 #: Looks of the combined detector in their order, after that of the twin if there is one; `benchmarks/looks.py` prints
 #: what each adds.
-LOOKS = ("webp", "shrink90", "shift", "shrink95", "crop")
+LOOKS = ("webp", "shrink90", "shift", "shrink96", "crop")
 #: Pictures measured at a time.
 CHUNK = 32
 #: The state of a picture that nothing was done to.
@@ -125,14 +125,8 @@ class Bench:
         return examples
 
     def conditions(self, examples: Sequence[Example], report: Advance) -> list[Example]:
-        """The same pictures in other states that clean pictures come in, each in half of them."""
-        states = list(CONDITIONS)
-        turns = [
-            (example, state)
-            for place, example in enumerate(examples)
-            for number, state in enumerate(states)
-            if (place // 2 + number) % 2  # both halves, every other picture, have all states
-        ]
+        """The same pictures in all other states that clean pictures come in."""
+        turns = [(example, state) for example in examples for state in CONDITIONS]
         entries = [(example.path, example.prompts) for example, _ in turns]
         changes = [CONDITIONS[state] for _, state in turns]
         return [

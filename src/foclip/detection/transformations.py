@@ -96,26 +96,23 @@ def cropped(pixels: Tensor) -> Tensor:
 
 
 def _shrink(share: float) -> "Transformation":
-    """Both sides to a share of theirs, bicubic; mirrored edges fill the frame.
+    """Both sides to exactly a share of theirs, Lanczos; mirrored edges fill the frame.
 
     A picture that was cropped a little after it was fooled scores higher for it: what fooled the model is
-    back at about its size.
+    back at about its size, and its finest parts, which a softer filter would take away, with it.
     """
 
-    def margins(*size: int) -> list[int]:
-        return [min(round(side * (1 / share - 1) / 2), side - 1) for side in size]
-
     def exact(picture: Image.Image) -> Image.Image:
-        rows, columns = margins(picture.height, picture.width)
+        wanted = [side * (1 / share - 1) / 2 for side in picture.size]
+        added = [min(math.ceil(more) + LANCZOS, side - 1) for more, side in zip(wanted, picture.size, strict=True)]
+        columns, rows = added
         around = np.pad(np.asarray(picture), ((rows, rows), (columns, columns), (0, 0)), mode="reflect")
-        return Image.fromarray(around).resize(picture.size, Image.Resampling.BICUBIC)
+        left, top = (max(0.0, had - more) for had, more in zip(added, wanted, strict=True))
+        box = (left, top, around.shape[1] - left, around.shape[0] - top)
+        return Image.fromarray(around).resize(picture.size, Image.Resampling.LANCZOS, box=box)
 
-    def surrogate(pixels: Tensor) -> Tensor:
-        rows, columns = margins(*pixels.shape[-2:])
-        around = functional.pad(pixels, (columns, columns, rows, rows), mode="reflect")
-        return functional.interpolate(around, pixels.shape[-2:], mode="bicubic", antialias=True)
-
-    return Transformation(exact, surrogate)
+    scale = torch.tensor([[1 / share, 0.0, 0.0], [0.0, 1 / share, 0.0]])
+    return Transformation(exact, lambda pixels: _sampled(pixels, scale, "bicubic"))
 
 
 def rotate(picture: Image.Image) -> Image.Image:
@@ -133,10 +130,10 @@ def rotated(pixels: Tensor) -> Tensor:
     return _sampled(pixels, torch.tensor([[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]]))
 
 
-def _sampled(pixels: Tensor, affine: Tensor) -> Tensor:
+def _sampled(pixels: Tensor, affine: Tensor, mode: str = "bilinear") -> Tensor:
     """Pixels where an affine map (2, 3) of the coordinates, [-1, 1] each, puts them."""
     grid = functional.affine_grid(affine.to(pixels).expand(len(pixels), 2, 3), list(pixels.shape), align_corners=False)
-    return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return functional.grid_sample(pixels, grid, mode=mode, padding_mode="reflection", align_corners=False)
 
 
 def rescale(picture: Image.Image) -> Image.Image:
@@ -150,6 +147,8 @@ def rescale(picture: Image.Image) -> Image.Image:
 SHIFT = (3, 2)
 #: Share of each side that the crop keeps.
 CROP = 0.9
+#: Pixels around each that Lanczos' filter reads, and one more.
+LANCZOS = 4
 #: Degrees of the rotation, and the pixels around that it may bring in.
 ANGLE, MARGIN = 2.0, 8
 #: Between the names of transformations that follow one another.
@@ -199,7 +198,7 @@ TRANSFORMATIONS: Mapping[str, Transformation] = {
     "mirror": Transformation(mirror, lambda pixels: pixels.flip(-1)),
     "shift": Transformation(shift, shifted),
     "crop": Transformation(crop, cropped),
-    "shrink95": _shrink(0.95),
+    "shrink96": _shrink(0.96),
     "shrink90": _shrink(0.9),
     "rotate": Transformation(rotate, rotated),
 }
