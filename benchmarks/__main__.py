@@ -1,6 +1,7 @@
 """All benchmarks of speed with one command: machine, medians with quartiles, ratios pair by pair in one run.
 
     python -m benchmarks --out D [--only attack,quality,score,growth,memory] [--models mini,mini-vit] [--device cuda]
+                         [--photos PHOTO…]
 
 writes `D/benchmarks.md` and `D/benchmarks.json` after every section. Without --only it takes the better part of an hour
 on two cores.
@@ -28,6 +29,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, …: of attack, quality and growth")
     parser.add_argument("--reference", type=int, default=10_000, help="steps of the attack that quality is measured by")
+    parser.add_argument("--photos", type=Path, nargs="+", default=(), help="of quality, instead of the demo's")
     parser.add_argument("--most", type=int, default=12_000_000, help="pixels of the largest picture")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -35,7 +37,7 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     sections: dict[str, Callable[[], Section]] = {
         "attack": lambda: steps.table(models, arguments.repeats, arguments.out / "rivals", arguments.most, device),
-        "quality": lambda: quality.table("mini", arguments.reference, device),
+        "quality": lambda: quality.table("mini", arguments.reference, device, arguments.photos),
         "score": lambda: reading.table(models, arguments.repeats),
         "growth": lambda: growth.table(device),
         "memory": growth.memory,

@@ -25,6 +25,7 @@ from benchmarks.attack_step import opened, resize_by_hand, untrained
 from benchmarks.timing import Section, Spread, now, paired, seconds
 from foclip.attacks import FoCLIP, Job, fastest, objective, run
 from foclip.encoders import OpenClipEncoder
+from foclip.encoders.encoder import LARGE_MODEL
 from foclip.prompts import ARTWORKS
 from foclip.scores import CLIPScore
 
@@ -141,7 +142,8 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
         generator = torch.Generator().manual_seed(0)
         small = torch.rand((batch, 3, height // 8 + 1, width // 8 + 1), generator=generator)
         pixels = F.interpolate(small, size=(height, width), mode="bilinear").mul(255).to(torch.uint8).to(device)
-        steps = 12 if encoder.parameter_count < 50_000_000 else 2
+        # A large picture is painted at the last steps, which the median step must not be one of.
+        steps = 2 if encoder.parameter_count > LARGE_MODEL and size is None else 12
         attack = FoCLIP(objective=objective(), steps=steps, min_psnr=35.0, batch_size=batch)
         jobs, score = [Job(picture.cpu(), ARTWORKS) for picture in pixels], CLIPScore(encoder)
         tower = copy.deepcopy(encoder.model).to(memory_format=torch.contiguous_format)

@@ -38,7 +38,7 @@ from foclip.detection import (
     twin_of,
     twin_score,
 )
-from foclip.detection.calibrate import make
+from foclip.detection.calibrate import _kinds, make
 from foclip.detection.detector import shipped
 from foclip.encoders import Encoder, embedded, load
 from foclip.errors import UsageError
@@ -537,6 +537,14 @@ def test_the_bound_holds_for_every_kind_of_clean_pictures(fpr: float, calibratio
         assert (part.p_value(value) <= fpr) == (value > threshold)
     for kind in part.kinds:  # rank by rank, as if each picture were the next one
         assert sum(value > threshold for value in kind) <= max(fpr * (len(kind) + 1), 1) - 1 + 1e-9
+
+
+def test_kinds_of_the_background_are_its_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("a/pages", "b/pages", "charts"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "charts")
+    found = _kinds([tmp_path / "a/pages/1.png", Path("2.png"), tmp_path / "b/pages/1.png", tmp_path / "a/pages/2.png"])
+    assert list(found.values()) == ["pages", "charts", "pages 2", "pages"]
 
 
 def test_wrong_calls_of_calibrate(run: Run, clean: list[Path], tmp_path: Path) -> None:

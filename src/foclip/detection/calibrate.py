@@ -136,10 +136,8 @@ def calibrate(
     seen = bench.clean(asked, track("measuring clean pictures", len(asked)))
     _check_enough(len(seen), fpr, duplicates)
     gray = len(found) - len(seen)
-    aside = set(map(Path, images.find(list(background))))
-    seen = [
-        replace(e, background=(e.path.resolve().parent.name or "background") if e.path in aside else "") for e in seen
-    ]
+    kinds = _kinds(images.find(list(background)))
+    seen = [replace(e, background=kinds.get(e.path, "")) for e in seen]
     victims = [e for e in seen if not e.background]
     seen += bench.conditions(victims, track("measuring them in other states", len(victims) * len(CONDITIONS)))
     cheated = fool(victims, caption, work, chosen, steps, fooled, track)
@@ -276,6 +274,15 @@ def _distinct(
             kept.append(entries[place])
         report(place + 1)
     return kept
+
+
+def _kinds(background: Sequence[Path]) -> dict[Path, str]:
+    """The kind of each picture of the background: its folder's name, numbered where another folder has it too."""
+    names: dict[Path, str] = {}
+    for folder in dict.fromkeys(path.resolve().parent for path in background):
+        before = sum(other.name == folder.name for other in names)
+        names[folder] = f"{folder.name or 'background'}{f' {before + 1}' if before else ''}"
+    return {path: names[path.resolve().parent] for path in background}
 
 
 def _calibrated(statistic: TwoThresholds | Cascade, held: Sequence[Example], with_prompts: bool) -> Calibrated:
