@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from foclip.detection.sensitivity import Sensitivity, features, looks_of
 
 #: Inverse strength of the L2 penalty on standardised inputs: a few hundred pictures carry no large weights.
-PENALTY = 3.0
+PENALTY = 1.0
 #: What parts the statistics of pictures beyond doubt from those of the others: more than any log-odds.
 BEYOND_DOUBT = 1e4
 

@@ -17,7 +17,7 @@ from foclip.scores import EncoderScore, Prompts
 
 #: Looks of the combined detector in their order, after that of the twin if there is one; `benchmarks/looks.py` prints
 #: what each adds.
-LOOKS = ("webp", "shrink90", "shift", "shrink96", "crop")
+LOOKS = ("shrink96", "webp", "shrink90", "shift", "crop")
 #: Pictures measured at a time.
 CHUNK = 32
 #: The state of a picture that nothing was done to.
