@@ -15,7 +15,7 @@ import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import lru_cache, reduce
 
 import numpy as np
 import torch
@@ -111,8 +111,23 @@ def _shrink(share: float) -> "Transformation":
         box = (left, top, around.shape[1] - left, around.shape[0] - top)
         return Image.fromarray(around).resize(picture.size, Image.Resampling.LANCZOS, box=box)
 
-    scale = torch.tensor([[1 / share, 0.0, 0.0], [0.0, 1 / share, 0.0]])
-    return Transformation(exact, lambda pixels: _sampled(pixels, scale, "bicubic"))
+    def surrogate(pixels: Tensor) -> Tensor:
+        down, across = (torch.as_tensor(_shrinking(side, share)).to(pixels) for side in pixels.shape[-2:])
+        return down @ pixels @ across.T
+
+    return Transformation(exact, surrogate)
+
+
+@lru_cache(maxsize=16)
+def _shrinking(side: int, share: float) -> np.ndarray:
+    """The same along one axis, without Pillow's rounding: a matrix (side, side)."""
+    added = min(math.ceil(side * (1 / share - 1) / 2) + LANCZOS, side - 1)
+    centres = (np.arange(side) + 0.5 - side / 2) / share + side / 2
+    away = share * (np.arange(-added, side + added) + 0.5 - centres[:, None])
+    weights = np.where(np.abs(away) < 3, np.sinc(away) * np.sinc(away / 3), 0.0)
+    matrix = np.zeros((side, side))
+    np.add.at(matrix.T, np.pad(np.arange(side), added, mode="reflect"), weights.T / weights.sum(axis=1))
+    return matrix
 
 
 def rotate(picture: Image.Image) -> Image.Image:
@@ -130,10 +145,10 @@ def rotated(pixels: Tensor) -> Tensor:
     return _sampled(pixels, torch.tensor([[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]]))
 
 
-def _sampled(pixels: Tensor, affine: Tensor, mode: str = "bilinear") -> Tensor:
+def _sampled(pixels: Tensor, affine: Tensor) -> Tensor:
     """Pixels where an affine map (2, 3) of the coordinates, [-1, 1] each, puts them."""
     grid = functional.affine_grid(affine.to(pixels).expand(len(pixels), 2, 3), list(pixels.shape), align_corners=False)
-    return functional.grid_sample(pixels, grid, mode=mode, padding_mode="reflection", align_corners=False)
+    return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
 def rescale(picture: Image.Image) -> Image.Image:
