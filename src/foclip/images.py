@@ -60,21 +60,21 @@ def readable(sources: Sequence[Source], failures: list[Failure]) -> Iterator[tup
 
 
 def each(
-    sources: Sequence[Source], failures: list[Failure], look: Callable[[Image.Image], Any]
+    sources: Sequence[Source], failures: list[Failure], look: Callable[[Image.Image], Any], ahead: int
 ) -> Iterator[tuple[int, Any]]:
     """What `look` makes of every picture that can be read, in order; decoding and looking go ahead on threads.
 
-    Only what it makes is kept waiting, so what lies ahead takes little memory if that is small.
+    Only what it makes is kept waiting, so what lies ahead takes little memory if that is small. It goes ahead by
+    `ahead` pictures: what is taken by batches wants a batch more than the one that is worked on.
     """
-    threads = os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:
-        ahead: deque[Future[Any]] = deque()
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        coming: deque[Future[Any]] = deque()
         rest = iter(sources)
         for number, source in enumerate(sources):
-            for coming in islice(rest, 2 * threads + 1 - len(ahead)):
-                ahead.append(pool.submit(lambda source: look(decoded(source)), coming))
+            for further in islice(rest, ahead + 1 - len(coming)):
+                coming.append(pool.submit(lambda source: look(decoded(source)), further))
             try:
-                yield number, ahead.popleft().result()
+                yield number, coming.popleft().result()
             except ImageError as error:
                 failures.append(Failure(name(source, number + 1), str(error)))
 

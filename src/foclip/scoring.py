@@ -83,7 +83,7 @@ def score(
         return tuple(each.look(picture) for each in scores)
 
     results = []
-    for some in _groups(images.each(sources, failures, look), CHUNK):
+    for some in _groups(images.each(sources, failures, look, 2 * CHUNK), CHUNK):
         numbers, looks = zip(*some, strict=True)
         asked = [own[number] for number in numbers]
         found = [each.read_looks(seen, asked) for each, seen in zip(scores, zip(*looks, strict=True), strict=True)]
