@@ -23,6 +23,8 @@ SSIM_WINDOW = 11
 PIXELS_PER_DEGREE = 67.0
 #: Pixels of a strip in which maps are made: FLIP takes about 200 bytes for each, CIEDE2000 as many.
 STRIP = 2**20
+#: The same for SSIM, which takes about 800 bytes for each.
+SSIM_STRIP = 2**18
 #: Rows beyond a strip that its map depends on: FLIP's widest filter reaches 10 pixels at `PIXELS_PER_DEGREE`.
 OVERLAP = 16
 #: The percentile that stands for the worst places.
@@ -110,10 +112,18 @@ def _decibels(picture: Tensor, original: Tensor) -> float:
 
 
 def _ssim(picture: Tensor, original: Tensor) -> float:
-    if min(picture.shape[-2:]) < SSIM_WINDOW:
+    """SSIM strip by strip: it is a mean over windows that lie within the picture, and each lies in one strip."""
+    height, width = picture.shape[-2:]
+    if min(height, width) < SSIM_WINDOW:
         return math.nan
-    pair = picture.float()[None], original.float()[None]
-    return float(torch.as_tensor(structural_similarity_index_measure(*pair, data_range=255.0)))
+    places, step = height - SSIM_WINDOW + 1, max(1, SSIM_STRIP // width)
+    total = 0.0
+    for first in range(0, places, step):
+        count = min(step, places - first)
+        rows = slice(first, first + count + SSIM_WINDOW - 1)
+        pair = (each[:, rows].float()[None] for each in (picture, original))
+        total += count * float(torch.as_tensor(structural_similarity_index_measure(*pair, data_range=255.0)))
+    return total / places
 
 
 def _linf(picture: Tensor, original: Tensor) -> int:
