@@ -75,13 +75,11 @@ def judged(content: bytes) -> None:
         assert [row["verdict"] for row in outcome.rows] in (["tampered"], ["clean"], ["undecidable"])
 
 
-@settings(max_examples=20)
 @given(st.binary(max_size=100) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_detector_files_of_anything(content: bytes) -> None:
     judged(content)
 
 
-@settings(max_examples=20)
 @given(st.data())
 def test_detector_files_with_one_value_replaced(data: st.DataObject) -> None:
     content: Any = json.loads(SHIPPED.read_text(encoding="utf-8"))
@@ -98,7 +96,6 @@ def test_detector_files_with_one_value_replaced(data: st.DataObject) -> None:
     judged(json.dumps(content).encode())
 
 
-@settings(max_examples=20)
 @given(st.integers(0, 20_000), st.binary(max_size=4), st.booleans())
 def test_detector_files_with_bytes_replaced(place: int, new: bytes, cut: bool) -> None:
     content = SHIPPED.read_bytes()
