@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +10,9 @@ from conftest import Run, file_score, fooled_by
 from PIL import Image
 
 from foclip.attacks import FoCLIP, fastest, objective
-from foclip.encoders import Encoder
+from foclip.encoders import Encoder, OpenClipEncoder, load
 from foclip.encoders.encoder import passes_in
+from foclip.encoders.lower import lowered
 from foclip.errors import UsageError
 from foclip.images import to_tensor
 from foclip.prompts import ARTWORKS
@@ -40,6 +42,20 @@ def test_only_the_tower_and_only_where_it_is_asked_for(mini: Encoder) -> None:
     assert lower.norm() == pytest.approx(1, abs=1e-5)
     assert 1e-5 < (lower - plain).abs().max() < 0.02
     assert torch.equal(mini.encode_pixels(pixels), plain)
+
+
+@pytest.mark.parametrize("name", ["mini", "mini-vit", "ViT-B-32", "RN50"])
+def test_weights_are_cast_once_to_what_autocast_makes_of_them(name: str, checkpoints: dict[str, Path]) -> None:
+    encoder = load(f"{name}/{checkpoints[name]}" if name in checkpoints else name)
+    assert isinstance(encoder, OpenClipEncoder)
+    inputs = torch.rand(2, 3, *encoder.image_size, generator=torch.Generator().manual_seed(0))
+    cast: Any = lowered(encoder._quick, torch.bfloat16)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        found, wanted = (model.encode_image(inputs).float() for model in (cast, encoder._quick))
+    assert torch.cosine_similarity(found, wanted).min() > 0.9995  # sums may be added up in another order
+    kinds = {type(part): {weight.dtype for weight in part.parameters(recurse=False)} for part in cast.visual.modules()}
+    assert kinds[torch.nn.Conv2d] == {torch.bfloat16}
+    assert all(weight.dtype == torch.float32 for weight in encoder.model.parameters())
 
 
 def test_what_is_fastest_here_is_measured(score: CLIPScore) -> None:

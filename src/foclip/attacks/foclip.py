@@ -16,10 +16,14 @@ from foclip.attacks.trajectory import Trajectory
 from foclip.errors import UsageError
 from foclip.objective import Alignment, Balance, BalanceKind, GuardKind, Objective, OnePrompt, PixelGuard
 
-#: First and last automatic step as fractions of the change that the budget allows.
-FIRST_STEP, LAST_STEP = 0.3, 0.02
-#: Momentum of the paper, for its learning rate; and for automatic steps.
-PAPERS_MOMENTUM, MOMENTUM = 0.5, 0.9
+#: How far the first and the last automatic gradient move a picture in all, as fractions of the change that the budget
+#: allows: momentum repeats a gradient 1 / (1 - μ) times, which the step makes up for.
+FIRST_STEP, LAST_STEP = 3.0, 0.2
+#: Momentum of the paper, for its learning rate.
+PAPERS_MOMENTUM = 0.5
+#: Least and most momentum of automatic steps, which remember a sixth of all steps: more, and few of them do not turn
+#: in time; less, and many of them waste what they have in common.
+LEAST_MOMENTUM, MOST_MOMENTUM, REMEMBERED = 0.5, 0.9, 1 / 6
 
 
 def objective(
@@ -56,11 +60,12 @@ class FoCLIP(Attack):
     Attributes:
         objective: The paper's, with weights of 1, unless given.
         lr: A number is the step size :math:`\eta`, taken literally. ``"auto"``
-            divides each gradient by its root mean square and lets :math:`\eta`
-            fall along a cosine from 30 % to 2 % of the change the budget
+            divides each gradient by its root mean square and lets :math:`\eta / (1 - \mu)`
+            fall along a cosine from 3 to 0.2 times the change the budget
             allows (35 dB without one), so it suits any encoder and size. At the
             budget's edge, only what moves along it is kept of :math:`v` (`Trajectory.tangent`).
-        momentum: :math:`\mu`, in [0, 1); None for 0.9, and for the paper's 0.5 with a learning rate that is a number.
+        momentum: :math:`\mu`, in [0, 1); None for :math:`1 - 6 / T` with T steps, but from 0.5 to 0.9, and for the
+            paper's 0.5 with a learning rate that is a number.
     """
 
     name: ClassVar[str] = "foclip"
@@ -77,15 +82,20 @@ class FoCLIP(Attack):
             raise UsageError(f"momentum: {self.momentum} is not in [0, 1)")
 
     def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
-        velocity, gradient = trajectory.buffer("velocity"), trajectory.masked(gradient)
+        velocity, gradient, momentum = trajectory.buffer("velocity"), trajectory.masked(gradient), self._momentum()
         if self.lr == "auto":
-            momentum = MOMENTUM if self.momentum is None else self.momentum
             velocity.mul_(momentum).addcdiv_(gradient, trajectory.rms(gradient).clamp(min=1e-30))
-            length = self.automatic_step(trajectory.step, FIRST_STEP, LAST_STEP) * trajectory.pace
+            length = (1 - momentum) * self.automatic_step(trajectory.step, FIRST_STEP, LAST_STEP) * trajectory.pace
             trajectory.move(trajectory.tangent(velocity), -length)
         else:
-            momentum = PAPERS_MOMENTUM if self.momentum is None else self.momentum
             trajectory.move(velocity.mul_(momentum).add_(gradient), -self.lr)
+
+    def _momentum(self) -> float:
+        if self.momentum is not None:
+            return self.momentum
+        if self.lr != "auto":
+            return PAPERS_MOMENTUM
+        return min(MOST_MOMENTUM, max(LEAST_MOMENTUM, 1 - 1 / (REMEMBERED * self.steps)))
 
     @property
     def sums_gradients(self) -> bool:

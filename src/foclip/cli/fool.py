@@ -61,7 +61,8 @@ def fool(
     momentum: Annotated[
         float | None,
         typer.Option(
-            help="Momentum, in [0, 1). Default 0.9, and 0.5 if --lr is a number. For foclip and single-prompt."
+            help="Momentum, in [0, 1). Default 0.9, less for fewer than 60 steps, and 0.5 if --lr is a number. "
+            "For foclip and single-prompt."
         ),
     ] = None,
     alpha: Annotated[float | None, typer.Option(help="Weight of the score balance. Default 1. For foclip.")] = None,

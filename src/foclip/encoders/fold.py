@@ -30,16 +30,23 @@ def folded(model: nn.Module, example: Tensor) -> nn.Module:
     tower = getattr(model, "visual", None)
     if not isinstance(tower, nn.Module) or not any(isinstance(each, nn.BatchNorm2d) for each in tower.modules()):
         return model
-    shared = {id(tensor): tensor for tensor in chain(tower.parameters(), tower.buffers())}
-    quick = copy.copy(model)
-    quick._modules = model._modules | {"visual": copy.deepcopy(tower, shared)}
-    run: Any = quick.encode_image
+    quick = with_tower_of_its_own(model)
+    run = quick.encode_image
     with torch.inference_mode(False), torch.no_grad():  # weights that a gradient can pass
         before = run(example)
         for norm, convolution in _pairs(quick, example):
             _fold(convolution, norm)
         off = (run(example) - before).abs().max() / before.abs().max()
     return quick if off <= ROUNDING else model
+
+
+def with_tower_of_its_own(model: nn.Module) -> Any:
+    """The model with an image tower `visual` whose weights can be exchanged; until then they are shared."""
+    tower: Any = model.visual
+    shared = {id(tensor): tensor for tensor in chain(tower.parameters(), tower.buffers())}
+    own = copy.copy(model)
+    own._modules = model._modules | {"visual": copy.deepcopy(tower, shared)}
+    return own
 
 
 def _pairs(model: Any, example: Tensor) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]]:

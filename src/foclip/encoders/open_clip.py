@@ -15,6 +15,7 @@ from torchvision.transforms.functional import normalize
 
 from foclip.encoders.encoder import Encoder
 from foclip.encoders.fold import folded
+from foclip.encoders.lower import lowered
 from foclip.encoders.preprocessing import Preprocessing
 from foclip.errors import PromptTruncationWarning
 
@@ -58,6 +59,7 @@ class OpenClipEncoder(Encoder):
         )
         example = torch.randn(1, 3, *self.image_size, generator=torch.Generator().manual_seed(0))
         self._quick: Any = folded(self.model, example.to(self.device))
+        self._lower: dict[torch.dtype, Any] = {}
 
     @cached_property  # asked for with every pass
     def parameter_count(self) -> int:
@@ -74,7 +76,11 @@ class OpenClipEncoder(Encoder):
         return digest.hexdigest()
 
     def features(self, inputs: Tensor) -> Tensor:
-        return torch.as_tensor(self._quick.encode_image(inputs))
+        model, kind = self._quick, self.device.type
+        if torch.is_autocast_enabled(kind):
+            dtype = torch.get_autocast_dtype(kind)
+            model = self._lower.get(dtype) or self._lower.setdefault(dtype, lowered(model, dtype))
+        return torch.as_tensor(model.encode_image(inputs))
 
     def prepare(self, picture: Image.Image) -> Tensor:
         return torch.as_tensor(self.transform(picture))

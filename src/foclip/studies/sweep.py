@@ -2,7 +2,7 @@
 
 The balance's weight α, step size and momentum are swept within the fidelity budget, the guard's
 weight β without one, for it is the only thing there that keeps a picture close. One setting is
-changed at a time, the others keep their defaults (α = β = 1, automatic step, momentum 0.5). The
+changed at a time, the others keep their defaults (α = β = 1, automatic step and momentum). The
 step sizes are around the paper's 7, taken literally; gradients of another encoder have another size.
 """
 
