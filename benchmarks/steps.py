@@ -5,7 +5,8 @@ parameters frozen. Beside our step stand CLIPMasterPrints' loop as published (ar
 picture at a time, Adam on pixels), and the L2 attacks of torchattacks and of the Adversarial Robustness Toolbox (ART),
 which get the objective as the difference of two logits, and so the same direction of the gradient. Those two are
 installed into a folder of the benchmark's own, without the old packages that they pin. A quick step is ours with
-`--precision auto`: in bfloat16, where that is measured to be faster.
+`--precision auto`: in bfloat16, where that is measured to be faster; a compiled one is that with `--compile` besides
+(at batch 4 only, since it compiles for minutes).
 """
 
 import copy
@@ -49,6 +50,8 @@ CASES: tuple[tuple[str, tuple[int, int] | None, int], ...] = (
     ("RN50", None, 1),
     ("ViT-L-14-336", None, 1),
 )
+#: The batch whose step is compiled too.
+COMPILED = 4
 RIVALS = ("torchattacks==3.5.1", "adversarial-robustness-toolbox==1.20.1", "six")
 BUDGET = 10 ** (-35 / 20)
 
@@ -168,6 +171,9 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
         quick = replace(attack, precision=best)
         calls: dict[str, Callable[[], float]] = {"floor": floor, "step": ours}
         calls["quick step"] = lambda ours=ours, quick=quick: ours(quick, whole=[])  # type: ignore[misc]
+        if batch == COMPILED:
+            calls["compiled step"] = lambda ours=ours, quick=quick: ours(replace(quick, compiled=True), whole=[])  # type: ignore[misc]
+        own = len(calls)
         if size is None:
             for rival, loop in others(encoder, pixels / 255, steps, installed).items():
                 calls[rival] = lambda loop=loop, steps=steps: seconds(loop) / steps  # type: ignore[misc]
@@ -178,8 +184,11 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
             batch=batch,
             **{"floor / ms": spent["floor"].text(1e3, 1), "step / floor": ratios["step"]},
             **{"besides, per picture / s": max(0.0, Spread.of(whole).median - steps * spent["step"].median) / batch},
-            **{"quick step / floor": ratios["quick step"]},
-            **{f"{rival} / step": spent[rival].median / spent["step"].median for rival in list(calls)[3:]},
-            **{f"{rival} / quick step": spent[rival].median / spent["quick step"].median for rival in list(calls)[3:]},
+            **{f"{name} / floor": ratios[name] for name in list(calls)[2:own]},
+            **{
+                f"{rival} / {name}": spent[rival].median / spent[name].median
+                for name in list(calls)[1:own]
+                for rival in list(calls)[own:]
+            },
         )
     return section

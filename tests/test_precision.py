@@ -1,6 +1,10 @@
 """The image tower in bfloat16 while pictures are on their way; whatever is told of a file is float32."""
 
 import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +14,11 @@ from conftest import Run, file_score, fooled_by
 from PIL import Image
 
 from foclip.attacks import FoCLIP, fastest, objective
+from foclip.attacks.attack import Precision
 from foclip.encoders import Encoder, OpenClipEncoder, load
 from foclip.encoders.encoder import passes_in
 from foclip.encoders.lower import lowered
-from foclip.errors import UsageError
+from foclip.errors import CompileWarning, UsageError
 from foclip.images import to_tensor
 from foclip.prompts import ARTWORKS
 from foclip.scores import CLIPScore
@@ -76,3 +81,52 @@ def test_precision_on_the_command_line(run: Run, small_photos: list[Image.Image]
     assert run(*call, "--out", tmp_path / "no", "--precision", "float8")[0] == 2
     with pytest.raises(UsageError, match="float8"):
         FoCLIP(objective=objective(), precision="float8")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`torch.compile` all the way but for the C++ at its end, which takes a minute."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_compiled_tower_computes_the_same(precision: Precision, small_photos: list[Image.Image]) -> None:
+    score = CLIPScore(load("mini"))
+    attack = FoCLIP(objective=objective(), steps=3, min_psnr=35.0, precision=precision)
+    picture = to_tensor(small_photos[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CompileWarning)
+        (found,) = fooled_by(replace(attack, compiled=True), score, [picture], ARTWORKS)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # one whole, compiled once
+    (plain,) = fooled_by(attack, score, [picture], ARTWORKS)
+    assert found.scores == pytest.approx(plain.scores, rel=0.01)
+
+
+def test_a_tower_that_cannot_be_compiled_goes_on_as_it_is(
+    small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> str:
+        raise torch._inductor.exc.InvalidCxxCompiler
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch._inductor.cpp_builder, "get_cpp_compiler", none)
+    score, attack = CLIPScore(load("mini")), FoCLIP(objective=objective(), steps=3, min_psnr=35.0)
+    picture = to_tensor(small_photos[0])
+    with pytest.warns(CompileWarning, match="mini: torch.compile failed, going on without"):
+        (found,) = fooled_by(replace(attack, compiled=True), score, [picture], ARTWORKS)
+    assert torch.equal(found.pixels, fooled_by(attack, score, [picture], ARTWORKS)[0].pixels)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_compiled_on_the_command_line(run: Run, small_photos: list[Image.Image], tmp_path: Path) -> None:
+    small_photos[0].save(tmp_path / "a.png")
+    call = ("fool", tmp_path / "a.png", "--prompt", "a cat", "--steps", 1, "--json", "--compile")
+    code, text, errors = run(*call, "--out", tmp_path / "out")
+    assert code == 0
+    assert "compiling the image tower" in errors
+    assert json.loads(text)[0]["config"]["compiled"]

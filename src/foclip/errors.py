@@ -36,3 +36,7 @@ class SourceError(FoclipError):
 
 class PromptTruncationWarning(UserWarning):
     """A prompt is longer than the encoder's context; only its beginning counts."""
+
+
+class CompileWarning(UserWarning):
+    """An image tower that was to be compiled goes on as it is."""

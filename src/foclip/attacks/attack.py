@@ -81,6 +81,8 @@ class Attack(ABC):
         seed: Seeds what is random, together with the picture's content.
         batch_size: Pictures in flight; None chooses by the score.
         precision: What the image tower computes in while the picture is on its way; the files are read in float32.
+        compiled: Whether `torch.compile` makes the image tower faster meanwhile; where it cannot, a `CompileWarning`
+            says so. On a GPU with CUDA graphs.
         views: With views, the objective gets the mean of the values of the
             picture and of its 8-bit views: the adaptive attack on a score or a
             detector that looks at transformed pictures too. `target` and the
@@ -105,6 +107,7 @@ class Attack(ABC):
     seed: int = 0
     batch_size: int | None = None
     precision: Precision = "float32"
+    compiled: bool = False
     views: tuple[View, ...] = ()
 
     def __post_init__(self) -> None:

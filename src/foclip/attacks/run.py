@@ -201,7 +201,7 @@ def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int
     pictures = [lane.seen_by_model(leaf) for lane, leaf in zip(flying, leaves, strict=True)]
     prompts = [lane.job.prompts for lane in flying]
     versions = [pictures, *([round8(view(picture[None]))[0] for picture in pictures] for view in attack.views)]
-    with passes_in(None if attack.precision == "float32" else torch.bfloat16):
+    with passes_in(None if attack.precision == "float32" else torch.bfloat16, attack.compiled):
         seen = [score.values(version, prompts, count) for version in versions]
     losses, means = [], []
     # Lanes are sorted by their number of prompts; those of one number share the small operations.

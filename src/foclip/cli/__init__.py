@@ -28,7 +28,7 @@ from foclip.cli.judge import calibrate, detect, score
 from foclip.cli.lists import models, scores
 from foclip.cli.reproduce import reproduce
 from foclip.cli.scan import scan
-from foclip.errors import FoclipError, OutputError, PromptTruncationWarning, SourceError
+from foclip.errors import CompileWarning, FoclipError, OutputError, PromptTruncationWarning, SourceError
 
 app = typer.Typer(
     name="foclip",
@@ -162,5 +162,5 @@ def _interrupt() -> None:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    if issubclass(category, PromptTruncationWarning):
+    if issubclass(category, (CompileWarning, PromptTruncationWarning)):
         console.say(f"note: {message}")

@@ -7,35 +7,41 @@ result must not depend on what else is in its batch, passes therefore always hav
 same number of `rows`, padded with black.
 """
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cached_property
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from foclip.encoders.preprocessing import Preprocessing
-from foclip.errors import UsageError
+from foclip.errors import CompileWarning, UsageError
 
 #: Above this many parameters a CPU gains little from a batch.
 LARGE_MODEL = 50_000_000
 
-_lower: ContextVar[torch.dtype | None] = ContextVar("lower", default=None)
+_passes: ContextVar[tuple[torch.dtype | None, bool]] = ContextVar("passes", default=(None, False))
 
 
 @contextmanager
-def passes_in(dtype: torch.dtype | None) -> Iterator[None]:
-    """Image towers compute in a lower precision, where autocast knows how to; None for float32.
+def passes_in(dtype: torch.dtype | None, compiled: bool = False) -> Iterator[None]:
+    """Image towers compute in a lower precision, where autocast knows how to, or as `torch.compile` makes them.
 
     Only within this thread, and only the tower: resizing and rounding to 8 bits need all of float32.
+
+    Args:
+        dtype: The precision; None for float32.
+        compiled: Whether towers are compiled; those that cannot be go on as they are, and a `CompileWarning` says so.
     """
-    before = _lower.set(dtype)
+    before = _passes.set((dtype, compiled))
     try:
         yield
     finally:
-        _lower.reset(before)
+        _passes.reset(before)
 
 
 class Encoder(ABC):
@@ -67,12 +73,36 @@ class Encoder(ABC):
     def features(self, inputs: Tensor) -> Tensor:
         """The image tower's vectors (B, D) of preprocessed pictures (B, 3, *image_size), of any length."""
 
+    def lower(self, dtype: torch.dtype) -> None:  # noqa: B027 what an encoder may do, and need not
+        """Make ready for passes under autocast to `dtype`."""
+
     def tower(self, inputs: Tensor) -> Tensor:
         """The image tower: float32 unit vectors (B, D) of preprocessed pictures, differentiably."""
-        dtype = _lower.get()
+        dtype, compiled = _passes.get()
+        if dtype is not None:
+            self.lower(dtype)
         with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            found = self.features(inputs)
+            found = (self._compiled_features if compiled else self.features)(inputs)
         return torch.nn.functional.normalize(found.float(), dim=-1)
+
+    @cached_property
+    def _compiled_features(self) -> Callable[[Tensor], Tensor]:
+        """`features`, compiled when first called for inputs of some shape and precision; itself where that fails."""
+        # On a GPU launching small kernels one by one takes longer than they do: CUDA graphs launch all at once.
+        mode = "reduce-overhead" if self.device.type == "cuda" else None
+        compiled: Callable[[Tensor], Tensor] = torch.compile(self.features, dynamic=False, mode=mode)
+
+        def features(inputs: Tensor) -> Tensor:
+            nonlocal compiled
+            try:
+                return compiled(inputs)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                reason = next(iter(str(error).split("\n"))) or type(error).__name__
+                warnings.warn(f"{self.name}: torch.compile failed, going on without ({reason})", CompileWarning, 2)
+                compiled = self.features
+                return compiled(inputs)
+
+        return features
 
     @abstractmethod
     def prepare(self, picture: Image.Image) -> Tensor:

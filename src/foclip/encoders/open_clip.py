@@ -76,11 +76,14 @@ class OpenClipEncoder(Encoder):
         return digest.hexdigest()
 
     def features(self, inputs: Tensor) -> Tensor:
-        model, kind = self._quick, self.device.type
+        kind, model = self.device.type, self._quick
         if torch.is_autocast_enabled(kind):
-            dtype = torch.get_autocast_dtype(kind)
-            model = self._lower.get(dtype) or self._lower.setdefault(dtype, lowered(model, dtype))
+            model = self._lower.get(torch.get_autocast_dtype(kind), model)
         return torch.as_tensor(model.encode_image(inputs))
+
+    def lower(self, dtype: torch.dtype) -> None:
+        if dtype not in self._lower:
+            self._lower[dtype] = lowered(self._quick, dtype)
 
     def prepare(self, picture: Image.Image) -> Tensor:
         return torch.as_tensor(self.transform(picture))
