@@ -57,10 +57,15 @@ class Outcome:
         return [row for row in document if "error" not in row]
 
 
-def call(*arguments: object) -> Outcome:
-    """Call `foclip` with arguments; an exception that leaves it, a traceback to its user, fails the test."""
-    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
-    err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace", write_through=True)
+def call(*arguments: object, encoding: str = "utf-8") -> Outcome:
+    """Call `foclip` with arguments; an exception that leaves it, a traceback to its user, fails the test.
+
+    Args:
+        arguments: Of the command line.
+        encoding: What stdout and stderr take, as `PYTHONIOENCODING` says it.
+    """
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+    err = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="backslashreplace", write_through=True)
     code = 0
     with (
         mock.patch.object(sys, "argv", ["foclip", *map(str, arguments)]),
@@ -75,7 +80,9 @@ def call(*arguments: object) -> Outcome:
             frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "foclip" in frame.filename]
             where = f"{Path(frames[-1].filename).name}, {frames[-1].name}" if frames else "?"
             pytest.fail(f"a traceback ({where}): {type(error).__name__}: {str(error)[:200]}", pytrace=False)
-    written = [stream.buffer.getvalue().decode() for stream in (out, err) if isinstance(stream.buffer, io.BytesIO)]
+    written = [
+        stream.buffer.getvalue().decode(encoding) for stream in (out, err) if isinstance(stream.buffer, io.BytesIO)
+    ]
     assert "Traceback" not in written[1]
     return Outcome(code, *written)
 

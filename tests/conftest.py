@@ -11,8 +11,10 @@ os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -25,7 +27,7 @@ from foclip import cli
 from foclip.attacks import Attack, Fooled, Job
 from foclip.attacks import run as attack_all
 from foclip.demo import photos
-from foclip.encoders import Encoder, load
+from foclip.encoders import Encoder, embedded, load, names
 from foclip.images import read, to_image
 from foclip.scores import CLIPScore, Prompts, Score
 
@@ -56,6 +58,23 @@ def mini() -> Encoder:
 @pytest.fixture(scope="session")
 def score(mini: Encoder) -> CLIPScore:
     return CLIPScore(mini)
+
+
+@pytest.fixture(scope="module")
+def _embedded_once() -> Iterator[None]:
+    """Embedded encoders are made once for all calls of a module that are not about making them.
+
+    Each call still checks the name, the device and the files, as it would before making one.
+    """
+    make = names._create
+    made = cache(make)
+
+    def create(name: str, *arguments: Any) -> Encoder:
+        return (made if name in embedded.names() else make)(name, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(names, "_create", create)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,8 @@ from foclip.encoders import embedded
 from foclip.fidelity import fidelity
 from foclip.prompts import ARTWORKS
 
+pytestmark = pytest.mark.usefixtures("_embedded_once")
+
 
 @pytest.fixture
 def photo(tmp_path: Path, small_photos: list[Image.Image]) -> Path:

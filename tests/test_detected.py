@@ -1,5 +1,6 @@
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,32 +8,32 @@ import pytest
 import torch
 from conftest import Run, file_score, fooled_by
 from PIL import Image
+from zoo import tiles
 
 from foclip.attacks import FoCLIP
-from foclip.demo import photos
-from foclip.detection import Detection, Detector, calibrate, transformation
-from foclip.images import read, to_image, to_tensor, write
+from foclip.detection import Detection, Detector, transformation
+from foclip.detection.detector import shipped
+from foclip.fooling import fool
+from foclip.images import to_image, to_tensor, write
 from foclip.outcome import Failure, Outcome
 from foclip.report import detected
 from foclip.report.heat import UNSEEN, drawn, heat, spread
 from foclip.scores import CLIPScore
+
+pytestmark = pytest.mark.usefixtures("_embedded_once")
 
 HOSTILE = '<script>alert("x")</script> & {{ 7 * 7 }}'
 
 
 @pytest.fixture(scope="module")
 def folder(score: CLIPScore, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """28 crops of real photos in `clean`, what calibration made of them in `fooled`, and its detector."""
+    """Crops of real photos in `clean`, what FoCLIP made of them in `fooled`, and a detector."""
     base = tmp_path_factory.mktemp("detected")
     (base / "clean").mkdir()
-    for source in photos():
-        photo = read(source)
-        for i in range(7):
-            left, top = (photo.width - 120) * i // 6, (photo.height - 110) * (i * 3 % 7) // 6
-            write(photo.crop((left, top, left + 120, top + 110)), base / "clean" / f"{source.stem}-{i}.png")
-    clean = sorted((base / "clean").iterdir())
-    made = calibrate(clean, "artworks", base / "fooled", model=score, steps=15, fpr=0.1, fooled=8, name="small")
-    made.detector.save(base / "small.json")
+    for number, tile in enumerate(tiles(6, side=100)):
+        write(tile, base / "clean" / f"{number}.png")
+    fool([base / "clean"], "artworks", base / "fooled", model=score, attack=FoCLIP(steps=15, min_psnr=35.0))
+    replace(shipped(score.encoder), name="small", fpr=0.1).save(base / "small.json")
     return base
 
 

@@ -48,6 +48,11 @@ from foclip.report import calibration as report
 from foclip.scores import CLIPScore
 from foclip.scores.clip_iqa import CLIPIQA
 
+pytestmark = pytest.mark.usefixtures("_embedded_once")
+
+#: Options of the module's calibration.
+CALIBRATED: dict[str, Any] = {"steps": 20, "fpr": 0.1, "fooled": 24, "name": "small"}
+
 
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
@@ -66,7 +71,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="module")
 def calibration(score: CLIPScore, clean: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Calibration:
     work = tmp_path_factory.mktemp("fooled")
-    return calibrate(clean, "artworks", work, model=score, steps=20, fpr=0.1, fooled=24, name="small")
+    return calibrate(clean, "artworks", work, model=score, **CALIBRATED)
 
 
 def sensitivity(drop_: float | None, drift_: float, gray_already: bool = False) -> Sensitivity:
@@ -456,23 +461,24 @@ def test_cheats_that_gain_nothing_teach_nothing(calibration: Calibration, score:
 
 
 def test_calibrated_again_nothing_is_fooled_again(
-    clean: list[Path], score: CLIPScore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    calibration: Calibration, clean: list[Path], score: CLIPScore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def calibrated() -> Calibration:
-        return calibrate(clean, "artworks", tmp_path, model=score, steps=8, fpr=0.1, fooled=8)
+    (work,) = {example.path.parent for example in calibration.examples if example.fooled}
 
-    first = calibrated()
-    written = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.png")}
-    assert len(written) == 8
+    def written() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in work.glob("*.png")}
+
+    before = written()
+    assert len(before) == 24
     monkeypatch.setattr(engines, "run", lambda attack, score, jobs, *_, **__: iter(list(jobs)))  # a job would break
-    again = calibrated()
-    assert again.detector == first.detector
-    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.png")} == written
+    again = calibrate(clean, "artworks", work, model=score, **CALIBRATED)
+    assert again.detector == calibration.detector
+    assert written() == before
 
 
 def test_commands_calibrate_and_detect(run: Run, clean: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "mine.json"
-    options = ("--fpr", 0.1, "--fooled", 16, "--steps", 15, "--out", out, "--json")
+    options = ("--fpr", 0.1, "--fooled", 8, "--steps", 15, "--out", out, "--json")
     code, text, errors = run("calibrate", "--clean", clean[0].parent, *options)
     assert code == 0, errors
     assert [row["clean"] for row in json.loads(text)["methods"]] == [14] * 4
@@ -481,7 +487,7 @@ def test_commands_calibrate_and_detect(run: Run, clean: list[Path], tmp_path: Pa
     for words in ("own caption, 40 dB", "saved again", "48-pixel thumbnail", "alert budget"):
         assert words in html
     fooled = sorted((tmp_path / "mine-fooled").glob("*.png"))
-    assert len(fooled) == 16
+    assert len(fooled) == 8
     gray = tmp_path / "gray.png"
     write(to_gray(read(clean[0])), gray)
     broken = tmp_path / "broken.png"

@@ -23,6 +23,8 @@ from foclip.results import RESULTS, Result
 from foclip.scores import CLIPScore
 from foclip.scoring import Scored
 
+pytestmark = pytest.mark.usefixtures("_embedded_once")
+
 QUICK = FoCLIP(objective=objective(), steps=4, min_psnr=35.0)
 
 

@@ -1,7 +1,6 @@
 import io
 import json
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -86,19 +85,19 @@ def test_a_killed_run_goes_on_to_the_same_bytes(twin: Path, folder: Path, tmp_pa
     assert weights(out) == weights(twin)
 
 
-def test_sigkill_of_the_command(twin: Path, folder: Path, tmp_path: Path) -> None:
+def test_sigkill_of_the_command(run: Run, twin: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "foclip", "harden", "--images", folder, "--out", out, "--json", *SHORT]
-    arguments = list(map(str, command))
-    process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    call = ("harden", "--images", folder, "--out", out, "--json", *SHORT)
+    command = [sys.executable, "-m", "foclip", *map(str, call)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     checkpoint = out / ".unfinished" / "checkpoint.pt"
     while not checkpoint.exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    done = subprocess.run(arguments, check=True, capture_output=True, text=True, env={**os.environ, **threads})
-    facts = json.loads(done.stdout)
+    code, text, _ = run(*call)
+    assert code == 0
+    facts = json.loads(text)
     assert facts["pictures"] == 24
     assert facts["settings"]["precision"] == "float32"
     assert weights(out) == weights(twin)

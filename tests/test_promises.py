@@ -24,6 +24,8 @@ from foclip.demo import photos
 from foclip.errors import FoclipError, UsageError
 from foclip.metrics import CLIPScore
 
+pytestmark = pytest.mark.usefixtures("_embedded_once")
+
 CAT = ("--prompt", "a cat")
 QUICK = (*CAT, "--steps", 2, "--json", "--out")
 

@@ -24,6 +24,8 @@ from foclip.errors import ImageError
 settings.register_profile("foclip", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.load_profile("foclip")
 
+pytestmark = pytest.mark.usefixtures("_embedded_once")
+
 SHIPPED = Path(foclip.__file__).parent / "detection" / "shipped" / "mini.json"
 #: Text that can stand in a file; half a surrogate pair cannot.
 TEXT = st.text(st.characters(codec="utf-8"), max_size=60)

@@ -31,6 +31,8 @@ from foclip.studies.modality_gap import Shifted
 from foclip.studies.spectrum import POWER, RINGS, frequencies, local_statistics, planes, spectrum
 from foclip.studies.spectrum import page as spectrum_page
 
+pytestmark = pytest.mark.usefixtures("_embedded_once")
+
 ALL = [
     "ablation",
     "adaptive",

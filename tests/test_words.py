@@ -19,6 +19,8 @@ from foclip.attacks import FoCLIP
 from foclip.encoders import load
 from foclip.errors import FoclipError, UsageError
 
+pytestmark = pytest.mark.usefixtures("_embedded_once")
+
 CAT = ("--prompt", "a cat")
 QUICK = (*CAT, "--steps", 2, "--json", "--out")
 
