@@ -478,7 +478,7 @@ def test_calibrated_again_nothing_is_fooled_again(
 
 def test_commands_calibrate_and_detect(run: Run, clean: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "mine.json"
-    options = ("--fpr", 0.1, "--fooled", 8, "--steps", 15, "--out", out, "--json")
+    options = ("--fpr", 0.1, "--fooled", 16, "--steps", 15, "--out", out, "--json")
     code, text, errors = run("calibrate", "--clean", clean[0].parent, *options)
     assert code == 0, errors
     assert [row["clean"] for row in json.loads(text)["methods"]] == [14] * 4
@@ -487,7 +487,7 @@ def test_commands_calibrate_and_detect(run: Run, clean: list[Path], tmp_path: Pa
     for words in ("own caption, 40 dB", "saved again", "48-pixel thumbnail", "alert budget"):
         assert words in html
     fooled = sorted((tmp_path / "mine-fooled").glob("*.png"))
-    assert len(fooled) == 8
+    assert len(fooled) == 16
     gray = tmp_path / "gray.png"
     write(to_gray(read(clean[0])), gray)
     broken = tmp_path / "broken.png"
