@@ -1,0 +1,129 @@
+r"""What an attacker optimises who knows the detector itself: its looks, its weights and its threshold.
+
+"Adaptive" attackers who only survive the looks leave the detector's own statistic to chance; one who is to be the
+measure of a defence minimises that (Carlini and Wagner 2017, arXiv 1705.07263; Tramèr et al. 2020, arXiv 2002.08347).
+
+A picture passes the cascade (`foclip.detection.combined`) if at any of its steps k the log-odds of "tampered"
+:math:`l_k` lie below a limit :math:`t_k`: that of doubt, or for the last step that of the alarm. So with the
+values :math:`v` of the score he maximises
+
+.. math:: v(x) - \lambda \max \left(0, \min_k \left(l_k(x) - t_k\right) + m\right)
+
+with a margin m, since rounding to 8 bits moves the log-odds a little.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from foclip.detection.combined import Cascade, Logistic
+from foclip.detection.detector import Detector
+from foclip.detection.sensitivity import LEAST_DRIFT, TWIN, drift, drop
+from foclip.detection.transformations import View
+from foclip.encoders.resampler import Resampler
+from foclip.errors import UsageError
+from foclip.scores import EncoderScore, Prompts, Score
+
+#: λ: what a unit of log-odds is worth, in units of the score's figure for "no match".
+WEIGHT = 0.5
+#: m, in units of log-odds.
+MARGIN = 0.5
+
+
+class Evading(Score):
+    """A score less the suspicion that a detector has; its values for the attacks alone, read it is the score itself.
+
+    Args:
+        score: The score.
+        detector: A detector of its encoder, whose combined statistic with prompts is evaded.
+        twin: The same score over the twin that the detector looks through; None if it has none.
+
+    Raises:
+        UsageError: The twin is missing.
+    """
+
+    name = "evading"
+
+    def __init__(self, score: EncoderScore, detector: Detector, twin: EncoderScore | None = None) -> None:
+        detector.check(score.encoder, twin.encoder if twin else None)
+        cascade = detector.combined.statistic
+        assert isinstance(cascade, Cascade)
+        if TWIN in cascade.looks and twin is None:
+            raise UsageError(f"twin: detector {detector.name} looks through one; give it")
+        self.score, self.twin, self.cascade = score, twin, cascade
+        self.limits = [*cascade.doubts, detector.combined.threshold(detector.fpr)]
+        self.scale, self.no_match, self.temperature = score.scale, score.no_match, score.temperature
+        self.model, self.device = score.model, score.device
+        self._views = {look: View(look, score.encoder.preprocess) for look in cascade.looks if look != TWIN}
+
+    @property
+    def fingerprint(self) -> str:
+        known = f"{self.cascade} {self.limits} {self.twin and self.twin.fingerprint} {WEIGHT} {MARGIN}"
+        return f"{self.name} {self.score.fingerprint} {hashlib.sha256(known.encode()).hexdigest()}"
+
+    def rows(self, many: int, few: int) -> int:
+        return self.score.rows(many, few)
+
+    def seen(self, height: int, width: int) -> tuple[slice, slice]:
+        return self.score.seen(height, width)
+
+    def resampler(self, height: int, width: int) -> Resampler | None:
+        return self.score.resampler(height, width)
+
+    def look(self, picture: Image.Image) -> Any:
+        return self.score.look(picture)
+
+    def of_looks(self, looks: Sequence[Any], prompts: Sequence[Prompts]) -> list[Tensor]:
+        return self.score.of_looks(looks, prompts)
+
+    def values(self, pixels: Sequence[Tensor], prompts: Sequence[Prompts], rows: int) -> list[Tensor]:
+        looked = [
+            picture for own in pixels for picture in (own, *(view(own[None])[0] for view in self._views.values()))
+        ]
+        many = 1 + len(self._views)
+        seen = self.score.encoder.encode_pixels(looked, rows * many).view(len(pixels), many, -1)
+        names = list(self._views)
+        if self.twin:
+            seen = torch.cat([seen, self.twin.encoder.encode_pixels(pixels, rows)[:, None]], dim=1)
+            names.append(TWIN)
+        found = []
+        for each, own in zip(seen, prompts, strict=True):
+            values = self.score.compare(each, self.score.remembered(own))
+            suspicion = self.suspicion(each, self.score.figures(values).mean(dim=-1), names)
+            price = WEIGHT * self.no_match / self.scale * (suspicion + MARGIN).clamp(min=0)
+            found.append(values[:1] - price)
+        return found
+
+    def suspicion(self, embeddings: Tensor, figures: Tensor, names: Sequence[str]) -> Tensor:
+        """By how much the picture fails to pass, in log-odds: not above 0, and no alarm is raised.
+
+        Args:
+            embeddings: Unit vectors (1 + V, D) of the picture and of V looks at it.
+            figures: Mean figures (1 + V,) over the prompts.
+            names: Names of the looks.
+        """
+        drifts = drift(embeddings[0], embeddings[1:])
+        lost = (figures[0] - figures[1:]) / self.no_match
+        kinds = {
+            "drift": drifts,
+            "logdrift": drifts.clamp(min=LEAST_DRIFT).log(),
+            "drop": drop(figures[0], figures[1:], self.no_match),
+            "lost": lost,
+            "gain": (-lost).clamp(min=0),
+        }
+        known = {
+            f"{kind}_{name}": value for kind, each in kinds.items() for name, value in zip(names, each, strict=True)
+        }
+        odds = [_log_odds(step, known) - limit for step, limit in zip(self.cascade.steps, self.limits, strict=True)]
+        return torch.stack(odds).amin()
+
+
+def _log_odds(step: Logistic, known: dict[str, Tensor]) -> Tensor:
+    """`Logistic.statistic`, differentiably."""
+    values = torch.stack([known[name] for name in step.inputs])
+    mean, scale, weight = (values.new_tensor(each) for each in (step.mean, step.scale, step.weight))
+    return step.intercept + (weight * (values - mean) / scale).sum()

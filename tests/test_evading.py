@@ -1,0 +1,76 @@
+"""The attacker who knows the detector itself."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import fooled_by
+from PIL import Image
+
+from foclip.attacks import FoCLIP, objective
+from foclip.detection import Cascade, Detector, measure, twin_score
+from foclip.detection.detector import shipped
+from foclip.detection.evading import MARGIN, WEIGHT, Evading
+from foclip.errors import UsageError
+from foclip.images import to_image, to_tensor
+from foclip.scores import CLIPScore
+
+PROMPTS = ("a photo of a cat.",)
+
+
+@pytest.fixture(scope="module")
+def detector(score: CLIPScore) -> Detector:
+    return shipped(score.encoder)
+
+
+@pytest.fixture(scope="module")
+def evading(score: CLIPScore, detector: Detector) -> Evading:
+    return Evading(score, detector, twin_score(score))
+
+
+def passes_by(detector: Detector, evading: Evading, pictures: list[Image.Image]) -> list[float]:
+    """What the detector's own measurement says of files: the least of log-odds above their limit."""
+    cascade = detector.combined.statistic
+    assert isinstance(cascade, Cascade)
+    found = measure(evading.score, pictures, [PROMPTS] * len(pictures), cascade.looks, evading.twin)
+    return [
+        min(step.statistic(each) - limit for step, limit in zip(cascade.steps, evading.limits, strict=True))
+        for each in found
+    ]
+
+
+def test_it_knows_what_the_detector_measures(
+    detector: Detector, evading: Evading, score: CLIPScore, small_photos: list[Image.Image]
+) -> None:
+    pictures = [to_tensor(photo) for photo in small_photos[:2]]
+    files = [fooled.pixels for fooled in fooled_by(FoCLIP(steps=20, min_psnr=38.0), score, pictures, PROMPTS)]
+    wanted = passes_by(detector, evading, [to_image(pixels) for pixels in files])
+    seen = [to_tensor(score.encoder.resize(to_image(pixels))) / 255 for pixels in files]
+    plain = score.values(seen, [PROMPTS] * 2, 4)
+    for own, value, suspicion in zip(evading.values(seen, [PROMPTS] * 2, 4), plain, wanted, strict=True):
+        price = WEIGHT * score.no_match / score.scale * max(suspicion + MARGIN, 0)
+        assert price > 0
+        assert float(value - own) == pytest.approx(price, rel=0.02)
+
+
+def test_its_pictures_are_less_suspicious_and_its_figures_those_of_the_score(
+    detector: Detector, evading: Evading, score: CLIPScore, small_photos: list[Image.Image]
+) -> None:
+    pictures = [to_tensor(photo) for photo in small_photos[:2]]
+    attack = FoCLIP(objective=objective(), steps=30, min_psnr=38.0)
+    suspicions = []
+    for aim in (score, evading):
+        files = [to_image(fooled.pixels) for fooled in fooled_by(attack, aim, pictures, PROMPTS)]
+        suspicions.append(passes_by(detector, evading, files))
+        assert evading.read(files[0], PROMPTS) == score.read(files[0], PROMPTS)
+    assert all(after < before - 1 for before, after in zip(*suspicions, strict=True))
+
+
+def test_another_detector_is_another_score(detector: Detector, evading: Evading, score: CLIPScore) -> None:
+    other = Evading(score, replace(detector, fpr=0.05), evading.twin)
+    assert other.fingerprint != evading.fingerprint
+    with pytest.raises(UsageError, match="twin"):
+        Evading(score, detector)
+    torch.manual_seed(0)
+    with pytest.raises(UsageError, match="looks through the twin"):
+        Evading(score, detector, score)
