@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-import torch
 from conftest import fooled_by
 from PIL import Image
 
 from foclip.attacks import FoCLIP, objective
-from foclip.detection import Cascade, Detector, measure, twin_score
+from foclip.detection import TRANSFORMATIONS, Cascade, Detector, measure, transformation, twin_score
 from foclip.detection.detector import shipped
 from foclip.detection.evading import MARGIN, WEIGHT, Evading
+from foclip.detection.transformations import DRAWN
 from foclip.errors import UsageError
 from foclip.images import to_image, to_tensor
 from foclip.scores import CLIPScore
@@ -66,11 +67,41 @@ def test_its_pictures_are_less_suspicious_and_its_figures_those_of_the_score(
     assert all(after < before - 1 for before, after in zip(*suspicions, strict=True))
 
 
+def test_who_draws_looks_pays_the_mean_over_them(
+    detector: Detector, evading: Evading, score: CLIPScore, small_photos: list[Image.Image]
+) -> None:
+    (fooled,) = fooled_by(FoCLIP(steps=20, min_psnr=38.0), score, [to_tensor(small_photos[0])], PROMPTS)
+    seen = [to_tensor(score.encoder.resize(to_image(fooled.pixels))) / 255]
+    cascade = detector.combined.statistic
+    assert isinstance(cascade, Cascade)
+    whole = replace(cascade, steps=cascade.steps[-1:], doubts=[])  # all looks at once: the first one's is not drawn
+    judge = replace(detector, combined=replace(detector.combined, statistic=whole))
+
+    def value(*draws: int | None) -> float:
+        return float(Evading(score, judge, evading.twin, draws).values(seen, [PROMPTS], 2)[0])
+
+    assert len({value(None), value(0), value(1)}) == 3
+    assert value(0, 1) == pytest.approx((value(0) + value(1)) / 2, abs=1e-4)
+    assert Evading(score, detector, evading.twin, (0,)).fingerprint != evading.fingerprint
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_looks_are_drawn_by_number(name: str, small_photos: list[Image.Image]) -> None:
+    picture = small_photos[0]
+    usual, first, again, *others = (
+        np.asarray(transformation(name, draw).exact(picture)) for draw in (None, 0, *range(4))
+    )
+    assert np.array_equal(first, again)
+    assert any(not np.array_equal(first, other) for other in others)
+    assert np.abs(usual.astype(int) - first).mean() < 40  # of the same kind
+    assert transformation(name) is TRANSFORMATIONS[name]
+    assert transformation("mirror", 0) is TRANSFORMATIONS["mirror"]
+
+
 def test_another_detector_is_another_score(detector: Detector, evading: Evading, score: CLIPScore) -> None:
     other = Evading(score, replace(detector, fpr=0.05), evading.twin)
     assert other.fingerprint != evading.fingerprint
     with pytest.raises(UsageError, match="twin"):
         Evading(score, detector)
-    torch.manual_seed(0)
     with pytest.raises(UsageError, match="looks through the twin"):
         Evading(score, detector, score)

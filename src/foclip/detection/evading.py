@@ -9,7 +9,9 @@ values :math:`v` of the score he maximises
 
 .. math:: v(x) - \lambda \max \left(0, \min_k \left(l_k(x) - t_k\right) + m\right)
 
-with a margin m, since rounding to 8 bits moves the log-odds a little.
+with a margin m, since rounding to 8 bits moves the log-odds a little. Against looks whose amounts are drawn at random
+he draws some himself, and pays the mean over them (expectation over transformations: Athalye et al. 2018,
+arXiv 1707.07397).
 """
 
 import hashlib
@@ -41,6 +43,7 @@ class Evading(Score):
         score: The score.
         detector: A detector of its encoder, whose combined statistic with prompts is evaded.
         twin: The same score over the twin that the detector looks through; None if it has none.
+        draws: With which numbers looks are drawn (`transformation`); None for the usual ones.
 
     Raises:
         UsageError: The twin is missing.
@@ -48,7 +51,13 @@ class Evading(Score):
 
     name = "evading"
 
-    def __init__(self, score: EncoderScore, detector: Detector, twin: EncoderScore | None = None) -> None:
+    def __init__(
+        self,
+        score: EncoderScore,
+        detector: Detector,
+        twin: EncoderScore | None = None,
+        draws: Sequence[int | None] = (None,),
+    ) -> None:
         detector.check(score.encoder, twin.encoder if twin else None)
         cascade = detector.combined.statistic
         assert isinstance(cascade, Cascade)
@@ -58,11 +67,12 @@ class Evading(Score):
         self.limits = [*cascade.doubts, detector.combined.threshold(detector.fpr)]
         self.scale, self.no_match, self.temperature = score.scale, score.no_match, score.temperature
         self.model, self.device = score.model, score.device
-        self._views = {look: View(look, score.encoder.preprocess) for look in cascade.looks if look != TWIN}
+        self.draws, self._looks = tuple(draws), [look for look in cascade.looks if look != TWIN]
+        self._views = [View(look, score.encoder.preprocess, draw) for draw in draws for look in self._looks]
 
     @property
     def fingerprint(self) -> str:
-        known = f"{self.cascade} {self.limits} {self.twin and self.twin.fingerprint} {WEIGHT} {MARGIN}"
+        known = f"{self.cascade} {self.limits} {self.twin and self.twin.fingerprint} {self.draws} {WEIGHT} {MARGIN}"
         return f"{self.name} {self.score.fingerprint} {hashlib.sha256(known.encode()).hexdigest()}"
 
     def rows(self, many: int, few: int) -> int:
@@ -81,31 +91,30 @@ class Evading(Score):
         return self.score.of_looks(looks, prompts)
 
     def values(self, pixels: Sequence[Tensor], prompts: Sequence[Prompts], rows: int) -> list[Tensor]:
-        looked = [
-            picture for own in pixels for picture in (own, *(view(own[None])[0] for view in self._views.values()))
-        ]
         many = 1 + len(self._views)
+        looked = [picture for own in pixels for picture in (own, *(view(own[None])[0] for view in self._views))]
         seen = self.score.encoder.encode_pixels(looked, rows * many).view(len(pixels), many, -1)
-        names = list(self._views)
-        if self.twin:
-            seen = torch.cat([seen, self.twin.encoder.encode_pixels(pixels, rows)[:, None]], dim=1)
-            names.append(TWIN)
+        through = self.twin.encoder.encode_pixels(pixels, rows)[:, None] if self.twin else seen[:, :0]
         found = []
-        for each, own in zip(seen, prompts, strict=True):
-            values = self.score.compare(each, self.score.remembered(own))
-            suspicion = self.suspicion(each, self.score.figures(values).mean(dim=-1), names)
-            price = WEIGHT * self.no_match / self.scale * (suspicion + MARGIN).clamp(min=0)
-            found.append(values[:1] - price)
+        for each, twin, own in zip(seen, through, prompts, strict=True):
+            targets = self.score.remembered(own)
+            suspicions = []
+            for some in each[1:].view(len(self.draws), len(self._looks), -1):
+                embeddings = torch.cat([each[:1], some, twin])
+                figures = self.score.figures(self.score.compare(embeddings, targets)).mean(dim=-1)
+                suspicions.append(self.suspicion(embeddings, figures))
+            price = (torch.stack(suspicions) + MARGIN).clamp(min=0).mean() * WEIGHT * self.no_match / self.scale
+            found.append(self.score.compare(each[:1], targets) - price)
         return found
 
-    def suspicion(self, embeddings: Tensor, figures: Tensor, names: Sequence[str]) -> Tensor:
+    def suspicion(self, embeddings: Tensor, figures: Tensor) -> Tensor:
         """By how much the picture fails to pass, in log-odds: not above 0, and no alarm is raised.
 
         Args:
-            embeddings: Unit vectors (1 + V, D) of the picture and of V looks at it.
+            embeddings: Unit vectors (1 + V, D) of the picture and of the V looks at it, that through the twin last.
             figures: Mean figures (1 + V,) over the prompts.
-            names: Names of the looks.
         """
+        names = [*self._looks, *([TWIN] if self.twin else [])]
         drifts = drift(embeddings[0], embeddings[1:])
         lost = (figures[0] - figures[1:]) / self.no_match
         kinds = {

@@ -178,6 +178,7 @@ def measure(
     looks: Sequence[str] = ("gray",),
     twin: EncoderScore | None = None,
     guess: bool = False,
+    draw: int | None = None,
 ) -> list[Sensitivity]:
     """Sensitivities of pictures to all of these looks; a picture and its transformed versions share passes.
 
@@ -188,11 +189,12 @@ def measure(
         looks: Names for `transformation`, and `TWIN` for the view of a hardened twin.
         twin: The same score over that twin.
         guess: As for `Examination`.
+        draw: As for `transformation`: looks with amounts that are drawn, called by their usual names.
     """
     if not pictures:
         return []
     changes = [name for name in looks if name != TWIN]
-    exact = [transformation(name).exact for name in changes]
+    exact = [transformation(name, draw).exact for name in changes]
 
     def versions(picture: Image.Image) -> list[Image.Image]:
         resized = score.encoder.resize(picture)

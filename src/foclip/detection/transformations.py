@@ -13,6 +13,7 @@ in its forward pass, to the last bit, and goes back through the surrogate, or un
 
 import io
 import math
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, reduce
@@ -32,20 +33,6 @@ def luma(pixels: Tensor) -> Tensor:
     """BT.601 luma in three channels, of float (B, 3, H, W)."""
     weights = pixels.new_tensor([0.299, 0.587, 0.114])
     return torch.einsum("bchw,c->bhw", pixels, weights)[:, None].expand_as(pixels)
-
-
-def jpeg(picture: Image.Image) -> Image.Image:
-    """Saved as JPEG of quality 90 and read again."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=90)
-    return Image.open(buffer).convert("RGB")
-
-
-def webp(picture: Image.Image) -> Image.Image:
-    """Saved as WebP of quality 80 and read again."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="WEBP", quality=80, method=4)
-    return Image.open(buffer).convert("RGB")
 
 
 def bit_depth(picture: Image.Image) -> Image.Image:
@@ -71,28 +58,40 @@ def mirror(picture: Image.Image) -> Image.Image:
     return ImageOps.mirror(picture)
 
 
-def shift(picture: Image.Image) -> Image.Image:
-    """Moved by two pixels to the left and three down; what comes in repeats the edge."""
-    padded = np.pad(np.asarray(picture), ((SHIFT[0], 0), (0, SHIFT[1]), (0, 0)), mode="edge")
-    return Image.fromarray(padded[: picture.height, SHIFT[1] :])
+def _saved(form: str, quality: int, **options: int) -> "Transformation":
+    """Saved as a file of this form and quality and read again."""
+
+    def exact(picture: Image.Image) -> Image.Image:
+        buffer = io.BytesIO()
+        picture.save(buffer, format=form, quality=quality, **options)
+        return Image.open(buffer).convert("RGB")
+
+    return Transformation(exact)
 
 
-def shifted(pixels: Tensor) -> Tensor:
-    """The same shift of float (B, 3, H, W)."""
-    padded = functional.pad(pixels, (0, SHIFT[1], SHIFT[0], 0), mode="replicate")
-    return padded[..., : pixels.shape[-2], SHIFT[1] :]
+def _shift(down: int, left: int) -> "Transformation":
+    """Moved by some pixels down and to the left; what comes in repeats the edge."""
+
+    def exact(picture: Image.Image) -> Image.Image:
+        padded = np.pad(np.asarray(picture), ((down, 0), (0, left), (0, 0)), mode="edge")
+        return Image.fromarray(padded[: picture.height, left:])
+
+    def surrogate(pixels: Tensor) -> Tensor:
+        padded = functional.pad(pixels, (0, left, down, 0), mode="replicate")
+        return padded[..., : pixels.shape[-2], left:]
+
+    return Transformation(exact, surrogate)
 
 
-def crop(picture: Image.Image) -> Image.Image:
-    """The middle 90 % of both sides, at the old size, bilinear."""
-    left, top = ((1 - CROP) / 2 * side for side in picture.size)
-    box = (left, top, picture.width - left, picture.height - top)
-    return picture.resize(picture.size, Image.Resampling.BILINEAR, box=box)
+def _crop(share: float) -> "Transformation":
+    """The middle share of both sides, at the old size, bilinear."""
 
+    def exact(picture: Image.Image) -> Image.Image:
+        left, top = ((1 - share) / 2 * side for side in picture.size)
+        box = (left, top, picture.width - left, picture.height - top)
+        return picture.resize(picture.size, Image.Resampling.BILINEAR, box=box)
 
-def cropped(pixels: Tensor) -> Tensor:
-    """About the same crop of float (B, 3, H, W)."""
-    return _sampled(pixels, torch.tensor([[CROP, 0.0, 0.0], [0.0, CROP, 0.0]]))
+    return Transformation(exact, lambda pixels: _sampled(pixels, torch.tensor([[share, 0.0, 0.0], [0.0, share, 0.0]])))
 
 
 def _shrink(share: float) -> "Transformation":
@@ -130,19 +129,22 @@ def _shrinking(side: int, share: float) -> np.ndarray:
     return matrix
 
 
-def rotate(picture: Image.Image) -> Image.Image:
-    """Turned by two degrees, bilinear; what comes in mirrors the edge."""
-    rows, columns = (min(MARGIN, side - 1) for side in (picture.height, picture.width))
-    around = np.pad(np.asarray(picture), ((rows, rows), (columns, columns), (0, 0)), mode="reflect")
-    turned = Image.fromarray(around).rotate(ANGLE, Image.Resampling.BILINEAR)
-    return turned.crop((columns, rows, columns + picture.width, rows + picture.height))
+def _rotate(angle: float) -> "Transformation":
+    """Turned by some degrees, bilinear; what comes in mirrors the edge."""
 
+    def exact(picture: Image.Image) -> Image.Image:
+        rows, columns = (min(MARGIN, side - 1) for side in (picture.height, picture.width))
+        around = np.pad(np.asarray(picture), ((rows, rows), (columns, columns), (0, 0)), mode="reflect")
+        turned = Image.fromarray(around).rotate(angle, Image.Resampling.BILINEAR)
+        return turned.crop((columns, rows, columns + picture.width, rows + picture.height))
 
-def rotated(pixels: Tensor) -> Tensor:
-    """About the same rotation of float (B, 3, H, W)."""
-    height, width = pixels.shape[-2:]
-    cos, sin = math.cos(math.radians(ANGLE)), math.sin(math.radians(ANGLE))
-    return _sampled(pixels, torch.tensor([[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]]))
+    def surrogate(pixels: Tensor) -> Tensor:
+        height, width = pixels.shape[-2:]
+        cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+        affine = torch.tensor([[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]])
+        return _sampled(pixels, affine)
+
+    return Transformation(exact, surrogate)
 
 
 def _sampled(pixels: Tensor, affine: Tensor) -> Tensor:
@@ -158,14 +160,10 @@ def rescale(picture: Image.Image) -> Image.Image:
     return half.resize(picture.size, Image.Resampling.BILINEAR)
 
 
-#: Pixels of the shift, down and to the left.
-SHIFT = (3, 2)
-#: Share of each side that the crop keeps.
-CROP = 0.9
 #: Pixels around each that Lanczos' filter reads, and one more.
 LANCZOS = 4
-#: Degrees of the rotation, and the pixels around that it may bring in.
-ANGLE, MARGIN = 2.0, 8
+#: Pixels around a rotated picture that it may bring in.
+MARGIN = 8
 #: Between the names of transformations that follow one another.
 THEN = "+"
 
@@ -205,22 +203,38 @@ TRANSFORMATIONS: Mapping[str, Transformation] = {
     "red": _channel_as_luma(0),
     "green": _channel_as_luma(1),
     "blue": _channel_as_luma(2),
-    "jpeg": Transformation(jpeg),
-    "webp": Transformation(webp),
+    "jpeg": _saved("JPEG", 90),
+    "webp": _saved("WEBP", 80, method=4),
     "bits": Transformation(bit_depth),
     "blur": Transformation(blur, gaussian),
     "rescale": Transformation(rescale),
     "mirror": Transformation(mirror, lambda pixels: pixels.flip(-1)),
-    "shift": Transformation(shift, shifted),
-    "crop": Transformation(crop, cropped),
+    "shift": _shift(3, 2),
+    "crop": _crop(0.9),
     "shrink96": _shrink(0.96),
     "shrink90": _shrink(0.9),
-    "rotate": Transformation(rotate, rotated),
+    "rotate": _rotate(2.0),
+}
+
+#: How the amounts of those that have one are drawn, where looks are to be random.
+DRAWN: Mapping[str, Callable[[np.random.Generator], Transformation]] = {
+    "jpeg": lambda dice: _saved("JPEG", int(dice.integers(84, 96))),
+    "webp": lambda dice: _saved("WEBP", int(dice.integers(72, 89)), method=4),
+    "shift": lambda dice: _shift(*dice.integers(1, 6, size=2).tolist()),
+    "crop": lambda dice: _crop(dice.uniform(0.86, 0.94)),
+    "shrink96": lambda dice: _shrink(dice.uniform(0.94, 0.98)),
+    "shrink90": lambda dice: _shrink(dice.uniform(0.86, 0.94)),
+    "rotate": lambda dice: _rotate(float(dice.choice((-1, 1))) * dice.uniform(1.0, 3.0)),
 }
 
 
-def transformation(name: str) -> Transformation:
+def transformation(name: str, draw: int | None = None) -> Transformation:
     """The transformation of this name; "a+b" is b after a.
+
+    Args:
+        name: The name.
+        draw: A number with which amounts (of a shift, a crop, a quality) are drawn at random, those of `DRAWN`; None
+            for the usual ones.
 
     Raises:
         UsageError: There is none.
@@ -228,7 +242,10 @@ def transformation(name: str) -> Transformation:
     unknown = [part for part in name.split(THEN) if part not in TRANSFORMATIONS]
     if unknown:
         raise UsageError(f"transformation: {unknown[0]!r} is none of {', '.join(TRANSFORMATIONS)}")
-    parts = [TRANSFORMATIONS[part] for part in name.split(THEN)]
+    dice = np.random.default_rng(zlib.crc32(f"{name} {draw}".encode()))
+    parts = [
+        TRANSFORMATIONS[part] if draw is None or part not in DRAWN else DRAWN[part](dice) for part in name.split(THEN)
+    ]
     if len(parts) == 1:
         return parts[0]
     smooth = [part.surrogate for part in parts if part.surrogate]  # the others pass the gradient unchanged
@@ -245,14 +262,16 @@ class View:
     Attributes:
         transformation: Name for `transformation`.
         preprocessing: The encoder's; the detector looks at pictures of its size.
+        draw: As for `transformation`.
     """
 
     transformation: str
     preprocessing: Preprocessing = field(repr=False)
+    draw: int | None = None
 
     def __call__(self, picture: Tensor) -> Tensor:
         """Exact forward, smooth backward; (1, 3, H, W) in [0, 1] to the encoder's size."""
-        change = transformation(self.transformation)
+        change = transformation(self.transformation, self.draw)
         picture = self.preprocessing.resize(picture)
         levels = (picture.detach()[0] * 255).round().to(torch.uint8)
         exact = to_tensor(change.exact(to_image(levels))).to(picture)[None] / 255
