@@ -17,7 +17,7 @@ from foclip.detection.examples import LOOKS, Example
 from foclip.errors import UsageError
 from foclip.lab.lab import Lab
 from foclip.lab.pictures import Picture
-from foclip.scores import EncoderScore
+from foclip.scores import EncoderScore, Prompts
 
 #: Columns of verdicts, and what they stand for.
 METHODS = {
@@ -42,15 +42,49 @@ def detector(lab: Lab, score: EncoderScore) -> Detector:
 def _calibrated(lab: Lab, score: EncoderScore) -> Detector:
     attack = lab.default_attack()
     seen = lab.sensitivities(lab.examples, score=score)
-    clean = [(crop, s) for crop, s in zip(lab.examples, seen, strict=True) if not s.gray_already]
-    fooled = lab.fool(attack, [crop for crop, _ in clean], score=score)
-    tampered = list(zip(fooled, lab.sensitivities(fooled, score=score), strict=True))
-    held_out = sorted({crop.photo for crop, _ in clean})[1::2]
-    examples = [Example(Path(crop.name), lab.prompts, False, crop.photo in held_out, s) for crop, s in clean]
-    examples += [
-        Example(Path(crop.name), lab.prompts, True, crop.photo in held_out, s, "FoCLIP", rise=s.level - before.level)
-        for (crop, s), (_, before) in zip(tampered, clean, strict=True)
+    clean = [crop for crop, s in zip(lab.examples, seen, strict=True) if not s.gray_already]
+    each = [lab.prompts] * len(clean)
+    held_out = half(clean)
+    examples = measured(lab, clean, each, held_out, score=score)
+    fooled = lab.fool(attack, clean, score=score)
+    return made(examples + measured(lab, clean, each, held_out, fooled, "FoCLIP", score), score)
+
+
+def half(crops: Sequence[Picture]) -> set[str]:
+    """Every other photo that crops are of: those that only calibrate."""
+    return set(sorted({crop.photo for crop in crops})[1::2])
+
+
+def measured(
+    lab: Lab,
+    crops: Sequence[Picture],
+    prompts: Sequence[Prompts],
+    held_out: set[str],
+    fooled: Sequence[Picture] | None = None,
+    cheat: str = "",
+    score: EncoderScore | None = None,
+) -> list[Example]:
+    """What a detector is made of: crops as they are, or what a cheat made of them.
+
+    Args:
+        lab: Where measurements are kept.
+        crops: The crops.
+        prompts: The prompts of each.
+        held_out: Photos whose crops only calibrate.
+        fooled: What was made of each crop; None for the crops themselves.
+        cheat: Name of the cheat.
+        score: None for the lab's.
+    """
+    before = lab.sensitivities(crops, prompts, score)
+    after = before if fooled is None else lab.sensitivities(fooled, prompts, score)
+    return [
+        Example(Path(crop.name), own, fooled is not None, crop.photo in held_out, s, cheat, rise=s.level - was.level)
+        for crop, own, s, was in zip(crops, prompts, after, before, strict=True)
     ]
+
+
+def made(examples: Sequence[Example], score: EncoderScore) -> Detector:
+    """A detector of a study's own."""
     held_clean = sum(example.held_out and not example.fooled for example in examples)
     fpr = max(FPR, 1 / (held_clean + 1))
     looks = [*([TWIN] if twin_score(score) else []), *LOOKS]

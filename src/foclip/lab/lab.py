@@ -170,20 +170,31 @@ class Lab(Material):
         looked_at: Sequence[Picture],
         prompts: PromptsOf = None,
         score: EncoderScore | None = None,
+        looks: Sequence[str] | None = None,
+        draw: int | None = None,
     ) -> list[Sensitivity]:
-        """Sensitivities of pictures to every transformation, and to what detectors look at besides."""
+        """Sensitivities of pictures.
+
+        Args:
+            looked_at: The pictures.
+            prompts: For all of them, or a list for each; None for `self.prompts`.
+            score: None for `self.score`.
+            looks: Names of looks; None for every transformation, and what detectors look at besides.
+            draw: With which number their amounts are drawn (`transformation`); None for the usual ones.
+        """
         chosen, wanted = score or self.score, self._each(prompts, len(looked_at))
         twin = twin_score(chosen)
-        looks = list(dict.fromkeys([*TRANSFORMATIONS, *LOOKS, *([TWIN] if twin else [])]))
+        if looks is None:
+            looks = list(dict.fromkeys([*TRANSFORMATIONS, *LOOKS, *([TWIN] if twin else [])]))
 
         def compute(places: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
             for first in range(0, len(places), CHUNK):
                 chunk = places[first : first + CHUNK]
                 seen = [looked_at[place].image for place in chunk]
-                found = measure(chosen, seen, [wanted[place] for place in chunk], looks, twin, guess=True)
+                found = measure(chosen, seen, [wanted[place] for place in chunk], looks, twin, guess=True, draw=draw)
                 yield from zip(chunk, map(vars, found), strict=True)
 
-        kind = f"sensitivity to {looks}"
+        kind = f"sensitivity to {looks}" + ("" if draw is None else f", drawn {draw}")
         keys = [self._key(kind, p, own, chosen) for p, own in zip(looked_at, wanted, strict=True)]
         return [Sensitivity(**found) for found in self.store.fill(keys, compute)]
 

@@ -4,8 +4,14 @@ The attacker wants a high score for a photo's own caption, as a cheat of a leade
 knows nothing; or that the picture is looked at in gray; or every look of the detector; or, beyond these, looks that it
 does not take, so that what he adds survives small changes of any kind (expectation over transformations, Athalye et
 al. 2018, arXiv 1707.07397); or he knows the hardened twin, too, and raises both scores. He asks for a high score under
-all that he knows. What counts is the *undetected rise*: how far the score rose if no alarm is raised, else 0. The
-worst attacker is the measure of a defence.
+all that he knows. Or he knows the detector itself, weights and threshold, and minimises its suspicion
+(`foclip.detection.evading`). What counts is the *undetected rise*: how far the score rose if no alarm is raised, else
+0. The worst attacker is the measure of a defence.
+
+Two answers are tried on the one who knows the detector itself. Looks whose amounts (of a shift, a crop, a quality) are
+drawn at random: he draws some himself, the detector others, and the worst of five draws counts; a fooled picture is
+caught if all five catch it, and an original is a false alarm if one does. And a detector that is refitted on his
+pictures, which he then attacks again, round by round, until that no longer helps.
 
 What has no useful gradient (JPEG's rounding) is passed straight through, and the forward pass is the
 detector's own transformation, to the last bit (backward pass differentiable approximation:
@@ -21,9 +27,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foclip.detection import TRANSFORMATIONS, TWIN, Detector, View, twin_score
+from foclip.detection.evading import Evading
 from foclip.detection.examples import LOOKS
 from foclip.lab import BUDGET, Lab, Page, Study, plots
-from foclip.lab.detectors import METHODS, detector, verdicts
+from foclip.lab.detectors import METHODS as JUDGES
+from foclip.lab.detectors import detector, half, made, measured, verdicts
 from foclip.lab.own import own_captions
 from foclip.lab.pictures import Picture
 from foclip.lab.statistics import Estimate, area, auc, groups, mean, percent, share
@@ -31,6 +39,15 @@ from foclip.scores import Mean, Prompts, Score
 
 NOTHING, GRAY, ALL = "knows nothing", "knows gray", "knows every look"
 BEYOND, TOO = "knows every look and more", "knows the twin too"
+ITSELF, DRAWS = "knows the detector itself", "knows it, and draws looks"
+#: The one who knows the detector itself, after it was refitted so many times on his pictures.
+REFITTED = "knows the detector refitted {} times"
+#: Draws of the attacker and of the detector, and how the latter are called.
+HIS_DRAWS, ITS_DRAWS = range(4), range(1000, 1005)
+METHODS = JUDGES | {"drawn": "the combined detector with looks drawn, the worst of five draws"}
+#: Rounds of refitting at most, in a quick run and in full; at which budget, dB; steps of the attack; and how far the
+#: undetected rise must fall for another.
+ROUNDS, ROUND_BUDGET, ROUND_STEPS, GAINS = (2, 5), 40.0, 60, 0.01
 #: What stands beside the detector's looks for one who wants to survive any small change.
 MORE = ("mirror", "rotate", "mirror+jpeg", "blur")
 #: Fidelity budgets, dB.
@@ -58,12 +75,20 @@ def attackers(lab: Lab, judge: Detector) -> dict[str, Attacker]:
         ALL: Attacker(looks, lab.score),
         BEYOND: Attacker((*looks, *MORE), lab.score),
     }
-    twin = twin_score(lab.score)
-    return found | ({TOO: Attacker(looks, Mean([lab.score, twin]))} if twin else {})
+    if twin := twin_score(lab.score):
+        found[TOO] = Attacker(looks, Mean([lab.score, twin]))
+    return found | {
+        ITSELF: Attacker((), _evading(lab, judge)),
+        DRAWS: Attacker((), _evading(lab, judge, HIS_DRAWS)),
+    }
+
+
+def _evading(lab: Lab, judge: Detector, draws: Sequence[int | None] = (None,)) -> Evading:
+    return Evading(lab.score, judge, twin_score(lab.score) if judge.twin else None, draws)
 
 
 def table(lab: Lab) -> pd.DataFrame:
-    """Rows: pictures × attackers × budgets; and the originals."""
+    """Rows: pictures × attackers × budgets; the originals; and the rounds of refitting."""
     judge = detector(lab, lab.score)
     known = attackers(lab, judge)
     quick = lab.settings.quick
@@ -72,8 +97,7 @@ def table(lab: Lab) -> pd.DataFrame:
     own = own_captions(lab, [lab.score])
     prompts = [own[picture.name] for picture in pictures]
     originals = _rows(lab, pictures, prompts, judge, attacker="original", budget=float("nan"))
-    before = {row["picture"]: row for row in originals}
-    rows = [row | {"rise": 0.0, "rise of the lower": 0.0} for row in originals]
+    rows = _risen(originals, originals)
     for name, budget in lab.each(plan):
         attack = replace(
             lab.default_attack(),
@@ -82,12 +106,51 @@ def table(lab: Lab) -> pd.DataFrame:
             views=tuple(View(look, lab.score.encoder.preprocess) for look in known[name].looks),
         )
         fooled = lab.fool(attack, pictures, prompts, known[name].score)
-        for row in _rows(lab, fooled, prompts, judge, attacker=name, budget=budget):
-            was = before[row["picture"]]
-            row["rise"] = row["score"] - was["score"]
-            row["rise of the lower"] = row["lower"] - was["lower"]
-            rows.append(row)
-    return pd.DataFrame(rows)
+        rows += _risen(_rows(lab, fooled, prompts, judge, attacker=name, budget=budget), originals)
+    return pd.DataFrame(rows + _rounds(lab, pictures, prompts, originals))
+
+
+def _rounds(
+    lab: Lab, pictures: Sequence[Picture], prompts: Sequence[Prompts], originals: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of half of the photos at most, fooled anew after every round; detectors are made of crops of the others."""
+    pictures = pictures[: max(1, len(lab.pictures) // 2)]
+    prompts, tested = prompts[: len(pictures)], {picture.photo for picture in pictures}
+    crops = [crop for crop in lab.examples if crop.photo not in tested and crop.has_colour]
+    if len({crop.photo for crop in crops}) < 2:
+        return []
+    own = own_captions(lab, [lab.score], crops)
+    captions, held_out = [own[crop.name] for crop in crops], half(crops)
+    attack = replace(lab.default_attack(), steps=min(lab.settings.steps, ROUND_STEPS), min_psnr=ROUND_BUDGET)
+    examples = measured(lab, crops, captions, held_out)
+    rows: list[dict[str, Any]] = []
+    unseen: list[float] = []
+    aim: Score = lab.score
+    for number in lab.each(range(ROUNDS[not lab.settings.quick])):
+        examples += measured(lab, crops, captions, held_out, lab.fool(attack, crops, captions, aim), f"round {number}")
+        judge = made(examples, lab.score)
+        aim = _evading(lab, judge)
+        fooled = lab.fool(attack, pictures, prompts, aim)
+        name = REFITTED.format(number)
+        found = _risen(_rows(lab, fooled, prompts, judge, attacker=name, budget=ROUND_BUDGET), originals)
+        rows += found
+        unseen.append(float(np.mean([0.0 if row["combined"] else row["rise"] for row in found])))
+        if number and unseen[-1] > unseen[-2] - GAINS:
+            break
+    return rows
+
+
+def _risen(rows: Sequence[dict[str, Any]], originals: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with how far the scores rose above those of the originals."""
+    before = {row["picture"]: row for row in originals}
+    return [
+        row
+        | {
+            "rise": row["score"] - before[row["picture"]]["score"],
+            "rise of the lower": row["lower"] - before[row["picture"]]["lower"],
+        }
+        for row in rows
+    ]
 
 
 def _rows(
@@ -101,6 +164,10 @@ def _rows(
     rows = lab.rows(looked_at, prompts, attacker=attacker, budget=budget)
     found = lab.sensitivities(looked_at, prompts)
     said = verdicts(lab, judge, lab.score, looked_at, prompts)
+    drawn = [lab.sensitivities(looked_at, prompts, looks=judge.looks, draw=draw) for draw in ITS_DRAWS]
+    alarms = [[judge.judge(seen).verdict == "tampered" for seen in each] for each in zip(*drawn, strict=True)]
+    for verdict, each in zip(said, alarms, strict=True):
+        verdict["drawn"] = any(each) if attacker == "original" else all(each)
     for row, verdict, seen in zip(rows, said, found, strict=True):
         row |= verdict | {"detector": judge.name, "lower": min(row["score"], seen.scores.get(TWIN, row["score"]))}
         row |= {f"drop_{name}": value for name, value in seen.drops.items()}
@@ -116,10 +183,12 @@ def undetected(part: pd.DataFrame, method: str) -> Estimate:
 def page(table: pd.DataFrame) -> Page:
     """What each attacker gains, what is caught, and what is gained unseen."""
     originals = table[table.attacker == "original"]
-    parts = groups(table[table.budget.notna()], "attacker", "budget")
-    summary = [_row(part, name, f"{budget:g}") for (name, budget), part in parts.items()]
+    every = groups(table[table.budget.notna()], "attacker", "budget")
+    summary = [_row(part, name, f"{budget:g}") for (name, budget), part in every.items()]
+    rounds = {name: part for (name, _), part in every.items() if name.startswith(REFITTED.partition("{")[0])}
+    parts = {key: part for key, part in every.items() if key[0] not in rounds}
     budgets = sorted({budget for _, budget in parts}, reverse=True)
-    findings = [*_worst(parts, budgets), *_costs(parts), *_what_is_left(originals, parts)]
+    findings = [*_worst(parts, budgets), *_refitted(rounds), *_costs(parts), *_what_is_left(originals, parts)]
     alarms = ", ".join(f"{words}: {share(originals[m], originals.photo):.0%}" for m, words in METHODS.items())
     findings.append(f"Judged by the detector {table.detector.iloc[0]!r}; false alarms on these originals: {alarms}.")
     plot = Figure(figsize=(11, 3.6))
@@ -163,6 +232,18 @@ def _worst(parts: dict[tuple[str, float], pd.DataFrame], budgets: Sequence[float
             f"Of {LOWER}, no attacker gains more than {lower:+.3f}."
         )
     return sentences
+
+
+def _refitted(rounds: dict[str, pd.DataFrame]) -> list[str]:
+    """What is left to the one who knows the detector itself, round by round."""
+    if not rounds:
+        return []
+    left = ", ".join(f"{undetected(part, 'combined'):+.3f}" for part in rounds.values())
+    caught = ", ".join(f"{share(part.combined, part.photo):.0%}" for part in rounds.values())
+    return [
+        f"A detector made of this study's own pictures leaves the one who {ITSELF} an undetected rise of, at "
+        f"{ROUND_BUDGET:g} dB and refitted on his pictures 0, 1, 2 … times, {left} (caught: {caught})."
+    ]
 
 
 def _costs(parts: dict[tuple[str, float], pd.DataFrame]) -> list[str]:
