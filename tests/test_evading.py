@@ -1,10 +1,12 @@
 """The attacker who knows the detector itself."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import fooled_by
+from conftest import Run, fooled_by
 from PIL import Image
 
 from foclip.attacks import FoCLIP, objective
@@ -13,7 +15,7 @@ from foclip.detection.detector import shipped
 from foclip.detection.evading import MARGIN, WEIGHT, Evading
 from foclip.detection.transformations import DRAWN
 from foclip.errors import UsageError
-from foclip.images import to_image, to_tensor
+from foclip.images import to_image, to_tensor, write
 from foclip.scores import CLIPScore
 
 PROMPTS = ("a photo of a cat.",)
@@ -96,6 +98,26 @@ def test_looks_are_drawn_by_number(name: str, small_photos: list[Image.Image]) -
     assert np.abs(usual.astype(int) - first).mean() < 40  # of the same kind
     assert transformation(name) is TRANSFORMATIONS[name]
     assert transformation("mirror", 0) is TRANSFORMATIONS["mirror"]
+
+
+def test_detect_with_looks_that_nobody_knows(
+    evading: Evading, run: Run, small_photos: list[Image.Image], tmp_path: Path
+) -> None:
+    attack = FoCLIP(objective=objective(), steps=60, min_psnr=35.0)
+    pictures = [to_tensor(photo) for photo in small_photos]
+    for number, fooled in enumerate(fooled_by(attack, evading, pictures, PROMPTS)):
+        write(to_image(fooled.pixels), tmp_path / f"{number}.png")
+
+    def caught(*options: object) -> int:
+        code, text, _ = run("detect", tmp_path, "--prompt", PROMPTS[0], "--json", *options)
+        assert code == 0
+        found = json.loads(text)
+        assert all(row["draw"] == (options[1] if options else None) for row in found)
+        return sum(row["tampered"] for row in found)
+
+    assert caught() == 0
+    assert caught("--draw", 7) >= 3
+    assert run("detect", tmp_path, "--draw", "-1")[0] == 2
 
 
 def test_another_detector_is_another_score(detector: Detector, evading: Evading, score: CLIPScore) -> None:

@@ -92,6 +92,15 @@ def detect(
     detector: DetectorFile = None,
     by: DecideBy = "combined",
     fpr: Bound = None,
+    draw: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="A number that only you know, with which looks (how far a shift, how much of a crop) are drawn: who knows "
+            "the detector itself passes the usual ones.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -118,7 +127,16 @@ def detect(
     judge = shipped(chosen.encoder) if detector is None else Detector.load(detector)
     with console.bars() as track:
         found = detection.detect(
-            images, texts, model=chosen, detector=judge, by=by, fpr=fpr, captions=captions, twin=twin, track=track
+            images,
+            texts,
+            model=chosen,
+            detector=judge,
+            by=by,
+            fpr=fpr,
+            captions=captions,
+            twin=twin,
+            draw=draw,
+            track=track,
         )
     console.list_results(found, json, _print_verdicts)  # before anything is drawn: that may take a while, or fail
     if out:

@@ -43,6 +43,7 @@ class Detection:
         detector: Name of the detector.
         prompts: Its prompts; empty without.
         model: Name of the encoder.
+        draw: With which number the looks' amounts were drawn; None for the usual ones.
     """
 
     image: str
@@ -61,6 +62,7 @@ class Detection:
     detector: str
     prompts: list[str]
     model: str
+    draw: int | None = None
 
 
 def detect(
@@ -74,6 +76,7 @@ def detect(
     model: str | Encoder | EncoderScore = "mini",
     score: str = DEFAULT,
     twin: str | Encoder | None = None,
+    draw: int | None = None,
     track: Track = silent,
 ) -> Outcome[Detection]:
     """Tell fooled pictures, with the prompts of a score or without any.
@@ -89,6 +92,9 @@ def detect(
         model: An encoder, its name, or a score over one.
         score: Name of the score, unless `model` is one.
         twin: The hardened twin that the detector looks through, or its name, unless it is an embedded one.
+        draw: A number with which the amounts of looks (of a shift, a crop, a quality) are drawn, known to nobody who
+            sends pictures: one who knows the detector itself can pass the usual looks, hardly any others
+            (`foclip.detection.evading`). None for the usual ones.
         track: Progress.
 
     Returns:
@@ -112,10 +118,10 @@ def detect(
     entries = images.readable(sources, failures)
     while chunk := list(islice(entries, CHUNK)):
         numbers, read = zip(*chunk, strict=True)
-        found = judged(detector, chosen, read, [own[number] for number in numbers], by, fpr, through)
+        found = judged(detector, chosen, read, [own[number] for number in numbers], by, fpr, through, draw)
         for number, (sensitivity, verdict) in zip(numbers, found, strict=True):
             name = images.name(sources[number], number + 1)
-            results.append(_detection(name, sensitivity, verdict, detector, own[number], chosen.model))
+            results.append(_detection(name, sensitivity, verdict, detector, own[number], chosen.model, draw))
         report(numbers[-1] + 1)
     return Outcome(results, failures)
 
@@ -128,6 +134,7 @@ def judged(
     by: By = "combined",
     fpr: float | None = None,
     twin: EncoderScore | None = None,
+    draw: int | None = None,
 ) -> Iterator[tuple[Sensitivity, Verdict]]:
     """Sensitivity and verdict of each RGB picture with its prompts; drops of a score it does not know do not count.
 
@@ -141,13 +148,14 @@ def judged(
         by: As for `detect`.
         fpr: As for `detect`.
         twin: What the detector looks through; None for an embedded twin, or if it needs none.
+        draw: As for `detect`.
     """
     if not pictures:
         return
     with_prompts = [bool(asked) and detector.score == score.name for asked in prompts]
     combined = by == "combined"
     through = twin or (twin_of(detector, score) if combined else None)
-    seen = Examination(score, pictures, prompts, through, guess=combined and not all(with_prompts))
+    seen = Examination(score, pictures, prompts, through, guess=combined and not all(with_prompts), draw=draw)
 
     def known(place: int) -> Sensitivity:
         return seen.found[place] if with_prompts[place] else seen.found[place].without_prompts()
@@ -165,7 +173,13 @@ def judged(
 
 
 def _detection(
-    name: str, sensitivity: Sensitivity, verdict: Verdict, detector: Detector, prompts: Prompts, model: str
+    name: str,
+    sensitivity: Sensitivity,
+    verdict: Verdict,
+    detector: Detector,
+    prompts: Prompts,
+    model: str,
+    draw: int | None,
 ) -> Detection:
     look = verdict.look or ""
     return Detection(
@@ -185,4 +199,5 @@ def _detection(
         detector=detector.name,
         prompts=list(prompts),
         model=model,
+        draw=draw,
     )

@@ -129,6 +129,7 @@ class Examination:
         prompts: The prompts of each; an empty tuple for none.
         twin: The same score over the encoder's hardened twin, for the look `TWIN`.
         guess: Whether the caption that fits best is looked for, too; the first time that embeds a thousand of them.
+        draw: With which number the looks' amounts are drawn (`transformation`); None for the usual ones.
 
     Attributes:
         found: What is known of each picture so far.
@@ -141,8 +142,9 @@ class Examination:
         prompts: Sequence[Prompts],
         twin: EncoderScore | None = None,
         guess: bool = False,
+        draw: int | None = None,
     ) -> None:
-        self.score, self.prompts, self.twin, self.guess = score, prompts, twin, guess
+        self.score, self.prompts, self.twin, self.guess, self.draw = score, prompts, twin, guess, draw
         self.pictures = _each(score.encoder.resize, pictures)
         levels = _levels(self.pictures)
         gray = _gray(levels)
@@ -164,7 +166,7 @@ class Examination:
             assert self.twin, "who looks through a twin gives one"
             seen = _embedded(self.twin, _levels(_each(self.twin.encoder.resize, chosen)), rows)
         else:
-            seen = _embedded(self.score, _levels(_each(transformation(name).exact, chosen)), rows)
+            seen = _embedded(self.score, _levels(_each(transformation(name, self.draw).exact, chosen)), rows)
         pairs = torch.stack([self.embeddings[list(places)], seen], dim=1)
         gray, prompts = [self.found[place].gray_already for place in places], [self.prompts[place] for place in places]
         for place, told in zip(places, _told(self.score, gray, pairs, [name], prompts, self.guess), strict=True):
@@ -189,7 +191,7 @@ def measure(
         looks: Names for `transformation`, and `TWIN` for the view of a hardened twin.
         twin: The same score over that twin.
         guess: As for `Examination`.
-        draw: As for `transformation`: looks with amounts that are drawn, called by their usual names.
+        draw: As for `Examination`; looks keep their names.
     """
     if not pictures:
         return []

@@ -128,7 +128,9 @@ def _shown(detection: Detection, score: EncoderScore) -> list[tuple[str, str]]:
         return []
     shown, seen = [("picture", picture(found[0]))], score.encoder.resize(found[0])
     if detection.look and detection.look != TWIN:
-        shown.append((f"its look, {detection.look}", picture(transformation(detection.look).exact(seen))))
+        shown.append(
+            (f"its look, {detection.look}", picture(transformation(detection.look, detection.draw).exact(seen)))
+        )
     prompts, by = tuple(detection.prompts), score
     if not prompts and detection.guess:  # told by its cosine, whatever the score
         prompts, by = (detection.guess,), CLIPScore(score.encoder)
