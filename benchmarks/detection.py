@@ -41,6 +41,8 @@ METHODS = ("rule", "combined", "promptless")
 BUDGETS = (0.001, 0.002, 0.004, 0.01)
 #: A cropped cheat counts if the score is still up by this much.
 STILL_UP = 0.1
+#: Numbers with which looks are drawn, as by `detect --draw`.
+DRAWS = range(1, 6)
 PARTS = ("paper", "cheats", "alarms", "budgets", "undetected")
 
 
@@ -71,12 +73,14 @@ class Bench:
         """The photographs."""
         return [images.read(file) for file in self.files]
 
-    def measure(self, pictures: Sequence[Image.Image], prompts: Sequence[Prompts]) -> list[Sensitivity]:
+    def measure(
+        self, pictures: Sequence[Image.Image], prompts: Sequence[Prompts], draw: int | None = None
+    ) -> list[Sensitivity]:
         """Sensitivities with each picture's own prompts."""
         found: list[Sensitivity] = []
         for i in range(0, len(pictures), 32):
             part, asked = pictures[i : i + 32], prompts[i : i + 32]
-            found += measure(self.score, part, asked, self.detector.looks, self.twin, guess=True)
+            found += measure(self.score, part, asked, self.detector.looks, self.twin, guess=True, draw=draw)
         return found
 
     def flagged(self, found: Sequence[Sensitivity], method: str, fpr: float | None = None) -> np.ndarray:
@@ -214,8 +218,11 @@ def alarms(bench: Bench) -> None:
         pictures = list(draw(len(bench.originals), seed=1))
         fitting = bench.measure(pictures, [()] * len(pictures))  # the caption that fits best: a clean picture's own
         kinds[name] = (pictures, [(str(s.guess),) for s in fitting])
+    draws = {f"as they are, draw {number}": number for number in DRAWS}
+    kinds |= dict.fromkeys(draws, kinds["as they are"])
     for name, (shown, prompts) in kinds.items():
-        found = [s for s in bench.measure(shown, prompts) if "as they are" not in name or not s.gray_already]
+        measured = bench.measure(shown, prompts, draws.get(name))
+        found = [s for s in measured if "as they are" not in name or not s.gray_already]
         shares = "".join(f"{exact(bench.flagged(found, m)):<24}" for m in METHODS)
         print(f"   {name:<24}{len(found):>4}  {shares}", flush=True)
     print()

@@ -96,8 +96,8 @@ def detect(
         int | None,
         typer.Option(
             min=0,
-            help="A number that only you know, with which looks (how far a shift, how much of a crop) are drawn: who knows "
-            "the detector itself passes the usual ones.",
+            help="A number that only you know, with which looks (how far a shift, how much of a crop) are drawn: who "
+            "knows the detector itself passes the usual ones.",
             show_default=False,
         ),
     ] = None,

@@ -28,7 +28,7 @@ ENOUGH = 20
 #: Columns of the table; an input that failed has an image, the verdict "failed" and an error.
 COLUMNS = (
     *("image", "verdict", "tampered", "p_value", "decided_by", "look", "drop", "drift", "score", "look_score"),
-    *("gray_score", "looks", "guess", "prompts", "detector", "model", "error"),
+    *("gray_score", "looks", "guess", "prompts", "detector", "model", "draw", "error"),
 )
 #: What makes a cell a formula where a spreadsheet opens the table.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -128,9 +128,8 @@ def _shown(detection: Detection, score: EncoderScore) -> list[tuple[str, str]]:
         return []
     shown, seen = [("picture", picture(found[0]))], score.encoder.resize(found[0])
     if detection.look and detection.look != TWIN:
-        shown.append(
-            (f"its look, {detection.look}", picture(transformation(detection.look, detection.draw).exact(seen)))
-        )
+        look = transformation(detection.look, detection.draw)
+        shown.append((f"its look, {detection.look}", picture(look.exact(seen))))
     prompts, by = tuple(detection.prompts), score
     if not prompts and detection.guess:  # told by its cosine, whatever the score
         prompts, by = (detection.guess,), CLIPScore(score.encoder)
