@@ -136,13 +136,14 @@ def test_a_folder_tars_and_a_table_of_the_same_pictures_give_the_same_rows(
         pd.testing.assert_frame_equal(other.drop(columns=["key", "source"]), first.drop(columns=["key", "source"]))
 
 
-def test_rows_are_what_detect_says(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
+@pytest.mark.parametrize("draw", [None, 3])
+def test_rows_are_what_detect_says(mini: Encoder, pictures: list[bytes], tmp_path: Path, draw: int | None) -> None:
     from foclip import detection
 
     write_table(tmp_path / "a.parquet", pictures)
-    rows = rows_of(scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, settings=TWO))
+    rows = rows_of(scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, draw=draw, settings=TWO))
     opened = [Image.open(io.BytesIO(content)) for content in pictures]
-    said = detection.detect(opened, [[caption] for caption in rows.caption], model=mini)
+    said = detection.detect(opened, [[caption] for caption in rows.caption], model=mini, draw=draw)
     for (_, row), expected in zip(rows.iterrows(), said, strict=True):
         assert row.score == pytest.approx(expected.score, abs=1e-4)
         assert np.isnan(row.drift) or row.drift == pytest.approx(expected.drift, abs=1e-4)  # no look in gray, no drift
@@ -387,6 +388,7 @@ def test_another_model_detector_or_source_is_refused(
     calls: dict[str, Callable[[], object]] = {
         "decided by": lambda: scan([path], out, model=mini),
         "bound on false alarms": lambda: scan([path], out, model=mini, by="rule", fpr=0.05),
+        "draw": lambda: scan([path], out, model=mini, by="rule", draw=1),
         "caption": lambda: scan([path], out, model=mini, by="rule", columns=Columns(caption="caption")),
         "sources": lambda: scan([path, path], out, model=mini, by="rule"),
     }

@@ -14,6 +14,7 @@ from foclip.cli.options import (
     DecideBy,
     DetectorFile,
     Device,
+    Draw,
     Images,
     Json,
     Model,
@@ -92,15 +93,7 @@ def detect(
     detector: DetectorFile = None,
     by: DecideBy = "combined",
     fpr: Bound = None,
-    draw: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="A number that only you know, with which looks (how far a shift, how much of a crop) are drawn: who "
-            "knows the detector itself passes the usual ones.",
-            show_default=False,
-        ),
-    ] = None,
+    draw: Draw = None,
     out: Annotated[
         Path | None,
         typer.Option(

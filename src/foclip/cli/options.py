@@ -57,6 +57,15 @@ DecideBy = Annotated[
 Bound = Annotated[
     float | None, typer.Option(help="Bound on false alarms; default: the detector's own.", show_default=False)
 ]
+Draw = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="A number that only you know, with which looks (how far a shift, how much of a crop) are drawn: who knows "
+        "the detector itself passes the usual ones.",
+        show_default=False,
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
 Engine = Annotated[Literal["local", "ray"], typer.Option(help="This machine's cores, or Ray's.")]
 Address = Annotated[

@@ -13,6 +13,7 @@ from foclip.cli.options import (
     DecideBy,
     DetectorFile,
     Device,
+    Draw,
     Engine,
     Json,
     Model,
@@ -40,6 +41,7 @@ def scan(
     detector: DetectorFile = None,
     by: DecideBy = "combined",
     fpr: Bound = None,
+    draw: Draw = None,
     image: Annotated[
         str | None, typer.Option(help="Column of pictures (bytes or paths), if not recognised.", metavar="COLUMN")
     ] = None,
@@ -99,6 +101,7 @@ def scan(
             detector=detector,
             by=by,
             fpr=fpr,
+            draw=draw,
             columns=Columns(image, caption, key),
             engine=engine,
             settings=settings,

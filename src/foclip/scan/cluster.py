@@ -70,7 +70,7 @@ def work(
         context.enable_progress_bars, context.print_on_execution_start = False, False
         context.checkpoint_config = CheckpointConfig(id_column="id", checkpoint_path=str(state / "checkpoint"))
         asked = (judge.score.model, judge.score.name, judge.score.scale, judge.score.fingerprint)
-        arguments = (str(folder.out.resolve()), *asked, judge.detector, judge.by, judge.fpr, columns, size)
+        arguments = (str(folder.out.resolve()), *asked, judge.detector, judge.by, judge.fpr, columns, size, judge.draw)
         done = (
             # A block of one row for each, since an actor gets blocks. It is no read_parquet of the list, which starts
             # dozens of processes to look at the footer of one small file.
@@ -108,6 +108,7 @@ class _Scanner:
         fpr: float | None,
         columns: Columns,
         size: int,
+        draw: int | None = None,
     ) -> None:
         from pathlib import Path
 
@@ -118,7 +119,7 @@ class _Scanner:
             raise UsageError(f"model: {model} has other weights on this node ({chosen.fingerprint[:22]}…)")
         if chosen.device.type == "cpu":
             torch.set_num_threads(1)  # as in the processes of the local engine, for the same rounding
-        self.folder, self.judge = Folder(Path(out)), Judge(chosen, detector, by, fpr)
+        self.folder, self.judge = Folder(Path(out)), Judge(chosen, detector, by, fpr, draw)
         self.columns, self.size = columns, size
 
     def __call__(self, batch: Any) -> Any:

@@ -108,16 +108,24 @@ class Judge:
         detector: The detector.
         by: Which of its statistics decides.
         fpr: Bound on false alarms; None for the detector's own.
+        draw: With which number the looks' amounts are drawn (`foclip.detect`); None for the usual ones.
 
     Raises:
         UsageError: The detector belongs to another encoder, or cannot promise `fpr`.
     """
 
-    def __init__(self, score: EncoderScore, detector: Detector, by: By = "combined", fpr: float | None = None) -> None:
+    def __init__(
+        self,
+        score: EncoderScore,
+        detector: Detector,
+        by: By = "combined",
+        fpr: float | None = None,
+        draw: int | None = None,
+    ) -> None:
         detector.check(score.encoder)
         for with_prompts in (detector.score == score.name, False):
             detector.promise(by, with_prompts, fpr)
-        self.score, self.detector, self.by, self.fpr = copy.copy(score), detector, by, fpr
+        self.score, self.detector, self.by, self.fpr, self.draw = copy.copy(score), detector, by, fpr, draw
         self.twin = twin_of(detector, score) if by == "combined" else None  # here, not in every process
         self._captions = _Captions(score)
         self.score.remembered = self._captions  # type: ignore[assignment]  # called in the same way
@@ -134,7 +142,7 @@ class Judge:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PromptTruncationWarning)  # millions of captions are longer
             self._captions.add(prompts)
-            found = judged(self.detector, self.score, pictures, prompts, self.by, self.fpr, self.twin)
+            found = judged(self.detector, self.score, pictures, prompts, self.by, self.fpr, self.twin, self.draw)
             for row, (sensitivity, verdict) in zip(rows, found, strict=True):
                 row["score"] = sensitivity.score
                 row["gray_score"] = sensitivity.scores.get("gray")

@@ -53,6 +53,7 @@ def scan(
     detector: Detector | Path | str | None = None,
     by: By = "combined",
     fpr: float | None = None,
+    draw: int | None = None,
     columns: Columns | None = None,
     engine: str = "local",
     settings: Settings | None = None,
@@ -70,6 +71,7 @@ def scan(
         detector: Or its file; None for the one that comes with the encoder.
         by: "combined", or "rule" for the paper's two thresholds.
         fpr: Bound on false alarms; None for the detector's own.
+        draw: With which number the looks' amounts are drawn (`foclip.detect`); None for the usual ones.
         columns: Names of columns that are not recognised.
         engine: "local" or "ray".
         settings: How it goes.
@@ -87,7 +89,7 @@ def scan(
     chosen, how, named = resolve(model, score), settings or Settings(), columns or Columns()
     if not isinstance(detector, Detector):
         detector = shipped(chosen.encoder) if detector is None else Detector.load(Path(detector))
-    judge = Judge(chosen, detector, by, fpr)
+    judge = Judge(chosen, detector, by, fpr, draw)
     with locked(files.output_folder(Path(out))):
         folder = Folder(Path(out))
         manifest = {"format": FORMAT, "judge": describe(judge), "columns": asdict(named)}
@@ -120,7 +122,7 @@ def describe(judge: Judge) -> dict[str, Any]:
         "bound on false alarms": judge.detector.fpr if judge.fpr is None else judge.fpr,
         "precision": str(torch.get_default_dtype()).removeprefix("torch."),
         "version": version("foclip"),
-    }
+    } | ({} if judge.draw is None else {"draw": judge.draw})
 
 
 def _begin(folder: Folder, manifest: dict[str, Any], sources: list[str], columns: Columns, retry: bool) -> int:
