@@ -179,12 +179,12 @@ def fool(
     _refuse_foreign(attack, weights.keys() | settings.keys())
     chosen = console.load(model, score, device)
     made = _attack(attack, weights, settings, chosen.temperature)
+    if compiled:
+        console.say("note: compiling the image tower, which takes minutes")
     if precision == "auto":
         best, ratio = fastest(made, chosen)
         console.say(f"note: {best}, since bfloat16 is {ratio:.2g} times as fast as float32 here")
         made = replace(made, precision=best)
-    if compiled:
-        console.say("note: compiling the image tower, which takes a minute or two")
     results = _fool(images, texts, captions, out, chosen, made, workers=workers, engine=engine, address=address)
     console.show(results, json, partial(_print, out=out))
 
