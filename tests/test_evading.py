@@ -18,7 +18,10 @@ from foclip.errors import UsageError
 from foclip.images import to_image, to_tensor, write
 from foclip.scores import CLIPScore
 
+pytestmark = pytest.mark.usefixtures("_embedded_once")
+
 PROMPTS = ("a photo of a cat.",)
+ATTACK = FoCLIP(objective=objective(), steps=30, min_psnr=35.0)
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +59,27 @@ def test_it_knows_what_the_detector_measures(
         assert float(value - own) == pytest.approx(price, rel=0.02)
 
 
+@pytest.fixture(scope="module")
+def evaded(evading: Evading, small_photos: list[Image.Image]) -> list[Image.Image]:
+    """What the attacker makes of photos at 35 dB."""
+    pictures = [to_tensor(photo) for photo in small_photos[:3]]
+    return [to_image(fooled.pixels) for fooled in fooled_by(ATTACK, evading, pictures, PROMPTS)]
+
+
 def test_its_pictures_are_less_suspicious_and_its_figures_those_of_the_score(
-    detector: Detector, evading: Evading, score: CLIPScore, small_photos: list[Image.Image]
+    detector: Detector,
+    evading: Evading,
+    evaded: list[Image.Image],
+    score: CLIPScore,
+    small_photos: list[Image.Image],
 ) -> None:
-    pictures = [to_tensor(photo) for photo in small_photos[:2]]
-    attack = FoCLIP(objective=objective(), steps=30, min_psnr=38.0)
-    suspicions = []
-    for aim in (score, evading):
-        files = [to_image(fooled.pixels) for fooled in fooled_by(attack, aim, pictures, PROMPTS)]
-        suspicions.append(passes_by(detector, evading, files))
-        assert evading.read(files[0], PROMPTS) == score.read(files[0], PROMPTS)
+    pictures = [to_tensor(photo) for photo in small_photos[:3]]
+    plain = [to_image(fooled.pixels) for fooled in fooled_by(ATTACK, score, pictures, PROMPTS)]
+    suspicions = [passes_by(detector, evading, files) for files in (plain, evaded)]
     assert all(after < before - 1 for before, after in zip(*suspicions, strict=True))
+    assert evading.read(evaded[0], PROMPTS) == score.read(evaded[0], PROMPTS)
+    for photo, picture in zip(small_photos, evaded, strict=False):
+        assert score.read(picture, PROMPTS)[0] > score.read(photo, PROMPTS)[0] + 0.2
 
 
 def test_who_draws_looks_pays_the_mean_over_them(
@@ -100,13 +113,9 @@ def test_looks_are_drawn_by_number(name: str, small_photos: list[Image.Image]) -
     assert transformation("mirror", 0) is TRANSFORMATIONS["mirror"]
 
 
-def test_detect_with_looks_that_nobody_knows(
-    evading: Evading, run: Run, small_photos: list[Image.Image], tmp_path: Path
-) -> None:
-    attack = FoCLIP(objective=objective(), steps=60, min_psnr=35.0)
-    pictures = [to_tensor(photo) for photo in small_photos]
-    for number, fooled in enumerate(fooled_by(attack, evading, pictures, PROMPTS)):
-        write(to_image(fooled.pixels), tmp_path / f"{number}.png")
+def test_detect_with_looks_that_nobody_knows(evaded: list[Image.Image], run: Run, tmp_path: Path) -> None:
+    for number, picture in enumerate(evaded):
+        write(picture, tmp_path / f"{number}.png")
 
     def caught(*options: object) -> int:
         code, text, _ = run("detect", tmp_path, "--prompt", PROMPTS[0], "--json", *options)
@@ -116,7 +125,7 @@ def test_detect_with_looks_that_nobody_knows(
         return sum(row["tampered"] for row in found)
 
     assert caught() == 0
-    assert caught("--draw", 7) >= 3
+    assert caught("--draw", 7) >= 2
     assert run("detect", tmp_path, "--draw", "-1")[0] == 2
 
 
