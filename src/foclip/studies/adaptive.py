@@ -133,7 +133,8 @@ def _rounds(
         fooled = lab.fool(attack, pictures, prompts, aim)
         name = REFITTED.format(number)
         found = _risen(_rows(lab, fooled, prompts, judge, attacker=name, budget=ROUND_BUDGET), originals)
-        rows += found
+        alarms = [said["combined"] for said in verdicts(lab, judge, lab.score, pictures, prompts)]
+        rows += [row | {"alarm on its original": alarm} for row, alarm in zip(found, alarms, strict=True)]
         unseen.append(float(np.mean([0.0 if row["combined"] else row["rise"] for row in found])))
         if number and unseen[-1] > unseen[-2] - GAINS:
             break
@@ -240,9 +241,11 @@ def _refitted(rounds: dict[str, pd.DataFrame]) -> list[str]:
         return []
     left = ", ".join(f"{undetected(part, 'combined'):+.3f}" for part in rounds.values())
     caught = ", ".join(f"{share(part.combined, part.photo):.0%}" for part in rounds.values())
+    alarms = ", ".join(f"{share(part['alarm on its original'], part.photo):.0%}" for part in rounds.values())
     return [
         f"A detector made of this study's own pictures leaves the one who {ITSELF} an undetected rise of, at "
-        f"{ROUND_BUDGET:g} dB and refitted on his pictures 0, 1, 2 … times, {left} (caught: {caught})."
+        f"{ROUND_BUDGET:g} dB and refitted on his pictures 0, 1, 2 … times, {left} (caught: {caught}; false alarms on "
+        f"the originals: {alarms})."
     ]
 
 
