@@ -94,7 +94,7 @@ def detect(
         twin: The hardened twin that the detector looks through, or its name, unless it is an embedded one.
         draw: A number with which the amounts of looks (of a shift, a crop, a quality) are drawn, known to nobody who
             sends pictures: one who knows the detector itself can pass the usual looks, hardly any others
-            (`foclip.detection.evading`). None for the usual ones.
+            (`foclip.detection.evading`). The bound on false alarms is that of the usual ones; None for these.
         track: Progress.
 
     Returns:
