@@ -15,7 +15,7 @@ import io
 import math
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache, reduce
 
 import numpy as np
@@ -255,7 +255,7 @@ def transformation(name: str, draw: int | None = None) -> Transformation:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class View:
     """A view of `foclip.attacks.Attack`: the picture as a detector sees it under a transformation.
 
@@ -266,8 +266,12 @@ class View:
     """
 
     transformation: str
-    preprocessing: Preprocessing = field(repr=False)
+    preprocessing: Preprocessing
     draw: int | None = None
+
+    def __repr__(self) -> str:
+        drawn = "" if self.draw is None else f", draw={self.draw}"
+        return f"View(transformation={self.transformation!r}{drawn})"
 
     def __call__(self, picture: Tensor) -> Tensor:
         """Exact forward, smooth backward; (1, 3, H, W) in [0, 1] to the encoder's size."""

@@ -134,7 +134,7 @@ def _rounds(
         name = REFITTED.format(number)
         found = _risen(_rows(lab, fooled, prompts, judge, attacker=name, budget=ROUND_BUDGET), originals)
         alarms = [said["combined"] for said in verdicts(lab, judge, lab.score, pictures, prompts)]
-        rows += [row | {"alarm on its original": alarm} for row, alarm in zip(found, alarms, strict=True)]
+        rows += [row | {"alarm on its original": float(alarm)} for row, alarm in zip(found, alarms, strict=True)]
         unseen.append(float(np.mean([0.0 if row["combined"] else row["rise"] for row in found])))
         if number and unseen[-1] > unseen[-2] - GAINS:
             break
