@@ -1,6 +1,7 @@
 """The image tower in bfloat16 while pictures are on their way; whatever is told of a file is float32."""
 
 import json
+import pickle
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -103,6 +104,7 @@ def test_a_compiled_tower_computes_the_same(precision: Precision, small_photos: 
         warnings.simplefilter("error", CompileWarning)
         (found,) = fooled_by(replace(attack, compiled=True), score, [picture], ARTWORKS)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # one whole, compiled once
+    assert pickle.loads(pickle.dumps(score)).fingerprint == score.fingerprint  # other processes are given it
     (plain,) = fooled_by(attack, score, [picture], ARTWORKS)
     assert found.scores == pytest.approx(plain.scores, rel=0.01)
 

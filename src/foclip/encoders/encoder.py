@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
+from typing import Any
 
 import torch
 from PIL import Image
@@ -58,6 +59,10 @@ class Encoder(ABC):
     device: torch.device
     image_size: tuple[int, int]
     preprocess: Preprocessing
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs; what was compiled is compiled there anew."""
+        return {name: value for name, value in vars(self).items() if name != "_compiled_features"}
 
     @property
     @abstractmethod
