@@ -1,5 +1,7 @@
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ from conftest import Run
 from PIL import Image
 from test_images import png_header
 
+from benchmarks.killed import Command, differences, disturbed, fooled, undisturbed
 from foclip import images
 from foclip.attacks import ATTACKS, FoCLIP
 from foclip.cli.fool import AttackName
@@ -310,3 +313,12 @@ def test_an_interrupt_in_a_finaliser_is_not_lost(
     assert code == 130
     assert errors.startswith("interrupted")
     assert len(errors.splitlines()) == 1
+
+
+def test_killed_and_called_again_it_writes_the_same_bytes(tmp_path: Path) -> None:
+    """`benchmarks/killed.py` asks 20 times of each command."""
+    command = Command(("fool", "0.png", "1.png", "--prompts", "artworks", "--steps", "12", "--out", "out"), fooled)
+    expected, times = undisturbed(command, tmp_path / "undisturbed")
+    assert len(expected) == 3
+    found, _ = disturbed(command, tmp_path / "disturbed", times, [signal.SIGKILL, signal.SIGINT], random.Random(0))
+    assert differences(expected, found) == []
