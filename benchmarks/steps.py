@@ -172,9 +172,9 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
         calls: dict[str, Callable[[], float]] = {"floor": floor, "step": ours}
         calls["quick step"] = lambda ours=ours, quick=quick: ours(quick, whole=[])  # type: ignore[misc]
         if batch in COMPILED:
-            whole_tower = replace(attack, compiled=True)
-            whole_tower = replace(whole_tower, precision=fastest(whole_tower, score)[0])
-            calls["compiled step"] = lambda ours=ours, made=whole_tower: ours(made, whole=[])  # type: ignore[misc]
+            compiled = replace(attack, compiled=True)
+            compiled = replace(compiled, precision=fastest(compiled, score)[0])
+            calls["compiled step"] = lambda ours=ours, made=compiled: ours(made, whole=[])  # type: ignore[misc]
         own = len(calls)
         if size is None:
             for rival, loop in others(encoder, pixels / 255, steps, installed).items():

@@ -127,6 +127,7 @@ def test_detect_with_looks_that_nobody_knows(evaded: list[Image.Image], run: Run
     assert caught() == 0
     assert caught("--draw", 7) >= 2
     assert run("detect", tmp_path, "--draw", "-1")[0] == 2
+    assert run("detect", tmp_path, "--draw", 7, "--by", "rule")[0] == 2
 
 
 def test_another_detector_is_another_score(detector: Detector, evading: Evading, score: CLIPScore) -> None:

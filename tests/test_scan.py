@@ -150,6 +150,10 @@ def test_rows_are_what_detect_says(mini: Encoder, pictures: list[bytes], tmp_pat
         assert row.tampered == expected.tampered
         assert row.p_value == pytest.approx(expected.p_value, abs=0.01)
         assert row.decided_by == expected.decided_by
+    with pytest.raises(UsageError, match="another draw"):
+        scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, draw=4)
+    with pytest.raises(UsageError, match="gray alone"):
+        scan([tmp_path / "a.parquet"], tmp_path / "new", model=mini, by="rule", draw=4)
 
 
 def test_pictures_without_captions_are_judged_without(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
@@ -388,7 +392,6 @@ def test_another_model_detector_or_source_is_refused(
     calls: dict[str, Callable[[], object]] = {
         "decided by": lambda: scan([path], out, model=mini),
         "bound on false alarms": lambda: scan([path], out, model=mini, by="rule", fpr=0.05),
-        "draw": lambda: scan([path], out, model=mini, by="rule", draw=1),
         "caption": lambda: scan([path], out, model=mini, by="rule", columns=Columns(caption="caption")),
         "sources": lambda: scan([path, path], out, model=mini, by="rule"),
     }

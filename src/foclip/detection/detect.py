@@ -13,6 +13,7 @@ from foclip.detection.detector import By, Detector, Verdict, shipped
 from foclip.detection.sensitivity import FEW_ROWS, ROWS, SOME_ROWS, Examination, Sensitivity
 from foclip.detection.twins import twin_of
 from foclip.encoders import Encoder
+from foclip.errors import UsageError
 from foclip.images import Source
 from foclip.outcome import Failure, Outcome, Track, silent
 from foclip.scores import DEFAULT, EncoderScore, Prompts, resolve
@@ -94,7 +95,7 @@ def detect(
         twin: The hardened twin that the detector looks through, or its name, unless it is an embedded one.
         draw: A number with which the amounts of looks (of a shift, a crop, a quality) are drawn, known to nobody who
             sends pictures: one who knows the detector itself can pass the usual looks, hardly any others
-            (`foclip.detection.evading`). The bound on false alarms is that of the usual ones; None for these.
+            (`foclip.detection.evading`). The bound on false alarms was made for the usual ones, which None stands for.
         track: Progress.
 
     Returns:
@@ -102,8 +103,9 @@ def detect(
 
     Raises:
         FoclipError: Prompts, model or score are unusable.
-        UsageError: The detector belongs to another encoder, or cannot promise `fpr`.
+        UsageError: The detector belongs to another encoder or cannot promise `fpr`, or the rule's look is to be drawn.
     """
+    check_draw(draw, by)
     chosen = resolve(model, score)
     if not isinstance(detector, Detector):
         detector = shipped(chosen.encoder) if detector is None else Detector.load(Path(detector))
@@ -124,6 +126,16 @@ def detect(
             results.append(_detection(name, sensitivity, verdict, detector, own[number], chosen.model, draw))
         report(numbers[-1] + 1)
     return Outcome(results, failures)
+
+
+def check_draw(draw: int | None, by: By) -> None:
+    """Refuse to draw looks that have no amount.
+
+    Raises:
+        UsageError: The rule decides, which looks at gray alone.
+    """
+    if draw is not None and by == "rule":
+        raise UsageError("draw: the rule looks at gray alone, where there is nothing to draw; leave one of them out")
 
 
 def judged(

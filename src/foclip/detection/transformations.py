@@ -242,10 +242,10 @@ def transformation(name: str, draw: int | None = None) -> Transformation:
     unknown = [part for part in name.split(THEN) if part not in TRANSFORMATIONS]
     if unknown:
         raise UsageError(f"transformation: {unknown[0]!r} is none of {', '.join(TRANSFORMATIONS)}")
-    dice = np.random.default_rng(zlib.crc32(f"{name} {draw}".encode()))
-    parts = [
-        TRANSFORMATIONS[part] if draw is None or part not in DRAWN else DRAWN[part](dice) for part in name.split(THEN)
-    ]
+    parts = [TRANSFORMATIONS[part] for part in name.split(THEN)]
+    if draw is not None:
+        dice = np.random.default_rng(zlib.crc32(f"{name} {draw}".encode()))
+        parts = [DRAWN[part](dice) if part in DRAWN else TRANSFORMATIONS[part] for part in name.split(THEN)]
     if len(parts) == 1:
         return parts[0]
     smooth = [part.surrogate for part in parts if part.surrogate]  # the others pass the gradient unchanged

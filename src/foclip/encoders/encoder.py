@@ -102,7 +102,7 @@ class Encoder(ABC):
             try:
                 return compiled(inputs)
             except torch._dynamo.exc.TorchDynamoException as error:
-                reason = next(iter(str(error).split("\n"))) or type(error).__name__
+                reason = str(error).partition("\n")[0] or type(error).__name__
                 warnings.warn(f"{self.name}: torch.compile failed, going on without ({reason})", CompileWarning, 2)
                 compiled = self.features
                 return compiled(inputs)

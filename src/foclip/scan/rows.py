@@ -19,7 +19,7 @@ from torch import Tensor
 
 from foclip import images
 from foclip.detection import By, Detector
-from foclip.detection.detect import judged
+from foclip.detection.detect import check_draw, judged
 from foclip.detection.twins import twin_of
 from foclip.errors import ImageError, PromptTruncationWarning
 from foclip.scores import EncoderScore, Prompts
@@ -122,6 +122,7 @@ class Judge:
         fpr: float | None = None,
         draw: int | None = None,
     ) -> None:
+        check_draw(draw, by)
         detector.check(score.encoder)
         for with_prompts in (detector.score == score.name, False):
             detector.promise(by, with_prompts, fpr)

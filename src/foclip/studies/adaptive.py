@@ -42,7 +42,7 @@ BEYOND, TOO = "knows every look and more", "knows the twin too"
 ITSELF, DRAWS = "knows the detector itself", "knows it, and draws looks"
 #: The one who knows the detector itself, after it was refitted so many times on his pictures.
 REFITTED = "knows the detector refitted {} times"
-#: Draws of the attacker and of the detector, and how the latter are called.
+#: Draws of the attacker and of the detector; who judges.
 HIS_DRAWS, ITS_DRAWS = range(4), range(1000, 1005)
 METHODS = JUDGES | {"drawn": "the combined detector with looks drawn, the worst of five draws"}
 #: Rounds of refitting at most, in a quick run and in full; at which budget, dB; steps of the attack; and how far the
