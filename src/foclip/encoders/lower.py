@@ -1,7 +1,4 @@
-"""Weights in a lower precision, cast once: autocast casts those of a frozen model again with every pass.
-
-Of a ViT-B/32 with one picture that is a third of a pass in bfloat16.
-"""
+"""Weights in a lower precision, cast once: autocast casts those of a frozen model again with every pass."""
 
 from typing import Any
 
