@@ -66,6 +66,7 @@ def test_a_painted_picture_is_the_files(height: int, width: int, mode: str, size
     change = adjoint(preprocessing, resampler, (height, width), u) * (1 if texture is None else texture.float())
     wanted = (levels / 255 + change).clamp(0, 1)
     assert torch.equal(levels, before)
+    assert torch.equal(resampler.look(painted.levels), painted.seen)
     assert (painted.levels / 255 - wanted).abs().max() <= 0.5001 / 255 + 1e-5
     assert painted.changed == pytest.approx(float((painted.levels / 255 - levels / 255).square().sum()), rel=1e-4)
     assert painted.moved == pytest.approx(float((wanted - levels / 255).square().sum()), rel=1e-3, abs=1e-9)

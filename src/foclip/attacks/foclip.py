@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from foclip.attacks.attack import Attack, check_lr
@@ -16,14 +17,13 @@ from foclip.attacks.trajectory import Trajectory
 from foclip.errors import UsageError
 from foclip.objective import Alignment, Balance, BalanceKind, GuardKind, Objective, OnePrompt, PixelGuard
 
-#: First and last automatic step without momentum, as fractions of the change that the budget allows. Momentum repeats a
-#: gradient 1 / (1 - μ) times, which the step makes up for: in part, since what is repeated has turned a little.
-FIRST_STEP, LAST_STEP, MADE_UP = 1.7, 0.11, 0.75
+#: First automatic step as a fraction of the change that the budget allows, and the last one, times the steps.
+FIRST_STEP, LAST_STEP = 0.45, 0.8
 #: Momentum of the paper, for its learning rate.
 PAPERS_MOMENTUM = 0.5
-#: Least and most momentum of automatic steps, which remember a sixth of all steps: more, and few of them do not turn
+#: Least and most momentum of automatic steps, which remember a fifth of all steps: more, and few of them do not turn
 #: in time; less, and many of them waste what they have in common.
-LEAST_MOMENTUM, MOST_MOMENTUM, REMEMBERED = 0.5, 0.9, 1 / 6
+LEAST_MOMENTUM, MOST_MOMENTUM, REMEMBERED = 0.5, 0.75, 1 / 5
 
 
 def objective(
@@ -60,11 +60,12 @@ class FoCLIP(Attack):
     Attributes:
         objective: The paper's, with weights of 1, unless given.
         lr: A number is the step size :math:`\eta`, taken literally. ``"auto"``
-            divides each gradient by its root mean square and lets :math:`\eta / (1 - \mu)^{3/4}`
-            fall along a cosine from 1.7 to 0.11 times the change the budget
-            allows (35 dB without one), so it suits any encoder and size. At the
-            budget's edge, only what moves along it is kept of :math:`v` (`Trajectory.tangent`).
-        momentum: :math:`\mu`, in [0, 1); None for :math:`1 - 6 / T` with T steps, but from 0.5 to 0.9, and for the
+            divides each gradient by its length, and moves against the direction of :math:`v` by a length
+            that falls along a cosine from 0.45 to :math:`0.8 / T` times the change the budget allows (35 dB without
+            one) in T steps, so it suits any encoder and size. At the budget's edge, only what moves along it is kept
+            of :math:`v` (`Trajectory.tangent`): little is left of most gradients there, and it is all that counts.
+            The very first step goes to the edge, unless a `target` or `rise` may end the attack on its way there.
+        momentum: :math:`\mu`, in [0, 1); None for :math:`1 - 5 / T`, but from 0.5 to 0.75, and for the
             paper's 0.5 with a learning rate that is a number.
     """
 
@@ -84,11 +85,15 @@ class FoCLIP(Attack):
     def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
         velocity, gradient, momentum = trajectory.buffer("velocity"), trajectory.masked(gradient), self._momentum()
         if self.lr == "auto":
-            velocity.mul_(momentum).addcdiv_(gradient, trajectory.rms(gradient).clamp(min=1e-30))
-            length = (1 - momentum) ** MADE_UP * self.automatic_step(trajectory.step, FIRST_STEP, LAST_STEP)
-            trajectory.move(trajectory.tangent(velocity), -length * trajectory.pace)
+            velocity.mul_(momentum).addcdiv_(gradient, torch.linalg.vector_norm(gradient).clamp(min=1e-30))
+            length = self.automatic_step(trajectory.step, self._first_step(trajectory), LAST_STEP / self.steps)
+            trajectory.move_by(trajectory.tangent(velocity), -length * trajectory.pace)
         else:
             trajectory.move(velocity.mul_(momentum).add_(gradient), -self.lr)
+
+    def _first_step(self, trajectory: Trajectory) -> float:
+        free = trajectory.step == 0 and self.target is None and self.rise is None
+        return 1.0 if free else FIRST_STEP
 
     def _momentum(self) -> float:
         if self.momentum is not None:

@@ -8,7 +8,7 @@ been reckoned, and the iterate is the 8-bit picture itself. Only such iterates c
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -88,17 +88,22 @@ class SmallTrajectory(Trajectory):
     def seen_by_model(self, leaf: Tensor) -> Tensor:
         return self.resampler.pad(round8(leaf))
 
-    def rms(self, move: Tensor) -> Tensor:
-        return ((move * self.resampler.gram(move)).sum().clamp(min=0) / self.seen_values).sqrt()
-
     def tangent(self, direction: Tensor) -> Tensor:
         if self.budget is None:
             return direction
         along = (direction * (self.pixels - self.original)).sum()
         return without(direction, along, self.memory["u"], self.memory["square"], self._most())
 
-    def move(self, direction: Tensor, length: float) -> None:
+    def move_by(self, direction: Tensor, length: float) -> None:
         seen = self.resampler.gram(direction)
+        size = math.sqrt(max(float((direction * seen).sum()), 0.0) / self.seen_values)
+        self._move(direction, seen, length / max(size, 1e-30))
+
+    def move(self, direction: Tensor, length: float) -> None:
+        self._move(direction, self.resampler.gram(direction), length)
+
+    def _move(self, direction: Tensor, seen: Tensor, length: float) -> None:
+        """Move by `length` times `direction`, of which the model sees `seen`."""
         twice = torch.sub(self.pixels, self.original).mul_(2).add_(seen, alpha=length)
         self.memory["square"].add_((direction * twice).sum(), alpha=length)
         self.memory["u"].add_(direction, alpha=length)
@@ -152,9 +157,14 @@ def small(attack: "Attack", score: Score, job: Job, common: dict[str, Any]) -> S
     resampler = score.resampler(*job.picture.shape[1:])
     assert resampler is not None
     levels = job.picture.to(score.device)
-    blank = torch.zeros(resampler.shape, device=score.device)
-    painted = replace(resampler.paint(levels, blank), levels=levels)
-    seen = painted.seen
+    seen = resampler.look(levels)
+    painted = Painted(levels, seen, moved=0.0, changed=0.0)
     return SmallTrajectory(
-        pixels=seen.clone(), original=seen, scratch=blank, levels=levels, resampler=resampler, painted=painted, **common
+        pixels=seen.clone(),
+        original=seen,
+        scratch=torch.empty_like(seen),
+        levels=levels,
+        resampler=resampler,
+        painted=painted,
+        **common,
     )

@@ -147,9 +147,10 @@ class Trajectory(State):
         """The 8-bit picture that is scored, differentiably."""
         return round8(leaf)
 
-    def rms(self, move: Tensor) -> Tensor:
-        """Root mean square, over what is seen of the picture, of a move by `move`, which has the leaf's shape."""
-        return torch.as_tensor(torch.linalg.vector_norm(move) / math.sqrt(self.seen_values))
+    def move_by(self, direction: Tensor, length: float) -> None:
+        """Move the picture along `direction`, as `move` does, until what is seen of it has moved by RMS `length`."""
+        size = float(torch.linalg.vector_norm(direction)) / math.sqrt(self.seen_values)
+        self.move(direction, length / max(size, 1e-30))
 
     def move(self, direction: Tensor, length: float) -> None:
         """Move the picture by `length` times `direction`, a sum of gradients with respect to the leaf."""

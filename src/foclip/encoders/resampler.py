@@ -77,6 +77,17 @@ class Resampler:
             return seen
         return torch.nn.functional.pad(seen, self._padding, value=self._preprocessing.fill)
 
+    def look(self, levels: Tensor) -> Tensor:
+        """What the model sees of a picture, uint8 (3, H, W), before Pillow's last rounding: float (3, h, w)."""
+        picture = self._cut(levels)
+        strips = picture.split(max(1, STRIP // (3 * picture.shape[-1])), dim=1)
+        lines = torch.cat([multiply(strip.float(), self._first.blocks, -1) for strip in strips], dim=1)
+        return self._second_pass(lines)
+
+    def _second_pass(self, lines: Tensor) -> Tensor:
+        """The rest of R, after its first axis: `lines` are of levels, and are overwritten."""
+        return self._turn(multiply(round8(lines.div_(255)), self._second.blocks, -2)).contiguous()
+
     def paint(self, levels: Tensor, small: Tensor, texture: Tensor | None = None) -> Painted:
         """Change a picture by Rᵀ of `small`, clamp it, round it to 8 bits, and look at it as the model does.
 
@@ -105,8 +116,7 @@ class Resampler:
                 new = after[:, rows].to(lines.dtype)
                 seen[:, rows] = multiply(new, self._first.blocks, -1)
                 changed += float(torch.linalg.vector_norm(new.sub_(old))) ** 2
-        seen = multiply(round8(seen.div_(255)), self._second.blocks, -2)
-        return Painted(painted, self._turn(seen).contiguous(), moved / 255**2, changed / 255**2)
+        return Painted(painted, self._second_pass(seen), moved / 255**2, changed / 255**2)
 
 
 class _Side:
