@@ -17,13 +17,14 @@ from foclip.attacks.trajectory import Trajectory
 from foclip.errors import UsageError
 from foclip.objective import Alignment, Balance, BalanceKind, GuardKind, Objective, OnePrompt, PixelGuard
 
-#: First automatic step as a fraction of the change that the budget allows, and the last one, times the steps.
-FIRST_STEP, LAST_STEP = 0.45, 0.8
+#: First automatic step without momentum as a fraction of the change that the budget allows, and the last one, times the
+#: steps; and by which power of 1 - μ the first one is shorter, since more momentum keeps its direction for longer.
+FIRST_STEP, LAST_STEP, SHORTER = 0.56, 0.8, 0.25
 #: Momentum of the paper, for its learning rate.
 PAPERS_MOMENTUM = 0.5
 #: Least and most momentum of automatic steps, which remember a fifth of all steps: more, and few of them do not turn
 #: in time; less, and many of them waste what they have in common.
-LEAST_MOMENTUM, MOST_MOMENTUM, REMEMBERED = 0.5, 0.75, 1 / 5
+LEAST_MOMENTUM, MOST_MOMENTUM, REMEMBERED = 0.5, 0.9, 1 / 5
 
 
 def objective(
@@ -61,11 +62,11 @@ class FoCLIP(Attack):
         objective: The paper's, with weights of 1, unless given.
         lr: A number is the step size :math:`\eta`, taken literally. ``"auto"``
             divides each gradient by its length, and moves against the direction of :math:`v` by a length
-            that falls along a cosine from 0.45 to :math:`0.8 / T` times the change the budget allows (35 dB without
+            that falls along a cosine from :math:`0.56 (1 - \mu)^{1/4}` to :math:`0.8 / T` times the change the budget allows (35 dB without
             one) in T steps, so it suits any encoder and size. At the budget's edge, only what moves along it is kept
             of :math:`v` (`Trajectory.tangent`): little is left of most gradients there, and it is all that counts.
             The very first step goes to the edge, unless a `target` or `rise` may end the attack on its way there.
-        momentum: :math:`\mu`, in [0, 1); None for :math:`1 - 5 / T`, but from 0.5 to 0.75, and for the
+        momentum: :math:`\mu`, in [0, 1); None for :math:`1 - 5 / T`, but from 0.5 to 0.9, and for the
             paper's 0.5 with a learning rate that is a number.
     """
 
@@ -86,14 +87,16 @@ class FoCLIP(Attack):
         velocity, gradient, momentum = trajectory.buffer("velocity"), trajectory.masked(gradient), self._momentum()
         if self.lr == "auto":
             velocity.mul_(momentum).addcdiv_(gradient, torch.linalg.vector_norm(gradient).clamp(min=1e-30))
-            length = self.automatic_step(trajectory.step, self._first_step(trajectory), LAST_STEP / self.steps)
+            first = self._first_step(trajectory.step, momentum)
+            length = self.automatic_step(trajectory.step, first, LAST_STEP / self.steps)
             trajectory.move_by(trajectory.tangent(velocity), -length * trajectory.pace)
         else:
             trajectory.move(velocity.mul_(momentum).add_(gradient), -self.lr)
 
-    def _first_step(self, trajectory: Trajectory) -> float:
-        free = trajectory.step == 0 and self.target is None and self.rise is None
-        return 1.0 if free else FIRST_STEP
+    def _first_step(self, step: int, momentum: float) -> float:
+        if step == 0 and self.target is None and self.rise is None:
+            return 1.0
+        return FIRST_STEP * (1 - momentum) ** SHORTER
 
     def _momentum(self) -> float:
         if self.momentum is not None:
