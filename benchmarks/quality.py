@@ -25,7 +25,7 @@ from foclip.scoring import mean
 
 SHARE = 0.95
 BUDGET = 35.0
-STEPS = (10, 12, 14, 16, 18, 20, 25, 30, 45, 60, 100, 150, 250, 400, 700)
+STEPS = (*range(8, 21), 25, 30, 45, 60, 100, 150, 250, 400, 700)
 #: Pixels of the photos; None for their own.
 SIZES = (None, 3_145_728)
 #: An attack that has taken so many times what FoCLIP took is not given more steps.

@@ -61,11 +61,11 @@ class FoCLIP(Attack):
     Attributes:
         objective: The paper's, with weights of 1, unless given.
         lr: A number is the step size :math:`\eta`, taken literally. ``"auto"``
-            divides each gradient by its length, and moves against the direction of :math:`v` by a length
-            that falls along a cosine from :math:`0.56 (1 - \mu)^{1/4}` to :math:`0.8 / T` times the change the budget allows (35 dB without
-            one) in T steps, so it suits any encoder and size. At the budget's edge, only what moves along it is kept
-            of :math:`v` (`Trajectory.tangent`): little is left of most gradients there, and it is all that counts.
-            The very first step goes to the edge, unless a `target` or `rise` may end the attack on its way there.
+            divides each gradient by its length and moves along :math:`-v` by a length of its own, which falls along a
+            cosine from :math:`0.56 (1 - \mu)^{1/4}` to :math:`0.8 / T` times the change that the budget allows (35 dB
+            without one) in T steps, so it suits any encoder and size. At the budget's edge, only what moves along it
+            is kept of :math:`v` (`Trajectory.tangent`): of most gradients that is little, and all that counts. The
+            very first step goes to the edge, unless a `target` or `rise` may end the attack on its way there.
         momentum: :math:`\mu`, in [0, 1); None for :math:`1 - 5 / T`, but from 0.5 to 0.9, and for the
             paper's 0.5 with a learning rate that is a number.
     """
@@ -96,7 +96,7 @@ class FoCLIP(Attack):
     def _first_step(self, step: int, momentum: float) -> float:
         if step == 0 and self.target is None and self.rise is None:
             return 1.0
-        return FIRST_STEP * (1 - momentum) ** SHORTER
+        return FIRST_STEP * math.pow(1 - momentum, SHORTER)
 
     def _momentum(self) -> float:
         if self.momentum is not None:

@@ -91,8 +91,8 @@ class SmallTrajectory(Trajectory):
     def tangent(self, direction: Tensor) -> Tensor:
         if self.budget is None:
             return direction
-        along = (direction * (self.pixels - self.original)).sum()
-        return without(direction, along, self.memory["u"], self.memory["square"], self._most())
+        along = float((direction * (self.pixels - self.original)).sum())
+        return without(direction, along, self.memory["u"], float(self.memory["square"]), self._most())
 
     def move_by(self, direction: Tensor, length: float) -> None:
         seen = self.resampler.gram(direction)
@@ -119,15 +119,6 @@ class SmallTrajectory(Trajectory):
         self.memory["square"].mul_(factor**2)
         self.memory["u"].mul_(factor)
         torch.lerp(self.original, self.pixels, factor, out=self.pixels)
-
-    def project(self) -> None:
-        if self.budget is None:
-            return
-        square = self.memory["square"]
-        shrink = (self._most() / square.clamp(min=1e-30)).sqrt().clamp(max=1)
-        square.mul_(shrink**2)
-        self.memory["u"].mul_(shrink)
-        torch.lerp(self.original, self.pixels, shrink.to(self.pixels), out=self.pixels)
 
     def allowed(self, picture: Tensor) -> bool | None:
         if self.painted is None:

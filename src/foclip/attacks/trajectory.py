@@ -190,7 +190,8 @@ class Trajectory(State):
         if self.budget is None:
             return direction
         change = torch.sub(self.pixels, self.original, out=self.scratch)
-        return without(direction, (direction * change).sum(), change, change.square().sum(), self._most())
+        along, square = float((direction * change).sum()), float(torch.linalg.vector_norm(change)) ** 2
+        return without(direction, along, change, square, self._most())
 
     def _most(self) -> float:
         """Largest sum of squared changes that projection leaves."""
@@ -215,8 +216,9 @@ class Trajectory(State):
         """Pull the picture back into the ball around its original that the budget allows."""
         if self.budget is None:
             return
-        shrink = (math.sqrt(self._most() / self.seen_values) / self.change(self.pixels)).clamp(max=1)
-        torch.lerp(self.original, self.pixels, shrink, out=self.pixels)
+        most, change = math.sqrt(self._most() / self.seen_values), self.moved()
+        if change > most:
+            self.scale(most / change)
 
     def allowed(self, picture: Tensor) -> bool | None:
         """Whether the iterate, as a file, is within every budget; None if that is not known."""
@@ -266,7 +268,7 @@ class Trajectory(State):
         return bool(before) and min(since) > min(before) - LEAST
 
 
-def without(direction: Tensor, along: Tensor, change: Tensor, square: Tensor, most: float) -> Tensor:
+def without(direction: Tensor, along: float, change: Tensor, square: float, most: float) -> Tensor:
     """A direction less its part against `change`, if the square of the change is at its most.
 
     Args:
@@ -276,8 +278,9 @@ def without(direction: Tensor, along: Tensor, change: Tensor, square: Tensor, mo
         square: Its inner product with itself.
         most: The largest that may be.
     """
-    outward = torch.where(square >= EDGE * most, (along / square).clamp(max=0), 0)
-    return direction.addcmul_(change, outward.to(direction), value=-1)
+    if square < EDGE * most or along >= 0:
+        return direction
+    return direction.sub_(change, alpha=along / square)
 
 
 def levels(picture: Tensor) -> Tensor:

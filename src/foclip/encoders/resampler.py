@@ -80,7 +80,7 @@ class Resampler:
     def look(self, levels: Tensor) -> Tensor:
         """What the model sees of a picture, uint8 (3, H, W), before Pillow's last rounding: float (3, h, w)."""
         picture = self._cut(levels)
-        strips = picture.split(max(1, STRIP // (3 * picture.shape[-1])), dim=1)
+        strips = torch.split(picture, max(1, STRIP // (3 * picture.shape[-1])), dim=1)
         lines = torch.cat([multiply(strip.float(), self._first.blocks, -1) for strip in strips], dim=1)
         return self._second_pass(lines)
 
