@@ -1,7 +1,7 @@
 """All benchmarks of speed with one command: machine, medians with quartiles, ratios pair by pair in one run.
 
-    python -m benchmarks --out D [--only attack,quality,score,growth,memory] [--models mini,mini-vit] [--device cuda]
-                         [--photos PHOTO…]
+    python -m benchmarks --out D [--only attack,quality,loops,score,growth,memory] [--models mini,mini-vit]
+                         [--device cuda] [--photos PHOTO…]
 
 writes `D/benchmarks.md` and `D/benchmarks.json` after every section. Without --only it takes the better part of an hour
 on two cores.
@@ -14,22 +14,28 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import growth, quality, reading, steps
+from benchmarks import growth, loops, quality, reading, steps
 from benchmarks.timing import Section, machine
 from foclip import files
+
+SECTIONS = ("attack", "quality", "loops", "score", "growth", "memory")
 
 
 def main() -> None:
     """Run the sections and write what they found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for benchmarks.md and benchmarks.json")
-    parser.add_argument("--only", default="attack,quality,score,growth,memory", help="sections, with commas between")
+    parser.add_argument(
+        "--only", default="attack,quality,loops,score,growth,memory", help="sections, with commas between"
+    )
     parser.add_argument("--models", default="mini,mini-vit,ViT-B-32,RN50,ViT-L-14-336", help="of attack and score")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, …: of attack, quality and growth")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, …: of attack, quality, loops and growth")
     parser.add_argument("--reference", type=int, default=10_000, help="steps of the attack that quality is measured by")
-    parser.add_argument("--photos", type=Path, nargs="+", default=(), help="of quality, instead of the demo's")
+    parser.add_argument(
+        "--photos", type=Path, nargs="+", default=(), help="of quality and loops, instead of the demo's"
+    )
     parser.add_argument("--most", type=int, default=12_000_000, help="pixels of the largest picture")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -38,6 +44,7 @@ def main() -> None:
     sections: dict[str, Callable[[], Section]] = {
         "attack": lambda: steps.table(models, arguments.repeats, arguments.out / "rivals", arguments.most, device),
         "quality": lambda: quality.table("mini", arguments.reference, device, arguments.photos),
+        "loops": lambda: loops.table("mini", device, arguments.most, arguments.photos),
         "score": lambda: reading.table(models, arguments.repeats),
         "growth": lambda: growth.table(device),
         "memory": growth.memory,

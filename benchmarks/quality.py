@@ -53,13 +53,14 @@ def table(model: str, reference: int, device: str, files: Sequence[Path] = ()) -
         _compare(
             section,
             score,
-            [images.to_tensor(_of_size(images.read(path), pixels)) for path in files or photos()],
+            [images.to_tensor(of_size(images.read(path), pixels)) for path in files or photos()],
             reference,
         )
     return section
 
 
-def _of_size(photo: Image.Image, pixels: int | None) -> Image.Image:
+def of_size(photo: Image.Image, pixels: int | None) -> Image.Image:
+    """The photo with so many pixels, or as it is."""
     scale = (pixels / (photo.width * photo.height)) ** 0.5 if pixels else 1
     return photo.resize((round(scale * photo.width), round(scale * photo.height)), Image.Resampling.LANCZOS)
 
