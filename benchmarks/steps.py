@@ -172,6 +172,7 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
         calls: dict[str, Callable[[], float]] = {"floor": floor, "step": ours}
         calls["quick step"] = lambda ours=ours, quick=quick: ours(quick, whole=[])  # type: ignore[misc]
         if batch in COMPILED:
+            torch.compiler.reset()  # one process compiles a function for so many shapes, and then no more
             compiled = replace(attack, compiled=True)
             compiled = replace(compiled, precision=fastest(compiled, score)[0])
             calls["compiled step"] = lambda ours=ours, made=compiled: ours(made, whole=[])  # type: ignore[misc]
