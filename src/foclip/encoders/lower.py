@@ -1,10 +1,17 @@
-"""Weights in a lower precision, cast once: autocast casts those of a frozen model again with every pass."""
+"""Weights in a lower precision, cast once: autocast casts those of a frozen model again with every pass.
 
+One operation stays in float32 on a CPU: the gradient of fused attention takes many times as long in bfloat16 there, for
+the few and short sequences of small pictures.
+"""
+
+from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch.overrides import TorchFunctionMode
 
 from foclip.encoders.fold import with_tower_of_its_own
 
@@ -27,4 +34,33 @@ def lowered(model: nn.Module, dtype: torch.dtype) -> Any:
         if type(module) in CAST:
             for name, weight in module.named_parameters(recurse=False):
                 setattr(module, name, nn.Parameter(weight.to(dtype), requires_grad=False))
+    if next(lower.visual.parameters()).device.type == "cpu":
+        for module in list(lower.visual.modules()):
+            for name, child in module.named_children():
+                if getattr(child, "fused_attn", False):  # what timm calls modules that use fused attention
+                    setattr(module, name, _Attention(child))
     return lower
+
+
+class _Attention(nn.Module):
+    """A module whose fused attention is computed in float32."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *args: Any, **options: Any) -> Any:
+        with _Float32Attention():
+            return self.module(*args, **options)
+
+
+class _Float32Attention(TorchFunctionMode):
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        options = kwargs or {}
+        if function is not F.scaled_dot_product_attention:
+            return function(*args, **options)
+        queries, keys, values, *further = args
+        with torch.autocast("cpu", enabled=False):
+            return function(queries.float(), keys.float(), values.float(), *further, **options)
