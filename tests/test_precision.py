@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import Run, file_score, fooled_by
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
 from foclip.attacks import FoCLIP, fastest, objective
 from foclip.attacks.attack import Precision
@@ -62,6 +63,25 @@ def test_weights_are_cast_once_to_what_autocast_makes_of_them(name: str, checkpo
     kinds = {type(part): {weight.dtype for weight in part.parameters(recurse=False)} for part in cast.visual.modules()}
     assert kinds[torch.nn.Conv2d] == {torch.bfloat16}
     assert all(weight.dtype == torch.float32 for weight in encoder.model.parameters())
+
+
+def test_fused_attention_stays_in_float32_on_a_cpu() -> None:
+    encoder = load("mini-vit")
+    assert isinstance(encoder, OpenClipEncoder)
+    found: list[list[torch.dtype]] = []
+
+    class Recorded(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is torch.nn.functional.scaled_dot_product_attention:
+                found[-1].append(args[0].dtype)
+            return function(*args, **(kwargs or {}))
+
+    for model in (encoder._quick, lowered(encoder._quick, torch.bfloat16)):
+        found.append([])
+        with torch.no_grad(), Recorded(), torch.autocast("cpu", torch.bfloat16):
+            model.encode_image(torch.rand(1, 3, *encoder.image_size))
+    assert set(found[0]) == {torch.bfloat16}
+    assert found[1] == len(found[0]) * [torch.float32]
 
 
 def test_what_is_fastest_here_is_measured(score: CLIPScore) -> None:
