@@ -78,10 +78,11 @@ class Retouch:
 
 
 def is_due(attack: Attack, lane: Trajectory) -> bool:
-    """Whether a picture's retouching begins with its next step."""
+    """Whether a picture's retouching begins with this step."""
     return lane.retouch is None and 0 < lane.last - lane.step <= attack.retouches
 
 
+@torch.inference_mode(False)  # as `run` begins a picture
 def begun(lane: Trajectory) -> Trajectory:
     """The picture as it would be written now, with all its pixels, to be retouched from now on."""
     file = lane.as_file()

@@ -137,13 +137,13 @@ def run(
                     flying.sort(key=lambda lane: len(lane.job.prompts))
                 if not flying:
                     return
+                flying[:] = [retouch.begun(lane) if retouch.is_due(attack, lane) else lane for lane in flying]
                 _step_all(pool, attack, score, flying, count)
                 if on_step:
                     on_step(flying)
                 for lane in [lane for lane in flying if lane.stopped_by]:
                     flying.remove(lane)
                     yield _finish(lane)
-                flying[:] = [retouch.begun(lane) if retouch.is_due(attack, lane) else lane for lane in flying]
                 if store and time.monotonic() - saved >= SAVE_EVERY:
                     _save(store, flying)
                     saved = time.monotonic()
