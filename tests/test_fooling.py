@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from PIL import Image
 from foclip import fooling, images
 from foclip.attacks import FoCLIP, objective
 from foclip.attacks import run as attack_here
+from foclip.attacks.retouch import Retouch
 from foclip.engines import running
 from foclip.errors import ImageError, UsageError
 from foclip.fidelity import fidelity
@@ -289,14 +290,18 @@ def test_killed_in_the_middle_it_goes_on_where_it_was_saved(
         process.kill()
     assert saved_steps(out) == [7]
     assert read_results(out) == []
-    update, counted = FoCLIP.update, list[int]()
+    counted: list[int] = []
 
-    def count(self: FoCLIP, *arguments: object) -> None:
-        counted.append(1)
-        update(self, *arguments)  # type: ignore[arg-type]
+    def counting(step: Callable[..., None]) -> Callable[..., None]:
+        def count(*arguments: object) -> None:
+            counted.append(1)
+            step(*arguments)
+
+        return count
 
     with monkeypatch.context() as patch:
-        patch.setattr(FoCLIP, "update", count)
+        patch.setattr(FoCLIP, "update", counting(FoCLIP.update))
+        patch.setattr(Retouch, "step", counting(Retouch.step))
         assert run(*call, out)[0] == 0
     assert len(counted) == 12 - 7
     assert run(*call, out.with_name("whole"))[0] == 0

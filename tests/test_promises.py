@@ -4,7 +4,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from scipy.stats import binom
 
 from foclip import images
 from foclip.attacks import FoCLIP
+from foclip.attacks.retouch import Retouch
 from foclip.demo import photos
 from foclip.errors import FoclipError, UsageError
 from foclip.metrics import CLIPScore
@@ -47,17 +48,21 @@ def results(out: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def counted(interrupt: int = 0) -> Iterator[list[int]]:
-    """Counts the steps of FoCLIP, and with a number presses Ctrl-C in the place of that one."""
-    update, calls = FoCLIP.update, [0]
+    """Counts the steps of FoCLIP, retouching too, and with a number presses Ctrl-C in the place of that one."""
+    calls = [0]
 
-    def step(self: FoCLIP, *arguments: Any) -> None:
-        calls[0] += 1
-        if calls[0] == interrupt:
-            raise KeyboardInterrupt
-        update(self, *arguments)
+    def counting(step: Callable[..., None]) -> Callable[..., None]:
+        def counted_step(*arguments: Any) -> None:
+            calls[0] += 1
+            if calls[0] == interrupt:
+                raise KeyboardInterrupt
+            step(*arguments)
+
+        return counted_step
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(FoCLIP, "update", step)
+        patch.setattr(FoCLIP, "update", counting(FoCLIP.update))
+        patch.setattr(Retouch, "step", counting(Retouch.step))
         yield calls
 
 

@@ -1,22 +1,29 @@
 """Budgets on what is seen, the mask, and the figures: what a written file is promised to keep to."""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from conftest import fooled_by
 from PIL import Image
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from foclip import fidelity as module
 from foclip import images
-from foclip.attacks import PGD, Adam, Attack, FoCLIP, objective
+from foclip import sight as sight_module
+from foclip.attacks import PGD, Adam, Attack, FoCLIP, Job, Trajectory, objective, run
+from foclip.attacks import attack as attack_module
 from foclip.attacks.attack import MaskKind
 from foclip.budget import BOUNDS, Budget, parse, used
 from foclip.errors import UsageError
 from foclip.fidelity import Comparison, fidelity
 from foclip.objective import PixelGuard
 from foclip.scores import Score
+from foclip.sight import Sight
+from foclip.store import Store
 from foclip.visibility import in_cells, visible
 
 PROMPTS = ("a photo of a dog.", "the night watch")
@@ -222,3 +229,93 @@ def test_noise_has_no_budget() -> None:
         FoCLIP(init="noise", budgets=(parse("flip:0.1"),))
     with pytest.raises(UsageError, match="mask"):
         FoCLIP(init="noise", mask="visible")
+
+
+def changed(photo: Image.Image) -> tuple[torch.Tensor, torch.Tensor]:
+    """A photo and a change of it by some four levels, uint8."""
+    original = images.to_tensor(photo)
+    noise = torch.randn(1, 3, 20, 20, generator=torch.Generator().manual_seed(0)) * 4
+    change = torch.nn.functional.interpolate(noise, original.shape[1:], mode="bicubic")[0]
+    return original, (original + change).round().clamp(0, 255).to(torch.uint8)
+
+
+def test_sight_is_what_fidelity_measures(small_photos: list[Image.Image]) -> None:
+    original, picture = changed(small_photos[0])
+    close, (lost, seen, worst) = fidelity(picture, original), Sight(original / 255).terms(picture / 255)
+    flip = Comparison(picture, original).map("flip")
+    assert float(lost) / original.numel() == pytest.approx(1 - close.ssim, rel=0.4)  # to second order alone
+    assert float(seen) / flip.size == pytest.approx(close.flip, rel=0.01)
+    assert float(worst) / flip.size == pytest.approx(np.mean(flip.astype(float) ** 4), rel=0.02)
+
+
+def test_of_small_changes_sight_s_loss_of_structure_is_that_of_ssim(small_photos: list[Image.Image]) -> None:
+    original, picture = (each / 255 for each in changed(small_photos[0]))
+    picture = original + (picture - original) / 10
+    pair = (each[None].double() for each in (picture, original))
+    expected = 1 - float(torch.as_tensor(structural_similarity_index_measure(*pair, data_range=1.0)))
+    assert float(Sight(original).terms(picture)[0]) / original.numel() == pytest.approx(expected, rel=0.05)
+
+
+def test_sight_s_gradient_leads_downhill(small_photos: list[Image.Image]) -> None:
+    original, picture = (each / 255 for each in changed(small_photos[0]))
+    sight = Sight(original)
+    first = sight.terms(picture)
+    gradient = sight.gradient(picture, first)
+    value = [
+        float((sight.terms(picture + step * gradient) / first * torch.tensor(sight_module.WEIGHTS)).sum())
+        for step in (-1e-4, 1e-4)
+    ]
+    assert (value[1] - value[0]) / 2e-4 == pytest.approx(float(gradient.square().sum()), rel=0.05)
+
+
+def test_sight_in_strips_is_the_same(monkeypatch: pytest.MonkeyPatch, small_photos: list[Image.Image]) -> None:
+    original, picture = (each / 255 for each in changed(small_photos[0]))
+    whole = Sight(original)
+    first = whole.terms(picture)
+    monkeypatch.setattr(sight_module, "STRIP", original.shape[2] * 20)
+    strips = Sight(original)
+    assert torch.allclose(strips.terms(picture), first, rtol=1e-4)
+    expected = whole.gradient(picture, first)
+    assert float((strips.gradient(picture, first) - expected).norm() / expected.norm()) < 1e-2
+
+
+def test_a_retouched_picture_scores_more_within_the_same_budgets(
+    score: Score, small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    originals = [images.to_tensor(photo) for photo in small_photos[:2]]
+    budgets = tuple(map(parse, ("flip99:0.2", "flip:0.045", "ssim:0.99")))
+    attack = FoCLIP(objective=objective(), steps=60, budgets=budgets, mask="visible")
+    retouched = fooled_by(attack, score, originals, PROMPTS)
+    monkeypatch.setattr(attack_module, "RETOUCHES", 0)
+    masked = fooled_by(attack, score, originals, PROMPTS)
+    for fooled, before, original in zip(retouched, masked, originals, strict=True):
+        assert kept(budgets, fooled.pixels, original)
+        reached = [np.mean(score.read(images.to_image(each.pixels), PROMPTS)) for each in (fooled, before)]
+        assert reached[0] > 1.03 * reached[1]
+
+
+@pytest.mark.parametrize("stop", [14, 15, 16, 18])
+def test_retouching_goes_on_where_it_was_interrupted(
+    score: Score, small_photos: list[Image.Image], tmp_path: Path, stop: int
+) -> None:
+    attack = FoCLIP(objective=objective(), steps=20, budgets=(parse("flip99:0.2"),), mask="visible")
+    job, store = Job(images.to_tensor(small_photos[0]), PROMPTS), Store(tmp_path / "store")
+    (undisturbed,) = run(attack, score, [job])
+
+    def interrupt(lanes: Sequence[Trajectory]) -> None:
+        if lanes[0].step == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(run(attack, score, [job], interrupt, store))
+    (resumed,) = run(attack, score, [job], store=store)
+    assert torch.equal(undisturbed.pixels, resumed.pixels)
+    assert undisturbed.scores == resumed.scores
+
+
+def test_retouching_is_one_of_pictures_with_mask_and_measured_budgets() -> None:
+    budgets = (parse("flip99:0.2"),)
+    assert FoCLIP(budgets=budgets, mask="visible").retouches == attack_module.RETOUCHES
+    assert FoCLIP(budgets=budgets, mask="visible", steps=20).retouches == 5
+    assert FoCLIP(budgets=budgets).retouches == 0
+    assert FoCLIP(min_psnr=36.0, mask="visible").retouches == 0

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foclip.attacks import retouch
 from foclip.attacks.attack import TYPICAL_CHANGE, Attack
 from foclip.attacks.fit import fit, is_due
 from foclip.attacks.small import in_small, small
@@ -35,6 +36,8 @@ LANES = 4
 EXACT_COPIES = 14
 #: The same in the model's small space, where pictures are kept as bytes, and for measuring what was written.
 SMALL_COPIES = 8
+#: What retouching adds to the exact loop: a mask of all pixels, and what is known of the original's looks.
+RETOUCH_COPIES = 10
 #: Seconds between two writes of unfinished work.
 SAVE_EVERY = 30.0
 
@@ -80,6 +83,8 @@ def check(attack: Attack, score: Score) -> None:
 
 def copies(attack: Attack, score: Score) -> int:
     """Full-size float32 copies of a picture that fooling it takes at most."""
+    if attack.retouches:
+        return EXACT_COPIES + RETOUCH_COPIES
     return SMALL_COPIES if in_small(attack, score) else EXACT_COPIES
 
 
@@ -132,6 +137,7 @@ def run(
                     flying.sort(key=lambda lane: len(lane.job.prompts))
                 if not flying:
                     return
+                flying[:] = [retouch.begun(lane) if retouch.is_due(attack, lane) else lane for lane in flying]
                 _step_all(pool, attack, score, flying, count)
                 if on_step:
                     on_step(flying)
@@ -171,12 +177,16 @@ def _start(attack: Attack, score: Score, job: Job, store: Store | None) -> Traje
         "last": attack.steps,
         "measured": attack.measured,
     }
-    lane = (small if in_small(attack, score, size) else _exact)(attack, score, job, common)
-    if attack.mask == "visible":
-        lane.put_on_mask()
+    state = (store and store.load(common["key"], score.device)) or {}
+    if state.get("retouched"):
+        lane = retouch.with_retouch(_exact(attack, score, job, common))
+    else:
+        lane = (small if in_small(attack, score, size) else _exact)(attack, score, job, common)
+        if attack.mask == "visible":
+            lane.put_on_mask()
     if lane.measured:
         lane.reach = min(MOST_REACH, TYPICAL_CHANGE / math.sqrt(attack.budget or 1.0))
-    for name, value in ((store and store.load(lane.key, score.device)) or {}).items():
+    for name, value in state.items():
         setattr(lane, name, value)
     return lane
 
@@ -223,7 +233,10 @@ def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int
             leaf.requires_grad_(False)
             lane.judge(score, picture, value, mean, attack)
             if not lane.stopped_by:
-                attack.update(lane, lane.mask.pull(gradient) if lane.mask and attack.uses_gradient else gradient)
+                if lane.retouch:
+                    lane.retouch.step(lane, gradient, attack.retouches)
+                else:
+                    attack.update(lane, lane.mask.pull(gradient) if lane.mask and attack.uses_gradient else gradient)
                 lane.project()
                 lane.step += 1
     elapsed = (time.perf_counter() - started) / len(flying)

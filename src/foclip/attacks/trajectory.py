@@ -18,6 +18,7 @@ from foclip.visibility import Mask, visible
 
 if TYPE_CHECKING:
     from foclip.attacks.attack import Attack
+    from foclip.attacks.retouch import Retouch
 
 #: The budget's ball has its edge where the squared change is this part of the largest.
 EDGE = 0.98
@@ -74,6 +75,7 @@ class State:
         reach: How much of the way to the budget's edge the projection leaves, below 1.
         look: Whether the next iterate is looked at closely (`foclip.attacks.fit`).
         last: The step at which it ends at the latest.
+        retouched: Whether its retouching has begun.
         seconds: Time spent so far.
         stopped_by: Why it ended; empty while it goes on.
     """
@@ -88,6 +90,7 @@ class State:
     reach: float = MOST_REACH
     look: bool = False
     last: int = 0
+    retouched: bool = False
     seconds: float = 0.0
     stopped_by: Literal["target", "steps", "plateau", ""] = ""
 
@@ -107,6 +110,7 @@ class Trajectory(State):
         scratch: Room for one more picture; fresh memory at every step costs more than filling it.
         measured: Budgets that take a close look at the picture.
         mask: Coordinates in which the attack moves; None for the pixels' own.
+        retouch: What moves it instead of the attack, in its last steps; None before.
         fitted: Whether this step's iterate is within every budget that is measured.
         search: State of an attack that cannot be saved, which it builds again from `losses`.
     """
@@ -120,6 +124,7 @@ class Trajectory(State):
     scratch: Tensor
     measured: tuple[Budget, ...] = ()
     mask: Mask | None = None
+    retouch: "Retouch | None" = None
     fitted: bool = True
     search: Any = None
 
@@ -260,7 +265,7 @@ class Trajectory(State):
         if self.step >= self.last and not self.stopped_by:
             self.stopped_by = "plateau" if self.last < attack.steps else "steps"
         elif attack.patience and self._stalls(attack.patience):
-            self.last = min(self.last, self.step + 1)
+            self.last = min(self.last, self.step + 1 + attack.retouches)
 
     def _stalls(self, patience: int) -> bool:
         """Whether the objective has not fallen by more than `LEAST` within the last steps."""
