@@ -315,7 +315,8 @@ def test_retouching_goes_on_where_it_was_interrupted(
 
 def test_retouching_is_one_of_pictures_with_mask_and_measured_budgets() -> None:
     budgets = (parse("flip99:0.2"),)
-    assert FoCLIP(budgets=budgets, mask="visible").retouches == attack_module.RETOUCHES
-    assert FoCLIP(budgets=budgets, mask="visible", steps=20).retouches == 5
-    assert FoCLIP(budgets=budgets).retouches == 0
-    assert FoCLIP(min_psnr=36.0, mask="visible").retouches == 0
+    assert FoCLIP(budgets=budgets, mask="visible").retouches(10_000) == attack_module.RETOUCHES
+    assert FoCLIP(budgets=budgets, mask="visible").retouches(attack_module.MOST_RETOUCHED + 1) == 0
+    assert FoCLIP(budgets=budgets, mask="visible", steps=20).retouches(10_000) == 5
+    assert FoCLIP(budgets=budgets).retouches(10_000) == 0
+    assert FoCLIP(min_psnr=36.0, mask="visible").retouches(10_000) == 0

@@ -117,7 +117,8 @@ def _fool(
         nonlocal finished
         for number, original in images.readable(sources, failures):
             name = images.name(sources[number], number + 1)
-            need = copies(attack, score) * 4 * 3 * original.width * original.height
+            pixels = original.width * original.height
+            need = copies(attack, score, pixels) * 4 * 3 * pixels
             if need > room:
                 failures.append(Failure(name, f"{name}: {_too_large(original, need, room)}"))
                 continue

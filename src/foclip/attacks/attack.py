@@ -25,8 +25,8 @@ MOST_PSNR = 130.0
 #: Where only other figures are bounded, no change is larger than this, dB.
 LEAST_PSNR = 20.0
 
-#: Steps that retouch at most.
-RETOUCHES = 15
+#: Steps that retouch at most, and pixels of a picture that is retouched: of more, a step takes seconds and gigabytes.
+RETOUCHES, MOST_RETOUCHED = 15, 2**22
 
 #: Pictures in flight at most.
 MOST_LANES = 4096
@@ -174,13 +174,12 @@ class Attack(ABC):
         """Budgets that take a look at the picture; PSNR is a sum of squares, and always known."""
         return tuple(budget for budget in self.budgets if budget.metric != "psnr")
 
-    @property
-    def retouches(self) -> int:
-        """Steps, the last of a run, that make the change less visible (`foclip.attacks.retouch`).
+    def retouches(self, pixels: int) -> int:
+        """Steps, the last of a run, that make the change of so many pixels less visible (`foclip.attacks.retouch`).
 
         Those that a look can tell the gain of: with the mask, within budgets that are measured.
         """
-        possible = self.mask == "visible" and self.measured and self.uses_gradient
+        possible = self.mask == "visible" and self.measured and self.uses_gradient and pixels <= MOST_RETOUCHED
         return min(RETOUCHES, self.steps // 4) if possible else 0
 
     def goal(self, start: float) -> float | None:

@@ -79,7 +79,7 @@ class Retouch:
 
 def is_due(attack: Attack, lane: Trajectory) -> bool:
     """Whether a picture's retouching begins with this step."""
-    return lane.retouch is None and 0 < lane.last - lane.step <= attack.retouches
+    return lane.retouch is None and 0 < lane.last - lane.step <= attack.retouches(lane.job.pixels)
 
 
 @torch.inference_mode(False)  # as `run` begins a picture

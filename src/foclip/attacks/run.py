@@ -81,9 +81,9 @@ def check(attack: Attack, score: Score) -> None:
         raise UsageError(f"target: {attack.target:g} is above {score.scale:g}, the most that {score.name} can be")
 
 
-def copies(attack: Attack, score: Score) -> int:
-    """Full-size float32 copies of a picture that fooling it takes at most."""
-    if attack.retouches:
+def copies(attack: Attack, score: Score, pixels: int) -> int:
+    """Full-size float32 copies of a picture of so many pixels that fooling it takes at most."""
+    if attack.retouches(pixels):
         return EXACT_COPIES + RETOUCH_COPIES
     return SMALL_COPIES if in_small(attack, score) else EXACT_COPIES
 
@@ -234,7 +234,7 @@ def _step(attack: Attack, score: Score, flying: Sequence[Trajectory], count: int
             lane.judge(score, picture, value, mean, attack)
             if not lane.stopped_by:
                 if lane.retouch:
-                    lane.retouch.step(lane, gradient, attack.retouches)
+                    lane.retouch.step(lane, gradient, attack.retouches(lane.job.pixels))
                 else:
                     attack.update(lane, lane.mask.pull(gradient) if lane.mask and attack.uses_gradient else gradient)
                 lane.project()

@@ -62,7 +62,8 @@ class SmallTrajectory(Trajectory):
         if self.step and not (self.fitted and self.measured):
             self.painted = None
             every = max(1, self.levels.numel() // (PAINTED * self.original.numel()))
-            if self.step % every == 0 or _is_power_of_4(self.last - self.step):
+            left = self.last - self.step
+            if self.step % every == 0 or left & (left - 1) == 0:  # 0, 1, 2, 4, … steps
                 self.paint()
         return self.pixels
 
@@ -127,11 +128,6 @@ class SmallTrajectory(Trajectory):
 
     def file(self, picture: Tensor) -> Tensor:
         return (self.painted or self.paint()).levels
-
-
-def _is_power_of_4(left: int) -> bool:
-    """Whether 0, 1, 4, 16 … steps are left."""
-    return left == 0 or (left & (left - 1) == 0 and left.bit_length() % 2 == 1)
 
 
 def in_small(attack: "Attack", score: Score, size: tuple[int, int] = SOME) -> bool:

@@ -49,6 +49,11 @@ class Job:
             raise UsageError(f"picture: {self.picture.dtype} {tuple(self.picture.shape)} is not uint8 (3, H, W)")
         object.__setattr__(self, "prompts", as_prompts(self.prompts))
 
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of the picture."""
+        return self.picture[0].numel()
+
     def digest(self, *before: object) -> "hashlib._Hash":
         """SHA-256 of what is given and of the picture."""
         digest = hashlib.sha256(repr((*before, tuple(self.picture.shape))).encode())
@@ -265,7 +270,7 @@ class Trajectory(State):
         if self.step >= self.last and not self.stopped_by:
             self.stopped_by = "plateau" if self.last < attack.steps else "steps"
         elif attack.patience and self._stalls(attack.patience):
-            self.last = min(self.last, self.step + 1 + attack.retouches)
+            self.last = min(self.last, self.step + 1 + attack.retouches(self.job.pixels))
 
     def _stalls(self, patience: int) -> bool:
         """Whether the objective has not fallen by more than `LEAST` within the last steps."""
