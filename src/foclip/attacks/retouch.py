@@ -27,8 +27,8 @@ from foclip.visibility import Mask, visible
 
 #: First and last step η, parts of the change that is there (root mean square); they fall along a cosine.
 FIRST_STEP, LAST_STEP = 0.25, 0.05
-#: How much larger the change is made before: more than retouching makes it less visible, so the looks take some back.
-AHEAD = 1.35
+#: How much larger the change is made before: about as much as retouching makes it less visible.
+AHEAD = 1.15
 
 
 @dataclass(frozen=True, eq=False)
