@@ -25,9 +25,7 @@ def main() -> None:
     """Run the sections and write what they found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for benchmarks.md and benchmarks.json")
-    parser.add_argument(
-        "--only", default="attack,quality,loops,score,growth,memory", help="sections, with commas between"
-    )
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas between")
     parser.add_argument("--models", default="mini,mini-vit,ViT-B-32,RN50,ViT-L-14-336", help="of attack and score")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)

@@ -163,7 +163,7 @@ class _Strip:
 class _Filtered(torch.autograd.Function):
     """Correlation with a filter along one axis, without borders.
 
-    A product with a banded matrix, and its gradient one with another: a fourth of the time of PyTorch's convolutions.
+    A product with a banded matrix, and its gradient one with another: faster than PyTorch's convolutions.
     """
 
     @staticmethod

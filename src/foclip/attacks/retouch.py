@@ -10,7 +10,7 @@ objective L (gradient projection, Rosen 1960), and back to where L was:
     x \leftarrow x - \eta \, \frac{d}{\operatorname{rms}(d)} - \frac{L - L_0}{\nabla L^T C \nabla L} \, C \nabla L
 
 with C = M Mᵀ of the mask. What that leaves unused of the budgets, the looks (`foclip.attacks.fit`) turn into a larger
-change, and L₀ is what L was at the last look. A step takes about as long as a third of a look.
+change, and L₀ is what L was at the last look.
 """
 
 import math

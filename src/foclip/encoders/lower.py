@@ -1,7 +1,7 @@
 """Weights in a lower precision, cast once: autocast casts those of a frozen model again with every pass.
 
-One operation stays in float32 on a CPU: the gradient of fused attention takes many times as long in bfloat16 there, for
-the few and short sequences of small pictures.
+One operation stays in float32 on a CPU: the gradient of fused attention takes longer in bfloat16 there, for the few and
+short sequences of small pictures.
 """
 
 from collections.abc import Callable
