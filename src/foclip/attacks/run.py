@@ -37,7 +37,7 @@ EXACT_COPIES = 14
 #: The same in the model's small space, where pictures are kept as bytes, and for measuring what was written.
 SMALL_COPIES = 8
 #: What retouching adds to the exact loop: a mask of all pixels, and what is known of the original's looks.
-RETOUCH_COPIES = 10
+RETOUCH_COPIES = 12
 #: Seconds between two writes of unfinished work.
 SAVE_EVERY = 30.0
 
