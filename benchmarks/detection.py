@@ -25,7 +25,7 @@ from scipy.stats import binomtest, bootstrap
 
 from foclip import fooling, images
 from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt, objective
-from foclip.detection import AFTERWARDS, CONDITIONS, By, Detector, Sensitivity, measure, twin_of
+from foclip.detection import AFTERWARDS, CONDITIONS, By, Detector, Sensitivity, measure, twins_of
 from foclip.detection.detector import shipped
 from foclip.detection.threat import LEAST_RISE
 from foclip.encoders import load
@@ -61,7 +61,7 @@ class Bench:
     def __init__(self, model: str, data: Path, work: Path) -> None:
         self.score = CLIPScore(load(model))
         self.detector: Detector = shipped(self.score.encoder)
-        self.twin = twin_of(self.detector, self.score)
+        self.twins = twins_of(self.detector, self.score)
         self.work = work / model
         self.files, captions = photographs(data, "check")
         self.own: list[Prompts] = [(caption,) for caption in captions]
@@ -80,7 +80,7 @@ class Bench:
         found: list[Sensitivity] = []
         for i in range(0, len(pictures), 32):
             part, asked = pictures[i : i + 32], prompts[i : i + 32]
-            found += measure(self.score, part, asked, self.detector.looks, self.twin, guess=True, draw=draw)
+            found += measure(self.score, part, asked, self.detector.looks, self.twins, guess=True, draw=draw)
         return found
 
     def flagged(self, found: Sequence[Sensitivity], method: str, fpr: float | None = None) -> np.ndarray:

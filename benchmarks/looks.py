@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from foclip import images
-from foclip.detection import AFTERWARDS, TRANSFORMATIONS, TWIN, Sensitivity, measure, twin_score
+from foclip.detection import AFTERWARDS, TRANSFORMATIONS, Sensitivity, measure, twin_scores
 from foclip.detection.combined import fit
 from foclip.detection.sensitivity import feature_names
 from foclip.detection.threat import LEAST_RISE
@@ -32,7 +32,7 @@ FPR, FOLDS, MOST = 0.01, 3, 7
 
 def seen(score: CLIPScore, results: Sequence[Result], looks: Sequence[str]) -> list[list[Sensitivity]]:
     """Originals, fooled pictures, and these saved again, each with its prompts."""
-    twin = twin_score(score)
+    twins = twin_scores(score)
     changes = list(AFTERWARDS.values())
     kinds = [
         [images.read(result.source) for result in results],
@@ -44,7 +44,7 @@ def seen(score: CLIPScore, results: Sequence[Result], looks: Sequence[str]) -> l
         rows: list[Sensitivity] = []
         for first in range(0, len(pictures), 16):
             prompts = [tuple(result.prompts) for result in results[first : first + 16]]
-            rows += measure(score, pictures[first : first + 16], prompts, looks, twin)
+            rows += measure(score, pictures[first : first + 16], prompts, looks, twins)
         found.append(rows)
     return found
 
@@ -80,7 +80,7 @@ def main() -> None:
     choice = parser.parse_args()
     torch.set_num_threads(2)
     score = CLIPScore(load(choice.model))
-    candidates = [*([TWIN] if twin_score(score) else []), *TRANSFORMATIONS, *TOGETHER]
+    candidates = [*twin_scores(score), *TRANSFORMATIONS, *TOGETHER]
     results = read_results(choice.work)
     random.Random(0).shuffle(results)
     results = results[: choice.pictures]

@@ -18,7 +18,6 @@ from foclip.detection import (
     AFTERWARDS,
     CONDITIONS,
     TRANSFORMATIONS,
-    TWIN,
     By,
     Calibration,
     Cascade,
@@ -35,8 +34,8 @@ from foclip.detection import (
     measure,
     p_value,
     sweep,
-    twin_of,
-    twin_score,
+    twin_scores,
+    twins_of,
 )
 from foclip.detection.calibrate import _kinds, make
 from foclip.detection.detector import shipped
@@ -298,8 +297,10 @@ def change(path: Path, *keys: Any, value: Any) -> None:
         (("combined", "statistic", "steps"), []),
         (("combined", "statistic", "doubts"), [0.0]),
         (("combined", "statistic", "worth"), "1"),
-        (("promptless", "statistic", "steps", 0, "inputs", 0), "drop_twin"),
-        (("twin",), None),
+        (("promptless", "statistic", "steps", 0, "inputs", 0), "drop_mini-robust"),
+        (("twins",), None),
+        (("twins",), {}),
+        (("twins",), ["mini-robust"]),
         (("combined", "clean"), [3, 1, 2]),
         (("combined", "clean"), []),
         (("combined", "states"), [3, 1, 2]),
@@ -395,7 +396,7 @@ def test_a_picture_takes_the_looks_that_are_due(
     prompts = list(fooled.prompts)
     (caught,) = detect(fooled.path, prompts, model=score, detector=detector)
     assert caught.tampered
-    assert caught.looks[0] == TWIN
+    assert caught.looks[0] == embedded.TWINS["mini"][0]
     assert caught.look in caught.looks
     assert caught.drop is not None
     (nothing,) = detect(clean[0], ["zzz"], model=score, detector=replace_worth(detector, 99.0))
@@ -433,13 +434,20 @@ def test_the_order_of_a_cascade_is_a_statistic(calibration: Calibration) -> None
 
 
 def test_a_detector_of_a_foreign_twin_loads_nothing(calibration: Calibration, score: CLIPScore, mini: Encoder) -> None:
-    foreign = replace(calibration.detector, twin=("hf-hub:somebody/something", "0" * 64))
-    with pytest.raises(UsageError, match="twin: detector small looks through the twin"):
-        twin_of(foreign, score)
-    with pytest.raises(UsageError, match="not through mini"):
-        twin_of(foreign, score, mini)
-    assert twin_of(replace(foreign, twin=None), score) is None
-    assert twin_score(CLIPScore(load("mini-vit"))) is None
+    foreign = replace(calibration.detector, twins={"hf-hub:somebody/something": "0" * 64})
+    with pytest.raises(
+        UsageError, match=r"looks through the twin 'hf-hub:somebody/something' \(weights 0+…\)"
+    ):
+        twins_of(foreign, score)
+    with pytest.raises(UsageError, match="give it, and not mini "):
+        twins_of(foreign, score, [mini])
+    renamed = replace(foreign, twins={"hf-hub:somebody/something": mini.fingerprint})  # weights tell, names may change
+    assert twins_of(renamed, score, [mini])["hf-hub:somebody/something"].encoder is mini
+    with pytest.raises(UsageError, match="and not mini-robust "):
+        twins_of(replace(foreign, twins={"mini-robust": "0" * 64}), score)
+    assert twins_of(replace(foreign, twins={}), score) == {}
+    assert list(twin_scores(score)) == list(embedded.TWINS["mini"])
+    assert list(twin_scores(CLIPScore(load("mini-robust")))) == []
 
 
 def test_cheats_reach_what_they_are_named_for(score: CLIPScore, small_photos: list[Image.Image]) -> None:
@@ -457,7 +465,7 @@ def test_cheats_reach_what_they_are_named_for(score: CLIPScore, small_photos: li
 def test_cheats_that_gain_nothing_teach_nothing(calibration: Calibration, score: CLIPScore) -> None:
     examples = [replace(e, rise=0.0) for e in calibration.examples]
     with pytest.raises(UsageError, match="fooled: too few of the 48 fooled pictures gained anything"):
-        make(examples, score, 0.1, "none", calibration.detector.looks, twin_score(score))
+        make(examples, score, 0.1, "none", calibration.detector.looks, twin_scores(score))
 
 
 def test_calibrated_again_nothing_is_fooled_again(
@@ -566,13 +574,13 @@ def test_wrong_calls_of_calibrate(run: Run, clean: list[Path], tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", embedded.names())
+@pytest.mark.parametrize("name", sorted({*embedded.names()} - {*embedded.ORIGINALS}))
 def test_a_detector_comes_with_every_embedded_encoder(name: str, small_photos: list[Image.Image]) -> None:
     encoder = load(name)
     detector = shipped(encoder)
     detector.check(encoder)
     assert len(detector.combined.clean) >= 99  # enough for the default fpr of 1 %
-    assert (detector.twin is not None) == (name in embedded.TWINS)
+    assert tuple(detector.twins) == embedded.TWINS.get(name, ())
     for prompts in (ARTWORKS, None):
         assert [d.verdict for d in detect(small_photos, prompts, model=encoder)] == ["clean"] * 4
 

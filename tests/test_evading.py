@@ -10,7 +10,7 @@ from conftest import Run, fooled_by
 from PIL import Image
 
 from foclip.attacks import FoCLIP, objective
-from foclip.detection import TRANSFORMATIONS, Cascade, Detector, measure, transformation, twin_score
+from foclip.detection import TRANSFORMATIONS, Cascade, Detector, measure, transformation, twin_scores
 from foclip.detection.detector import shipped
 from foclip.detection.evading import MARGIN, WEIGHT, Evading
 from foclip.detection.transformations import DRAWN
@@ -31,14 +31,14 @@ def detector(score: CLIPScore) -> Detector:
 
 @pytest.fixture(scope="module")
 def evading(score: CLIPScore, detector: Detector) -> Evading:
-    return Evading(score, detector, twin_score(score))
+    return Evading(score, detector, twin_scores(score))
 
 
 def passes_by(detector: Detector, evading: Evading, pictures: list[Image.Image]) -> list[float]:
     """What the detector's own measurement says of files: the least of log-odds above their limit."""
     cascade = detector.combined.statistic
     assert isinstance(cascade, Cascade)
-    found = measure(evading.score, pictures, [PROMPTS] * len(pictures), cascade.looks, evading.twin)
+    found = measure(evading.score, pictures, [PROMPTS] * len(pictures), cascade.looks, evading.twins)
     return [
         min(step.statistic(each) - limit for step, limit in zip(cascade.steps, evading.limits, strict=True))
         for each in found
@@ -93,11 +93,11 @@ def test_who_draws_looks_pays_the_mean_over_them(
     judge = replace(detector, combined=replace(detector.combined, statistic=whole))
 
     def value(*draws: int | None) -> float:
-        return float(Evading(score, judge, evading.twin, draws).values(seen, [PROMPTS], 2)[0])
+        return float(Evading(score, judge, evading.twins, draws).values(seen, [PROMPTS], 2)[0])
 
     assert len({value(None), value(0), value(1)}) == 3
     assert value(0, 1) == pytest.approx((value(0) + value(1)) / 2, abs=1e-4)
-    assert Evading(score, detector, evading.twin, (0,)).fingerprint != evading.fingerprint
+    assert Evading(score, detector, evading.twins, (0,)).fingerprint != evading.fingerprint
 
 
 @pytest.mark.parametrize("name", DRAWN)
@@ -131,9 +131,7 @@ def test_detect_with_looks_that_nobody_knows(evaded: list[Image.Image], run: Run
 
 
 def test_another_detector_is_another_score(detector: Detector, evading: Evading, score: CLIPScore) -> None:
-    other = Evading(score, replace(detector, fpr=0.05), evading.twin)
+    other = Evading(score, replace(detector, fpr=0.05), evading.twins)
     assert other.fingerprint != evading.fingerprint
-    with pytest.raises(UsageError, match="twin"):
+    with pytest.raises(UsageError, match="twins: detector mini looks through mini-robust, mini-robust-46; give them"):
         Evading(score, detector)
-    with pytest.raises(UsageError, match="looks through the twin"):
-        Evading(score, detector, score)

@@ -13,7 +13,6 @@ from foclip.attacks import FoCLIP, Job, objective, run
 from foclip.detection import Detector, measure
 from foclip.detection.detect import judged
 from foclip.detection.detector import shipped
-from foclip.detection.sensitivity import TWIN
 from foclip.encoders import Encoder, load
 from foclip.errors import UsageError
 from foclip.images import to_image, to_tensor
@@ -144,6 +143,8 @@ def test_a_twin_scores_beside(run: Run, small_photos: list[Image.Image], tmp_pat
     assert float(found["twin_score"]) == pytest.approx(robust, abs=1e-4)
     assert float(found["gap"]) == pytest.approx(row["gap"], abs=1e-4)
     plain = Score(load("mini"))
-    (seen,) = measure(plain, small_photos[:1], [("a cat",)], ["gray", TWIN], plain.over(load("mini-robust")))
-    assert seen.scores[TWIN] == pytest.approx(robust, abs=1e-4)
-    assert seen.drifts.keys() == seen.drops.keys() == {"gray", TWIN}
+    (seen,) = measure(
+        plain, small_photos[:1], [("a cat",)], ["gray", "twin"], {"twin": plain.over(load("mini-robust"))}
+    )
+    assert seen.scores["twin"] == pytest.approx(robust, abs=1e-4)
+    assert seen.drifts.keys() == seen.drops.keys() == {"gray", "twin"}

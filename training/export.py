@@ -1,20 +1,24 @@
-"""Write a trained model as a folder that open_clip loads with ``local-dir:``."""
+"""Write a trained model as a folder that open_clip loads with ``local-dir:``, or a twin's image tower alone."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from open_clip import CLIP
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
+from foclip.encoders import embedded
+from foclip.encoders.embedded import TOWER
 from training.data import sha256
 from training.tokenizer import save_tokenizer
 
-LOADED = ("open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json", "tokenizer_config.json")
+LOADED = ("open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json", "tokenizer_config.json", TOWER)
 """Files that loading needs; their checksums are recorded."""
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -56,6 +60,28 @@ def write_checksums(embedded: Path) -> dict[str, str]:
     return sums
 
 
-if __name__ == "__main__":
-    for name, digest in write_checksums(Path(__file__).parents[1] / "src/foclip/encoders/embedded").items():
+def export_tower(twin: Path, folder: Path) -> None:
+    """Write the image tower of a twin, as ``foclip harden`` made it, with its card and how it was made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = load_file(twin / "open_clip_model.safetensors")
+    tower = {key.removeprefix("visual."): value for key, value in weights.items() if key.startswith("visual.")}
+    save_file(tower, folder / TOWER, metadata={"format": "pt"})
+    (folder / TOWER).chmod(0o644)
+    for name in ("README.md", "training.json"):
+        shutil.copyfile(twin / name, folder / name)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description="Checksums of the embedded encoders; first, a twin may be added.")
+    parser.add_argument("--twin", type=Path, help="folder that foclip harden wrote, to be embedded as NAME")
+    parser.add_argument("--name", help="the twin's name; its original is in embedded.ORIGINALS")
+    choice = parser.parse_args()
+    if choice.twin:
+        export_tower(choice.twin, embedded.path(choice.name))
+    for name, digest in write_checksums(embedded.FOLDER).items():
         print(digest, name)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,6 +22,7 @@ from foclip.cli.options import (
     PromptTexts,
     ScoreName,
     Twin,
+    Twins,
     path,
     prompts_of,
 )
@@ -101,7 +102,7 @@ def detect(
         ),
     ] = None,
     score: ScoreName = "clipscore",
-    twin: Twin = None,
+    twins: Twins = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
@@ -127,7 +128,7 @@ def detect(
             by=by,
             fpr=fpr,
             captions=captions,
-            twin=twin,
+            twins=twins or (),
             draw=draw,
             track=track,
         )
@@ -199,7 +200,7 @@ def calibrate(
     fpr: Annotated[float, typer.Option(help="Bound on false alarms that the detector promises.")] = 0.01,
     fooled: Annotated[int, typer.Option(min=4, help="Fooled pictures to make, of every cheat in turn.")] = 240,
     steps: Annotated[int, typer.Option(min=1, help="Updates per fooled picture.")] = 60,
-    twin: Twin = None,
+    twins: Twins = None,
     score: ScoreName = "clipscore",
     device: Device = "auto",
     json: Json = False,
@@ -226,7 +227,7 @@ def calibrate(
             captions=captions,
             fooled=fooled,
             background=background or (),
-            twin=twin,
+            twins=twins or (),
             name=out.stem,
             track=track,
         )

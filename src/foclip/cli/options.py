@@ -40,7 +40,14 @@ ScoreName = Annotated[str, typer.Option("--score", help="Score over the encoder:
 Twin = Annotated[
     str | None,
     typer.Option(
-        help="Hardened twin of the encoder; default: the one that comes with it, if any.",
+        help="Hardened twin of the encoder, which scores each picture beside it.", show_default=False, metavar="NAME"
+    ),
+]
+Twins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--twin",
+        help="Hardened twin of the encoder, may be repeated; default: those that come with it, if any.",
         show_default=False,
         metavar="NAME",
     ),

@@ -65,10 +65,11 @@ def reproduce(
     files.output_folder(out)
     files.output_files(out / "run.json", out / "report.html")
     # A twin is no second encoder: it was made from the first. Name it with --also to see what transfers to it.
-    others = [name for name in embedded.names() if name not in embedded.TWINS.values()]
+    all_twins = {name for names in embedded.TWINS.values() for name in names}
+    others = [name for name in embedded.names() if name not in all_twins]
     names = list(dict.fromkeys([model, *others, *(also or [])]))
     scores = [console.load(name, score, device) for name in names]
-    hardened = twin or [name for original, name in embedded.TWINS.items() if original == model]
+    hardened = twin or embedded.TWINS.get(model, ())[:1]
     twins = [console.load(name, score, device) for name in hardened]
     finished: list[lab.Finished] = []
     shown = {name: done for name, study in known.items() if name not in chosen and (done := lab.kept(study, out))}

@@ -5,16 +5,15 @@ from foclip.detection.combined import Cascade, Logistic
 from foclip.detection.detect import Detection, detect
 from foclip.detection.detector import By, Calibrated, Detector, Verdict, conformal_threshold, p_value
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
-from foclip.detection.sensitivity import TWIN, Examination, Sensitivity, drift, drop, measure
+from foclip.detection.sensitivity import Examination, Sensitivity, Twins, drift, drop, measure
 from foclip.detection.threat import AFTERWARDS, CONDITIONS, Cheat, cheats
 from foclip.detection.transformations import TRANSFORMATIONS, Transformation, View, transformation
-from foclip.detection.twins import twin_of, twin_score
+from foclip.detection.twins import twin_scores, twins_of
 
 __all__ = [
     "AFTERWARDS",
     "CONDITIONS",
     "TRANSFORMATIONS",
-    "TWIN",
     "By",
     "Calibrated",
     "Calibration",
@@ -27,6 +26,7 @@ __all__ = [
     "Sensitivity",
     "Sweep",
     "Transformation",
+    "Twins",
     "TwoThresholds",
     "Verdict",
     "View",
@@ -40,6 +40,6 @@ __all__ = [
     "p_value",
     "sweep",
     "transformation",
-    "twin_of",
-    "twin_score",
+    "twin_scores",
+    "twins_of",
 ]

@@ -26,9 +26,9 @@ from foclip.detection.combined import Cascade
 from foclip.detection.detector import Calibrated, Detector
 from foclip.detection.examples import AS_IT_IS, Bench, Example, fool
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
-from foclip.detection.sensitivity import feature_names
+from foclip.detection.sensitivity import NO_TWINS, Twins, feature_names
 from foclip.detection.threat import BLATANT, CONDITIONS
-from foclip.detection.twins import twin_score
+from foclip.detection.twins import twin_scores
 from foclip.encoders import Encoder
 from foclip.errors import UsageError
 from foclip.outcome import Advance, Failure, Track, silent
@@ -38,7 +38,7 @@ from foclip.scores import DEFAULT, EncoderScore, Prompts, resolve
 #: Share of each kind of fooled pictures that a look of the cascade keeps in doubt, …
 KEEP = 0.98
 #: … as long as no more clean pictures than this stay in doubt after the first look, the second, and so on.
-IN_DOUBT = (0.3, 0.15, 0.1, 0.08, 0.06)
+IN_DOUBT = (0.4, 0.15, 0.1, 0.08, 0.06)
 #: Level of the score below which nothing can have been gained that is worth a look, at most.
 WORTH = 0.8
 #: Rise in units of `no_match` (CLIPScore: 0.2) that a cheat saved again must still have for the cascade to care.
@@ -83,7 +83,7 @@ def calibrate(
     own: Sequence[str] | None = None,
     fooled: int = 240,
     background: Sequence[str | Path] = (),
-    twin: str | Encoder | None = None,
+    twins: Sequence[str | Encoder] = (),
     name: str = "detector",
     track: Track = silent,
 ) -> Calibration:
@@ -104,7 +104,8 @@ def calibrate(
         fooled: How many fooled pictures to make; with more than there are clean ones, these are fooled again otherwise.
         background: Further clean pictures, measured but not fooled, those of a folder being of one kind: for each kind
             the bound holds, too, and with more of them a lower `fpr` can be promised.
-        twin: The encoder's hardened twin, or its name, as one more look; None for the one that comes with it, if any.
+        twins: The encoder's hardened twins, or their names, as further looks; where none is given, those that come with
+            it.
         name: The detector's name.
         track: Progress.
 
@@ -115,7 +116,7 @@ def calibrate(
     if not 0 < fpr < 1:
         raise UsageError(f"fpr: {fpr} is not in (0, 1)")
     chosen = resolve(model, score)
-    through = twin_score(chosen, twin)
+    through = twin_scores(chosen, twins)
     for path in map(Path, [*clean, *background]):
         if not os.path.lexists(path):
             raise UsageError(f"clean: {path}: no such file or folder")
@@ -153,7 +154,7 @@ def make(
     fpr: float,
     name: str,
     looks: Sequence[str],
-    twin: EncoderScore | None = None,
+    twins: Twins = NO_TWINS,
     provenance: dict[str, Any] | None = None,
 ) -> tuple[Detector, Sweep]:
     """A detector from measured pictures, and the accuracy over τ₁ × τ₂ that its rule was chosen by.
@@ -164,7 +165,7 @@ def make(
         fpr: Bound on false alarms.
         name: The detector's name.
         looks: The looks of the cascade in their order.
-        twin: What looks through the hardened twin, if one of them is that.
+        twins: What looks through hardened twins.
         provenance: What else there is to say of where it comes from.
 
     Raises:
@@ -198,7 +199,7 @@ def make(
         drift=_calibrated(rule, held, with_prompts=False),
         combined=_calibrated(cascade(fit, looks, with_prompts=True), held, with_prompts=True),
         promptless=_calibrated(cascade(fit, looks, with_prompts=False), held, with_prompts=False),
-        twin=None if twin is None else (twin.encoder.name, twin.encoder.fingerprint),
+        twins={look: twin.encoder.fingerprint for look, twin in twins.items()},
         provenance=told | (provenance or {}),
     )
     return detector, surface

@@ -10,8 +10,8 @@ from PIL import Image
 from foclip import images
 from foclip.captions import PromptsOf, pair
 from foclip.detection.detector import By, Detector, Verdict, shipped
-from foclip.detection.sensitivity import FEW_ROWS, ROWS, SOME_ROWS, Examination, Sensitivity
-from foclip.detection.twins import twin_of
+from foclip.detection.sensitivity import FEW_ROWS, NO_TWINS, ROWS, SOME_ROWS, Examination, Sensitivity, Twins
+from foclip.detection.twins import twins_of
 from foclip.encoders import Encoder
 from foclip.errors import UsageError
 from foclip.images import Source
@@ -76,7 +76,7 @@ def detect(
     captions: str | Path | None = None,
     model: str | Encoder | EncoderScore = "mini",
     score: str = DEFAULT,
-    twin: str | Encoder | None = None,
+    twins: Sequence[str | Encoder] = (),
     draw: int | None = None,
     track: Track = silent,
 ) -> Outcome[Detection]:
@@ -92,7 +92,7 @@ def detect(
         captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.captions`).
         model: An encoder, its name, or a score over one.
         score: Name of the score, unless `model` is one.
-        twin: The hardened twin that the detector looks through, or its name, unless it is an embedded one.
+        twins: Hardened twins that the detector looks through, or their names, unless they are embedded ones.
         draw: A number with which the amounts of looks (of a shift, a crop, a quality) are drawn, known to nobody who
             sends pictures: one who knows the detector itself can pass the usual looks, hardly any others
             (`foclip.detection.evading`). The bound on false alarms was made for the usual ones, which None stands for.
@@ -110,7 +110,7 @@ def detect(
     if not isinstance(detector, Detector):
         detector = shipped(chosen.encoder) if detector is None else Detector.load(Path(detector))
     detector.check(chosen.encoder)
-    through = twin_of(detector, chosen, twin) if by == "combined" else None
+    through = twins_of(detector, chosen, twins) if by == "combined" else None
     failures: list[Failure] = []
     sources, own = pair(pictures, prompts, captions, chosen.prompts, failures, optional=True)
     for with_prompts in {bool(asked) and detector.score == chosen.name for asked in own}:
@@ -145,7 +145,7 @@ def judged(
     prompts: Sequence[Prompts],
     by: By = "combined",
     fpr: float | None = None,
-    twin: EncoderScore | None = None,
+    twins: Twins | None = None,
     draw: int | None = None,
 ) -> Iterator[tuple[Sensitivity, Verdict]]:
     """Sensitivity and verdict of each RGB picture with its prompts; drops of a score it does not know do not count.
@@ -159,15 +159,16 @@ def judged(
         prompts: The prompts of each; an empty tuple for none.
         by: As for `detect`.
         fpr: As for `detect`.
-        twin: What the detector looks through; None for an embedded twin, or if it needs none.
+        twins: What the detector looks through; None for embedded twins.
         draw: As for `detect`.
     """
     if not pictures:
         return
     with_prompts = [bool(asked) and detector.score == score.name for asked in prompts]
     combined = by == "combined"
-    through = twin or (twin_of(detector, score) if combined else None)
-    seen = Examination(score, pictures, prompts, through, guess=combined and not all(with_prompts), draw=draw)
+    if twins is None:
+        twins = twins_of(detector, score) if combined else NO_TWINS
+    seen = Examination(score, pictures, prompts, twins, guess=combined and not all(with_prompts), draw=draw)
 
     def known(place: int) -> Sensitivity:
         return seen.found[place] if with_prompts[place] else seen.found[place].without_prompts()

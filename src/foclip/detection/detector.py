@@ -26,7 +26,7 @@ from scipy.stats import beta
 from foclip import files
 from foclip.detection.combined import Cascade, Logistic
 from foclip.detection.rule import TwoThresholds
-from foclip.detection.sensitivity import TWIN, Sensitivity, feature_names, looks_of
+from foclip.detection.sensitivity import Sensitivity, feature_names, looks_of
 from foclip.detection.transformations import transformation
 from foclip.encoders import Encoder
 from foclip.errors import UsageError
@@ -34,7 +34,7 @@ from foclip.errors import UsageError
 #: Which statistic decides: the combined one, or the paper's two thresholds.
 By = Literal["combined", "rule"]
 #: Version of the file's format.
-FORMAT = 6
+FORMAT = 7
 #: Detectors of the embedded encoders.
 SHIPPED = Path(__file__).parent / "shipped"
 
@@ -195,7 +195,7 @@ class Detector:
         drift: What is left of it without prompts, drift in gray alone, against clean pictures measured without prompts.
         combined: The combined detector with prompts.
         promptless: The combined detector without prompts.
-        twin: Name and fingerprint of the hardened twin that the combined detector looks through; None without.
+        twins: Fingerprints of the hardened twins that the combined detector looks through, by their names.
         provenance: Prompts, attacks, number of pictures, versions: what made it.
     """
 
@@ -208,20 +208,15 @@ class Detector:
     drift: Calibrated
     combined: Calibrated
     promptless: Calibrated
-    twin: tuple[str, str] | None = None
+    twins: dict[str, str] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def check(self, encoder: Encoder, twin: Encoder | None = None) -> None:
-        """Refuse any encoder but the one it was calibrated on, and any twin but its own.
+    def check(self, encoder: Encoder) -> None:
+        """Refuse any encoder but the one it was calibrated on.
 
         Raises:
             UsageError: The weights differ.
         """
-        if twin and self.twin and twin.fingerprint != self.twin[1]:
-            raise UsageError(
-                f"detector {self.name} looks through the twin {self.twin[0]} (weights {self.twin[1][:12]}…), "
-                f"not through {twin.name} ({twin.fingerprint[:12]}…)"
-            )
         if encoder.fingerprint != self.fingerprint:
             raise UsageError(
                 f"detector {self.name} was calibrated on {self.model} (weights {self.fingerprint[:12]}…), "
@@ -333,10 +328,10 @@ def _telling(statistic: TwoThresholds | Cascade, sensitivity: Sensitivity) -> st
 def _parse(content: Any) -> Detector:
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']!r}, this version reads {FORMAT}; calibrate anew")
-    rule, twin = content["rule"], content["twin"]
+    rule, twins = content["rule"], {str(name): str(weights) for name, weights in content["twins"].items()}
     thresholds = TwoThresholds(**{name: _number(rule["statistic"][name]) for name in ("tau1", "tau2")})
     combined, promptless = (
-        _calibrated(content[name], _cascade(content[name]["statistic"], name == "combined", twin is not None))
+        _calibrated(content[name], _cascade(content[name]["statistic"], name == "combined", set(twins)))
         for name in ("combined", "promptless")
     )
     return Detector(
@@ -349,13 +344,13 @@ def _parse(content: Any) -> Detector:
         drift=_calibrated(content["drift"], thresholds),
         combined=combined,
         promptless=promptless,
-        twin=None if twin is None else (str(twin[0]), str(twin[1])),
+        twins=twins,
         provenance=dict(content["provenance"]),
     )
 
 
-def _cascade(content: Any, with_prompts: bool, twin: bool) -> Cascade:
-    steps = [_logistic(step, with_prompts, twin) for step in content["steps"]]
+def _cascade(content: Any, with_prompts: bool, twins: set[str]) -> Cascade:
+    steps = [_logistic(step, with_prompts, twins) for step in content["steps"]]
     doubts = [_number(value) for value in content["doubts"]]
     if not steps or len(doubts) != len(steps) - 1:
         raise ValueError("a cascade needs one threshold of doubt less than steps")
@@ -364,12 +359,11 @@ def _cascade(content: Any, with_prompts: bool, twin: bool) -> Cascade:
     return Cascade(_number(content["worth"]), steps, doubts)
 
 
-def _logistic(content: Any, with_prompts: bool, twin: bool) -> Logistic:
+def _logistic(content: Any, with_prompts: bool, twins: set[str]) -> Logistic:
     inputs = [str(name) for name in content["inputs"]]
     looks = looks_of(inputs)
-    for look in looks:
-        if not (twin and look == TWIN):
-            transformation(look)
+    for look in set(looks) - twins:
+        transformation(look)
     unknown = set(inputs) - set(feature_names(looks, with_prompts))
     if unknown or not inputs:
         raise ValueError(f"unknown inputs {sorted(unknown)}")

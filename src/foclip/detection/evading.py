@@ -24,7 +24,7 @@ from torch import Tensor
 
 from foclip.detection.combined import Cascade, Logistic
 from foclip.detection.detector import Detector
-from foclip.detection.sensitivity import LEAST_DRIFT, TWIN, drift, drop
+from foclip.detection.sensitivity import LEAST_DRIFT, NO_TWINS, Twins, drift, drop
 from foclip.detection.transformations import View
 from foclip.encoders.resampler import Resampler
 from foclip.errors import UsageError
@@ -42,11 +42,11 @@ class Evading(Score):
     Args:
         score: The score.
         detector: A detector of its encoder, whose combined statistic with prompts is evaded.
-        twin: The same score over the twin that the detector looks through; None if it has none.
+        twins: What the detector looks through.
         draws: With which numbers looks are drawn (`transformation`); None for the usual ones.
 
     Raises:
-        UsageError: The twin is missing.
+        UsageError: A twin is missing.
     """
 
     name = "evading"
@@ -55,24 +55,26 @@ class Evading(Score):
         self,
         score: EncoderScore,
         detector: Detector,
-        twin: EncoderScore | None = None,
+        twins: Twins = NO_TWINS,
         draws: Sequence[int | None] = (None,),
     ) -> None:
-        detector.check(score.encoder, twin.encoder if twin else None)
+        detector.check(score.encoder)
         cascade = detector.combined.statistic
         assert isinstance(cascade, Cascade)
-        if TWIN in cascade.looks and twin is None:
-            raise UsageError(f"twin: detector {detector.name} looks through one; give it")
-        self.score, self.twin, self.cascade = score, twin, cascade
+        if missing := detector.twins.keys() - twins.keys():
+            raise UsageError(f"twins: detector {detector.name} looks through {', '.join(sorted(missing))}; give them")
+        self.score, self.cascade = score, cascade
+        self.twins = {look: twins[look] for look in cascade.looks if look in detector.twins}
         self.limits = [*cascade.doubts, detector.combined.threshold(detector.fpr)]
         self.scale, self.no_match, self.temperature = score.scale, score.no_match, score.temperature
         self.model, self.device = score.model, score.device
-        self.draws, self._looks = tuple(draws), [look for look in cascade.looks if look != TWIN]
+        self.draws, self._looks = tuple(draws), [look for look in cascade.looks if look not in self.twins]
         self._views = [View(look, score.encoder.preprocess, draw) for draw in draws for look in self._looks]
 
     @property
     def fingerprint(self) -> str:
-        known = f"{self.cascade} {self.limits} {self.twin and self.twin.fingerprint} {self.draws} {WEIGHT} {MARGIN}"
+        twins = [twin.fingerprint for twin in self.twins.values()]
+        known = f"{self.cascade} {self.limits} {twins} {self.draws} {WEIGHT} {MARGIN}"
         return f"{self.name} {self.score.fingerprint} {hashlib.sha256(known.encode()).hexdigest()}"
 
     def rows(self, many: int, few: int) -> int:
@@ -94,13 +96,14 @@ class Evading(Score):
         many = 1 + len(self._views)
         looked = [picture for own in pixels for picture in (own, *(view(own[None])[0] for view in self._views))]
         seen = self.score.encoder.encode_pixels(looked, rows * many).view(len(pixels), many, -1)
-        through = self.twin.encoder.encode_pixels(pixels, rows)[:, None] if self.twin else seen[:, :0]
+        through = [twin.encoder.encode_pixels(pixels, rows) for twin in self.twins.values()]
+        twins = torch.stack(through, dim=1) if through else seen[:, :0]
         found = []
-        for each, twin, own in zip(seen, through, prompts, strict=True):
+        for each, hardened, own in zip(seen, twins, prompts, strict=True):
             targets = self.score.remembered(own)
             suspicions = []
             for some in each[1:].view(len(self.draws), len(self._looks), -1):
-                embeddings = torch.cat([each[:1], some, twin])
+                embeddings = torch.cat([each[:1], some, hardened])
                 figures = self.score.figures(self.score.compare(embeddings, targets)).mean(dim=-1)
                 suspicions.append(self.suspicion(embeddings, figures))
             price = (torch.stack(suspicions) + MARGIN).clamp(min=0).mean() * WEIGHT * self.no_match / self.scale
@@ -111,10 +114,10 @@ class Evading(Score):
         """By how much the picture fails to pass, in log-odds: not above 0, and no alarm is raised.
 
         Args:
-            embeddings: Unit vectors (1 + V, D) of the picture and of the V looks at it, that through the twin last.
+            embeddings: Unit vectors (1 + V, D) of the picture and of the V looks at it, those through twins last.
             figures: Mean figures (1 + V,) over the prompts.
         """
-        names = [*self._looks, *([TWIN] if self.twin else [])]
+        names = [*self._looks, *self.twins]
         drifts = drift(embeddings[0], embeddings[1:])
         lost = (figures[0] - figures[1:]) / self.no_match
         kinds = {

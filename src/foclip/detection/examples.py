@@ -8,14 +8,14 @@ from pathlib import Path
 from PIL import Image
 
 from foclip import fooling, images
-from foclip.detection.sensitivity import TWIN, Sensitivity, measure
+from foclip.detection.sensitivity import Sensitivity, Twins, measure
 from foclip.detection.threat import AFTERWARDS, CONDITIONS, LEAST_RISE, Change, Cheat, cheats
 from foclip.detection.transformations import View
 from foclip.outcome import Advance, Failure, Track, silent
 from foclip.results import Result
 from foclip.scores import EncoderScore, Prompts
 
-#: Looks of the combined detector in their order, after that of the twin if there is one; `benchmarks/looks.py` prints
+#: Looks of the combined detector in their order, after those through its twins; `benchmarks/looks.py` prints
 #: what each adds.
 LOOKS = ("shrink96", "webp", "shrink90", "shift", "crop")
 #: Pictures measured at a time.
@@ -106,9 +106,9 @@ def fool(
 class Bench:
     """Measures pictures of a calibration, all with the same looks."""
 
-    def __init__(self, score: EncoderScore, twin: EncoderScore | None, failures: list[Failure]) -> None:
-        self.score, self.twin, self.failures = score, twin, failures
-        self.looks = [*([TWIN] if twin else []), *LOOKS]
+    def __init__(self, score: EncoderScore, twins: Twins, failures: list[Failure]) -> None:
+        self.score, self.twins, self.failures = score, twins, failures
+        self.looks = [*twins, *LOOKS]
         self.all = list(dict.fromkeys([*self.looks, "gray"]))  # which the paper's rule looks at
 
     def guesses(self, entries: Sequence[tuple[Path, Prompts]]) -> dict[str, str]:
@@ -165,7 +165,7 @@ class Bench:
             ]
             asked = [entries[place][1] for place, _ in readable]
             pictures = [picture for _, picture in readable]
-            found = measure(self.score, pictures, asked, looks, self.twin, guess=True)
+            found = measure(self.score, pictures, asked, looks, self.twins, guess=True)
             yield from zip((place for place, _ in readable), found, strict=True)
             report(before + first + len(chunk))
 

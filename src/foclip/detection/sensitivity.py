@@ -26,10 +26,11 @@ moves in any direction.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
@@ -45,8 +46,9 @@ from foclip.scores.clip import NO_MATCH
 
 Item = TypeVar("Item")
 
-#: Name of the look through a hardened twin.
-TWIN = "twin"
+#: The same score over hardened twins of an encoder, by their names: those are also the names of the looks through them.
+Twins = Mapping[str, EncoderScore]
+NO_TWINS: Twins = MappingProxyType({})
 #: Rows (pictures, and pictures transformed) per pass through the image tower: all pictures, those that take the first
 #: look of a cascade, and the few that take a further one. A pass that is not full is padded, and paid for in full.
 ROWS, SOME_ROWS, FEW_ROWS = 32, 16, 4
@@ -79,7 +81,7 @@ class Sensitivity:
 
     Attributes:
         gray_already: The picture, as the model sees it, has no colour to lose (`GRAY_LEVELS`).
-        drifts: Drift per transformation, and to the twin's embedding.
+        drifts: Drift per transformation, and to the embedding of each twin.
         score: Mean figure over the prompts; None without prompts.
         scores: Mean figure of the transformed picture, per transformation; empty without prompts.
         drops: Drop per transformation; empty without prompts.
@@ -127,7 +129,7 @@ class Examination:
         score: Any score over an encoder.
         pictures: RGB pictures of any sizes; one of the model's own size is looked at as it is.
         prompts: The prompts of each; an empty tuple for none.
-        twin: The same score over the encoder's hardened twin, for the look `TWIN`.
+        twins: What looks through the encoder's hardened twins.
         guess: Whether the caption that fits best is looked for, too; the first time that embeds a thousand of them.
         draw: With which number the looks' amounts are drawn (`transformation`); None for the usual ones.
 
@@ -140,11 +142,11 @@ class Examination:
         score: EncoderScore,
         pictures: Sequence[Image.Image],
         prompts: Sequence[Prompts],
-        twin: EncoderScore | None = None,
+        twins: Twins = NO_TWINS,
         guess: bool = False,
         draw: int | None = None,
     ) -> None:
-        self.score, self.prompts, self.twin, self.guess, self.draw = score, prompts, twin, guess, draw
+        self.score, self.prompts, self.twins, self.guess, self.draw = score, prompts, twins, guess, draw
         self.pictures = _each(score.encoder.resize, pictures)
         levels = _levels(self.pictures)
         gray = _gray(levels)
@@ -155,16 +157,15 @@ class Examination:
         """Take one more look at some of the pictures.
 
         Args:
-            name: A transformation's, or `TWIN`.
+            name: A transformation's, or a twin's.
             places: Which pictures.
             rows: Rows of each pass.
         """
         chosen = [self.pictures[place] for place in places]
         if not chosen:
             return
-        if name == TWIN:
-            assert self.twin, "who looks through a twin gives one"
-            seen = _embedded(self.twin, _levels(_each(self.twin.encoder.resize, chosen)), rows)
+        if twin := self.twins.get(name):
+            seen = _embedded(twin, _levels(_each(twin.encoder.resize, chosen)), rows)
         else:
             seen = _embedded(self.score, _levels(_each(transformation(name, self.draw).exact, chosen)), rows)
         pairs = torch.stack([self.embeddings[list(places)], seen], dim=1)
@@ -178,7 +179,7 @@ def measure(
     pictures: Sequence[Image.Image],
     prompts: Sequence[Prompts],
     looks: Sequence[str] = ("gray",),
-    twin: EncoderScore | None = None,
+    twins: Twins = NO_TWINS,
     guess: bool = False,
     draw: int | None = None,
 ) -> list[Sensitivity]:
@@ -188,14 +189,14 @@ def measure(
         score: Any score over an encoder.
         pictures: RGB pictures of any sizes.
         prompts: The prompts of each; an empty tuple for none.
-        looks: Names for `transformation`, and `TWIN` for the view of a hardened twin.
-        twin: The same score over that twin.
+        looks: Names for `transformation`, and of twins.
+        twins: As for `Examination`.
         guess: As for `Examination`.
         draw: As for `Examination`; looks keep their names.
     """
     if not pictures:
         return []
-    changes = [name for name in looks if name != TWIN]
+    changes = [name for name in looks if name not in twins]
     exact = [transformation(name, draw).exact for name in changes]
 
     def versions(picture: Image.Image) -> list[Image.Image]:
@@ -206,10 +207,10 @@ def measure(
     levels = _levels([version for group in each for version in group])
     gray = _gray(levels[:: 1 + len(changes)])
     embeddings, names = _embedded(score, levels, ROWS).view(len(pictures), 1 + len(changes), -1), changes
-    if TWIN in looks:  # the twin's embedding of the picture stands where that of a transformed picture would
-        assert twin, "who looks through a twin gives one"
-        seen = _embedded(twin, _levels(_each(twin.encoder.resize, [group[0] for group in each])), ROWS)
-        embeddings, names = torch.cat([embeddings, seen[:, None]], dim=1), [*changes, TWIN]
+    for name in looks:  # a twin's embedding of the picture stands where that of a transformed picture would
+        if twin := twins.get(name):
+            seen = _embedded(twin, _levels(_each(twin.encoder.resize, [group[0] for group in each])), ROWS)
+            embeddings, names = torch.cat([embeddings, seen[:, None]], dim=1), [*names, name]
     return _told(score, gray, embeddings, names, prompts, guess)
 
 

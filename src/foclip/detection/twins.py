@@ -1,50 +1,59 @@
-"""The hardened twin that a detector looks through."""
+"""The hardened twins that a detector looks through."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from foclip.detection.detector import Detector
+from foclip.detection.sensitivity import Twins
 from foclip.encoders import Encoder, embedded, load
 from foclip.errors import UsageError
 from foclip.scores import EncoderScore
 
 
-def twin_score(score: EncoderScore, twin: str | Encoder | None = None) -> EncoderScore | None:
-    """The same score over the encoder's hardened twin.
+def twin_scores(score: EncoderScore, twins: Sequence[str | Encoder] = ()) -> Twins:
+    """The same score over hardened twins of its encoder.
 
     Args:
         score: A score.
-        twin: The twin, or its name; None for the one that comes with the encoder.
-
-    Returns:
-        None if none is given and none comes with it.
+        twins: The twins, or their names; those that come with the encoder, if any, where none is given.
     """
-    found = twin
-    if found is None:
-        name = embedded.TWINS.get(score.encoder.name)
-        if name is None or score.encoder.fingerprint != _loaded(score.encoder.name, "cpu").fingerprint:
-            return None
-        found = name
-    return score.over(_loaded(found, str(score.device)) if isinstance(found, str) else found)
+    found = [_loaded(twin, str(score.device)) if isinstance(twin, str) else twin for twin in twins]
+    own = embedded.TWINS.get(score.encoder.name, ())
+    if not twins and own and score.encoder.fingerprint == _loaded(score.encoder.name, "cpu").fingerprint:
+        found = [_loaded(name, str(score.device)) for name in own]
+    return {twin.name: score.over(twin) for twin in found}
 
 
-def twin_of(detector: Detector, score: EncoderScore, twin: str | Encoder | None = None) -> EncoderScore | None:
-    """What a detector looks through: its twin, if it has one.
+def twins_of(detector: Detector, score: EncoderScore, twins: Sequence[str | Encoder] = ()) -> Twins:
+    """What a detector looks through, by the names that it has for them.
 
     A detector file may come from anywhere, so it cannot make us load whatever it names: an embedded twin is found by
     its name, any other has to be given.
 
+    Args:
+        detector: A detector of the score's encoder.
+        score: The score.
+        twins: Twins that are not embedded, or their names.
+
     Raises:
-        UsageError: The detector needs a twin that is not given, or another one.
+        UsageError: The detector needs a twin that is not given, or has other weights.
     """
-    if detector.twin is None:
-        return None
-    if twin is None and detector.twin[0] not in embedded.names():
-        raise UsageError(f"twin: detector {detector.name} looks through the twin {detector.twin[0]!r}; give it")
-    found = score.over(_loaded(twin or detector.twin[0], str(score.device)) if not isinstance(twin, Encoder) else twin)
-    detector.check(score.encoder, found.encoder)
+    detector.check(score.encoder)
+    given = [_loaded(twin, str(score.device)) if isinstance(twin, str) else twin for twin in twins]
+    found = {}
+    for name, weights in detector.twins.items():
+        own = [_loaded(name, str(score.device))] if name in embedded.names() else []
+        fitting = [twin for twin in (*given, *own) if twin.fingerprint == weights]
+        if not fitting:
+            others = ", ".join(f"{twin.name} ({twin.fingerprint[:12]}…)" for twin in (*given, *own))
+            raise UsageError(
+                f"twin: detector {detector.name} looks through the twin {name!r} (weights {weights[:12]}…); give it"
+                + (f", and not {others}" if others else "")
+            )
+        found[name] = score.over(fitting[0])
     return found
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=6)
 def _loaded(name: str, device: str) -> Encoder:
     return load(name, device)

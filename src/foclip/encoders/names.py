@@ -2,7 +2,7 @@
 
 `load` accepts
 
-- `mini`, `mini-robust`, `mini-vit`: embedded in the package;
+- `mini`, `mini-vit`, `mini-robust` and other hardened twins: embedded in the package;
 - `ARCHITECTURE/TAG`, as `ViT-L-14-336-quickgelu/openai`: open_clip's pretrained weights;
 - `ARCHITECTURE/FILE`, as `RN50/weights/rn50.pt`: a checkpoint of that architecture;
 - `FILE`: a checkpoint whose architecture is recognised by the shapes of its weights;
@@ -21,6 +21,7 @@ from typing import Any
 
 import open_clip
 import torch
+from safetensors.torch import load_file
 
 from foclip import files
 from foclip.encoders import checkpoints, embedded
@@ -42,7 +43,10 @@ def load(name: str = embedded.DEFAULT, device: str | torch.device = "auto") -> E
     """
     device = _checked(device)
     if name in embedded.names():
-        return _create(name, f"local-dir:{embedded.verified_path(name)}", None, device)
+        folder, tower = embedded.verified_path(name), None
+        if name in embedded.ORIGINALS:
+            folder, tower = embedded.verified_path(embedded.ORIGINALS[name]), folder / embedded.TOWER
+        return _create(name, f"local-dir:{folder}", None, device, tower)
     if name.startswith(("hf-hub:", "local-dir:")):
         return _create(name, name, None, device)
     architecture, weights = _split(name)
@@ -123,7 +127,10 @@ def _unknown(name: str) -> str:
     )
 
 
-def _create(name: str, model_name: str, weights: str | None, device: str | torch.device) -> Encoder:
+def _create(
+    name: str, model_name: str, weights: str | None, device: str | torch.device, tower: Path | None = None
+) -> Encoder:
+    """The model, with another image tower if one is given."""
     options: dict[str, Any] = {}
     if weights is not None:
         tag = open_clip.get_pretrained_cfg(model_name, weights)
@@ -135,6 +142,8 @@ def _create(name: str, model_name: str, weights: str | None, device: str | torch
         with _quiet():
             model = open_clip.create_model(model_name, weights, require_pretrained=True, **options)
             tokenizer = open_clip.get_tokenizer(model_name)
+        if tower:
+            model.visual.load_state_dict(load_file(tower))
         if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
             raise ValueError("its weights are not finite (NaN or infinity among them)")
         return OpenClipEncoder(name, model, tokenizer, device)

@@ -87,5 +87,5 @@ def _dtype(value: torch.Tensor, half: bool) -> torch.dtype:
 def _folder(name: str) -> Path | None:
     """The folder an encoder was loaded from, if it was."""
     if name in embedded.names():
-        return embedded.path(name)
+        return embedded.path(embedded.ORIGINALS.get(name, name))
     return Path(name.removeprefix("local-dir:")) if name.startswith("local-dir:") else None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from foclip.captions import PromptsOf
-from foclip.detection import TWIN, Detector, twin_score
+from foclip.detection import Detector, twin_scores
 from foclip.detection.calibrate import make
 from foclip.detection.detector import shipped
 from foclip.detection.examples import LOOKS, Example
@@ -87,8 +87,8 @@ def made(examples: Sequence[Example], score: EncoderScore) -> Detector:
     """A detector of a study's own."""
     held_clean = sum(example.held_out and not example.fooled for example in examples)
     fpr = max(FPR, 1 / (held_clean + 1))
-    looks = [*([TWIN] if twin_score(score) else []), *LOOKS]
-    return make(examples, score, fpr, "calibrated in this study", looks, twin_score(score))[0]
+    twins = twin_scores(score)
+    return make(examples, score, fpr, "calibrated in this study", [*twins, *LOOKS], twins)[0]
 
 
 def verdicts(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from foclip import images
 from foclip.attacks import Attack, FoCLIP, Job, Trajectory, key, objective, run
-from foclip.detection import TRANSFORMATIONS, TWIN, Sensitivity, measure, twin_score
+from foclip.detection import TRANSFORMATIONS, Sensitivity, measure, twin_scores
 from foclip.detection.examples import LOOKS
 from foclip.engines import Run
 from foclip.fidelity import fidelity
@@ -183,15 +183,15 @@ class Lab(Material):
             draw: With which number their amounts are drawn (`transformation`); None for the usual ones.
         """
         chosen, wanted = score or self.score, self._each(prompts, len(looked_at))
-        twin = twin_score(chosen)
+        twins = twin_scores(chosen)
         if looks is None:
-            looks = list(dict.fromkeys([*TRANSFORMATIONS, *LOOKS, *([TWIN] if twin else [])]))
+            looks = list(dict.fromkeys([*TRANSFORMATIONS, *LOOKS, *twins]))
 
         def compute(places: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
             for first in range(0, len(places), CHUNK):
                 chunk = places[first : first + CHUNK]
                 seen = [looked_at[place].image for place in chunk]
-                found = measure(chosen, seen, [wanted[place] for place in chunk], looks, twin, guess=True, draw=draw)
+                found = measure(chosen, seen, [wanted[place] for place in chunk], looks, twins, guess=True, draw=draw)
                 yield from zip(chunk, map(vars, found), strict=True)
 
         kind = f"sensitivity to {looks}" + ("" if draw is None else f", drawn {draw}")

@@ -4,14 +4,14 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 from foclip import __version__, files, images
-from foclip.detection import TWIN, Detection, Detector, TwoThresholds, transformation
+from foclip.detection import Detection, Detector, TwoThresholds, transformation
 from foclip.outcome import Outcome, Track, silent
 from foclip.report.heat import drawn, heat
 from foclip.report.html import figure, picture, render
@@ -56,7 +56,7 @@ def write(
     shown = suspicious_first(found.results)[:SHOWN]
     report, items = track("drawing", len(shown)), []
     for number, detection in enumerate(shown, start=1):
-        items.append(_item(detection, score))
+        items.append(_item(detection, score, detector.twins))
         report(number)
     by = sorted({detection.decided_by for detection in found})
     html = render(
@@ -111,23 +111,24 @@ def _thresholds(detector: Detector) -> TwoThresholds:
     return detector.rule.statistic
 
 
-def _item(detection: Detection, score: EncoderScore) -> dict[str, Any]:
+def _item(detection: Detection, score: EncoderScore, twins: Collection[str]) -> dict[str, Any]:
     return {
         "detection": detection,
         "name": Path(detection.image).name,
-        "shown": _shown(detection, score),
+        "shown": _shown(detection, score, twins),
+        "through": detection.look in twins,
         "prompts": detection.prompts[:PROMPTS],
         "more": len(detection.prompts[PROMPTS:]),
     }
 
 
-def _shown(detection: Detection, score: EncoderScore) -> list[tuple[str, str]]:
+def _shown(detection: Detection, score: EncoderScore, twins: Collection[str]) -> list[tuple[str, str]]:
     """The picture, its look and its map, with their captions; nothing if the file has gone since."""
     found = [read for _, read in images.readable([detection.image], [])]
     if not found:
         return []
     shown, seen = [("picture", picture(found[0]))], score.encoder.resize(found[0])
-    if detection.look and detection.look != TWIN:
+    if detection.look and detection.look not in twins:
         look = transformation(detection.look, detection.draw)
         shown.append((f"its look, {detection.look}", picture(look.exact(seen))))
     prompts, by = tuple(detection.prompts), score

@@ -20,7 +20,8 @@ from torch import Tensor
 from foclip import images
 from foclip.detection import By, Detector
 from foclip.detection.detect import check_draw, judged
-from foclip.detection.twins import twin_of
+from foclip.detection.sensitivity import NO_TWINS
+from foclip.detection.twins import twins_of
 from foclip.errors import ImageError, PromptTruncationWarning
 from foclip.scores import EncoderScore, Prompts
 from foclip.sources import Columns, Item, Shard, fetched, items, text
@@ -127,7 +128,7 @@ class Judge:
         for with_prompts in (detector.score == score.name, False):
             detector.promise(by, with_prompts, fpr)
         self.score, self.detector, self.by, self.fpr, self.draw = copy.copy(score), detector, by, fpr, draw
-        self.twin = twin_of(detector, score) if by == "combined" else None  # here, not in every process
+        self.twins = twins_of(detector, score) if by == "combined" else NO_TWINS  # here, not in every process
         self._captions = _Captions(score)
         self.score.remembered = self._captions  # type: ignore[assignment]  # called in the same way
 
@@ -143,7 +144,7 @@ class Judge:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PromptTruncationWarning)  # millions of captions are longer
             self._captions.add(prompts)
-            found = judged(self.detector, self.score, pictures, prompts, self.by, self.fpr, self.twin, self.draw)
+            found = judged(self.detector, self.score, pictures, prompts, self.by, self.fpr, self.twins, self.draw)
             for row, (sensitivity, verdict) in zip(rows, found, strict=True):
                 row["score"] = sensitivity.score
                 row["gray_score"] = sensitivity.scores.get("gray")

@@ -3,7 +3,7 @@
 The attacker wants a high score for a photo's own caption, as a cheat of a leaderboard or of a data-set filter does. He
 knows nothing; or that the picture is looked at in gray; or every look of the detector; or, beyond these, looks that it
 does not take, so that what he adds survives small changes of any kind (expectation over transformations, Athalye et
-al. 2018, arXiv 1707.07397); or he knows the hardened twin, too, and raises both scores. He asks for a high score under
+al. 2018, arXiv 1707.07397); or he knows the hardened twins, too, and raises all scores. He asks for a high score under
 all that he knows. Or he knows the detector itself, weights and threshold, and minimises its suspicion
 (`foclip.detection.evading`). What counts is the *undetected rise*: how far the score rose if no alarm is raised, else
 0. The worst attacker is the measure of a defence.
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.detection import TRANSFORMATIONS, TWIN, Detector, View, twin_score
+from foclip.detection import Detector, View, twin_scores, twins_of
 from foclip.detection.evading import Evading
 from foclip.detection.examples import LOOKS
 from foclip.lab import BUDGET, Lab, Page, Study, plots
@@ -38,7 +38,7 @@ from foclip.lab.statistics import Estimate, area, auc, groups, mean, percent, sh
 from foclip.scores import Mean, Prompts, Score
 
 NOTHING, GRAY, ALL = "knows nothing", "knows gray", "knows every look"
-BEYOND, TOO = "knows every look and more", "knows the twin too"
+BEYOND, TOO = "knows every look and more", "knows the twins too"
 ITSELF, DRAWS = "knows the detector itself", "knows it, and draws looks"
 #: The one who knows the detector itself, after it was refitted so many times on his pictures.
 REFITTED = "knows the detector refitted {} times"
@@ -54,8 +54,8 @@ MORE = ("mirror", "rotate", "mirror+jpeg", "blur")
 QUICK, FULL = (45.0, BUDGET), (50.0, 45.0, 40.0, BUDGET)
 #: Steps at most: with up to twelve views in each, more would take days and raise the score by no more than a hundredth.
 STEPS = 200
-#: Methods that the score itself can be judged by: the lower of encoder and twin is what a careful filter takes.
-LOWER = "the lower of encoder and twin, no detector"
+#: What the score itself can be judged by: the lowest of encoder and twins is what a careful filter takes.
+LOWEST = "the lowest of encoder and twins, no detector"
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,15 @@ class Attacker:
 
 def attackers(lab: Lab, judge: Detector) -> dict[str, Attacker]:
     """Every level of knowledge by name."""
-    looks = tuple(dict.fromkeys([*LOOKS, *(look for look in judge.looks if look != TWIN)]))
+    looks = tuple(dict.fromkeys([*LOOKS, *(look for look in judge.looks if look not in judge.twins)]))
     found = {
         NOTHING: Attacker((), lab.score),
         GRAY: Attacker(("gray",), lab.score),
         ALL: Attacker(looks, lab.score),
         BEYOND: Attacker((*looks, *MORE), lab.score),
     }
-    if twin := twin_score(lab.score):
-        found[TOO] = Attacker(looks, Mean([lab.score, twin]))
+    if twins := twin_scores(lab.score):
+        found[TOO] = Attacker(looks, Mean([lab.score, *twins.values()]))
     return found | {
         ITSELF: Attacker((), _evading(lab, judge)),
         DRAWS: Attacker((), _evading(lab, judge, HIS_DRAWS)),
@@ -84,7 +84,7 @@ def attackers(lab: Lab, judge: Detector) -> dict[str, Attacker]:
 
 
 def _evading(lab: Lab, judge: Detector, draws: Sequence[int | None] = (None,)) -> Evading:
-    return Evading(lab.score, judge, twin_score(lab.score) if judge.twin else None, draws)
+    return Evading(lab.score, judge, twins_of(judge, lab.score), draws)
 
 
 def table(lab: Lab) -> pd.DataFrame:
@@ -148,7 +148,7 @@ def _risen(rows: Sequence[dict[str, Any]], originals: Sequence[dict[str, Any]]) 
         row
         | {
             "rise": row["score"] - before[row["picture"]]["score"],
-            "rise of the lower": row["lower"] - before[row["picture"]]["lower"],
+            "rise of the lowest": row["lowest"] - before[row["picture"]]["lowest"],
         }
         for row in rows
     ]
@@ -163,14 +163,15 @@ def _rows(
     budget: float,
 ) -> list[dict[str, Any]]:
     rows = lab.rows(looked_at, prompts, attacker=attacker, budget=budget)
-    found = lab.sensitivities(looked_at, prompts)
+    found, twins = lab.sensitivities(looked_at, prompts), twin_scores(lab.score)
     said = verdicts(lab, judge, lab.score, looked_at, prompts)
     drawn = [lab.sensitivities(looked_at, prompts, looks=judge.looks, draw=draw) for draw in ITS_DRAWS]
     alarms = [[judge.judge(seen).verdict == "tampered" for seen in each] for each in zip(*drawn, strict=True)]
     for verdict, each in zip(said, alarms, strict=True):
         verdict["drawn"] = any(each) if attacker == "original" else all(each)
     for row, verdict, seen in zip(rows, said, found, strict=True):
-        row |= verdict | {"detector": judge.name, "lower": min(row["score"], seen.scores.get(TWIN, row["score"]))}
+        through = [seen.scores[twin] for twin in twins]
+        row |= verdict | {"detector": judge.name, "lowest": min(row["score"], *through)}
         row |= {f"drop_{name}": value for name, value in seen.drops.items()}
         row |= {f"drift_{name}": value for name, value in seen.drifts.items()}
     return rows
@@ -213,12 +214,12 @@ def _row(part: pd.DataFrame, name: str, budget: str) -> dict[str, object]:
         "FLIP, worst": f"{mean(part.flip99, part.photo):.3f}",
         **{f"called tampered by {words}": f"{share(part[m], part.photo):.0%}" for m, words in METHODS.items()},
         **{f"undetected rise, {words}": f"{undetected(part, m):+.3f}" for m, words in METHODS.items()},
-        f"rise of {LOWER}": f"{mean(part['rise of the lower'], part.photo):+.3f}",
+        f"rise of {LOWEST}": f"{mean(part['rise of the lowest'], part.photo):+.3f}",
     }
 
 
 def _worst(parts: dict[tuple[str, float], pd.DataFrame], budgets: Sequence[float]) -> list[str]:
-    """Per budget the attacker who gains most unseen, and what he gains of the lower of both scores."""
+    """Per budget the attacker who gains most unseen, and what he gains of the lowest score."""
     sentences = []
     for budget in budgets:
         here = {name: part for (name, at), part in parts.items() if at == budget}
@@ -227,10 +228,10 @@ def _worst(parts: dict[tuple[str, float], pd.DataFrame], budgets: Sequence[float
             unseen = {name: undetected(part, method) for name, part in here.items()}
             worst = max(unseen, key=lambda name: unseen[name].value)
             said.append(f"{words}: {unseen[worst]:+.3f} by the one who {worst}")
-        lower = max(float(np.mean(part["rise of the lower"])) for part in here.values())
+        lowest = max(float(np.mean(part["rise of the lowest"])) for part in here.values())
         sentences.append(
             f"At {budget:g} dB the worst attacker gains unseen, judged by {'; '.join(said)}. "
-            f"Of {LOWER}, no attacker gains more than {lower:+.3f}."
+            f"Of {LOWEST}, no attacker gains more than {lowest:+.3f}."
         )
     return sentences
 
@@ -265,8 +266,7 @@ def _costs(parts: dict[tuple[str, float], pd.DataFrame]) -> list[str]:
 
 def _what_is_left(originals: pd.DataFrame, parts: dict[tuple[str, float], pd.DataFrame]) -> list[str]:
     """The sensitivity that still separates best, per attacker."""
-    looks = [*TRANSFORMATIONS, *(look for look in (*LOOKS, TWIN) if f"drop_{look}" in originals)]
-    names = list(dict.fromkeys(f"{kind}_{name}" for kind in ("drop", "drift") for name in looks))
+    names = [name for name in originals if name.startswith(("drop_", "drift_")) and originals[name].notna().all()]
     sentences = []
     for (attacker, budget), part in parts.items():
         if budget != BUDGET or attacker == NOTHING:

@@ -1,5 +1,7 @@
 """The encoders that ship with the package: one open_clip `local-dir:` folder each.
 
+Of a twin that detectors look through, the folder has the image tower alone: everything else is its original's.
+
 `SHA256SUMS.json` lists every file a model needs with its SHA-256; `verified_path`
 refuses a folder in which a byte has changed.
 """
@@ -13,8 +15,13 @@ from foclip.errors import EncoderError
 
 FOLDER = Path(__file__).parent
 DEFAULT = "mini"
-#: Hardened twins by the encoder they were made from.
-TWINS = {"mini": "mini-robust"}
+#: Hardened twins by the encoder they were made from, the one that resists most first. A detector looks through them in
+#: this order: what an attacker can do against the first look bounds what he gets past all of them.
+TWINS = {"mini": ("mini-robust", "mini-robust-46"), "mini-vit": ("mini-vit-robust-44",)}
+#: Whose text tower, tokenizer and configuration a folder that has an image tower alone goes with.
+ORIGINALS = {"mini-robust-46": "mini", "mini-vit-robust-44": "mini-vit"}
+#: The file of such an image tower.
+TOWER = "image_tower.safetensors"
 
 
 @cache
