@@ -435,9 +435,7 @@ def test_the_order_of_a_cascade_is_a_statistic(calibration: Calibration) -> None
 
 def test_a_detector_of_a_foreign_twin_loads_nothing(calibration: Calibration, score: CLIPScore, mini: Encoder) -> None:
     foreign = replace(calibration.detector, twins={"hf-hub:somebody/something": "0" * 64})
-    with pytest.raises(
-        UsageError, match=r"looks through the twin 'hf-hub:somebody/something' \(weights 0+…\)"
-    ):
+    with pytest.raises(UsageError, match=r"looks through the twin 'hf-hub:somebody/something' \(weights 0+…\)"):
         twins_of(foreign, score)
     with pytest.raises(UsageError, match="give it, and not mini "):
         twins_of(foreign, score, [mini])
