@@ -12,6 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ from foclip.scores import DEFAULT, EncoderScore, Prompts, resolve
 
 #: Share of each kind of fooled pictures that a look of the cascade keeps in doubt, …
 KEEP = 0.98
-#: … as long as no more clean pictures than this stay in doubt after the first look, the second, and so on.
-IN_DOUBT = (0.4, 0.15, 0.1, 0.08, 0.06)
+#: … as long as no more clean pictures than this stay in doubt after the first look, the second, and so on to the last.
+IN_DOUBT = (0.4, 0.15, 0.1, 0.08, 0.06, 0.05)
 #: Level of the score below which nothing can have been gained that is worth a look, at most.
 WORTH = 0.8
 #: Rise in units of `no_match` (CLIPScore: 0.2) that a cheat saved again must still have for the cascade to care.
@@ -226,7 +227,7 @@ def cascade(examples: Sequence[Example], looks: Sequence[str], with_prompts: boo
     levels = [seen[id(e)].level for e in fooled if e.state == AS_IT_IS]
     worth = min(WORTH, float(np.quantile(levels, 1 - KEEP))) if levels else 0.0
     doubts = []
-    for step, most in zip(steps[:-1], IN_DOUBT, strict=False):
+    for step, most in zip(steps[:-1], chain(IN_DOUBT, repeat(IN_DOUBT[-1])), strict=False):
         values: dict[str, list[float]] = {}
         for example in paying:
             values.setdefault(example.kind, []).append(step.statistic(seen[id(example)]))
