@@ -124,6 +124,8 @@ def _noise(picture: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(picture) + noise).clip(0, 255).round().astype(np.uint8))
 
 
+#: What ends a part of most cheats, and makes the rest look different from one in a file that was saved again.
+CROPPED = "cropped to 95 %"
 #: What becomes of a fooled file afterwards.
 AFTERWARDS: Mapping[str, Change] = {
     "JPEG 95": saved("JPEG", 95),
@@ -132,7 +134,7 @@ AFTERWARDS: Mapping[str, Change] = {
     "JPEG 60": saved("JPEG", 60),
     "WebP 80": saved("WEBP", 80),
     "half the size": halved,
-    "cropped to 95 %": cropped,
+    CROPPED: cropped,
 }
 
 #: States that clean pictures come in.
