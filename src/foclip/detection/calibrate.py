@@ -28,7 +28,7 @@ from foclip.detection.detector import Calibrated, Detector
 from foclip.detection.examples import AS_IT_IS, Bench, Example, fool
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
 from foclip.detection.sensitivity import NO_TWINS, Twins, feature_names
-from foclip.detection.threat import BLATANT, CONDITIONS
+from foclip.detection.threat import BLATANT, CONDITIONS, CROPPED
 from foclip.detection.twins import twin_scores
 from foclip.encoders import Encoder
 from foclip.errors import UsageError
@@ -219,7 +219,7 @@ def cascade(examples: Sequence[Example], looks: Sequence[str], with_prompts: boo
     paying = [e for e in fooled if e.state == AS_IT_IS or e.rise >= STILL_PAYS]
     usual = [seen[id(e)] for e in clean if e.counts and not e.background]
     negatives, positives = ([seen[id(e)] for e in part] for part in (clean, fooled))
-    kinds = ([e.kind for e in clean], [e.kind for e in fooled])
+    kinds = ([e.kind for e in clean], [_stratum(e, with_prompts) for e in fooled])
     steps = [
         combined.fit(negatives, positives, feature_names(looks[:count], with_prompts), kinds)
         for count in range(1, len(looks) + 1)
@@ -230,11 +230,19 @@ def cascade(examples: Sequence[Example], looks: Sequence[str], with_prompts: boo
     for step, most in zip(steps[:-1], chain(IN_DOUBT, repeat(IN_DOUBT[-1])), strict=False):
         values: dict[str, list[float]] = {}
         for example in paying:
-            values.setdefault(example.kind, []).append(step.statistic(seen[id(example)]))
+            values.setdefault(_stratum(example, with_prompts), []).append(step.statistic(seen[id(example)]))
         kept = min((float(np.quantile(each, 1 - KEEP)) for each in values.values()), default=-math.inf)
         most_clean = float(np.quantile([step.statistic(s) for s in usual], 1 - most))
         doubts.append(max(kept, most_clean))
     return Cascade(worth, steps, doubts)
+
+
+def _stratum(example: Example, with_prompts: bool) -> str:
+    """What a fooled picture is weighed with: among files that were saved again, crops are a seventh and are forgotten.
+
+    Without prompts hardly any crop is told, whatever it weighs.
+    """
+    return f"{example.cheat}, cropped" if with_prompts and example.state == CROPPED else example.kind
 
 
 def _describe(prompt_sets: set[tuple[str, ...]]) -> list[str] | dict[str, Any]:

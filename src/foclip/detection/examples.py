@@ -9,7 +9,7 @@ from PIL import Image
 
 from foclip import fooling, images
 from foclip.detection.sensitivity import Sensitivity, Twins, measure
-from foclip.detection.threat import AFTERWARDS, CONDITIONS, CROPPED, LEAST_RISE, Change, Cheat, cheats
+from foclip.detection.threat import AFTERWARDS, CONDITIONS, LEAST_RISE, Change, Cheat, cheats
 from foclip.detection.transformations import View
 from foclip.outcome import Advance, Failure, Track, silent
 from foclip.results import Result
@@ -52,12 +52,10 @@ class Example:
 
     @property
     def kind(self) -> str:
-        """The cheat, and if its file was saved again or cropped; of a clean picture its state, or its background."""
+        """The cheat, and whether its file was saved again; of a clean picture its state, or its kind of background."""
         if not self.fooled:
             return self.background or self.state
-        if self.state == AS_IT_IS:
-            return self.cheat
-        return f"{self.cheat}, {'cropped' if self.state == CROPPED else 'saved again'}"
+        return self.cheat if self.state == AS_IT_IS else f"{self.cheat}, saved again"
 
     @property
     def counts(self) -> bool:
