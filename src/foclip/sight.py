@@ -2,15 +2,16 @@ r"""How visible a change is, as something to descend on: SSIM and FLIP as functi
 
 `foclip.fidelity` measures a file; here is what tells each pixel which way to go to be seen less,
 
-.. math:: V = 1.25 \, \frac{D}{D_0} + 0.9 \, \frac{\sum m}{\sum m_0} + 0.3 \, \frac{\sum m^4}{\sum m_0^4}
+.. math:: V = 1.8 \sqrt{D} + \langle m \rangle + 1.1 \, \langle m^4 \rangle^{1/4}
 
-with the structure lost D, FLIP's map m, and, with the index 0, what they are when first asked for: so each counts by
-what it loses of itself. The mean of m is what FLIP reports, its fourth power stands for the worst places: it is smooth,
-and leaves no percentile beyond which anything goes. More weight for one makes the others worse, about one to one.
+with the structure lost D, FLIP's map m, and means over pixels. The mean of m is what FLIP reports, its fourth power
+stands for the worst places: it is smooth, and leaves no percentile beyond which anything goes. With the roots all three
+grow about alike with a change, so the weights mean the same for a large change and for a small one.
 
 D is 1 - SSIM (Wang et al. 2004) to second order in the change δ: where windows w have means μ and deviations σ,
 
-.. math:: D = \sum_w \frac{w(\delta^2) - w(\delta)^2}{2 \sigma^2 + C_2} + \frac{w(\delta)^2}{2 \mu^2 + C_1}
+.. math:: D = \left\langle \frac{w(\delta^2) - w(\delta)^2}{2 \sigma^2 + C_2}
+    + \frac{w(\delta)^2}{2 \mu^2 + C_1} \right\rangle_w
 
 m is FLIP (Andersson et al. 2020, "FLIP: A Difference Evaluator for Alternating Images", equations 4 to 20), in full:
 opponent colours in linear light, blurred as the eye blurs them, compared in Hunt-adjusted CIELAB by the HyAB distance,
@@ -29,8 +30,10 @@ from foclip.encoders.preprocessing import Block, multiply
 from foclip.fidelity import OVERLAP, PIXELS_PER_DEGREE
 from foclip.visibility import KNEE, XYZ
 
-#: Weights of the terms of V, and the power of FLIP that stands for its worst places.
-WEIGHTS, POWER = (1.25, 0.9, 0.3), 4
+#: The power of FLIP that stands for its worst places.
+POWER = 4
+#: Weights of the terms of V, and to which power each is taken.
+WEIGHTS, EXPONENTS = (1.8, 1.0, 1.1), (1 / 2, 1.0, 1 / POWER)
 #: Pixels of a strip: its gradient takes about 500 bytes for each.
 STRIP = 2**18
 #: Rows of a block of a filter's matrix.
@@ -60,6 +63,7 @@ class Sight:
 
     def __init__(self, original: Tensor) -> None:
         height, width = original.shape[1:]
+        self._counts = original.new_tensor((original.numel(), height * width, height * width))
         step = max(OVERLAP, STRIP // width)
         self._strips = [
             (rows, _Strip(original[:, rows], inner))
@@ -68,23 +72,25 @@ class Sight:
         ]
 
     def terms(self, picture: Tensor) -> Tensor:
-        """D, the sum of m, and that of its fourth power, float (3,), of a picture like the original."""
+        """D, the mean of m, and that of its fourth power, float (3,), of a picture like the original."""
         with torch.no_grad():
-            return torch.stack([strip.terms(picture[:, rows]) for rows, strip in self._strips]).sum(dim=0)
+            sums = torch.stack([strip.sums(picture[:, rows]) for rows, strip in self._strips]).sum(dim=0)
+        return sums / self._counts
 
     def gradient(self, picture: Tensor, first: Tensor) -> Tensor:
         """The gradient of V, (3, H, W).
 
         Args:
             picture: The picture, like the original.
-            first: What `terms` was at the beginning.
+            first: The terms at which V's own slopes are taken, those of this picture or of one before it.
         """
         total = torch.zeros_like(picture)
-        weights = first.new_tensor(WEIGHTS) / first.clamp(min=1e-30)
+        exponents = first.new_tensor(EXPONENTS)
+        slopes = first.new_tensor(WEIGHTS) * exponents * first.clamp(min=1e-12) ** (exponents - 1) / self._counts
         for rows, strip in self._strips:
             part = picture[:, rows].detach().requires_grad_(True)
             with torch.enable_grad():
-                value = (strip.terms(part) * weights).sum()
+                value = (strip.sums(part) * slopes).sum()
             total[:, rows] += torch.autograd.grad(value, part)[0]
         return total
 
@@ -125,8 +131,8 @@ class _Strip:
         self._most = float(_hyab(green - blue)) ** COLOUR_POWER
         self._colour, self._features = self._look(original)
 
-    def terms(self, picture: Tensor) -> Tensor:
-        """The terms of V, sums over the rows that count, (3,)."""
+    def sums(self, picture: Tensor) -> Tensor:
+        """The terms of V, as sums over the rows that count, (3,)."""
         change = picture - self._original
         around = _blur(change, *self._window).square()
         lost = self._square * change.square() + (self._light - self._structure) * around

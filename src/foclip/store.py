@@ -21,7 +21,7 @@ from foclip import files
 from foclip.errors import UsageError
 
 #: Part of every key: raise it when the same key would mean other content.
-FORMAT = 4
+FORMAT = 5
 
 
 class Store:

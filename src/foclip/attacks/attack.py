@@ -26,7 +26,7 @@ MOST_PSNR = 130.0
 LEAST_PSNR = 20.0
 
 #: Steps that retouch at most, and pixels of a picture that is retouched: of more, a step takes seconds and gigabytes.
-RETOUCHES, MOST_RETOUCHED = 15, 2**22
+RETOUCHES, MOST_RETOUCHED = 30, 2**22
 
 #: Pictures in flight at most.
 MOST_LANES = 4096

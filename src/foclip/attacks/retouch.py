@@ -6,11 +6,11 @@ of it, its worst places are where many small changes meet, and SSIM does not min
 the last steps go down the gradient of visibility V (`foclip.sight`), in all pixels, along the tangent of the
 objective L (gradient projection, Rosen 1960), and back to where L was:
 
-.. math:: d = C \nabla V - \frac{\nabla V^T C \nabla L}{\nabla L^T C \nabla L} \, C \nabla L, \qquad
-    x \leftarrow x - \eta \, \frac{d}{\operatorname{rms}(d)} - \frac{L - L_0}{\nabla L^T C \nabla L} \, C \nabla L
+.. math:: v \leftarrow \mu v + P M^T \nabla V, \qquad d = M P v, \qquad
+    x \leftarrow x - \eta \, \frac{d}{\operatorname{rms}(d)} - \frac{L - L_0}{\lvert g \rvert^2} \, M g
 
-with C = M Mᵀ of the mask. What that leaves unused of the budgets, the looks (`foclip.attacks.fit`) turn into a larger
-change, and L₀ is what L was at the last look.
+where M is the mask, g = Mᵀ∇L, P takes away what is along g, and μ is a momentum. What that leaves unused of the
+budgets, the looks (`foclip.attacks.fit`) turn into a larger change, and L₀ is what L was at the last look.
 """
 
 import math
@@ -26,7 +26,9 @@ from foclip.sight import Sight
 from foclip.visibility import Mask, visible
 
 #: First and last step η, parts of the change that is there (root mean square); they fall along a cosine.
-FIRST_STEP, LAST_STEP = 0.25, 0.05
+FIRST_STEP, LAST_STEP = 0.2, 0.02
+#: Momentum, μ.
+MOMENTUM = 0.5
 #: How much larger the change is made before: about as much as retouching makes it less visible.
 AHEAD = 1.15
 
@@ -61,20 +63,23 @@ class Retouch:
         if lane.fitted or "held" not in memory:
             memory["held"] = torch.tensor(loss, dtype=torch.float64)
             lane.reach = MOST_REACH  # less visible, it may be larger; the next look tells how much
-        seen = self._masked(self.sight.gradient(picture, memory["seen at first"]))
-        uphill = self._masked(rise)
-        square = (rise * uphill).sum().clamp(min=1e-30)
-        direction = seen.sub_(uphill * ((rise * seen).sum() / square))
+        uphill = self.mask.pull(rise)
+        square = uphill.square().sum().clamp(min=1e-30)
+
+        def level(direction: Tensor) -> Tensor:
+            return direction - uphill * ((uphill * direction).sum() / square)
+
+        seen = self.mask.pull(self.sight.gradient(picture, memory["seen at first"]))
+        velocity = memory.setdefault("velocity", torch.zeros_like(seen))
+        velocity.mul_(MOMENTUM).add_(level(seen))
+        direction = self.mask.push(level(velocity))
         size = _rms(pixels - lane.original[self.part])
         fall = 0.5 * (1 + math.cos(math.pi * (1 - (lane.last - lane.step) / steps)))
-        back = uphill * ((loss - float(memory["held"])) / square)
+        back = self.mask.push(uphill) * ((loss - float(memory["held"])) / square)
         # Where the objective is flat, the way back would be long, and it is no longer the tangent's.
         back *= (FIRST_STEP * size / _rms(back)).clamp(max=1)
         length = size * (LAST_STEP + (FIRST_STEP - LAST_STEP) * fall)
         pixels.sub_(direction * (length / _rms(direction))).sub_(back).clamp_(0, 1)
-
-    def _masked(self, gradient: Tensor) -> Tensor:
-        return self.mask.push(self.mask.pull(gradient))
 
 
 def is_due(attack: Attack, lane: Trajectory) -> bool:
