@@ -38,8 +38,9 @@ from foclip.scores import DEFAULT, EncoderScore, Prompts, resolve
 
 #: Share of each kind of fooled pictures that a look of the cascade keeps in doubt, …
 KEEP = 0.98
-#: … as long as no more clean pictures than this stay in doubt after the first look, the second, and so on to the last.
-IN_DOUBT = (0.4, 0.15, 0.1, 0.08, 0.06, 0.05)
+#: … as long as no more clean pictures than this stay in doubt after the first look, the second, and all others. Less
+#: would cost less, and would let out early who knows the detector, before looks whose amounts are drawn.
+IN_DOUBT = (0.4, 0.25, 0.2)
 #: Level of the score below which nothing can have been gained that is worth a look, at most.
 WORTH = 0.8
 #: Rise in units of `no_match` (CLIPScore: 0.2) that a cheat saved again must still have for the cascade to care.
