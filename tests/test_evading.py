@@ -135,3 +135,5 @@ def test_another_detector_is_another_score(detector: Detector, evading: Evading,
     assert other.fingerprint != evading.fingerprint
     with pytest.raises(UsageError, match="twins: detector mini looks through mini-robust, mini-robust-46; give them"):
         Evading(score, detector)
+    with pytest.raises(UsageError, match="looks through mini-robust-46; give them"):
+        Evading(score, detector, evading.twins | {"mini-robust-46": score})

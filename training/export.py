@@ -48,15 +48,15 @@ def export(model: CLIP, tokenizer: Tokenizer, model_cfg: dict[str, Any], folder:
     save_tokenizer(tokenizer, folder, model_cfg["text_cfg"]["context_length"])
 
 
-def write_checksums(embedded: Path) -> dict[str, str]:
-    """Record the SHA-256 of every file that loading needs in ``embedded``/SHA256SUMS.json."""
+def write_checksums(root: Path) -> dict[str, str]:
+    """Record the SHA-256 of every file that loading needs in ``root``/SHA256SUMS.json."""
     sums = {
         f"{folder.name}/{name}": sha256(folder / name)
-        for folder in sorted(path for path in embedded.iterdir() if path.is_dir())
+        for folder in sorted(path for path in root.iterdir() if path.is_dir())
         for name in LOADED
         if (folder / name).exists()
     }
-    (embedded / "SHA256SUMS.json").write_text(json.dumps(sums, indent=2) + "\n")
+    (root / "SHA256SUMS.json").write_text(json.dumps(sums, indent=2) + "\n")
     return sums
 
 

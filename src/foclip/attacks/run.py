@@ -36,7 +36,7 @@ LANES = 4
 EXACT_COPIES = 14
 #: The same in the model's small space, where pictures are kept as bytes, and for measuring what was written.
 SMALL_COPIES = 8
-#: What retouching adds to the exact loop: a mask of all pixels, and what is known of the original's looks.
+#: What retouching adds to the exact loop: a mask of all pixels, momentum, and what is known of the original.
 RETOUCH_COPIES = 12
 #: Seconds between two writes of unfinished work.
 SAVE_EVERY = 30.0

@@ -46,7 +46,7 @@ class Evading(Score):
         draws: With which numbers looks are drawn (`transformation`); None for the usual ones.
 
     Raises:
-        UsageError: A twin is missing.
+        UsageError: A twin is missing, or has other weights than the detector's.
     """
 
     name = "evading"
@@ -61,8 +61,13 @@ class Evading(Score):
         detector.check(score.encoder)
         cascade = detector.combined.statistic
         assert isinstance(cascade, Cascade)
-        if missing := detector.twins.keys() - twins.keys():
-            raise UsageError(f"twins: detector {detector.name} looks through {', '.join(sorted(missing))}; give them")
+        missing = [
+            name
+            for name, weights in detector.twins.items()
+            if name not in twins or twins[name].encoder.fingerprint != weights
+        ]
+        if missing:
+            raise UsageError(f"twins: detector {detector.name} looks through {', '.join(missing)}; give them")
         self.score, self.cascade = score, cascade
         self.twins = {look: twins[look] for look in cascade.looks if look in detector.twins}
         self.limits = [*cascade.doubts, detector.combined.threshold(detector.fpr)]
