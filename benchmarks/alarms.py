@@ -12,9 +12,10 @@ from typing import get_args
 
 from scipy.stats import binom
 
-from foclip.detection import By, detect
-from foclip.encoders import load
-from foclip.prompts import ARTWORKS
+from foclip.core.detecting import detect
+from foclip.data.prompts import ARTWORKS
+from foclip.detection import By
+from foclip.models import load
 from training.detector import photographs
 
 BOUNDS = (0.01, 0.05)
@@ -34,11 +35,11 @@ def main() -> None:
             for prompts in (ARTWORKS, None):
                 for bound in BOUNDS:
                     found = detect(photos, prompts, model=encoder, by=by, fpr=bound)
-                    judged = [row for row in found if row.verdict != "undecidable"]
-                    low, high = binom.ppf([0.025, 0.975], len(judged), bound)
-                    alarms = sum(row.tampered for row in judged)
+                    predict = [row for row in found if row.verdict != "undecidable"]
+                    low, high = binom.ppf([0.025, 0.975], len(predict), bound)
+                    alarms = sum(row.tampered for row in predict)
                     print(
-                        f"{model:<12} {judged[0].decided_by:<24} {bound:>5} {alarms:>6} {len(judged):>4}  "
+                        f"{model:<12} {predict[0].decided_by:<24} {bound:>5} {alarms:>6} {len(predict):>4}  "
                         f"{low:.0f} to {high:.0f}",
                         flush=True,
                     )

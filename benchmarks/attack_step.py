@@ -34,11 +34,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import center_crop, normalize
 
-from foclip.attacks import FoCLIP, Job, objective, run
-from foclip.encoders import OpenClipEncoder, load
+from foclip.attacks import AttackTask, FoCLIP, objective, run
+from foclip.data.prompts import ARTWORKS
+from foclip.models import OpenClipEncoder, load
+from foclip.models.scores import CLIPScore
 from foclip.objective import Alignment, Balance, Objective, Pictures
-from foclip.prompts import ARTWORKS
-from foclip.scores import CLIPScore
 
 BOUND = 1.15
 
@@ -66,7 +66,7 @@ def measure(encoder: OpenClipEncoder, height: int, width: int, batch: int, steps
             torch.autograd.grad(tower.encode_image(inputs).sum(), inputs)
 
     def step(attack: FoCLIP = attack) -> None:
-        for _ in run(attack, score, [Job(picture, ARTWORKS) for picture in pictures]):
+        for _ in run(attack, score, [AttackTask(picture, ARTWORKS) for picture in pictures]):
             pass
 
     masked = replace(attack, mask="visible")

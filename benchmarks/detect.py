@@ -1,7 +1,7 @@
 """What detecting costs, against two forward passes per picture (colour and gray) of the same tower.
 
 The floor is the image tower as open_clip loads it on ready inputs, twice per picture. Detecting starts from decoded
-pictures in memory: resizing, looks, passes, scores and verdicts.
+pictures in memory: resizing, probes, passes, scores and verdicts.
 
     python -m benchmarks.detect [--model mini] [--threads 2] [--size 256] [--images DIR]
 
@@ -21,14 +21,14 @@ import torch
 from PIL import Image
 
 from benchmarks.timing import seconds
+from foclip.core.detecting import predict
+from foclip.data.images import find, read
+from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
 from foclip.detection import By, Sensitivity, Verdict, measure
-from foclip.detection.detect import judged
 from foclip.detection.detector import shipped
-from foclip.encoders import OpenClipEncoder, load
-from foclip.images import find, read
-from foclip.prompts import ARTWORKS
-from foclip.scores import CLIPScore, Prompts
+from foclip.models import OpenClipEncoder, load
+from foclip.models.scores import CLIPScore, Prompts
 
 BOUND = 1.15
 BATCH = 64
@@ -73,7 +73,7 @@ def main() -> None:
     own = [(str(found.guess),) for found in guesses]
 
     def detect(by: By, prompts: Sequence[Prompts]) -> Callable[[], list[tuple[Sensitivity, Verdict]]]:
-        return lambda: list(judged(detector, score, batch, prompts, by))
+        return lambda: list(predict(detector, score, batch, prompts, by))
 
     artworks = [ARTWORKS] * BATCH
     ways = {
@@ -95,10 +95,10 @@ def main() -> None:
     )
     print(f"two forward passes: {1e3 * bare / BATCH:.3f} ms a picture")
     for (name, call), ratio in zip(ways.items(), ratios, strict=True):
-        looks = sum(len(found.drifts) for found, _ in call()) / BATCH
+        probes = sum(len(found.drifts) for found, _ in call()) / BATCH
         verdict = "yes" if ratio <= BOUND else "no"
-        print(f"{name:<28} {ratio:.3f} times that   ≤ {BOUND}: {verdict:<3}   {looks:.2f} looks a picture")
-    print(f"looks of the combined detector: {', '.join(detector.looks[1:])}")
+        print(f"{name:<28} {ratio:.3f} times that   ≤ {BOUND}: {verdict:<3}   {probes:.2f} probes a picture")
+    print(f"probes of the combined detector: {', '.join(detector.probes[1:])}")
 
 
 if __name__ == "__main__":

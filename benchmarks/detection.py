@@ -1,6 +1,6 @@
 """How well the shipped detector works on photographs and prompts that it has never seen.
 
-    python -m benchmarks.detection [--model mini] [--data ../shared/data] --work DIR [--parts paper cheats …]
+    python -m benchmarks.detection [--model mini] [--data ../shared/data] --work DIR [--parts paper scenarios …]
 
 Prints the paper's quantities beside the paper's figures; what each method catches of each cheat, as its file is and
 saved again; recall at alert budgets; what a cheat still gains (its *undetected rise*: the rise of the score where no
@@ -23,16 +23,17 @@ from PIL import Image
 from rich.progress import Progress
 from scipy.stats import binomtest, bootstrap
 
-from foclip import fooling, images
 from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt, objective
-from foclip.detection import AFTERWARDS, CONDITIONS, By, Detector, Sensitivity, measure, twins_of
+from foclip.data import images
+from foclip.data.prompts import ARTWORKS
+from foclip.detection import AFTERWARDS, CONDITIONS, By, Detector, Sensitivity, hardened_of, measure
 from foclip.detection.detector import shipped
-from foclip.detection.threat import LEAST_RISE
-from foclip.encoders import load
+from foclip.detection.scenarios import LEAST_RISE
+from foclip.models import load
+from foclip.models.scores import CLIPScore, Prompts
 from foclip.outcome import Advance
-from foclip.prompts import ARTWORKS
-from foclip.results import Result
-from foclip.scores import CLIPScore, Prompts
+from foclip.runs import fooling
+from foclip.runs.folder import Result
 from training.detector import draw_prompts, photographs
 from training.drawn import charts, pages
 
@@ -41,13 +42,13 @@ METHODS = ("rule", "combined", "promptless")
 BUDGETS = (0.001, 0.002, 0.004, 0.01)
 #: A cropped cheat counts if the score is still up by this much.
 STILL_UP = 0.1
-#: Numbers with which looks are drawn, as by `detect --draw`.
+#: Numbers with which probes are drawn, as by `detect --draw`.
 DRAWS = range(1, 6)
-PARTS = ("paper", "cheats", "alarms", "budgets", "undetected")
+PARTS = ("paper", "scenarios", "alarms", "budgets", "undetected")
 
 
 @dataclass(frozen=True)
-class Cheat:
+class Scenario:
     """One row of the table."""
 
     attack: Attack
@@ -61,7 +62,7 @@ class Bench:
     def __init__(self, model: str, data: Path, work: Path) -> None:
         self.score = CLIPScore(load(model))
         self.detector: Detector = shipped(self.score.encoder)
-        self.twins = twins_of(self.detector, self.score)
+        self.twins = hardened_of(self.detector, self.score)
         self.work = work / model
         self.files, captions = photographs(data, "check")
         self.own: list[Prompts] = [(caption,) for caption in captions]
@@ -80,7 +81,7 @@ class Bench:
         found: list[Sensitivity] = []
         for i in range(0, len(pictures), 32):
             part, asked = pictures[i : i + 32], prompts[i : i + 32]
-            found += measure(self.score, part, asked, self.detector.looks, self.twins, guess=True, draw=draw)
+            found += measure(self.score, part, asked, self.detector.probes, self.twins, guess=True, draw=draw)
         return found
 
     def flagged(self, found: Sequence[Sensitivity], method: str, fpr: float | None = None) -> np.ndarray:
@@ -90,20 +91,20 @@ class Bench:
         by: By = "rule" if method == "rule" else "combined"
         return np.array([self.detector.judge(s, by, fpr).verdict == "tampered" for s in found], dtype=bool)
 
-    def fool(self, name: str, cheat: Cheat) -> list[Result]:
+    def fool(self, name: str, cheat: Scenario) -> list[Result]:
         """Results of a cheat, from `work` if they are there."""
         with Progress(transient=True) as bar:
 
-            def track(text: str, total: int) -> Advance:
+            def progress(text: str, total: int) -> Advance:
                 task = bar.add_task(name, total=total)
                 return lambda done, note="": bar.update(task, completed=done)
 
             out = self.work / re.sub(r"\W+", "-", name)
             files, prompts = self.files[: cheat.count], cheat.prompts[: cheat.count]
-            return fooling.fool(files, prompts, out, model=self.score, attack=cheat.attack, track=track).results
+            return fooling.fool(files, prompts, out, model=self.score, attack=cheat.attack, progress=progress).results
 
     def fooled(
-        self, name: str, cheat: Cheat, change: Callable[[Image.Image], Image.Image] | None = None
+        self, name: str, cheat: Scenario, change: Callable[[Image.Image], Image.Image] | None = None
     ) -> tuple[list[Sensitivity], np.ndarray]:
         """What is measured of fooled files, after `change`, and the rise of each one's score."""
         results = self.fool(name, cheat)
@@ -139,29 +140,29 @@ def balanced(caught: np.ndarray, alarms: np.ndarray) -> str:
     return f"{50 * (caught.mean() + 1 - alarms.mean()):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
-def cheats(bench: Bench, count: int, steps: int) -> dict[str, Cheat]:
+def scenarios(bench: Bench, count: int, steps: int) -> dict[str, Scenario]:
     """Every cheat of the table by name."""
     foclip = FoCLIP(objective=objective(), steps=steps, min_psnr=35.0)
 
-    def own(db: float, rise: float | None = None) -> Cheat:
-        return Cheat(replace(foclip, min_psnr=db, rise=rise), bench.own, count)
+    def own(db: float, rise: float | None = None) -> Scenario:
+        return Scenario(replace(foclip, min_psnr=db, rise=rise), bench.own, count)
 
     few = max(8, count // 3)
     return {
         **{f"own caption, {db:g} dB": own(db) for db in (35.0, 40.0, 45.0, 50.0)},
         "own caption, +0.2 at 40 dB": own(40.0, 0.2),
         **{
-            f"ten artworks, {db:g} dB": Cheat(replace(foclip, min_psnr=db), bench.artworks, count)
+            f"ten artworks, {db:g} dB": Scenario(replace(foclip, min_psnr=db), bench.artworks, count)
             for db in (35.0, 40.0, 45.0)
         },
-        "five kinds of prompts": Cheat(foclip, bench.mixed, count),
-        "50 steps": Cheat(replace(foclip, steps=50), bench.mixed, few),
-        "noise start": Cheat(replace(foclip, min_psnr=None, init="noise"), bench.mixed, few),
-        "PGD": Cheat(PGD(steps=300, min_psnr=35.0), bench.mixed, few),
-        "Adam": Cheat(Adam(steps=300, min_psnr=35.0, init="image"), bench.mixed, few),
-        "one prompt": Cheat(SinglePrompt(steps=300, min_psnr=35.0), bench.mixed, few),
-        "MI-FGSM": Cheat(MIFGSM(min_psnr=35.0), bench.mixed, count),
-        "CMA-ES": Cheat(CMAES(steps=3000, min_psnr=35.0), bench.mixed, few),
+        "five kinds of prompts": Scenario(foclip, bench.mixed, count),
+        "50 steps": Scenario(replace(foclip, steps=50), bench.mixed, few),
+        "noise start": Scenario(replace(foclip, min_psnr=None, init="noise"), bench.mixed, few),
+        "PGD": Scenario(PGD(steps=300, min_psnr=35.0), bench.mixed, few),
+        "Adam": Scenario(Adam(steps=300, min_psnr=35.0, init="image"), bench.mixed, few),
+        "one prompt": Scenario(SinglePrompt(steps=300, min_psnr=35.0), bench.mixed, few),
+        "MI-FGSM": Scenario(MIFGSM(min_psnr=35.0), bench.mixed, count),
+        "CMA-ES": Scenario(CMAES(steps=3000, min_psnr=35.0), bench.mixed, few),
     }
 
 
@@ -170,7 +171,7 @@ def paper(bench: Bench, count: int, steps: int) -> None:
     print(f"The paper's quantities: ten artwork prompts, {count} pictures, {steps} steps, 35 dB")
     clean = bench.measure(bench.originals, bench.artworks)
     attack = FoCLIP(objective=objective(), steps=steps, min_psnr=35.0)
-    fooled, _ = bench.fooled("artworks", Cheat(attack, bench.artworks, count))
+    fooled, _ = bench.fooled("artworks", Scenario(attack, bench.artworks, count))
     for kind, found, beside in (("originals", clean, 8.5), ("fooled", fooled, 63.2)):
         drops = interval([s.drops["gray"] for s in found])
         whole = 1 - sum(s.scores["gray"] for s in found) / sum(s.score or 0.0 for s in found)
@@ -182,12 +183,12 @@ def paper(bench: Bench, count: int, steps: int) -> None:
 
 def caught(bench: Bench, count: int, steps: int) -> None:
     """What is caught of each cheat."""
-    least = LEAST_RISE * bench.score.no_match
+    least = LEAST_RISE * bench.score.floor
     print(f"Caught at the detector's bound of {bench.detector.fpr:g}, of those whose score rose by {least:g} or more;")
     print(f"cropped: of those still up by {STILL_UP:g} or more")
     print(f"   {'cheat':<28}{'file':<17}{'n':>4} {'rise':>7}  " + "".join(f"{method:<24}" for method in METHODS))
     again = {"JPEG 85": AFTERWARDS["JPEG 85"], "cropped to 95 %": AFTERWARDS["cropped to 95 %"]}
-    for name, cheat in cheats(bench, count, steps).items():
+    for name, cheat in scenarios(bench, count, steps).items():
         states = {"as it is": None} | (again if "dB" in name and "35" not in name else {})
         gained = np.array([])
         for state, change in states.items():
@@ -231,7 +232,9 @@ def alarms(bench: Bench) -> None:
 def budgets(bench: Bench, count: int, steps: int) -> None:
     """Recall at alert budgets."""
     print("Caught at alert budgets, combined detector (exact 95 % intervals)")
-    chosen = {name: cheat for name, cheat in cheats(bench, count, steps).items() if "40 dB" in name or "35 dB" in name}
+    chosen = {
+        name: cheat for name, cheat in scenarios(bench, count, steps).items() if "40 dB" in name or "35 dB" in name
+    }
     clean = [s for s in bench.measure(bench.originals, bench.own) if not s.gray_already]
     print(f"   {'budget':<8}{'false alarms':<24}" + "".join(f"{name:<28}" for name in chosen))
     found = {name: bench.fooled(name, cheat)[0] for name, cheat in chosen.items()}
@@ -251,7 +254,7 @@ def undetected(bench: Bench, count: int, steps: int) -> None:
     print("Undetected rise for the own caption, by one who knows nothing (the study `adaptive` has the others)")
     for db in (35.0, 40.0, 45.0, 50.0):
         name = f"own caption, {db:g} dB"
-        found, rises = bench.fooled(name, cheats(bench, count, steps)[name])
+        found, rises = bench.fooled(name, scenarios(bench, count, steps)[name])
         for method in METHODS:
             left = np.where(bench.flagged(found, method), 0, rises)
             print(f"   {db:g} dB  {method:<12} rise {rises.mean():+.3f}, undetected {left.mean():+.3f}")
@@ -274,7 +277,7 @@ def main() -> None:
     print(f"{choice.model}, torch {torch.__version__}, {len(bench.files)} photographs never used in calibration\n")
     parts: dict[str, Callable[[], None]] = {
         "paper": lambda: paper(bench, max(8, count // 2), choice.paper_steps),
-        "cheats": lambda: caught(bench, count, steps),
+        "scenarios": lambda: caught(bench, count, steps),
         "alarms": lambda: alarms(bench),
         "budgets": lambda: budgets(bench, count, steps),
         "undetected": lambda: undetected(bench, count, steps),

@@ -13,8 +13,8 @@ import torch
 
 from benchmarks.steps import encoder_of
 from benchmarks.timing import Section, now
-from foclip.attacks import FoCLIP, Job, run
-from foclip.scores import CLIPScore
+from foclip.attacks import AttackTask, FoCLIP, run
+from foclip.models.scores import CLIPScore
 
 #: What a process of its own does: fool one picture of noise, and say the most memory it had.
 FOOL = """
@@ -36,7 +36,9 @@ def step(score: CLIPScore, pictures: int, prompts: int, steps: int) -> float:
     """Seconds per step and picture."""
     asked = tuple(f"a photo of number {number}" for number in range(prompts))
     score.remembered(asked)
-    jobs = [Job(torch.full((3, 96, 96), 40 + number % 150, dtype=torch.uint8), asked) for number in range(pictures)]
+    jobs = [
+        AttackTask(torch.full((3, 96, 96), 40 + number % 150, dtype=torch.uint8), asked) for number in range(pictures)
+    ]
     start = now()
     list(run(FoCLIP(steps=steps, min_psnr=35.0), score, jobs, at_once=1))
     return (now() - start) / (steps + 1) / pictures

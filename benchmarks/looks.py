@@ -1,10 +1,10 @@
-"""What each look tells, alone and beside the others: the table that the detector's looks are chosen by.
+"""What each probe tells, alone and beside the others: the table that the detector's probes are chosen by.
 
-    python -m benchmarks.looks --work DIR [--model mini] [--pictures 300]
+    python -m benchmarks.probes --work DIR [--model mini] [--pictures 300]
 
-DIR is where `training.detector` left its fooled pictures. Every candidate look is measured on them, as they are and
-saved again, and on their originals; a logistic regression over a set of looks is fitted on two thirds of the
-photographs and judged on the others, at 1 % false alarms, three times. First every look alone, then the one that
+DIR is where `training.detector` left its fooled pictures. Every candidate probe is measured on them, as they are and
+saved again, and on their originals; a logistic regression over a set of probes is fitted on two thirds of the
+photographs and predict on the others, at 1 % false alarms, three times. First every probe alone, then the one that
 adds most to those before it, one pass through the model each.
 """
 
@@ -16,23 +16,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from foclip import images
-from foclip.detection import AFTERWARDS, TRANSFORMATIONS, Sensitivity, measure, twin_scores
-from foclip.detection.combined import fit
-from foclip.detection.sensitivity import feature_names
-from foclip.detection.threat import LEAST_RISE
-from foclip.encoders import load
-from foclip.results import Result, read_results
-from foclip.scores import CLIPScore
+from foclip.data import images
+from foclip.detection import AFTERWARDS, TRANSFORMATIONS, Sensitivity, hardened_scores, measure
+from foclip.detection.cascade import fit
+from foclip.detection.probes import feature_names
+from foclip.detection.scenarios import LEAST_RISE
+from foclip.models import load
+from foclip.models.scores import CLIPScore
+from foclip.runs.folder import Result, read_results
 
 #: Looks tried besides the single transformations.
 TOGETHER = ("shift+jpeg", "shift+webp", "mirror+webp", "rotate+webp")
 FPR, FOLDS, MOST = 0.01, 3, 7
 
 
-def seen(score: CLIPScore, results: Sequence[Result], looks: Sequence[str]) -> list[list[Sensitivity]]:
+def seen(score: CLIPScore, results: Sequence[Result], probes: Sequence[str]) -> list[list[Sensitivity]]:
     """Originals, fooled pictures, and these saved again, each with its prompts."""
-    twins = twin_scores(score)
+    twins = hardened_scores(score)
     changes = list(AFTERWARDS.values())
     kinds = [
         [images.read(result.source) for result in results],
@@ -44,17 +44,17 @@ def seen(score: CLIPScore, results: Sequence[Result], looks: Sequence[str]) -> l
         rows: list[Sensitivity] = []
         for first in range(0, len(pictures), 16):
             prompts = [tuple(result.prompts) for result in results[first : first + 16]]
-            rows += measure(score, pictures[first : first + 16], prompts, looks, twins)
+            rows += measure(score, pictures[first : first + 16], prompts, probes, twins)
         found.append(rows)
     return found
 
 
-def recall(found: list[list[Sensitivity]], photos: Sequence[str], looks: Sequence[str]) -> float:
+def recall(found: list[list[Sensitivity]], photos: Sequence[str], probes: Sequence[str]) -> float:
     """Share caught at `FPR` of the pictures whose cheat gained something, over photographs left out."""
     caught: list[bool] = []
     names = sorted(set(photos))
     random.Random(0).shuffle(names)
-    inputs = feature_names(looks, with_prompts=True)
+    inputs = feature_names(probes, with_prompts=True)
     for fold in range(FOLDS):
         out = set(names[fold::FOLDS])
         # Those that fit, and those left out.
@@ -80,22 +80,22 @@ def main() -> None:
     choice = parser.parse_args()
     torch.set_num_threads(2)
     score = CLIPScore(load(choice.model))
-    candidates = [*twin_scores(score), *TRANSFORMATIONS, *TOGETHER]
+    candidates = [*hardened_scores(score), *TRANSFORMATIONS, *TOGETHER]
     results = read_results(choice.work)
     random.Random(0).shuffle(results)
     results = results[: choice.pictures]
     found = seen(score, results, candidates)
     photos = [result.source for result in results]
     print(f"{choice.model}, torch {torch.__version__}, {len(results)} fooled pictures, as they are and saved again")
-    alone = {look: recall(found, photos, [look]) for look in candidates}
-    print(f"{'one look':<16}caught at {FPR:.0%} false alarms")
-    for look, share in sorted(alone.items(), key=lambda pair: -pair[1]):
-        print(f"{look:<16}{share:.1%}")
-    print(f"\n{'looks together':<16}caught by these and those above")
+    alone = {probe: recall(found, photos, [probe]) for probe in candidates}
+    print(f"{'one probe':<16}caught at {FPR:.0%} false alarms")
+    for probe, share in sorted(alone.items(), key=lambda pair: -pair[1]):
+        print(f"{probe:<16}{share:.1%}")
+    print(f"\n{'probes together':<16}caught by these and those above")
     chosen: list[str] = []
     while len(chosen) < MOST:
-        shares = {look: recall(found, photos, [*chosen, look]) for look in candidates if look not in chosen}
-        chosen.append(max(shares, key=lambda look: shares[look]))
+        shares = {probe: recall(found, photos, [*chosen, probe]) for probe in candidates if probe not in chosen}
+        chosen.append(max(shares, key=lambda probe: shares[probe]))
         print(f"{chosen[-1]:<16}{shares[chosen[-1]]:.1%}", flush=True)
 
 

@@ -13,13 +13,13 @@ from torch import Tensor
 from benchmarks.quality import BUDGET, of_size
 from benchmarks.steps import encoder_of
 from benchmarks.timing import Section
-from foclip import images
-from foclip.attacks import FoCLIP, Job, objective, run
+from foclip.attacks import AttackTask, FoCLIP, objective, run
+from foclip.core.scoring import mean
+from foclip.data import images
+from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
-from foclip.fidelity import psnr
-from foclip.prompts import ARTWORKS
-from foclip.scores import CLIPScore, Mean, Score
-from foclip.scoring import mean
+from foclip.models.scores import CLIPScore, Mean, Score
+from foclip.perceptual.fidelity import psnr
 
 #: Pixels of the photos, and steps: the exact loop pays for every pixel at each.
 CASES = ((300_000, 60), (3_000_000, 60), (12_000_000, 30))
@@ -47,5 +47,5 @@ def table(model: str, device: str, most: int, files: Sequence[Path] = ()) -> Sec
 
 def _file(attack: FoCLIP, score: Score, picture: Tensor) -> Tensor:
     """The written picture; a mean over one score is that score, but is not attacked in the small space."""
-    (fooled,) = run(attack, score, [Job(picture, ARTWORKS)])
+    (fooled,) = run(attack, score, [AttackTask(picture, ARTWORKS)])
     return fooled.pixels

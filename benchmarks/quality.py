@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 
 from benchmarks.timing import Section, now
-from foclip import images
-from foclip.attacks import MIFGSM, PGD, Adam, Attack, AutoPGD, FoCLIP, Job, fastest, objective, run
+from foclip.attacks import MIFGSM, PGD, Adam, Attack, AttackTask, AutoPGD, FoCLIP, fastest, objective, run
+from foclip.core.scoring import mean
+from foclip.data import images
+from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
-from foclip.prompts import ARTWORKS
-from foclip.scores import CLIPScore, Score
-from foclip.scoring import mean
+from foclip.models.scores import CLIPScore, Score
 
 SHARE = 0.95
 BUDGET = 35.0
@@ -37,7 +37,7 @@ TOLD = (60, 150)
 def reached(attack: Attack, score: Score, pictures: list[torch.Tensor]) -> tuple[float, float]:
     """Mean score of what an attack makes of pictures, read through the model's own preprocessing; seconds for one."""
     start = now()
-    found = list(run(attack, score, [Job(picture, ARTWORKS) for picture in pictures], at_once=1))
+    found = list(run(attack, score, [AttackTask(picture, ARTWORKS) for picture in pictures], at_once=1))
     spent = (now() - start) / len(pictures)
     scores = [mean(score.read(images.to_image(fooled.pixels), ARTWORKS)) for fooled in found]
     return mean(scores), spent

@@ -21,10 +21,10 @@ import foclip
 from benchmarks.detect import pictures as crops
 from benchmarks.steps import encoder_of
 from benchmarks.timing import Section, paired, seconds
-from foclip import images
+from foclip.data import images
 from foclip.detection import measure
-from foclip.encoders import OpenClipEncoder
-from foclip.scores import CLIPScore
+from foclip.models import OpenClipEncoder
+from foclip.models.scores import CLIPScore
 
 #: What goes on beside the tower, on other threads, counts too.
 wall = partial(seconds, clock=time.perf_counter)

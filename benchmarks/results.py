@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 
 from foclip import files
-from foclip.lab import Finished, read
-from foclip.lab.study import TABLE, png
 from foclip.studies import available
+from foclip.studies.harness import StudyResult, read
+from foclip.studies.harness.study import TABLE, png
 
 HEAD = """# Results
 
@@ -69,7 +69,7 @@ def grid(table: pd.DataFrame) -> str:
     return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in rows)
 
 
-def section(study: Finished, run: dict[str, Any], pictures: Path) -> str:
+def section(study: StudyResult, run: dict[str, Any], pictures: Path) -> str:
     """What the document says of a study; its figures are written to `pictures`."""
     length = "Quick run" if run["settings"]["quick"] else "Full run"
     parts = [f"## {study.title.rstrip('.')}", f"```\n{command(study.name, run['settings'])}\n```"]

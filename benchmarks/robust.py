@@ -21,13 +21,13 @@ from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from foclip import images
-from foclip.attacks import CMAES, Attack, FoCLIP, Job, Restart, run
-from foclip.encoders import Encoder, load
+from foclip.attacks import CMAES, Attack, AttackTask, FoCLIP, Restart, run
+from foclip.core.scoring import mean
+from foclip.data import images
+from foclip.data.prompts import ARTWORKS, CAPTION
+from foclip.models import Encoder, load
+from foclip.models.scores import CLIPScore, Prompts
 from foclip.objective import Alignment
-from foclip.prompts import ARTWORKS, CAPTION
-from foclip.scores import CLIPScore, Prompts
-from foclip.scoring import mean
 from training.evaluate import Figure, show, validation
 
 #: Largest rise of the mean CLIPScore (w = 2.5) by budget in dB: for ten artworks, and for the photograph's own caption.
@@ -57,7 +57,7 @@ def fool(
 ) -> list[Tensor]:
     """Pictures (uint8) as the attack leaves them, in the order given."""
     attack = Restart(steps=steps, min_psnr=min_psnr, start=start, batch_size=min(LANES, len(pictures)))
-    jobs = [Job(picture, own, place) for place, (picture, own) in enumerate(zip(pictures, prompts, strict=True))]
+    jobs = [AttackTask(picture, own, place) for place, (picture, own) in enumerate(zip(pictures, prompts, strict=True))]
     found = {result.job.tag: result.pixels for result in run(attack, CLIPScore(encoder), jobs)}
     return [found[index] for index in range(len(pictures))]
 
@@ -174,7 +174,7 @@ def black_box(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figu
 def _rise(attack: Attack, encoder: Encoder, data: Path, count: int) -> float:
     """Rise of the mean score for ten artworks."""
     score, (pictures, _) = CLIPScore(encoder), photographs(data, count, 0)
-    jobs = [Job(images.to_tensor(picture), ARTWORKS, place) for place, picture in enumerate(pictures)]
+    jobs = [AttackTask(images.to_tensor(picture), ARTWORKS, place) for place, picture in enumerate(pictures)]
     attack = replace(attack, batch_size=min(LANES, count))
     found = {result.job.tag: images.to_image(result.pixels) for result in run(attack, score, jobs)}
     rises = [
@@ -219,14 +219,14 @@ def main() -> None:
     if "black-box" in choice.parts:
         figures += black_box(encoder, choice.data, min(choice.photos, FEW), choice.steps)
     if choice.json:
-        rows = [asdict(f) | {"bar": f.bar, "passed": f.passed if f.judged else None} for f in figures]
+        rows = [asdict(f) | {"bar": f.bar, "passed": f.passed if f.predict else None} for f in figures]
         for row in rows:
             del row["low"], row["high"]
         settings = {"photos": choice.photos, "steps": choice.steps, "starts": choice.starts}
         print(json.dumps({"model": choice.model, **settings, "figures": rows}, indent=2, ensure_ascii=False))
     else:
         show(choice.model, figures)
-    sys.exit(0 if all(f.passed for f in figures if f.judged) else 1)
+    sys.exit(0 if all(f.passed for f in figures if f.predict) else 1)
 
 
 if __name__ == "__main__":

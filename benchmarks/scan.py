@@ -36,13 +36,13 @@ import pyarrow.parquet as parquet
 import torch
 
 from benchmarks import scan_data, scan_faults
-from foclip import images
-from foclip.encoders import OpenClipEncoder, load
-from foclip.engines import SPARE, cores
-from foclip.scan import Settings, scan
-from foclip.scan.parts import Folder
-from foclip.scan.summary import summarise
-from foclip.scores.clip import SCALE
+from foclip.data import images
+from foclip.models import OpenClipEncoder, load
+from foclip.models.scores.clip import SCALE
+from foclip.runs.executors import SPARE, cores
+from foclip.scanning import Settings, scan
+from foclip.scanning.parts import Folder
+from foclip.scanning.summary import summarise
 
 #: Pictures in a pass.
 ROWS = 32

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from benchmarks import scan_data
-from foclip.scan import local
+from foclip.scanning import local
 
 #: Figures of a row that may differ by rounding, and what may not differ at all.
 FIGURES, SAID = ("score", "gray_score", "drop", "drift", "p_value"), ("tampered", "decided_by", "error", "sha256")

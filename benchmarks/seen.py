@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 
-from foclip import images
-from foclip.attacks import Attack, FoCLIP, Job, objective, run
-from foclip.budget import Budget
-from foclip.encoders import load
-from foclip.fidelity import FIGURES, fidelity
-from foclip.prompts import ARTWORKS
-from foclip.scores import CLIPScore, Score
-from foclip.scoring import mean
+from foclip.attacks import Attack, AttackTask, FoCLIP, objective, run
+from foclip.core.scoring import mean
+from foclip.data import images
+from foclip.data.prompts import ARTWORKS
+from foclip.models import load
+from foclip.models.scores import CLIPScore, Score
+from foclip.perceptual.budget import Budget
+from foclip.perceptual.fidelity import FIGURES, fidelity
 
 #: The plain attack's budget, dB.
 PLAIN = 38.0
@@ -34,7 +34,7 @@ AIMS = {"1 − ssim": 0.6, "flip": 0.8, "flip99": 1.0}
 
 def figures(attack: Attack, score: Score, pictures: list[torch.Tensor]) -> dict[str, float]:
     """Means over pictures: score of the file and how close it is to its original."""
-    found = list(run(attack, score, [Job(picture, ARTWORKS) for picture in pictures]))
+    found = list(run(attack, score, [AttackTask(picture, ARTWORKS) for picture in pictures]))
     close = [fidelity(fooled.pixels, fooled.job.picture) for fooled in found]
     means = {name: mean([float(getattr(each, name)) for each in close]) for name in FIGURES}
     scores = [mean(score.read(images.to_image(fooled.pixels), ARTWORKS)) for fooled in found]

@@ -24,11 +24,11 @@ from torch import Tensor, nn
 
 from benchmarks.attack_step import opened, resize_by_hand, untrained
 from benchmarks.timing import Section, Spread, now, paired, seconds
-from foclip.attacks import FoCLIP, Job, fastest, objective, run
-from foclip.encoders import OpenClipEncoder
-from foclip.encoders.encoder import LARGE_MODEL
-from foclip.prompts import ARTWORKS
-from foclip.scores import CLIPScore
+from foclip.attacks import AttackTask, FoCLIP, fastest, objective, run
+from foclip.data.prompts import ARTWORKS
+from foclip.models import OpenClipEncoder
+from foclip.models.encoder import LARGE_MODEL
+from foclip.models.scores import CLIPScore
 
 #: Model, pictures (height, width; None for the tower's own size), batch.
 CASES: tuple[tuple[str, tuple[int, int] | None, int], ...] = (
@@ -148,7 +148,7 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
         # A large picture is painted at the last steps, which the median step must not be one of.
         steps = 2 if encoder.parameter_count > LARGE_MODEL and size is None else 12
         attack = FoCLIP(objective=objective(), steps=steps, min_psnr=35.0, batch_size=batch)
-        jobs, score = [Job(picture.cpu(), ARTWORKS) for picture in pixels], CLIPScore(encoder)
+        jobs, score = [AttackTask(picture.cpu(), ARTWORKS) for picture in pixels], CLIPScore(encoder)
         tower = copy.deepcopy(encoder.model).to(memory_format=torch.contiguous_format)
         inputs = torch.cat([encoder.preprocess(picture[None] / 255) for picture in pixels]).requires_grad_(True)
         whole: list[float] = []
@@ -160,7 +160,7 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
             return Spread.of(each).median
 
         def ours(
-            attack: FoCLIP = attack, jobs: list[Job] = jobs, score: CLIPScore = score, whole: list[float] = whole
+            attack: FoCLIP = attack, jobs: list[AttackTask] = jobs, score: CLIPScore = score, whole: list[float] = whole
         ) -> float:
             marks = [now()]
             list(run(attack, score, jobs, lambda _: marks.append(now()), at_once=1))

@@ -24,12 +24,12 @@ from PIL import Image
 from torch import Tensor
 
 from foclip import cli
-from foclip.attacks import Attack, Fooled, Job
+from foclip.attacks import Attack, AttackResult, AttackTask
 from foclip.attacks import run as attack_all
+from foclip.data.images import read, to_image
 from foclip.demo import photos
-from foclip.encoders import Encoder, embedded, load, names
-from foclip.images import read, to_image
-from foclip.scores import CLIPScore, Prompts, Score
+from foclip.models import Encoder, embedded, load, registry
+from foclip.models.scores import CLIPScore, Prompts, Score
 
 torch.set_num_threads(1)
 # A shell starts what runs in its background deaf to Ctrl-C, and so would be these tests and all that they start.
@@ -39,9 +39,9 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 Run = Callable[..., tuple[int, str, str]]
 
 
-def fooled_by(attack: Attack, score: Score, pictures: Sequence[Tensor], prompts: Prompts) -> list[Fooled]:
+def fooled_by(attack: Attack, score: Score, pictures: Sequence[Tensor], prompts: Prompts) -> list[AttackResult]:
     """What an attack makes of pictures, in their order."""
-    jobs = [Job(picture, prompts, number) for number, picture in enumerate(pictures)]
+    jobs = [AttackTask(picture, prompts, number) for number, picture in enumerate(pictures)]
     return sorted(attack_all(attack, score, jobs), key=lambda fooled: int(fooled.job.tag))
 
 
@@ -66,14 +66,14 @@ def _embedded_once() -> Iterator[None]:
 
     Each call still checks the name, the device and the files, as it would before making one.
     """
-    make = names._create
+    make = registry._create
     made = cache(make)
 
     def create(name: str, *arguments: Any) -> Encoder:
         return (made if name in embedded.names() else make)(name, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(names, "_create", create)
+        patch.setattr(registry, "_create", create)
         yield
 
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 import foclip
 from foclip.demo import photos
-from foclip.encoders import embedded
+from foclip.models import embedded
 
 #: A file's name whose every part is allowed, and one that no file system takes.
 LONG, TOO_LONG = "l" * 250, "t" * 300

@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--hours", required=True)
     parser.add_argument("--notes", default="", help="anything the run's configuration does not say")
     choice = parser.parse_args()
-    from foclip.encoders import load
+    from foclip.models import load
 
     runs = [json.loads(path.read_text()) for path in choice.runs]
     config = runs[-1]["config"]

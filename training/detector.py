@@ -18,13 +18,14 @@ from pathlib import Path
 import pandas as pd
 from rich.progress import Progress
 
-from foclip.detection import calibrate, measure
+from foclip.calibration import calibrate
+from foclip.data.prompts import ARTWORKS, CAPTION, imagenet
+from foclip.detection import measure
 from foclip.detection.detector import SHIPPED
-from foclip.encoders import load
+from foclip.models import load
+from foclip.models.scores import CLIPScore
 from foclip.outcome import Advance
-from foclip.prompts import ARTWORKS, CAPTION, imagenet
-from foclip.report import calibration
-from foclip.scores import CLIPScore
+from foclip.reports import calibration
 from training.drawn import charts, pages
 
 #: Bound on false alarms for every kind of clean pictures; most kinds stay far below what the most suspicious one has.
@@ -107,7 +108,7 @@ def main() -> None:
     captions += further
     with Progress() as bar:
 
-        def track(text: str, total: int) -> Advance:
+        def progress(text: str, total: int) -> Advance:
             task = bar.add_task(text, total=total)
             return lambda done, note="": bar.update(task, completed=done)
 
@@ -122,7 +123,7 @@ def main() -> None:
             fpr=FPR,
             fooled=choice.fooled,
             name=choice.model,
-            track=track,
+            progress=progress,
         )
     SHIPPED.mkdir(exist_ok=True)
     found.detector.save(SHIPPED / f"{choice.model}.json")

@@ -1,8 +1,8 @@
-"""Every figure an embedded encoder is judged by: ``python -m training.evaluate MODEL``.
+"""Every figure an embedded encoder is predict by: ``python -m training.evaluate MODEL``.
 
 All pictures are ones no encoder was trained on: Tiny-ImageNet's validation set, 256 px photographs,
 and views of the paintings that the evaluation makes itself (the paintings are memorised; their
-views are new).  ``MODEL`` is anything ``foclip.encoders.load`` takes.
+views are new).  ``MODEL`` is anything ``foclip.models.load`` takes.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from foclip import images
-from foclip.attacks import FoCLIP, Job, run
-from foclip.encoders import Encoder, load
-from foclip.encoders.embedded import names, path
-from foclip.fidelity import fidelity
-from foclip.prompts import ARTWORKS
-from foclip.scores import CLIPScore
+from foclip.attacks import AttackTask, FoCLIP, run
+from foclip.data import images
+from foclip.data.prompts import ARTWORKS
+from foclip.models import Encoder, load
+from foclip.models.embedded import names, path
+from foclip.models.scores import CLIPScore
+from foclip.perceptual.fidelity import fidelity
 from training.data import load_class_names, load_tiny
 from training.texts import PROMPT, SUPERCLASSES
 
@@ -53,7 +53,7 @@ class Figure:
     note: str = ""
 
     @property
-    def judged(self) -> bool:
+    def predict(self) -> bool:
         """Whether there is a bar at all."""
         return self.low > -math.inf or self.high < math.inf
 
@@ -65,7 +65,7 @@ class Figure:
     @property
     def bar(self) -> str:
         """The range in words."""
-        if not self.judged:
+        if not self.predict:
             return ""
         if self.high == math.inf:
             return f"≥ {self.low:g}"
@@ -169,7 +169,7 @@ def photographs(encoder: Encoder, data: Path, count: int, steps: int) -> list[Fi
     attack = FoCLIP(steps=steps, min_psnr=35.0)
     fooled: list[Image.Image] = []
     start_vectors, psnr = [], []
-    for result in run(attack, CLIPScore(encoder), [Job(start, ARTWORKS) for start in starts]):
+    for result in run(attack, CLIPScore(encoder), [AttackTask(start, ARTWORKS) for start in starts]):
         fooled.append(images.to_image(result.pixels))
         start_vectors.append(encoder.encode_pictures([images.to_image(result.job.picture)]))
         psnr.append(fidelity(result.pixels, result.job.picture).psnr)
@@ -313,7 +313,7 @@ def show(model: str, figures: Sequence[Figure]) -> None:
         table.add_column(column, overflow="fold")
     for f in figures:
         name = f"{f.name}\n  [dim]{f.note}[/dim]" if f.note else f.name
-        table.add_row(name, f"{f.value:.3f}", f.bar, ("pass" if f.passed else "[bold]FAIL[/bold]") if f.judged else "")
+        table.add_row(name, f"{f.value:.3f}", f.bar, ("pass" if f.passed else "[bold]FAIL[/bold]") if f.predict else "")
     Console().print(table)
 
 
@@ -332,13 +332,13 @@ def main() -> None:
     torch.set_num_threads(choice.threads)
     figures = evaluate(choice.model, choice.data, choice.cache, choice.photos, choice.steps, choice.parts)
     if choice.json:
-        rows = [asdict(f) | {"bar": f.bar, "passed": f.passed if f.judged else None} for f in figures]
+        rows = [asdict(f) | {"bar": f.bar, "passed": f.passed if f.predict else None} for f in figures]
         for row in rows:
             del row["low"], row["high"]
         print(json.dumps({"model": choice.model, "figures": rows}, indent=2, ensure_ascii=False))
     else:
         show(choice.model, figures)
-    sys.exit(0 if all(f.passed for f in figures if f.judged) else 1)
+    sys.exit(0 if all(f.passed for f in figures if f.predict) else 1)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,8 @@ from open_clip import CLIP
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
-from foclip.encoders import embedded
-from foclip.encoders.embedded import TOWER
+from foclip.models import embedded
+from foclip.models.embedded import TOWER
 from training.data import sha256
 from training.tokenizer import save_tokenizer
 

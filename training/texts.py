@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from open_clip import IMAGENET_CLASSNAMES
 from open_clip.tokenizer import SimpleTokenizer
 
-from foclip.prompts import ARTWORKS
+from foclip.data.prompts import ARTWORKS
 
 PROMPT = "a photo of a {}."
 

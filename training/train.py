@@ -35,7 +35,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
 
-from foclip.prompts import ARTWORKS
+from foclip.data.prompts import ARTWORKS
 from training import loss, optim
 from training.data import (
     Augmentation,

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 from foclip.errors import FoclipError
 
 if TYPE_CHECKING:
-    from foclip.detection.detect import detect
-    from foclip.encoders.names import load
-    from foclip.fooling import fool
-    from foclip.scoring import score
+    from foclip.core.detecting import detect
+    from foclip.core.scoring import score
+    from foclip.models.registry import load
+    from foclip.runs.fooling import fool
 
 __version__ = "0.1.0"
 __all__ = ["FoclipError", "__version__", "detect", "fool", "load", "score"]
 
 #: Where the face's functions live; each is imported when it is first asked for, since torch takes a second.
 _HOMES = {
-    "detect": "foclip.detection.detect",
-    "fool": "foclip.fooling",
-    "load": "foclip.encoders.names",
-    "score": "foclip.scoring",
+    "detect": "foclip.core.detecting",
+    "fool": "foclip.runs.fooling",
+    "load": "foclip.models.registry",
+    "score": "foclip.core.scoring",
 }
 
 

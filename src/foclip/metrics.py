@@ -18,16 +18,16 @@ from PIL import Image
 from torch import Tensor
 from torchmetrics import Metric
 
-from foclip import images
-from foclip.detection.detect import judged
+from foclip.core.detecting import predict
+from foclip.data import images
+from foclip.data.images import Source
 from foclip.detection.detector import Detector, shipped
-from foclip.detection.sensitivity import measure
-from foclip.encoders import Encoder, load
+from foclip.detection.probes import measure
 from foclip.errors import UsageError
-from foclip.images import Source
+from foclip.models import Encoder, load
+from foclip.models.scores import CLIPScore as Score
+from foclip.models.scores.clip import SCALE
 from foclip.outcome import Failure
-from foclip.scores import CLIPScore as Score
-from foclip.scores.clip import SCALE
 
 #: B pictures: PIL, pixels (3, H, W) or files; or a tensor (B, 3, H, W), uint8 or float in [0, 1] (rounded to 8 bits).
 Pictures = Sequence[Source] | Tensor
@@ -157,7 +157,7 @@ class RobustCLIPScore(Metric):  # type: ignore[misc]  # torchmetrics is not chec
     def update(self, pictures: Pictures, captions: Sequence[str]) -> None:
         """Add pictures with their captions, one each."""
         pairs = _pairs(pictures, captions)
-        for found, verdict in judged(self.detector, self.score, *pairs):
+        for found, verdict in predict(self.detector, self.score, *pairs):
             tampered = verdict.verdict == "tampered"
             score = found.score or 0.0
             self.total += score
@@ -172,7 +172,7 @@ class RobustCLIPScore(Metric):  # type: ignore[misc]  # torchmetrics is not chec
 
         Returns:
             `clip_score`: as it is; `tampered`: share of pictures called tampered;
-            `robust_clip_score`: with the lowest score that a look found in place of theirs; with a twin, `twin_score`
+            `robust_clip_score`: with the lowest score that a probe found in place of theirs; with a twin, `twin_score`
             and `gap`, the score minus that.
         """
         means = {

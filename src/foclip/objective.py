@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from foclip.errors import UsageError
-from foclip.visibility import Mask, visible
+from foclip.perceptual.mask import Mask, visible
 
 #: Pictures as one tensor (B, 3, H, W) or, when their sizes differ, as B tensors (3, H_i, W_i).
 Pictures = Tensor | Sequence[Tensor]
@@ -171,7 +171,7 @@ class PixelGuard(Objective):
 
     .. math:: L_v = \sqrt{\tfrac{1}{3} \operatorname{mean}((x - x_0)^T A (x - x_0)) + \epsilon^2} - \epsilon
 
-    with the metric A of the original that `foclip.visibility` makes (colour after CIELAB, contrast masking), and
+    with the metric A of the original that `foclip.perceptual.mask` makes (colour after CIELAB, contrast masking), and
     :math:`\epsilon` = 1 / (255 √12), the error of rounding to 8 bits, which makes
     the gradient at :math:`x = x_0` finite. All are means, so a weight means the same at
     every picture size.

@@ -42,9 +42,9 @@ class Advance(Protocol):
 
 
 #: Called with a text and a total, gives what to call with the number done so far.
-Track = Callable[[str, int], Advance]
+Progress = Callable[[str, int], Advance]
 
 
-def silent(text: str, total: int) -> Advance:
-    """A `Track` that shows nothing."""
+def no_progress(text: str, total: int) -> Advance:
+    """A `Progress` that shows nothing."""
     return lambda done, note="": None

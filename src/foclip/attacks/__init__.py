@@ -1,15 +1,15 @@
 """Attacks on scores: `attack` says what an attack is, `run` drives every one of them."""
 
 from foclip.attacks.adam import Adam
-from foclip.attacks.attack import Attack, View
 from foclip.attacks.autopgd import AutoPGD
+from foclip.attacks.base import Attack, View
 from foclip.attacks.cmaes import CMAES
 from foclip.attacks.foclip import FoCLIP, SinglePrompt, objective
+from foclip.attacks.loop import AttackResult, check, copies, key, lanes, run, workers
 from foclip.attacks.precision import fastest
 from foclip.attacks.restart import Restart
-from foclip.attacks.run import Fooled, check, copies, key, lanes, run, workers
 from foclip.attacks.sign import MIFGSM, PGD
-from foclip.attacks.trajectory import Job, Trajectory
+from foclip.attacks.state import AttackState, AttackTask
 
 #: Every attack by the name that the command line gives it.
 ATTACKS: dict[str, type[Attack]] = {
@@ -23,13 +23,13 @@ __all__ = [
     "PGD",
     "Adam",
     "Attack",
+    "AttackResult",
+    "AttackState",
+    "AttackTask",
     "AutoPGD",
     "FoCLIP",
-    "Fooled",
-    "Job",
     "Restart",
     "SinglePrompt",
-    "Trajectory",
     "View",
     "check",
     "copies",

@@ -10,8 +10,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from foclip.attacks.attack import Attack, check_lr
-from foclip.attacks.trajectory import Trajectory
+from foclip.attacks.base import Attack, check_lr
+from foclip.attacks.state import AttackState
 from foclip.objective import Lowest, Objective
 
 #: The authors' learning rate, in [0, 1] units.
@@ -48,17 +48,17 @@ class Adam(Attack):
         super().__post_init__()
         check_lr(self.lr)
 
-    def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
-        t = trajectory.step + 1
-        first = trajectory.buffer("first moment").mul_(BETA1).add_(gradient, alpha=1 - BETA1)
-        second = trajectory.buffer("second moment").mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-        spread = torch.div(second, 1 - BETA2**t, out=trajectory.scratch).sqrt_().add_(EPSILON)
+    def update(self, state: AttackState, gradient: Tensor) -> None:
+        t = state.step + 1
+        first = state.buffer("first moment").mul_(BETA1).add_(gradient, alpha=1 - BETA1)
+        second = state.buffer("second moment").mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
+        spread = torch.div(second, 1 - BETA2**t, out=state.scratch).sqrt_().add_(EPSILON)
         direction = torch.div(first, spread, out=spread)
-        trajectory.move(trajectory.masked(direction), -self._step_size(trajectory) / (1 - BETA1**t))
+        state.move(state.masked(direction), -self._step_size(state) / (1 - BETA1**t))
 
-    def _step_size(self, trajectory: Trajectory) -> float:
+    def _step_size(self, state: AttackState) -> float:
         if self.lr != "auto":
             return self.lr
         if self.budget is None:
             return LEARNING_RATE
-        return self.automatic_step(trajectory.step, FIRST_STEP, LAST_STEP) * trajectory.pace
+        return self.automatic_step(state.step, FIRST_STEP, LAST_STEP) * state.pace

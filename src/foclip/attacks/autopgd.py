@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from foclip.attacks.attack import TYPICAL_CHANGE, Attack
-from foclip.attacks.trajectory import Trajectory
+from foclip.attacks.base import TYPICAL_CHANGE, Attack
+from foclip.attacks.state import AttackState
 
 #: First step, in radii of the budget.
 FIRST = 2.0
@@ -39,36 +39,36 @@ class AutoPGD(Attack):
 
     name: ClassVar[str] = "apgd"
 
-    def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
-        pixels, memory = trajectory.pixels, trajectory.memory
-        if trajectory.losses[-1] == trajectory.best_loss:
+    def update(self, state: AttackState, gradient: Tensor) -> None:
+        pixels, memory = state.pixels, state.memory
+        if state.losses[-1] == state.best_loss:
             memory["best"], memory["best gradient"] = pixels.clone(), gradient.clone()
-        checkpoint = trajectory.step in checkpoints(self.steps)
-        if checkpoint or trajectory.search is None:
-            trajectory.search = halvings(trajectory.losses, self.steps)
-        if checkpoint and trajectory.search[-1]:
+        checkpoint = state.step in checkpoints(self.steps)
+        if checkpoint or state.search is None:
+            state.search = halvings(state.losses, self.steps)
+        if checkpoint and state.search[-1]:
             pixels.copy_(memory["best"])
             gradient.copy_(memory["best gradient"])
 
         here = pixels.clone()
-        seen = gradient[:, trajectory.seen[0], trajectory.seen[1]]
+        seen = gradient[:, state.seen[0], state.seen[1]]
         inverse_rms = math.sqrt(seen.numel()) / torch.linalg.vector_norm(seen).clamp(min=1e-30)
         radius = TYPICAL_CHANGE if self.budget is None else math.sqrt(self.budget)
-        size = FIRST * radius / 2 ** sum(trajectory.search)
+        size = FIRST * radius / 2 ** sum(state.search)
         pixels.addcmul_(gradient, inverse_rms, value=-size)
-        trajectory.project()
+        state.project()
         pixels.clamp_(0, 1)
-        if trajectory.step:
-            move = torch.sub(here, memory["before"], out=trajectory.scratch)
+        if state.step:
+            move = torch.sub(here, memory["before"], out=state.scratch)
             pixels.lerp_(here, 1 - ALPHA).add_(move, alpha=1 - ALPHA)
-            trajectory.project()
+            state.project()
             pixels.clamp_(0, 1)
         memory["before"] = here
 
 
 @lru_cache(maxsize=64)
 def checkpoints(steps: int) -> tuple[int, ...]:
-    """The steps after which the step size is judged: ⌈p_j · steps⌉ of section 3.2, without 0."""
+    """The steps after which the step size is predict: ⌈p_j · steps⌉ of section 3.2, without 0."""
     period, at = PERIOD, PERIOD
     marks = []
     while at < 1:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foclip.attacks.attack import TYPICAL_CHANGE, Attack
-from foclip.attacks.trajectory import Trajectory
+from foclip.attacks.base import TYPICAL_CHANGE, Attack
+from foclip.attacks.state import AttackState
 from foclip.errors import UsageError
 from foclip.objective import Lowest, Objective
 
@@ -50,23 +50,23 @@ class CMAES(Attack):
             raise UsageError(f"block: {self.block} is less than 1")
         _cma()
 
-    def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
-        if trajectory.step == 0:
-            trajectory.memory["start"] = trajectory.pixels.clone()
-        start = trajectory.memory["start"]
+    def update(self, state: AttackState, gradient: Tensor) -> None:
+        if state.step == 0:
+            state.memory["start"] = state.pixels.clone()
+        start = state.memory["start"]
         rows, columns = (_frequencies(size, self.block, start.device) for size in start.shape[1:])
         shape = (3, len(rows), len(columns))
-        if trajectory.search is None:
+        if state.search is None:
             change = TYPICAL_CHANGE if self.budget is None else math.sqrt(self.budget)
             spread = change * math.sqrt(start.numel() / math.prod(shape))
-            trajectory.search = _Search(math.prod(shape), spread, trajectory.seed)
-            told = trajectory.losses[1:]  # the search of a resumed run is told all it knew
+            state.search = _Search(math.prod(shape), spread, state.seed)
+            told = state.losses[1:]  # the search of a resumed run is told all it knew
         else:
-            told = trajectory.losses[-1:]
+            told = state.losses[-1:]
         for loss in told:
-            trajectory.search.tell(loss)
-        coefficients = torch.from_numpy(trajectory.search.candidate).to(start).view(shape)
-        torch.add(start, trajectory.masked(rows.T @ coefficients @ columns), out=trajectory.pixels)
+            state.search.tell(loss)
+        coefficients = torch.from_numpy(state.search.candidate).to(start).view(shape)
+        torch.add(start, state.masked(rows.T @ coefficients @ columns), out=state.pixels)
 
 
 class _Search:

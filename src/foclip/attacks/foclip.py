@@ -12,8 +12,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from foclip.attacks.attack import Attack, check_lr
-from foclip.attacks.trajectory import Trajectory
+from foclip.attacks.base import Attack, check_lr
+from foclip.attacks.state import AttackState
 from foclip.errors import UsageError
 from foclip.objective import Alignment, Balance, BalanceKind, GuardKind, Objective, OnePrompt, PixelGuard
 
@@ -64,7 +64,7 @@ class FoCLIP(Attack):
             divides each gradient by its length and moves along :math:`-v` by a length of its own, which falls along a
             cosine from :math:`0.56 (1 - \mu)^{1/4}` to :math:`0.8 / T` times the change that the budget allows (35 dB
             without one) in T steps, so it suits any encoder and size. At the budget's edge, only what moves along it
-            is kept of :math:`v` (`Trajectory.tangent`): of most gradients that is little, and all that counts. The
+            is kept of :math:`v` (`AttackState.tangent`): of most gradients that is little, and all that counts. The
             very first step goes to the edge, unless a `target` or `rise` may end the attack on its way there.
         momentum: :math:`\mu`, in [0, 1); None for :math:`1 - 5 / T`, but from 0.5 to 0.9, and for the
             paper's 0.5 with a learning rate that is a number.
@@ -83,15 +83,15 @@ class FoCLIP(Attack):
         if self.momentum is not None and not 0 <= self.momentum < 1:
             raise UsageError(f"momentum: {self.momentum} is not in [0, 1)")
 
-    def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
-        velocity, gradient, momentum = trajectory.buffer("velocity"), trajectory.masked(gradient), self._momentum()
+    def update(self, state: AttackState, gradient: Tensor) -> None:
+        velocity, gradient, momentum = state.buffer("velocity"), state.masked(gradient), self._momentum()
         if self.lr == "auto":
             velocity.mul_(momentum).addcdiv_(gradient, torch.linalg.vector_norm(gradient).clamp(min=1e-30))
-            first = self._first_step(trajectory.step, momentum)
-            length = self.automatic_step(trajectory.step, first, LAST_STEP / self.steps)
-            trajectory.move_by(trajectory.tangent(velocity), -length * trajectory.pace)
+            first = self._first_step(state.step, momentum)
+            length = self.automatic_step(state.step, first, LAST_STEP / self.steps)
+            state.move_by(state.tangent(velocity), -length * state.pace)
         else:
-            trajectory.move(velocity.mul_(momentum).add_(gradient), -self.lr)
+            state.move(velocity.mul_(momentum).add_(gradient), -self.lr)
 
     def _first_step(self, step: int, momentum: float) -> float:
         if step == 0 and self.target is None and self.rise is None:

@@ -7,10 +7,10 @@ import time
 
 import torch
 
-from foclip.attacks.attack import Attack, Precision
-from foclip.attacks.run import lanes
-from foclip.encoders.encoder import passes_in
-from foclip.scores import EncoderScore
+from foclip.attacks.base import Attack, Precision
+from foclip.attacks.loop import lanes
+from foclip.models.encoder import passes_in
+from foclip.models.scores import EncoderScore
 
 #: How much faster it must be, which is more than what two timings of one thing differ by.
 WORTH = 1.05

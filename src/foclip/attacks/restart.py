@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foclip.attacks.foclip import FoCLIP
-from foclip.attacks.trajectory import Trajectory
+from foclip.attacks.state import AttackState
 from foclip.errors import UsageError
 
 #: A start changes a picture by this share of the budget's amplitude.
@@ -45,14 +45,14 @@ class Restart(FoCLIP):
     def sums_gradients(self) -> bool:
         return not self.start and super().sums_gradients  # the jump is no sum of gradients
 
-    def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
-        if trajectory.step or not self.start:
-            super().update(trajectory, gradient)
+    def update(self, state: AttackState, gradient: Tensor) -> None:
+        if state.step or not self.start:
+            super().update(state, gradient)
             return
         assert self.min_psnr is not None
-        generator = torch.Generator().manual_seed(trajectory.seed + self.start)
-        height, width = trajectory.pixels.shape[-2:]
+        generator = torch.Generator().manual_seed(state.seed + self.start)
+        height, width = state.pixels.shape[-2:]
         coarse = torch.randn(1, 3, -(-height // CELL), -(-width // CELL), generator=generator)
         noise = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)[0]
         noise *= SHARE * 10 ** (-self.min_psnr / 20) / noise.square().mean().sqrt()
-        trajectory.pixels.add_(noise.to(trajectory.pixels.device))
+        state.pixels.add_(noise.to(state.pixels.device))

@@ -13,8 +13,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from foclip.attacks.attack import Attack
-from foclip.attacks.trajectory import Trajectory
+from foclip.attacks.base import Attack
+from foclip.attacks.state import AttackState
 from foclip.errors import UsageError
 from foclip.objective import Lowest, Objective
 
@@ -40,11 +40,11 @@ class SignAttack(Attack):
         if self.init == "noise":
             raise UsageError(f"init: {self.name} stays within {self.epsilon} levels of a picture; start from the image")
 
-    def sign_step(self, trajectory: Trajectory, direction: Tensor, levels: float) -> None:
+    def sign_step(self, state: AttackState, direction: Tensor, levels: float) -> None:
         """Move against the sign of `direction` (3, H, W), within `epsilon` and [0, 1]; overwrites `direction`."""
-        pixels, original, epsilon = trajectory.pixels, trajectory.original, self.epsilon / 255
-        trajectory.move(trajectory.masked(direction.sign_()), -levels / 255)
-        change = torch.sub(pixels, original, out=trajectory.scratch).clamp_(-epsilon, epsilon)
+        pixels, original, epsilon = state.pixels, state.original, self.epsilon / 255
+        state.move(state.masked(direction.sign_()), -levels / 255)
+        change = torch.sub(pixels, original, out=state.scratch).clamp_(-epsilon, epsilon)
         torch.add(original, change, out=pixels).clamp_(0, 1)
 
 
@@ -72,8 +72,8 @@ class PGD(SignAttack):
         if not 0 < self.step_size < math.inf:
             raise UsageError(f"step_size: {self.step_size} is no number of levels above 0")
 
-    def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
-        self.sign_step(trajectory, gradient, self.step_size)
+    def update(self, state: AttackState, gradient: Tensor) -> None:
+        self.sign_step(state, gradient, self.step_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class MIFGSM(SignAttack):
         if not 0 <= self.decay < math.inf:
             raise UsageError(f"decay: {self.decay} is no number of at least 0")
 
-    def update(self, trajectory: Trajectory, gradient: Tensor) -> None:
+    def update(self, state: AttackState, gradient: Tensor) -> None:
         size = torch.linalg.vector_norm(gradient, 1).clamp(min=1e-30)
-        velocity = trajectory.buffer("velocity").mul_(self.decay).addcdiv_(gradient, size)
-        self.sign_step(trajectory, gradient.copy_(velocity), self.epsilon / self.steps)
+        velocity = state.buffer("velocity").mul_(self.decay).addcdiv_(gradient, size)
+        self.sign_step(state, gradient.copy_(velocity), self.epsilon / self.steps)

@@ -7,15 +7,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from foclip.outcome import Advance, Failure, Outcome, Track
+from foclip.outcome import Advance, Failure, Outcome, Progress
 
 if TYPE_CHECKING:
-    from foclip.scores import EncoderScore
+    from foclip.models.scores import EncoderScore
 
 Result = TypeVar("Result")
 
@@ -24,7 +25,7 @@ stderr = Console(stderr=True, highlight=False)
 
 
 @contextmanager
-def bars() -> Iterator[Track]:
+def bars() -> Iterator[Progress]:
     """One progress bar per stage of a work, on stderr."""
     columns = (
         TextColumn("{task.description}"),
@@ -33,26 +34,26 @@ def bars() -> Iterator[Track]:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    progress = Progress(*columns, console=stderr, disable=not stderr.is_terminal)
+    shown = rich_progress.Progress(*columns, console=stderr, disable=not stderr.is_terminal)
 
-    def track(text: str, total: int) -> Advance:
-        progress.start()  # with the first stage: a wrong call shows no bar
-        task = progress.add_task(text, total=total, note="")
-        return lambda done, note="": progress.update(task, completed=done, note=note)
+    def progress(text: str, total: int) -> Advance:
+        shown.start()  # with the first stage: a wrong call shows no bar
+        task = shown.add_task(text, total=total, note="")
+        return lambda done, note="": shown.update(task, completed=done, note=note)
 
     try:
-        yield track
+        yield progress
     finally:
-        if progress.tasks:
-            progress.stop()
+        if shown.tasks:
+            shown.stop()
 
 
 @contextmanager
-def resumable(message: str) -> Iterator[Track]:
+def resumable(message: str) -> Iterator[Progress]:
     """`bars` around work that goes on when the same command is given again; Ctrl-C says so and exits with 130."""
     try:
-        with bars() as track:
-            yield track
+        with bars() as progress:
+            yield progress
     except KeyboardInterrupt:
         say(f"interrupted; {message}")
         raise typer.Exit(130) from None
@@ -61,7 +62,7 @@ def resumable(message: str) -> Iterator[Track]:
 def load(model: str, score: str, device: str) -> "EncoderScore":
     """A score over an encoder by their names."""
     with stderr.status(Text(f"loading {model}")):
-        from foclip.scores import resolve
+        from foclip.models.scores import resolve
 
         return resolve(model, score, device)
 

@@ -30,9 +30,9 @@ from foclip.errors import UsageError
 
 if TYPE_CHECKING:
     from foclip.attacks import Attack
+    from foclip.models.scores import EncoderScore
     from foclip.outcome import Outcome
-    from foclip.results import Result
-    from foclip.scores import EncoderScore
+    from foclip.runs.folder import Result
 
 AttackName = Literal["foclip", "pgd", "apgd", "adam", "mifgsm", "single-prompt", "cmaes"]
 
@@ -145,8 +145,8 @@ def fool(
 ) -> None:
     """Fool pictures: make them score high for every prompt while they look the same."""
     from foclip.attacks import fastest
-    from foclip.budget import parse
-    from foclip.fooling import UNNOTICED
+    from foclip.perceptual.budget import parse
+    from foclip.runs.fooling import UNNOTICED
 
     check_engine(engine, address)
     texts = prompts_of(prompts, prompt)
@@ -196,9 +196,9 @@ def demo(
 ) -> None:
     """Fool four real photos for ten famous artworks, and look at the report."""
     from foclip.attacks import FoCLIP
+    from foclip.data.prompts import ARTWORKS
     from foclip.demo import photos
-    from foclip.fooling import UNNOTICED
-    from foclip.prompts import ARTWORKS
+    from foclip.runs.fooling import UNNOTICED
 
     chosen = console.load("mini", "clipscore", device)
     results = _fool(photos(), list(ARTWORKS), None, out, chosen, FoCLIP(steps=steps, budgets=UNNOTICED, mask="visible"))
@@ -215,14 +215,17 @@ def _fool(
     **how: Any,
 ) -> "Outcome[Result]":
     """Fool files with a progress bar, and write report and `run.json`; Ctrl-C keeps what is finished."""
-    from foclip import files, fooling, runs
-    from foclip.report import fooled
-    from foclip.results import read_results
+    from foclip import files
+    from foclip.reports import fooled
+    from foclip.runs import fooling, manifest
+    from foclip.runs.folder import read_results
 
     report = out / "report.html"
     files.output_files(files.output_folder(out) / "run.json", report)
-    with console.resumable(f"what is finished is in {out}, and the same command goes on from there") as track:
-        done = fooling.fool(sources, prompts, out, model=score, attack=attack, captions=captions, track=track, **how)
+    with console.resumable(f"what is finished is in {out}, and the same command goes on from there") as progress:
+        done = fooling.fool(
+            sources, prompts, out, model=score, attack=attack, captions=captions, progress=progress, **how
+        )
         run = {
             "model": score.model,
             "score": score.name,
@@ -231,7 +234,7 @@ def _fool(
             "config": attack.config(),
             "failures": [vars(failure) for failure in done.failures],
         }
-        runs.record(out, sys.argv[1:], run, ["cma"] if "cma" in sys.modules else [])
+        manifest.record(out, sys.argv[1:], run, ["cma"] if "cma" in sys.modules else [])
         fooled.write(report, read_results(out), done.failures)
     return done
 

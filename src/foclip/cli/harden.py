@@ -10,7 +10,7 @@ from foclip.cli import console
 from foclip.cli.options import Device, Json, Model, Out, path
 
 if TYPE_CHECKING:
-    from foclip.harden import Hardened
+    from foclip.hardening import Hardened
 
 
 def harden(
@@ -73,14 +73,14 @@ def harden(
     processes share the work. Exit code 1: some pictures could not be read and were left out.
     """
     options = dict(locals())
-    from foclip.harden import Settings
-    from foclip.harden import harden as run
+    from foclip.hardening import Settings
+    from foclip.hardening import harden as run
 
     settings = Settings(**{setting.name: options[setting.name] for setting in fields(Settings)})  # of the same names
     with console.resumable(
         f"the checkpoint is in {out / '.unfinished'}, and the same command goes on from it"
-    ) as track:
-        advance = track("hardening", steps)
+    ) as progress:
+        advance = progress("hardening", steps)
 
         def on_progress(now: Any) -> None:
             minutes, seconds = divmod(round(now.seconds_left), 60)

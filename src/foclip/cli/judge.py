@@ -15,6 +15,7 @@ from foclip.cli.options import (
     DetectorFile,
     Device,
     Draw,
+    HardenedScores,
     Images,
     Json,
     Model,
@@ -22,7 +23,6 @@ from foclip.cli.options import (
     PromptTexts,
     ScoreName,
     Twin,
-    Twins,
     path,
     prompts_of,
 )
@@ -32,10 +32,11 @@ from foclip.errors import UsageError
 SHOWN = 24
 
 if TYPE_CHECKING:
-    from foclip.detection import Detection, Detector
+    from foclip.core.detecting import Detection
+    from foclip.core.scoring import Scored
+    from foclip.detection import Detector
+    from foclip.models.scores import EncoderScore
     from foclip.outcome import Outcome
-    from foclip.scores import EncoderScore
-    from foclip.scoring import Scored
 
 
 def score(
@@ -56,8 +57,8 @@ def score(
     json: Json = False,
 ) -> None:
     """Score pictures: their score with each prompt, and its mean."""
-    from foclip import scoring
-    from foclip.scores import CLIPScore
+    from foclip.core import scoring
+    from foclip.models.scores import CLIPScore
 
     texts = prompts_of(prompts, prompt)
     if scale is not None and score != CLIPScore.name:
@@ -65,8 +66,8 @@ def score(
     chosen = console.load(model, score, device)
     if scale is not None:
         chosen = CLIPScore(chosen.encoder, scale)
-    with console.bars() as track:
-        found = scoring.score(images, texts, model=chosen, captions=captions, twin=twin, track=track)
+    with console.bars() as progress:
+        found = scoring.score(images, texts, model=chosen, captions=captions, twin=twin, progress=progress)
     console.show(found, json, _print_scores)
 
 
@@ -102,25 +103,25 @@ def detect(
         ),
     ] = None,
     score: ScoreName = "clipscore",
-    twins: Twins = None,
+    twins: HardenedScores = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Detect fooled pictures, with the prompts of a score or without any."""
-    from foclip import detection
+    from foclip.core import detecting
     from foclip.detection.detector import Detector, shipped
 
     texts = prompts_of(prompts, prompt)
     if out:
         from foclip import files
-        from foclip.report import detected
+        from foclip.reports import detected
 
         written = [files.output_folder(out) / name for name in (detected.PAGE, detected.TABLE, "run.json")]
         files.output_files(*written)
     chosen = console.load(model, score, device)
     judge = shipped(chosen.encoder) if detector is None else Detector.load(detector)
-    with console.bars() as track:
-        found = detection.detect(
+    with console.bars() as progress:
+        found = detecting.detect(
             images,
             texts,
             model=chosen,
@@ -130,7 +131,7 @@ def detect(
             captions=captions,
             twins=twins or (),
             draw=draw,
-            track=track,
+            progress=progress,
         )
     console.list_results(found, json, _print_verdicts)  # before anything is drawn: that may take a while, or fail
     if out:
@@ -144,8 +145,8 @@ def _report(
     out: Path, found: "Outcome[Detection]", score: "EncoderScore", detector: "Detector", fpr: float | None
 ) -> None:
     """Write `run.json`, table and page of verdicts."""
-    from foclip import runs
-    from foclip.report import detected
+    from foclip.reports import detected
+    from foclip.runs import manifest
 
     run = {
         "model": score.model,
@@ -156,13 +157,13 @@ def _report(
         "fpr": detector.fpr if fpr is None else fpr,
         "failures": [vars(failure) for failure in found.failures],
     }
-    runs.record(out, sys.argv[1:], run)
-    with console.bars() as track:
-        detected.write(out, found, score, detector, fpr, track)
+    manifest.record(out, sys.argv[1:], run)
+    with console.bars() as progress:
+        detected.write(out, found, score, detector, fpr, progress)
 
 
 def _print_verdicts(rows: "Sequence[Detection]") -> None:
-    table = console.table("picture", "verdict", "p", "look", "drop", "drift", "score")
+    table = console.table("picture", "verdict", "p", "probe", "drop", "drift", "score")
     style = {"tampered": "bold red", "undecidable": "yellow", "clean": ""}
     for row in rows:
         values = (console.figure(value) for value in (row.drop, row.drift, row.score))
@@ -170,7 +171,7 @@ def _print_verdicts(rows: "Sequence[Detection]") -> None:
             console.cell(row.image),
             console.cell(row.verdict, style=style[row.verdict]),
             console.figure(row.p_value, 4),
-            row.look or "–",
+            row.probe or "–",
             *values,
         )
     console.stdout.print(table)
@@ -200,14 +201,15 @@ def calibrate(
     fpr: Annotated[float, typer.Option(help="Bound on false alarms that the detector promises.")] = 0.01,
     fooled: Annotated[int, typer.Option(min=4, help="Fooled pictures to make, of every cheat in turn.")] = 240,
     steps: Annotated[int, typer.Option(min=1, help="Updates per fooled picture.")] = 60,
-    twins: Twins = None,
+    twins: HardenedScores = None,
     score: ScoreName = "clipscore",
     device: Device = "auto",
     json: Json = False,
 ) -> None:
     """Calibrate a detector on clean pictures: fools some of them and bounds the false alarms."""
-    from foclip import detection, files
-    from foclip.report import calibration
+    from foclip import files
+    from foclip.calibration import calibrate as make_detector
+    from foclip.reports import calibration as report
 
     texts = prompts_of(prompts, prompt)
     if out.suffix != ".json":
@@ -216,8 +218,8 @@ def calibrate(
     files.output_files(out, out.with_suffix(".html"))
     chosen = console.load(model, score, device)
     work = out.with_name(f"{out.stem}-fooled")
-    with console.resumable(f"fooled pictures are kept in {work}, and the same command goes on from there") as track:
-        found = detection.calibrate(
+    with console.resumable(f"fooled pictures are kept in {work}, and the same command goes on from there") as progress:
+        found = make_detector(
             clean,
             texts,
             work,
@@ -229,12 +231,12 @@ def calibrate(
             background=background or (),
             twins=twins or (),
             name=out.stem,
-            track=track,
+            progress=progress,
         )
         found.detector.save(out)
         report = out.with_suffix(".html")
-        calibration.write(report, found)
-    summary = calibration.summary(found)
+        report.write(report, found)
+    summary = report.summary(found)
     if json:
         console.print_json({"detector": str(out), "report": str(report), "methods": summary})
     else:

@@ -6,9 +6,9 @@ from foclip.cli.options import Json
 
 def models(json: Json = False) -> None:
     """List encoders: the embedded ones and every pretrained one of open_clip."""
-    from foclip import encoders
+    from foclip import models
 
-    rows = encoders.available()
+    rows = models.available()
     if json:
         console.print_json(rows)
         return
@@ -25,7 +25,7 @@ def scores(json: Json = False) -> None:
     """List scores: what can be fooled, read and defended over any encoder."""
     import inspect
 
-    from foclip import scores
+    from foclip.models import scores
 
     rows = [
         {

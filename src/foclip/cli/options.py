@@ -43,7 +43,7 @@ Twin = Annotated[
         help="Hardened twin of the encoder, which scores each picture beside it.", show_default=False, metavar="NAME"
     ),
 ]
-Twins = Annotated[
+HardenedScores = Annotated[
     list[str] | None,
     typer.Option(
         "--twin",
@@ -84,7 +84,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on s
 
 def prompts_of(prompt_set: str | None, texts: list[str] | None) -> list[str] | None:
     """The prompts of --prompts and --prompt; None if neither was given."""
-    from foclip import prompts
+    from foclip.data import prompts
 
     if prompt_set == "-":
         texts, prompt_set = [line for line in sys.stdin.read().splitlines() if line.strip()] + (texts or []), None

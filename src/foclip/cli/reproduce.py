@@ -11,7 +11,7 @@ from foclip.cli.options import Address, Device, Engine, Json, Model, Out, ScoreN
 from foclip.errors import UsageError
 
 if TYPE_CHECKING:
-    from foclip.lab import Finished
+    from foclip.studies.harness import StudyResult
 
 
 def reproduce(
@@ -49,33 +49,35 @@ def reproduce(
 
     Stopped in the middle, the same command goes on: what is finished is kept in DIR/cells.
     """
-    from foclip import files, lab, runs
+    from foclip import files
     from foclip import studies as experiments
-    from foclip.encoders import embedded
-    from foclip.engines import running
-    from foclip.lab import report
-    from foclip.store import locked
+    from foclip.cache import locked
+    from foclip.models import embedded
+    from foclip.runs import manifest
+    from foclip.runs.executors import running
+    from foclip.studies import harness
+    from foclip.studies.harness import report
 
     check_engine(engine, address)
     known = experiments.available()
     if unknown := [name for name in studies if name not in known and name != "all"]:
         raise UsageError(f"no study {', '.join(unknown)}: choose from {', '.join(known)}, all")
     chosen = list(known) if "all" in studies else list(dict.fromkeys(studies))
-    settings = lab.Settings(quick, images, paintings, seed)
+    settings = harness.Settings(quick, images, paintings, seed)
     files.output_folder(out)
     files.output_files(out / "run.json", out / "report.html")
     # A twin is no second encoder: it was made from the first. Name it with --also to see what transfers to it.
-    all_twins = {name for names in embedded.TWINS.values() for name in names}
+    all_twins = {name for names in embedded.HARDENED.values() for name in names}
     others = [name for name in embedded.names() if name not in all_twins]
     names = list(dict.fromkeys([model, *others, *(also or [])]))
     scores = [console.load(name, score, device) for name in names]
-    hardened = twin or embedded.TWINS.get(model, ())[:1]
+    hardened = twin or embedded.HARDENED.get(model, ())[:1]
     twins = [console.load(name, score, device) for name in hardened]
-    finished: list[lab.Finished] = []
-    shown = {name: done for name, study in known.items() if name not in chosen and (done := lab.kept(study, out))}
+    finished: list[harness.StudyResult] = []
+    shown = {name: done for name, study in known.items() if name not in chosen and (done := harness.kept(study, out))}
     stopped = f"what is finished is in {out}, and the same command goes on from there"
-    with locked(out), console.resumable(stopped) as track, running(engine, address) as attacks:
-        work = lab.Lab(scores, out, settings, track, twins, attacks)
+    with locked(out), console.resumable(stopped) as progress, running(engine, address) as attacks:
+        work = harness.StudyContext(scores, out, settings, progress, twins, attacks)
         run = {
             "model": work.score.model,
             "score": work.score.name,
@@ -86,9 +88,9 @@ def reproduce(
             "paintings": [painting.name for painting in work.paintings],
             "failures": [vars(failure) for failure in work.failures],
         }
-        recorded = runs.record(out, sys.argv[1:], run, ["pandas", "scipy", "scikit-learn", "scikit-image"])
+        recorded = manifest.record(out, sys.argv[1:], run, ["pandas", "scipy", "scikit-learn", "scikit-image"])
         for name in chosen:
-            finished.append(lab.reproduce(known[name], work, out))
+            finished.append(harness.reproduce(known[name], work, out))
             shown[name] = finished[-1]
             sections = [shown[name] for name in known if name in shown]
             report.write(out / "report.html", sections, recorded, work.failures)
@@ -102,7 +104,7 @@ def reproduce(
     console.finish(work.failures)
 
 
-def _print(finished: "list[Finished]") -> None:
+def _print(finished: "list[StudyResult]") -> None:
     table = console.table("figure of the paper", "paper", "ours", "photos")
     for beside in (beside for study in finished for beside in study.page.beside):
         table.add_row(
@@ -112,7 +114,7 @@ def _print(finished: "list[Finished]") -> None:
         console.stdout.print(table)
 
 
-def _as_json(out: Path, study: "Finished") -> dict[str, Any]:
+def _as_json(out: Path, study: "StudyResult") -> dict[str, Any]:
     return {
         "name": study.name,
         "table": str(out / study.name / "table.csv"),

@@ -25,7 +25,7 @@ from foclip.cli.options import (
 from foclip.errors import UsageError
 
 if TYPE_CHECKING:
-    from foclip.scan.summary import Summary
+    from foclip.scanning.summary import Summary
 
 
 def scan(
@@ -75,14 +75,15 @@ def scan(
     json: Json = False,
 ) -> None:
     """Scan data sets: a score, a verdict and a reason for every row, or why it could not be read."""
-    from foclip import files, runs
-    from foclip import scan as scanning
-    from foclip.report import scan as report
-    from foclip.scan.keep import check
-    from foclip.scan.keep import keep as write_kept
-    from foclip.scan.parts import similarity
-    from foclip.scan.summary import summarise
-    from foclip.sources import Columns
+    from foclip import files
+    from foclip import scanning as scanning
+    from foclip.data.sources import Columns
+    from foclip.reports import scan as report
+    from foclip.runs import manifest
+    from foclip.scanning.keep import check
+    from foclip.scanning.keep import keep as write_kept
+    from foclip.scanning.parts import similarity
+    from foclip.scanning.summary import summarise
 
     check_engine(engine, address)
     if min_score is not None and keep is None:
@@ -93,7 +94,7 @@ def scan(
         check(keep)
     chosen = console.load(model, score, device)
     settings = scanning.Settings(workers, batch_size, retry_errors, address)
-    with console.resumable(f"what is finished is in {out}, and the same command goes on from there") as track:
+    with console.resumable(f"what is finished is in {out}, and the same command goes on from there") as progress:
         folder = scanning.scan(
             sources,
             out,
@@ -105,14 +106,14 @@ def scan(
             columns=Columns(image, caption, key),
             engine=engine,
             settings=settings,
-            track=track,
+            progress=progress,
         )
         found = summarise(folder, chosen.scale)
         kept = write_kept(folder, keep, similarity(chosen), min_score) if keep else None
         content = found.as_dict() | ({} if kept is None else {"kept": kept})
         files.write_text(out / "summary.json", files.to_json(content))
         report.write(out / "report.html", folder, found)
-        runs.record(out, sys.argv[1:], content, ["pyarrow", *(["ray"] if engine == "ray" else [])])
+        manifest.record(out, sys.argv[1:], content, ["pyarrow", *(["ray"] if engine == "ray" else [])])
     if json:
         console.print_json(content | {"parts": str(folder.parts), "report": str(out / "report.html")})
     else:

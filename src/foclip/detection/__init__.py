@@ -1,14 +1,12 @@
 """Detection of fooled pictures: sensitivities → rule (τ₁, τ₂) or combined statistic → calibrated detector."""
 
-from foclip.detection.calibrate import Calibration, calibrate
-from foclip.detection.combined import Cascade, Logistic
-from foclip.detection.detect import Detection, detect
+from foclip.detection.cascade import Cascade, Logistic
 from foclip.detection.detector import By, Calibrated, Detector, Verdict, conformal_threshold, p_value
+from foclip.detection.hardened import hardened_of, hardened_scores
+from foclip.detection.probes import HardenedScores, ProbeSession, Sensitivity, drift, drop, measure
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
-from foclip.detection.sensitivity import Examination, Sensitivity, Twins, drift, drop, measure
-from foclip.detection.threat import AFTERWARDS, CONDITIONS, Cheat, cheats
+from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, Scenario, scenarios
 from foclip.detection.transformations import TRANSFORMATIONS, Transformation, View, transformation
-from foclip.detection.twins import twin_scores, twins_of
 
 __all__ = [
     "AFTERWARDS",
@@ -16,30 +14,26 @@ __all__ = [
     "TRANSFORMATIONS",
     "By",
     "Calibrated",
-    "Calibration",
     "Cascade",
-    "Cheat",
-    "Detection",
     "Detector",
-    "Examination",
+    "HardenedScores",
     "Logistic",
+    "ProbeSession",
+    "Scenario",
     "Sensitivity",
     "Sweep",
     "Transformation",
-    "Twins",
     "TwoThresholds",
     "Verdict",
     "View",
-    "calibrate",
-    "cheats",
     "conformal_threshold",
-    "detect",
     "drift",
     "drop",
+    "hardened_of",
+    "hardened_scores",
     "measure",
     "p_value",
+    "scenarios",
     "sweep",
     "transformation",
-    "twin_scores",
-    "twins_of",
 ]

@@ -8,7 +8,7 @@ part in making the statistic (Vovk et al. 2005; Angelopoulos and Bates, arXiv 21
 For a clean picture exchangeable with those n, P(p ≤ α) ≤ α for every α, whatever the
 distribution: calling pictures with p ≤ α tampered has at most α false alarms.
 
-The combined detector is a cascade (`foclip.detection.combined`), and its statistic is that of the cascade as a whole:
+The combined detector is a cascade (`foclip.detection.cascade`), and its statistic is that of the cascade as a whole:
 which pictures are looked at again is part of a fixed function of the picture, so the bound holds for all of them.
 """
 
@@ -24,12 +24,12 @@ from typing import Any, Literal, get_args
 from scipy.stats import beta
 
 from foclip import files
-from foclip.detection.combined import Cascade, Logistic
+from foclip.detection.cascade import Cascade, Logistic
+from foclip.detection.probes import Sensitivity, feature_names, probes_of
 from foclip.detection.rule import TwoThresholds
-from foclip.detection.sensitivity import Sensitivity, feature_names, looks_of
 from foclip.detection.transformations import transformation
-from foclip.encoders import Encoder
 from foclip.errors import UsageError
+from foclip.models import Encoder
 
 #: Which statistic decides: the combined one, or the paper's two thresholds.
 By = Literal["combined", "rule"]
@@ -94,7 +94,7 @@ class Calibrated:
     """A statistic with the clean pictures behind its p-values.
 
     A bound holds for each kind of them, not only on average: pictures come saved again, small, or in odd colours, and
-    one of these kinds may look more suspicious than the others (group-conditional coverage: Vovk, "Conditional
+    one of these kinds may probe more suspicious than the others (group-conditional coverage: Vovk, "Conditional
     validity of inductive conformal predictors", 2012).
 
     Attributes:
@@ -171,14 +171,14 @@ class Verdict:
         p_value: Of the statistic that decided; None if undecidable.
         statistic: Its value.
         decided_by: "combined" or "rule", and "without prompts" where there were none.
-        look: The look that told most; None if none was taken.
+        probe: The probe that told most; None if none was taken.
     """
 
     verdict: str
     p_value: float | None
     statistic: float | None
     decided_by: str
-    look: str | None = None
+    probe: str | None = None
 
 
 @dataclass(frozen=True)
@@ -225,22 +225,22 @@ class Detector:
             )
 
     @property
-    def looks(self) -> list[str]:
-        """Names of all looks that a verdict may take; gray, the rule's, is the first."""
-        combined = [look for part in (self.combined, self.promptless) for look in _cascade_of(part).looks]
+    def probes(self) -> list[str]:
+        """Names of all probes that a verdict may take; gray, the rule's, is the first."""
+        combined = [probe for part in (self.combined, self.promptless) for probe in _cascade_of(part).probes]
         return list(dict.fromkeys(["gray", *combined]))
 
     def due(self, sensitivity: Sensitivity, by: By = "combined") -> str | None:
-        """The look that the verdict on a picture needs next; None if it needs no further one."""
+        """The probe that the verdict on a picture needs next; None if it needs no further one."""
         statistic = self.part(by, sensitivity.score is not None).statistic
         if isinstance(statistic, Cascade):
             return statistic.due(sensitivity)
         return None if "gray" in sensitivity.drifts else "gray"
 
     def first(self, by: By, with_prompts: bool) -> str:
-        """The look that is taken first."""
+        """The probe that is taken first."""
         statistic = self.part(by, with_prompts).statistic
-        return statistic.looks[0] if isinstance(statistic, Cascade) else "gray"
+        return statistic.probes[0] if isinstance(statistic, Cascade) else "gray"
 
     def part(self, by: By, with_prompts: bool) -> Calibrated:
         """The statistic that decides."""
@@ -264,7 +264,7 @@ class Detector:
         """The verdict on a picture.
 
         Args:
-            sensitivity: Measured with all looks that are `due`, or more.
+            sensitivity: Measured with all probes that are `due`, or more.
             by: "combined", or "rule" for the paper's two thresholds.
             fpr: Bound on false alarms instead of the one the detector was made for.
 
@@ -274,17 +274,17 @@ class Detector:
         with_prompts = sensitivity.score is not None
         bound, part = self.promise(by, with_prompts, fpr), self.part(by, with_prompts)
         decided_by = by if with_prompts else f"{by} without prompts"
-        look = _telling(part.statistic, sensitivity)
+        probe = _telling(part.statistic, sensitivity)
         if sensitivity.gray_already and by == "rule":
-            return Verdict("undecidable", None, None, decided_by, look)
+            return Verdict("undecidable", None, None, decided_by, probe)
         value = part.statistic.statistic(sensitivity)
         p = part.p_value(value)
-        # The paper's thresholds are on drop and drift; drift alone is judged by its p-value.
+        # The paper's thresholds are on drop and drift; drift alone is predict by its p-value.
         thresholds = by == "rule" and with_prompts and fpr is None
         tampered = value >= 1 if thresholds else p <= bound
         if sensitivity.gray_already and not tampered:
-            return Verdict("undecidable", None, value, decided_by, look)
-        return Verdict("tampered" if tampered else "clean", p, value, decided_by, look)
+            return Verdict("undecidable", None, value, decided_by, probe)
+        return Verdict("tampered" if tampered else "clean", p, value, decided_by, probe)
 
     def save(self, path: Path) -> None:
         """Write it as JSON numbers, atomically."""
@@ -318,11 +318,11 @@ def _cascade_of(part: Calibrated) -> Cascade:
 
 
 def _telling(statistic: TwoThresholds | Cascade, sensitivity: Sensitivity) -> str | None:
-    """The look that adds most to the suspicion."""
+    """The probe that adds most to the suspicion."""
     if isinstance(statistic, TwoThresholds):
         return "gray"
     evidence = statistic.evidence(sensitivity)
-    return max(evidence, key=lambda look: evidence[look]) if evidence else None
+    return max(evidence, key=lambda probe: evidence[probe]) if evidence else None
 
 
 def _parse(content: Any) -> Detector:
@@ -354,17 +354,17 @@ def _cascade(content: Any, with_prompts: bool, twins: set[str]) -> Cascade:
     doubts = [_number(value) for value in content["doubts"]]
     if not steps or len(doubts) != len(steps) - 1:
         raise ValueError("a cascade needs one threshold of doubt less than steps")
-    if any(step.looks != steps[-1].looks[:count] for count, step in enumerate(steps, start=1)):
-        raise ValueError("every step of a cascade takes one look more than the one before")
+    if any(step.probes != steps[-1].probes[:count] for count, step in enumerate(steps, start=1)):
+        raise ValueError("every step of a cascade takes one probe more than the one before")
     return Cascade(_number(content["worth"]), steps, doubts)
 
 
 def _logistic(content: Any, with_prompts: bool, twins: set[str]) -> Logistic:
     inputs = [str(name) for name in content["inputs"]]
-    looks = looks_of(inputs)
-    for look in set(looks) - twins:
-        transformation(look)
-    unknown = set(inputs) - set(feature_names(looks, with_prompts))
+    probes = probes_of(inputs)
+    for probe in set(probes) - twins:
+        transformation(probe)
+    unknown = set(inputs) - set(feature_names(probes, with_prompts))
     if unknown or not inputs:
         raise ValueError(f"unknown inputs {sorted(unknown)}")
     numbers = {name: [_number(value) for value in content[name]] for name in ("mean", "scale", "weight")}

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from foclip.detection.sensitivity import Sensitivity
+from foclip.detection.probes import Sensitivity
 from foclip.errors import UsageError
 
 Floats = npt.NDArray[np.float64]

@@ -24,9 +24,9 @@ from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
-from foclip.encoders.preprocessing import Preprocessing
+from foclip.data.images import to_gray, to_image, to_tensor
 from foclip.errors import UsageError
-from foclip.images import to_gray, to_image, to_tensor
+from foclip.models.preprocessing import Preprocessing
 
 
 def luma(pixels: Tensor) -> Tensor:
@@ -216,7 +216,7 @@ TRANSFORMATIONS: Mapping[str, Transformation] = {
     "rotate": _rotate(2.0),
 }
 
-#: How the amounts of those that have one are drawn, where looks are to be random.
+#: How the amounts of those that have one are drawn, where probes are to be random.
 DRAWN: Mapping[str, Callable[[np.random.Generator], Transformation]] = {
     "jpeg": lambda dice: _saved("JPEG", int(dice.integers(84, 96))),
     "webp": lambda dice: _saved("WEBP", int(dice.integers(72, 89)), method=4),

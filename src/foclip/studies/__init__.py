@@ -1,15 +1,16 @@
-"""Studies: one file per experiment of the paper and per question it leaves open; `foclip.lab` says what a study is.
+"""Studies: one file per experiment of the paper and per open question.
 
-A module of this package that holds a `study` is found by it; nothing registers it.
+`foclip.studies.harness` says what a study is. Every module here that defines `study` is found by `available`.
 """
 
 import importlib
 import pkgutil
 
-from foclip.lab import Study
+from foclip.studies.harness import Study
 
 
 def available() -> dict[str, Study]:
     """Every study by name."""
-    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    names = [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg]
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     return {module.study.name: module.study for module in modules}

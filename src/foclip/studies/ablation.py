@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from foclip.lab import BUDGET, Lab, Page, Study, plots
-from foclip.lab.statistics import Estimate, groups, mean
 from foclip.objective import Alignment, Balance, Objective, PixelGuard
+from foclip.studies.harness import BUDGET, Page, Study, StudyContext, plots
+from foclip.studies.harness.statistics import Estimate, groups, mean
 
 #: Written so that "all" is the objective of `default_attack`, whose pictures other studies use too.
 OBJECTIVES: dict[str, Objective] = {
@@ -26,7 +26,7 @@ OBJECTIVES: dict[str, Objective] = {
 FREE = "none"
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: StudyContext) -> pd.DataFrame:
     """Rows: pictures × objectives × with and without the budget."""
     plan = [(budget, *entry) for budget in (BUDGET, None) for entry in OBJECTIVES.items()]
     rows = []

@@ -1,11 +1,11 @@
 """Adaptive attackers: what does cheating still pay one who knows the defence?
 
 The attacker wants a high score for a photo's own caption, as a cheat of a leaderboard or of a data-set filter does. He
-knows nothing; or that the picture is looked at in gray; or every look of the detector; or, beyond these, looks that it
+knows nothing; or that the picture is seen in gray; or every probe of the detector; or, beyond these, probes that it
 does not take, so that what he adds survives small changes of any kind (expectation over transformations, Athalye et
 al. 2018, arXiv 1707.07397); or he knows the hardened twins, too, and raises all scores. He asks for a high score under
 all that he knows. Or he knows the detector itself, weights and threshold, and minimises its suspicion
-(`foclip.detection.evading`). What counts is the *undetected rise*: how far the score rose if no alarm is raised, else
+(`foclip.detection.adaptive`). What counts is the *undetected rise*: how far the score rose if no alarm is raised, else
 0. The worst attacker is the measure of a defence.
 
 Two answers are tried on the one who knows the detector itself. Looks whose amounts (of a shift, a crop, a quality) are
@@ -26,25 +26,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.detection import Detector, View, twin_scores, twins_of
-from foclip.detection.evading import Evading
-from foclip.detection.examples import LOOKS
-from foclip.lab import BUDGET, Lab, Page, Study, plots
-from foclip.lab.detectors import METHODS as JUDGES
-from foclip.lab.detectors import detector, half, made, measured, verdicts
-from foclip.lab.own import own_captions
-from foclip.lab.pictures import Picture
-from foclip.lab.statistics import Estimate, area, auc, groups, mean, percent, share
-from foclip.scores import Mean, Prompts, Score
+from foclip.calibration.examples import PROBES
+from foclip.detection import Detector, View, hardened_of, hardened_scores
+from foclip.detection.adaptive import DetectorAwareScore
+from foclip.models.scores import Mean, Prompts, Score
+from foclip.studies.harness import BUDGET, Page, Study, StudyContext, plots
+from foclip.studies.harness.detectors import METHODS as JUDGES
+from foclip.studies.harness.detectors import detector, half, made, measured, verdicts
+from foclip.studies.harness.own import own_captions
+from foclip.studies.harness.pictures import Picture
+from foclip.studies.harness.statistics import Estimate, area, auc, groups, mean, percent, share
 
-NOTHING, GRAY, ALL = "knows nothing", "knows gray", "knows every look"
-BEYOND, TOO = "knows every look and more", "knows the twins too"
-ITSELF, DRAWS = "knows the detector itself", "knows it, and draws looks"
+NOTHING, GRAY, ALL = "knows nothing", "knows gray", "knows every probe"
+BEYOND, TOO = "knows every probe and more", "knows the twins too"
+ITSELF, DRAWS = "knows the detector itself", "knows it, and draws probes"
 #: The one who knows the detector itself, after it was refitted so many times on his pictures.
 REFITTED = "knows the detector refitted {} times"
 #: Draws of the attacker and of the detector; who judges.
 HIS_DRAWS, ITS_DRAWS = range(4), range(1000, 1005)
-METHODS = JUDGES | {"drawn": "the combined detector with looks drawn, the worst of five draws"}
+METHODS = JUDGES | {"drawn": "the combined detector with probes drawn, the worst of five draws"}
 #: Rounds of refitting at most, in a quick run and in full; at which budget, dB; steps of the attack; and how far the
 #: undetected rise must fall for another.
 ROUNDS, ROUND_BUDGET, ROUND_STEPS, GAINS = (2, 5), 40.0, 60, 0.01
@@ -60,34 +60,34 @@ LOWEST = "the lowest of encoder and twins, no detector"
 
 @dataclass(frozen=True)
 class Attacker:
-    """What an attacker knows: looks, and the score that he raises."""
+    """What an attacker knows: probes, and the score that he raises."""
 
-    looks: tuple[str, ...]
+    probes: tuple[str, ...]
     score: Score
 
 
-def attackers(lab: Lab, judge: Detector) -> dict[str, Attacker]:
+def attackers(lab: StudyContext, judge: Detector) -> dict[str, Attacker]:
     """Every level of knowledge by name."""
-    looks = tuple(dict.fromkeys([*LOOKS, *(look for look in judge.looks if look not in judge.twins)]))
+    probes = tuple(dict.fromkeys([*PROBES, *(probe for probe in judge.probes if probe not in judge.twins)]))
     found = {
         NOTHING: Attacker((), lab.score),
         GRAY: Attacker(("gray",), lab.score),
-        ALL: Attacker(looks, lab.score),
-        BEYOND: Attacker((*looks, *MORE), lab.score),
+        ALL: Attacker(probes, lab.score),
+        BEYOND: Attacker((*probes, *MORE), lab.score),
     }
-    if twins := twin_scores(lab.score):
-        found[TOO] = Attacker(looks, Mean([lab.score, *twins.values()]))
+    if twins := hardened_scores(lab.score):
+        found[TOO] = Attacker(probes, Mean([lab.score, *twins.values()]))
     return found | {
         ITSELF: Attacker((), _evading(lab, judge)),
         DRAWS: Attacker((), _evading(lab, judge, HIS_DRAWS)),
     }
 
 
-def _evading(lab: Lab, judge: Detector, draws: Sequence[int | None] = (None,)) -> Evading:
-    return Evading(lab.score, judge, twins_of(judge, lab.score), draws)
+def _evading(lab: StudyContext, judge: Detector, draws: Sequence[int | None] = (None,)) -> DetectorAwareScore:
+    return DetectorAwareScore(lab.score, judge, hardened_of(judge, lab.score), draws)
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: StudyContext) -> pd.DataFrame:
     """Rows: pictures × attackers × budgets; the originals; and the rounds of refitting."""
     judge = detector(lab, lab.score)
     known = attackers(lab, judge)
@@ -103,7 +103,7 @@ def table(lab: Lab) -> pd.DataFrame:
             lab.default_attack(),
             steps=min(lab.settings.steps, STEPS),
             min_psnr=budget,
-            views=tuple(View(look, lab.score.encoder.preprocess) for look in known[name].looks),
+            views=tuple(View(probe, lab.score.encoder.preprocess) for probe in known[name].probes),
         )
         fooled = lab.fool(attack, pictures, prompts, known[name].score)
         rows += _risen(_rows(lab, fooled, prompts, judge, attacker=name, budget=budget), originals)
@@ -111,7 +111,7 @@ def table(lab: Lab) -> pd.DataFrame:
 
 
 def _rounds(
-    lab: Lab, pictures: Sequence[Picture], prompts: Sequence[Prompts], originals: Sequence[dict[str, Any]]
+    lab: StudyContext, pictures: Sequence[Picture], prompts: Sequence[Prompts], originals: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Rows of half of the photos at most, fooled anew after every round; detectors are made of crops of the others."""
     pictures = pictures[: max(1, len(lab.pictures) // 2)]
@@ -155,7 +155,7 @@ def _risen(rows: Sequence[dict[str, Any]], originals: Sequence[dict[str, Any]]) 
 
 
 def _rows(
-    lab: Lab,
+    lab: StudyContext,
     looked_at: Sequence[Picture],
     prompts: Sequence[Prompts],
     judge: Detector,
@@ -163,9 +163,9 @@ def _rows(
     budget: float,
 ) -> list[dict[str, Any]]:
     rows = lab.rows(looked_at, prompts, attacker=attacker, budget=budget)
-    found, twins = lab.sensitivities(looked_at, prompts), twin_scores(lab.score)
+    found, twins = lab.sensitivities(looked_at, prompts), hardened_scores(lab.score)
     said = verdicts(lab, judge, lab.score, looked_at, prompts)
-    drawn = [lab.sensitivities(looked_at, prompts, looks=judge.looks, draw=draw) for draw in ITS_DRAWS]
+    drawn = [lab.sensitivities(looked_at, prompts, probes=judge.probes, draw=draw) for draw in ITS_DRAWS]
     alarms = [[judge.judge(seen).verdict == "tampered" for seen in each] for each in zip(*drawn, strict=True)]
     for verdict, each in zip(said, alarms, strict=True):
         verdict["drawn"] = any(each) if attacker == "original" else all(each)

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt
 from foclip.attacks.foclip import objective
-from foclip.lab import BUDGET, Beside, Lab, Page, Study, plots
-from foclip.lab.pictures import Picture
-from foclip.lab.statistics import Estimate, gain, groups, mean
+from foclip.studies.harness import BUDGET, Page, PaperComparison, Study, StudyContext, plots
+from foclip.studies.harness.pictures import Picture
+from foclip.studies.harness.statistics import Estimate, gain, groups, mean
 
 #: Queries of CMA-ES for every step of the others.
 QUERIES = 3
@@ -28,7 +28,7 @@ SHOWN = 3
 WITHIN, AUTHORS, UNTOUCHED = f"{BUDGET:g} dB", "authors'", "as it is"
 
 
-def attacks(lab: Lab) -> dict[str, Attack]:
+def attacks(lab: StudyContext) -> dict[str, Attack]:
     """Every attack within the budget, with as many steps; CMA-ES if its package is installed."""
     steps, seed = lab.settings.steps, lab.settings.seed
     found: dict[str, Attack] = {
@@ -43,7 +43,7 @@ def attacks(lab: Lab) -> dict[str, Attack]:
     return found
 
 
-def authors_settings(lab: Lab) -> dict[str, Attack]:
+def authors_settings(lab: StudyContext) -> dict[str, Attack]:
     """The attacks as published, but for the number of steps, which is this run's."""
     steps, seed = lab.settings.steps, lab.settings.seed
     return {
@@ -54,13 +54,13 @@ def authors_settings(lab: Lab) -> dict[str, Attack]:
     }
 
 
-def plan(lab: Lab) -> list[tuple[str, str, Attack]]:
+def plan(lab: StudyContext) -> list[tuple[str, str, Attack]]:
     """Settings, name and attack, for everything that is compared."""
     found = [(WITHIN, *entry) for entry in attacks(lab).items()]
     return found + [(AUTHORS, *entry) for entry in authors_settings(lab).items()]
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: StudyContext) -> pd.DataFrame:
     """Rows: pictures × attacks × settings; and the originals and paintings as they are."""
     rows = lab.rows(lab.pictures, attack="original", settings=UNTOUCHED)
     rows += lab.rows(lab.paintings, attack="real painting", settings=UNTOUCHED)
@@ -105,11 +105,13 @@ def page(table: pd.DataFrame) -> Page:
     ]
     if "CMA-ES" not in set(table.attack):
         findings.append("CMA-ES is missing: its package was not installed (pip install cma).")
-    beside = [Beside(f"rise of the mean CLIPScore over the original photos, within {BUDGET:g} dB", 0.427, rise)]
+    beside = [
+        PaperComparison(f"rise of the mean CLIPScore over the original photos, within {BUDGET:g} dB", 0.427, rise)
+    ]
     real = table[table.attack == "real painting"]
     if len(real):
         above = _ratio_to(real, ours)
-        beside.append(Beside("mean CLIPScore over that of the real paintings", 0.427, above))
+        beside.append(PaperComparison("mean CLIPScore over that of the real paintings", 0.427, above))
         findings.append(
             f"The {len(real)} real paintings score {real.score.mean():.3f} over all ten titles, since each fits one; "
             f"fooled photos score {above:+.0%} beside them."
@@ -117,7 +119,7 @@ def page(table: pd.DataFrame) -> Page:
     return Page(pd.DataFrame(summary), {"mean-score": plots.bars(scores, "mean CLIPScore")}, findings, beside)
 
 
-def gallery(lab: Lab) -> dict[str, Figure]:
+def gallery(lab: StudyContext) -> dict[str, Figure]:
     """The first photos as each attack left them, with their mean scores."""
     figures = {}
     for settings, caption in ((WITHIN, f"pictures-within-{BUDGET:g}-dB"), (AUTHORS, "pictures-as-authors-set-them")):

@@ -7,8 +7,8 @@ picture, and its picture is boosted until it scores high for it. How many of the
 
 Those who boost go about it in four ways: not at all, which is a wrong caption as it is; as far as it goes within what
 nobody notices; just enough for the best fifth of the honest pairs, since more would only be easier to catch; or just
-enough and knowing the detector, so that the score stays up under all of its looks, on the hardened twin too if it looks
-through one.
+enough and knowing the detector, so that the score stays up under all of its probes, on the hardened twin too if it has
+one.
 
 Scores, verdicts and the list of what passes are those of `foclip scan` and its `--keep` and `--min-score`.
 """
@@ -23,19 +23,19 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from foclip import files
+from foclip.cache import Cache
 from foclip.detection import Detector, View
-from foclip.fooling import UNNOTICED
-from foclip.lab import Lab, Page, Study, plots
-from foclip.lab.detectors import detector
-from foclip.lab.own import candidates, own_captions
-from foclip.lab.pictures import CORNERS, Picture, choose, crops, read
-from foclip.lab.statistics import Estimate, groups, mean, percent, share
-from foclip.scan import Settings, scan
-from foclip.scan.keep import keep
-from foclip.scan.rows import Judge
-from foclip.scan.run import describe
-from foclip.store import Store
+from foclip.runs.fooling import UNNOTICED
+from foclip.scanning import Settings, scan
+from foclip.scanning.keep import keep
+from foclip.scanning.rows import Judge
+from foclip.scanning.scanner import describe
 from foclip.studies.adaptive import ALL, NOTHING, TOO, Attacker, attackers
+from foclip.studies.harness import Page, Study, StudyContext, plots
+from foclip.studies.harness.detectors import detector
+from foclip.studies.harness.own import candidates, own_captions
+from foclip.studies.harness.pictures import CORNERS, Picture, choose, crops, read
+from foclip.studies.harness.statistics import Estimate, groups, mean, percent, share
 
 #: Pairs of the data set, in a quick run and in a full one; the share that is mismatched, and the share that gets in.
 QUICK, FULL = 200, 2000
@@ -58,7 +58,7 @@ class Pair:
     mismatched: bool
 
 
-def pairs(lab: Lab) -> list[Pair]:
+def pairs(lab: StudyContext) -> list[Pair]:
     """The data set before anybody boosts: of the reader's folder, or crops of the photos at hand."""
     seed, count = lab.settings.seed, QUICK if lab.settings.quick else FULL
     if lab.settings.images is None:
@@ -78,7 +78,7 @@ def pairs(lab: Lab) -> list[Pair]:
     return found
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: StudyContext) -> pd.DataFrame:
     """Rows: pairs × ways of boosting those that are mismatched."""
     judge, given = detector(lab, lab.score), pairs(lab)
     found: list[pd.DataFrame] = []
@@ -91,7 +91,7 @@ def table(lab: Lab) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def boosted(lab: Lab, given: list[Pair], target: float | None, attacker: Attacker) -> list[Pair]:
+def boosted(lab: StudyContext, given: list[Pair], target: float | None, attacker: Attacker) -> list[Pair]:
     """The pairs, those that are mismatched with pictures boosted to `target`, or as far as it goes."""
     attack = replace(
         lab.default_attack(),
@@ -100,7 +100,7 @@ def boosted(lab: Lab, given: list[Pair], target: float | None, attacker: Attacke
         budgets=UNNOTICED,
         mask="visible",
         target=target,
-        views=tuple(View(look, lab.score.encoder.preprocess) for look in attacker.looks),
+        views=tuple(View(probe, lab.score.encoder.preprocess) for probe in attacker.probes),
     )
     chosen = [pair for pair in given if pair.mismatched]
     pictures, captions = [pair.picture for pair in chosen], [[pair.caption] for pair in chosen]
@@ -108,10 +108,10 @@ def boosted(lab: Lab, given: list[Pair], target: float | None, attacker: Attacke
     return [replace(pair, picture=next(fooled)) if pair.mismatched else pair for pair in given]
 
 
-def filtered(lab: Lab, judge: Detector, looked_at: list[Pair]) -> pd.DataFrame:
+def filtered(lab: StudyContext, judge: Detector, looked_at: list[Pair]) -> pd.DataFrame:
     """What a scan says of each pair, whether its score is among the top ones, and whether `--keep` keeps it then."""
     digests = [(pair.picture.digest, pair.caption) for pair in looked_at]
-    name = Store.key("filter", describe(Judge(lab.score, judge)), digests)
+    name = Cache.key("filter", describe(Judge(lab.score, judge)), digests)
     source, kept = lab.store.path(name, ".parquet"), lab.store.path(name, ".txt")
     files.output_folder(source.parent)
     keys = [f"{place:06d}" for place in range(len(looked_at))]

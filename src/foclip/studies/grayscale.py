@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from foclip.data.prompts import imagenet
 from foclip.detection import TRANSFORMATIONS
-from foclip.lab import Beside, Lab, Page, Study, plots
-from foclip.lab.pictures import Picture
-from foclip.lab.statistics import groups, lost, mean, percent
-from foclip.prompts import imagenet
+from foclip.studies.harness import Page, PaperComparison, Study, StudyContext, plots
+from foclip.studies.harness.pictures import Picture
+from foclip.studies.harness.statistics import groups, lost, mean, percent
 
 TITLES, CAPTION, NONE = "artworks", "its own caption", "no prompts"
 CHANNELS = ("gray", "red", "green", "blue")
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: StudyContext) -> pd.DataFrame:
     """Rows: pictures × quantities, of originals and fooled ones, with each kind of prompts."""
     rows: list[dict[str, Any]] = []
     fooled: list[Picture] = [*lab.fool(lab.default_attack(), lab.pictures)]
@@ -42,7 +42,7 @@ def _rows(picture: Picture, kind: str, prompts: str, values: dict[str, Any]) -> 
     return [who | {"quantity": quantity, "value": value} for quantity, value in values.items()]
 
 
-def _captions(lab: Lab) -> list[str]:
+def _captions(lab: StudyContext) -> list[str]:
     """The ImageNet caption that fits each original best."""
     captions = imagenet(1000)
     return [captions[place] for place in lab.scores(lab.pictures, captions).argmax(axis=1)]
@@ -92,8 +92,8 @@ def page(table: pd.DataFrame) -> Page:
         *_consistency(table[table.prompts == NONE]),
     ]
     beside = [
-        Beside("score lost in gray, originals with a caption that fits", 0.085, original),
-        Beside("score lost in gray, fooled pictures", 0.632, fooled),
+        PaperComparison("score lost in gray, originals with a caption that fits", 0.085, original),
+        PaperComparison("score lost in gray, fooled pictures", 0.632, fooled),
     ]
     return Page(
         pd.DataFrame(summary), {"score-lost": plots.bars(bars, "share of the mean score lost")}, findings, beside

@@ -9,10 +9,10 @@ import random
 
 import pandas as pd
 
-from foclip.lab import BUDGET, Beside, Lab, Page, Study, plots
-from foclip.lab.statistics import Estimate, gain, groups, mean, percent
-from foclip.prompts import imagenet
+from foclip.data.prompts import imagenet
 from foclip.studies.artworks import attacks
+from foclip.studies.harness import BUDGET, Page, PaperComparison, Study, StudyContext, plots
+from foclip.studies.harness.statistics import Estimate, gain, groups, mean, percent
 
 COUNTS = (25, 50, 75, 100)
 #: Pictures that share a draw of captions.
@@ -27,7 +27,7 @@ def draw(seed: int, number: int) -> tuple[list[str], list[str]]:
     return chosen[: max(COUNTS)], chosen[max(COUNTS) :]
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: StudyContext) -> pd.DataFrame:
     """Rows: pictures × draws × numbers of captions × attacks."""
     draws = [lab.pictures[first : first + SHARING] for first in range(0, len(lab.pictures), SHARING)]
     chosen = [entry for entry in attacks(lab).items() if not (lab.settings.quick and entry[0] == "CMA-ES")]
@@ -91,7 +91,7 @@ def page(table: pd.DataFrame) -> Page:
         "rise-of-unseen-captions": plots.lines(_series(unseen, names), "captions optimised", "rise of unseen captions"),
     }
     quantity = f"rise of the mean CLIPScore over the originals, {min(COUNTS)} to {most} captions, within {BUDGET:g} dB"
-    return Page(pd.DataFrame(summary), figures, findings, [Beside(quantity, 0.273, whole)])
+    return Page(pd.DataFrame(summary), figures, findings, [PaperComparison(quantity, 0.273, whole)])
 
 
 def _series(found: dict[tuple[str, int], Estimate], names: list[str]) -> dict[str, tuple[list[float], list[Estimate]]]:

@@ -9,14 +9,14 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.lab import BUDGET, Lab, Page, Study, plots
-from foclip.lab.detectors import METHODS, detector, verdicts
-from foclip.lab.statistics import groups, mean, percent, share
+from foclip.studies.harness import BUDGET, Page, Study, StudyContext, plots
+from foclip.studies.harness.detectors import METHODS, detector, verdicts
+from foclip.studies.harness.statistics import groups, mean, percent, share
 
 QUICK, FULL = (10, 100, 1_000), (100, 1_000, 10_000, 50_000)
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: StudyContext) -> pd.DataFrame:
     """Rows: pictures × lengths; 0 steps are the originals."""
     judge = detector(lab, lab.score)
     originals = lab.pictures[:4]

@@ -21,12 +21,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from foclip.encoders import Encoder
-from foclip.lab import Lab, Page, Study, plots
-from foclip.lab.pictures import Picture
-from foclip.lab.statistics import Estimate, groups, mean, percent, share
-from foclip.prompts import imagenet
-from foclip.scores import CLIPScore, Prompts
+from foclip.data.prompts import imagenet
+from foclip.models import Encoder
+from foclip.models.scores import CLIPScore, Prompts
+from foclip.studies.harness import Page, Study, StudyContext, plots
+from foclip.studies.harness.pictures import Picture
+from foclip.studies.harness.statistics import Estimate, groups, mean, percent, share
 
 #: Share of the gap that is closed.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -59,7 +59,7 @@ class Shifted(CLIPScore):
         return super().compare(normalize(embeddings - self.step, dim=-1), targets)
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: StudyContext) -> pd.DataFrame:
     """Rows: pictures and texts × quantities: places in the space, and figures per share of the gap closed."""
     captions, encoder = tuple(imagenet(1000)), lab.score.encoder
     plain = CLIPScore(encoder)
@@ -91,7 +91,7 @@ def table(lab: Lab) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _embed(lab: Lab, looked_at: Sequence[Picture]) -> Tensor:
+def _embed(lab: StudyContext, looked_at: Sequence[Picture]) -> Tensor:
     """Unit vectors (B, D), one by one, so that they do not depend on each other even by rounding."""
     return torch.cat([lab.score.encoder.encode_pictures([picture.image]) for picture in looked_at])
 
@@ -100,7 +100,7 @@ def _z(score: float, scores: npt.NDArray[np.float64]) -> float:
     return float((score - scores.mean()) / max(scores.std(), 1e-9))
 
 
-def _places(lab: Lab, clean: Tensor, texts: Tensor, fooled: Sequence[Picture]) -> list[dict[str, Any]]:
+def _places(lab: StudyContext, clean: Tensor, texts: Tensor, fooled: Sequence[Picture]) -> list[dict[str, Any]]:
     """First two principal components and distances to both centroids, of pictures and texts."""
     artworks = lab.score.encoder.encode_texts(lab.prompts)
     shown = {

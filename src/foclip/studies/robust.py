@@ -22,17 +22,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip import prompts
 from foclip.attacks import CMAES, Attack, AutoPGD, Restart
-from foclip.lab import BUDGET, Lab, Page, Study, plots
-from foclip.lab.gradients import gradients
-from foclip.lab.lab import PromptsOf
-from foclip.lab.own import candidates, own_captions
-from foclip.lab.pictures import Picture
-from foclip.lab.statistics import Estimate, groups, mean, percent
-from foclip.lab.twins import hardened, held_out
+from foclip.data import prompts
+from foclip.models.scores import EncoderScore, Lower, Mean, Prompts, Score
 from foclip.objective import Alignment
-from foclip.scores import EncoderScore, Lower, Mean, Prompts, Score
+from foclip.studies.harness import BUDGET, Page, Study, StudyContext, plots
+from foclip.studies.harness.context import PromptsOf
+from foclip.studies.harness.gradients import gradients
+from foclip.studies.harness.own import candidates, own_captions
+from foclip.studies.harness.pictures import Picture
+from foclip.studies.harness.statistics import Estimate, groups, mean, percent
+from foclip.studies.harness.twins import hardened, held_out
 
 PLAIN, TWIN, MEAN, LOWER = "the encoder", "its twin", "mean of both", "lower of both"
 OWN, ARTWORKS, HUNDRED = "own caption", "ten artworks", "100 captions"
@@ -81,7 +81,7 @@ class Cell:
     count: int
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: StudyContext) -> pd.DataFrame:
     """Rows: pictures × what is attacked × aims × attackers × budgets; clean pictures; and points on the way."""
     twin = lab.twins[0] if lab.twins else hardened(lab, RADII[len(RADII) // 2])
     own = own_captions(lab, [lab.score, twin])
@@ -107,7 +107,7 @@ def _hardened(radius: float) -> str:
     return f"hardened at {radius:g} dB"
 
 
-def _plan(lab: Lab, twin: EncoderScore) -> Iterator[Cell]:
+def _plan(lab: StudyContext, twin: EncoderScore) -> Iterator[Cell]:
     """What is fooled, but for the frontier."""
     foclip, steps, seed = lab.default_attack(), lab.settings.steps, lab.settings.seed
     both = (lab.score, twin)
@@ -139,7 +139,7 @@ def _plan(lab: Lab, twin: EncoderScore) -> Iterator[Cell]:
 
 
 def _fooled(
-    lab: Lab, twin: EncoderScore, cell: Cell, pictures: Sequence[Picture], own: dict[str, Prompts]
+    lab: StudyContext, twin: EncoderScore, cell: Cell, pictures: Sequence[Picture], own: dict[str, Prompts]
 ) -> list[dict[str, Any]]:
     """Scores before and after, where they were attacked as well as on the encoder and its twin."""
     wanted: PromptsOf = {ARTWORKS: prompts.ARTWORKS, HUNDRED: prompts.imagenet(100)}.get(cell.aim) or [
@@ -164,7 +164,7 @@ def _fooled(
 
 
 def _clean(
-    lab: Lab, name: str, score: EncoderScore, pictures: Sequence[Picture], own: dict[str, Prompts]
+    lab: StudyContext, name: str, score: EncoderScore, pictures: Sequence[Picture], own: dict[str, Prompts]
 ) -> list[dict[str, Any]]:
     """Photos as they are: score for the own caption, drop in gray, and rank correlation of all captions' scores."""
     wanted = candidates()

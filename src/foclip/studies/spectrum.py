@@ -14,9 +14,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import false_discovery_control
 
-from foclip.lab import Lab, Page, Study, plots
-from foclip.lab.pictures import Picture
-from foclip.lab.statistics import Estimate, auc, effect, groups, mean, percent, signed_rank
+from foclip.studies.harness import Page, Study, StudyContext, plots
+from foclip.studies.harness.pictures import Picture
+from foclip.studies.harness.statistics import Estimate, auc, effect, groups, mean, percent, signed_rank
 
 Floats = npt.NDArray[np.float64]
 
@@ -71,7 +71,7 @@ def local_statistics(bands: Mapping[str, Floats]) -> dict[str, float]:
     return found | {"chroma share of the variance": float(chroma / max(chroma + bands["Y"].var(), 1e-12))}
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: StudyContext) -> pd.DataFrame:
     """Rows: pictures × quantities (power: × channel and frequency), of originals, fooled ones and what was added."""
     rows: list[dict[str, Any]] = []
     originals, encoder = lab.examples, lab.score.encoder

@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from foclip.attacks import FoCLIP
 from foclip.attacks.foclip import objective
-from foclip.lab import Lab, Page, Study, plots
-from foclip.lab.statistics import groups, mean
+from foclip.studies.harness import Page, Study, StudyContext, plots
+from foclip.studies.harness.statistics import groups, mean
 
 #: Values by name, in a quick run and in full.
 WEIGHTS = ((0.01, 0.1, 1.0, 10.0), (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0))
@@ -23,7 +23,7 @@ MOMENTA = ((0.0, 0.5, 0.9), (0.0, 0.25, 0.5, 0.75, 0.9, 0.95))
 ALPHA, RANGE, L2, STEP, MOMENTUM = "α", "β of the range guard", "β of the l2 guard", "step size", "momentum"
 
 
-def attacks(lab: Lab) -> list[tuple[str, float, FoCLIP]]:
+def attacks(lab: StudyContext) -> list[tuple[str, float, FoCLIP]]:
     """Every setting: which parameter, its value, and the attack."""
     default, column = lab.default_attack(), 0 if lab.settings.quick else 1
     free = replace(default, min_psnr=None)
@@ -36,7 +36,7 @@ def attacks(lab: Lab) -> list[tuple[str, float, FoCLIP]]:
     return plan
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: StudyContext) -> pd.DataFrame:
     """Rows: pictures × settings."""
     pictures = lab.pictures[:4]
     rows = []

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 
 from foclip.detection import Sensitivity, Sweep, sweep
 from foclip.detection.rule import GRID, TwoThresholds
-from foclip.lab import Beside, Lab, Page, Study, plots
-from foclip.lab.statistics import estimate, groups, percent
+from foclip.studies.harness import Page, PaperComparison, Study, StudyContext, plots
+from foclip.studies.harness.statistics import estimate, groups, percent
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: StudyContext) -> pd.DataFrame:
     """Rows: crops of the photos, as they are and fooled; those without colour are left out."""
     rows = []
     for fooled in lab.each([False, True]):
@@ -61,7 +61,7 @@ def page(table: pd.DataFrame) -> Page:
         f"{percent(at_best - accuracy.value, '.1f')}.",
         _which_matters(table),
     ]
-    beside = [Beside("detection accuracy of the rule, on photos left out", 0.91, accuracy)]
+    beside = [PaperComparison("detection accuracy of the rule, on photos left out", 0.91, accuracy)]
     return Page(pd.DataFrame(summary), {"accuracy": _surface(table, chosen)}, findings, beside)
 
 

@@ -1,7 +1,7 @@
 """Transfer: does a picture fooled on one encoder fool another, or its detector?
 
 Every picture is fooled on each encoder, and on several at once (the mean of their cosines); each
-result is scored and judged by every encoder. With three encoders or more, each is also attacked
+result is scored and predict by every encoder. With three encoders or more, each is also attacked
 by all the others together: what an attacker can do to a model that is not at hand. MI-FGSM is here
 because it was made to transfer.
 """
@@ -13,15 +13,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foclip.attacks import MIFGSM
-from foclip.lab import BUDGET, Lab, Page, Study, plots
-from foclip.lab.detectors import METHODS, detector, verdicts
-from foclip.lab.statistics import groups, mean, percent, share
-from foclip.scores import Mean, Score
+from foclip.models.scores import Mean, Score
+from foclip.studies.harness import BUDGET, Page, Study, StudyContext, plots
+from foclip.studies.harness.detectors import METHODS, detector, verdicts
+from foclip.studies.harness.statistics import groups, mean, percent, share
 
 ORIGINAL, NO_ATTACK, TOGETHER = "original", "no attack", "all together"
 
 
-def targets(lab: Lab) -> dict[str, Score]:
+def targets(lab: StudyContext) -> dict[str, Score]:
     """What is attacked: each encoder, all at once, and for each of three or more all the others at once."""
     scores = [lab.score, *lab.further]
     found: dict[str, Score] = {score.model: score for score in scores}
@@ -33,7 +33,7 @@ def targets(lab: Lab) -> dict[str, Score]:
     return found
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: StudyContext) -> pd.DataFrame:
     """Rows: pictures × attacks × attacked × scoring encoders; and the originals."""
     mifgsm = MIFGSM(steps=lab.settings.steps, min_psnr=BUDGET, seed=lab.settings.seed)
     attacks = {"FoCLIP": lab.default_attack(), "MI-FGSM": mifgsm}

@@ -15,12 +15,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foclip.attacks import FoCLIP
-from foclip.budget import parse
-from foclip.lab import Lab, Page, Study, plots
-from foclip.lab.detectors import METHODS, detector, verdicts
-from foclip.lab.pictures import Picture
-from foclip.lab.statistics import groups, mean, percent, share
-from foclip.report.fooled import most_changed
+from foclip.perceptual.budget import parse
+from foclip.reports.fooled import most_changed
+from foclip.studies.harness import Page, Study, StudyContext, plots
+from foclip.studies.harness.detectors import METHODS, detector, verdicts
+from foclip.studies.harness.pictures import Picture
+from foclip.studies.harness.statistics import groups, mean, percent, share
 
 #: Budgets, in a quick run and in full; those of one figure go from loose to tight.
 QUICK = ("psnr:35", "psnr:38", "ssim:0.98", "delta_e99:5", "flip:0.05", "flip99:0.2")
@@ -45,14 +45,14 @@ PART = 128
 GALLERY = ((PLAIN, "psnr:35"), (MASKED, "psnr:35"), (MASKED, "flip99:0.2"))
 
 
-def attack(lab: Lab, mask: str, budget: str) -> FoCLIP:
+def attack(lab: StudyContext, mask: str, budget: str) -> FoCLIP:
     """The attack within a budget."""
     if mask == PLAIN:
         return replace(lab.default_attack(), min_psnr=parse(budget).limit)
     return replace(lab.default_attack(), min_psnr=None, budgets=(parse(budget),), mask="visible")
 
 
-def table(lab: Lab) -> pd.DataFrame:
+def table(lab: StudyContext) -> pd.DataFrame:
     """Rows: pictures × masks × budgets; and the originals."""
     judge, pictures = detector(lab, lab.score), lab.pictures[:COUNT]
     budgets = QUICK if lab.settings.quick else FULL
@@ -156,7 +156,7 @@ def _scatter(parts: dict[str, pd.DataFrame]) -> Figure:
     return plot
 
 
-def gallery(lab: Lab) -> dict[str, Figure]:
+def gallery(lab: StudyContext) -> dict[str, Figure]:
     """Where the plain attack changes most, at full size, and the same place after the others."""
     pictures = lab.pictures[:COUNT]
     columns: dict[str, list[Picture]] = {UNTOUCHED: list(pictures[:SHOWN])}

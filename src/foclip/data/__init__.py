@@ -1,0 +1,1 @@
+"""Pictures, prompts and data sets: from files and rows to samples."""

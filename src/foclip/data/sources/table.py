@@ -1,0 +1,133 @@
+"""Parquet tables: picture bytes, Hugging Face's {bytes, path}, or paths, with captions and keys beside them."""
+
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
+
+from foclip.data.sources.item import MAX_PICTURE, Columns, Item, text
+from foclip.errors import UsageError
+
+#: Columns that may hold pictures, captions and keys; the first that is there counts.
+IMAGES = ("image", "jpg", "png", "webp", "img", "bytes", "image_bytes", "image_path", "path", "file_name", "filename")
+CAPTIONS = ("caption", "text", "TEXT", "alt_text", "title")
+KEYS = ("key", "__key__", "uid", "id", "image_id")
+#: What img2dataset says of a picture it could not fetch.
+REASON = "error_message"
+#: Rows in memory at a time.
+ROWS = 64
+
+
+def open_table(stream: BinaryIO) -> Any:
+    """An open table that is read as it goes, not group by group.
+
+    Raises:
+        ValueError: It is no Parquet.
+    """
+    import pyarrow.parquet as parquet
+
+    try:
+        return parquet.ParquetFile(stream, buffer_size=2**16, pre_buffer=False)
+    except Exception as error:  # pyarrow raises its own types, and OSError
+        _lost(error)
+        raise ValueError(f"cannot be read as Parquet ({text(error, 200)})") from error
+
+
+def chosen(names: list[str], columns: Columns, url: str) -> dict[str, str]:
+    """Which column holds the `image`, and where there are any the `caption`, the `key`, the `uid` and the `reason`.
+
+    Raises:
+        UsageError: There is no column of pictures, or none of a name that was asked for.
+    """
+    for role, name in vars(columns).items():
+        if name is not None and name not in names:
+            raise UsageError(f"{role}: {url} has no column {name} (it has {', '.join(names)})")
+    image = columns.image or next((name for name in IMAGES if name in names), None)
+    if image is None:
+        raise UsageError(
+            f"image: none of the columns of {url} ({', '.join(names)}) is called {' or '.join(IMAGES)}; name it"
+        )
+    wanted = {"image": (image,), "caption": (columns.caption,) if columns.caption else CAPTIONS}
+    wanted |= {"key": (columns.key,) if columns.key else KEYS, "uid": ("uid",), "reason": (REASON,)}
+    return {role: name for role, those in wanted.items() if (name := next((n for n in those if n in names), None))}
+
+
+def items(stream: BinaryIO, group: int, first: int, columns: Columns, url: str) -> Iterator[Item]:
+    """The rows of one row group, in one pass that holds few of them at a time.
+
+    What cannot be decoded any more is a row with an error for each that is missing.
+
+    Args:
+        stream: The open file.
+        group: The row group.
+        first: Its first row's place in the table.
+        columns: Names of columns.
+        url: What messages call the table.
+
+    Raises:
+        OSError: The file cannot be read any more.
+        UsageError: As `chosen`.
+    """
+    table = open_table(stream)
+    count = table.metadata.row_group(group).num_rows
+    columns_of = chosen(table.schema_arrow.names, columns, url)
+    done, problem, seen = 0, "the table ends", set[int]()
+    try:
+        names = list(dict.fromkeys(columns_of.values()))
+        for batch in table.iter_batches(batch_size=ROWS, row_groups=[group], columns=names):
+            values = {role: batch.column(name).to_pylist() for role, name in columns_of.items()}
+            for number in range(batch.num_rows):
+                item = _item({role: column[number] for role, column in values.items()}, first + done)
+                if (digest := hash(item.key)) in seen:
+                    item = Item(item.key, caption=item.caption, uid=item.uid, error="duplicate key; the first counts")
+                seen.add(digest)
+                done += 1
+                yield item
+    except (UsageError, GeneratorExit):
+        raise
+    except Exception as error:  # pyarrow raises its own types
+        _lost(error)
+        problem = text(error, 200)
+    for number in range(done, count):
+        yield Item(str(first + number), error=f"the table is damaged here ({problem})")
+
+
+def _lost(error: Exception) -> None:
+    """Raise what the operating system said; what the format's reader said has no number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+
+
+def _item(row: dict[str, Any], number: int) -> Item:
+    key, caption, value, uid = (row.get(role) for role in ("key", "caption", "image", "uid"))
+    key = text(number if key is None or isinstance(key, float | dict | list) else key)
+    uid = uid if isinstance(uid, str) else None
+    if caption is not None and not isinstance(caption, str):
+        return Item(key, uid=uid, error=f"its caption is {type(caption).__name__}, not text")
+    caption = caption.strip() or None if caption else None
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    error: str | None
+    if value is None:
+        reason = row.get("reason")
+        error = f"no picture ({text(reason, 200)})" if reason else "no picture"
+    elif not isinstance(value, bytes | str):
+        error = f"its picture is {type(value).__name__}, neither bytes nor a path"
+    elif isinstance(value, str):
+        error = _outside(value)
+        if error is None:
+            return Item(key, path=value, caption=caption, uid=uid)
+    elif len(value) > MAX_PICTURE:
+        error = f"a file of {len(value):,} bytes is more than is read"
+    else:
+        return Item(key, value, caption=caption, uid=uid)
+    return Item(key, caption=caption, uid=uid, error=error)
+
+
+def _outside(path: str) -> str | None:
+    """Why a path of a table that anyone may have written is not followed."""
+    parts = PurePosixPath(path.replace("\\", "/"))
+    if "://" in path:
+        return "its picture is a URL, which is not fetched"
+    if parts.is_absolute() or ".." in parts.parts or "\x00" in path:
+        return "its path leads out of the table's folder"
+    return None

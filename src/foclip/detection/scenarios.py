@@ -1,0 +1,150 @@
+"""The threat model: what scenarios a detector is made for, and in what state pictures come (docs/threat-model.md).
+
+A cheat is what an attacker wants (a score for the picture's own caption, for another one, for a set of prompts), how
+much he changes for it (dB), how far he goes, and with which attack. Afterwards the file may be saved again, halved or
+cropped a little. Clean pictures, too, come saved again, small, or in odd colours.
+"""
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageOps
+
+from foclip.attacks import CMAES, MIFGSM, PGD, Attack, FoCLIP, View, objective
+
+#: What is to score high: the picture's own caption, that of another picture, or the prompts it is scored with.
+Wants = Literal["own", "other", "given"]
+#: A cheat that raised the score by less, in units of `floor` (CLIPScore: 0.05), gained nothing to speak of.
+LEAST_RISE = 0.2
+#: The scenarios as blatant as the paper's, which its rule is for.
+BLATANT = ("given prompts, 35 dB", "own caption, 35 dB")
+#: Queries of a black box per step of a gradient attack.
+QUERIES = 6
+
+Change = Callable[[Image.Image], Image.Image]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One kind of cheat.
+
+    Attributes:
+        name: In reports: what is wanted, at which strength, by which attack.
+        wants: For which prompts.
+        attack: The attack, its budget in dB and its steps.
+    """
+
+    name: str
+    wants: Wants
+    attack: Attack
+
+
+def scenarios(
+    steps: int = 60, temperature: float = 0.01, floor: float = 0.25, probes: tuple[View, ...] = (), seed: int = 0
+) -> list[Scenario]:
+    """The scenarios that a detector is calibrated on: faint ones for the own caption first, since these pay.
+
+    Args:
+        steps: Updates per picture of every gradient attack.
+        temperature: That of the score.
+        floor: The score's figure for "no match", in which partial rises are given.
+        probes: What the detector looks at; with them, some scenarios are by one who knows that.
+        seed: Seeds the attacks.
+    """
+    foclip = FoCLIP(objective=objective(temperature=temperature), steps=steps, seed=seed)
+
+    def at(min_psnr: float, rise: float | None = None) -> Attack:
+        return replace(foclip, min_psnr=min_psnr, rise=None if rise is None else rise * floor)
+
+    found = [
+        Scenario("own caption, 40 dB", "own", at(40.0)),
+        Scenario("given prompts, 35 dB", "given", at(35.0)),
+        Scenario("own caption, 45 dB", "own", at(45.0)),
+        Scenario("own caption, 35 dB", "own", at(35.0)),
+        Scenario("own caption, 50 dB", "own", at(50.0)),
+        Scenario("given prompts, 40 dB", "given", at(40.0)),
+        Scenario("own caption, 40 dB, up by 0.8", "own", at(40.0, 0.8)),
+        Scenario("own caption, 48 dB", "own", at(48.0)),
+        Scenario("given prompts, 45 dB", "given", at(45.0)),
+        Scenario("own caption, 45 dB, up by 0.4", "own", at(45.0, 0.4)),
+        Scenario("own caption, 52 dB", "own", at(52.0)),
+        Scenario("other caption, 42 dB", "other", at(42.0)),
+        Scenario("given prompts, MI-FGSM, 35 dB", "given", MIFGSM(min_psnr=35.0, seed=seed)),
+        Scenario("own caption, MI-FGSM, 38 dB", "own", MIFGSM(min_psnr=38.0, seed=seed)),
+        Scenario("given prompts, PGD, 38 dB", "given", PGD(steps=steps, min_psnr=38.0, seed=seed)),
+    ]
+    if probes:
+        found += [
+            Scenario(f"own caption, {db:g} dB, knows the probes", "own", replace(at(db), views=probes))
+            for db in (35.0, 42.0)
+        ]
+    if find_spec("cma"):
+        # Few unknowns: with these, a few hundred queries go furthest, and the search itself costs little.
+        black_box = CMAES(steps=QUERIES * steps, min_psnr=35.0, block=8, seed=seed)
+        found.append(Scenario("given prompts, CMA-ES, 35 dB", "given", black_box))
+    return found
+
+
+def saved(form: str, quality: int) -> Change:
+    """The picture after a file of this form ("JPEG", "WEBP") and quality."""
+
+    def save(picture: Image.Image) -> Image.Image:
+        buffer = io.BytesIO()
+        picture.save(buffer, format=form, quality=quality)
+        return Image.open(buffer).convert("RGB")
+
+    return save
+
+
+def halved(picture: Image.Image) -> Image.Image:
+    """Half the size, as a web page would show it."""
+    size = (max(1, picture.width // 2), max(1, picture.height // 2))
+    return picture.resize(size, Image.Resampling.LANCZOS)
+
+
+def cropped(picture: Image.Image) -> Image.Image:
+    """The middle 95 % of both sides."""
+    dx, dy = (round(side * 0.025) for side in picture.size)
+    return picture.crop((dx, dy, picture.width - dx, picture.height - dy))
+
+
+def _thumbnail(picture: Image.Image) -> Image.Image:
+    small = picture.copy()
+    small.thumbnail((48, 48))
+    return small
+
+
+def _noise(picture: Image.Image) -> Image.Image:
+    """Gaussian noise with a standard deviation of 10 levels, the same for every picture of a size."""
+    noise = np.random.default_rng(0).normal(0, 10, (picture.height, picture.width, 3))
+    return Image.fromarray((np.asarray(picture) + noise).clip(0, 255).round().astype(np.uint8))
+
+
+#: What ends a part of most scenarios, and makes the rest probe different from one in a file that was saved again.
+CROPPED = "cropped to 95 %"
+#: What becomes of a fooled file afterwards.
+AFTERWARDS: Mapping[str, Change] = {
+    "JPEG 95": saved("JPEG", 95),
+    "JPEG 85": saved("JPEG", 85),
+    "JPEG 75": saved("JPEG", 75),
+    "JPEG 60": saved("JPEG", 60),
+    "WebP 80": saved("WEBP", 80),
+    "half the size": halved,
+    CROPPED: cropped,
+}
+
+#: States that clean pictures come in.
+CONDITIONS: Mapping[str, Change] = {
+    "JPEG 85": saved("JPEG", 85),
+    "JPEG 20": saved("JPEG", 20),
+    "48-pixel thumbnail": _thumbnail,
+    "saturation × 0.3": lambda picture: ImageEnhance.Color(picture).enhance(0.3),
+    "saturation × 2": lambda picture: ImageEnhance.Color(picture).enhance(2),
+    "noise": _noise,
+    "mirrored": ImageOps.mirror,
+    "turned by 180°": lambda picture: picture.rotate(180),
+}

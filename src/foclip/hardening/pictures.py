@@ -1,0 +1,118 @@
+"""Pictures to train on, from folders, tars and Parquet tables, decoded once to the model's input size.
+
+Nothing but the pictures is read: no captions and no labels. A picture that
+cannot be decoded is left out and listed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from foclip.data import images
+from foclip.data.sources import Columns, Item, Shard, fetched, items, shards
+from foclip.errors import ImageError
+
+#: Up to so many bytes decoded pictures are held in memory; beyond, in a file that is mapped into it.
+IN_MEMORY = 6 * 2**30
+#: Pictures decoded between two reports.
+REPORT = 5000
+
+#: Called with the number of pictures seen so far.
+Report = Callable[[int], None]
+
+
+@dataclass
+class Pictures:
+    """Decoded pictures.
+
+    Attributes:
+        levels: uint8 (N, 3, H, W).
+        enlarged: float (N,): by what factor each was enlarged to get there, at least 1.
+        skipped: One line for each picture that could not be decoded.
+    """
+
+    levels: Tensor
+    enlarged: Tensor
+    skipped: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.levels)
+
+
+def count(sources: Sequence[Path]) -> int:
+    """Number of pictures in folders (recursively), picture files, tars and Parquet tables, decodable or not.
+
+    Raises:
+        UsageError: A source does not exist, or holds no pictures.
+    """
+    return sum(
+        shard.rows if shard.rows >= 0 else sum(1 for _ in items(shard, Columns(), read=False))
+        for shard in _shards(sources)
+    )
+
+
+def decode(
+    sources: Sequence[Path],
+    size: tuple[int, int],
+    resize: Callable[[Image.Image], Image.Image],
+    chosen: Iterable[int],
+    kept: Path | None = None,
+    report: Report = lambda done: None,
+) -> Pictures:
+    """Decode some of the pictures that `count` counted.
+
+    Args:
+        sources: Folders, picture files, tars and Parquet tables.
+        size: (height, width) of the model's input.
+        resize: The model's own resize and crop.
+        chosen: Places of the pictures wanted, in the order of `count`.
+        kept: A file for decoded pictures, should they be too many for the memory; it is overwritten.
+        report: Called now and then with the number of pictures decoded.
+
+    Returns:
+        The pictures that could be decoded, in the order of the sources.
+    """
+    wanted = set(chosen)
+    shape = (len(wanted), 3, *size)
+    if kept is not None and int(np.prod(shape)) > IN_MEMORY:
+        store: np.ndarray = np.memmap(kept, dtype=np.uint8, mode="w+", shape=shape)
+    else:
+        store = np.empty(shape, dtype=np.uint8)
+    enlarged: list[float] = []
+    skipped: list[str] = []
+    done = 0
+    for place, (name, item) in enumerate(_items(sources)):
+        if place not in wanted:
+            continue
+        if (item := fetched(item)).error:
+            skipped.append(f"{name}: {item.error}")
+            continue
+        try:
+            picture = images.decode(item.content, name)
+        except ImageError as error:
+            skipped.append(str(error))
+            continue
+        store[done] = np.asarray(resize(picture)).transpose(2, 0, 1)
+        enlarged.append(max(1.0, min(size) / min(picture.size)))
+        done += 1
+        if done % REPORT == 0:
+            report(done)
+    report(done)
+    return Pictures(torch.from_numpy(store[:done]), torch.tensor(enlarged, dtype=torch.float32), skipped)
+
+
+def _shards(paths: Sequence[Path]) -> Iterator[Shard]:
+    return shards([str(path) for path in paths], Columns(), [])
+
+
+def _items(paths: Sequence[Path]) -> Iterator[tuple[str, Item]]:
+    """Every picture with its name, in the order of `count`."""
+    for shard in _shards(paths):
+        for item in items(shard, Columns()):
+            row = item.key if shard.kind == "tar" else f"row {item.key}"
+            yield item.path or f"{shard.url}, {row}", item

@@ -1,0 +1,44 @@
+"""CLIPScore: the cosine of a picture's embedding with a prompt's."""
+
+import math
+
+from torch import Tensor
+
+from foclip.errors import UsageError
+from foclip.models import Encoder
+from foclip.models.scores.score import EncoderScore, Prompts
+
+#: Weight of CLIPScore in Hessel et al. 2021 (arXiv 2104.08718), equation 1. torchmetrics uses 100.
+SCALE = 2.5
+#: Cosine below which a picture matches no prompt in any CLIP.
+NO_MATCH = 0.1
+
+
+class CLIPScore(EncoderScore):
+    r"""CLIPScore (Hessel et al. 2021, arXiv 2104.08718, equation 1); its values are cosines.
+
+    .. math:: \text{CLIPScore}(x, p) = w \max(\cos(E(x), E(p)), 0)
+
+    Its temperature is that at which CLIP itself turns cosines into probabilities (a `logit_scale` of 100).
+
+    Args:
+        encoder: The encoder.
+        scale: The weight w: 2.5 (Hessel et al.), 100 in torchmetrics.
+
+    Raises:
+        UsageError: `scale` is not above 0.
+    """
+
+    name = "clipscore"
+
+    def __init__(self, encoder: Encoder, scale: float = SCALE) -> None:
+        super().__init__(encoder)
+        if not 0 < scale < math.inf:
+            raise UsageError(f"scale: {scale} is no number above 0")
+        self.scale, self.floor = scale, NO_MATCH * scale
+
+    def targets(self, prompts: Prompts) -> Tensor:
+        return self.encoder.encode_texts(prompts)
+
+    def compare(self, embeddings: Tensor, targets: Tensor) -> Tensor:
+        return embeddings @ targets.to(embeddings.device).T

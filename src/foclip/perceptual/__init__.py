@@ -1,0 +1,1 @@
+"""How close a picture stays to its original, and how visible a change is."""

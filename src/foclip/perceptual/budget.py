@@ -1,0 +1,97 @@
+"""Budgets: limits on how far a fooled picture may be from its original, by any figure of fidelity."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from foclip.errors import UsageError
+from foclip.perceptual.fidelity import Comparison
+
+#: What can be bounded: the values a limit may have, both ends excluded, and how the figure grows with a change's size.
+#: FLIP takes colour differences to the power of 0.7; the exponents tell how far to pull back, not what is allowed.
+BOUNDS: dict[str, tuple[float, float, float]] = {
+    "psnr": (0, 130, 1),
+    "ssim": (0, 1, 2),
+    "linf": (0, 256, 1),
+    "delta_e": (0, math.inf, 1),
+    "delta_e99": (0, math.inf, 1),
+    "flip": (0, 1, 0.7),
+    "flip99": (0, 1, 0.7),
+}
+#: A hair of every limit, so that no other way of adding up finds a file beyond it.
+HAIR = 1e-4
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One figure of fidelity and its limit: at least, for PSNR and SSIM, and at most for the others.
+
+    It holds on the whole picture and on the part that the model sees. Pictures too small for SSIM have none to keep to.
+
+    Attributes:
+        metric: Name of the figure in `foclip.perceptual.fidelity.Fidelity`.
+        limit: The limit.
+
+    Raises:
+        UsageError: There is no such figure, or the limit is none of its values.
+    """
+
+    metric: str
+    limit: float
+
+    def __post_init__(self) -> None:
+        if self.metric not in BOUNDS:
+            raise UsageError(f"budget: {self.metric!r} is none of {', '.join(BOUNDS)}")
+        low, high, _ = BOUNDS[self.metric]
+        if not low < self.limit < high:
+            raise UsageError(f"budget: {self.metric} of {self.limit:g} is not between {low:g} and {high:g}")
+
+    def __str__(self) -> str:
+        return f"{self.metric}:{self.limit:g}"
+
+    def used(self, value: float) -> float:
+        """How much of the budget a figure takes: above 1 it is violated; about proportional to the change's size."""
+        power = BOUNDS[self.metric][2]
+        if math.isnan(value):
+            return 0.0
+        if self.metric == "psnr":
+            return float(10 ** ((self.limit - value) / 20))
+        if self.metric == "ssim":
+            value, limit = 1 - value, 1 - self.limit
+        else:
+            limit = self.limit
+        return float((max(value, 0) / (limit * (1 - HAIR))) ** (1 / power))
+
+
+def parse(text: str) -> Budget:
+    """`metric:limit`, as in ``flip99:0.2``.
+
+    Raises:
+        UsageError: It is written otherwise, or is no budget.
+    """
+    metric, colon, limit = text.partition(":")
+    try:
+        return Budget(metric, float(limit))
+    except ValueError:
+        missing = "" if colon else ": a metric, a colon and a number"
+        raise UsageError(f"budget: {text!r}{missing or f': {limit!r} is no number'}; as in flip99:0.2") from None
+
+
+def used(budgets: Sequence[Budget], comparison: Comparison, seen: tuple[slice, slice]) -> float:
+    """How much of the scarcest budget a picture takes; above 1 one of them is violated.
+
+    Args:
+        budgets: The budgets, at least one.
+        comparison: The 8-bit picture and its original.
+        seen: Rows and columns that the model sees.
+    """
+    names = tuple(budget.metric for budget in budgets)
+    parts = [comparison.figures(names), comparison.figures(names, seen)]
+    return max(budget.used(part[budget.metric]) for part in parts for budget in budgets)
+
+
+def within(budgets: Sequence[Budget], picture: Tensor, original: Tensor, seen: tuple[slice, slice]) -> bool:
+    """Whether an 8-bit picture (3, H, W) keeps to every budget."""
+    return not budgets or used(budgets, Comparison(picture, original), seen) <= 1

@@ -1,0 +1,111 @@
+"""The report of `foclip scan`: one page."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from foclip import __version__, files
+from foclip.data import images
+from foclip.data.sources import Columns, fetched, items
+from foclip.errors import FoclipError
+from foclip.reports.html import figure, picture, render
+from foclip.scanning.parts import Folder
+from foclip.scanning.summary import BINS, VERDICTS, Found, Summary
+
+#: Bars of a histogram.
+BARS = 50
+COLOURS = {"clean": "#555555", "tampered": "#b3261e", "undecidable": "#c9a227"}
+
+
+def write(path: Path, folder: Folder, summary: Summary) -> None:
+    """Write the report of a scan as one HTML file.
+
+    Pictures that are shown are read from the sources again; those that are gone are left out.
+
+    Args:
+        path: The file.
+        folder: The scan.
+        summary: What it found.
+    """
+    manifest = folder.manifest() or {}
+    columns = Columns(**manifest["columns"])
+    html = render(
+        "scan.html",
+        summary=summary,
+        verdicts=VERDICTS,
+        manifest=manifest,
+        histogram=figure(_histogram(summary)) if summary.predict > summary.uncaptioned else None,
+        caught=figure(_caught(summary)) if summary.predict > summary.uncaptioned else None,
+        worst=list(_shown(folder, summary.worst, columns)),
+        version=__version__,
+    )
+    files.write_text(path, html)
+
+
+def _bars(summary: Summary) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Edges and counts per verdict, up to the highest score there is."""
+    used = int(np.flatnonzero(sum(summary.scores.values()))[-1]) + 1
+    width = -(-used // BARS)
+    edges = np.arange(BARS + 1) * width * summary.scale / BINS
+    folded = {}
+    for verdict, counts in summary.scores.items():
+        padded = np.zeros(BARS * width, dtype=np.int64)
+        padded[: min(BINS, len(padded))] = counts[: len(padded)]
+        folded[verdict] = padded.reshape(BARS, width).sum(axis=1)
+    return edges, folded
+
+
+def _histogram(summary: Summary) -> Figure:
+    edges, folded = _bars(summary)
+    plot = Figure(figsize=(6.0, 2.8))
+    axes = plot.subplots()
+    below = np.zeros(BARS)
+    for verdict in VERDICTS:
+        label = f"{verdict} ({summary.verdicts[verdict]:,})"
+        axes.bar(edges[:-1], folded[verdict], np.diff(edges), below, align="edge", color=COLOURS[verdict], label=label)
+        below = below + folded[verdict]
+    axes.set_xlabel("score")
+    axes.set_ylabel("pictures")
+    axes.legend(frameon=False, fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return plot
+
+
+def _caught(summary: Summary) -> Figure:
+    edges, folded = _bars(summary)
+    tampered, decided = folded["tampered"], folded["tampered"] + folded["clean"]
+    plot = Figure(figsize=(6.0, 2.8))
+    axes = plot.subplots()
+    share = np.divide(tampered, decided, out=np.full(BARS, np.nan), where=decided > 0)
+    axes.bar(edges[:-1], 100 * share, np.diff(edges), align="edge", color=COLOURS["tampered"])
+    axes.set_xlabel("score")
+    axes.set_ylabel("called tampered / %")
+    axes.set_ylim(0, 100)
+    axes.spines[["top", "right"]].set_visible(False)
+    return plot
+
+
+def _shown(folder: Folder, worst: Sequence[Found], columns: Columns) -> Iterator[dict[str, Any]]:
+    """The pictures of rows, read again, in their order."""
+    places = {(found.shard, found.place): found for found in worst}
+    numbers = {shard for shard, _ in places}
+    thumbnails: dict[tuple[int, int], str] = {}
+    for shard in folder.shards() if numbers else ():
+        if shard.number not in numbers:
+            continue
+        last = max(place for number, place in places if number == shard.number)
+        try:
+            for place, item in enumerate(items(shard, columns)):
+                if (shard.number, place) in places:
+                    content = fetched(item).content
+                    thumbnails[shard.number, place] = picture(images.decode(content, item.key))
+                if place == last:
+                    break
+        except FoclipError:  # the source may be gone by now, or changed
+            continue
+    for key, found in places.items():
+        if key in thumbnails:
+            yield found.row | {"image": thumbnails[key]}

@@ -1,0 +1,59 @@
+"""Values and gradients of a score on the way from a photo to a fooled picture: what hides them shows there."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from foclip.cache import Cache
+from foclip.data import images
+from foclip.models.scores import Prompts, Score
+from foclip.studies.harness.context import StudyContext
+from foclip.studies.harness.pictures import Picture
+
+
+def gradients(
+    lab: StudyContext,
+    score: Score,
+    wanted: Prompts,
+    originals: Sequence[Picture],
+    fooled: Sequence[Picture],
+    along: Sequence[float],
+) -> list[dict[str, Any]]:
+    """A row for each picture and point of the straight way.
+
+    Args:
+        lab: The lab.
+        score: The score.
+        wanted: The prompts, whose mean value is looked at.
+        originals: Where the ways begin (0).
+        fooled: Where they end (1).
+        along: The points, from 0 to 1.
+
+    Returns:
+        `picture`, `photo`, `along`, `score` (mean figure), `gradient` (root mean square over the pixels, of the
+        mean value with respect to a pixel in [0, 1]).
+    """
+
+    def compute(places: list[int]) -> Iterator[tuple[int, list[list[float]]]]:
+        for place in places:
+            start, end = (
+                images.to_tensor(each[place].image).to(score.device).float() / 255 for each in (originals, fooled)
+            )
+            points = []
+            for share in along:
+                here = torch.lerp(start, end, share).requires_grad_(True)
+                (values,) = score.values([here], [wanted], 1)
+                (gradient,) = torch.autograd.grad(values.mean(), here)
+                points.append([float(score.figures(values.detach()).mean()), float(gradient.square().mean().sqrt())])
+            yield place, points
+
+    keys = [
+        Cache.key("gradients", tuple(along), wanted, a.digest, b.digest, score.fingerprint, score.device.type)
+        for a, b in zip(originals, fooled, strict=True)
+    ]
+    return [
+        {"picture": picture.name, "photo": picture.photo, "along": share, "score": figure, "gradient": gradient}
+        for picture, points in zip(originals, lab.store.fill(keys, compute), strict=True)
+        for share, (figure, gradient) in zip(along, points, strict=True)
+    ]

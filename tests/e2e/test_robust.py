@@ -1,0 +1,231 @@
+"""What the study of hardened twins stands on: captions of photos, short twins, other starts, checks that can fail."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Run, file_score, fooled_by
+from PIL import Image
+
+from foclip.attacks import AutoPGD, FoCLIP, Restart
+from foclip.data.images import to_tensor
+from foclip.data.prompts import ARTWORKS
+from foclip.errors import UsageError
+from foclip.models import Encoder, load
+from foclip.models.scores import CLIPScore
+from foclip.objective import Alignment
+from foclip.studies import robust
+from foclip.studies.harness import Settings, StudyContext, own, pictures, twins
+from foclip.studies.harness.gradients import gradients
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Settings, "steps", 2)
+        patch.setattr(Settings, "count", 3)
+        patch.setattr(own, "CANDIDATES", 20)
+        patch.setattr(twins, "QUICK", 1)
+        patch.setattr(pictures, "CORNERS", pictures.CORNERS[:4])
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, small_photos: list[Image.Image]) -> Path:
+    """Three small pictures, one of them with a caption of its own."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for name, picture in zip("abc", small_photos, strict=False):
+        picture.resize((96, 72)).save(folder / f"{name}.png")
+    (folder / "b.txt").write_text("a rocket at night\na second line\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def robust_score() -> CLIPScore:
+    return CLIPScore(load("mini-robust"))
+
+
+@pytest.fixture
+def lab(mini: Encoder, folder: Path, tmp_path: Path) -> StudyContext:
+    return StudyContext([CLIPScore(mini)], tmp_path, Settings(quick=True, images=folder))
+
+
+def test_a_photo_has_the_caption_beside_it_or_the_one_that_fits_best(
+    lab: StudyContext, robust_score: CLIPScore
+) -> None:
+    scores = [lab.score, robust_score]
+    found = own.own_captions(lab, scores)
+    assert found.keys() == {"a.png", "b.png", "c.png"}
+    assert found["b.png"] == ("a rocket at night",)
+    candidates = own.candidates()
+    for picture in (lab.pictures[0], lab.pictures[2]):
+        both = np.mean([lab.scores([picture], candidates, score)[0] for score in scores], axis=0)
+        assert found[picture.name] == (candidates[int(both.argmax())],)
+
+
+def test_each_picture_may_have_its_own_prompts(lab: StudyContext) -> None:
+    each = [("a cat",), ("a dog",), ("a rocket",)]
+    together = lab.scores(lab.pictures, each)
+    fooled = lab.fool(lab.default_attack(), lab.pictures, each)
+    for picture, prompts, scores, changed in zip(lab.pictures, each, together, fooled, strict=True):
+        assert scores.tolist() == lab.scores([picture], prompts)[0].tolist()
+        (alone,) = lab.fool(lab.default_attack(), [picture], prompts)
+        assert alone.digest == changed.digest != picture.digest
+
+
+def test_a_twin_is_hardened_once_on_photos_that_it_is_not_measured_on(
+    lab: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = twins.hardened(lab, 38.0)
+    assert first.fingerprint != lab.score.fingerprint
+    assert torch.equal(first.targets(("a cat",)), lab.score.targets(("a cat",)))  # the texts' side is untouched
+    (folder,) = lab.store.folder.glob("*/training.json")
+    assert len(list((folder.parent / "pictures").iterdir())) == 4 * 2  # crops of a and c
+    assert [picture.name for picture in twins.held_out(lab)] == ["b.png"]
+    assert twins.hardened(lab, 32.0).fingerprint != first.fingerprint
+    monkeypatch.setattr(twins, "harden", None)
+    assert twins.hardened(lab, 38.0).fingerprint == first.fingerprint
+
+
+def test_gradients_along_the_way(lab: StudyContext) -> None:
+    (fooled,) = lab.fool(lab.default_attack(), lab.pictures[:1])
+    rows = gradients(lab, lab.score, ARTWORKS, lab.pictures[:1], [fooled], (0.0, 1.0))
+    assert [row["along"] for row in rows] == [0, 1]
+    for row, picture in zip(rows, (lab.pictures[0], fooled), strict=True):
+        assert row["score"] == pytest.approx(lab.scores([picture]).mean(), abs=0.02)
+        assert row["gradient"] > 0
+
+
+def test_another_start_lies_within_the_budget(score: CLIPScore, small_photos: list[Image.Image]) -> None:
+    picture = to_tensor(small_photos[0].resize((80, 80)))
+    attack = Restart(objective=Alignment(), steps=1, min_psnr=35.0, batch_size=1)
+    found: list[torch.Tensor] = []
+    for each in (attack, attack, replace(attack, start=2)):
+        starts = list(fooled_path(each, score, picture))
+        change = 10 * math.log10(1 / float((starts[0] - picture / 255).square().mean()))
+        assert change == pytest.approx(35 - 20 * math.log10(0.7), abs=0.1)
+        found += starts[:1]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    (same,) = fooled_by(replace(attack, start=0, steps=3), score, [picture], ARTWORKS)
+    (plain,) = fooled_by(
+        FoCLIP(objective=Alignment(), steps=3, min_psnr=35.0, batch_size=1), score, [picture], ARTWORKS
+    )
+    assert torch.equal(same.pixels, plain.pixels)
+    for wrong in ({"start": -1}, {"min_psnr": None}):
+        with pytest.raises(UsageError):
+            replace(attack, **wrong)
+
+
+def fooled_path(attack: Restart, score: CLIPScore, picture: torch.Tensor) -> list[torch.Tensor]:
+    """The picture as optimised after each update."""
+    from foclip.attacks import AttackTask, run
+
+    seen: list[torch.Tensor] = []
+    list(run(attack, score, [AttackTask(picture, ARTWORKS)], lambda lanes: seen.append(lanes[0].pixels.clone())))
+    return seen
+
+
+def test_the_embedded_twin_resists_honestly(
+    score: CLIPScore, robust_score: CLIPScore, small_photos: list[Image.Image]
+) -> None:
+    """It bounds the rise, and does not hide its gradient: steps and budget help, and other attacks find the same."""
+    pixels = [to_tensor(photo.resize((112, 112))) for photo in small_photos[:2]]
+
+    def rise(attack: FoCLIP | AutoPGD, target: CLIPScore) -> float:
+        fooled = fooled_by(attack, target, pixels, ARTWORKS)
+        return (
+            sum(
+                file_score(target, f.pixels, ARTWORKS) - file_score(target, p, ARTWORKS)
+                for f, p in zip(fooled, pixels, strict=True)
+            )
+            / 2
+        )
+
+    short = FoCLIP(objective=Alignment(), steps=12, min_psnr=35.0, batch_size=2)
+    usual = rise(replace(short, steps=40), robust_score)
+    assert 0 < usual < 0.5 * rise(replace(short, steps=40), score)
+    assert rise(short, robust_score) <= usual + 0.005
+    assert rise(AutoPGD(steps=40, min_psnr=35.0, batch_size=2), robust_score) == pytest.approx(usual, rel=0.15)
+    assert rise(replace(short, steps=40, min_psnr=20.0), robust_score) > 2.5 * usual
+
+
+def rows(**changed: Any) -> pd.DataFrame:
+    """A table of the study in which every check holds, but for what is changed."""
+    values: dict[str, float] = {
+        "FoCLIP, 10 steps": 0.2, "FoCLIP, 100 steps": 0.3, "FoCLIP, 1,000 steps": 0.31, "Auto-PGD": 0.3, "CMA-ES": 0.1,
+        "start 1": 0.32, "45": 0.1, "35": 0.3, "20": 1.2, "6": 1.9, "ceiling": 1.95, "gradient": 0.5,
+    } | changed  # fmt: skip
+    found: list[dict[str, Any]] = []
+    for name in ("a", "b"):
+        same = {"picture": name, "photo": name, "before": 0.0}
+        for attacker in (
+            "FoCLIP, 10 steps",
+            "FoCLIP, 100 steps",
+            "FoCLIP, 1,000 steps",
+            "Auto-PGD",
+            "start 1",
+            "CMA-ES",
+        ):
+            found.append(
+                same | {"part": robust.HARDER, "attacked": robust.TWIN, "attacker": attacker, "score": values[attacker]}
+            )
+        for budget in (35.0, 45.0):
+            found.append(
+                same
+                | {
+                    "part": robust.CURVE,
+                    "attacked": robust.TWIN,
+                    "aim": robust.OWN,
+                    "budget": budget,
+                    "score": values[f"{budget:g}"],
+                }
+            )
+        for attacked, budget, value in (
+            (robust.TWIN, 20.0, "20"),
+            (robust.TWIN, 6.0, "6"),
+            (robust.PLAIN, 6.0, "ceiling"),
+        ):
+            found.append(same | {"part": robust.CHECK, "attacked": attacked, "budget": budget, "score": values[value]})
+        for along, gradient in ((0.0, 1.0), (1.0, values["gradient"])):
+            found.append(same | {"part": robust.WAY, "along": along, "gradient": gradient, "score": 0.1})
+        found.append({"part": robust.CLEAN, "attacked": robust.TWIN, "picture": name, "photo": name, "score": 0.9})
+    return pd.DataFrame(found)
+
+
+@pytest.mark.parametrize(
+    ("changed", "fails"),
+    [
+        ({}, None),
+        ({"gradient": 0.001}, 0),
+        ({"gradient": math.nan}, 0),
+        ({"FoCLIP, 1,000 steps": 0.2}, 1),
+        ({"45": 0.4}, 2),
+        ({"20": 0.8}, 3),
+        ({"6": 1.2}, 4),
+        ({"CMA-ES": 0.35}, 5),
+    ],
+)
+def test_checks_fail_where_a_defence_only_seems_to_hold(changed: dict[str, float], fails: int | None) -> None:
+    found = robust.checks(rows(**changed))
+    assert [number for number, (_, holds, _) in enumerate(found) if not holds] == ([] if fails is None else [fails])
+
+
+def test_of_several_starts_the_best_of_each_photo_counts() -> None:
+    table = rows()
+    table["rise"] = table.score
+    best = robust._harder(table)[f"best of {robust.STARTS} starts"]
+    assert best.rise.tolist() == [0.32, 0.32]
+
+
+def test_an_unknown_twin_is_refused(run: Run, folder: Path, tmp_path: Path) -> None:
+    call = ("reproduce", "tau", "--quick", "--images", folder, "--out", tmp_path / "out")
+    code, _, errors = run(*call, "--twin", "nonsense")
+    assert code == 2
+    assert "nonsense" in errors

@@ -1,0 +1,596 @@
+"""`foclip scan`: every row of a data set once, whatever it holds and whatever happens on the way."""
+
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from conftest import Run
+from PIL import Image
+from zoo import encoded, png_header, tiles
+
+from foclip.data.sources import Columns, archive, items, shards
+from foclip.detection import Detector
+from foclip.detection.detector import shipped
+from foclip.errors import SourceError, UsageError
+from foclip.models import Encoder
+from foclip.models.scores import CLIPScore
+from foclip.scanning import Settings, cluster, local, scan
+from foclip.scanning.keep import keep
+from foclip.scanning.parts import Folder
+from foclip.scanning.rows import Judge, chunks, decoded
+from foclip.scanning.summary import kind, summarise
+
+CAPTION = "a photo of a {}."
+#: Keys in their order, and what is to be said of each; None for a row that is scored.
+Expected = list[tuple[str, str | None]]
+#: As few processes as show that there are several.
+TWO = Settings(workers=2)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[bytes]:
+    """Twelve small picture files, all different."""
+    return [encoded(tile, "PNG") for tile in tiles(12, 48)]
+
+
+@pytest.fixture(scope="module")
+def judge(mini: Encoder) -> Judge:
+    return Judge(CLIPScore(mini), shipped(mini), "rule")
+
+
+def write_tar(path: Path, members: list[tuple[str, bytes | None]], mode: str = "w") -> Path:
+    """A tar of members; those without content are links to /etc/passwd."""
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            if content is None:
+                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
+                tar.addfile(member)
+            else:
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def samples(pictures: list[bytes]) -> list[tuple[str, bytes | None]]:
+    """Members of a proper tar: pictures with captions."""
+    return [
+        member
+        for number, content in enumerate(pictures)
+        for member in ((f"{number:05d}.png", content), (f"{number:05d}.txt", CAPTION.format(number).encode()))
+    ]
+
+
+def write_table(path: Path, pictures: list[Any], group: int = 4, **columns: list[Any]) -> Path:
+    """A Parquet table of pictures with captions."""
+    given = {"image": pictures, "caption": [CAPTION.format(number) for number in range(len(pictures))]} | columns
+    parquet.write_table(pa.table(given), path, row_group_size=group)
+    return path
+
+
+def rows_of(folder: Folder) -> pd.DataFrame:
+    """All rows, in the order of the parts."""
+    tables = [parquet.read_table(path) for path in sorted(folder.parts.glob("*.parquet"))]
+    return pa.concat_tables(tables).to_pandas()
+
+
+def digest(folder: Folder) -> dict[str, str]:
+    """SHA-256 of every part."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.parts.iterdir())}
+
+
+def test_a_folder_tars_and_a_table_of_the_same_pictures_give_the_same_rows(
+    mini: Encoder, pictures: list[bytes], tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    (folder / "below").mkdir(parents=True)
+    for number, content in enumerate(pictures[:6]):
+        (folder / "below" / f"{number:05d}.png").write_bytes(content)
+        (folder / "below" / f"{number:05d}.txt").write_text(CAPTION.format(number))
+    (folder / ".hidden.png").write_bytes(pictures[0])
+    (folder / "notes.md").write_text("no picture")
+    (tmp_path / "tars").mkdir()
+    write_tar(tmp_path / "tars" / "0.tar", samples(pictures)[:4])
+    write_tar(tmp_path / "tars" / "1.tar.gz", samples(pictures[:6])[4:], "w:gz")
+    write_table(tmp_path / "tars" / "0.parquet", [None] * 6)  # img2dataset's own table beside its tar
+    write_table(tmp_path / "bytes.parquet", pictures[:6])
+    write_table(tmp_path / "structs.parquet", [{"bytes": content, "path": None} for content in pictures[:6]])
+    write_table(tmp_path / "paths.parquet", [f"folder/below/{number:05d}.png" for number in range(6)])
+    found: dict[str, pd.DataFrame] = {}
+    ways = {
+        "folder": (1, 32),
+        "tars": (2, 2),
+        "bytes.parquet": (3, 3),
+        "structs.parquet": (2, 5),
+        "paths.parquet": (1, 4),
+    }
+    for name, (workers, size) in ways.items():
+        source = tmp_path / name
+        out = tmp_path / f"out-{len(found)}"
+        scanned = scan([source], out, model=mini, by="rule", settings=Settings(workers, size))
+        found[name] = rows_of(scanned)
+    first = found["folder"]
+    assert list(first.key) == [f"below/{number:05d}.png" for number in range(6)]
+    assert list(found["tars"].key) == [f"{number:05d}" for number in range(6)]
+    assert list(found["bytes.parquet"].key) == [str(number) for number in range(6)]
+    assert list(first.source) == [str(folder / key) for key in first.key]
+    assert list(first.caption) == [CAPTION.format(number) for number in range(6)]
+    assert first.error.isna().all()
+    assert list(first.sha256) == [hashlib.sha256(content).hexdigest() for content in pictures[:6]]
+    assert {*zip(first.width, first.height, strict=True)} == {(48, 48)}
+    for other in found.values():  # to the last bit, whatever the number of workers and the size of chunks
+        pd.testing.assert_frame_equal(other.drop(columns=["key", "source"]), first.drop(columns=["key", "source"]))
+
+
+@pytest.mark.parametrize("draw", [None, 3])
+def test_rows_are_what_detect_says(mini: Encoder, pictures: list[bytes], tmp_path: Path, draw: int | None) -> None:
+    from foclip.core import detecting
+
+    write_table(tmp_path / "a.parquet", pictures)
+    rows = rows_of(scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, draw=draw, settings=TWO))
+    opened = [Image.open(io.BytesIO(content)) for content in pictures]
+    said = detecting.detect(opened, [[caption] for caption in rows.caption], model=mini, draw=draw)
+    for (_, row), expected in zip(rows.iterrows(), said, strict=True):
+        assert row.score == pytest.approx(expected.score, abs=1e-4)
+        assert np.isnan(row.drift) or row.drift == pytest.approx(expected.drift, abs=1e-4)  # no probe in gray, no drift
+        assert row.tampered == expected.tampered
+        assert row.p_value == pytest.approx(expected.p_value, abs=0.01)
+        assert row.decided_by == expected.decided_by
+    with pytest.raises(UsageError, match="another draw"):
+        scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, draw=4)
+    with pytest.raises(UsageError, match="gray alone"):
+        scan([tmp_path / "a.parquet"], tmp_path / "new", model=mini, by="rule", draw=4)
+
+
+def test_pictures_without_captions_are_judged_without(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
+    captions = [None, "", "  ", *map(CAPTION.format, range(9))]
+    write_table(tmp_path / "a.parquet", pictures, caption=captions)
+    folder = scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, by="rule", settings=TWO)
+    rows = rows_of(folder)
+    assert list(rows.score.isna()) == [True] * 3 + [False] * 9
+    assert set(rows.decided_by[:3]) == {"rule without prompts"}
+    assert rows.error.isna().all()
+    assert rows.tampered.notna().all()
+    assert summarise(folder, 2.5).uncaptioned == 3
+
+
+def hostile_tar(path: Path, pictures: list[bytes]) -> Expected:
+    """A tar with all that should not be in one; its keys in order, and what is to be said of each."""
+    noise = encoded(Image.effect_noise((200, 200), 60), "JPEG")
+    members: list[tuple[str, bytes | None]] = [
+        *samples(pictures[:3]),
+        ("cut.jpg", noise[:3000]),
+        ("zero.jpg", b""),
+        ("page.jpg", b"<!doctype html><html><body>404</body></html>"),
+        ("bomb.png", png_header(100_000, 100_000)),
+        ("../../escape.png", pictures[3]),
+        ("/tmp/absolute.png", pictures[3]),
+        ("link.png", None),
+        ("00001.png", pictures[4]),
+        ("00001.txt", b"another of that name"),
+        ("twice.png", pictures[4]),
+        ("twice.png", pictures[5]),
+        ("alone.txt", b"a caption without a picture"),
+        ("latin.png", pictures[4]),
+        ("latin.txt", b"caf\xe9"),
+        ("number.png", pictures[4]),
+        ("number.json", b'{"caption": 7}'),
+        ("deep.png", pictures[4]),
+        ("deep.json", b"[" * 100_000),
+        ("folder/pair.png", pictures[6]),
+        ("folder/pair.webp", encoded(tiles(1, 48)[0], "WEBP")),
+        ("._hidden.png", b"resource fork"),
+        ("README", b"no sample"),
+        ("last.png", pictures[7]),
+    ]
+    write_tar(path, members)
+    return [
+        ("00000", None),
+        ("00001", None),
+        ("00002", None),
+        ("cut", "truncated"),
+        ("zero", "not a picture"),
+        ("page", "not a picture"),
+        ("bomb", "megapixels"),
+        ("../../escape", "out of the tar"),
+        ("/tmp/absolute", "out of the tar"),
+        ("link", "link"),
+        ("00001", "duplicate key"),
+        ("twice", None),
+        ("twice", "duplicate key"),
+        ("alone", "no picture in the sample"),
+        ("latin", "UTF-8"),
+        ("number", "int, not text"),
+        ("deep", "no JSON"),
+        ("folder/pair", None),
+        ("folder/pair.webp", None),
+        ("last", None),
+    ]
+
+
+def check_rows(rows: pd.DataFrame, expected: Expected) -> None:
+    """Every row once, scored or with its reason."""
+    assert list(rows.key) == [key for key, _ in expected]
+    for (_, row), (key, reason) in zip(rows.iterrows(), expected, strict=True):
+        if reason is None:
+            assert pd.isna(row.error), key
+            assert row.drift >= 0
+        else:
+            assert reason in row.error
+            assert pd.isna(row.tampered)
+            assert np.isnan(row.drift)
+
+
+def test_damage_in_tars(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
+    expected = hostile_tar(tmp_path / "a.tar", pictures)
+    folder = scan([tmp_path / "a.tar"], tmp_path / "out", model=mini, by="rule", settings=TWO)
+    check_rows(rows_of(folder), expected)
+    found = summarise(folder, 2.5)
+    assert found.rows == len(expected)
+    assert found.failed == sum(reason is not None for _, reason in expected)
+    assert found.predict + found.failed == found.rows
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_tar_cut_anywhere_loses_no_row_in_silence(pictures: list[bytes], tmp_path: Path, compressed: bool) -> None:
+    whole = write_tar(tmp_path / "a.tar", samples(pictures), "w:gz" if compressed else "w").read_bytes()
+    before = [item.key for item in archive.items(io.BytesIO(whole), "a.tar", Columns())]
+    assert before == [f"{number:05d}" for number in range(12)]
+    end = len(whole.rstrip(b"\x00"))  # from there on there are marks of the end, and padding
+    lengths = [*range(0, end, end // 150), *range(512, 6000, 512)]
+    for length in lengths:
+        found = list(archive.items(io.BytesIO(whole[:length]), "a.tar", Columns()))
+        good = [item.key for item in found if item.error is None]
+        assert good == before[: len(good)]
+        assert found[-1].error, length
+        assert len(found) <= len(good) + 2
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2 : len(whole) // 2 + 512] = b"x" * 512
+    assert any(item.error for item in archive.items(io.BytesIO(bytes(damaged)), "a.tar", Columns())) or not compressed
+
+
+def test_a_header_overwritten_in_a_tar_is_told(pictures: list[bytes], tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", samples(pictures))
+    content = bytearray(path.read_bytes())
+    place = content.index(b"00005.png")
+    content[place + 148 : place + 156] = b"\xff" * 8  # its checksum
+    found = list(archive.items(io.BytesIO(bytes(content)), "a.tar", Columns()))
+    assert [item.key for item in found] == [*(f"{number:05d}" for number in range(5)), "a.tar#end"]
+    assert "after 00004" in str(found[-1].error)
+
+
+def test_damage_in_tables(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
+    mixed: list[bytes | None] = [pictures[0], b"", pictures[1][:200], None, b"<html>", pictures[2]]
+    write_table(
+        tmp_path / "a.parquet",
+        mixed,
+        key=["a", "b", "c", "d", "e", "a"],
+        error_message=[None, None, None, "HTTP Error 404", None, None],
+    )
+    write_table(tmp_path / "b.parquet", [1, 2])
+    write_table(tmp_path / "c.parquet", pictures[:2], caption=[3, 4])
+    outside = ["../a.png", "/etc/passwd", "https://example.org/a.png", "missing.png"]
+    write_table(tmp_path / "d.parquet", outside)
+    (tmp_path / "e.parquet").write_text("<html>no table</html>")
+    folder = scan([tmp_path / "*.parquet"], tmp_path / "out", model=mini, by="rule", settings=TWO)
+    expected: Expected = [
+        ("a", None),
+        ("b", "not a picture"),
+        ("c", "truncated"),
+        ("d", "no picture (HTTP Error 404)"),
+        ("e", "not a picture"),
+        ("a", None),  # another row group: a shard of its own
+        ("0", "its picture is int"),
+        ("1", "its picture is int"),
+        ("0", "its caption is int"),
+        ("1", "its caption is int"),
+        ("0", "out of the table's folder"),
+        ("1", "out of the table's folder"),
+        ("2", "URL"),
+        ("3", "no such file"),
+        ("e.parquet", "cannot be read as Parquet"),
+    ]
+    check_rows(rows_of(folder), expected)
+
+
+def test_a_table_damaged_inside_keeps_its_count(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.parquet", pictures, group=6)
+    place = parquet.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    content = bytearray(path.read_bytes())
+    content[place : place + 64] = b"\xff" * 64
+    path.write_bytes(content)
+    rows = rows_of(scan([path], tmp_path / "out", model=mini, by="rule", settings=TWO))
+    assert list(rows.key) == [str(number) for number in range(12)]
+    assert rows.error[:6].isna().all()
+    assert set(map(kind, rows.error[6:])) == {"the table is damaged here"}
+
+
+def test_a_picture_that_kills_its_process_is_one_row(
+    judge: Judge, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadly = Image.open(io.BytesIO(pictures[5])).tobytes()
+    resize, parent = judge.score.encoder.resize, os.getpid()
+
+    def deadly_resize(picture: Image.Image) -> Image.Image:
+        if picture.tobytes() == deadly and os.getpid() != parent:
+            os._exit(11)
+        return resize(picture)
+
+    monkeypatch.setattr(judge.score.encoder, "resize", deadly_resize)
+    write_table(tmp_path / "a.parquet", pictures, group=12)
+    found = local.work(shards([str(tmp_path / "a.parquet")], Columns(), []), judge, Columns(), 2, 3)
+    rows = [row for _, some, _ in found for row in some]
+    assert [row["key"] for row in rows] == [str(number) for number in range(12)]
+    assert [place for place, row in enumerate(rows) if row["error"]] == [5]
+    assert "process that decoded it died" in rows[5]["error"]
+
+
+def test_every_caption_is_embedded_once(
+    mini: Encoder, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = Judge(CLIPScore(mini), shipped(mini), "rule")
+    asked: list[str] = []
+    targets = judge._captions.score.targets
+
+    def noted(prompts: tuple[str, ...]) -> Any:
+        asked.extend(prompts)
+        return targets(prompts)
+
+    monkeypatch.setattr(judge._captions.score, "targets", noted)
+    write_table(tmp_path / "a.parquet", pictures, caption=["a dog", "a cat"] * 6)
+    for shard in shards([str(tmp_path / "a.parquet")], Columns(), []):
+        for chunk in chunks(shard, Columns(), 3):
+            judge(decoded(chunk, mini.resize))
+    assert sorted(filter(None, asked)) == ["a cat", "a dog"]
+
+
+def test_what_passes_is_kept(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
+    uids = [hashlib.md5(content).hexdigest() for content in pictures]
+    write_table(tmp_path / "a.parquet", [*pictures[:11], b"no picture"], uid=uids, group=5)
+    folder = scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, by="rule", settings=TWO)
+    rows = rows_of(folder)
+    passed = rows[rows.error.isna() & (rows.tampered != True)]  # noqa: E712 (None passes)
+    assert 5 < len(passed) < 12
+    for name in ("a.npy", "a.txt", "a.parquet"):
+        assert keep(folder, tmp_path / name, None) == len(passed)
+    kept = np.load(tmp_path / "a.npy")
+    assert kept.dtype == np.dtype("u8,u8")  # what DataComp's resharder takes
+    assert [f"{high:016x}{low:016x}" for high, low in kept.tolist()] == sorted(passed.uid)
+    assert (tmp_path / "a.txt").read_text().split() == list(passed.key)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "a.parquet"), passed.reset_index(drop=True), check_dtype=False
+    )
+    middle = float(passed.score.median())
+    assert keep(folder, tmp_path / "b.txt", None, middle) == (passed.score >= middle).sum()
+    write_table(tmp_path / "c.parquet", pictures)
+    other = scan([tmp_path / "c.parquet"], tmp_path / "other", model=mini, by="rule", settings=TWO)
+    with pytest.raises(UsageError, match="no uid"):
+        keep(other, tmp_path / "c.npy", None)
+    assert not (tmp_path / "c.npy").exists()
+
+
+def test_another_model_detector_or_source_is_refused(
+    mini: Encoder, pictures: list[bytes], tmp_path: Path, run: Run
+) -> None:
+    path = write_table(tmp_path / "a.parquet", pictures[:4])
+    out = tmp_path / "out"
+    before = digest(scan([path], out, model=mini, by="rule", settings=TWO))
+    calls: dict[str, Callable[[], object]] = {
+        "decided by": lambda: scan([path], out, model=mini),
+        "bound on false alarms": lambda: scan([path], out, model=mini, by="rule", fpr=0.05),
+        "caption": lambda: scan([path], out, model=mini, by="rule", columns=Columns(caption="caption")),
+        "sources": lambda: scan([path, path], out, model=mini, by="rule"),
+    }
+    for changed, call in calls.items():
+        with pytest.raises(UsageError, match=f"another {changed}") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+    manifest = out / "manifest.json"
+    said = manifest.read_text()
+    for changed in ("model", "weights and preprocessing", "precision", "version"):
+        now = json.loads(said)["judge"][changed]
+        manifest.write_text(said.replace(f'"{changed}": "{now}"', f'"{changed}": "before"'))
+        with pytest.raises(UsageError, match=rf"another {changed} \(before then, {now} now\)"):
+            scan([path], out, model=mini, by="rule")
+    manifest.write_text(said)
+    other = Detector.load(Path(shipped.__code__.co_filename).parent / "shipped" / "mini.json")
+    object.__setattr__(other, "fpr", 0.03)
+    with pytest.raises(UsageError, match="another detector"):
+        scan([path], out, model=mini, by="rule", detector=other)
+    write_table(path, pictures[4:8])
+    code, _, err = run("scan", path, "--out", out, "--by", "rule")
+    assert code == 2
+    assert "holds a scan with another source" in err
+    assert digest(Folder(out)) == before
+
+
+def test_errors_are_tried_again(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, content in enumerate(pictures[:6]):
+        (folder / f"{number}.png").write_bytes(b"" if number in (2, 4) else content)
+    out = scan([folder], tmp_path / "out", model=mini, by="rule", settings=TWO)
+    before = rows_of(out)
+    assert list(before.key[before.error.notna()]) == ["2.png", "4.png"]
+    (folder / "2.png").write_bytes(pictures[2])
+    (folder / "0.png").write_bytes(b"broken since")
+    scan([folder], tmp_path / "out", model=mini, by="rule", settings=Settings(2, retry_errors=True))
+    after = rows_of(out)
+    assert list(after.key[after.error.notna()]) == ["4.png"]
+    others = after.key != "2.png"
+    pd.testing.assert_frame_equal(after[others], before[others])
+    with pytest.raises(UsageError, match="no scan"):
+        scan([folder], tmp_path / "new", model=mini, by="rule", settings=Settings(retry_errors=True))
+
+
+def test_a_source_that_disappears_leaves_finished_parts(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
+    for number in range(3):
+        write_tar(tmp_path / f"{number}.tar", samples(pictures[number * 4 : number * 4 + 4]))
+    whole = digest(scan([tmp_path / "*.tar"], tmp_path / "whole", model=mini, by="rule", settings=TWO))
+    out = Folder(tmp_path / "out")
+
+    def progress(text: str, total: int) -> Any:
+        (tmp_path / "1.tar").rename(tmp_path / "gone")  # listed, and not read yet
+        return lambda done, note="": None
+
+    with pytest.raises(SourceError, match=r"1\.tar: No such file"):
+        scan([tmp_path / "*.tar"], out.out, model=mini, by="rule", settings=TWO, progress=progress)
+    (tmp_path / "gone").rename(tmp_path / "1.tar")
+    assert digest(scan([tmp_path / "*.tar"], out.out, model=mini, by="rule", settings=TWO)) == whole
+
+
+FULL = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from foclip import cli
+from foclip.scan import parts
+begin = parts.Part.__enter__
+def enter(part):
+    if part._path.name == "00000001.parquet":  # a file may have no more bytes from here on, as on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+    return begin(part)
+parts.Part.__enter__ = enter
+cli.main()
+"""
+
+
+def test_a_full_disk_is_one_line_and_finished_parts_stay(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.parquet", pictures)
+    whole = digest(scan([path], tmp_path / "whole", model=mini, by="rule", settings=TWO))
+    out = tmp_path / "out"
+    arguments = ("scan", path, "--out", out, "--by", "rule", "--workers", 1)
+    done = subprocess.run([sys.executable, "-c", FULL, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 1
+    lines = done.stderr.strip().split("\n")
+    assert len(lines) == 1, done.stderr
+    assert "00000001.parquet: cannot be written (File too large)" in lines[0]
+    assert digest(Folder(out)) == {"00000000.parquet": whole["00000000.parquet"]}
+    assert digest(scan([path], out, model=mini, by="rule", settings=TWO)) == whole
+
+
+def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(
+    mini: Encoder, pictures: list[bytes], tmp_path: Path
+) -> None:
+    write_table(tmp_path / "a.parquet", pictures * 12, group=12)
+    whole = digest(scan([tmp_path / "a.parquet"], tmp_path / "whole", model=mini, by="rule", settings=TWO))
+    out = Folder(tmp_path / "out")
+    command = [sys.executable, "-m", "foclip", "scan", tmp_path / "a.parquet", "--out", out.out, "--by", "rule"]
+    process = subprocess.Popen([*map(str, command), "--workers", "2"], stderr=subprocess.DEVNULL)
+    while len(list(out.parts.glob("0*.parquet"))) < 3 and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = digest(out)
+    assert 3 <= len(done) < len(whole)
+    time.sleep(5 * local.NOTICE)  # its workers see that it is gone
+    assert digest(scan([tmp_path / "a.parquet"], out.out, model=mini, by="rule", settings=TWO)) == whole
+
+
+def test_the_command_line(run: Run, pictures: list[bytes], tmp_path: Path) -> None:
+    expected = hostile_tar(tmp_path / "a.tar", pictures)
+    out = tmp_path / "out"
+    options = ("--by", "rule", "--workers", 2, "--keep", tmp_path / "kept.txt", "--min-score", 0)
+    code, text, err = run("scan", tmp_path / "a.tar", "--out", out, *options, "--json")
+    assert code == 1
+    summary = pd.read_json(io.StringIO(text), typ="series")
+    assert summary.rows == len(expected)
+    assert summary["failed"] == sum(summary.errors.values()) == 13
+    assert summary.kept == len((tmp_path / "kept.txt").read_text().splitlines())
+    assert len(err.splitlines()) == len(summary.errors)
+    page = (out / "report.html").read_text()
+    assert "duplicate key" in page
+    assert "<script" not in page
+    code, text, err = run("scan", tmp_path / "a.tar", "--out", out, *options)  # nothing is left to be done
+    assert code == 1
+    for wrong, said in (
+        ((tmp_path / "nothing",), "no such file or folder"),
+        ((tmp_path / "*.nothing",), "no such file or folder"),
+        ((tmp_path / "kept.txt",), "neither a picture"),
+        (("nosuch://bucket/a.tar",), "nosuch"),
+        ((tmp_path / "a.tar", "--keep", tmp_path / "a.csv"), "ends in .npy"),
+        ((tmp_path / "a.tar", "--min-score", 1), "--keep"),
+        ((tmp_path / "a.tar", "--address", "auto"), "--engine ray"),
+    ):
+        code, _, err = run("scan", *wrong, "--out", tmp_path / "wrong")
+        assert code == 2
+        assert said in err
+        assert len(err.splitlines()) == 1
+
+
+def test_columns_may_be_named(run: Run, pictures: list[bytes], tmp_path: Path) -> None:
+    table = pa.table({"photo": pictures[:2], "words": ["a dog", "a cat"], "name": ["x", "y"]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    code, _, err = run("scan", tmp_path / "a.parquet", "--out", tmp_path / "out")
+    assert code == 2
+    assert "--image: none of the columns" in err
+    named = ("--image", "photo", "--caption", "words", "--key", "name")
+    code, _, _ = run("scan", tmp_path / "a.parquet", "--out", tmp_path / "out", *named, "--workers", 1)
+    assert code == 0
+    rows = rows_of(Folder(tmp_path / "out"))
+    assert list(rows.key) == ["x", "y"]
+    assert list(rows.caption) == ["a dog", "a cat"]
+    code, _, err = run("scan", tmp_path / "a.parquet", "--out", tmp_path / "other", "--image", "no")
+    assert code == 2
+    assert "--image" in err
+
+
+def test_kinds_of_errors_have_no_numbers_in_them() -> None:
+    assert kind("100000×100000 is more than 100 megapixels") == "N×N is more than N megapixels"
+    assert kind("tar cut off or damaged after 00004 (bad checksum)") == "tar cut off or damaged"
+
+
+def test_counting_reads_no_picture(pictures: list[bytes], tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", samples(pictures))
+    (shard,) = shards([str(tmp_path / "a.tar")], Columns(), [])
+    assert [item.key for item in items(shard, Columns(), read=False)] == [f"{n:05d}" for n in range(12)]
+
+
+def test_a_link_of_a_folder_to_itself_ends(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(pictures[0])
+    (tmp_path / "loop").symlink_to(tmp_path)
+    (tmp_path / "dangling.png").symlink_to("nowhere.png")
+    found = list(shards([str(tmp_path)], Columns(), []))
+    assert [shard.names for shard in found] == [("a.png", "dangling.png")]
+    rows = rows_of(scan([tmp_path], tmp_path / ".out", model=mini, by="rule", settings=TWO))
+    assert list(rows.error.isna()) == [True, False]
+
+
+def test_rays_actor_writes_the_same_bytes(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.parquet", pictures[:8])
+    whole = scan([path], tmp_path / "whole", model=mini, by="rule", settings=TWO)
+    before = digest(whole)
+    whole.part(1).unlink()
+    fingerprint = CLIPScore(mini).fingerprint
+    actor = cluster._Scanner(
+        str(whole.out), "mini", "clipscore", 2.5, fingerprint, shipped(mini), "rule", None, Columns(), 3
+    )
+    actor({"id": np.array([0, 1])})
+    assert digest(whole) == before
+    with pytest.raises(UsageError, match="other weights"):
+        cluster._Scanner(str(whole.out), "mini", "clipscore", 2.5, "x", shipped(mini), "rule", None, Columns(), 3)
+
+
+def test_on_ray(run: Run, mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
+    pytest.importorskip("ray.data.checkpoint")
+    path = write_table(tmp_path / "a.parquet", [*pictures[:7], b"broken"])
+    whole = digest(scan([path], tmp_path / "whole", model=mini, by="rule", settings=TWO))
+    out = tmp_path / "out"
+    code, _, err = run("scan", path, "--out", out, "--by", "rule", "--engine", "ray", "--workers", 1)
+    assert code == 1
+    assert "not a picture" in err
+    assert digest(Folder(out)) == whole
+    assert not (out / cluster.STATE).exists()

@@ -1,0 +1,469 @@
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import Run
+from PIL import Image
+from zoo import tiles
+
+import foclip.studies
+from foclip.data.images import read, to_tensor
+from foclip.detection import TRANSFORMATIONS, View
+from foclip.models import Encoder
+from foclip.models.scores import CLIPScore
+from foclip.studies import artworks, available, filter, imagenet, long, robust, sweep, tau
+from foclip.studies.harness import Page, Settings, StudyContext, StudyResult, own, pictures, statistics, twins
+from foclip.studies.harness import read as read_study
+from foclip.studies.harness import reproduce as reproduce_study
+from foclip.studies.harness.pictures import Picture, crops, shipped
+from foclip.studies.harness.statistics import area, auc, effect, estimate, gain, lost, mean, share
+from foclip.studies.imagenet import draw
+from foclip.studies.modality_gap import Shifted
+from foclip.studies.spectrum import POWER, RINGS, frequencies, local_statistics, planes, spectrum
+from foclip.studies.spectrum import page as spectrum_page
+
+pytestmark = pytest.mark.usefixtures("_embedded_once")
+
+ALL = [
+    "ablation",
+    "adaptive",
+    "artworks",
+    "filter",
+    "grayscale",
+    "imagenet",
+    "long",
+    "modality_gap",
+    "robust",
+    "spectrum",
+    "sweep",
+    "tau",
+    "transfer",
+    "visible",
+]
+#: What makes a run tiny, here and in a process of its own.
+GRIDS = {"WEIGHTS": ((0.1, 1.0),) * 2, "STEPS": ((7.0, 70.0),) * 2, "MOMENTA": ((0.0, 0.5),) * 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, small_photos: list[Image.Image]) -> Path:
+    """Three small pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for name, picture in zip("abc", small_photos, strict=False):
+        picture.resize((96, 72)).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Settings, "steps", 2)
+        patch.setattr(Settings, "count", 3)
+        patch.setattr(artworks, "QUERIES", 1)
+        patch.setattr(long, "QUICK", (1, 2))
+        patch.setattr(imagenet, "COUNTS", (25, 100))
+        patch.setattr(statistics, "RESAMPLES", 50)
+        patch.setattr(pictures, "CORNERS", pictures.CORNERS[:4])
+        patch.setattr(robust, "RADII", (38.0,))
+        patch.setattr(robust, "STARTS", 2)
+        patch.setattr(robust, "QUERIES", 1)
+        patch.setattr(robust, "FEW", 2)
+        patch.setattr(own, "CANDIDATES", 20)
+        patch.setattr(twins, "QUICK", 1)
+        for name, grid in GRIDS.items():
+            patch.setattr(sweep, name, grid)
+        yield
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def lab(mini: Encoder, folder: Path, out: Path) -> StudyContext:
+    return StudyContext([CLIPScore(mini)], out, Settings(quick=True, images=folder, paintings=folder))
+
+
+def reproduce(name: str, lab: StudyContext, out: Path) -> StudyResult:
+    return reproduce_study(available()[name], lab, out)
+
+
+def test_every_study_is_found() -> None:
+    assert list(available()) == ALL
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_study_gives_a_table_figures_and_findings(name: str, lab: StudyContext, out: Path) -> None:
+    done = reproduce(name, lab, out)
+    table = pd.read_parquet(out / name / "table.parquet")
+    assert len(table) == done.rows > 0
+    assert not table.duplicated().any()
+    pd.testing.assert_frame_equal(table, pd.read_csv(out / name / "table.csv"), check_dtype=False)
+    assert "seconds" not in table.columns
+    assert done.page.figures.keys() == {path.stem for path in (out / name).glob("*.png")}
+    assert done.page.figures.keys() == {path.stem for path in (out / name).glob("*.svg")}
+    assert done.page.findings
+    assert not any(re.search(r"\bnan\b", sentence) for sentence in done.page.findings)  # "+nan" too
+    assert done.title
+    assert done.question
+
+
+def test_artworks_compares_every_attack_within_the_budget(lab: StudyContext, out: Path) -> None:
+    reproduce("artworks", lab, out)
+    table = pd.read_csv(out / "artworks" / "table.csv")
+    within = table[table.settings == "35 dB"]
+    assert set(within.attack) == {"FoCLIP", "PGD", "MI-FGSM", "Adam", "one prompt", "CMA-ES"}
+    assert within.psnr.dropna().min() >= 35
+    assert table[table.settings == "authors'"].psnr.min() < 35
+    assert set(table[table.settings == "as it is"].attack) == {"original", "real painting"}
+    fooled, original = (table[table.attack == name].score.mean() for name in ("FoCLIP", "original"))
+    assert fooled > original
+
+
+def test_filter_keeps_what_the_scan_lets_through(
+    mini: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "steps", 30)
+    (tmp_path / "pictures").mkdir()
+    for number, tile in enumerate(tiles(20, 64)):
+        tile.save(tmp_path / "pictures" / f"{number:02d}.png")
+        (tmp_path / "pictures" / f"{number:02d}.txt").write_text(f"a photo of {number} things")
+    lab = StudyContext([CLIPScore(mini)], tmp_path / "out", Settings(quick=True, images=tmp_path / "pictures"))
+    table = filter.table(lab)
+    assert dict(table.groupby("way").size()) == dict.fromkeys([filter.NOT, filter.FAR, filter.JUST, filter.KNOWING], 20)
+    own = table.picture.str.removesuffix(".png").astype(int).map("a photo of {} things".format)
+    assert (table.mismatched == (table.caption != own)).all()
+    assert not (table.kept & (table.tampered | ~table.passes)).any()
+    assert (table.kept == (table.passes & ~table.tampered)).all()
+    clean, bad = table[~table.mismatched].pivot(index="picture", columns="way", values="score"), table[table.mismatched]
+    assert (clean.nunique(axis=1) == 1).all()  # nobody touched them
+    means = {way: part.score.mean() for way, part in bad.groupby("way")}
+    assert means[filter.NOT] < means[filter.JUST] < means[filter.FAR]
+    for _, part in table.groupby("way"):
+        assert part.passes.sum() == 6
+        assert part.score[part.passes].min() > part.score[~part.passes].max()
+    findings = filter.page(table).findings
+    assert f"{int((bad.kept & (bad.way == filter.FAR)).sum())} with the detector" in findings[1]
+
+
+def test_filter_has_pictures_of_its_own(mini: Encoder, tmp_path: Path) -> None:
+    lab = StudyContext([CLIPScore(mini)], tmp_path, Settings(quick=True))
+    pairs = filter.pairs(lab)
+    assert len({pair.picture.digest for pair in pairs}) == 3 * len(pictures.CORNERS)  # three photos, as tests have it
+    assert sum(pair.mismatched for pair in pairs) == round(0.1 * len(pairs))
+
+
+def test_artworks_says_when_the_black_box_attack_is_missing(lab: StudyContext, out: Path) -> None:
+    reproduce("artworks", lab, out)
+    page = read_study(artworks.study, out).page
+    assert not any("pip install cma" in sentence for sentence in page.findings)
+    without = pd.read_csv(out / "artworks" / "table.csv").query("attack != 'CMA-ES'").assign(seconds=0.1)
+    assert any("pip install cma" in sentence for sentence in artworks.page(without).findings)
+
+
+def test_artworks_shows_the_pictures(lab: StudyContext) -> None:
+    within, authors = artworks.gallery(lab).values()
+    titles = [axes.get_title() for axes in within.axes if axes.get_title()]
+    assert titles == ["original", "FoCLIP", "PGD", "MI-FGSM", "Adam", "one prompt", "CMA-ES"]
+    shown = np.asarray(within.axes[1].images[0].get_array())
+    fooled = lab.fool(lab.default_attack(), lab.pictures)[0]
+    assert (shown == np.asarray(fooled.image)).all()
+    assert within.axes[1].get_xlabel() == f"{lab.scores([fooled]).mean():.2f}"
+    assert [axes.get_title() for axes in authors.axes if axes.get_title()][-1] == "Adam"
+
+
+def test_a_finished_study_is_read_back_without_its_lab(lab: StudyContext, out: Path) -> None:
+    done = reproduce("artworks", lab, out)
+    again = read_study(artworks.study, out)
+    pd.testing.assert_frame_equal(again.page.summary, done.page.summary)
+    assert again.page.findings == done.page.findings
+    assert again.page.beside == done.page.beside
+    assert set(done.page.figures) - set(again.page.figures) == set(artworks.gallery(lab))
+    with pytest.raises(FileNotFoundError):
+        read_study(artworks.study, out / "elsewhere")
+
+
+def test_a_fooled_picture_is_made_once_and_read_back(lab: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    attack = lab.default_attack()
+    first = lab.fool(attack, lab.pictures)
+
+    def never(*_: object) -> None:
+        raise AssertionError("a finished cell was computed again")
+
+    monkeypatch.setattr(type(attack), "update", never)
+    again = lab.fool(attack, lab.pictures[::-1])[::-1]
+    assert [a.digest for a in first] == [b.digest for b in again]
+    assert [a.figures for a in first] == [b.figures for b in again]
+    with pytest.raises(AssertionError, match="again"):
+        lab.fool(attack, lab.pictures, ["another prompt"])
+
+
+def test_a_vector_is_the_same_to_the_last_bit_in_a_run_that_goes_on(lab: StudyContext) -> None:
+    first = torch.randn(5)
+    kept = lab.vector("test", lab.pictures, ["a"], lambda: first)
+    assert torch.equal(kept.cpu(), first)
+    rounded_otherwise = lab.vector("test", lab.pictures, ["a"], lambda: first + 1e-7)
+    assert torch.equal(rounded_otherwise, kept)
+    of_another_prompt = lab.vector("test", lab.pictures, ["b"], lambda: -first)
+    assert torch.equal(of_another_prompt.cpu(), -first)
+
+
+def test_killed_in_the_middle_of_a_sweep_gives_the_same_table(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "steps", 6)
+    script = (
+        "from foclip.studies.harness import Settings; from foclip.studies import sweep;"
+        "Settings.steps = 6; Settings.count = 3;"
+        f"[setattr(sweep, name, grid) for name, grid in {GRIDS!r}.items()];"
+        "from foclip.cli import main; main()"
+    )
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    call = ("reproduce", "sweep", "--quick", "--images", str(folder), "--out")
+
+    def finished(out: Path) -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
+
+    process = subprocess.Popen([sys.executable, "-c", script, *call, str(killed)], stderr=subprocess.DEVNULL)
+    with process:
+        deadline = time.monotonic() + 300
+        while len(finished(killed)) < 8 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.kill()
+    before = finished(killed)
+    assert len(before) >= 8
+    assert not (killed / "sweep").exists()
+    for out in (killed, whole):
+        assert run(*call, out)[0] == 0
+    after = finished(killed)
+    assert before.items() <= after.items()  # the same files, none written again
+    assert after.keys() == finished(whole).keys()
+    for name in ("table.csv", "table.parquet"):
+        assert (killed / "sweep" / name).read_bytes() == (whole / "sweep" / name).read_bytes()
+
+
+def test_reproduce_on_the_command_line(run: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for path in folder.iterdir():
+        (tmp_path / "in" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "in" / "text.jpg").write_text("no picture")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Settings, "count", 4)
+        call = ("reproduce", "grayscale", "tau", "--quick", "--images", tmp_path / "in", "--out", tmp_path / "out")
+        code, text, errors = run(*call, "--json")
+    assert code == 1  # one input failed, the rest is done
+    assert "text.jpg" in errors
+    answer = json.loads(text)
+    assert [study["name"] for study in answer["studies"]] == ["grayscale", "tau"]
+    drops = {beside["paper"]: beside["ours"]["value"] for beside in answer["studies"][0]["beside"]}
+    assert drops.keys() == {0.085, 0.632}
+    settings = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert settings["pictures"] == ["a.png", "b.png", "c.png"]
+    assert settings["settings"]["quick"] is True
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert report.count("<svg") == 2
+    assert "91.0 %" in report
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Settings, "count", 4)
+        options = ("--quick", "--images", tmp_path / "in", "--out", tmp_path / "out")
+        assert run("reproduce", "tau", *options)[0] == 1
+    later = (tmp_path / "out" / "report.html").read_text()
+    for name in ("grayscale", "tau"):  # a later call keeps earlier studies
+        assert f'<section id="{name}">' in report
+        assert f'<section id="{name}">' in later
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nonsense",), "choose from ablation, "),
+        (("tau", "--images", "{tmp}/missing"), "--images"),
+        (("tau", "--images", "{tmp}"), "--images: no pictures"),
+        (("artworks", "--paintings", "{tmp}/missing"), "--paintings"),
+        (("transfer", "--also", "nonsense"), "unknown encoder"),
+    ],
+)
+def test_wrong_calls(run: Run, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    filled = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
+    code, text, errors = run("reproduce", *filled, "--quick", "--out", tmp_path / "out")
+    assert (code, text) == (2, "")
+    assert message in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
+def test_interrupted(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fool, calls = StudyContext.fool, 0
+
+    def interrupt(self: StudyContext, *arguments: object, **more: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return fool(self, *arguments, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(StudyContext, "fool", interrupt)
+    code, _, errors = run("reproduce", "sweep", "--quick", "--images", folder, "--out", tmp_path / "out")
+    assert code == 130
+    assert "interrupted" in errors
+    assert list((tmp_path / "out" / "cells").glob("*.png"))
+
+
+def test_a_study_is_one_file(
+    run: Run,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
+    (tmp_path / "brightness.py").write_text(guide.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    monkeypatch.setattr(foclip.studies, "__path__", [*foclip.studies.__path__, str(tmp_path)])
+    code, _, _ = run("reproduce", "brightness", "--quick", "--images", folder, "--out", tmp_path / "out")
+    assert code == 0
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "do fooled pictures get brighter?" in report
+    assert "Fooled pictures have a mean level of" in report
+    assert len(pd.read_csv(tmp_path / "out" / "brightness" / "table.csv")) == 6
+
+
+def test_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "RESAMPLES", 1000)
+    rng = np.random.default_rng(1)
+    values, photos = rng.normal(5, 1, 200), np.arange(200)
+    found = mean(values, photos)
+    assert found.low < 5 < found.high
+    assert found.high - found.low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(200), rel=0.1)
+    copies = mean(np.repeat(values, 10), np.repeat(photos, 10))  # ten crops of a photo are no ten photos
+    assert copies.high - copies.low == pytest.approx(found.high - found.low, rel=0.1)
+    assert copies.photos == 200
+    alone = mean([1.0, 2.0], ["one photo", "one photo"])
+    assert alone.value == 1.5
+    assert np.isnan(alone.low)
+    assert f"{alone:.1f}" == "1.5"
+    assert f"{estimate(np.mean, [np.nan], photos=['a']):.1f}" == "–"
+    assert f"{mean([0.25, 0.25], ['a', 'b']):.0%}" == "25 % [25 %, 25 %]"
+
+
+def test_effects() -> None:
+    rng = np.random.default_rng(2)
+    a, b, photos = rng.normal(0, 1, 4000), rng.normal(1, 1, 4000), np.arange(4000)
+    assert effect(a[:500], b[:500], photos[:500]).value == pytest.approx(1, abs=0.15)
+    assert area(a, b) == pytest.approx(0.76, abs=0.02)  # Φ(1 / √2)
+    assert area([0, 0], [0, 0]) == 0.5
+    assert auc([0, 1, 2], [3, 4, 5], list("abc")).value == 1
+    assert gain([1.0, 3.0], [3.0, 5.0], list("ab")).value == 1
+    assert lost([1.0, 3.0], [0.5, 1.5], list("ab")).value == 0.5
+    eight = share([True] * 8, range(8))
+    assert (eight.value, eight.high) == (1, 1)
+    assert eight.low == pytest.approx(0.025 ** (1 / 8))
+
+
+def test_shipped_photos_and_crops(tmp_path: Path) -> None:
+    assert len(shipped()) == len({path.name for path in shipped()}) == 11
+    assert all(path.is_file() for path in shipped())
+    found = crops(shipped()[:1], 4, 64)
+    assert len({picture.digest for picture in found}) == 4
+    assert {picture.photo for picture in found} == {"astronaut.png"}
+    assert max(found[0].image.size) == 64
+
+
+def test_caption_draws_do_not_overlap_and_are_repeated() -> None:
+    optimised, unseen = draw(0, 1)
+    assert len(set(optimised) | set(unseen)) == 200
+    assert draw(0, 1) == (optimised, unseen)
+    assert draw(0, 2)[0] != optimised
+    assert draw(1, 1)[0] != optimised
+
+
+@pytest.mark.parametrize("name", TRANSFORMATIONS)
+def test_the_adaptive_attacker_sees_what_the_detector_sees(
+    mini: Encoder, name: str, small_photos: list[Image.Image]
+) -> None:
+    picture = mini.resize(small_photos[1])  # of the encoder's size: no second resize
+    pixels = (to_tensor(picture).float() / 255)[None].requires_grad_(True)
+    seen = View(name, mini.preprocess)(pixels)
+    exact = to_tensor(TRANSFORMATIONS[name].exact(picture))
+    assert torch.equal((seen.detach()[0] * 255).round().to(torch.uint8), exact)
+    (gradient,) = torch.autograd.grad(seen.square().sum(), pixels)
+    assert gradient.abs().max() > 0
+    if surrogate := TRANSFORMATIONS[name].surrogate:  # close to the real one: within a few levels on average
+        smooth = surrogate(pixels.detach())[0] * 255
+        assert (smooth - exact).abs().mean() < 2
+
+
+def test_closing_the_gap_brings_pictures_and_texts_together(mini: Encoder, small_photos: list[Image.Image]) -> None:
+    prompts = ("a cat", "a dog", "a car")
+    pictures, texts = mini.encode_pictures(small_photos), mini.encode_texts(prompts)
+    gap = pictures.mean(dim=0) - texts.mean(dim=0)
+    means = []
+    for closed in (0.0, 0.5, 1.0):
+        shifted = Shifted(mini, gap, closed)
+        values = torch.stack([shifted.of_picture(picture, prompts) for picture in small_photos])
+        pixels = [to_tensor(picture) / 255 for picture in small_photos]
+        assert torch.allclose(torch.cat(shifted.values(pixels, [prompts] * 4, 4)), values, atol=0.01)
+        assert torch.allclose(shifted.targets(prompts).norm(dim=1), torch.ones(3), atol=1e-5)
+        means.append(float(values.mean()))
+    assert means[0] == pytest.approx(float((pictures @ texts.T).mean()), abs=1e-5)
+    assert means[0] < means[1] < means[2]
+    assert len({Shifted(mini, gap, closed).fingerprint for closed in (0.0, 0.5)}) == 2
+
+
+def test_spectrum_finds_a_wave_where_it_is() -> None:
+    x = np.arange(64)
+    wave = 100 * np.sin(2 * np.pi * 0.25 * x)[None, :] * np.ones((48, 1))
+    assert spectrum(wave).argmax() == RINGS // 2
+    gray = Picture("", "", Image.fromarray(np.repeat((wave + 128).astype(np.uint8)[..., None], 3, axis=2)))
+    bands = planes(gray)
+    assert np.abs(bands["Cb"]).max() < 1e-3
+    assert local_statistics(bands)["chroma share of the variance"] < 1e-6
+    noise = np.random.default_rng(0).normal(0, 7, (200, 200))
+    assert local_statistics({"Y": noise, "Cb": noise, "Cr": noise})["noise in Y"] == pytest.approx(7, rel=0.05)
+
+
+def test_a_page_is_made_of_its_table_alone(lab: StudyContext, out: Path) -> None:
+    reproduce("tau", lab, out)
+    page = tau.page(pd.read_parquet(out / "tau" / "table.parquet"))
+    assert isinstance(page, Page)
+    assert read(next(out.glob("tau/*.png"))).width > 100
+
+
+def test_spectrum_counts_its_comparisons() -> None:
+    """Of many quantities that differ by chance alone, none is said to differ; one that really does is."""
+    rng = np.random.default_rng(0)
+    photos = [f"{number}.png" for number in range(12)]
+    rows = []
+    for quantity in [
+        *(f"noise {number}" for number in range(40)),
+        "moved",
+        "energy in Y",
+        "energy in Cb",
+        "energy in Cr",
+    ]:
+        kinds = ("perturbation",) if quantity.startswith("energy") else ("original", "fooled")
+        for kind in kinds:
+            shift = -3.0 if (quantity, kind) == ("moved", "fooled") else 0.0
+            values = rng.normal(10 if quantity.startswith("energy") else shift, 1, len(photos))
+            rows += [
+                {"picture": photo, "photo": photo, "kind": kind, "quantity": quantity, "value": value}
+                for photo, value in zip(photos, values, strict=True)
+            ]
+    power = [
+        {"picture": "a", "photo": "a", "kind": kind, "quantity": POWER, "channel": band, "frequency": at, "value": 1.0}
+        for kind in ("original", "fooled", "perturbation")
+        for band in ("Y", "Cb", "Cr")
+        for at in frequencies()
+    ]
+    page = spectrum_page(pd.DataFrame([*rows, *power]))
+    assert "Of 41 quantities, 1 differ" in page.findings[0]
+    assert "The strongest is moved: AUC 0.0" in page.findings[0]
+    drawn: Any = page.figures["area-under-the-curve"].axes[0].patches
+    lengths = [bar.get_width() for bar in drawn]
+    assert max(lengths) == lengths[0] > 0.4  # the strongest quantity is the longest bar, on whichever side it lies

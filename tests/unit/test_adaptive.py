@@ -1,0 +1,139 @@
+"""The attacker who knows the detector itself."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run, fooled_by
+from PIL import Image
+
+from foclip.attacks import FoCLIP, objective
+from foclip.data.images import to_image, to_tensor, write
+from foclip.detection import TRANSFORMATIONS, Cascade, Detector, hardened_scores, measure, transformation
+from foclip.detection.adaptive import MARGIN, WEIGHT, DetectorAwareScore
+from foclip.detection.detector import shipped
+from foclip.detection.transformations import DRAWN
+from foclip.errors import UsageError
+from foclip.models.scores import CLIPScore
+
+pytestmark = pytest.mark.usefixtures("_embedded_once")
+
+PROMPTS = ("a photo of a cat.",)
+ATTACK = FoCLIP(objective=objective(), steps=30, min_psnr=35.0)
+
+
+@pytest.fixture(scope="module")
+def detector(score: CLIPScore) -> Detector:
+    return shipped(score.encoder)
+
+
+@pytest.fixture(scope="module")
+def evading(score: CLIPScore, detector: Detector) -> DetectorAwareScore:
+    return DetectorAwareScore(score, detector, hardened_scores(score))
+
+
+def passes_by(detector: Detector, evading: DetectorAwareScore, pictures: list[Image.Image]) -> list[float]:
+    """What the detector's own measurement says of files: the least of log-odds above their limit."""
+    cascade = detector.combined.statistic
+    assert isinstance(cascade, Cascade)
+    found = measure(evading.score, pictures, [PROMPTS] * len(pictures), cascade.probes, evading.twins)
+    return [
+        min(step.statistic(each) - limit for step, limit in zip(cascade.steps, evading.limits, strict=True))
+        for each in found
+    ]
+
+
+def test_it_knows_what_the_detector_measures(
+    detector: Detector, evading: DetectorAwareScore, score: CLIPScore, small_photos: list[Image.Image]
+) -> None:
+    pictures = [to_tensor(photo) for photo in small_photos[:2]]
+    files = [fooled.pixels for fooled in fooled_by(FoCLIP(steps=20, min_psnr=38.0), score, pictures, PROMPTS)]
+    wanted = passes_by(detector, evading, [to_image(pixels) for pixels in files])
+    seen = [to_tensor(score.encoder.resize(to_image(pixels))) / 255 for pixels in files]
+    plain = score.values(seen, [PROMPTS] * 2, 4)
+    for own, value, suspicion in zip(evading.values(seen, [PROMPTS] * 2, 4), plain, wanted, strict=True):
+        price = WEIGHT * score.floor / score.scale * max(suspicion + MARGIN, 0)
+        assert price > 0
+        assert float(value - own) == pytest.approx(price, rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def evaded(evading: DetectorAwareScore, small_photos: list[Image.Image]) -> list[Image.Image]:
+    """What the attacker makes of photos at 35 dB."""
+    pictures = [to_tensor(photo) for photo in small_photos[:3]]
+    return [to_image(fooled.pixels) for fooled in fooled_by(ATTACK, evading, pictures, PROMPTS)]
+
+
+def test_its_pictures_are_less_suspicious_and_its_figures_those_of_the_score(
+    detector: Detector,
+    evading: DetectorAwareScore,
+    evaded: list[Image.Image],
+    score: CLIPScore,
+    small_photos: list[Image.Image],
+) -> None:
+    pictures = [to_tensor(photo) for photo in small_photos[:3]]
+    plain = [to_image(fooled.pixels) for fooled in fooled_by(ATTACK, score, pictures, PROMPTS)]
+    suspicions = [passes_by(detector, evading, files) for files in (plain, evaded)]
+    assert all(after < before - 1 for before, after in zip(*suspicions, strict=True))
+    assert evading.read(evaded[0], PROMPTS) == score.read(evaded[0], PROMPTS)
+    for photo, picture in zip(small_photos, evaded, strict=False):
+        assert score.read(picture, PROMPTS)[0] > score.read(photo, PROMPTS)[0] + 0.2
+
+
+def test_who_draws_probes_pays_the_mean_over_them(
+    detector: Detector, evading: DetectorAwareScore, score: CLIPScore, small_photos: list[Image.Image]
+) -> None:
+    (fooled,) = fooled_by(FoCLIP(steps=20, min_psnr=38.0), score, [to_tensor(small_photos[0])], PROMPTS)
+    seen = [to_tensor(score.encoder.resize(to_image(fooled.pixels))) / 255]
+    cascade = detector.combined.statistic
+    assert isinstance(cascade, Cascade)
+    whole = replace(cascade, steps=cascade.steps[-1:], doubts=[])  # all looks at once: the first one's is not drawn
+    judge = replace(detector, combined=replace(detector.combined, statistic=whole))
+
+    def value(*draws: int | None) -> float:
+        return float(DetectorAwareScore(score, judge, evading.twins, draws).values(seen, [PROMPTS], 2)[0])
+
+    assert len({value(None), value(0), value(1)}) == 3
+    assert value(0, 1) == pytest.approx((value(0) + value(1)) / 2, abs=1e-4)
+    assert DetectorAwareScore(score, detector, evading.twins, (0,)).fingerprint != evading.fingerprint
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_probes_are_drawn_by_number(name: str, small_photos: list[Image.Image]) -> None:
+    picture = small_photos[0]
+    usual, first, again, *others = (
+        np.asarray(transformation(name, draw).exact(picture)) for draw in (None, 0, *range(4))
+    )
+    assert np.array_equal(first, again)
+    assert any(not np.array_equal(first, other) for other in others)
+    assert np.abs(usual.astype(int) - first).mean() < 40  # of the same kind
+    assert transformation(name) is TRANSFORMATIONS[name]
+    assert transformation("mirror", 0) is TRANSFORMATIONS["mirror"]
+
+
+def test_detect_with_probes_that_nobody_knows(evaded: list[Image.Image], run: Run, tmp_path: Path) -> None:
+    for number, picture in enumerate(evaded):
+        write(picture, tmp_path / f"{number}.png")
+
+    def caught(*options: object) -> int:
+        code, text, _ = run("detect", tmp_path, "--prompt", PROMPTS[0], "--json", *options)
+        assert code == 0
+        found = json.loads(text)
+        assert all(row["draw"] == (options[1] if options else None) for row in found)
+        return sum(row["tampered"] for row in found)
+
+    assert caught() == 0
+    assert caught("--draw", 7) >= 2
+    assert run("detect", tmp_path, "--draw", "-1")[0] == 2
+    assert run("detect", tmp_path, "--draw", 7, "--by", "rule")[0] == 2
+
+
+def test_another_detector_is_another_score(detector: Detector, evading: DetectorAwareScore, score: CLIPScore) -> None:
+    other = DetectorAwareScore(score, replace(detector, fpr=0.05), evading.twins)
+    assert other.fingerprint != evading.fingerprint
+    with pytest.raises(UsageError, match="twins: detector mini looks through mini-robust, mini-robust-46; give them"):
+        DetectorAwareScore(score, detector)
+    with pytest.raises(UsageError, match="looks through mini-robust-46; give them"):
+        DetectorAwareScore(score, detector, evading.twins | {"mini-robust-46": score})

@@ -1,0 +1,230 @@
+"""A caption per picture: files of pairs, and sidecars."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from foclip.data import captions
+from foclip.data.captions import pair
+from foclip.data.images import Source
+from foclip.data.prompts import ARTWORKS
+from foclip.errors import PromptError, UsageError
+from foclip.outcome import Failure
+
+ROWS = [("a.png", "a cat"), ("sub/b.png", "a dog"), ("a.png", "a cat, asleep")]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "sub").mkdir()
+    for name in ("a.png", "sub/b.png", "c.jpg"):
+        Image.new("RGB", (4, 4), "red").save(tmp_path / name)
+    return tmp_path
+
+
+def written(folder: Path, suffix: str, encoding: str = "utf-8") -> Path:
+    """A file of `ROWS`."""
+    path = folder / f"pairs{suffix}"
+    if suffix == ".jsonl":
+        lines = [json.dumps({"image": image, "caption": caption, "id": 7}) for image, caption in ROWS]
+    else:
+        separator = "," if suffix == ".csv" else "\t"
+        lines = [separator.join(cells) for cells in (("image", "caption"), *((i, f'"{c}"') for i, c in ROWS))]
+    path.write_text("\n".join(lines) + "\n", encoding=encoding)
+    return path
+
+
+def paired(
+    pictures: list[Source], file: Path | str, failures: list[Failure] | None = None
+) -> list[tuple[Source, tuple[str, ...]]]:
+    found = [] if failures is None else failures
+    result = list(zip(*pair(pictures, None, file, (), found), strict=True))
+    assert failures is not None or not found
+    return result
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_pairs_of_a_file(folder: Path, suffix: str, encoding: str) -> None:
+    path = written(folder, suffix, encoding)
+    pictures: list[Source] = [folder / "sub" / "b.png", str(folder / "a.png")]
+    assert paired(pictures, path) == [
+        (folder / "sub" / "b.png", ("a dog",)),
+        (folder / "a.png", ("a cat", "a cat, asleep")),
+    ]
+
+
+def test_paths_are_the_files_own_or_bare_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "sub" / "pairs.csv"
+    path.write_text(f"image,caption\nb.png,beside\n../c.jpg,above\n{folder / 'a.png'},absolute\na.png,by its name\n")
+    monkeypatch.chdir(folder)
+    assert paired([Path("a.png"), "sub/b.png", "./c.jpg"], path) == [
+        (Path("a.png"), ("absolute", "by its name")),
+        (Path("sub/b.png"), ("beside",)),
+        (Path("c.jpg"), ("above",)),
+    ]
+    path.write_text("image,caption\nelsewhere/a.png,not this one\n")  # a path is no bare name
+    failures: list[Failure] = []
+    assert paired(["a.png"], path, failures) == []
+    assert len(failures) == 2
+
+
+def test_a_bare_name_beside_the_file_means_that_one(folder: Path) -> None:
+    Image.new("RGB", (4, 4), "blue").save(folder / "sub" / "a.png")
+    path = written(folder, ".csv")
+    failures: list[Failure] = []
+    assert paired([folder / "sub" / "a.png", folder / "a.png"], path, failures) == [
+        (folder / "a.png", ("a cat", "a cat, asleep"))
+    ]
+    assert {Path(failure.source).name for failure in failures} == {"a.png", "b.png"}
+
+
+def test_a_table_may_quote_lines_and_separators(folder: Path) -> None:
+    path = folder / "pairs.csv"
+    path.write_bytes('caption,note,image\r\n"a ""cat"",\nasleep",x,a.png\r\nÜ 🎉,,c.jpg\r\n,,\r\n'.encode())
+    assert paired([folder / "a.png", folder / "c.jpg"], path) == [
+        (folder / "a.png", ('a "cat",\nasleep',)),
+        (folder / "c.jpg", ("Ü 🎉",)),
+    ]
+
+
+def test_what_has_no_partner_is_listed(folder: Path) -> None:
+    path = folder / "pairs.tsv"
+    path.write_text("image\tcaption\na.png\ta cat\nnone.png\ta dog\nc.jpg\t  \n")
+    failures: list[Failure] = []
+    pictures: list[Source] = [folder / "a.png", folder / "sub" / "b.png", torch.zeros(3, 4, 4), folder / "c.jpg"]
+    assert paired(pictures, path, failures) == [(folder / "a.png", ("a cat",))]
+    listed = {failure.source: failure.reason for failure in failures}
+    assert "line 3: a caption without a picture" in listed["none.png"]
+    assert "line 4: an empty caption" in listed["c.jpg"]
+    for source in (str(folder / "sub" / "b.png"), "picture 3", str(folder / "c.jpg")):
+        assert "no caption" in listed[source]
+
+
+def test_sidecars(folder: Path) -> None:
+    (folder / "a.txt").write_text("a cat\n\nasleep\n", encoding="utf-8-sig")
+    (folder / "c.txt").write_text("\n")
+    (folder / "alone.txt").write_text("a dog\n")
+    (folder / "sub" / "other.txt").write_text("a dog\n")
+    failures: list[Failure] = []
+    pictures: list[Source] = [folder / "a.png", folder / "sub" / "b.png", folder / "c.jpg", Image.new("RGB", (4, 4))]
+    assert paired(pictures, "sidecar", failures) == [(folder / "a.png", ("a cat", "asleep"))]
+    listed = {failure.source: failure.reason for failure in failures}
+    assert "holds no prompt" in listed[str(folder / "c.txt")]
+    for text in (folder / "alone.txt", folder / "sub" / "other.txt"):
+        assert "a caption without a picture" in listed[str(text)]
+    for source in (str(folder / "sub" / "b.png"), "picture 4", str(folder / "c.jpg")):
+        assert "no caption" in listed[source]
+    assert not any(failure.source == str(folder / "a.txt") for failure in failures)
+
+
+def test_a_folder_stands_for_its_pictures(folder: Path) -> None:
+    sources, prompts = pair(folder, ["a cat"], None, (), [])
+    assert sources == [folder / "a.png", folder / "c.jpg", folder / "sub" / "b.png"]
+    assert prompts == [("a cat",)] * 3
+
+
+def test_prompts_for_all_or_for_each(folder: Path) -> None:
+    pictures: list[Source] = [folder / "a.png", folder / "c.jpg"]
+
+    def own(given: captions.PromptsOf, default: tuple[str, ...] = (), optional: bool = False) -> list[tuple[str, ...]]:
+        return pair(pictures, given, None, default, [], optional)[1]
+
+    assert own("artworks") == [ARTWORKS] * 2
+    assert own(["a cat", " a dog "]) == [("a cat", "a dog")] * 2
+    assert own([["a cat"], ["a dog", "b"]]) == [("a cat",), ("a dog", "b")]
+    assert own(None, ("photo.",)) == [("photo.",)] * 2
+    assert own(None, (), optional=True) == [()] * 2
+
+
+def test_pictures_in_memory(folder: Path) -> None:
+    four = torch.zeros(4, 3, 5, 6)
+    assert len(pair(four, ["a"], None, (), [])[0]) == 4
+    for one in (torch.zeros(3, 5, 6), np.zeros((3, 5, 6)), Image.new("RGB", (6, 5)), str(folder / "a.png")):
+        assert len(pair(one, ["a"], None, (), [])[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("prompts", "file", "error", "message"),
+    [
+        (["a"], "sidecar", UsageError, "captions: give either prompts or captions"),
+        (None, None, PromptError, "prompts: no prompts given"),
+        ([], None, UsageError, "prompts: give a list"),
+        ([["a"]], None, UsageError, "prompts: 1 lists of prompts for 2 pictures"),
+        ([["a"], []], None, UsageError, "prompts: give a list"),
+        ([["a"], "b"], None, UsageError, "prompts: give a list"),
+        ([["a"], [" "]], None, PromptError, "prompt 1 is empty"),
+        (["a", ""], None, PromptError, "prompt 2 is empty"),
+        ("no-such-set", None, PromptError, "no-such-set"),
+        (None, "pairs.xlsx", PromptError, r"captions are a \.csv, \.tsv, \.jsonl file"),
+        (None, "none.csv", PromptError, r"none\.csv: No such file"),
+    ],
+)
+def test_refused(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prompts: captions.PromptsOf,
+    file: str | None,
+    error: type[Exception],
+    message: str,
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(error, match=message):
+        pair(["a.png", "c.jpg"], prompts, file, (), [])
+
+
+def test_no_pictures(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    for pictures in ([], [folder / "empty"], folder / "empty"):
+        with pytest.raises(UsageError, match="pictures: no pictures"):
+            pair(pictures, ["a cat"], None, (), [])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"", "must name the columns"),
+        ("b.csv", b"file,text\na.png,a cat\n", "must name the columns"),
+        ("c.csv", b"a.png,a cat\n", "must name the columns"),
+        ("d.csv", "image,caption\na.png,Velázquez\n".encode("latin-1"), "not UTF-8"),
+        ("e.csv", b"image,caption\na.png," + b"x" * 200_000 + b"\n", "no table"),
+        ("f.csv", b"image,caption\n\x00,a\n", None),
+        ("g.tsv", b"image,caption\na.png,a cat\n", "must name the columns"),
+        ("h.jsonl", b'{"image": "a.png", "caption": "a cat"\n', "line 1: no JSON"),
+        ("i.jsonl", b'\n["a.png", "a cat"]\n', "line 2: needs the texts"),
+        ("j.jsonl", b'{"image": "a.png"}\n', "line 1: needs the texts"),
+        ("k.jsonl", b'{"image": "a.png", "caption": 7}\n', "line 1: needs the texts"),
+        ("l.jsonl", b"[" * 100_000, "line 1: no JSON"),
+        ("m.jsonl", b'{"image": "\\u0000", "caption": "a"}\n', None),
+        ("n.csv", b"image,caption\na.png,a cat,another cell\nc.jpg\n", None),
+    ],
+)
+def test_bad_files(folder: Path, name: str, content: bytes, message: str | None) -> None:
+    """Each is one clear error, or a listed failure; never another exception."""
+    path = folder / name
+    path.write_bytes(content)
+    failures: list[Failure] = []
+    if message is None:
+        pair([folder / "a.png"], None, path, (), failures)
+        assert failures
+        return
+    with pytest.raises(PromptError, match=message) as caught:
+        pair([folder / "a.png"], None, path, (), failures)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_is_no_file_of_captions(folder: Path) -> None:
+    (folder / "pairs.csv").mkdir()
+    with pytest.raises(PromptError, match=r"pairs\.csv"):
+        pair([folder / "a.png"], None, folder / "pairs.csv", (), [])
+
+
+def test_a_file_that_is_too_large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captions, "MAX_BYTES", 10)
+    with pytest.raises(PromptError, match="more than 10 bytes"):
+        pair([folder / "a.png"], None, written(folder, ".csv"), (), [])

@@ -1,0 +1,269 @@
+import copy
+import os
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from foclip import models
+from foclip.data import images
+from foclip.data.prompts import ARTWORKS
+from foclip.errors import EncoderError, PromptTruncationWarning, UsageError
+from foclip.models import Encoder, OpenClipEncoder, embedded, load, preprocessing
+from foclip.models.preprocessing import Preprocessing
+
+
+def opened(name: str) -> OpenClipEncoder:
+    encoder = load(name)
+    assert isinstance(encoder, OpenClipEncoder)
+    return encoder
+
+
+@pytest.fixture(scope="session", params=["mini", "mini-vit", "ViT-B-32", "RN50"])
+def encoder(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> OpenClipEncoder:
+    name = request.param
+    return opened(name if name in embedded.names() else f"{name}/{checkpoints[name]}")
+
+
+def test_frozen_and_in_evaluation_mode(encoder: OpenClipEncoder) -> None:
+    assert not encoder.model.training
+    assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
+
+
+def test_preprocessing_agrees_with_the_models_own(encoder: OpenClipEncoder, photo_files: list[Path]) -> None:
+    pictures = [images.read(path) for path in photo_files]
+    texts = encoder.encode_texts(ARTWORKS)
+    theirs = encoder.encode_pictures(pictures) @ texts.T
+    ours = encoder.encode_pixels([images.to_tensor(picture) / 255 for picture in pictures]) @ texts.T
+    assert (ours - theirs).abs().max() <= 0.002
+
+
+def test_differentiable_at_any_size(encoder: OpenClipEncoder) -> None:
+    for height, width in ((50, 300), (17, 9), (1, 1), encoder.image_size):
+        pixels = torch.rand(2, 3, height, width, requires_grad=True)
+        vectors = encoder.encode_pixels(list(pixels))
+        (gradient,) = torch.autograd.grad(vectors[:, 0].sum(), pixels)
+        assert torch.allclose(vectors.norm(dim=1), torch.ones(2), atol=1e-5)
+        assert gradient.isfinite().all()
+        assert gradient.abs().max() > 0
+
+
+@pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("size", [(64, 64), (48, 80)])
+def test_every_preprocessing_mode_matches_open_clips(
+    mode: str, interpolation: str, size: tuple[int, int], small_photos: list[Image.Image]
+) -> None:
+    mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+    config = open_clip.transform.PreprocessCfg(size, "RGB", mean, std, interpolation, mode, 90)
+    theirs = open_clip.transform.image_transform_v2(config, is_train=False)
+    # open_clip's own non-square "shortest" path ignores the interpolation and takes bicubic
+    kind = "bicubic" if mode == "shortest" and size[0] != size[1] else interpolation
+    ours = Preprocessing(size, mean, std, kind, mode, 90)
+    for picture in [*small_photos, small_photos[0].resize((20, 31)), small_photos[0].resize((64, 64))]:
+        expected = theirs(picture)
+        actual = ours(images.to_tensor(picture)[None] / 255)[0]
+        levels = (actual - expected).abs() * torch.tensor(std).view(3, 1, 1) * 255
+        assert actual.shape == expected.shape
+        assert levels.max() < 1.6  # one 8-bit step, where Pillow's fixed-point sum rounds the other way
+        assert (levels > 0.5).float().mean() < 0.03  # exact halves in the ideal sum
+
+
+def test_resampling_gradient_is_the_transpose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without rounding the resize is linear: the change along any direction is what the gradient says."""
+    monkeypatch.setattr(preprocessing, "round8", lambda values: values)
+    preprocess = Preprocessing((12, 12), (0.0,) * 3, (1.0,) * 3)
+    generator = torch.Generator().manual_seed(0)
+    for height, width in ((40, 70), (90, 30), (7, 9)):
+        x = torch.rand(1, 3, height, width, generator=generator).requires_grad_(True)
+        direction = torch.randn(x.shape, generator=generator)
+        out = preprocess(x)
+        weights = torch.randn(out.shape, generator=generator)
+        (gradient,) = torch.autograd.grad((out * weights).sum(), x)
+        change = ((preprocess(x + direction) - out) * weights).sum()
+        assert change.item() == pytest.approx((gradient * direction).sum().item(), rel=1e-4, abs=1e-4)
+
+
+def test_rounding_passes_the_gradient_straight_through() -> None:
+    preprocess = Preprocessing((12, 12), (0.0,) * 3, (1.0,) * 3)
+    generator = torch.Generator().manual_seed(0)
+    x = (0.3 + 0.4 * torch.rand(1, 3, 40, 70, generator=generator)).requires_grad_(True)
+    direction = torch.rand(x.shape, generator=generator)  # of one sign, so that the change stands out of the rounding
+    out = preprocess(x)
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    change = (preprocess(x + 0.2 * direction) - preprocess(x - 0.2 * direction)).sum() / 0.4
+    assert change.item() == pytest.approx((gradient * direction).sum().item(), rel=0.01)
+
+
+def test_texts_keep_their_end_and_truncation_is_reported(encoder: OpenClipEncoder) -> None:
+    long = "a very long caption " * 500
+    with pytest.warns(PromptTruncationWarning, match="1 of 3"):
+        vectors = encoder.encode_texts(["short", long, ""])
+    assert vectors.shape[0] == 3
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(3), atol=1e-5)
+    tokens, truncated = encoder.tokenize(["short", long])
+    assert truncated == [1]
+    end = tokens[0].max()  # CLIP's text tower reads at the highest token, its end-of-text token
+    assert tokens[1, -1] == end
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.encode_texts(list(ARTWORKS))
+
+
+def test_hostile_prompts(mini: Encoder) -> None:
+    prompts = ["<script>alert('x')</script>", "\u202e" * 50, "日本語 🎉", "%s {} \\x00 [red]", "a" * 10_000]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PromptTruncationWarning)
+        assert mini.encode_texts(prompts).isfinite().all()
+
+
+@pytest.mark.parametrize("texts", ["a dog", "", [], ()])
+def test_prompts_are_a_list(mini: Encoder, texts: list[str]) -> None:
+    with pytest.raises(UsageError, match="texts: give a list of prompts"):
+        mini.encode_texts(texts)
+
+
+def test_a_row_does_not_depend_on_the_others(mini: Encoder, small_photos: list[Image.Image]) -> None:
+    pixels = [images.to_tensor(picture) / 255 for picture in small_photos]
+    together = mini.encode_pixels(pixels, 6)
+    for i, picture in enumerate(pixels):
+        assert torch.equal(mini.encode_pixels([picture], 6)[0], together[i])
+    levels = torch.stack([images.to_tensor(mini.resize(picture)) for picture in small_photos])
+    resized = mini.encode_resized(levels, 3)
+    assert torch.equal(mini.encode_resized(levels[3:], 3), resized[3:])
+    assert torch.allclose(resized, mini.encode_pictures(small_photos), atol=1e-5)
+
+
+def test_the_fingerprint_tells_weights_and_preprocessing(mini: Encoder) -> None:
+    def changed(change: Callable[[OpenClipEncoder], object]) -> str:
+        model = copy.deepcopy(opened("mini").model)
+        encoder = OpenClipEncoder("mini", model, opened("mini").tokenizer)
+        change(encoder)
+        return encoder.fingerprint
+
+    def other_weight(encoder: OpenClipEncoder) -> None:
+        next(encoder.model.parameters()).view(-1)[0] += 1e-3
+
+    def other_mean(encoder: OpenClipEncoder) -> None:
+        encoder.preprocess = Preprocessing(encoder.image_size, (0.5,) * 3, (0.5,) * 3)
+
+    assert changed(lambda encoder: None) == mini.fingerprint
+    assert len({mini.fingerprint, changed(other_weight), changed(other_mean)}) == 3
+
+
+@pytest.mark.parametrize("embedded_name", sorted({*embedded.names()} - {*embedded.ORIGINALS}))
+def test_embedded_loads_with_open_clip_alone(embedded_name: str, photo_files: list[Path]) -> None:
+    encoder, name = load(embedded_name), f"local-dir:{embedded.path(embedded_name)}"
+    model, _, preprocess = open_clip.create_model_and_transforms(name)
+    tokenizer = open_clip.get_tokenizer(name)
+    model.eval()
+    picture = images.read(photo_files[0])
+    with torch.no_grad():
+        image = model.encode_image(preprocess(picture)[None], normalize=True)
+        texts = model.encode_text(tokenizer(list(ARTWORKS)), normalize=True)
+    ours = encoder.encode_pictures([picture]) @ encoder.encode_texts(ARTWORKS).T
+    assert torch.allclose(image @ texts.T, ours, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", embedded.ORIGINALS)
+def test_a_twin_shares_all_but_its_image_tower(name: str, photo_files: list[Path]) -> None:
+    original, twin = load(embedded.ORIGINALS[name]), load(name)
+    assert torch.equal(twin.encode_texts(ARTWORKS), original.encode_texts(ARTWORKS))
+    pictures = [images.read(path) for path in photo_files]
+    cosines = (twin.encode_pictures(pictures) * original.encode_pictures(pictures)).sum(dim=1)
+    assert cosines.min() > 0.97
+    assert not torch.equal(cosines, torch.ones_like(cosines))
+
+
+@pytest.mark.parametrize("name", embedded.names())
+def test_embedded_knows_what_it_sees(name: str, photo_files: list[Path]) -> None:
+    """Not a measure of quality, only that the weights are trained ones: a cup of coffee is one."""
+    coffee = images.read(next(path for path in photo_files if path.stem == "coffee"))
+    encoder = load(name)
+    texts = encoder.encode_texts(
+        [f"a photo of a {thing}." for thing in ("espresso", "school bus", "goldfish", "obelisk")]
+    )
+    assert (encoder.encode_pictures([coffee]) @ texts.T).argmax() == 0
+
+
+@pytest.mark.parametrize("name", embedded.names())
+def test_a_changed_byte_is_noticed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(embedded.FOLDER, tmp_path / "embedded", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(embedded, "FOLDER", tmp_path / "embedded")
+    weights = next((tmp_path / "embedded" / name).glob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(EncoderError, match=r"\.safetensors is damaged"):
+        load(name)
+
+
+@pytest.mark.parametrize("architecture", ["ViT-B-32", "RN50"])
+def test_a_bare_checkpoint_is_recognised(checkpoints: dict[str, Path], architecture: str) -> None:
+    assert models.checkpoints.architecture(checkpoints[architecture]) == architecture
+
+
+def test_checkpoint_by_other_spellings(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkpoints["RN50"].parent)
+    relative = load("RN50/RN50.pt")
+    absolute = load(str(checkpoints["RN50"]))
+    assert relative.fingerprint == absolute.fingerprint != load("mini").fingerprint
+
+
+def test_openai_tags_get_their_activation(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """RN50/openai was trained with QuickGELU although the architecture RN50 says GELU."""
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *_, **__: str(checkpoints["RN50"]))
+    encoder = opened("RN50/openai")
+    activations = {type(module).__name__ for module in encoder.model.transformer.modules()}
+    assert "QuickGELU" in activations
+    assert "GELU" not in activations
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch evil-was-here",)
+
+
+def test_pickles_with_code_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Evil()}, "evil.pt")
+    for name in ("evil.pt", "ViT-B-32/evil.pt"):
+        with pytest.raises(EncoderError, match=r"evil\.pt"):
+            load(name)
+    assert not Path("evil-was-here").exists()
+
+
+def test_wrong_names_get_one_helpful_line(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+    (tmp_path / "text.pt").write_text("no weights")
+    cases = {
+        "mimi": "mini",
+        "ViT-B-23/openai": "ViT-B-32",
+        "ViT-B-32": "ViT-B-32/openai",
+        "ViT-B-32/nonsense": "neither a file nor a pretrained tag",
+        str(tmp_path / "gone.pt"): "no such checkpoint",
+        str(tmp_path / "text.pt"): "weights-only",
+        f"local-dir:{tmp_path}": "open_clip_config.json",
+        "local-dir:/no/such/folder": "not found",
+        f"ViT-B-16/{checkpoints['RN50']}": "do not fit",
+        "ViT-B-32/openai": "cannot be downloaded",
+    }
+    for name, message in cases.items():
+        with pytest.raises(EncoderError) as caught:
+            load(name)
+        assert message in str(caught.value), name
+        assert "\n" not in str(caught.value)
+
+
+def test_available_lists_embedded_first() -> None:
+    rows = models.available()
+    known = ["mini", "mini-robust", "mini-robust-46", "mini-vit", "mini-vit-robust-44"]
+    assert [row["name"] for row in rows if row["kind"] == "embedded"] == known
+    assert rows[0]["name"] == "mini"
+    assert Path(rows[0]["path"]).is_dir()
+    assert rows[0]["parameters"] > 100_000
+    assert "ViT-L-14-336-quickgelu/openai" in {row["name"] for row in rows}

@@ -1,0 +1,293 @@
+import io
+import json
+import math
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pandas as pd
+import pytest
+import torch
+from conftest import Run
+from PIL import Image
+from torch import nn
+
+from foclip.errors import EncoderError, UsageError
+from foclip.hardening import Settings, TrainingProgress, harden
+from foclip.hardening.augment import augment
+from foclip.hardening.export import model_config
+from foclip.hardening.perturb import perturb, random_start
+from foclip.hardening.pictures import count, decode
+from foclip.hardening.tower import trainable
+from foclip.hardening.trainer import Trainer
+from foclip.models import Encoder, OpenClipEncoder, load
+
+#: A run that ends in seconds; float32, because which precision is faster is a matter of the machine.
+SHORT = ("--steps", 3, "--batch-size", 8, "--precision", "float32", "--keep", 0, "--attack-steps", 2)
+
+
+SETTINGS = Settings(steps=3, batch_size=8, precision="float32", keep=0)
+
+
+def picture(seed: int, size: int = 48) -> Image.Image:
+    """Some coloured shapes."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((size, size, 3), rng.integers(256, size=3), dtype=np.uint8)
+    for _ in range(4):
+        (top, left), (height, width) = rng.integers(size, size=2), rng.integers(4, size, size=2)
+        pixels[top : top + height, left : left + width] = rng.integers(256, size=3)
+    return Image.fromarray(pixels)
+
+
+def encoded(seed: int) -> bytes:
+    stream = io.BytesIO()
+    picture(seed).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """70 pictures, some in a folder of the folder."""
+    root = tmp_path_factory.mktemp("pictures")
+    (root / "more").mkdir()
+    for seed in range(70):
+        (root / ("more" if seed % 2 else ".") / f"{seed:02d}.png").write_bytes(encoded(seed))
+    return root
+
+
+def weights(out: Path) -> bytes:
+    return (out / "open_clip_model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def twin(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody disturbed."""
+    out = tmp_path_factory.mktemp("runs") / "twin"
+    assert harden("mini", [folder], out, SETTINGS, attack_steps=2) is not None
+    return out
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(twin: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    assert harden("mini", [folder], out, SETTINGS, stop_after=1) is None
+    assert not (out / "README.md").exists()
+    with pytest.raises(UsageError, match="other settings"):
+        harden("mini", [folder], out, replace(SETTINGS, lr=1.0))
+    said: list[str] = []
+    assert harden("mini", [folder], out, SETTINGS, attack_steps=2, say=said.append)
+    assert "goes on at step 1 of 3" in said
+    assert weights(out) == weights(twin)
+
+
+def test_sigkill_of_the_command(run: Run, twin: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    call = ("harden", "--images", folder, "--out", out, "--json", *SHORT)
+    command = [sys.executable, "-m", "foclip", *map(str, call)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    checkpoint = out / ".unfinished" / "checkpoint.pt"
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    code, text, _ = run(*call)
+    assert code == 0
+    facts = json.loads(text)
+    assert facts["pictures"] == 24
+    assert facts["settings"]["precision"] == "float32"
+    assert weights(out) == weights(twin)
+
+
+def test_the_folder_loads_with_open_clip_alone(twin: Path, mini: Encoder) -> None:
+    code = (
+        "import sys, torch, open_clip; name = 'local-dir:' + sys.argv[1];"
+        "model, _, preprocess = open_clip.create_model_and_transforms(name);"
+        "tokens = open_clip.get_tokenizer(name)(['a photo of a lemon.']);"
+        "torch.save(model.eval().encode_text(tokens, normalize=True), sys.argv[2]);"
+        "assert not any(m.split('.')[0] == 'foclip' for m in sys.modules)"
+    )
+    kept = twin.parent / "text.pt"
+    subprocess.run([sys.executable, "-c", code, str(twin), str(kept)], check=True, capture_output=True)
+    assert torch.allclose(torch.load(kept, weights_only=True), mini.encode_texts(["a photo of a lemon."]), atol=1e-6)
+    other = load(f"local-dir:{twin}")
+    assert other.fingerprint != mini.fingerprint
+    assert torch.equal(other.encode_texts(["a dog"]), mini.encode_texts(["a dog"]))
+    found, expected = (each.encode_pictures([picture(1)]) for each in (other, mini))
+    assert 0.3 < float(found @ expected.T) < 0.9999
+    facts = json.loads((twin / "training.json").read_text())
+    assert facts["settings"]["steps"] == 3
+    assert facts["held_out"] == 7
+    assert f"{facts['after']['rise']:.3f}" in (twin / "README.md").read_text()
+    assert not (twin / ".unfinished").exists()
+
+
+def test_a_twin_too_far_away_is_not_written(run: Run, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "far"
+    code, _, err = run("harden", "--images", folder, "--out", out, *SHORT, "--keep", 0.999)
+    assert code == 2
+    assert "no twin written, since its mean cosine with mini on 7 clean" in err
+    assert not (out / "open_clip_model.safetensors").exists()
+    assert (out / ".unfinished" / "checkpoint.pt").exists()
+    # What is asked of the twin may be changed without training again.
+    code, text, _ = run("harden", "--images", folder, "--out", out, *SHORT)
+    assert code == 0
+    assert "FoCLIP raises mini's score by" in text
+    assert (out / "open_clip_model.safetensors").exists()
+
+
+def test_sources(folder: Path, tmp_path: Path, mini: Encoder) -> None:
+    with tarfile.open(tmp_path / "some.tar", "w") as tar:
+        for seed in range(3):
+            for suffix, content in ((".png", encoded(seed)), (".txt", b"a caption that nobody reads")):
+                member = tarfile.TarInfo(f"{seed}{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    plain = pd.DataFrame({"image": [encoded(seed) for seed in range(4)], "label": range(4)})
+    plain.to_parquet(tmp_path / "plain.parquet")
+    struct = pd.DataFrame({"image": [{"bytes": encoded(seed), "path": None} for seed in range(5)]})
+    struct.to_parquet(tmp_path / "struct.parquet")
+    sources = [folder, *(tmp_path / name for name in ("some.tar", "plain.parquet", "struct.parquet"))]
+    assert count(sources) == 70 + 3 + 4 + 5
+    found = decode(sources, mini.image_size, mini.resize, range(70, 82))
+    assert found.levels.shape == (12, 3, 96, 96)
+    for first, length in ((3, 3), (7, 3)):
+        assert torch.equal(found.levels[:3], found.levels[first : first + length])
+    assert torch.equal(found.enlarged, torch.full((12,), 2.0))
+    assert not found.skipped
+
+
+def test_broken_pictures_are_left_out_and_listed(tmp_path: Path, mini: Encoder) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(0)[:200])
+    (tmp_path / "b.png").write_bytes(encoded(1))
+    (tmp_path / "c.jpg").write_text("no picture")
+    table = pd.DataFrame({"image": [b"", None, encoded(2)]})
+    table.to_parquet(tmp_path / "d.parquet")
+    found = decode([tmp_path], mini.image_size, mini.resize, range(count([tmp_path])))
+    assert len(found) == 2
+    assert [Path(line.split(":")[0]).name for line in found.skipped] == [
+        "a.png",
+        "c.jpg",
+        "d.parquet, row 0",
+        "d.parquet, row 1",
+    ]
+
+
+def test_a_run_goes_on_without_broken_pictures(run: Run, folder: Path, tmp_path: Path) -> None:
+    for seed in range(9):
+        (tmp_path / f"{seed}.png").write_bytes(encoded(seed))
+    (tmp_path / "broken.png").write_bytes(encoded(9)[:200])
+    options = ("--eval", folder / "00.png", "--out", tmp_path / "out", "--json", *SHORT)
+    code, text, err = run("harden", "--images", tmp_path, *options)
+    assert code == 1
+    assert "left out" in err
+    facts = json.loads(text)
+    assert [Path(line.split(":")[0]).name for line in facts["skipped"]] == ["broken.png"]
+    assert facts["pictures"] == 9
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--batch-size", 64), "63 pictures to train on are fewer than a batch of 64"),
+        (("--batch-size", 8, "--accumulate", 3), "is no multiple of 1 processes × 3 parts"),
+        (("--min-psnr", 0), "--min-psnr: 0; give a budget in dB above 0"),
+        (("--precision", "float8"), "Invalid value for '--precision'"),
+        (("--model", "mini-typo"), "unknown encoder"),
+    ],
+)
+def test_wrong_calls(run: Run, folder: Path, tmp_path: Path, options: tuple[object, ...], message: str) -> None:
+    code, _, err = run("harden", "--images", folder, "--out", tmp_path / "out", *options)
+    assert code == 2
+    assert message in " ".join(err.split())
+
+
+def test_no_pictures(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no picture")
+    code, _, err = run("harden", "--images", tmp_path, "--out", tmp_path / "out")
+    assert code == 2
+    assert "no pictures" in err
+    code, _, err = run("harden", "--images", tmp_path / "nowhere", "--out", tmp_path / "out")
+    assert code == 2
+    assert "no such file or folder" in err
+
+
+def test_what_cannot_be_trained(mini: Encoder) -> None:
+    class Bare(nn.Module):
+        """A tower that only calls itself one."""
+
+    class Integers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.visual = nn.Linear(2, 2)
+            self.visual.register_buffer("scales", torch.zeros(2, dtype=torch.int8))
+
+        def encode_image(self, inputs: torch.Tensor) -> torch.Tensor:
+            return inputs.flatten(1)[:, :2]
+
+    class Deaf(Integers):
+        def __init__(self) -> None:
+            super().__init__()
+            del self.visual.scales
+
+    def around(model: nn.Module) -> OpenClipEncoder:
+        encoder = object.__new__(OpenClipEncoder)
+        vars(encoder).update(vars(mini))
+        encoder.name, encoder.model = "custom", model
+        return encoder
+
+    for model, message in ((Bare(), "no image tower"), (Integers(), "quantised"), (Deaf(), "no gradient")):
+        with pytest.raises(EncoderError, match=message):
+            trainable(around(model))
+
+
+def test_perturbed_pictures_stay_within_their_radius() -> None:
+    pictures = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
+    radius = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    matrix = torch.randn(192, 5, generator=torch.Generator().manual_seed(1))
+
+    def encode(x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.normalize(x.flatten(1) @ matrix, dim=1)
+
+    directions = nn.functional.normalize(torch.randn(4, 5, generator=torch.Generator().manual_seed(2)), dim=1)
+    start = random_start(pictures, radius, torch.Generator().manual_seed(3))
+    assert (start.flatten(1).norm(dim=1) <= radius).all()
+    for steps in (1, 5):
+        found = perturb(encode, pictures, directions, radius, start, steps)
+        assert ((found - pictures).flatten(1).norm(dim=1) <= radius * 1.0001).all()
+        assert ((encode(found) * directions).sum(1) > (encode(pictures) * directions).sum(1)).all()
+
+
+def test_views_are_pictures() -> None:
+    levels = torch.randint(256, (6, 3, 20, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    views = augment(levels, torch.tensor([1, 1, 1, 1.5, 3, 9.0]), torch.Generator().manual_seed(1))
+    assert views.shape == (6, 3, 20, 24)
+    assert 0 <= views.min() < views.max() <= 1
+    assert torch.equal(views, augment(levels, torch.tensor([1, 1, 1, 1.5, 3, 9.0]), torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize("architecture", ["ViT-B-32", "RN50"])
+def test_other_towers(architecture: str, checkpoints: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+    """A step of a layer-norm tower and of one with batch normalisation, in parts, with activations recomputed."""
+    encoder = load(f"{architecture}/{checkpoints[architecture]}")
+    assert isinstance(encoder, OpenClipEncoder)
+    tower = trainable(encoder, checkpointing=True)
+    before = {key: value.clone() for key, value in tower.visual.state_dict().items()}
+    pictures = decode([folder], encoder.image_size, encoder.resize, range(2))
+    texts = nn.functional.normalize(torch.randn(3, 1024 if architecture == "RN50" else 512), dim=1)
+    settings = Settings(steps=1, batch_size=2, accumulate=2, precision="float32", checkpointing=True)
+    seen: list[TrainingProgress] = []
+    Trainer(encoder, tower, pictures, texts, settings, tmp_path / "checkpoint.pt", "").train(seen.append)
+    assert [now.step for now in seen] == [1]
+    assert math.isfinite(seen[0].loss)
+    after = tower.visual.state_dict()
+    statistics = [key for key in before if "running" in key or "num_batches" in key]
+    assert bool(statistics) == (architecture == "RN50")
+    assert all(torch.equal(before[key], after[key]) for key in statistics)
+    assert not torch.equal(before["conv1.weight"], after["conv1.weight"])
+    config = model_config(encoder)
+    assert config == open_clip.get_model_config(architecture)

@@ -1,0 +1,192 @@
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from foclip.data import images
+from foclip.errors import ImageError, OutputError
+from foclip.outcome import Failure
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds nothing."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+def close(a: Image.Image, b: Image.Image, levels: float) -> bool:
+    difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
+    return a.size == b.size and float(np.abs(difference).mean()) <= levels
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, gradient_picture: Image.Image, orientation: int) -> None:
+    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # PIL transposition that stores the picture this way
+    stored = gradient_picture.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else gradient_picture
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / "a.png", exif=exif)
+    assert close(images.read(tmp_path / "a.png"), gradient_picture, 0)
+
+
+def test_alpha_is_laid_over_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (4, 4), (200, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("LA", (4, 4), (0, 128)).save(tmp_path / "half.png")
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.save(tmp_path / "palette.png", transparency=1)
+    assert images.read(tmp_path / "clear.png").getpixel((0, 0)) == (255, 255, 255)
+    assert images.read(tmp_path / "half.png").getpixel((0, 0)) == (127, 127, 127)
+    assert images.read(tmp_path / "palette.png").getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_other_modes(tmp_path: Path, gradient_picture: Image.Image) -> None:
+    gradient_picture.convert("CMYK").save(tmp_path / "cmyk.jpg", quality=95)
+    assert close(images.read(tmp_path / "cmyk.jpg"), gradient_picture, 4)
+    gradient_picture.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "palette.gif")
+    assert close(images.read(tmp_path / "palette.gif"), gradient_picture, 6)
+    deep = (np.asarray(gradient_picture.convert("L"), dtype=np.uint16)) * 257
+    Image.fromarray(deep).save(tmp_path / "16bit.png")
+    assert close(images.read(tmp_path / "16bit.png"), gradient_picture.convert("L").convert("RGB"), 0)
+    Image.new("1", (3, 3), 1).save(tmp_path / "bits.png")
+    assert images.read(tmp_path / "bits.png").getpixel((1, 1)) == (255, 255, 255)
+
+
+def test_first_frame_of_an_animation(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert images.read(tmp_path / "a.gif").getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_one_pixel(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "one.png")
+    assert images.read(tmp_path / "one.png").size == (1, 1)
+
+
+def test_refused_with_the_files_name(tmp_path: Path, gradient_picture: Image.Image) -> None:
+    gradient_picture.resize((400, 300)).save(tmp_path / "whole.jpg")
+    whole = (tmp_path / "whole.jpg").read_bytes()
+    bad = {
+        "truncated.jpg": whole[: len(whole) // 2],
+        "text.jpg": b"this is no picture",
+        "empty.png": b"",
+        "bomb.png": png_header(30_000, 30_000),
+        "strip.png": png_header(100_000, 1),
+        "header.png": png_header(20, 20),
+    }
+    for name, content in bad.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder.png").mkdir()
+    for name in [*bad, "missing.png", "folder.png"]:
+        with pytest.raises(ImageError, match=name) as caught:
+            images.read(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_programs_are_not_started_for_postscript(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n")
+    with pytest.raises(ImageError, match="not a picture"):
+        images.read(tmp_path / "a.jpg")
+
+
+def test_write_is_exact_and_leaves_nothing_behind(tmp_path: Path, gradient_picture: Image.Image) -> None:
+    path = tmp_path / "a.png"
+    images.write(gradient_picture, path)
+    assert torch.equal(images.to_tensor(images.read(path)), images.to_tensor(gradient_picture))
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(OutputError, match=r"nowhere.*a\.png"):
+        images.write(gradient_picture, tmp_path / "nowhere" / "a.png")
+
+
+def test_find_lists_pictures_of_a_folder(tmp_path: Path, gradient_picture: Image.Image) -> None:
+    for name in ("b.png", "a.JPG", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [p.name for p in images.find([tmp_path])] == ["a.JPG", "b.png"]
+    assert images.find([tmp_path / "notes.txt"]) == [tmp_path / "notes.txt"]
+
+
+def test_gray_is_bt601() -> None:
+    red, green, blue = (images.to_gray(Image.new("RGB", (1, 1), c)).getpixel((0, 0)) for c in ("red", "lime", "blue"))
+    assert (red, green, blue) == ((76,) * 3, (150,) * 3, (29,) * 3)
+
+
+def test_in_memory_as_from_a_file(tmp_path: Path, gradient_picture: Image.Image) -> None:
+    """A picture means the same whether it is given as a file or decoded, with all that its mode and EXIF say."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    gradient_picture.save(tmp_path / "turned.png", exif=exif)
+    clear = gradient_picture.convert("RGBA")
+    clear.putalpha(90)
+    clear.save(tmp_path / "clear.png")
+    Image.fromarray(np.asarray(gradient_picture.convert("L"), dtype=np.uint16) * 257).save(tmp_path / "16bit.png")
+    for path in sorted(tmp_path.iterdir()):
+        with Image.open(path) as opened:
+            assert close(images.decoded(opened), images.read(path), 0), path
+        assert close(images.decoded(path), images.read(path), 0)
+        assert close(images.decoded(str(path)), images.read(path), 0)
+    assert images.decoded(Image.open(tmp_path / "turned.png")).size == (30, 40)
+
+
+def test_pixels_are_pictures(gradient_picture: Image.Image) -> None:
+    pixels = images.to_tensor(gradient_picture)
+    same = (pixels, pixels.numpy(), pixels / 255, (pixels / 255).double(), (pixels / 255).requires_grad_(True))
+    for source in same:
+        assert close(images.decoded(source), gradient_picture, 0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (torch.rand(3, 8, 8) * 255, r"must lie in \[0, 1\]"),
+        (torch.full((3, 8, 8), 1.01), r"must lie in \[0, 1\]"),
+        (torch.full((3, 8, 8), -0.01), r"must lie in \[0, 1\]"),
+        (torch.full((3, 8, 8), math.nan), r"must lie in \[0, 1\]"),
+        (np.full((3, 8, 8), np.inf), r"must lie in \[0, 1\]"),
+        (torch.zeros(8, 8, 3), r"\(8, 8, 3\) is not \(3, H, W\)"),
+        (torch.zeros(1, 8, 8), r"is not \(3, H, W\)"),
+        (torch.zeros(3, 0, 8), r"is not \(3, H, W\)"),
+        (torch.zeros(3, 8, 8, dtype=torch.int64), "neither uint8 nor floating point"),
+        (torch.zeros(3, 1, 2000, dtype=torch.uint8), "2000×1 is longer than 500:1"),
+        (Image.new("L", (20_000, 6_000)), "more than 100 megapixels"),
+        (Image.new("RGB", (0, 5)), "picture: 0×5"),
+        (Image.new("F", (4, 4)), "floating-point samples"),
+        (Image.fromarray(np.full((4, 4), 10**6, dtype=np.int32)), "32-bit"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_what_is_no_picture_is_refused(wrong: images.Source, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        images.decoded(wrong)
+
+
+def test_a_file_that_breaks_when_it_is_decoded_is_refused(tmp_path: Path, gradient_picture: Image.Image) -> None:
+    gradient_picture.resize((400, 300)).save(tmp_path / "cut.jpg")
+    (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:2000])
+    with Image.open(tmp_path / "cut.jpg") as opened, pytest.raises(ImageError, match=r"^picture: .*truncated"):
+        images.decoded(opened)
+
+
+def test_many_are_read_and_failures_collected(tmp_path: Path, gradient_picture: Image.Image) -> None:
+    gradient_picture.save(tmp_path / "a.png")
+    (tmp_path / "text.jpg").write_text("no picture")
+    failures: list[Failure] = []
+    sources: list[images.Source] = [
+        tmp_path / "text.jpg",
+        gradient_picture,
+        tmp_path / "none.png",
+        tmp_path / "a.png",
+        torch.zeros(3, 2),
+    ]
+    assert [number for number, _ in images.readable(sources, failures)] == [1, 3]
+    assert [failure.source for failure in failures] == [
+        str(tmp_path / "text.jpg"),
+        str(tmp_path / "none.png"),
+        "picture 5",
+    ]
+    assert "no such file" in failures[1].reason

@@ -1,0 +1,150 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Run
+from PIL import Image
+
+import foclip
+from foclip.attacks import AttackTask, FoCLIP, objective, run
+from foclip.core.detecting import predict
+from foclip.data.images import to_image, to_tensor
+from foclip.detection import Detector, measure
+from foclip.detection.detector import shipped
+from foclip.errors import UsageError
+from foclip.metrics import CLIPScore, RobustCLIPScore, clip_score, robust_clip_score
+from foclip.models import Encoder, load
+from foclip.models.scores import CLIPScore as Score
+
+CAPTIONS = ["a photo of an astronaut.", "a photo of a cat.", "a photo of a cup.", "a photo of a rocket."]
+
+
+@pytest.fixture(scope="module")
+def detector(mini: Encoder) -> Detector:
+    return shipped(mini)
+
+
+def test_clip_score_is_the_mean_of_scores(mini: Encoder, score: Score, small_photos: list[Image.Image]) -> None:
+    expected = np.mean([score.read(p, (caption,))[0] for p, caption in zip(small_photos, CAPTIONS, strict=True)])
+    assert float(clip_score(small_photos, CAPTIONS, mini)) == pytest.approx(expected, abs=1e-5)
+    metric = CLIPScore(mini, scale=100)
+    for picture, caption in zip(small_photos, CAPTIONS, strict=True):
+        metric.update([picture], [caption])
+    assert float(metric.compute()) == pytest.approx(40 * expected, abs=1e-3)
+    metric.reset()
+    assert math.isnan(float(metric.compute()))
+
+
+def test_tensors_are_pictures_too(mini: Encoder, small_photos: list[Image.Image]) -> None:
+    squares = [p.resize((96, 96)) for p in small_photos]
+    bytes_ = torch.stack([to_tensor(p) for p in squares])
+    expected = clip_score(squares, CAPTIONS, mini)
+    assert torch.equal(clip_score(bytes_, CAPTIONS, mini), expected)
+    assert torch.equal(clip_score(bytes_ / 255, CAPTIONS, mini), expected)
+    for wrong, error, message in (
+        (bytes_[:, :1], UsageError, r"not \(3, H, W\)"),
+        (bytes_[0], UsageError, r"pictures: .* is not \(B, 3, H, W\)"),
+        (bytes_.int(), UsageError, "neither uint8 nor"),
+        (bytes_.float(), UsageError, r"must lie in \[0, 1\]"),  # 0 to 255
+        (torch.where(bytes_ > 250, math.nan, bytes_ / 255), UsageError, r"must lie in \[0, 1\]"),
+    ):
+        with pytest.raises(error, match=message):
+            clip_score(wrong, CAPTIONS, mini)
+    for captions in (CAPTIONS[:2], "four"):
+        with pytest.raises(UsageError, match="captions"):
+            clip_score(squares, captions, mini)
+
+
+def test_a_metric_reads_pictures_as_everything_else_does(
+    mini: Encoder, score: Score, small_photos: list[Image.Image], tmp_path: Path
+) -> None:
+    """16-bit gray, transparent and turned pictures: one figure from the metric, from `foclip.score` and of the file."""
+    photo = small_photos[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    clear = photo.convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(photo.size))
+    clear.save(tmp_path / "clear.png")
+    Image.fromarray(np.asarray(photo.convert("L"), dtype=np.uint16) * 257).save(tmp_path / "16bit.png")
+    photo.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    caption = CAPTIONS[0]
+    for name in ("clear.png", "16bit.png", "turned.png"):
+        (expected,) = foclip.score(tmp_path / name, [caption], model=score)
+        for picture in (tmp_path / name, str(tmp_path / name), Image.open(tmp_path / name)):
+            assert float(clip_score([picture], [caption], mini)) == pytest.approx(expected.score, abs=1e-5), name
+            robust = robust_clip_score([picture], [caption], mini)
+            assert float(robust["clip_score"]) == pytest.approx(expected.score, abs=1e-5), name
+    (turned,) = foclip.score(tmp_path / "turned.png", [caption], model=score)
+    assert turned.score == score.read(photo, (caption,))[0]
+    with pytest.raises(UsageError, match=r"none\.png: no such file"):
+        clip_score([tmp_path / "none.png"], [caption], mini)
+
+
+def test_the_robust_score_replaces_pictures_called_tampered(
+    mini: Encoder, score: Score, detector: Detector, small_photos: list[Image.Image]
+) -> None:
+    attack = FoCLIP(objective=objective(), steps=80, min_psnr=35.0)
+    captions = [CAPTIONS[i] for i in (1, 2, 3, 0)]
+    prompts = [(caption,) for caption in captions]
+    jobs = [AttackTask(to_tensor(p), own, i) for i, (p, own) in enumerate(zip(small_photos, prompts, strict=True))]
+    fooled = [to_image(f.pixels) for f in sorted(run(attack, score, jobs), key=lambda f: int(f.job.tag))]
+    result = robust_clip_score(fooled, captions, mini, detector)
+    found = list(predict(detector, score, fooled, prompts))
+    tampered = [verdict.verdict == "tampered" for _, verdict in found]
+    assert float(result["tampered"]) == np.mean(tampered) > 0
+    expected = np.mean([min(s.scores.values()) if f else s.score for (s, _), f in zip(found, tampered, strict=True)])
+    assert float(result["robust_clip_score"]) == pytest.approx(expected, abs=1e-5)
+    assert result["robust_clip_score"] < result["clip_score"]
+    untouched = robust_clip_score(small_photos, CAPTIONS, mini, detector)
+    assert float(untouched["tampered"]) == 0
+    assert untouched["robust_clip_score"] == untouched["clip_score"]
+    scaled = RobustCLIPScore(mini, detector, scale=100)  # the scale changes figures, not verdicts
+    scaled.update(fooled, captions)
+    for name, value in scaled.compute().items():
+        assert float(value) == pytest.approx(float(result[name]) * (1 if name == "tampered" else 40), rel=1e-4)
+
+
+def test_states_add_up_over_processes(mini: Encoder, detector: Detector, small_photos: list[Image.Image]) -> None:
+    """What torchmetrics does after a distributed run: states summed, then computed."""
+    whole = RobustCLIPScore(mini, detector)
+    parts = [RobustCLIPScore(mini, detector) for _ in range(2)]
+    whole.update(small_photos, CAPTIONS)
+    parts[0].update(small_photos[:1], CAPTIONS[:1])
+    parts[1].update(small_photos[1:], CAPTIONS[1:])
+    merged = RobustCLIPScore(mini, detector)
+    for name in merged._defaults:
+        assert merged._reductions[name] is torchmetrics_sum()
+        setattr(merged, name, getattr(parts[0], name) + getattr(parts[1], name))
+    merged._update_count = 1
+    for key, value in whole.compute().items():
+        assert float(merged.compute()[key]) == pytest.approx(float(value), abs=1e-6)
+
+
+def torchmetrics_sum() -> object:
+    from torchmetrics.utilities.data import dim_zero_sum
+
+    return dim_zero_sum
+
+
+def test_a_twin_scores_beside(run: Run, small_photos: list[Image.Image], tmp_path: Path) -> None:
+    small_photos[0].save(tmp_path / "a.png")
+    code, text, _ = run("score", tmp_path / "a.png", "--prompt", "a cat", "--twin", "mini-robust", "--json")
+    assert code == 0
+    (row,) = json.loads(text)
+    robust = foclip.score(tmp_path / "a.png", ["a cat"], model="mini-robust").results[0].score
+    assert row["twin_score"] == robust != row["score"]
+    assert row["gap"] == row["score"] - robust
+    metric = RobustCLIPScore("mini", twin="mini-robust")
+    metric.update(small_photos[:1], ["a cat"])
+    found = metric.compute()
+    assert float(found["twin_score"]) == pytest.approx(robust, abs=1e-4)
+    assert float(found["gap"]) == pytest.approx(row["gap"], abs=1e-4)
+    plain = Score(load("mini"))
+    (seen,) = measure(
+        plain, small_photos[:1], [("a cat",)], ["gray", "twin"], {"twin": plain.over(load("mini-robust"))}
+    )
+    assert seen.scores["twin"] == pytest.approx(robust, abs=1e-4)
+    assert seen.drifts.keys() == seen.drops.keys() == {"gray", "twin"}

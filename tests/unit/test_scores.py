@@ -1,0 +1,210 @@
+"""Scores: CLIPScore, CLIP-IQA, and the mean of several."""
+
+import inspect
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from conftest import fooled_by
+from PIL import Image
+from torch import Tensor
+
+import foclip
+from foclip.attacks import FoCLIP, objective
+from foclip.data.images import to_image, to_tensor
+from foclip.data.prompts import ARTWORKS
+from foclip.errors import UsageError
+from foclip.models import Encoder, OpenClipEncoder
+from foclip.models.scores import CLIPScore, Lower, Mean, Score, as_prompts, available, clip_iqa, resolve
+from foclip.models.scores.clip_iqa import CLIPIQA
+from foclip.perceptual.fidelity import fidelity
+
+
+def tiny(seed: int, size: int) -> Encoder:
+    """A small CLIP with random weights, an input size and a preprocessing of its own."""
+    torch.manual_seed(seed)
+    vision = {"layers": 2, "width": 64, "head_width": 32, "patch_size": 8, "image_size": size}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    model = open_clip.CLIP(24, vision, text)
+    preprocessing = {"size": (size, size), "resize_mode": "squash", "mean": (0.4,) * 3, "std": (0.3,) * 3}
+    open_clip.set_model_preprocess_cfg(model, preprocessing)
+    return OpenClipEncoder(f"tiny-{size}", model, open_clip.get_tokenizer("ViT-B-32"))
+
+
+@pytest.fixture(scope="module")
+def iqa(mini: Encoder) -> CLIPIQA:
+    return CLIPIQA(mini)
+
+
+@pytest.fixture(scope="module")
+def members(score: CLIPScore) -> tuple[CLIPScore, CLIPScore]:
+    return score, CLIPScore(tiny(0, 40))
+
+
+@pytest.fixture(scope="module")
+def pictures(small_photos: list[Image.Image]) -> list[Tensor]:
+    return [to_tensor(picture.resize((w, h))) for picture, w, h in zip(small_photos, (96, 80), (80, 110), strict=False)]
+
+
+@pytest.fixture(params=["clipscore", "clip-iqa", "mean", "lower"])
+def any_score(request: pytest.FixtureRequest, mini: Encoder, members: tuple[CLIPScore, CLIPScore]) -> Score:
+    several = {kind.name: kind for kind in (Mean, Lower)}
+    return several[request.param](members) if request.param in several else resolve(mini, request.param)
+
+
+def test_clip_score_is_hessels_equation(mini: Encoder, score: CLIPScore, small_photos: list[Image.Image]) -> None:
+    for picture in small_photos:
+        cosines = (mini.encode_pictures([picture]) @ mini.encode_texts(ARTWORKS).T)[0]
+        assert torch.allclose(score.of_picture(picture, ARTWORKS), cosines, atol=1e-6)
+        assert score.read(picture, ARTWORKS) == pytest.approx([2.5 * max(float(c), 0) for c in cosines], abs=1e-5)
+    assert CLIPScore(mini, 100).read(small_photos[0], ("a cat",)) == pytest.approx(
+        [40 * figure for figure in score.read(small_photos[0], ("a cat",))], rel=1e-5
+    )
+    assert score.figures(torch.tensor([-1.0, 0.0, 0.5])).tolist() == [0, 0, 1.25]
+    for scale in (0.0, -2.5, math.nan, math.inf):
+        with pytest.raises(UsageError, match="scale"):
+            CLIPScore(mini, scale)
+
+
+def test_clip_iqa_is_the_probability_of_the_good_side(
+    mini: Encoder, iqa: CLIPIQA, small_photos: list[Image.Image]
+) -> None:
+    texts = mini.encode_texts(["Good photo.", "Bad photo.", "Good lighting.", "Bad lighting."])
+    for picture in small_photos:
+        good, bad, bright, dark = (100 * (mini.encode_pictures([picture]) @ texts.T)[0]).tolist()
+        expected = [1 / (1 + math.exp(bad - good)), 1 / (1 + math.exp(dark - bright))]
+        figures = iqa.read(picture, ("photo.", "lighting."))
+        assert figures == pytest.approx(expected, abs=1e-4)
+        assert all(0 <= figure <= 1 for figure in figures)
+        assert foclip.score(picture, model=iqa).results[0].scores == iqa.read(picture, ("photo.",))  # its own prompt
+
+
+def test_a_score_is_one_short_file() -> None:
+    assert available() == {"clipscore": CLIPScore, "clip-iqa": CLIPIQA}
+    assert len(inspect.getsource(clip_iqa).splitlines()) < 60
+    home = Path(clip_iqa.__file__)
+    for path in home.parents[1].rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert path == home or not any(word in text for word in ("clip-iqa", "clip_iqa", "CLIPIQA")), path
+
+
+def test_a_value_does_not_depend_on_what_else_is_in_its_pass(any_score: Score, pictures: list[Tensor]) -> None:
+    pixels, prompts = [picture / 255 for picture in pictures], [ARTWORKS[:3], ARTWORKS[4:5]]
+    together = any_score.values(pixels, prompts, 4)
+    assert [values.shape for values in together] == [(1, 3), (1, 1)]
+    for i in range(2):
+        assert torch.equal(any_score.values(pixels[i : i + 1], prompts[i : i + 1], 4)[0], together[i])
+
+
+def test_what_the_attack_moves_is_what_the_file_scores(any_score: Score, pictures: list[Tensor]) -> None:
+    for picture in pictures:
+        pixels = (picture / 255).requires_grad_(True)
+        (values,) = any_score.values([pixels], [ARTWORKS], 1)
+        assert (values[0] - any_score.of_picture(to_image(picture), ARTWORKS)).abs().max() <= 0.004
+        (gradient,) = torch.autograd.grad(values.sum(), pixels)
+        assert gradient.isfinite().all()
+        assert gradient.abs().max() > 0
+
+
+def test_every_score_can_be_fooled_within_its_budget(any_score: Score, pictures: list[Tensor]) -> None:
+    attack = FoCLIP(objective=objective(temperature=any_score.temperature), steps=20, min_psnr=33.0)
+    for fooled, original in zip(fooled_by(attack, any_score, pictures, ARTWORKS[:3]), pictures, strict=True):
+        assert fidelity(fooled.pixels, original).psnr >= 33.0
+        before, after = (sum(any_score.read(to_image(x), ARTWORKS[:3])) for x in (original, fooled.pixels))
+        assert after > before + 0.05
+        assert max(fooled.scores) == pytest.approx(after / 3, abs=0.02)
+
+
+def test_what_was_scored_without_gradients_can_be_fooled_after(mini: Encoder, pictures: list[Tensor]) -> None:
+    """Texts are remembered; those that were first met in inference mode must not spoil the attack."""
+    score = CLIPScore(mini)
+    with torch.inference_mode():
+        score.read(to_image(pictures[0]), ("a cat",))
+    (fooled,) = fooled_by(FoCLIP(steps=1), score, pictures[:1], ("a cat",))
+    assert fooled.steps == 1
+
+
+def test_prompts_are_encoded_once(
+    mini: Encoder, small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    encode = mini.encode_texts
+
+    def counted(texts: Sequence[str]) -> Tensor:
+        asked.append(list(texts))
+        return encode(texts)
+
+    monkeypatch.setattr(mini, "encode_texts", counted)
+    score = CLIPScore(mini)
+    for picture in small_photos:
+        score.read(picture, ("a cat", "a dog"))
+    assert asked == [["a cat", "a dog"]]
+
+
+@pytest.mark.parametrize("kind", [Mean, Lower])
+def test_its_value_is_the_mean_or_the_lowest_of_theirs(
+    members: tuple[CLIPScore, CLIPScore], pictures: list[Tensor], kind: type[Mean | Lower]
+) -> None:
+    several = kind(members)
+    pixels = [picture / 255 for picture in pictures]
+    ours = [several.values(pixels, [ARTWORKS] * 2, 2)[0][0], several.of_picture(to_image(pictures[0]), ARTWORKS)]
+    theirs = [
+        torch.stack([m.values(pixels, [ARTWORKS] * 2, 2)[0][0] for m in members]),
+        torch.stack([m.of_picture(to_image(pictures[0]), ARTWORKS) for m in members]),
+    ]
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.allclose(a, b.mean(0) if kind is Mean else torch.minimum(*b), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Mean, Lower])
+def test_every_member_is_fooled(
+    members: tuple[CLIPScore, CLIPScore], pictures: list[Tensor], kind: type[Mean | Lower]
+) -> None:
+    several, prompts = kind(members), ARTWORKS[:3]
+    attack = FoCLIP(steps=20, min_psnr=33.0)
+    together = fooled_by(attack, several, pictures, prompts)
+    for fooled, original in zip(together, pictures, strict=True):
+        assert fidelity(fooled.pixels, original).psnr >= 33.0
+        for member in members:
+            before, after = (member.of_picture(to_image(x), prompts) for x in (original, fooled.pixels))
+            assert after.mean() > before.mean() + 0.02, member.model
+    (alone,) = fooled_by(attack, several, pictures[1:], prompts)
+    assert torch.equal(alone.pixels, together[1].pixels)
+
+
+def test_what_it_is_called_and_made_of(members: tuple[CLIPScore, CLIPScore], iqa: CLIPIQA) -> None:
+    mean, swapped = Mean(members), Mean(members[::-1])
+    assert mean.model == "mini + tiny-40"
+    assert (mean.scale, mean.floor, mean.temperature) == (2.5, 0.25, 0.01)
+    named = {score.fingerprint for score in (mean, swapped, Lower(members), *members, iqa)}
+    assert len(named) == 6
+
+
+def test_members_must_fit(mini: Encoder, score: CLIPScore) -> None:
+    with pytest.raises(UsageError, match="at least one"):
+        Mean([])
+    elsewhere = CLIPScore(tiny(0, 40))
+    elsewhere.device = torch.device("meta")
+    with pytest.raises(UsageError, match=r"tiny-40: 2\.5, meta"):
+        Mean([score, elsewhere])
+    with pytest.raises(UsageError, match="one scale"):
+        Mean([score, CLIPScore(mini, 100)])
+
+
+def test_a_score_by_name(mini: Encoder, score: CLIPScore) -> None:
+    assert isinstance(resolve("mini"), CLIPScore)
+    assert resolve(mini, "clip-iqa").name == "clip-iqa"
+    assert resolve(score) is score
+    assert resolve(score, "clip-iqa") is score  # what is one already stays
+    with pytest.raises(UsageError, match=r"^score: 'x' is none of clipscore, clip-iqa$"):
+        resolve(mini, "x")
+
+
+def test_prompts_as_a_tuple() -> None:
+    assert as_prompts(["a", "b"]) == ("a", "b")
+    for wrong in ("a dog", [], (), [1], [["a"]], None):
+        with pytest.raises(UsageError, match="prompts"):
+            as_prompts(wrong)  # type: ignore[arg-type]
