@@ -234,16 +234,16 @@ def calibrate(
             progress=progress,
         )
         found.detector.save(out)
-        report = out.with_suffix(".html")
-        report.write(report, found)
+        page = out.with_suffix(".html")
+        report.write(page, found)
     summary = report.summary(found)
     if json:
-        console.print_json({"detector": str(out), "report": str(report), "methods": summary})
+        console.print_json({"detector": str(out), "report": str(page), "methods": summary})
     else:
         table = console.table("method", "AUC", "caught", "false alarms", "balanced accuracy")
         for row in summary:
             values = (row[key] for key in ("auc", "caught", "false_alarms", "balanced_accuracy"))
             table.add_row(row["method"], *(console.figure(value) for value in values))
         console.stdout.print(table)
-        console.where(detector=out, report=report)
+        console.where(detector=out, report=page)
     console.finish(found.failures)
