@@ -39,7 +39,8 @@ from benchmarks import scan_data, scan_faults
 from foclip.data import images
 from foclip.models import OpenClipEncoder, load
 from foclip.models.scores.clip import SCALE
-from foclip.runs.executors import SPARE, cores
+from foclip.machine import cores
+from foclip.runs.workers import SPARE
 from foclip.scanning import Settings, scan
 from foclip.scanning.parts import Folder
 from foclip.scanning.summary import summarise
