@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from foclip.core.detecting import detect
     from foclip.core.scoring import score
     from foclip.models.registry import load
+    from foclip.outcome import print_progress
     from foclip.runs.fooling import fool
 
 __version__ = "0.1.0"
-__all__ = ["FoclipError", "__version__", "detect", "fool", "load", "score"]
+__all__ = ["FoclipError", "__version__", "detect", "fool", "load", "print_progress", "score"]
 
 #: Where the face's functions live; each is imported when it is first asked for, since torch takes a second.
 _HOMES = {
     "detect": "foclip.core.detecting",
     "fool": "foclip.runs.fooling",
     "load": "foclip.models.registry",
+    "print_progress": "foclip.outcome",
     "score": "foclip.core.scoring",
 }
 

@@ -89,8 +89,9 @@ def no_progress(text: str, total: int) -> Advance:
 
 
 def print_progress(text: str, total: int) -> Advance:
-    """A `Progress` that prints a line on stderr every few seconds, as in ``foclip.fool(…, progress=print_progress)``."""
+    """A `Progress` that prints a line on stderr now and then: ``foclip.fool(…, progress=foclip.print_progress)``."""
     start = shown = time.monotonic()
+    print(f"{text}: 0 of {total}", file=sys.stderr, flush=True)
 
     def advance(done: float, note: str = "") -> None:
         nonlocal shown

@@ -145,7 +145,7 @@ def _report(
 ) -> None:
     """Write `run.json`, table and page of verdicts."""
     from foclip.reports import detected
-    from foclip.runs import manifest
+    from foclip.runs.folder import Run
 
     run = {
         "model": score.model,
@@ -156,7 +156,7 @@ def _report(
         "fpr": detector.fpr if fpr is None else fpr,
         "failures": [vars(failure) for failure in found.failures],
     }
-    manifest.record(out, sys.argv[1:], run)
+    Run(out).record(sys.argv[1:], run)
     with console.bars() as progress:
         detected.write(out, found, score, detector, fpr, progress)
 
