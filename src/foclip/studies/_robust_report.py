@@ -160,7 +160,7 @@ def checks(table: pd.DataFrame) -> list[tuple[str, bool, str]]:
             f"{int((visible > best).sum())} of {len(visible)} above {best:.3f}",
         ),
         (
-            f"at {ANY:g} dB, which bounds nothing, the hardened encoder scores at least {percent(CEILING)} of the encoder",
+            f"at {ANY:g} dB, which bounds nothing, the hardened encoder scores {percent(CEILING)} of the encoder's",
             bool(free.mean() >= CEILING * ceiling.mean()),
             f"{free.mean():.3f} against {ceiling.mean():.3f}",
         ),

@@ -36,12 +36,13 @@ def best_captions(
         pictures: The pictures; None for those of the context.
         paths: Their files; None for those of the context.
     """
-    sources, found = captions.pair(context.files if paths is None else paths, None, captions.SIDECAR, (), [])
-    own = {Path(str(source)).name: texts[:1] for source, texts in zip(sources, found, strict=True)}
+    paths = context.files if paths is None else paths
+    beside, _ = captions.captions_of(paths, captions.SIDECAR)
+    best = {paths[place].name: tuple(texts[:1]) for place, texts in beside.items()}
     pictures = context.pictures if pictures is None else pictures
-    if without := [picture for picture in pictures if picture.name not in own]:
+    if without := [picture for picture in pictures if picture.name not in best]:
         wanted = candidates()
         figures = np.mean([context.scores(without, wanted, score) for score in scores], axis=0)
-        best = figures.argmax(axis=1).tolist()
-        own |= {picture.name: (wanted[place],) for picture, place in zip(without, best, strict=True)}
-    return {picture.name: own[picture.name] for picture in pictures}
+        places = figures.argmax(axis=1).tolist()
+        best |= {picture.name: (wanted[place],) for picture, place in zip(without, places, strict=True)}
+    return {picture.name: best[picture.name] for picture in pictures}

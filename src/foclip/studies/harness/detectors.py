@@ -11,12 +11,11 @@ from typing import Any
 
 from foclip.calibration.calibrating import make
 from foclip.calibration.examples import PROBES, Example
-from foclip.data.captions import PromptsOf
 from foclip.detection import Detector, hardened_scores
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
 from foclip.models.scores import EncoderScore, Prompts
-from foclip.studies.harness.context import StudyContext
+from foclip.studies.harness.context import PromptsOf, StudyContext
 from foclip.studies.harness.pictures import Picture
 
 #: Columns of verdicts, and the words for them.
