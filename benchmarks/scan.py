@@ -37,7 +37,7 @@ import torch
 
 from benchmarks import scan_data, scan_faults
 from foclip.data import images
-from foclip.models import OpenClipEncoder, load
+from foclip.models import OpenClipEncoder, load_encoder
 from foclip.models.scores.clip import SCALE
 from foclip.runs.executors import SPARE, cores
 from foclip.scanning import Settings, scan
@@ -64,7 +64,7 @@ def _forward(count: int) -> None:
             _loaded.encode_image(inputs)
 
 
-def _forward_folded(count: int) -> None:
+def _forward_fused(count: int) -> None:
     _encoder.encode_resized(torch.zeros(count, 3, *_encoder.image_size, dtype=torch.uint8), ROWS)
 
 
@@ -106,7 +106,7 @@ def speed(source: Path, count: int, rounds: int, ray: bool, work: Path) -> None:
     global _encoder, _loaded
     processes = cores()
     torch.set_num_threads(1)
-    loaded = load(MODEL, "cpu")
+    loaded = load_encoder(MODEL, "cpu")
     assert isinstance(loaded, OpenClipEncoder)
     _encoder, _loaded = loaded, copy.deepcopy(loaded.model).to(memory_format=torch.contiguous_format)
     table = parquet.read_table(source).slice(0, count)
@@ -123,11 +123,11 @@ def speed(source: Path, count: int, rounds: int, ray: bool, work: Path) -> None:
 
     with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _one_thread) as pool:
         list(pool.map(_forward, [1] * 4 * processes))
-        list(pool.map(_forward_folded, [1] * 4 * processes))
+        list(pool.map(_forward_fused, [1] * 4 * processes))
         ways: dict[str, Callable[[], object]] = {
             "bare decoding": lambda: list(pool.map(_decode, pieces)),
             "bare forward passes, two a picture": lambda: list(pool.map(_forward, passes)),
-            "the same, batch norms folded": lambda: list(pool.map(_forward_folded, passes)),
+            "the same, batch norms folded": lambda: list(pool.map(_forward_fused, passes)),
             "scan": lambda: scanned("local"),
             "loop by hand, one thread": lambda: by_hand(contents, captions, 1),
             f"loop by hand, {processes} threads": lambda: by_hand(contents, captions, processes),

@@ -11,8 +11,8 @@ from PIL import Image
 from foclip.data import images
 from foclip.data.captions import PromptsOf, pair
 from foclip.data.images import Source
-from foclip.models import Encoder, load
-from foclip.models.scores import DEFAULT, EncoderScore, resolve
+from foclip.models import Encoder, load_encoder
+from foclip.models.scores import DEFAULT, EmbeddingScore, resolve
 from foclip.outcome import Failure, Outcome, Progress, no_progress
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ def score(
     pictures: Source | Sequence[Source],
     prompts: PromptsOf = None,
     *,
-    model: str | Encoder | EncoderScore = "mini",
+    model: str | Encoder | EmbeddingScore = "mini",
     score: str = DEFAULT,
     captions: str | Path | None = None,
     twin: str | Encoder | None = None,
@@ -73,7 +73,7 @@ def score(
         FoclipError: Prompts, model or score are unusable.
     """
     chosen = resolve(model, score)
-    beside = None if twin is None else chosen.over(load(twin, chosen.device) if isinstance(twin, str) else twin)
+    beside = None if twin is None else chosen.over(load_encoder(twin, chosen.device) if isinstance(twin, str) else twin)
     failures: list[Failure] = []
     sources, own = pair(pictures, prompts, captions, chosen.prompts, failures)
     report = progress("scoring", len(sources))

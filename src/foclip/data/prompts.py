@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foclip import files
-from foclip.errors import PromptError
+from foclip.errors import PromptError, UsageError
+
+#: The prompts of one picture.
+Prompts = tuple[str, ...]
 
 #: Ten famous paintings, the prompt set of CLIPMasterPrints (arXiv 2307.03798) and FoCLIP.
 ARTWORKS = (
@@ -112,3 +115,14 @@ def resolve(prompt_set: str | None = None, prompts: Sequence[str] = ()) -> list[
     if not result:
         raise PromptError("prompts: no prompts given")
     return result
+
+
+def as_prompts(prompts: Sequence[str]) -> Prompts:
+    """Prompts of one picture as a tuple.
+
+    Raises:
+        UsageError: It is one string, or there is none.
+    """
+    if isinstance(prompts, str) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+        raise UsageError("prompts: give a list of strings, at least one")
+    return tuple(prompts)

@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from foclip.calibration.examples import PROBES
 from foclip.detection import Detector, View, hardened_of, hardened_scores
 from foclip.detection.adaptive import DetectorAwareScore
-from foclip.models.scores import Mean, Prompts, Score
+from foclip.models.scores import MeanEnsemble, Prompts, Score
 from foclip.studies.harness import BUDGET, Page, Study, StudyContext, plots
 from foclip.studies.harness.detectors import METHODS as JUDGES
 from foclip.studies.harness.detectors import detector, half, made, measured, verdicts
@@ -76,7 +76,7 @@ def attackers(lab: StudyContext, judge: Detector) -> dict[str, Attacker]:
         BEYOND: Attacker((*probes, *MORE), lab.score),
     }
     if twins := hardened_scores(lab.score):
-        found[TOO] = Attacker(probes, Mean([lab.score, *twins.values()]))
+        found[TOO] = Attacker(probes, MeanEnsemble([lab.score, *twins.values()]))
     return found | {
         ITSELF: Attacker((), _evading(lab, judge)),
         DRAWS: Attacker((), _evading(lab, judge, HIS_DRAWS)),
@@ -178,7 +178,7 @@ def _rows(
 
 
 def undetected(part: pd.DataFrame, method: str) -> Estimate:
-    """Mean over photos of the rise where no alarm is raised, else 0."""
+    """MeanEnsemble over photos of the rise where no alarm is raised, else 0."""
     return mean(part.rise.where(~part[method].astype(bool), 0.0), part.photo)
 
 

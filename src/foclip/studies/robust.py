@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from foclip.attacks import CMAES, Attack, AutoPGD, Restart
 from foclip.data import prompts
-from foclip.models.scores import EncoderScore, Lower, Mean, Prompts, Score
+from foclip.models.scores import EmbeddingScore, MeanEnsemble, MinEnsemble, Prompts, Score
 from foclip.objective import Alignment
 from foclip.studies.harness import BUDGET, Page, Study, StudyContext, plots
 from foclip.studies.harness.context import PromptsOf
@@ -107,11 +107,11 @@ def _hardened(radius: float) -> str:
     return f"hardened at {radius:g} dB"
 
 
-def _plan(lab: StudyContext, twin: EncoderScore) -> Iterator[Cell]:
+def _plan(lab: StudyContext, twin: EmbeddingScore) -> Iterator[Cell]:
     """What is fooled, but for the frontier."""
     foclip, steps, seed = lab.default_attack(), lab.settings.steps, lab.settings.seed
     both = (lab.score, twin)
-    defences: dict[str, Score] = {PLAIN: lab.score, TWIN: twin, MEAN: Mean(both), LOWER: Lower(both)}
+    defences: dict[str, Score] = {PLAIN: lab.score, TWIN: twin, MEAN: MeanEnsemble(both), LOWER: MinEnsemble(both)}
     for aim in (OWN, ARTWORKS, HUNDRED):
         for name, score in defences.items():
             two = name in (MEAN, LOWER)
@@ -139,7 +139,7 @@ def _plan(lab: StudyContext, twin: EncoderScore) -> Iterator[Cell]:
 
 
 def _fooled(
-    lab: StudyContext, twin: EncoderScore, cell: Cell, pictures: Sequence[Picture], own: dict[str, Prompts]
+    lab: StudyContext, twin: EmbeddingScore, cell: Cell, pictures: Sequence[Picture], own: dict[str, Prompts]
 ) -> list[dict[str, Any]]:
     """Scores before and after, where they were attacked as well as on the encoder and its twin."""
     wanted: PromptsOf = {ARTWORKS: prompts.ARTWORKS, HUNDRED: prompts.imagenet(100)}.get(cell.aim) or [
@@ -164,7 +164,7 @@ def _fooled(
 
 
 def _clean(
-    lab: StudyContext, name: str, score: EncoderScore, pictures: Sequence[Picture], own: dict[str, Prompts]
+    lab: StudyContext, name: str, score: EmbeddingScore, pictures: Sequence[Picture], own: dict[str, Prompts]
 ) -> list[dict[str, Any]]:
     """Photos as they are: score for the own caption, drop in gray, and rank correlation of all captions' scores."""
     wanted = candidates()

@@ -15,7 +15,7 @@ from foclip.data.captions import PromptsOf
 from foclip.detection import Detector, hardened_scores
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
-from foclip.models.scores import EncoderScore, Prompts
+from foclip.models.scores import EmbeddingScore, Prompts
 from foclip.studies.harness.context import StudyContext
 from foclip.studies.harness.pictures import Picture
 
@@ -29,7 +29,7 @@ METHODS = {
 FPR = 0.05
 
 
-def detector(lab: StudyContext, score: EncoderScore) -> Detector:
+def detector(lab: StudyContext, score: EmbeddingScore) -> Detector:
     """The detector that ships with a score's encoder, or one calibrated on `lab.examples`."""
     try:
         found = shipped(score.encoder)
@@ -39,7 +39,7 @@ def detector(lab: StudyContext, score: EncoderScore) -> Detector:
     return found if found.score == score.name else _calibrated(lab, score)
 
 
-def _calibrated(lab: StudyContext, score: EncoderScore) -> Detector:
+def _calibrated(lab: StudyContext, score: EmbeddingScore) -> Detector:
     attack = lab.default_attack()
     seen = lab.sensitivities(lab.examples, score=score)
     clean = [crop for crop, s in zip(lab.examples, seen, strict=True) if not s.gray_already]
@@ -62,7 +62,7 @@ def measured(
     held_out: set[str],
     fooled: Sequence[Picture] | None = None,
     cheat: str = "",
-    score: EncoderScore | None = None,
+    score: EmbeddingScore | None = None,
 ) -> list[Example]:
     """What a detector is made of: crops as they are, or what a cheat made of them.
 
@@ -83,7 +83,7 @@ def measured(
     ]
 
 
-def made(examples: Sequence[Example], score: EncoderScore) -> Detector:
+def made(examples: Sequence[Example], score: EmbeddingScore) -> Detector:
     """A detector of a study's own."""
     held_clean = sum(example.held_out and not example.fooled for example in examples)
     fpr = max(FPR, 1 / (held_clean + 1))
@@ -92,7 +92,7 @@ def made(examples: Sequence[Example], score: EncoderScore) -> Detector:
 
 
 def verdicts(
-    lab: StudyContext, judge: Detector, score: EncoderScore, looked_at: Sequence[Picture], prompts: PromptsOf = None
+    lab: StudyContext, judge: Detector, score: EmbeddingScore, looked_at: Sequence[Picture], prompts: PromptsOf = None
 ) -> list[dict[str, Any]]:
     """Columns for each picture: `drop` and `drift` in gray, and per method in `METHODS` whether it is caught."""
     rows = []

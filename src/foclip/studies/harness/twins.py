@@ -8,8 +8,8 @@ from foclip import files
 from foclip.cache import Cache
 from foclip.data import images
 from foclip.hardening import Settings, harden
-from foclip.models import load
-from foclip.models.scores import EncoderScore
+from foclip.models import load_encoder
+from foclip.models.scores import EmbeddingScore
 from foclip.studies.harness.context import StudyContext
 from foclip.studies.harness.pictures import Picture
 
@@ -27,7 +27,7 @@ def held_out(lab: StudyContext) -> list[Picture]:
     return lab.pictures[1::2]
 
 
-def hardened(lab: StudyContext, min_psnr: float) -> EncoderScore:
+def hardened(lab: StudyContext, min_psnr: float) -> EmbeddingScore:
     """The score over its encoder, hardened against changes of `min_psnr` dB; made once, and goes on after a kill.
 
     Raises:
@@ -57,4 +57,4 @@ def hardened(lab: StudyContext, min_psnr: float) -> EncoderScore:
             device=str(lab.score.device),
             attack_steps=1,
         )
-    return lab.score.over(load(f"local-dir:{folder}", str(lab.score.device)))
+    return lab.score.over(load_encoder(f"local-dir:{folder}", str(lab.score.device)))
