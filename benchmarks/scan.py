@@ -37,9 +37,10 @@ import torch
 
 from benchmarks import scan_data, scan_faults
 from foclip.data import images
+from foclip.machine import cores
 from foclip.models import OpenClipEncoder, load_encoder
 from foclip.models.scores.clip import SCALE
-from foclip.runs.executors import SPARE, cores
+from foclip.runs.workers import SPARE
 from foclip.scanning import Settings, scan
 from foclip.scanning.parts import Folder
 from foclip.scanning.summary import summarise
@@ -64,7 +65,7 @@ def _forward(count: int) -> None:
             _loaded.encode_image(inputs)
 
 
-def _forward_fused(count: int) -> None:
+def _forward_folded(count: int) -> None:
     _encoder.encode_resized(torch.zeros(count, 3, *_encoder.image_size, dtype=torch.uint8), ROWS)
 
 
@@ -123,11 +124,11 @@ def speed(source: Path, count: int, rounds: int, ray: bool, work: Path) -> None:
 
     with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _one_thread) as pool:
         list(pool.map(_forward, [1] * 4 * processes))
-        list(pool.map(_forward_fused, [1] * 4 * processes))
+        list(pool.map(_forward_folded, [1] * 4 * processes))
         ways: dict[str, Callable[[], object]] = {
             "bare decoding": lambda: list(pool.map(_decode, pieces)),
             "bare forward passes, two a picture": lambda: list(pool.map(_forward, passes)),
-            "the same, batch norms folded": lambda: list(pool.map(_forward_fused, passes)),
+            "the same, batch norms folded": lambda: list(pool.map(_forward_folded, passes)),
             "scan": lambda: scanned("local"),
             "loop by hand, one thread": lambda: by_hand(contents, captions, 1),
             f"loop by hand, {processes} threads": lambda: by_hand(contents, captions, processes),

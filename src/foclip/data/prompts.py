@@ -53,6 +53,17 @@ def imagenet(count: int) -> list[str]:
     return [CAPTION.format(name) for name in names[:count]]
 
 
+def as_prompts(prompts: Sequence[str]) -> Prompts:
+    """Prompts of one picture as a tuple.
+
+    Raises:
+        UsageError: It is one string, or there is none.
+    """
+    if isinstance(prompts, str) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+        raise UsageError("prompts: give a list of strings, at least one")
+    return tuple(prompts)
+
+
 def text_of(path: Path, limit: int) -> str:
     """The text of a UTF-8 file, without the mark that some editors begin it with.
 
@@ -105,7 +116,8 @@ def resolve(prompt_set: str | None = None, prompts: Sequence[str] = ()) -> list[
         if not files.is_file(path):
             raise PromptError(
                 f"{prompt_set!r} is no prompt set: use artworks, imagenet:N "
-                "or an existing text file with one prompt per line"
+                "or an existing text file with one prompt per line. "
+                f"A prompt of your own goes into a list, [{prompt_set!r}]; on the command line, --prompt"
             )
         result.extend(read(path))
     for number, prompt in enumerate(prompts, start=1):
@@ -115,14 +127,3 @@ def resolve(prompt_set: str | None = None, prompts: Sequence[str] = ()) -> list[
     if not result:
         raise PromptError("prompts: no prompts given")
     return result
-
-
-def as_prompts(prompts: Sequence[str]) -> Prompts:
-    """Prompts of one picture as a tuple.
-
-    Raises:
-        UsageError: It is one string, or there is none.
-    """
-    if isinstance(prompts, str) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
-        raise UsageError("prompts: give a list of strings, at least one")
-    return tuple(prompts)
