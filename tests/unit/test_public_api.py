@@ -1,6 +1,7 @@
 """The library as `import foclip` gives it: pictures of any kind in, typed results out, failures collected."""
 
 import os
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -75,11 +76,17 @@ def cpu_seconds(code: str) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
-def test_what_the_package_offers() -> None:
-    assert set(foclip.__all__) == {"FoclipError", "__version__", "detect", "fool", "load", "print_progress", "score"}
-    assert all(getattr(foclip, name) for name in foclip.__all__)
+def test_public_names_are_there_and_lazy() -> None:
+    for name in foclip.__all__:
+        assert getattr(foclip, name), name
+    assert dir(foclip) == sorted(foclip.__all__)
     with pytest.raises(AttributeError, match="no attribute 'tool'"):
         foclip.tool  # noqa: B018
+
+
+def test_no_function_has_the_name_of_a_module_of_its_package() -> None:
+    for module in pkgutil.iter_modules(foclip.__path__):
+        assert module.name not in foclip.__all__
 
 
 def test_score(mixed: list[Source], score: CLIPScore, small_photos: list[Image.Image]) -> None:
