@@ -14,6 +14,7 @@ from torchvision.transforms import Compose, ToTensor
 from torchvision.transforms.functional import normalize
 
 from foclip.errors import PromptTruncationWarning
+from foclip.models import trainable
 from foclip.models.cast import lowered
 from foclip.models.encoder import Encoder
 from foclip.models.fuse import folded
@@ -74,6 +75,14 @@ class OpenClipEncoder(Encoder):
             digest.update(key.encode())
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+    def image_tower(self) -> nn.Module:
+        """The image tower as a module (`foclip.hardening.tower.HardenableEncoder`)."""
+        return trainable.image_tower(self)
+
+    def exporter(self) -> trainable.Exporter:
+        """What writes the encoder with another image tower."""
+        return trainable.exporter(self)
 
     def features(self, inputs: Tensor) -> Tensor:
         kind, model = self.device.type, self._quick

@@ -7,7 +7,7 @@ They are trained too briefly to be useful, but long enough to show what a radius
 from foclip import files
 from foclip.cache import Cache
 from foclip.data import images
-from foclip.hardening import Settings, harden
+from foclip.hardening import HardenSettings, harden
 from foclip.models import load
 from foclip.models.scores import EncoderScore
 from foclip.studies.harness.context import StudyContext
@@ -37,7 +37,7 @@ def hardened_score(context: StudyContext, min_psnr: float) -> EncoderScore:
     """
     apart = {picture.photo for picture in held_out(context)}
     crops = [crop for crop in context.examples if crop.photo not in apart]
-    settings = Settings(
+    settings = HardenSettings(
         min_psnr=min_psnr,
         steps=steps(context),
         batch_size=min(BATCH, max(1, len(crops) * 3 // 4)),  # some crops are held out as well

@@ -1,19 +1,19 @@
-"""What hardening cost and brought: figures of an encoder on pictures it was not hardened on."""
+"""What hardening costs and gains: figures of an encoder on pictures that it was not trained on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 
-from foclip.attacks import AttackTask, FoCLIP, run
+from foclip.attacks import AttackState, AttackTask, FoCLIP, run
 from foclip.core.scoring import mean
 from foclip.data.images import to_image
-from foclip.hardening.perturb import perturb, random_start
+from foclip.hardening.perturbation import perturb, random_start
 from foclip.models import Encoder
 from foclip.models.scores import CLIPScore, Prompts
 
-#: Steps of the inner attack when it measures.
+#: Steps of the inner attack when it is used to measure.
 ASCENT = 10
 #: Pictures per pass.
 BATCH = 32
@@ -24,11 +24,11 @@ class Figures:
     """Means over held-out pictures.
 
     Attributes:
-        clean_cosine: Of the encoder's and the original's embeddings of clean pictures.
-        perturbed_cosine: Of the encoder's embedding of pictures pushed away from where they belong, within
-            the budget (`ASCENT` steps), and the original's of clean ones.
-        score: Mean CLIPScore (w = 2.5) with the prompts, clean.
-        fooled: The same after FoCLIP, white-box, within the budget.
+        clean_cosine: Cosine of the embeddings that the encoder and the original give clean pictures.
+        perturbed_cosine: Cosine of the encoder's embedding of a picture that was perturbed within the budget (`ASCENT`
+            steps) with the original's embedding of the clean picture.
+        score: CLIPScore (w = 2.5) of clean pictures with the prompts.
+        fooled: CLIPScore after FoCLIP fooled the encoder within the budget.
     """
 
     clean_cosine: float
@@ -38,11 +38,16 @@ class Figures:
 
     @property
     def rise(self) -> float:
-        """How far FoCLIP raises the score."""
+        """The score gain of FoCLIP."""
         return self.fooled - self.score
 
     def as_json(self) -> dict[str, float]:
         return asdict(self) | {"rise": self.rise}
+
+
+def passes(pictures: int, steps: int) -> int:
+    """Units of work of `measure`, for its progress."""
+    return -(-pictures // BATCH) + steps
 
 
 def measure(
@@ -53,20 +58,23 @@ def measure(
     min_psnr: float,
     attacked: int,
     steps: int,
+    advance: Callable[[float], None] = lambda done: None,
 ) -> Figures:
     """Measure an encoder against the original.
 
     Args:
         encoder: The encoder; may be the original itself.
-        original: The encoder whose embeddings of clean pictures count as right.
+        original: Its embeddings of clean pictures count as right.
         levels: uint8 (N, 3, H, W), held-out pictures of the model's input size.
-        prompts: What the pictures are fooled for.
+        prompts: The prompts that pictures are fooled for.
         min_psnr: The budget, dB.
-        attacked: How many of the pictures FoCLIP fools.
-        steps: FoCLIP's steps.
+        attacked: Number of pictures that FoCLIP fools.
+        steps: Steps of FoCLIP.
+        advance: Called with the units done, of `passes`.
     """
     clean, perturbed = [], []
-    for batch in torch.split(levels, BATCH):
+    batches = torch.split(levels, BATCH)
+    for number, batch in enumerate(batches, start=1):
         pictures = batch.to(encoder.device).float() / 255
         with torch.no_grad():
             targets = original.encode_pixels(pictures)
@@ -77,10 +85,17 @@ def measure(
         changed = perturb(encoder.encode_pixels, pictures, -targets, radius, start, ASCENT)
         with torch.no_grad():
             perturbed.append((encoder.encode_pixels(changed) * targets).sum(1))
+        advance(number)
     score, chosen = CLIPScore(encoder), list(levels[:attacked])
-    attack = FoCLIP(steps=steps, min_psnr=min_psnr)
-    jobs = [AttackTask(picture, tuple(prompts)) for picture in chosen]
-    fooled = [result.pixels for result in run(attack, score, jobs)]
+    fooled: list[Tensor] = []
+
+    def on_step(states: Sequence[AttackState]) -> None:
+        done = len(fooled) * steps + sum(state.step for state in states)
+        advance(len(batches) + done / len(chosen))
+
+    tasks = [AttackTask(picture, tuple(prompts)) for picture in chosen]
+    for result in run(FoCLIP(steps=steps, min_psnr=min_psnr), score, tasks, on_step):
+        fooled.append(result.pixels)
     before, after = (_mean(score, pictures, tuple(prompts)) for pictures in (chosen, fooled))
     return Figures(float(torch.cat(clean).mean()), float(torch.cat(perturbed).mean()), before, after)
 
