@@ -17,7 +17,7 @@ from foclip.attacks import AutoPGD, FoCLIP, Restart
 from foclip.data.images import to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError
-from foclip.models import Encoder, load
+from foclip.models import Encoder, load_encoder
 from foclip.models.scores import CLIPScore
 from foclip.objective import Alignment
 from foclip.studies import _robust_report as robust
@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, small_photos: list[Image.Im
 
 @pytest.fixture(scope="module")
 def robust_score() -> CLIPScore:
-    return CLIPScore(load("mini-robust"))
+    return CLIPScore(load_encoder("mini-robust"))
 
 
 @pytest.fixture
@@ -84,7 +84,9 @@ def test_an_encoder_is_hardened_once_on_photos_that_it_is_not_measured_on(
 ) -> None:
     first = hardening.hardened_score(context, 38.0)
     assert first.fingerprint != context.score.fingerprint
-    assert torch.equal(first.targets(("a cat",)), context.score.targets(("a cat",)))  # the texts' side is untouched
+    assert torch.equal(
+        first.encode_prompts(("a cat",)), context.score.encode_prompts(("a cat",))
+    )  # the texts' side is untouched
     (folder,) = context.cache.folder.glob("*/training.json")
     assert len(list((folder.parent / "pictures").iterdir())) == 4 * 2  # crops of a and c
     assert [picture.name for picture in hardening.held_out(context)] == ["b.png"]

@@ -28,7 +28,7 @@ from foclip.hardening.perturbation import perturb, random_start
 from foclip.hardening.pictures import count, decode
 from foclip.hardening.tower import precision_for, trainable
 from foclip.hardening.trainer import Trainer
-from foclip.models import Encoder, OpenClipEncoder, load
+from foclip.models import Encoder, OpenClipEncoder, load_encoder
 from foclip.models.trainable import model_config
 
 #: A run that ends in seconds; float32, because which precision is faster is a matter of the machine.
@@ -117,7 +117,7 @@ def test_the_folder_loads_with_open_clip_alone(hardened: Path, mini: Encoder) ->
     kept = hardened.parent / "text.pt"
     subprocess.run([sys.executable, "-c", code, str(hardened), str(kept)], check=True, capture_output=True)
     assert torch.allclose(torch.load(kept, weights_only=True), mini.encode_texts(["a photo of a lemon."]), atol=1e-6)
-    other = load(f"local-dir:{hardened}")
+    other = load_encoder(f"local-dir:{hardened}")
     assert other.fingerprint != mini.fingerprint
     assert torch.equal(other.encode_texts(["a dog"]), mini.encode_texts(["a dog"]))
     found, expected = (each.encode_pictures([picture(1)]) for each in (other, mini))
@@ -156,7 +156,7 @@ def test_sources(folder: Path, tmp_path: Path, mini: Encoder) -> None:
     struct.to_parquet(tmp_path / "struct.parquet")
     sources = [folder, *(tmp_path / name for name in ("some.tar", "plain.parquet", "struct.parquet"))]
     assert count(sources) == 70 + 3 + 4 + 5
-    found = decode(sources, mini.image_size, mini.resize, range(70, 82))
+    found = decode(sources, mini.image_size, mini.preprocess.image, range(70, 82))
     assert found.levels.shape == (12, 3, 96, 96)
     for first, length in ((3, 3), (7, 3)):
         assert torch.equal(found.levels[:3], found.levels[first : first + length])
@@ -170,7 +170,7 @@ def test_broken_pictures_are_left_out_and_listed(tmp_path: Path, mini: Encoder) 
     (tmp_path / "c.jpg").write_text("no picture")
     table = pd.DataFrame({"image": [b"", None, encoded(2)]})
     table.to_parquet(tmp_path / "d.parquet")
-    found = decode([tmp_path], mini.image_size, mini.resize, range(count([tmp_path])))
+    found = decode([tmp_path], mini.image_size, mini.preprocess.image, range(count([tmp_path])))
     assert len(found) == 2
     assert [Path(line.split(":")[0]).name for line in found.skipped] == [
         "a.png",
@@ -253,9 +253,8 @@ def test_any_encoder_with_a_tower_to_train_can_be_hardened() -> None:
     frozen = nn.Sequential(nn.Flatten(), nn.Linear(12, 4)).requires_grad_(False)
     unused = nn.Parameter(torch.zeros(3), requires_grad=False)
     frozen.register_parameter("unused", unused)
-    encoder = SimpleNamespace(
-        name="toy", device=torch.device("cpu"), image_size=(2, 2), preprocess=lambda x: x, image_tower=lambda: frozen
-    )
+    seen = SimpleNamespace(size=(2, 2), normalize=lambda pixels: 2 * pixels - 1)
+    encoder = SimpleNamespace(name="toy", device=torch.device("cpu"), preprocess=seen, image_tower=lambda: frozen)
     tower = trainable(encoder)
     assert [name for name, value in tower.named_parameters() if value.requires_grad] == ["1.weight", "1.bias"]
     assert not any(value.requires_grad for value in frozen.parameters())
@@ -265,7 +264,7 @@ def test_any_encoder_with_a_tower_to_train_can_be_hardened() -> None:
 def test_an_encoder_without_a_tower_to_train_is_refused(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harden_encoder, "load", lambda model, device: SimpleNamespace(name=model))
+    monkeypatch.setattr(harden_encoder, "load_encoder", lambda model, device: SimpleNamespace(name=model))
     with pytest.raises(EncoderError, match="toy: cannot be hardened"):
         harden("toy", [folder], tmp_path / "out", SETTINGS)
 
@@ -314,11 +313,11 @@ def test_views_are_pictures() -> None:
 @pytest.mark.parametrize("architecture", ["ViT-B-32", "RN50"])
 def test_other_towers(architecture: str, checkpoints: dict[str, Path], folder: Path, tmp_path: Path) -> None:
     """A step of a layer-norm tower and of one with batch normalisation, in parts, with activations recomputed."""
-    encoder = load(f"{architecture}/{checkpoints[architecture]}")
+    encoder = load_encoder(f"{architecture}/{checkpoints[architecture]}")
     assert isinstance(encoder, OpenClipEncoder)
     tower: Any = trainable(encoder, checkpointing=True)
     before = {key: value.clone() for key, value in tower.visual.state_dict().items()}
-    pictures = decode([folder], encoder.image_size, encoder.resize, range(2))
+    pictures = decode([folder], encoder.image_size, encoder.preprocess.image, range(2))
     texts = nn.functional.normalize(torch.randn(3, 1024 if architecture == "RN50" else 512), dim=1)
     settings = HardenSettings(steps=1, batch_size=2, accumulate=2, precision="float32", checkpointing=True)
     seen: list[TrainingProgress] = []

@@ -26,7 +26,7 @@ from foclip.hardening.pictures import Pictures, count, decode
 from foclip.hardening.settings import HardenSettings
 from foclip.hardening.tower import HardenableEncoder, trainable
 from foclip.hardening.trainer import CHECKPOINT, Trainer, TrainingProgress, generator
-from foclip.models import Encoder, load
+from foclip.models import Encoder, load_encoder
 from foclip.outcome import Progress, no_progress
 
 #: Largest number of held-out pictures, and largest share of all pictures.
@@ -78,7 +78,7 @@ def harden(
     A run that was killed continues when the same call is made again.
 
     Args:
-        model: The encoder's name, as `foclip.models.load` takes it.
+        model: The encoder's name, as `foclip.models.load_encoder` takes it.
         images: Folders (recursively), picture files, tars and Parquet tables to train on.
         out: The folder to write.
         settings: The settings of the run.
@@ -103,7 +103,7 @@ def harden(
         if _rank():
             progress, log = no_progress, lambda line: None
         work = files.output_folder(files.output_folder(out) / ".unfinished")
-        encoder = load(model, device)
+        encoder = load_encoder(model, device)
         if not isinstance(encoder, HardenableEncoder):
             raise EncoderError(f"{model}: cannot be hardened, encoders of its kind offer no image tower to train")
         write, tower = encoder.exporter(), trainable(encoder, settings.checkpointing)
@@ -119,7 +119,7 @@ def harden(
         advance = progress("exporting", 1)
         write(tower, folder, settings.half)
         advance(1)
-        hardened = load(f"local-dir:{folder}", device)
+        hardened = load_encoder(f"local-dir:{folder}", device)
         before, after = _measured(encoder, hardened, held, settings, attack_steps, progress)
         if after.clean_cosine < settings.keep:
             raise UsageError(
@@ -217,19 +217,19 @@ def _pictures(
     if not total:
         raise UsageError(f"images: no pictures in {', '.join(map(str, images))}")
     order = torch.randperm(total, generator=generator(settings.seed, "choice")).tolist()
-    resize = encoder.resize
+    size, see = encoder.preprocess.size, encoder.preprocess.image
     if evaluation:
         others = count(evaluation)
         chosen = torch.randperm(others, generator=generator(settings.seed, "held out"))[:HELD_OUT].tolist()
-        held = decode(evaluation, encoder.image_size, resize, chosen)
+        held = decode(evaluation, size, see, chosen)
         if not len(held):
             raise UsageError(f"eval: no pictures in {', '.join(map(str, evaluation))}")
     else:
         apart = min(HELD_OUT, max(1, math.floor(total * HELD_OUT_SHARE)))
-        held = decode(images, encoder.image_size, resize, order[:apart])
+        held = decode(images, size, see, order[:apart])
         order = order[apart:]
     order = order[: settings.steps * settings.batch_size]
-    train = decode(images, encoder.image_size, resize, order, kept, progress("decoding", len(order)))
+    train = decode(images, size, see, order, kept, progress("decoding", len(order)))
     skipped = [*train.skipped, *held.skipped]
     for line in skipped[:SHOWN]:
         log(f"left out: {line}")

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from foclip.attacks import AttackState, AttackTask, FoCLIP, run
 from foclip.core.scoring import mean
-from foclip.data.images import to_image
 from foclip.hardening.perturbation import perturb, random_start
 from foclip.models import Encoder
-from foclip.models.scores import CLIPScore, Prompts
+from foclip.models.batching import read_figures
+from foclip.models.scores import CLIPScore
 
 #: Steps of the inner attack when it is used to measure.
 ASCENT = 10
@@ -77,14 +77,14 @@ def measure(
     for number, batch in enumerate(batches, start=1):
         pictures = batch.to(encoder.device).float() / 255
         with torch.no_grad():
-            targets = original.encode_pixels(pictures)
-            clean.append((encoder.encode_pixels(pictures) * targets).sum(1))
+            targets = original.embed(pictures)
+            clean.append((encoder.embed(pictures) * targets).sum(1))
         size = pictures[0].numel()
         radius = torch.full((len(pictures),), 10 ** (-min_psnr / 20) * size**0.5, device=encoder.device)
         start = random_start(pictures, radius, torch.Generator().manual_seed(0))
-        changed = perturb(encoder.encode_pixels, pictures, -targets, radius, start, ASCENT)
+        changed = perturb(encoder.embed, pictures, -targets, radius, start, ASCENT)
         with torch.no_grad():
-            perturbed.append((encoder.encode_pixels(changed) * targets).sum(1))
+            perturbed.append((encoder.embed(changed) * targets).sum(1))
         advance(number)
     score, chosen = CLIPScore(encoder), list(levels[:attacked])
     fooled: list[Tensor] = []
@@ -96,9 +96,9 @@ def measure(
     tasks = [AttackTask(picture, tuple(prompts)) for picture in chosen]
     for result in run(FoCLIP(steps=steps, min_psnr=min_psnr), score, tasks, on_step):
         fooled.append(result.pixels)
-    before, after = (_mean(score, pictures, tuple(prompts)) for pictures in (chosen, fooled))
+    targets = score.encode_prompts(prompts)
+    before, after = (
+        mean([mean(one) for one in read_figures(score, pictures, [targets] * len(pictures))])
+        for pictures in (chosen, fooled)
+    )
     return Figures(float(torch.cat(clean).mean()), float(torch.cat(perturbed).mean()), before, after)
-
-
-def _mean(score: CLIPScore, pictures: Sequence[Tensor], prompts: Prompts) -> float:
-    return mean([mean(score.read(to_image(picture), prompts)) for picture in pictures])

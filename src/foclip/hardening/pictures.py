@@ -55,7 +55,7 @@ def count(sources: Sequence[Path]) -> int:
 def decode(
     sources: Sequence[Path],
     size: tuple[int, int],
-    resize: Callable[[Image.Image], Image.Image],
+    see: Callable[[Image.Image], Tensor],
     chosen: Iterable[int],
     kept: Path | None = None,
     report: Report = lambda done: None,
@@ -65,7 +65,7 @@ def decode(
     Args:
         sources: Folders, picture files, tars and Parquet tables.
         size: (height, width) of the model's input.
-        resize: The model's own resize and crop.
+        see: The model's own resize and crop (`foclip.models.preprocess.Preprocess.image`).
         chosen: Places of the pictures wanted, in the order of `count`.
         kept: A file for decoded pictures that do not fit into memory. It is overwritten.
         report: Called after each picture with the number decoded so far.
@@ -93,7 +93,7 @@ def decode(
         except ImageError as error:
             skipped.append(str(error))
             continue
-        store[done] = np.asarray(resize(picture)).transpose(2, 0, 1)
+        store[done] = see(picture).numpy()
         enlarged.append(max(1.0, min(size) / min(picture.size)))
         done += 1
         report(done)

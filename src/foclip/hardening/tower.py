@@ -87,4 +87,5 @@ def precision_for(tower: nn.Module, encoder: Any) -> Precision:
 
 
 def _inputs(encoder: Any, count: int) -> Tensor:
-    return torch.as_tensor(encoder.preprocess(torch.rand(count, 3, *encoder.image_size, device=encoder.device)))
+    pixels = torch.rand(count, 3, *encoder.preprocess.size, device=encoder.device)
+    return torch.as_tensor(encoder.preprocess.normalize(pixels))

@@ -227,7 +227,7 @@ class Trainer:
     def _encode(self, module: nn.Module, pictures: Tensor) -> Tensor:
         """Unit vectors of pictures of the model's size, in the precision of the run."""
         device = self.encoder.device
-        inputs = self.encoder.preprocess(pictures)
+        inputs = self.encoder.preprocess.normalize(pictures)
         if device.type == "cpu":
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):

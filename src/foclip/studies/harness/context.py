@@ -20,7 +20,8 @@ from foclip.calibration.examples import PROBES
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.detection import TRANSFORMATIONS, Sensitivity, hardened_scores, measure
-from foclip.models.scores import EncoderScore, Prompts, Score
+from foclip.models.batching import TargetCache, read_figures
+from foclip.models.scores import EmbeddingScore, Prompts, Score
 from foclip.outcome import Progress, no_progress
 from foclip.perceptual.fidelity import fidelity
 from foclip.runs.executors import Run
@@ -71,18 +72,18 @@ class StudyContext(StudyInputs):
 
     def __init__(
         self,
-        scores: Sequence[EncoderScore],
+        scores: Sequence[EmbeddingScore],
         out: Path,
         settings: StudySettings,
         progress: Progress = no_progress,
-        hardened: Sequence[EncoderScore] = (),
+        hardened: Sequence[EmbeddingScore] = (),
         run: Run = run,
     ) -> None:
         self.score, *self.further = scores
         self.hardened = tuple(hardened)
         # Each pixel costs time at every step, so a picture is at most twice the encoder's input, or 256 pixels.
         super().__init__(settings, side=max(256, 2 * max(self.score.encoder.image_size)))
-        self.prompts: Prompts = self.score.prompts or ARTWORKS
+        self.prompts: Prompts = self.score.info.default_prompts or ARTWORKS
         self.cache = Cache(out / "cache")
         self._run = run
         self._progress, self._study = progress, ""
@@ -103,7 +104,7 @@ class StudyContext(StudyInputs):
     def default_attack(self) -> FoCLIP:
         """FoCLIP with its default weights, within the budget. Most studies examine its pictures."""
         return FoCLIP(
-            objective=objective(temperature=self.score.temperature),
+            objective=objective(temperature=self.score.info.temperature),
             steps=self.settings.steps,
             min_psnr=BUDGET,
             seed=self.settings.seed,
@@ -164,8 +165,12 @@ class StudyContext(StudyInputs):
         chosen, wanted = score or self.score, self._each(prompts, len(pictures))
 
         def compute(places: list[int]) -> Iterator[tuple[int, list[float]]]:
-            for place in places:
-                yield place, chosen.read(pictures[place].image, wanted[place])
+            targets = TargetCache(chosen)
+            for first in range(0, len(places), CHUNK):
+                chunk = places[first : first + CHUNK]
+                seen = [chosen.preprocess.image(pictures[place].image) for place in chunk]
+                found = read_figures(chosen, seen, [targets(wanted[place]) for place in chunk])
+                yield from zip(chunk, found, strict=True)
 
         keys = [self._key("scores", p, own, chosen) for p, own in zip(pictures, wanted, strict=True)]
         count = len((wanted or self._each(prompts, 1))[0])
@@ -175,7 +180,7 @@ class StudyContext(StudyInputs):
         self,
         pictures: Sequence[Picture],
         prompts: PromptsOf = None,
-        score: EncoderScore | None = None,
+        score: EmbeddingScore | None = None,
         probes: Sequence[str] | None = None,
         draw: int | None = None,
     ) -> list[Sensitivity]:
