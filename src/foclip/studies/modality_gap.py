@@ -23,6 +23,7 @@ from torch.nn.functional import normalize
 
 from foclip.data.prompts import imagenet
 from foclip.models import Encoder
+from foclip.models.scorer import Targets
 from foclip.models.scores import CLIPScore
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
@@ -45,7 +46,11 @@ class Shifted(CLIPScore):
     def __init__(self, encoder: Encoder, gap: Tensor, share: float) -> None:
         super().__init__(encoder)
         self.step = 0.5 * share * gap
-        self.model = f"{encoder.name}, {share:.0%} of the gap closed"
+        self.share = share
+
+    @property
+    def model(self) -> str:
+        return f"{self.encoder.name}, {self.share:.0%} of the gap closed"
 
     @property
     def fingerprint(self) -> str:
@@ -55,7 +60,7 @@ class Shifted(CLIPScore):
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         return normalize(super().encode_prompts(prompts) + self.step, dim=-1)
 
-    def compare(self, embeddings: Tensor, targets: Tensor) -> Tensor:
+    def compare(self, embeddings: Tensor, targets: Targets) -> Tensor:
         return super().compare(normalize(embeddings - self.step, dim=-1), targets)
 
 

@@ -10,15 +10,16 @@ import torch
 
 from foclip.cache import Cache
 from foclip.data import images
+from foclip.data.prompts import Prompts
 from foclip.models.batching import figures, raw_scores
-from foclip.models.scores import Prompts, Score
+from foclip.models.scorer import Scorer
 from foclip.studies.harness.context import StudyContext
 from foclip.studies.harness.pictures import Picture
 
 
 def gradients_along(
     context: StudyContext,
-    score: Score,
+    score: Scorer,
     wanted: Prompts,
     originals: Sequence[Picture],
     fooled: Sequence[Picture],

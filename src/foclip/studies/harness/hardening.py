@@ -9,7 +9,7 @@ from foclip.cache import Cache
 from foclip.data import images
 from foclip.hardening import HardenSettings, harden
 from foclip.models import load_encoder
-from foclip.models.scores import EmbeddingScore
+from foclip.models.scorer import EmbeddingScorer
 from foclip.studies.harness.context import StudyContext
 from foclip.studies.harness.pictures import Picture
 
@@ -27,7 +27,7 @@ def held_out(context: StudyContext) -> list[Picture]:
     return context.pictures[1::2]
 
 
-def hardened_score(context: StudyContext, min_psnr: float) -> EmbeddingScore:
+def hardened_score(context: StudyContext, min_psnr: float) -> EmbeddingScorer:
     """The score over its own encoder, hardened against changes of `min_psnr` dB.
 
     The encoder is hardened once and cached. A run that was killed continues from its checkpoint.
