@@ -36,7 +36,7 @@ def detector(context: StudyContext, score: EmbeddingScorer) -> Detector:
         found.check(score.encoder)
     except UsageError:
         return _calibrated(context, score)
-    return found if found.score == score.name else _calibrated(context, score)
+    return found if found.score == score.info.name else _calibrated(context, score)
 
 
 def _calibrated(context: StudyContext, score: EmbeddingScorer) -> Detector:
