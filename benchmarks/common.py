@@ -8,11 +8,11 @@ from scipy.stats import binomtest, bootstrap
 from torch import Tensor
 
 from foclip.attacks import Attack, AttackTask, run
-from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import Prompts
 from foclip.models.batching import read_figures
 from foclip.models.scorer import Scorer
+from foclip.outcome import mean
 
 
 def fooled(attack: Attack, score: Scorer, pictures: Sequence[Tensor], prompts: Sequence[Prompts]) -> list[Tensor]:

@@ -17,12 +17,12 @@ import torch
 from benchmarks.common import mean_score, of_size
 from benchmarks.timing import Section, now
 from foclip.attacks import MIFGSM, PGD, Adam, Attack, AttackTask, AutoPGD, FoCLIP, fastest, objective, run
-from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
 from foclip.models.scorer import Scorer
 from foclip.models.scores import CLIPScore
+from foclip.outcome import mean
 
 SHARE = 0.95
 BUDGET = 35.0

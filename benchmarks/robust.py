@@ -23,12 +23,12 @@ from torch import Tensor
 
 from benchmarks.common import fooled, mean_score
 from foclip.attacks import CMAES, Attack, FoCLIP, Restart
-from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, CAPTION, Prompts
 from foclip.models import Encoder, load_encoder
 from foclip.models.scores import CLIPScore
 from foclip.objective import Alignment
+from foclip.outcome import mean
 from training.evaluate import validation
 from training.figures import Figure, finish
 

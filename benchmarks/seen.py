@@ -15,12 +15,12 @@ import torch
 
 from benchmarks.common import mean_score
 from foclip.attacks import Attack, AttackTask, FoCLIP, objective, run
-from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.models import load_encoder
 from foclip.models.scorer import Scorer
 from foclip.models.scores import CLIPScore
+from foclip.outcome import mean
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import FIGURES, fidelity
 

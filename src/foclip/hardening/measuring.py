@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from foclip.attacks import AttackState, AttackTask, FoCLIP, run
-from foclip.core.scoring import mean
 from foclip.hardening.perturbation import perturb, random_start
 from foclip.models import Encoder
 from foclip.models.batching import read_figures
 from foclip.models.scores import CLIPScore
+from foclip.outcome import mean
 
 #: Steps of the inner attack when it is used to measure.
 ASCENT = 10
