@@ -3,8 +3,8 @@
     python -m benchmarks.detection [--model mini] [--data ../shared/data] --work DIR [--parts paper scenarios …]
 
 Prints the paper's quantities with the paper's figures; what each method catches of each attack scenario, on the file
-as it is and saved again; false alarms on clean pictures in every state, and at two bounds; recall at alert budgets; and the
-undetected score gain of each scenario (the gain where no alarm is raised, else 0). The photographs are those that
+as it is and saved again; false alarms on clean pictures in every state, and at two bounds; recall at alert budgets; and
+the undetected score gain of each scenario (the gain where no alarm is raised, else 0). The photographs are those that
 calibration left out (`training.detector.photographs`), and the prompts are drawn with another seed.
 Fooled pictures are kept in DIR; a second call only measures.
 """

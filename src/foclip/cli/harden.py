@@ -11,7 +11,6 @@ from foclip.cli.options import Device, Json, Model, Out, path
 
 if TYPE_CHECKING:
     from foclip.hardening import Hardened
-    from foclip.outcome import Advance
 
 
 def harden(
@@ -76,6 +75,7 @@ def harden(
     options = dict(locals())
     from foclip.hardening import HardenSettings
     from foclip.hardening import harden as run
+    from foclip.outcome import print_progress
 
     settings = HardenSettings(**{setting.name: options[setting.name] for setting in fields(HardenSettings)})
     with console.resumable(
@@ -88,7 +88,7 @@ def harden(
             settings,
             evaluation or [],
             device,
-            progress=progress if console.stderr.is_terminal else _lines,
+            progress=progress if console.stderr.is_terminal else print_progress,
             log=console.say,
             attack_steps=attack_steps,
             checkpoint_seconds=checkpoint_every,
@@ -101,11 +101,6 @@ def harden(
         _print(made, model, min_psnr)
     if made.skipped:
         raise typer.Exit(1)
-
-
-def _lines(stage: str, total: int) -> "Advance":
-    """A `Progress` for a log file, which has no bar: one line per report."""
-    return lambda done, note="": console.say(f"{stage}: {done:g} of {total}, {note}") if note else None
 
 
 def _print(made: "Hardened", model: str, min_psnr: float) -> None:
