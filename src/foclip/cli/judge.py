@@ -32,9 +32,8 @@ from foclip.errors import UsageError
 SHOWN = 24
 
 if TYPE_CHECKING:
-    from foclip.core.detecting import Detection
     from foclip.core.scoring import Scored
-    from foclip.detection import Detector
+    from foclip.detection import Detection, Detector
     from foclip.models.scores import EncoderScore
     from foclip.outcome import Outcome
 
