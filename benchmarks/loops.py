@@ -13,12 +13,13 @@ from torch import Tensor
 from benchmarks.quality import BUDGET, of_size
 from benchmarks.steps import encoder_of
 from benchmarks.timing import Section
-from foclip.attacks import AttackTask, FoCLIP, objective, run
+from foclip.attacks import AttackTask, FoCLIP, make_plan, objective, run
 from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
 from foclip.models.scores import CLIPScore, Mean, Score
+from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import psnr
 
 #: Pixels of the photos, and steps: the exact loop pays for every pixel at each.
@@ -30,7 +31,7 @@ def table(model: str, device: str, most: int, files: Sequence[Path] = ()) -> Sec
     score = CLIPScore(encoder_of(model, device))
     section = Section("Small space against exact loop", f"{__doc__ or ''}\nModel: {model}.")
     for pixels, steps in [case for case in CASES if case[0] <= most]:
-        attack = FoCLIP(objective=objective(), steps=steps, min_psnr=BUDGET)
+        attack = make_plan(FoCLIP, objective=objective(), steps=steps, budgets=Budget("psnr", BUDGET))
         for path in files or photos():
             picture = images.to_tensor(of_size(images.read(path), pixels))
             small, exact = (_file(attack, loop, picture) for loop in (score, Mean([score])))
@@ -47,5 +48,5 @@ def table(model: str, device: str, most: int, files: Sequence[Path] = ()) -> Sec
 
 def _file(attack: FoCLIP, score: Score, picture: Tensor) -> Tensor:
     """The written picture; a mean over one score is that score, but is not attacked in the small space."""
-    (fooled,) = run(attack, score, [AttackTask(picture, ARTWORKS)])
+    (fooled,) = run([AttackTask(picture, ARTWORKS)], score, attack)
     return fooled.pixels

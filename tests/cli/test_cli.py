@@ -172,7 +172,7 @@ def test_without_a_budget_an_attack_is_its_authors(run: Run, photo: Path, tmp_pa
     assert (mifgsm["steps"], mifgsm["epsilon"], mifgsm["decay"]) == (10, 16, 1.0)
     foclip = config("--alpha", 0.5, "--guard", "l2", "--steps", 1)
     assert foclip["objective"] == (
-        "1 * Alignment() + 0.5 * Balance(kind='variance', temperature=0.01) + 1 * PixelGuard(kind='l2')"
+        "1 * FeatureAlignment() + 0.5 * ScoreBalance(kind='variance', temperature=0.01) + 1 * PixelGuard(kind='l2')"
     )
 
 

@@ -451,7 +451,7 @@ def test_cheats_reach_what_they_are_named_for(score: CLIPScore, small_photos: li
     assert len(found) >= 15
     partial = found["own caption, 40 dB, up by 0.8"].attack
     job = AttackTask(to_tensor(small_photos[0]), ("a photo of a cat.",))
-    (result,) = run(replace(partial, steps=60), score, [job])
+    (result,) = run([job], score, replace(partial, steps=60))
     assert result.stopped_by == "target"
     assert result.scores[0] + 0.2 <= result.scores[-1] <= result.scores[0] + 0.5
     for change in (*AFTERWARDS.values(), *CONDITIONS.values()):

@@ -17,6 +17,8 @@ from foclip.perceptual.budget import Budget, parse
 
 #: What nobody notices, and what pictures keep to unless told otherwise: FLIP's worst places stay below 0.2.
 UNNOTICED = (Budget("flip99", 0.2),)
+#: Settings of FoCLIP's objective.
+WEIGHTS = ("alpha", "beta", "balance", "guard")
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def default_plan(scorer: Scorer, method: type[Attack] = FoCLIP, **settings: Any)
         UsageError: There is no such setting, or a value is unusable.
     """
     if method is FoCLIP and "objective" not in settings:
-        weights = {name: settings.pop(name) for name in ("alpha", "beta", "balance", "guard") if name in settings}
+        weights = {name: settings.pop(name) for name in WEIGHTS if name in settings}
         settings["objective"] = objective(**weights, temperature=scorer.info.temperature)
     min_psnr, budgets = settings.pop("min_psnr", None), _budgets(settings.pop("budgets", None))
     if min_psnr is None and not budgets and settings.get("init") != "noise":
@@ -138,6 +140,21 @@ def default_plan(scorer: Scorer, method: type[Attack] = FoCLIP, **settings: Any)
     return make_plan(method, budgets=budgets, **settings)
 
 
+def check_settings(method: type[Attack], names: Iterable[str]) -> None:
+    """Refuse settings that `default_plan` does not have with this method.
+
+    Raises:
+        UsageError: There is such a one.
+    """
+    own = {f.name for kind in (method, Constraint, Stopping, Execution) for f in fields(kind)} | {"min_psnr"}
+    _refuse(method.name, set(names) - own - set(WEIGHTS if method is FoCLIP else ()))
+
+
+def _refuse(method: str, foreign: Iterable[str]) -> None:
+    if names := ", ".join(f"--{name.replace('_', '-')}" for name in sorted(foreign)):
+        raise UsageError(f"--attack {method} has no {names}")
+
+
 def _composed(pieces: tuple[Attack, Constraint, Stopping, Execution], settings: dict[str, Any]) -> AttackPlan:
     """The plan of these pieces, each with those of the settings that are its own."""
     left = dict(settings)
@@ -147,9 +164,7 @@ def _composed(pieces: tuple[Attack, Constraint, Stopping, Execution], settings: 
     for piece in pieces:
         own = {f.name: left.pop(f.name) for f in fields(piece) if f.name in left}
         made.append(replace(piece, **own))
-    if left:
-        foreign = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(left))
-        raise UsageError(f"--attack {pieces[0].name} has no {foreign}")
+    _refuse(pieces[0].name, left)
     return AttackPlan(*made)
 
 

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from foclip.attacks import AttackTask, FoCLIP, run
+from foclip.attacks import AttackTask, FoCLIP, make_plan, run
 from foclip.core.scoring import mean
 from foclip.data.images import to_image
 from foclip.hardening.perturb import perturb, random_start
 from foclip.models import Encoder
 from foclip.models.scores import CLIPScore, Prompts
+from foclip.perceptual.budget import Budget
 
 #: Steps of the inner attack when it measures.
 ASCENT = 10
@@ -78,9 +79,9 @@ def measure(
         with torch.no_grad():
             perturbed.append((encoder.encode_pixels(changed) * targets).sum(1))
     score, chosen = CLIPScore(encoder), list(levels[:attacked])
-    attack = FoCLIP(steps=steps, min_psnr=min_psnr)
+    attack = make_plan(FoCLIP, steps=steps, budgets=Budget("psnr", min_psnr))
     jobs = [AttackTask(picture, tuple(prompts)) for picture in chosen]
-    fooled = [result.pixels for result in run(attack, score, jobs)]
+    fooled = [result.pixels for result in run(jobs, score, attack)]
     before, after = (_mean(score, pictures, tuple(prompts)) for pictures in (chosen, fooled))
     return Figures(float(torch.cat(clean).mean()), float(torch.cat(perturbed).mean()), before, after)
 

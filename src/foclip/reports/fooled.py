@@ -62,8 +62,7 @@ def _item(folder: Path, result: Result) -> dict[str, object]:
 
 def _budget(config: Mapping[str, Any]) -> str:
     """What the picture had to keep to."""
-    bounds = [] if config.get("min_psnr") is None else [f"psnr:{config['min_psnr']:g}"]
-    bounds += config.get("budgets", [])
+    bounds = config.get("budgets", [])
     return f"budget {', '.join(bounds)}" if bounds else "no budget"
 
 

@@ -10,7 +10,14 @@ from pathlib import Path
 from PIL import Image
 
 from foclip import files
-from foclip.attacks import Attack, AttackResult, AttackState, AttackTask, FoCLIP, check, copies, key, objective
+from foclip.attacks import (
+    AttackPlan,
+    AttackResult,
+    AttackState,
+    AttackTask,
+    bytes_needed,
+    default_plan,
+)
 from foclip.cache import locked
 from foclip.core.scoring import mean
 from foclip.data import images
@@ -20,15 +27,10 @@ from foclip.machine import available_memory
 from foclip.models import Encoder
 from foclip.models.scores import DEFAULT, EncoderScore, Prompts, Score, resolve
 from foclip.outcome import Failure, Outcome, Progress, no_progress
-from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity, psnr
 from foclip.runs.executors import Run, running
 from foclip.runs.folder import Folder, Result, digest
 
-#: Fidelity budget of the paper's attack, as detectors and studies know it, dB.
-MIN_PSNR = 35.0
-#: What nobody notices, and what `fool` keeps to unless told otherwise: FLIP's worst places stay below 0.2.
-UNNOTICED = (Budget("flip99", 0.2),)
 #: Points kept of the score over steps.
 CURVE_POINTS = 200
 
@@ -61,10 +63,10 @@ def fool(
         out: Folder for the fooled pictures; made if needed.
         model: An encoder, its name, or a score over one.
         score: Name of the score, unless `model` is one.
-        attack: None for FoCLIP within what nobody notices (`UNNOTICED`).
+        attack: None for FoCLIP within what nobody notices (`foclip.attacks.default_plan`).
         captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.data.captions`).
         workers: Batches of pictures that are attacked at once, each on a core of its own; None for what suits the model
-            (`foclip.attacks.workers`), and on Ray for as many as there is room for. Results do not depend on it.
+            (`foclip.attacks.execution.default_workers`), and on Ray for as many as there is room for. Results do not depend on it.
         engine: "local", or "ray" for a cluster, with the same results.
         address: Of that cluster; None for Ray on this machine.
         progress: Progress, in steps.
@@ -77,8 +79,8 @@ def fool(
         UsageError: `out` is unusable, or another run is at work there; or there is no such cluster.
     """
     chosen = resolve(model, score)
-    attack = attack or FoCLIP(objective=objective(temperature=chosen.temperature), budgets=UNNOTICED, mask="visible")
-    check(attack, chosen)
+    attack = attack or default_plan(chosen)
+    attack.check(chosen)
     failures: list[Failure] = []
     sources, own = pair(pictures, prompts, captions, chosen.prompts, failures, besides=Path(out))
     with locked(files.output_folder(Path(out))):
@@ -95,7 +97,7 @@ def _fool(
     sources: Sequence[Source],
     own: Sequence[Prompts],
     score: Score,
-    attack: Attack,
+    attack: AttackPlan,
     folder: Folder,
     failures: list[Failure],
     run: Run,
@@ -118,14 +120,14 @@ def _fool(
         for number, original in images.readable(sources, failures):
             name = images.name(sources[number], number + 1)
             pixels = original.width * original.height
-            need = copies(attack, score, pixels) * 4 * 3 * pixels
+            need = bytes_needed(attack, score, pixels)
             if need > room:
                 failures.append(Failure(name, f"{name}: {_too_large(original, need, room)}"))
                 continue
             while need + sum(needs.values()) > room:
                 yield None
             job = AttackTask(images.to_tensor(original), own[number])
-            place = folder.place(name, key(attack, score, job))
+            place = folder.place(name, attack.key(score, job))
             if place.done:
                 finished += 1
                 show(finished * steps)
@@ -133,12 +135,12 @@ def _fool(
                 needs[place.key] = need
                 yield AttackTask(job.picture, job.prompts, (place, original))
 
-    def on_step(lanes: Sequence[AttackState]) -> None:
-        done = finished * steps + sum(lane.step for lane in lanes)
-        show(done, mean([lane.scores[-1] for lane in lanes]))
+    def on_step(states: Sequence[AttackState]) -> None:
+        done = finished * steps + sum(state.step for state in states)
+        show(done, mean([state.scores[-1] for state in states]))
 
-    for fooled in run(attack, score, jobs(), on_step, folder.store):
-        place, original = fooled.job.tag
+    for fooled in run(jobs(), score, attack, on_step=on_step, states=folder.store):
+        place, original = fooled.task.tag
         images.write(images.to_image(fooled.pixels), place.output)
         folder.add(place, measure(place.name, place.output, original, score, attack, fooled, place.key))
         del needs[place.key]
@@ -154,10 +156,10 @@ def _too_large(picture: Image.Image, need: int, room: int) -> str:
 
 
 def measure(
-    name: str, output: Path, original: Image.Image, score: Score, attack: Attack, fooled: AttackResult, key: str
+    name: str, output: Path, original: Image.Image, score: Score, attack: AttackPlan, fooled: AttackResult, key: str
 ) -> Result:
     """All figures of a written file, read back from disk."""
-    written, prompts = images.read(output), fooled.job.prompts
+    written, prompts = images.read(output), fooled.task.prompts
     before, after, gray_before, gray_after = (
         score.read(picture, prompts)
         for picture in (original, written, images.to_gray(original), images.to_gray(written))
@@ -190,7 +192,7 @@ def measure(
         model=score.model,
         fingerprint=score.fingerprint,
         config=attack.config(),
-        seed=attack.seed,
+        seed=attack.method.seed,
         curve=[[step, round(value, 5)] for step, value in enumerate(fooled.scores)][::every],
         sha256=digest(output),
         key=key,
