@@ -15,7 +15,19 @@ import torch
 from PIL import Image
 
 from benchmarks.timing import Section, now
-from foclip.attacks import MIFGSM, PGD, Adam, AttackPlan, AttackTask, AutoPGD, FoCLIP, fastest, make_plan, objective, run
+from foclip.attacks import (
+    MIFGSM,
+    PGD,
+    Adam,
+    AttackPlan,
+    AttackTask,
+    AutoPGD,
+    FoCLIP,
+    fastest,
+    make_plan,
+    objective,
+    run,
+)
 from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS

@@ -1,6 +1,8 @@
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from foclip.cache import Cache
 from foclip.data.images import to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError
-from foclip.models import Encoder
+from foclip.models import Encoder, ScoreInfo, Scorer
 from foclip.models.scores import CLIPScore
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity
@@ -275,3 +277,83 @@ def test_pictures_may_end_in_any_order(score: CLIPScore, pictures: list[Tensor])
     assert sorted(fooled.task.tag for fooled in found) == [0, 1, 2]
     assert found[0].task.tag == order[-1]
     assert found[0].steps == 0
+
+
+def test_a_state_shows_the_picture_without_touching_it(score: CLIPScore, pictures: list[Tensor]) -> None:
+    attack = make_plan(FoCLIP, objective=objective(), steps=8, budgets="flip99:0.2", mask="visible", batch_size=2)
+    seen: list[Tensor] = []
+    watched = run(
+        [AttackTask(pictures[0], ARTWORKS)], score, attack, on_step=lambda states: seen.append(states[0].preview())
+    )
+    (fooled,) = watched
+    assert all((shown.dtype, shown.shape) == (torch.uint8, pictures[0].shape) for shown in seen)
+    assert not torch.equal(seen[0], pictures[0])
+    assert torch.equal(fooled.pixels, fooled_by(attack, score, pictures[:1], ARTWORKS)[0].pixels)
+
+
+def test_closing_ends_it_and_keeps_what_was_begun(score: CLIPScore, pictures: list[Tensor], tmp_path: Path) -> None:
+    attack, cache = make_plan(FoCLIP, steps=3, budgets="psnr:35", batch_size=2), Cache(tmp_path / "cache")
+    first, second = (AttackTask(picture, ARTWORKS) for picture in pictures[:2])
+    steps: list[int] = []
+    # None is none for now: the second begins one step later, and is still under attack when the first is done.
+    running = run([first, None, second], score, attack, on_step=lambda states: steps.append(len(states)), states=cache)
+    assert next(running).task is first
+    running.close()
+    assert steps == [1, 2, 2, 2]
+    assert [path.name for path in cache.folder.iterdir()] == [f"{attack.key(score, second)}.pt"]
+
+
+class Brightness:
+    """A score without prompts, embedding, resampler or another precision: how bright a picture is."""
+
+    info = ScoreInfo("brightness", scale=1.0, floor=0.0, prompts="none")
+    model, device, parameter_count, fingerprint = "none", torch.device("cpu"), 0, "brightness"
+
+    def __init__(self, prompts: Literal["required", "none"] = "none") -> None:
+        self.info = replace(self.info, prompts=prompts)
+
+    @property
+    def preprocess(self) -> "Brightness":
+        return self
+
+    size = (16, 16)
+
+    def image(self, picture: Image.Image) -> Tensor:
+        return to_tensor(picture.resize(self.size[::-1], Image.Resampling.BOX))
+
+    def pixels(self, pixels: Tensor) -> Tensor:
+        return torch.nn.functional.adaptive_avg_pool2d(pixels, self.size)
+
+    def region(self, height: int, width: int) -> tuple[slice, slice]:
+        return slice(0, height), slice(0, width)
+
+    def resampler(self, height: int, width: int) -> None:
+        return None
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        return torch.tensor([len(prompt) / 10 for prompt in prompts])
+
+    def __call__(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        values = pixels if pixels.is_floating_point() else pixels / 255
+        mean = values.mean(dim=(1, 2, 3))[:, None]
+        return mean * targets if self.info.prompts == "required" else mean
+
+
+@pytest.mark.parametrize("prompts", [(), ("short", "a longer one")])
+@pytest.mark.parametrize("mask", ["none", "visible"])
+def test_any_scorer_can_be_attacked(pictures: list[Tensor], prompts: tuple[str, ...], mask: str) -> None:
+    scorer: Scorer = Brightness("required" if prompts else "none")
+    attack = make_plan(FoCLIP, steps=8, budgets="psnr:30", mask=mask)
+    for fooled in run([AttackTask(picture, prompts) for picture in pictures[:2]], scorer, attack):
+        assert max(fooled.scores) > fooled.scores[0] + 0.01
+        assert fidelity(fooled.pixels, fooled.task.picture).psnr >= 30
+    aimed = attack.replace(rise=0.005, steps=50)
+    (fooled,) = run([AttackTask(pictures[0], prompts)], scorer, aimed)
+    assert fooled.stopped_by == "target"
+
+
+@pytest.mark.parametrize("setting", [{"precision": "bfloat16"}, {"compiled": True}])
+def test_a_plain_scorer_refuses_another_precision(pictures: list[Tensor], setting: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="precision: brightness computes in float32") as caught:
+        list(run([AttackTask(pictures[0], ())], Brightness(), make_plan(FoCLIP, steps=1, **setting)))
+    assert "\n" not in str(caught.value)

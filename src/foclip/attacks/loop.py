@@ -73,8 +73,8 @@ def run(
     step = _Step(plan, scorer, plan.execution.prepared(scorer), slots)
     active: list[AttackState] = []
     saved = time.monotonic()
-    threads = {"initializer": torch.set_num_threads, "initargs": (threads_per_batch(scorer),)}
-    with ThreadPoolExecutor(batches, **threads) as pool:  # type: ignore[arg-type]
+    threads = threads_per_batch(scorer)
+    with ThreadPoolExecutor(batches, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         try:
             while True:
                 while len(active) < batches * slots and (task := next(queue, None)) is not None:
@@ -187,8 +187,8 @@ def _start(
     if scorer.info.prompts == "required" and not task.prompts:
         raise UsageError("prompts: give a list of strings, at least one")
     key = plan.key(scorer, task)
-    saved = states and states.load(key, scorer.device)
-    refining = bool(saved) and saved["phase"] == "refine"
+    saved = states.load(key, scorer.device) if states else None
+    refining = saved is not None and saved["phase"] == "refine"
     seed = int.from_bytes(task.digest(plan.method.seed).digest()[:7], "big")
     state = AttackState(
         task=task,
@@ -201,7 +201,7 @@ def _start(
         refine_steps=refine.planned_steps(plan, task.pixels),
         space=_space(task, scorer, plan, seed, refining),
     )
-    if saved:
+    if saved is not None:
         state.restore(saved)
     if refining:
         state.refinement = refine.Refinement.of(state)

@@ -44,7 +44,8 @@ class ModelSpace(Space):
 
     def use_mask(self) -> None:
         rows, columns = self.region
-        self.mask, texture = coarse_mask(self._whole[:, rows, columns] / 255, tuple(self.original.shape[1:]))
+        size = (self.original.shape[1], self.original.shape[2])
+        self.mask, texture = coarse_mask(self._whole[:, rows, columns] / 255, size)
         self._texture = torch.ones(self._whole.shape[1:], dtype=torch.float16, device=texture.device)
         self._texture[rows, columns] = texture
 

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from foclip.attacks import CMAES, MIFGSM, PGD, AttackPlan, FoCLIP, View, make_plan, objective
+from foclip.attacks import CMAES, MIFGSM, PGD, FoCLIP, View, make_plan, objective
 from foclip.perceptual.budget import Budget
 
 #: What is to score high: the picture's own caption, that of another picture, or the prompts it is scored with.
@@ -41,7 +41,7 @@ class Scenario:
 
     name: str
     wants: Wants
-    attack: Attack
+    attack: AttackPlan
 
 
 def scenarios(
@@ -58,7 +58,7 @@ def scenarios(
     """
     foclip = make_plan(FoCLIP, objective=objective(temperature=temperature), steps=steps, seed=seed)
 
-    def at(min_psnr: float, rise: float | None = None) -> Attack:
+    def at(min_psnr: float, rise: float | None = None) -> AttackPlan:
         return foclip.replace(budgets=Budget("psnr", min_psnr), rise=None if rise is None else rise * floor)
 
     found = [

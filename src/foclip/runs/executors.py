@@ -82,9 +82,13 @@ class _Cluster:
     ) -> Iterator[AttackResult]:
         plan.check(scorer)
         if self._actors is None:
-            threads = max(1, torch.get_num_threads() // default_workers(scorer))  # another number of threads rounds otherwise
+            threads = max(
+                1, torch.get_num_threads() // default_workers(scorer)
+            )  # another number of threads rounds otherwise
             self._actors = RayActors(self._ray, self._at_once, threads, gpu=scorer.device.type == "cuda")
-        attacker = self._attackers.setdefault((scorer.fingerprint, scorer.info.scale, str(scorer.device)), _Attacker(scorer))
+        attacker = self._attackers.setdefault(
+            (scorer.fingerprint, scorer.info.scale, str(scorer.device)), _Attacker(scorer)
+        )
         asked: dict[int, AttackTask] = {}
         for _, found in self._actors.map(attacker, _batches(plan, tasks, plan.execution.slots(scorer), asked)):
             for number, *results in found:

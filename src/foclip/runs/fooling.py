@@ -42,7 +42,7 @@ def fool(
     *,
     model: str | Encoder | EncoderScore = "mini",
     score: str = DEFAULT,
-    attack: Attack | None = None,
+    attack: AttackPlan | None = None,
     captions: str | Path | None = None,
     workers: int | None = None,
     engine: str = "local",

@@ -30,7 +30,9 @@ def table(context: StudyContext) -> pd.DataFrame:
     plan = [(budget, *entry) for budget in (BUDGET, None) for entry in OBJECTIVES.items()]
     rows = []
     for budget, name, objective in context.with_progress(plan):
-        attack = context.default_attack().replace(objective=objective, budgets=() if budget is None else Budget("psnr", budget))
+        attack = context.default_attack().replace(
+            objective=objective, budgets=() if budget is None else Budget("psnr", budget)
+        )
         shown = FREE if budget is None else f"{budget:g} dB"
         rows += context.rows(context.fool(attack, context.pictures), objective=name, budget=shown)
     return pd.DataFrame(rows)

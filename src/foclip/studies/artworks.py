@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.attacks import CMAES, MIFGSM, PGD, Adam, AttackPlan, FoCLIP, SinglePrompt, make_plan
+from foclip.attacks import CMAES, MIFGSM, PGD, Adam, FoCLIP, SinglePrompt, make_plan
 from foclip.attacks.foclip import objective
 from foclip.perceptual.budget import Budget
 from foclip.studies.harness import BUDGET, PaperComparison, Study, StudyContext, StudyReport, plots
@@ -28,10 +28,10 @@ SHOWN = 3
 WITHIN, AUTHORS, UNTOUCHED = f"{BUDGET:g} dB", "authors'", "as it is"
 
 
-def attacks(context: StudyContext) -> dict[str, Attack]:
+def attacks(context: StudyContext) -> dict[str, AttackPlan]:
     """Every attack within the budget, with as many steps; CMA-ES if its package is installed."""
     steps, seed = context.settings.steps, context.settings.seed
-    found: dict[str, Attack] = {
+    found: dict[str, AttackPlan] = {
         "FoCLIP": context.default_attack(),
         "PGD": make_plan(PGD, steps=steps, budgets=Budget("psnr", BUDGET), seed=seed),
         "MI-FGSM": make_plan(MIFGSM, steps=steps, budgets=Budget("psnr", BUDGET), seed=seed),
@@ -43,7 +43,7 @@ def attacks(context: StudyContext) -> dict[str, Attack]:
     return found
 
 
-def authors_settings(context: StudyContext) -> dict[str, Attack]:
+def authors_settings(context: StudyContext) -> dict[str, AttackPlan]:
     """The attacks as published, but for the number of steps, which is this run's."""
     steps, seed = context.settings.steps, context.settings.seed
     return {
@@ -54,7 +54,7 @@ def authors_settings(context: StudyContext) -> dict[str, Attack]:
     }
 
 
-def plan(context: StudyContext) -> list[tuple[str, str, Attack]]:
+def plan(context: StudyContext) -> list[tuple[str, str, AttackPlan]]:
     """Settings, name and attack, for everything that is compared."""
     found = [(WITHIN, *entry) for entry in attacks(context).items()]
     return found + [(AUTHORS, *entry) for entry in authors_settings(context).items()]

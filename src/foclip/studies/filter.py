@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from foclip import files
+from foclip.attacks import UNNOTICED
 from foclip.cache import Cache
 from foclip.detection import Detector, View
-from foclip.attacks import UNNOTICED
 from foclip.scanning import Settings, scan
 from foclip.scanning.keep import keep
 from foclip.scanning.rows import Judge

@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from foclip.attacks import CMAES, AttackPlan, AutoPGD, Restart, make_plan
+from foclip.attacks import CMAES, AutoPGD, Restart, make_plan
 from foclip.data import prompts
 from foclip.models.scores import EncoderScore, Lower, Mean, Prompts, Score
 from foclip.objective import FeatureAlignment
@@ -82,7 +82,7 @@ class Cell:
     score: Score
     aim: str
     attacker: str
-    attack: Attack
+    attack: AttackPlan
     count: int
 
 
@@ -127,7 +127,7 @@ def _plan(context: StudyContext, hardened: EncoderScore) -> Iterator[Cell]:
             for budget in QUICK if context.settings.quick else FULL:
                 attack = foclip.replace(budgets=Budget("psnr", budget))
                 yield Cell(CURVE, name, score, aim, "FoCLIP", attack, FEW if two or context.settings.quick else PHOTOS)
-    attackers: dict[str, Attack] = {}
+    attackers: dict[str, AttackPlan] = {}
     for share in LENGTHS:
         length = max(1, round(share * steps))
         attackers[f"FoCLIP, {length:,} steps"] = foclip.replace(steps=length)
