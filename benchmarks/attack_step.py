@@ -33,9 +33,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import center_crop, normalize
 
-from foclip.attacks import AttackTask, FoCLIP, make_plan, objective, run
+from foclip.attacks import AttackPlan, AttackTask, FoCLIP, make_plan, objective, run
 from foclip.data.prompts import ARTWORKS
-from foclip.models import OpenClipEncoder, load
+from foclip.models import OpenClipEncoder, load_encoder
 from foclip.models.scores import CLIPScore
 from foclip.objective import FeatureAlignment, Objective, Pictures, ScoreBalance
 
@@ -64,7 +64,7 @@ def measure(encoder: OpenClipEncoder, height: int, width: int, batch: int, steps
         for _ in range(steps + 1):  # `steps` updates take one evaluation more
             torch.autograd.grad(tower.encode_image(inputs).sum(), inputs)
 
-    def step(attack: FoCLIP = attack) -> None:
+    def step(attack: AttackPlan = attack) -> None:
         for _ in run([AttackTask(picture, ARTWORKS) for picture in pictures], score, attack):
             pass
 
@@ -116,7 +116,7 @@ def resize_by_hand(encoder: OpenClipEncoder, pixels: Tensor) -> Tensor:
 
 def opened(name: str, device: str = "cpu") -> OpenClipEncoder:
     """An encoder whose model can be used alone."""
-    encoder = load(name, device)
+    encoder = load_encoder(name, device)
     assert isinstance(encoder, OpenClipEncoder)
     return encoder
 

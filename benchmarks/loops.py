@@ -13,12 +13,12 @@ from torch import Tensor
 from benchmarks.quality import BUDGET, of_size
 from benchmarks.steps import encoder_of
 from benchmarks.timing import Section
-from foclip.attacks import AttackTask, FoCLIP, make_plan, objective, run
+from foclip.attacks import AttackPlan, AttackTask, FoCLIP, make_plan, objective, run
 from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
-from foclip.models.scores import CLIPScore, Mean, Score
+from foclip.models.scores import CLIPScore, MeanEnsemble, Score
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import psnr
 
@@ -34,7 +34,7 @@ def table(model: str, device: str, most: int, files: Sequence[Path] = ()) -> Sec
         attack = make_plan(FoCLIP, objective=objective(), steps=steps, budgets=Budget("psnr", BUDGET))
         for path in files or photos():
             picture = images.to_tensor(of_size(images.read(path), pixels))
-            small, exact = (_file(attack, loop, picture) for loop in (score, Mean([score])))
+            small, exact = (_file(attack, loop, picture) for loop in (score, MeanEnsemble([score])))
             fast, slow = (mean(score.read(images.to_image(file), ARTWORKS)) for file in (small, exact))
             section.add(
                 megapixels=f"{picture[0].numel() / 1e6:.1f}",
@@ -46,7 +46,7 @@ def table(model: str, device: str, most: int, files: Sequence[Path] = ()) -> Sec
     return section
 
 
-def _file(attack: FoCLIP, score: Score, picture: Tensor) -> Tensor:
-    """The written picture; a mean over one score is that score, but is not attacked in the small space."""
+def _file(attack: AttackPlan, score: Score, picture: Tensor) -> Tensor:
+    """The written picture; a mean over one score is that score, but is attacked in all its pixels."""
     (fooled,) = run([AttackTask(picture, ARTWORKS)], score, attack)
     return fooled.pixels

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from benchmarks.attack_step import opened, resize_by_hand, untrained
 from benchmarks.timing import Section, Spread, now, paired, seconds
-from foclip.attacks import AttackTask, FoCLIP, fastest, make_plan, objective, run
+from foclip.attacks import AttackPlan, AttackTask, FoCLIP, fastest_precision, make_plan, objective, run
 from foclip.data.prompts import ARTWORKS
 from foclip.models import OpenClipEncoder
 from foclip.models.encoder import LARGE_MODEL
@@ -159,21 +159,24 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
             return Spread.of(each).median
 
         def ours(
-            attack: FoCLIP = attack, jobs: list[AttackTask] = jobs, score: CLIPScore = score, whole: list[float] = whole
+            attack: AttackPlan = attack,
+            jobs: list[AttackTask] = jobs,
+            score: CLIPScore = score,
+            whole: list[float] = whole,
         ) -> float:
             marks = [now()]
             list(run(jobs, score, attack, on_step=lambda _: marks.append(now()), workers=1))
             whole.append(now() - marks[0])
             return Spread.of([after - before for before, after in pairwise(marks[1:])]).median
 
-        best, _ = fastest(attack, score)
+        best, _ = fastest_precision(attack.execution, score)
         quick = attack.replace(precision=best)
         calls: dict[str, Callable[[], float]] = {"floor": floor, "step": ours}
         calls["quick step"] = lambda ours=ours, quick=quick: ours(quick, whole=[])  # type: ignore[misc]
         if batch in COMPILED:
             torch.compiler.reset()  # one process compiles a function for so many shapes, and then no more
             compiled = attack.replace(compiled=True)
-            compiled = compiled.replace(precision=fastest(compiled, score)[0])
+            compiled = compiled.replace(precision=fastest_precision(compiled.execution, score)[0])
             calls["compiled step"] = lambda ours=ours, made=compiled: ours(made, whole=[])  # type: ignore[misc]
         own = len(calls)
         if size is None:

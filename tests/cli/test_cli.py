@@ -166,7 +166,7 @@ def test_without_a_budget_an_attack_is_its_authors(run: Run, photo: Path, tmp_pa
         return settings
 
     adam = config("--attack", "adam", "--min-psnr", 0, "--steps", 1)
-    assert (adam["init"], adam["min_psnr"], adam["objective"]) == ("noise", None, "Lowest()")
+    assert (adam["init"], adam["budgets"], adam["objective"]) == ("noise", [], "Lowest()")
     assert config("--attack", "adam", "--min-psnr", 0, "--init", "image", "--steps", 1)["init"] == "image"
     mifgsm = config("--attack", "mifgsm", "--min-psnr", 0)
     assert (mifgsm["steps"], mifgsm["epsilon"], mifgsm["decay"]) == (10, 16, 1.0)

@@ -15,14 +15,13 @@ from PIL import Image
 
 from foclip.attacks import FoCLIP, make_plan, objective
 from foclip.attacks import run as attack_here
-from foclip.attacks.refine import Retouch
+from foclip.attacks.refine import Refinement
 from foclip.cache import locked
 from foclip.data import images
 from foclip.errors import ImageError, UsageError
-from foclip.models.scores import CLIPScore, Mean
+from foclip.models.scores import CLIPScore, MeanEnsemble
 from foclip.outcome import Advance
 from foclip.perceptual.fidelity import fidelity
-from foclip.runs import fooling
 from foclip.runs.executors import running
 from foclip.runs.folder import LONGEST_STEM, RESULTS, UNFINISHED, Result, read_results
 from foclip.runs.fooling import fool
@@ -94,10 +93,10 @@ def test_on_ray_pictures_have_the_same_bytes(sources: list[Path], score: CLIPSco
             )
             for name, run in (("local", attack_here), ("ray", on_ray))
         ]
-        both, few = Mean([score, score]), replace(contexts[0].default_attack(), steps=5)
+        both, few = MeanEnsemble([score, score]), contexts[0].default_attack().replace(steps=5)
         shifted = [each.fool(few, each.pictures[:2], score=both) for each in contexts]
         with pytest.raises(UsageError, match="the most that clipscore can be"):
-            next(on_ray(ATTACK.replace(target=9.0), score, [], None, None))
+            next(on_ray([], score, ATTACK.replace(target=9.0)))
     pictures = {engine: state(tmp_path / engine) for engine in found}
     assert {name for name in pictures["local"] if name.endswith(".png")} == {"a.png", "b.png", "c.png"}
     results = {engine: [replace(each, output="", seconds=0) for each in done] for engine, done in found.items()}
@@ -280,9 +279,9 @@ def test_killed_in_the_middle_it_goes_on_where_it_was_saved(
 ) -> None:
     """Killed without a word, as by the system: what was last saved goes on, and ends in the bytes of a whole run."""
     code = (
-        "import sys, time, foclip.attacks; sys.modules['foclip.attacks.loop'].SAVE_EVERY = 0.0;"
+        "import sys, time, foclip.attacks.loop as loop; loop.SAVE_EVERY = 0.0;"
         "from foclip.attacks import FoCLIP; step = FoCLIP.automatic_step;"
-        "FoCLIP.automatic_step = lambda self, n, *ends: (time.sleep(60 if n == 7 else 0), step(self, n, *ends))[1];"
+        "FoCLIP.automatic_step = lambda self, state, *ends: (time.sleep(60 * (state.step == 7)), step(self, state, *ends))[1];"
         "from foclip.cli import main; sys.argv[0] = 'foclip'; main()"
     )
     call = ["fool", str(sources[0]), "--prompt", "a cat", "--steps", "12", "--out"]
@@ -304,7 +303,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was_saved(
 
     with monkeypatch.context() as patch:
         patch.setattr(FoCLIP, "update", counting(FoCLIP.update))
-        patch.setattr(Retouch, "step", counting(Retouch.step))
+        patch.setattr(Refinement, "update", counting(Refinement.update))
         assert run(*call, out)[0] == 0
     assert len(counted) == 12 - 7
     assert run(*call, out.with_name("whole"))[0] == 0
@@ -341,4 +340,3 @@ def test_results_are_plain_json(sources: Sequence[Path], score: CLIPScore, out: 
     (row,) = json.loads((out / RESULTS).read_text())
     assert result == Result(**row)
     assert (result.psnr, result.linf, result.steps) == (None, 0, 0)  # equal pictures: infinite, which JSON has not
-    assert fooling.MIN_PSNR == 35.0

@@ -12,11 +12,11 @@ import torch
 from conftest import Run, file_score, fooled_by
 from PIL import Image
 
-from foclip.attacks import AutoPGD, FoCLIP, Restart, make_plan
+from foclip.attacks import AttackPlan, AutoPGD, FoCLIP, Restart, make_plan
 from foclip.data.images import to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError
-from foclip.models import Encoder, load
+from foclip.models import Encoder, load_encoder
 from foclip.models.scores import CLIPScore
 from foclip.objective import FeatureAlignment
 from foclip.studies import _robust_report as robust
@@ -47,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, small_photos: list[Image.Im
 
 @pytest.fixture(scope="module")
 def robust_score() -> CLIPScore:
-    return CLIPScore(load("mini-robust"))
+    return CLIPScore(load_encoder("mini-robust"))
 
 
 @pytest.fixture
@@ -120,18 +120,23 @@ def test_another_start_lies_within_the_budget(score: CLIPScore, small_photos: li
         ARTWORKS,
     )
     assert torch.equal(same.pixels, plain.pixels)
-    for wrong in ({"start": -1}, {"min_psnr": None}):
+    for wrong in ({"start": -1}, {"budgets": None}):
         with pytest.raises(UsageError):
             attack.replace(**wrong)
 
 
-def fooled_path(attack: Restart, score: CLIPScore, picture: torch.Tensor) -> list[torch.Tensor]:
+def fooled_path(attack: AttackPlan, score: CLIPScore, picture: torch.Tensor) -> list[torch.Tensor]:
     """The picture as optimised after each update."""
     from foclip.attacks import AttackTask, run
 
     seen: list[torch.Tensor] = []
     list(
-        run([AttackTask(picture, ARTWORKS)], score, attack, on_step=lambda lanes: seen.append(lanes[0].pixels.clone()))
+        run(
+            [AttackTask(picture, ARTWORKS)],
+            score,
+            attack,
+            on_step=lambda states: seen.append(states[0].space.pixels.clone()),
+        )
     )
     return seen
 
@@ -142,7 +147,7 @@ def test_the_embedded_hardened_encoder_resists_honestly(
     """It bounds the rise, and does not hide its gradient: steps and budget help, and other attacks find the same."""
     pixels = [to_tensor(photo.resize((112, 112))) for photo in small_photos[:2]]
 
-    def rise(attack: FoCLIP | AutoPGD, target: CLIPScore) -> float:
+    def rise(attack: AttackPlan, target: CLIPScore) -> float:
         fooled = fooled_by(attack, target, pixels, ARTWORKS)
         return (
             sum(

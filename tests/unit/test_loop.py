@@ -17,6 +17,7 @@ from foclip.data.images import to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError
 from foclip.models import Encoder, ScoreInfo, Scorer
+from foclip.models.scorer import Inputs, Targets
 from foclip.models.scores import CLIPScore
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity
@@ -163,9 +164,11 @@ def test_what_was_begun_under_other_settings_is_not_continued(
     ]
     for other, its_task in others:
         steps: list[int] = []
-        list(
-            run([its_task], score, other, on_step=lambda states, seen=steps: seen.append(states[0].step), states=cache)
-        )  # type: ignore[misc]
+
+        def on_step(states: Sequence[AttackState], seen: list[int] = steps) -> None:
+            seen.append(states[0].step)
+
+        list(run([its_task], score, other, on_step=on_step, states=cache))
         assert steps[0] == 1
 
 
@@ -333,7 +336,8 @@ class Brightness:
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         return torch.tensor([len(prompt) / 10 for prompt in prompts])
 
-    def __call__(self, pixels: Tensor, targets: Tensor) -> Tensor:
+    def __call__(self, pixels: Inputs, targets: Targets) -> Tensor:
+        assert isinstance(pixels, Tensor) and isinstance(targets, Tensor)
         values = pixels if pixels.is_floating_point() else pixels / 255
         mean = values.mean(dim=(1, 2, 3))[:, None]
         return mean * targets if self.info.prompts == "required" else mean

@@ -14,7 +14,7 @@ from foclip.attacks.stopping import TOLERANCE
 from foclip.data.images import read, to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError
-from foclip.models.preprocessing import Preprocessing, round8
+from foclip.models.preprocess import Preprocess, round8
 from foclip.models.resampler import Resampler
 from foclip.models.scores import CLIPScore, MeanEnsemble
 from foclip.perceptual.budget import Budget
@@ -32,12 +32,12 @@ SIZES = [
 ]
 
 
-def small_space(height: int, width: int, mode: str) -> tuple[Preprocessing, Resampler]:
-    preprocessing = Preprocessing((24, 24), (0.5,) * 3, (0.5,) * 3, resize_mode=mode)
+def small_space(height: int, width: int, mode: str) -> tuple[Preprocess, Resampler]:
+    preprocessing = Preprocess((24, 24), (0.5,) * 3, (0.5,) * 3, resize_mode=mode)
     return preprocessing, Resampler(preprocessing, height, width)
 
 
-def adjoint(preprocessing: Preprocessing, resampler: Resampler, size: tuple[int, int], u: Tensor) -> Tensor:
+def adjoint(preprocessing: Preprocess, resampler: Resampler, size: tuple[int, int], u: Tensor) -> Tensor:
     """Rᵀu, by the gradient of the exact loop's preprocessing."""
     x = torch.full((1, 3, *size), 0.5, requires_grad=True)
     return torch.autograd.grad(preprocessing.resize(x), x, resampler.pad(u)[None])[0][0]

@@ -135,7 +135,7 @@ def coordinates(mask: Mask, change: torch.Tensor) -> torch.Tensor:
     """What `push` makes this change of."""
     factors, values = (each.flatten(-2).movedim(-1, 0) for each in (mask.factors, change))
     solved = torch.linalg.solve_triangular(factors, values[..., None], upper=True)
-    return solved[..., 0].T.reshape(change.shape)
+    return torch.as_tensor(solved[..., 0].T.reshape(change.shape))
 
 
 @pytest.mark.parametrize("name", list(pictures()))

@@ -45,7 +45,7 @@ def test_settings_find_their_piece() -> None:
 def test_no_setting_belongs_to_two_pieces() -> None:
     pieces = (Constraint, Stopping, Execution)
     for method in (*ATTACKS.values(), Restart):
-        names = [f.name for kind in (method, *pieces) for f in fields(kind)]
+        names = [f.name for kind in (method, *pieces) for f in fields(kind)]  # type: ignore[arg-type]
         assert len(names) == len(set(names))
 
 

@@ -7,7 +7,7 @@ number of slots, and the score, and on nothing else.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import groupby
 
@@ -49,7 +49,7 @@ def run(
     on_step: StepCallback | None = None,
     states: Cache | None = None,
     workers: int | None = None,
-) -> Iterator[AttackResult]:
+) -> Generator[AttackResult, None, None]:
     """Attack pictures of any sizes; yields each as it finishes. Closing the generator ends the attack.
 
     Args:

@@ -29,7 +29,7 @@ from foclip.errors import UsageError
 
 if TYPE_CHECKING:
     from foclip.attacks import AttackPlan
-    from foclip.models.scores import EncoderScore
+    from foclip.models.scores import EmbeddingScore
     from foclip.outcome import Outcome
     from foclip.runs.folder import Result
 
@@ -204,7 +204,7 @@ def _fool(
     prompts: list[str] | None,
     captions: str | None,
     out: Path,
-    score: "EncoderScore",
+    score: "EmbeddingScore",
     attack: "AttackPlan",
     **how: Any,
 ) -> "Outcome[Result]":

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from foclip.attacks import CMAES, MIFGSM, PGD, FoCLIP, View, make_plan, objective
+from foclip.attacks import CMAES, MIFGSM, PGD, AttackPlan, FoCLIP, View, make_plan, objective
 from foclip.perceptual.budget import Budget
 
 #: What is to score high: the picture's own caption, that of another picture, or the prompts it is scored with.

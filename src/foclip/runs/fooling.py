@@ -25,7 +25,7 @@ from foclip.data.captions import PromptsOf, pair
 from foclip.data.images import Source
 from foclip.machine import available_memory
 from foclip.models import Encoder
-from foclip.models.scores import DEFAULT, EncoderScore, Prompts, Score, resolve
+from foclip.models.scores import DEFAULT, EmbeddingScore, Prompts, Score, resolve
 from foclip.outcome import Failure, Outcome, Progress, no_progress
 from foclip.perceptual.fidelity import fidelity, psnr
 from foclip.runs.executors import Run, running
@@ -40,7 +40,7 @@ def fool(
     prompts: PromptsOf = None,
     out: str | Path = "fooled",
     *,
-    model: str | Encoder | EncoderScore = "mini",
+    model: str | Encoder | EmbeddingScore = "mini",
     score: str = DEFAULT,
     attack: AttackPlan | None = None,
     captions: str | Path | None = None,
@@ -66,7 +66,8 @@ def fool(
         attack: None for FoCLIP within what nobody notices (`foclip.attacks.default_plan`).
         captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.data.captions`).
         workers: Batches of pictures that are attacked at once, each on a core of its own; None for what suits the model
-            (`foclip.attacks.execution.default_workers`), and on Ray for as many as there is room for. Results do not depend on it.
+            (`foclip.attacks.execution.default_workers`), and on Ray for as many as there is room for. Results do not
+            depend on it.
         engine: "local", or "ray" for a cluster, with the same results.
         address: Of that cluster; None for Ray on this machine.
         progress: Progress, in steps.

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.attacks import CMAES, MIFGSM, PGD, Adam, FoCLIP, SinglePrompt, make_plan
+from foclip.attacks import CMAES, MIFGSM, PGD, Adam, AttackPlan, FoCLIP, SinglePrompt, make_plan
 from foclip.attacks.foclip import objective
 from foclip.perceptual.budget import Budget
 from foclip.studies.harness import BUDGET, PaperComparison, Study, StudyContext, StudyReport, plots

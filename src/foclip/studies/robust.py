@@ -20,9 +20,9 @@ from typing import Any
 
 import pandas as pd
 
-from foclip.attacks import CMAES, AutoPGD, Restart, make_plan
+from foclip.attacks import CMAES, AttackPlan, AutoPGD, Restart, make_plan
 from foclip.data import prompts
-from foclip.models.scores import EncoderScore, Lower, Mean, Prompts, Score
+from foclip.models.scores import EmbeddingScore, MeanEnsemble, MinEnsemble, Prompts, Score
 from foclip.objective import FeatureAlignment
 from foclip.perceptual.budget import Budget
 from foclip.studies._robust_report import (
@@ -114,11 +114,16 @@ def _hardened(radius: float) -> str:
     return f"hardened at {radius:g} dB"
 
 
-def _plan(context: StudyContext, hardened: EncoderScore) -> Iterator[Cell]:
+def _plan(context: StudyContext, hardened: EmbeddingScore) -> Iterator[Cell]:
     """What is fooled, except for the frontier."""
     foclip, steps, seed = context.default_attack(), context.settings.steps, context.settings.seed
     both = (context.score, hardened)
-    defences: dict[str, Score] = {PLAIN: context.score, HARDENED: hardened, MEAN: Mean(both), LOWER: Lower(both)}
+    defences: dict[str, Score] = {
+        PLAIN: context.score,
+        HARDENED: hardened,
+        MEAN: MeanEnsemble(both),
+        LOWER: MinEnsemble(both),
+    }
     for aim in (OWN, ARTWORKS, HUNDRED):
         for name, score in defences.items():
             two = name in (MEAN, LOWER)
@@ -134,7 +139,12 @@ def _plan(context: StudyContext, hardened: EncoderScore) -> Iterator[Cell]:
     attackers["Auto-PGD"] = make_plan(AutoPGD, steps=steps, budgets=Budget("psnr", BUDGET), seed=seed)
     for start in range(1, STARTS):
         attackers[f"start {start}"] = make_plan(
-            Restart, objective=foclip.objective, steps=steps, budgets=Budget("psnr", BUDGET), seed=seed, start=start
+            Restart,
+            objective=foclip.method.objective,
+            steps=steps,
+            budgets=Budget("psnr", BUDGET),
+            seed=seed,
+            start=start,
         )
     if importlib.util.find_spec("cma"):
         attackers["CMA-ES"] = make_plan(
@@ -148,7 +158,7 @@ def _plan(context: StudyContext, hardened: EncoderScore) -> Iterator[Cell]:
 
 
 def _fooled(
-    context: StudyContext, hardened: EncoderScore, cell: Cell, pictures: Sequence[Picture], own: dict[str, Prompts]
+    context: StudyContext, hardened: EmbeddingScore, cell: Cell, pictures: Sequence[Picture], own: dict[str, Prompts]
 ) -> list[dict[str, Any]]:
     """Scores before and after the attack: of the attacked score, the encoder and the hardened encoder."""
     wanted: PromptsOf = {ARTWORKS: prompts.ARTWORKS, HUNDRED: prompts.imagenet(100)}.get(cell.aim) or [
@@ -173,7 +183,7 @@ def _fooled(
 
 
 def _clean(
-    context: StudyContext, name: str, score: EncoderScore, pictures: Sequence[Picture], own: dict[str, Prompts]
+    context: StudyContext, name: str, score: EmbeddingScore, pictures: Sequence[Picture], own: dict[str, Prompts]
 ) -> list[dict[str, Any]]:
     """Clean photos: score of the best caption, drop in gray, rank correlation of all captions' scores."""
     wanted = candidates()
