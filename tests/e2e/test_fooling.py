@@ -281,7 +281,8 @@ def test_killed_in_the_middle_it_goes_on_where_it_was_saved(
     code = (
         "import sys, time, foclip.attacks.loop as loop; loop.SAVE_EVERY = 0.0;"
         "from foclip.attacks import FoCLIP; step = FoCLIP.automatic_step;"
-        "FoCLIP.automatic_step = lambda self, state, *ends: (time.sleep(60 * (state.step == 7)), step(self, state, *ends))[1];"
+        "sleep = lambda state: time.sleep(60 if state.step == 7 else 0);"
+        "FoCLIP.automatic_step = lambda self, state, *ends: (sleep(state), step(self, state, *ends))[1];"
         "from foclip.cli import main; sys.argv[0] = 'foclip'; main()"
     )
     call = ["fool", str(sources[0]), "--prompt", "a cat", "--steps", "12", "--out"]

@@ -337,7 +337,8 @@ class Brightness:
         return torch.tensor([len(prompt) / 10 for prompt in prompts])
 
     def __call__(self, pixels: Inputs, targets: Targets) -> Tensor:
-        assert isinstance(pixels, Tensor) and isinstance(targets, Tensor)
+        assert isinstance(pixels, Tensor)
+        assert isinstance(targets, Tensor)
         values = pixels if pixels.is_floating_point() else pixels / 255
         mean = values.mean(dim=(1, 2, 3))[:, None]
         return mean * targets if self.info.prompts == "required" else mean
