@@ -34,7 +34,7 @@ from foclip.models.scores import CLIPScore, Prompts
 from foclip.outcome import Advance
 from foclip.perceptual.budget import Budget
 from foclip.runs import fooling
-from foclip.runs.folder import Result
+from foclip.runs.results import Result
 from training.detector import draw_prompts, photographs
 from training.drawn import charts, pages
 

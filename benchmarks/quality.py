@@ -28,11 +28,11 @@ from foclip.attacks import (
     objective,
     run,
 )
-from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
 from foclip.models.scores import CLIPScore, Score
+from foclip.outcome import mean
 from foclip.perceptual.budget import Budget
 
 SHARE = 0.95

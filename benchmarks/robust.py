@@ -21,12 +21,12 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from foclip.attacks import CMAES, AttackPlan, AttackTask, FoCLIP, Restart, make_plan, run
-from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, CAPTION
 from foclip.models import Encoder, load_encoder
 from foclip.models.scores import CLIPScore, Prompts
 from foclip.objective import FeatureAlignment
+from foclip.outcome import mean
 from foclip.perceptual.budget import Budget
 from training.evaluate import validation
 from training.figures import Figure, finish
