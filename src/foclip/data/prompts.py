@@ -37,8 +37,8 @@ MAX_FILE_BYTES = 10_000_000
 def imagenet(count: int) -> list[str]:
     """Captions of `count` of the 1,000 ImageNet classes.
 
-    The classes come in one fixed random order, so `imagenet(25)` is the beginning of `imagenet(100)`, and neighbours are
-    no related species.
+    The classes come in one fixed random order, so `imagenet(25)` is the beginning of `imagenet(100)`, and neighbours
+    are no related species.
 
     Raises:
         PromptError: `count` is not in 1..1000.
