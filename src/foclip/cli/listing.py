@@ -6,23 +6,21 @@ from foclip.cli.options import Json
 
 def models(json: Json = False) -> None:
     """List encoders: the embedded ones and every pretrained one of open_clip."""
-    from foclip import models
+    from foclip.models import catalogue
 
-    rows = models.available()
+    rows = catalogue.available()
     if json:
         console.print_json(rows)
         return
-    table = console.table("name", "kind", "input / px", "parameters")
+    table = console.Table("name", "kind", "input / px", "parameters")
     for row in rows:
         size = "×".join(map(str, row["image_size"])) if isinstance(row["image_size"], list) else str(row["image_size"])
-        table.add_row(
-            console.cell(row["name"]), row["kind"], size, f"{row['parameters']:,}" if row["parameters"] else ""
-        )
-    console.stdout.print(table)
+        table.add(row["name"], row["kind"], size, f"{row['parameters']:,}" if row["parameters"] else "–")
+    table.show()
 
 
 def scores(json: Json = False) -> None:
-    """List scores: what can be fooled, read and defended over any encoder."""
+    """List scores: what can be fooled, read and defended."""
     import inspect
 
     from foclip.models import scores
@@ -39,4 +37,4 @@ def scores(json: Json = False) -> None:
         console.print_json(rows)
         return
     for row in rows:
-        console.stdout.print(console.cell(f"{row['name']:<12} {row['about']}"), soft_wrap=True)
+        console.line(f"{row['name']:<12} {row['about']}")
