@@ -11,9 +11,8 @@ from PIL import Image
 from zoo import tiles
 
 from foclip.attacks import FoCLIP
-from foclip.core.detecting import Detection
 from foclip.data.images import to_image, to_tensor, write
-from foclip.detection import Detector, transformation
+from foclip.detection import Detection, Detector, transformation
 from foclip.detection.detector import shipped
 from foclip.models.scores import CLIPScore
 from foclip.outcome import Failure, Outcome

@@ -121,7 +121,7 @@ def test_detect_with_probes_that_nobody_knows(evaded: list[Image.Image], run: Ru
         code, text, _ = run("detect", tmp_path, "--prompt", PROMPTS[0], "--json", *options)
         assert code == 0
         found = json.loads(text)
-        assert all(row["draw"] == (options[1] if options else None) for row in found)
+        assert all(row["seed"] == (options[1] if options else None) for row in found)
         return sum(row["tampered"] for row in found)
 
     assert caught() == 0

@@ -400,7 +400,7 @@ def test_a_picture_takes_the_probes_that_are_due(
     (nothing,) = detect(clean[0], ["zzz"], model=score, detector=replace_worth(detector, 99.0))
     assert (nothing.verdict, nothing.probes, nothing.probe, nothing.drift) == ("clean", [], None, None)
     (bare,) = detect(fooled.path, model=score, detector=detector)
-    assert bare.guess
+    assert bare.zero_shot_caption
     assert (bare.score, bare.drop, bare.prompts) == (None, None, [])
 
 
@@ -511,7 +511,7 @@ def test_commands_calibrate_and_detect(run: Run, clean: list[Path], tmp_path: Pa
         assert not rows[1]["tampered"]
         assert rows[1]["p_value"] is None
         assert all(row["drop"] is None for row in rows) or prompts
-        assert all((row["guess"] is None) == bool(prompts) for row in rows)
+        assert all((row["zero_shot_caption"] is None) == bool(prompts) for row in rows)
         assert set(rows[0]) >= {"image", "tampered", "score", "gray_score", "drop", "drift", "p_value", "detector"}
     code, text, _ = run("detect", *pictures, "--detector", out, "--method", "rule")
     assert code == 1

@@ -14,10 +14,10 @@ from PIL import Image
 
 import foclip
 from foclip.attacks import FoCLIP, objective
-from foclip.core.detecting import Detection
 from foclip.core.scoring import Scored
 from foclip.data.images import Source, to_image, to_tensor
 from foclip.data.prompts import ARTWORKS
+from foclip.detection import Detection
 from foclip.errors import FoclipError, PromptError, UsageError
 from foclip.models.scores import CLIPScore
 from foclip.outcome import Advance, Outcome

@@ -26,8 +26,7 @@ from foclip.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from foclip.core.detecting import Detection
-    from foclip.detection import Detector
+    from foclip.detection import Detection, Detector
     from foclip.models.scores import EncoderScore
     from foclip.outcome import Outcome
 

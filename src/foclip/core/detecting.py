@@ -1,7 +1,6 @@
 """Detect fooled pictures: what the command line, metrics and the library's face call."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -10,9 +9,10 @@ from PIL import Image
 from foclip.data import images
 from foclip.data.captions import PromptsOf, pair
 from foclip.data.images import Source
-from foclip.detection.detector import By, Detector, Verdict, shipped
+from foclip.detection.detector import By, Detector, shipped
 from foclip.detection.hardened import hardened_of
 from foclip.detection.probes import FEW_ROWS, NO_HARDENED, ROWS, SOME_ROWS, HardenedScores, ProbeSession, Sensitivity
+from foclip.detection.verdict import Detection, Verdict
 from foclip.errors import UsageError
 from foclip.models import Encoder
 from foclip.models.scores import DEFAULT, EncoderScore, Prompts, resolve
@@ -20,50 +20,6 @@ from foclip.outcome import Failure, Outcome, Progress, no_progress
 
 #: Pictures held in memory at a time.
 CHUNK = 64
-
-
-@dataclass(frozen=True)
-class Detection:
-    """The verdict on one picture, and what it rests on.
-
-    Attributes:
-        image: Its file, or its place among the pictures.
-        tampered: Whether it was called tampered.
-        verdict: "tampered", "clean", or "undecidable" for a picture without colour.
-        score: Mean figure over the prompts; None without prompts.
-        gray_score: That of the picture in gray; None if the verdict took no look at it in gray.
-        probe_score: That under `probe`, or on the twin; None without prompts or probe.
-        drop: Score lost under `probe` (`foclip.detection.probes`); None without prompts or probe.
-        drift: How far its embedding moves under it; None where no probe was taken.
-        p_value: Of the statistic that decided; None if undecidable.
-        decided_by: "combined" or "rule", and "without prompts" where there were none.
-        probe: The probe that told most of those taken, "gray" for the rule; None if none was: a score too low to have
-            gained anything is not looked at.
-        probes: All probes taken.
-        guess: Without prompts, the caption that the picture fits best, which stood in for them.
-        detector: Name of the detector.
-        prompts: Its prompts; empty without.
-        model: Name of the encoder.
-        draw: With which number the probes' amounts were drawn; None for the usual ones.
-    """
-
-    image: str
-    tampered: bool
-    verdict: str
-    score: float | None
-    gray_score: float | None
-    probe_score: float | None
-    drop: float | None
-    drift: float | None
-    p_value: float | None
-    decided_by: str
-    probe: str | None
-    probes: list[str]
-    guess: str | None
-    detector: str
-    prompts: list[str]
-    model: str
-    draw: int | None = None
 
 
 def detect(
@@ -123,7 +79,17 @@ def detect(
         found = predict(detector, chosen, read, [own[number] for number in numbers], by, fpr, through, draw)
         for number, (sensitivity, verdict) in zip(numbers, found, strict=True):
             name = images.name(sources[number], number + 1)
-            results.append(_detection(name, sensitivity, verdict, detector, own[number], chosen.model, draw))
+            results.append(
+                Detection.of(
+                    name,
+                    sensitivity,
+                    verdict,
+                    detector=detector.name,
+                    prompts=own[number],
+                    model=chosen.model,
+                    seed=draw,
+                )
+            )
         report(numbers[-1] + 1)
     return Outcome(results, failures)
 
@@ -183,34 +149,3 @@ def predict(
         waiting = due
     for place, sensitivity in enumerate(seen.found):
         yield sensitivity, detector.judge(known(place), by, fpr)
-
-
-def _detection(
-    name: str,
-    sensitivity: Sensitivity,
-    verdict: Verdict,
-    detector: Detector,
-    prompts: Prompts,
-    model: str,
-    draw: int | None,
-) -> Detection:
-    probe = verdict.probe or ""
-    return Detection(
-        image=name,
-        tampered=verdict.verdict == "tampered",
-        verdict=verdict.verdict,
-        score=sensitivity.score,
-        gray_score=sensitivity.scores.get("gray"),
-        probe_score=sensitivity.scores.get(probe),
-        drop=sensitivity.drops.get(probe),
-        drift=sensitivity.drifts.get(probe),
-        p_value=verdict.p_value,
-        decided_by=verdict.decided_by,
-        probe=verdict.probe,
-        probes=list(sensitivity.drifts),
-        guess=None if prompts else sensitivity.guess,
-        detector=detector.name,
-        prompts=list(prompts),
-        model=model,
-        draw=draw,
-    )

@@ -1,12 +1,13 @@
 """Detection of fooled pictures: sensitivities → rule (τ₁, τ₂) or combined statistic → calibrated detector."""
 
 from foclip.detection.cascade import Cascade, Logistic
-from foclip.detection.detector import By, Calibrated, Detector, Verdict, conformal_threshold, p_value
+from foclip.detection.detector import By, Calibrated, Detector, conformal_threshold, p_value
 from foclip.detection.hardened import hardened_of, hardened_scores
 from foclip.detection.probes import HardenedScores, ProbeSession, Sensitivity, drift, drop, measure
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
 from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, Scenario, scenarios
 from foclip.detection.transformations import TRANSFORMATIONS, Transformation, View, transformation
+from foclip.detection.verdict import Detection, Verdict
 
 __all__ = [
     "AFTERWARDS",
@@ -15,6 +16,7 @@ __all__ = [
     "By",
     "Calibrated",
     "Cascade",
+    "Detection",
     "Detector",
     "HardenedScores",
     "Logistic",

@@ -28,6 +28,7 @@ from foclip.detection.cascade import Cascade, Logistic
 from foclip.detection.probes import Sensitivity, feature_names, probes_of
 from foclip.detection.rule import TwoThresholds
 from foclip.detection.transformations import transformation
+from foclip.detection.verdict import Verdict
 from foclip.errors import UsageError
 from foclip.models import Encoder
 
@@ -159,26 +160,6 @@ class Calibrated:
         k = math.floor(fpr * (count + 1) + 1e-9)
         low, high = beta.ppf([0.025, 0.975], k, count + 1 - k)
         return float(low), float(high)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The verdict on one picture.
-
-    Attributes:
-        verdict: "tampered", "clean", or "undecidable" for a picture without colour in which nothing else is suspicious:
-            no such picture was calibrated on, and the paper's rule sees nothing in it.
-        p_value: Of the statistic that decided; None if undecidable.
-        statistic: Its value.
-        decided_by: "combined" or "rule", and "without prompts" where there were none.
-        probe: The probe that told most; None if none was taken.
-    """
-
-    verdict: str
-    p_value: float | None
-    statistic: float | None
-    decided_by: str
-    probe: str | None = None
 
 
 @dataclass(frozen=True)

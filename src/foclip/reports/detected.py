@@ -11,9 +11,8 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from foclip import __version__, files
-from foclip.core.detecting import Detection
 from foclip.data import images
-from foclip.detection import Detector, TwoThresholds, transformation
+from foclip.detection import Detection, Detector, TwoThresholds, transformation
 from foclip.models.scores import CLIPScore, EncoderScore
 from foclip.outcome import Outcome, Progress, no_progress
 from foclip.reports.heat import drawn, heat
@@ -30,7 +29,7 @@ ENOUGH = 20
 #: Columns of the table; an input that failed has an image, the verdict "failed" and an error.
 COLUMNS = (
     *("image", "verdict", "tampered", "p_value", "decided_by", "probe", "drop", "drift", "score", "probe_score"),
-    *("gray_score", "probes", "guess", "prompts", "detector", "model", "draw", "error"),
+    *("gray_score", "probes", "zero_shot_caption", "prompts", "detector", "model", "seed", "error"),
 )
 #: What makes a cell a formula where a spreadsheet opens the table.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -131,11 +130,11 @@ def _shown(detection: Detection, score: EncoderScore, twins: Collection[str]) ->
         return []
     shown, seen = [("picture", picture(found[0]))], score.encoder.resize(found[0])
     if detection.probe and detection.probe not in twins:
-        probe = transformation(detection.probe, detection.draw)
+        probe = transformation(detection.probe, detection.seed)
         shown.append((f"its probe, {detection.probe}", picture(probe.exact(seen))))
     prompts, by = tuple(detection.prompts), score
-    if not prompts and detection.guess:  # told by its cosine, whatever the score
-        prompts, by = (detection.guess,), CLIPScore(score.encoder)
+    if not prompts and detection.zero_shot_caption:  # told by its cosine, whatever the score
+        prompts, by = (detection.zero_shot_caption,), CLIPScore(score.encoder)
     if detection.tampered and prompts:
         part = heat(by, seen, prompts)
         caption = f"map: what JPEG takes away adds {float(part.sum()):+.3f} to the score"
