@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import Run
 from PIL import Image
-from test_images import png_header
+from zoo import png_header
 
 from benchmarks.killed import Command, differences, disturbed, fooled, undisturbed
 from foclip.attacks import ATTACKS, FoCLIP
@@ -305,7 +305,7 @@ def test_an_interrupt_in_a_finaliser_is_not_lost(
         def __del__(self) -> None:
             raise KeyboardInterrupt
 
-    pressed = []
+    pressed: list[bool] = []
 
     def update(self: FoCLIP, *_: object) -> None:
         if not pressed:

@@ -55,12 +55,11 @@ def architectures() -> dict[str, dict[str, Any]]:
 
 def pretrained() -> dict[str, list[str]]:
     """Tags of open_clip's pretrained weights, by architecture."""
-    table: dict[str, Any]
     if "open_clip" in sys.modules:
-        from open_clip.pretrained import _PRETRAINED as table
-    else:
-        table = _pretrained()
-    return {architecture: list(tags) for architecture, tags in table.items()}
+        import open_clip
+
+        return {name: open_clip.list_pretrained_tags_by_model(name) for name in _pretrained()}
+    return {architecture: list(tags) for architecture, tags in _pretrained().items()}
 
 
 def parse(name: str) -> tuple[str | None, str]:
