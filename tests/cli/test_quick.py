@@ -32,6 +32,7 @@ HERE_FIRST = "import sys; sys.path.insert(0, '.')\n" + CALL + "cli.main()"
         (("score", "a.png", "--prompt", "a", "--captions", "nosuch.csv"), 2, "nosuch.csv: no such file"),
         (("score", "a.png", "--prompt", "a", "--model", "mimi"), 2, "did you mean mini"),
         (("score", "a.png", "--prompt", "a", "--model", "RN50/nosuch"), 2, "neither a file nor"),
+        (("score", "a.png", "--prompt", "a", "--score", "nosuch"), 2, "nosuch"),
         (("fool", "a.png", "--prompt", "a", "--lr", "fast", "--out", "out"), 2, "--lr fast"),
         (("fool", "a.png", "--prompt", "a", "--budget", "flop:1", "--out", "out"), 2, "--budget"),
         (("fool", "a.png", "--prompt", "a", "--attack", "nosuch", "--out", "out"), 2, "nosuch"),

@@ -19,14 +19,14 @@ from foclip.attacks.refine import Retouch
 from foclip.cache import locked
 from foclip.data import images
 from foclip.errors import ImageError, UsageError
-from foclip.models.scores import CLIPScore, Mean
+from foclip.models.scores import CLIPScore, MeanEnsemble
 from foclip.outcome import Advance
 from foclip.perceptual.fidelity import fidelity
-from foclip.runs import fooling
 from foclip.runs.executors import running
-from foclip.runs.folder import LONGEST_STEM, RESULTS, UNFINISHED, Result, read_results
+from foclip.runs.folder import UNFINISHED
 from foclip.runs.fooling import fool
-from foclip.studies.harness import Settings, StudyContext
+from foclip.runs.results import LONGEST_STEM, RESULTS, Result, read_results
+from foclip.studies.harness import StudyContext, StudySettings
 
 ATTACK = FoCLIP(objective=objective(), steps=5, min_psnr=35.0)
 
@@ -88,12 +88,14 @@ def test_on_ray_pictures_have_the_same_bytes(sources: list[Path], score: CLIPSco
             engine: fool([*sources, "missing.png"], [*prompts, ["a"]], tmp_path / engine, attack=attack, engine=engine)
             for engine in ("local", "ray")
         }
-        labs = [
-            StudyContext([score], tmp_path / f"lab-{name}", Settings(quick=True, images=sources[0].parent), run=run)
+        contexts = [
+            StudyContext(
+                [score], tmp_path / f"study-{name}", StudySettings(quick=True, images=sources[0].parent), run=run
+            )
             for name, run in (("local", attack_here), ("ray", on_ray))
         ]
-        both, few = Mean([score, score]), replace(labs[0].default_attack(), steps=5)
-        shifted = [lab.fool(few, lab.pictures[:2], score=both) for lab in labs]
+        both, few = MeanEnsemble([score, score]), replace(contexts[0].default_attack(), steps=5)
+        shifted = [each.fool(few, each.pictures[:2], score=both) for each in contexts]
         with pytest.raises(UsageError, match="the most that clipscore can be"):
             next(on_ray(replace(ATTACK, target=9.0), score, [], None, None))
     pictures = {engine: state(tmp_path / engine) for engine in found}
@@ -339,4 +341,3 @@ def test_results_are_plain_json(sources: Sequence[Path], score: CLIPScore, out: 
     (row,) = json.loads((out / RESULTS).read_text())
     assert result == Result(**row)
     assert (result.psnr, result.linf, result.steps) == (None, 0, 0)  # equal pictures: infinite, which JSON has not
-    assert fooling.MIN_PSNR == 35.0

@@ -57,6 +57,7 @@ def calibrate(
     checks.folders("clean", clean)
     checks.folders("background", background or [])
     checks.models(model, *(hardened or ()))
+    checks.score(score)
     if out.suffix != ".json":
         raise UsageError(f"--out {out}: give a file name that ends in .json")
     page = out.with_suffix(".html")

@@ -8,7 +8,7 @@ from foclip import files
 from foclip.cli import console
 from foclip.data import prompts as prompt_sets
 from foclip.errors import PromptError, UsageError
-from foclip.models import catalogue
+from foclip.models import catalogue, embedded, registry
 from foclip.outcome import Failure, Outcome
 
 
@@ -58,7 +58,18 @@ def models(*names: str) -> None:
         EncoderError: One does not.
     """
     for name in names:
-        catalogue.check(name)
+        if name not in embedded.names() and name.partition(":")[0] not in registry.schemes():
+            catalogue.parse(name)
+
+
+def score(name: str) -> None:
+    """Refuse a score that nobody registered.
+
+    Raises:
+        UsageError: It is none of `foclip scores`.
+    """
+    if name not in registry.available():
+        raise UsageError(f"score: {name!r} is none of {', '.join(registry.available())}")
 
 
 def fpr(value: float | None) -> None:

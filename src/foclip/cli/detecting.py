@@ -27,7 +27,7 @@ from foclip.cli.options import (
 
 if TYPE_CHECKING:
     from foclip.detection import Detection, Detector
-    from foclip.models.scores import EncoderScore
+    from foclip.models.scores import EmbeddingScore
     from foclip.outcome import Outcome
 
 
@@ -58,6 +58,7 @@ def detect(
     checks.fpr(fpr)
     checks.folders("detector", [detector] if detector else [])
     checks.models(model, *(hardened or ()))
+    checks.score(score)
     checks.images(images, json)
     if out:
         checks.out(out, "run.json")
@@ -93,22 +94,22 @@ def detect(
 
 
 def _report(
-    out: Path, found: "Outcome[Detection]", score: "EncoderScore", detector: "Detector", fpr: float | None
+    out: Path, found: "Outcome[Detection]", score: "EmbeddingScore", detector: "Detector", fpr: float | None
 ) -> None:
     """Write page and table, with what is needed to run it again."""
     from foclip.reports import detected
-    from foclip.runs import manifest
+    from foclip.runs.folder import Run
 
     run = {
         "model": score.model,
-        "score": score.name,
+        "score": score.info.name,
         "fingerprint": score.fingerprint,
         "device": str(score.device),
         "detector": detector.name,
         "fpr": detector.fpr if fpr is None else fpr,
         "failures": [vars(failure) for failure in found.failures],
     }
-    manifest.record(out, sys.argv[1:], run)
+    Run(out).record(sys.argv[1:], run)
     with progress.bars() as shown:
         detected.write(out, found, score, detector, fpr, shown)
 

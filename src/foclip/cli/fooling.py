@@ -32,9 +32,9 @@ from foclip.errors import UsageError
 
 if TYPE_CHECKING:
     from foclip.attacks import Attack
-    from foclip.models.scores import EncoderScore
+    from foclip.models.scores import EmbeddingScore
     from foclip.outcome import Outcome
-    from foclip.runs.folder import Result
+    from foclip.runs.results import Result
 
 AttackName = Literal["foclip", "pgd", "apgd", "adam", "mifgsm", "single-prompt", "cmaes"]
 
@@ -183,6 +183,7 @@ def fool(
     step_size = None if lr is None else number_or_auto(lr)
     own = [_option(text) for text in attack_option or ()]
     checks.models(model)
+    checks.score(score)
     checks.images(images, json)
     checks.out(out, "run.json", "report.html")
     chosen = progress.load(model, score, device)
@@ -216,7 +217,7 @@ def fool(
     )
     settings |= _own(attack, own)
     _refuse_foreign(attack, weights.keys() | settings.keys())
-    made = _attack(attack, weights, settings, chosen.temperature)
+    made = _attack(attack, weights, settings, chosen.info.temperature)
     if compiled:
         console.say("note: compiling the image tower, which takes minutes")
     if precision == "auto":
@@ -249,27 +250,39 @@ def _fool(
     prompts: list[str] | None,
     captions: str | None,
     out: Path,
-    score: "EncoderScore",
+    score: "EmbeddingScore",
     attack: "Attack",
     **how: Any,
 ) -> "Outcome[Result]":
     """Fool files with a progress bar, and write report and `run.json`; Ctrl-C keeps what is finished."""
-    from foclip.reports import fooled
-    from foclip.runs import fooling, manifest
-    from foclip.runs.folder import read_results
+    from foclip.reports.fooled import FooledReport
+    from foclip.runs import fooling
+    from foclip.runs.folder import Run
+    from foclip.runs.results import read_results
 
+    report = FooledReport()
     with progress.resumable(f"what is finished is in {out}, and the same command goes on from there") as shown:
-        done = fooling.fool(sources, prompts, out, model=score, attack=attack, captions=captions, progress=shown, **how)
+        done = fooling.fool(
+            sources,
+            prompts,
+            out,
+            model=score,
+            attack=attack,
+            captions=captions,
+            progress=shown,
+            on_result=report.add,
+            **how,
+        )
         run = {
             "model": score.model,
-            "score": score.name,
+            "score": score.info.name,
             "fingerprint": score.fingerprint,
             "device": str(score.device),
             "config": attack.config(),
             "failures": [vars(failure) for failure in done.failures],
         }
-        manifest.record(out, sys.argv[1:], run, ["cma"] if "cma" in sys.modules else [])
-        fooled.write(out / "report.html", read_results(out), done.failures)
+        Run(out).record(sys.argv[1:], run, ["cma"] if "cma" in sys.modules else [])
+        report.write(out / "report.html", read_results(out), done.failures)
     return done
 
 

@@ -14,7 +14,7 @@ from foclip.cli import console
 from foclip.outcome import Advance, Progress
 
 if TYPE_CHECKING:
-    from foclip.models.scores import EncoderScore
+    from foclip.models.scores import EmbeddingScore
 
 #: Seconds between plain lines.
 EVERY = 10.0
@@ -46,7 +46,7 @@ def loading(name: str) -> AbstractContextManager[object]:
     return console.stderr.status(Text(f"loading {name}"))
 
 
-def load(model: str, score: str, device: str) -> "EncoderScore":
+def load(model: str, score: str, device: str) -> "EmbeddingScore":
     """A score over an encoder by their names."""
     with loading(model):
         from foclip.models.scores import resolve

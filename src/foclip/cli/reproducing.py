@@ -50,7 +50,7 @@ def reproduce(
 ) -> None:
     """Reproduce the paper and answer its open questions: tables, figures and one report.
 
-    Stopped in the middle, the same command goes on: what is finished is kept in DIR/cells.
+    Stopped in the middle, the same command goes on: what is finished is kept in DIR/cache.
     """
     from foclip import studies as experiments
     from foclip.models import embedded
@@ -62,6 +62,7 @@ def reproduce(
     checks.folders("images", [images] if images else [])
     checks.folders("paintings", [paintings] if paintings else [])
     checks.models(model, *(also or []), *(hardened or []))
+    checks.score(score)
     checks.out(out, "run.json", "report.html")
     # A hardened encoder is no second encoder: it was made from the first. Name it with --also to see what transfers.
     all_hardened = {name for names in embedded.HARDENED.values() for name in names}
@@ -70,14 +71,14 @@ def reproduce(
     scores = [progress.load(name, score, device) for name in names]
     twins = [progress.load(name, score, device) for name in hardened or embedded.HARDENED.get(model, ())[:1]]
     from foclip.cache import locked
-    from foclip.runs import manifest
     from foclip.runs.executors import running
+    from foclip.runs.folder import Run
     from foclip.studies import harness
-    from foclip.studies.harness import report
+    from foclip.studies.harness.html import write_html
 
     known = experiments.available()
     chosen = list(known) if "all" in studies else list(dict.fromkeys(studies))
-    settings = harness.Settings(quick, images, paintings, seed)
+    settings = harness.StudySettings(quick, images, paintings, seed)
     finished: list[harness.StudyResult] = []
     shown = {name: done for name, study in known.items() if name not in chosen and (done := harness.kept(study, out))}
     stopped = f"what is finished is in {out}, and the same command goes on from there"
@@ -85,7 +86,7 @@ def reproduce(
         work = harness.StudyContext(scores, out, settings, shown_progress, twins, attacks)
         run = {
             "model": work.score.model,
-            "score": work.score.name,
+            "score": work.score.info.name,
             "fingerprints": {each.model: each.fingerprint for each in (*scores, *twins)},
             "device": str(work.score.device),
             "settings": vars(settings) | {"images": _text(images), "paintings": _text(paintings)},
@@ -93,12 +94,12 @@ def reproduce(
             "paintings": [painting.name for painting in work.paintings],
             "failures": [vars(failure) for failure in work.failures],
         }
-        recorded = manifest.record(out, sys.argv[1:], run, ["pandas", "scipy", "scikit-learn", "scikit-image"])
+        recorded = Run(out).record(sys.argv[1:], run, ["pandas", "scipy", "scikit-learn", "scikit-image"])
         for name in chosen:
             finished.append(harness.reproduce(known[name], work, out))
             shown[name] = finished[-1]
             sections = [shown[name] for name in known if name in shown]
-            report.write(out / "report.html", sections, recorded, work.failures)
+            write_html(out / "report.html", sections, recorded, work.failures)
     if json:
         console.print_json(
             {"report": str(out / "report.html"), "studies": [_as_json(out, study) for study in finished]}
@@ -111,8 +112,8 @@ def reproduce(
 
 def _print(finished: "list[StudyResult]") -> None:
     table = console.Table("figure of the paper", "paper", "ours", "photos")
-    for beside in (beside for study in finished for beside in study.page.beside):
-        table.add(beside.quantity, f"{100 * beside.paper:.1f} %", f"{beside.ours:.1%}", str(beside.ours.photos))
+    for found in (found for study in finished for found in study.report.comparisons):
+        table.add(found.quantity, f"{100 * found.paper:.1f} %", f"{found.ours:.1%}", str(found.ours.photos))
     table.show()
 
 
@@ -120,10 +121,10 @@ def _as_json(out: Path, study: "StudyResult") -> dict[str, Any]:
     return {
         "name": study.name,
         "table": str(out / study.name / "table.csv"),
-        "findings": study.page.findings,
-        "beside": [
-            {"quantity": beside.quantity, "paper": beside.paper, "ours": vars(beside.ours)}
-            for beside in study.page.beside
+        "findings": study.report.findings,
+        "comparisons": [
+            {"quantity": found.quantity, "paper": found.paper, "ours": vars(found.ours)}
+            for found in study.report.comparisons
         ],
     }
 

@@ -92,6 +92,7 @@ def scan(
     checks.fpr(fpr)
     checks.folders("detector", [detector] if detector else [])
     checks.models(model)
+    checks.score(score)
     if min_score is not None and keep is None:
         raise UsageError("--min-score: for --keep")
     checks.out(out, "run.json", "report.html", "summary.json")
@@ -99,7 +100,7 @@ def scan(
     from foclip import scanning
     from foclip.data.sources import Columns
     from foclip.reports import scan as report
-    from foclip.runs import manifest
+    from foclip.runs.folder import Run
     from foclip.scanning.keep import check
     from foclip.scanning.keep import keep as write_kept
     from foclip.scanning.parts import similarity
@@ -122,12 +123,12 @@ def scan(
             settings=settings,
             progress=shown,
         )
-        found = summarise(folder, chosen.scale)
+        found = summarise(folder, chosen.info.scale)
         kept = write_kept(folder, keep, similarity(chosen), min_score) if keep else None
         content = found.as_dict() | ({} if kept is None else {"kept": kept})
         files.write_text(out / "summary.json", files.to_json(content))
         report.write(out / "report.html", folder, found)
-        manifest.record(out, sys.argv[1:], content, ["pyarrow", *(["ray"] if engine == "ray" else [])])
+        Run(out).record(sys.argv[1:], content, ["pyarrow", *(["ray"] if engine == "ray" else [])])
     if json:
         console.print_json(content | {"parts": str(folder.parts), "report": str(out / "report.html")})
     else:

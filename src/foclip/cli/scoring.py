@@ -50,17 +50,18 @@ def score(
     texts = checks.prompts(prompts, prompt)
     checks.captions(captions)
     checks.models(model, *([hardened] if hardened else []))
+    checks.score(score)
     checks.images(images, json)
     if scale is not None and score != "clipscore":
         raise UsageError(f"--scale: {score} has no weight")
     chosen = progress.load(model, score, device)
-    from foclip.core import scoring
+    from foclip import api
     from foclip.models.scores import CLIPScore
 
     if scale is not None:
         chosen = CLIPScore(chosen.encoder, scale)
     with progress.bars() as shown:
-        found = scoring.score(images, texts, model=chosen, captions=captions, twin=hardened, progress=shown)
+        found = api.score(images, texts, model=chosen, captions=captions, hardened=hardened, progress=shown)
     console.show(found, json, _print)
 
 
@@ -69,7 +70,7 @@ def _print(rows: "Sequence[Scored]") -> None:
     several = ("lowest prompt", "highest prompt") if any(len(row.scores) > 1 for row in rows) else ()
     table = console.Table("picture", "score", *hardened, *several)
     for row in rows:
-        figures = [row.score, *((row.twin_score, row.gap) if hardened else ())]
+        figures = [row.score, *((row.hardened_score, row.gap) if hardened else ())]
         ends = (min(row.scores), max(row.scores)) if several else ()
         named = [f"{console.figure(end, 4)} {_short(row.prompts[row.scores.index(end)])}" for end in ends]
         table.add(row.image, *(console.figure(value, 4) for value in figures), *named)

@@ -20,8 +20,6 @@ from foclip import files
 from foclip.errors import EncoderError
 from foclip.models import embedded
 
-#: Schemes of names that open_clip resolves itself.
-SCHEMES = ("hf-hub:", "local-dir:")
 #: Endings of checkpoint files.
 SUFFIXES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".safetensors"})
 #: Entries of a state dict that are no parameters.
@@ -94,16 +92,6 @@ def parse(name: str) -> tuple[str | None, str]:
             f"(tags: {', '.join(tags) or 'none'})"
         )
     return architecture, weights
-
-
-def check(name: str) -> None:
-    """Refuse a name that stands for no encoder, before anything is loaded.
-
-    Raises:
-        EncoderError: There is no such encoder.
-    """
-    if name not in embedded.names() and not name.startswith(SCHEMES):
-        parse(name)
 
 
 def _unknown(name: str, architectures: list[str]) -> str:

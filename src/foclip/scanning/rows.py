@@ -24,7 +24,7 @@ from foclip.detection import By, Detector
 from foclip.detection.hardened import hardened_of
 from foclip.detection.probes import NO_HARDENED
 from foclip.errors import ImageError, PromptTruncationWarning
-from foclip.models.scores import EncoderScore, Prompts
+from foclip.models.scores import EmbeddingScore, Prompts
 
 #: Pictures in a chunk, and bytes of their files at most, unless one alone has more.
 CHUNK, CHUNK_BYTES = 32, 32 * 2**20
@@ -117,7 +117,7 @@ class Judge:
 
     def __init__(
         self,
-        score: EncoderScore,
+        score: EmbeddingScore,
         detector: Detector,
         by: By = "combined",
         fpr: float | None = None,
@@ -157,7 +157,7 @@ class Judge:
 class _Captions:
     """What pictures are compared with, by their prompts: made in passes of a fixed number of captions, and kept."""
 
-    def __init__(self, score: EncoderScore) -> None:
+    def __init__(self, score: EmbeddingScore) -> None:
         self.score = score
         self.kept: OrderedDict[Prompts, Tensor] = OrderedDict()
 

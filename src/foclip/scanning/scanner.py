@@ -20,7 +20,7 @@ from foclip.detection import By, Detector
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
 from foclip.models import Encoder
-from foclip.models.scores import DEFAULT, EncoderScore, resolve
+from foclip.models.scores import DEFAULT, EmbeddingScore, resolve
 from foclip.outcome import Progress, no_progress
 from foclip.scanning import local
 from foclip.scanning.parts import FORMAT, Folder, Part, similarity, write
@@ -48,7 +48,7 @@ def scan(
     sources: Sequence[str | Path],
     out: str | Path,
     *,
-    model: str | Encoder | EncoderScore = "mini",
+    model: str | Encoder | EmbeddingScore = "mini",
     score: str = DEFAULT,
     detector: Detector | Path | str | None = None,
     by: By = "combined",

@@ -1,6 +1,6 @@
 """Studies: one file per experiment of the paper and per open question.
 
-`foclip.studies.harness` says what a study is. Every module here that defines `study` is found by `available`.
+`foclip.studies.harness` defines what a study is. `available` finds every module here that defines `study`.
 """
 
 import importlib
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def names() -> list[str]:
     """Names of all studies, without importing them."""
-    return [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg]
+    return [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg and module.name[0] != "_"]
 
 
 def available() -> "dict[str, Study]":
