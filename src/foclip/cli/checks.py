@@ -41,13 +41,13 @@ def captions(name: str | None) -> None:
 
 
 def folders(argument: str, paths: Sequence[Path]) -> None:
-    """Refuse folders, or files, that are not there.
+    """Refuse folders, or files, that are not there; patterns are for whoever reads them.
 
     Raises:
         UsageError: One is not.
     """
     for path in paths:
-        if _missing(path):
+        if _missing(path) and not set("*?[") & set(str(path)):  # it may be a pattern
             raise UsageError(f"{argument}: {path}: no such file or folder")
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -107,18 +107,13 @@ def harden(
     checks.folders("eval", evaluation or [])
     checks.models(model)
     with progress.loading(model):
-        from foclip.hardening import Settings
+        from foclip.hardening import HardenSettings
         from foclip.hardening import harden as run
 
-    settings = Settings(**{setting.name: options[setting.name] for setting in fields(Settings)})  # of the same names
+    settings = HardenSettings(**{setting.name: options[setting.name] for setting in fields(HardenSettings)})
     with progress.resumable(
         f"the checkpoint is in {out / '.unfinished'}, and the same command goes on from it"
     ) as shown:
-        advance = shown("training", steps)
-
-        def on_progress(now: Any) -> None:
-            advance(now.step, f"loss {now.loss:.4f}, cosine {now.clean:.3f} clean, {now.perturbed:.3f} perturbed")
-
         made = run(
             model,
             images,
@@ -126,10 +121,10 @@ def harden(
             settings,
             evaluation or [],
             device,
-            console.say,
-            on_progress,
-            attack_steps,
-            checkpoint_every,
+            progress=shown,
+            log=console.say,
+            attack_steps=attack_steps,
+            checkpoint_seconds=checkpoint_every,
         )
     if made is None:  # another process of the run reports
         return

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 from rich.text import Text
@@ -49,9 +49,9 @@ def loading(name: str) -> AbstractContextManager[object]:
 def load(model: str, score: str, device: str) -> "EmbeddingScore":
     """A score over an encoder by their names."""
     with loading(model):
-        from foclip.models.scores import resolve
+        from foclip.models.registry import resolve
 
-        return resolve(model, score, device)
+        return cast("EmbeddingScore", resolve(model, score, device))
 
 
 @contextmanager
