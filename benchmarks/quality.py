@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 
+from benchmarks.common import mean_score, of_size
 from benchmarks.timing import Section, now
 from foclip.attacks import (
     MIFGSM,
@@ -23,7 +23,7 @@ from foclip.attacks import (
     AttackTask,
     AutoPGD,
     FoCLIP,
-    fastest_precision,
+    fastest,
     make_plan,
     objective,
     run,
@@ -31,7 +31,8 @@ from foclip.attacks import (
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
-from foclip.models.scores import CLIPScore, Score
+from foclip.models.scorer import Scorer
+from foclip.models.scores import CLIPScore
 from foclip.outcome import mean
 from foclip.perceptual.budget import Budget
 
@@ -46,13 +47,12 @@ GIVEN_UP = 10.0
 TOLD = (60, 150)
 
 
-def reached(attack: AttackPlan, score: Score, pictures: list[torch.Tensor]) -> tuple[float, float]:
+def reached(attack: AttackPlan, score: Scorer, pictures: list[torch.Tensor]) -> tuple[float, float]:
     """Mean score of what an attack makes of pictures, read through the model's own preprocessing; seconds for one."""
     start = now()
     found = list(run([AttackTask(picture, ARTWORKS) for picture in pictures], score, attack, workers=1))
     spent = (now() - start) / len(pictures)
-    scores = [mean(score.read(images.to_image(fooled.pixels), ARTWORKS)) for fooled in found]
-    return mean(scores), spent
+    return mean([mean_score(score, fooled.pixels, ARTWORKS) for fooled in found]), spent
 
 
 def table(model: str, reference: int, device: str, files: Sequence[Path] = ()) -> Section:
@@ -71,12 +71,6 @@ def table(model: str, reference: int, device: str, files: Sequence[Path] = ()) -
     return section
 
 
-def of_size(photo: Image.Image, pixels: int | None) -> Image.Image:
-    """The photo with so many pixels, or as it is."""
-    scale = (pixels / (photo.width * photo.height)) ** 0.5 if pixels else 1
-    return photo.resize((round(scale * photo.width), round(scale * photo.height)), Image.Resampling.LANCZOS)
-
-
 def _compare(section: Section, score: CLIPScore, pictures: list[torch.Tensor], reference: int) -> None:
     """The rows of one size."""
     aim = objective()
@@ -84,7 +78,7 @@ def _compare(section: Section, score: CLIPScore, pictures: list[torch.Tensor], r
     longest, _ = reached(ours.replace(steps=reference), score, pictures)
     attacks: dict[str, AttackPlan] = {
         "FoCLIP": ours,
-        "FoCLIP, quick": ours.replace(precision=fastest_precision(ours.execution, score)[0]),
+        "FoCLIP, quick": ours.replace(precision=fastest(ours, score)[0]),
         "Auto-PGD": make_plan(AutoPGD, objective=aim, budgets=Budget("psnr", BUDGET)),
         "Adam (CLIPMasterPrints)": make_plan(Adam, objective=aim, init="image", budgets=Budget("psnr", BUDGET)),
         "PGD": make_plan(PGD, objective=aim, budgets=Budget("psnr", BUDGET)),

@@ -26,7 +26,7 @@ from benchmarks.timing import Section, Spread, now, paired, seconds
 from foclip.attacks import AttackPlan, AttackTask, FoCLIP, fastest_precision, make_plan, objective, run
 from foclip.data.prompts import ARTWORKS
 from foclip.models import OpenClipEncoder
-from foclip.models.encoder import LARGE_MODEL
+from foclip.models.batching import LARGE_MODEL
 from foclip.models.scores import CLIPScore
 
 #: Model, pictures (height, width; None for the tower's own size), batch.
@@ -149,7 +149,9 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
         attack = make_plan(FoCLIP, objective=objective(), steps=steps, budgets="psnr:35", batch_size=batch)
         jobs, score = [AttackTask(picture.cpu(), ARTWORKS) for picture in pixels], CLIPScore(encoder)
         tower = copy.deepcopy(encoder.model).to(memory_format=torch.contiguous_format)
-        inputs = torch.cat([encoder.preprocess(picture[None] / 255) for picture in pixels]).requires_grad_(True)
+        inputs = torch.cat(
+            [encoder.preprocess.normalize(encoder.preprocess.pixels(picture[None] / 255)) for picture in pixels]
+        ).requires_grad_(True)
         whole: list[float] = []
 
         def floor(tower: Any = tower, inputs: Tensor = inputs, steps: int = steps) -> float:
