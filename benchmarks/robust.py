@@ -58,8 +58,9 @@ def fool(
     start: int,
 ) -> list[Tensor]:
     """Pictures (uint8) as the attack leaves them, in the order given."""
-    slots = min(SLOTS, len(pictures))
-    attack = make_plan(Restart, steps=steps, budgets=Budget("psnr", min_psnr), start=start, batch_size=slots)
+    attack = make_plan(
+        Restart, steps=steps, budgets=Budget("psnr", min_psnr), start=start, batch_size=min(SLOTS, len(pictures))
+    )
     return fooled(attack, CLIPScore(encoder), pictures, prompts)
 
 
