@@ -13,7 +13,6 @@ import math
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,13 +20,15 @@ from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from foclip.attacks import CMAES, Attack, AttackTask, FoCLIP, Restart, run
+from benchmarks.common import fooled, mean_score
+from foclip.attacks import CMAES, AttackPlan, FoCLIP, Restart, make_plan
 from foclip.data import images
-from foclip.data.prompts import ARTWORKS, CAPTION
+from foclip.data.prompts import ARTWORKS, CAPTION, Prompts
 from foclip.models import Encoder, load_encoder
-from foclip.models.scores import CLIPScore, Prompts
-from foclip.objective import Alignment
+from foclip.models.scores import CLIPScore
+from foclip.objective import FeatureAlignment
 from foclip.outcome import mean
+from foclip.perceptual.budget import Budget
 from training.evaluate import validation
 from training.figures import Figure, finish
 
@@ -44,8 +45,8 @@ LONGER = 0.05
 FEW = 4
 #: Photographs, each with its caption, whose scores are compared on clean pictures.
 COMPARED = 200
-#: Pictures in flight at most; lanes without a picture would cost as much as the others.
-LANES = 16
+#: Largest number of pictures in a batch. An empty slot costs as much as a full one.
+SLOTS = 16
 
 
 def fool(
@@ -57,16 +58,16 @@ def fool(
     start: int,
 ) -> list[Tensor]:
     """Pictures (uint8) as the attack leaves them, in the order given."""
-    attack = Restart(steps=steps, min_psnr=min_psnr, start=start, batch_size=min(LANES, len(pictures)))
-    jobs = [AttackTask(picture, own, place) for place, (picture, own) in enumerate(zip(pictures, prompts, strict=True))]
-    found = {result.job.tag: result.pixels for result in run(attack, CLIPScore(encoder), jobs)}
-    return [found[index] for index in range(len(pictures))]
+    attack = make_plan(
+        Restart, steps=steps, budgets=Budget("psnr", min_psnr), start=start, batch_size=min(SLOTS, len(pictures))
+    )
+    return fooled(attack, CLIPScore(encoder), pictures, prompts)
 
 
 def scores(encoder: Encoder, pictures: Sequence[Image.Image], prompts: Sequence[Prompts]) -> Tensor:
     """(B,) mean CLIPScore of each picture with its own prompts."""
     score = CLIPScore(encoder)
-    return torch.tensor([mean(score.read(picture, own)) for picture, own in zip(pictures, prompts, strict=True)])
+    return torch.tensor([mean_score(score, picture, own) for picture, own in zip(pictures, prompts, strict=True)])
 
 
 def photographs(data: Path, count: int, seed: int) -> tuple[list[Image.Image], list[str]]:
@@ -138,8 +139,8 @@ def crossed(encoder: Encoder, original: Encoder, data: Path, count: int, steps: 
     figures = []
     for min_psnr in CAPTION_RISE:
         found = fool(original, tensors, prompts, min_psnr, steps, 0)
-        fooled = [images.to_image(picture) for picture in found]
-        after = {each: float(scores(each, fooled, prompts).mean()) for each in both}
+        written = [images.to_image(picture) for picture in found]
+        after = {each: float(scores(each, written, prompts).mean()) for each in both}
         note = (
             f"there {before[original]:.3f} → {after[original]:.3f}, here {before[encoder]:.3f} → {after[encoder]:.3f}"
         )
@@ -159,30 +160,30 @@ def visible(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure
 
 def longer(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure]:
     """Ten times the steps, for ten artworks at 35 dB: what they gain over the rise that the steps bring alone."""
-    rises = [_rise(FoCLIP(steps=each, min_psnr=35.0), encoder, data, count) for each in (steps, 10 * steps)]
+    rises = [
+        _rise(make_plan(FoCLIP, steps=each, budgets="psnr:35"), encoder, data, count) for each in (steps, 10 * steps)
+    ]
     note = f"rise {rises[0]:.3f} after {steps:,} steps, {rises[1]:.3f} after {10 * steps:,}"
     return [Figure("gain of ten times the steps over the rise", rises[1] / rises[0] - 1, high=LONGER, note=note)]
 
 
 def black_box(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure]:
     """CMA-ES with three queries for every step: a black box that beats the gradient would show that it is masked."""
-    gradient = _rise(FoCLIP(steps=steps, min_psnr=35.0), encoder, data, count)
-    queries = _rise(CMAES(objective=Alignment(), steps=3 * steps, min_psnr=35.0), encoder, data, count)
+    gradient = _rise(make_plan(FoCLIP, steps=steps, budgets="psnr:35"), encoder, data, count)
+    queries = _rise(
+        make_plan(CMAES, objective=FeatureAlignment(), steps=3 * steps, budgets="psnr:35"), encoder, data, count
+    )
     note = f"rise {queries:.3f} by CMA-ES with {3 * steps:,} queries, {gradient:.3f} by FoCLIP with {steps:,} steps"
     return [Figure("rise by CMA-ES as a share of FoCLIP's", queries / gradient, high=1.0, note=note)]
 
 
-def _rise(attack: Attack, encoder: Encoder, data: Path, count: int) -> float:
+def _rise(attack: AttackPlan, encoder: Encoder, data: Path, count: int) -> float:
     """Rise of the mean score for ten artworks."""
     score, (pictures, _) = CLIPScore(encoder), photographs(data, count, 0)
-    jobs = [AttackTask(images.to_tensor(picture), ARTWORKS, place) for place, picture in enumerate(pictures)]
-    attack = replace(attack, batch_size=min(LANES, count))
-    found = {result.job.tag: images.to_image(result.pixels) for result in run(attack, score, jobs)}
-    rises = [
-        mean(score.read(found[place], ARTWORKS)) - mean(score.read(picture, ARTWORKS))
-        for place, picture in enumerate(pictures)
-    ]
-    return mean(rises)
+    attack, tensors = attack.replace(batch_size=min(SLOTS, count)), [images.to_tensor(picture) for picture in pictures]
+    found = fooled(attack, score, tensors, [ARTWORKS] * count)
+    pairs = zip(found, pictures, strict=True)
+    return mean([mean_score(score, after, ARTWORKS) - mean_score(score, before, ARTWORKS) for after, before in pairs])
 
 
 PARTS = ("validation", "clean", "attacked", "crossed", "visible", "longer", "black-box")

@@ -20,11 +20,12 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from calling import PROGRESS
 from PIL import Image
 from torch import Tensor
 
 from foclip import cli
-from foclip.attacks import Attack, AttackResult, AttackTask
+from foclip.attacks import AttackPlan, AttackResult, AttackTask
 from foclip.attacks import run as attack_all
 from foclip.data.images import read, to_image
 from foclip.demo import photos
@@ -43,10 +44,10 @@ TOYS = Path(__file__).parent / "toys"
 Run = Callable[..., tuple[int, str, str]]
 
 
-def fooled_by(attack: Attack, score: Score, pictures: Sequence[Tensor], prompts: Prompts) -> list[AttackResult]:
+def fooled_by(attack: AttackPlan, score: Score, pictures: Sequence[Tensor], prompts: Prompts) -> list[AttackResult]:
     """What an attack makes of pictures, in their order."""
-    jobs = [AttackTask(picture, prompts, number) for number, picture in enumerate(pictures)]
-    return sorted(attack_all(attack, score, jobs), key=lambda fooled: int(fooled.job.tag))
+    tasks = [AttackTask(picture, prompts, number) for number, picture in enumerate(pictures)]
+    return sorted(attack_all(tasks, score, attack), key=lambda fooled: int(fooled.task.tag))
 
 
 def file_score(score: Score, pixels: Tensor, prompts: Prompts) -> float:
@@ -124,7 +125,7 @@ def gradient_picture() -> Image.Image:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Call the command line in this process: exit code, stdout, stderr."""
+    """Call the command line in this process: exit code, stdout, stderr without progress."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["foclip", *map(str, arguments)])
@@ -132,6 +133,6 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
             cli.main()
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
-        return int(caught.value.code or 0), captured.out, captured.err
+        return int(caught.value.code or 0), captured.out, PROGRESS.sub("", captured.err)
 
     return call

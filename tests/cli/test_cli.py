@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import get_args
 
@@ -12,11 +13,11 @@ import pytest
 import torch
 from conftest import Run
 from PIL import Image
-from test_images import png_header
+from zoo import png_header
 
 from benchmarks.killed import Command, differences, disturbed, fooled, undisturbed
 from foclip.attacks import ATTACKS, FoCLIP
-from foclip.cli.fool import AttackName
+from foclip.cli.fooling import AttackName
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.models import embedded
@@ -151,7 +152,7 @@ def test_budgets_of_the_command_line(run: Run, photo: Path, tmp_path: Path) -> N
     assert result["ssim"] >= 0.99
     assert result["linf"] <= 6
     (papers,) = json.loads(run(*call, "--min-psnr", 35)[1])
-    assert (papers["config"]["budgets"], papers["config"]["mask"]) == ([], "none")
+    assert (papers["config"]["budgets"], papers["config"]["mask"]) == (["psnr:35"], "none")
     code, _, errors = run(*call[:-1], "--budget", "flop:1")
     assert code == 2
     assert len(errors.splitlines()) == 1
@@ -166,13 +167,13 @@ def test_without_a_budget_an_attack_is_its_authors(run: Run, photo: Path, tmp_pa
         return settings
 
     adam = config("--attack", "adam", "--min-psnr", 0, "--steps", 1)
-    assert (adam["init"], adam["min_psnr"], adam["objective"]) == ("noise", None, "Lowest()")
+    assert (adam["init"], adam["budgets"], adam["objective"]) == ("noise", [], "Lowest()")
     assert config("--attack", "adam", "--min-psnr", 0, "--init", "image", "--steps", 1)["init"] == "image"
     mifgsm = config("--attack", "mifgsm", "--min-psnr", 0)
     assert (mifgsm["steps"], mifgsm["epsilon"], mifgsm["decay"]) == (10, 16, 1.0)
     foclip = config("--alpha", 0.5, "--guard", "l2", "--steps", 1)
     assert foclip["objective"] == (
-        "1 * Alignment() + 0.5 * Balance(kind='variance', temperature=0.01) + 1 * PixelGuard(kind='l2')"
+        "1 * FeatureAlignment() + 0.5 * ScoreBalance(kind='variance', temperature=0.01) + 1 * PixelGuard(kind='l2')"
     )
 
 
@@ -304,10 +305,14 @@ def test_an_interrupt_in_a_finaliser_is_not_lost(
         def __del__(self) -> None:
             raise KeyboardInterrupt
 
-    def update(self: FoCLIP, *_: object) -> None:
-        Finalised()
+    pressed: list[bool] = []
 
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # main sets its own
+    def update(self: FoCLIP, *_: object) -> None:
+        if not pressed:
+            pressed.append(True)
+            Finalised()
+        time.sleep(0.01)
+
     monkeypatch.setattr(FoCLIP, "update", update)
     code, _, errors = run("fool", photo, "--prompt", "a cat", "--steps", 500, "--out", tmp_path / "out")
     assert code == 130

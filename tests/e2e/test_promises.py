@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from calling import call
+from calling import PROGRESS, call
 from PIL import Image, ImageCms
 from scipy.stats import binom
 
 from foclip.attacks import FoCLIP
-from foclip.attacks.refine import Retouch
+from foclip.attacks.refine import Refinement
 from foclip.data import images
 from foclip.demo import photos
 from foclip.errors import FoclipError, UsageError
@@ -62,7 +62,7 @@ def counted(interrupt: int = 0) -> Iterator[list[int]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FoCLIP, "update", counting(FoCLIP.update))
-        patch.setattr(Retouch, "step", counting(Retouch.step))
+        patch.setattr(Refinement, "update", counting(Refinement.update))
         yield calls
 
 
@@ -77,7 +77,7 @@ def test_the_rule_without_prompts_keeps_its_bound_on_false_alarms(folder: Path, 
     for number, tile in enumerate(zoo.tiles(40, side=100)):
         tile.save(clean / f"{number}.png")
     chosen = () if fpr is None else ("--fpr", fpr)
-    outcome = call("detect", clean, "--model", model, "--by", "rule", *chosen, "--json")
+    outcome = call("detect", clean, "--model", model, "--method", "rule", *chosen, "--json")
     assert outcome.code == 0, outcome.err
     verdicts = [row["tampered"] for row in outcome.rows if row["verdict"] != "undecidable"]
     assert len(verdicts) > 20
@@ -252,7 +252,7 @@ def test_two_runs_at_once_in_one_folder(folder: Path) -> None:
         patch.setattr(FoCLIP, "update", step)
         assert call("fool", "a.png", *QUICK, "out").code == 0
     assert second[0].returncode == 2
-    (line,) = second[0].stderr.splitlines()
+    (line,) = PROGRESS.sub("", second[0].stderr).splitlines()
     assert "out" in line
     assert [row["source"] for row in results(folder / "out")] == ["a.png"]
     assert call("fool", "b.png", *QUICK, "out").code == 0  # nothing locks it any more
@@ -298,7 +298,7 @@ def test_what_does_not_fit_in_memory_is_a_failure_and_the_others_are_done(
 ) -> None:
     Image.new("RGB", (3000, 3000), "red").save("large.png")
     monkeypatch.setattr(
-        "foclip.runs.fooling.available_memory", lambda *_: 100_000_000
+        "foclip.core.attacking.available_memory", lambda *_: 100_000_000
     )  # 9 megapixels × 3 × 4 bytes: 108 MB
     outcome = call("fool", "large.png", "a.png", *QUICK, "out")
     assert outcome.code == 1

@@ -450,8 +450,8 @@ def test_cheats_reach_what_they_are_named_for(score: CLIPScore, small_photos: li
     found = {cheat.name: cheat for cheat in scenarios(steps=4)}
     assert len(found) >= 15
     partial = found["own caption, 40 dB, up by 0.8"].attack
-    job = AttackTask(to_tensor(small_photos[0]), ("a photo of a cat.",))
-    (result,) = run(replace(partial, steps=60), score, [job])
+    task = AttackTask(to_tensor(small_photos[0]), ("a photo of a cat.",))
+    (result,) = run([task], score, partial.replace(steps=60))
     assert result.stopped_by == "target"
     assert result.scores[0] + 0.2 <= result.scores[-1] <= result.scores[0] + 0.5
     for change in (*AFTERWARDS.values(), *CONDITIONS.values()):
@@ -513,7 +513,7 @@ def test_commands_calibrate_and_detect(run: Run, clean: list[Path], tmp_path: Pa
         assert all(row["drop"] is None for row in rows) or prompts
         assert all((row["zero_shot_caption"] is None) == bool(prompts) for row in rows)
         assert set(rows[0]) >= {"image", "tampered", "score", "gray_score", "drop", "drift", "p_value", "detector"}
-    code, text, _ = run("detect", *pictures, "--detector", out, "--by", "rule")
+    code, text, _ = run("detect", *pictures, "--detector", out, "--method", "rule")
     assert code == 1
     assert "undecidable" in text
 

@@ -1,13 +1,14 @@
-"""Prompt sets: what a picture is scored against.
+"""Prompts: the texts that pictures are scored with.
 
-A prompt set is written `artworks`, `imagenet:N` or as the path of a UTF-8 text
-file with one prompt per line; `resolve` turns that, and prompts given one by
-one, into a list of strings.
+A prompt set is named `artworks`, `imagenet:N`, or by the path of a UTF-8 text file with one prompt per line. `resolve`
+turns such a name, and prompts given one by one, into a list of strings.
 """
 
 import random
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from runpy import run_path
 
 from foclip import files
 from foclip.errors import PromptError, UsageError
@@ -38,17 +39,19 @@ MAX_FILE_BYTES = 10_000_000
 def imagenet(count: int) -> list[str]:
     """Captions of `count` of the 1,000 ImageNet classes.
 
-    The classes come from one fixed shuffle, so `imagenet(25)` is the beginning
-    of `imagenet(100)` and neither is a run of neighbouring species.
+    The classes come in one fixed random order, so `imagenet(25)` is the beginning of `imagenet(100)`, and neighbours
+    are no related species.
 
     Raises:
         PromptError: `count` is not in 1..1000.
     """
-    from open_clip import IMAGENET_CLASSNAMES
-
-    if not 1 <= count <= len(IMAGENET_CLASSNAMES):
-        raise PromptError(f"imagenet:{count}: give a number from 1 to {len(IMAGENET_CLASSNAMES)}")
-    names = sorted(IMAGENET_CLASSNAMES)
+    if not 1 <= count <= 1000:
+        raise PromptError(f"imagenet:{count}: give a number from 1 to 1000")
+    package = find_spec("open_clip")
+    assert package is not None, "open_clip is a dependency of this package"
+    assert package.origin is not None
+    # The file alone: importing the package would import torch, which takes seconds.
+    names = sorted(run_path(str(Path(package.origin).parent / "zero_shot_metadata.py"))["IMAGENET_CLASSNAMES"])
     random.Random(0).shuffle(names)  # noqa: S311 (a choice, not a secret)
     return [CAPTION.format(name) for name in names[:count]]
 
@@ -65,7 +68,7 @@ def as_prompts(prompts: Sequence[str]) -> Prompts:
 
 
 def text_of(path: Path, limit: int) -> str:
-    """The text of a UTF-8 file, without the mark that some editors begin it with.
+    """The text of a UTF-8 file, without a byte order mark.
 
     Raises:
         PromptError: The file cannot be read, is not UTF-8 or holds more than `limit` bytes.
@@ -81,7 +84,7 @@ def text_of(path: Path, limit: int) -> str:
 
 
 def read(path: Path) -> list[str]:
-    """Prompts of a UTF-8 text file, one per line; blank lines do not count.
+    """The prompts of a UTF-8 text file, one per line; blank lines are left out.
 
     Raises:
         PromptError: The file cannot be read, is not UTF-8, is too large or holds no prompt.

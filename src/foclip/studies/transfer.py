@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.attacks import MIFGSM
-from foclip.models.scores import MeanEnsemble, Score
+from foclip.attacks import MIFGSM, make_plan
+from foclip.models.scorer import Scorer
+from foclip.models.scores import MeanEnsemble
+from foclip.perceptual.budget import Budget
 from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.detectors import METHODS, detector, verdicts
 from foclip.studies.harness.statistics import groups, mean, percent, share
@@ -21,10 +23,10 @@ from foclip.studies.harness.statistics import groups, mean, percent, share
 ORIGINAL, NO_ATTACK, TOGETHER = "original", "no attack", "all together"
 
 
-def targets(context: StudyContext) -> dict[str, Score]:
+def targets(context: StudyContext) -> dict[str, Scorer]:
     """What is attacked: each encoder, all at once, and for each of three or more all the others at once."""
     scores = [context.score, *context.further]
-    found: dict[str, Score] = {score.model: score for score in scores}
+    found: dict[str, Scorer] = {score.model: score for score in scores}
     if len(scores) > 1:
         found[TOGETHER] = MeanEnsemble(scores)
     if len(scores) > 2:
@@ -35,7 +37,7 @@ def targets(context: StudyContext) -> dict[str, Score]:
 
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × attacks × attacked × scoring encoders; and the originals."""
-    mifgsm = MIFGSM(steps=context.settings.steps, min_psnr=BUDGET, seed=context.settings.seed)
+    mifgsm = make_plan(MIFGSM, steps=context.settings.steps, budgets=Budget("psnr", BUDGET), seed=context.settings.seed)
     attacks = {"FoCLIP": context.default_attack(), "MI-FGSM": mifgsm}
     plan: list[tuple[str, str]] = [(NO_ATTACK, ORIGINAL)]
     plan += [(attack, target) for target in targets(context) for attack in attacks]

@@ -14,16 +14,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from foclip.attacks import Attack, AttackState, AttackTask, FoCLIP, key, objective, run
+from foclip.attacks import AttackPlan, AttackState, AttackTask, FoCLIP, make_plan, objective, run
 from foclip.cache import Cache
 from foclip.calibration.examples import PROBES
+from foclip.core.attacking import RunAttack
 from foclip.data import images
-from foclip.data.prompts import ARTWORKS
+from foclip.data.prompts import ARTWORKS, Prompts
 from foclip.detection import TRANSFORMATIONS, Sensitivity, hardened_scores, measure
-from foclip.models.scores import EmbeddingScore, Prompts, Score
+from foclip.errors import UsageError
+from foclip.models.batching import TargetCache, read_figures
+from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.outcome import Progress, no_progress
+from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity
-from foclip.runs.executors import Run
 from foclip.studies.harness.inputs import StudyInputs, StudySettings
 from foclip.studies.harness.pictures import Picture
 
@@ -62,6 +65,9 @@ class StudyContext(StudyInputs):
         hardened: The same score over hardened encoders, for `robust`.
         run: Runs attacks, on this machine or on a cluster (`foclip.runs.executors`).
 
+    Raises:
+        UsageError: A score has no embedding.
+
     Attributes:
         score: The score that is studied.
         further: Further scores.
@@ -71,18 +77,20 @@ class StudyContext(StudyInputs):
 
     def __init__(
         self,
-        scores: Sequence[EmbeddingScore],
+        scores: Sequence[EmbeddingScorer],
         out: Path,
         settings: StudySettings,
         progress: Progress = no_progress,
-        hardened: Sequence[EmbeddingScore] = (),
-        run: Run = run,
+        hardened: Sequence[EmbeddingScorer] = (),
+        run: RunAttack = run,
     ) -> None:
+        if without := [score.info.name for score in scores if not isinstance(score, EmbeddingScorer)]:
+            raise UsageError(f"score: studies compare embeddings, and {without[0]} has none; choose another score")
         self.score, *self.further = scores
         self.hardened = tuple(hardened)
         # Each pixel costs time at every step, so a picture is at most twice the encoder's input, or 256 pixels.
         super().__init__(settings, side=max(256, 2 * max(self.score.encoder.image_size)))
-        self.prompts: Prompts = self.score.prompts or ARTWORKS
+        self.prompts: Prompts = self.score.info.default_prompts or ARTWORKS
         self.cache = Cache(out / "cache")
         self._run = run
         self._progress, self._study = progress, ""
@@ -100,21 +108,22 @@ class StudyContext(StudyInputs):
             self._advance(self._part + 1)
         self._advance = no_progress("", 0)
 
-    def default_attack(self) -> FoCLIP:
+    def default_attack(self) -> AttackPlan:
         """FoCLIP with its default weights, within the budget. Most studies examine its pictures."""
-        return FoCLIP(
-            objective=objective(temperature=self.score.temperature),
+        return make_plan(
+            FoCLIP,
+            objective=objective(temperature=self.score.info.temperature),
             steps=self.settings.steps,
-            min_psnr=BUDGET,
+            budgets=Budget("psnr", BUDGET),
             seed=self.settings.seed,
         )
 
     def fool(
         self,
-        attack: Attack,
+        attack: AttackPlan,
         originals: Sequence[Picture],
         prompts: PromptsOf = None,
-        score: Score | None = None,
+        score: Scorer | None = None,
     ) -> list[FooledPicture]:
         """Fool pictures. Each is fooled once; later calls, also of other studies, read it from disk.
 
@@ -129,7 +138,7 @@ class StudyContext(StudyInputs):
             AttackTask(images.to_tensor(p.image), own, place)
             for place, (p, own) in enumerate(zip(originals, wanted, strict=True))
         ]
-        keys = [key(attack, chosen, job) for job in jobs]
+        keys = [attack.key(chosen, job) for job in jobs]
         for name in keys:  # finished work counts if its picture is there too
             if not self.cache.path(name, ".png").is_file():
                 self.cache.path(name).unlink(missing_ok=True)
@@ -137,15 +146,17 @@ class StudyContext(StudyInputs):
         def compute(places: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
             steps, finished = max(attack.steps, 1) * len(places), 0
 
-            def on_step(lanes: Sequence[AttackState]) -> None:
-                self._advance(self._part + (finished + sum(lane.step for lane in lanes)) / steps)
+            def on_step(states: Sequence[AttackState]) -> None:
+                self._advance(self._part + (finished + sum(state.step for state in states)) / steps)
 
-            for fooled in self._run(attack, chosen, (jobs[place] for place in places), on_step, self.cache):
+            for fooled in self._run(
+                (jobs[place] for place in places), chosen, attack, on_step=on_step, states=self.cache
+            ):
                 finished += attack.steps
                 self._advance(self._part + finished / steps)
-                place = fooled.job.tag
+                place = fooled.task.tag
                 images.write(images.to_image(fooled.pixels), self.cache.path(keys[place], ".png"))
-                figures = vars(fidelity(fooled.pixels.cpu(), fooled.job.picture))
+                figures = vars(fidelity(fooled.pixels.cpu(), fooled.task.picture))
                 yield place, figures | {"steps": fooled.steps, "seconds": round(fooled.seconds, 3)}
 
         found = self.cache.fill(keys, compute)
@@ -155,7 +166,7 @@ class StudyContext(StudyInputs):
         ]
 
     def scores(
-        self, pictures: Sequence[Picture], prompts: PromptsOf = None, score: Score | None = None
+        self, pictures: Sequence[Picture], prompts: PromptsOf = None, score: Scorer | None = None
     ) -> npt.NDArray[np.float64]:
         """Scores (P, T) of P pictures with T prompts each, as `foclip score` gives them; prompts as in `fool`.
 
@@ -164,8 +175,12 @@ class StudyContext(StudyInputs):
         chosen, wanted = score or self.score, self._each(prompts, len(pictures))
 
         def compute(places: list[int]) -> Iterator[tuple[int, list[float]]]:
-            for place in places:
-                yield place, chosen.read(pictures[place].image, wanted[place])
+            targets = TargetCache(chosen)
+            for first in range(0, len(places), CHUNK):
+                chunk = places[first : first + CHUNK]
+                seen = [chosen.preprocess.image(pictures[place].image) for place in chunk]
+                found = read_figures(chosen, seen, [targets(wanted[place]) for place in chunk])
+                yield from zip(chunk, found, strict=True)
 
         keys = [self._key("scores", p, own, chosen) for p, own in zip(pictures, wanted, strict=True)]
         count = len((wanted or self._each(prompts, 1))[0])
@@ -175,7 +190,7 @@ class StudyContext(StudyInputs):
         self,
         pictures: Sequence[Picture],
         prompts: PromptsOf = None,
-        score: EmbeddingScore | None = None,
+        score: EmbeddingScorer | None = None,
         probes: Sequence[str] | None = None,
         draw: int | None = None,
     ) -> list[Sensitivity]:
@@ -227,7 +242,7 @@ class StudyContext(StudyInputs):
         self,
         pictures: Sequence[Picture],
         prompts: PromptsOf = None,
-        score: Score | None = None,
+        score: Scorer | None = None,
         **same: object,
     ) -> list[dict[str, Any]]:
         """One row of a table per picture: its name, its scores, and the fidelity of a fooled one.
@@ -256,5 +271,5 @@ class StudyContext(StudyInputs):
         return [tuple(own) for own in prompts]
 
     @staticmethod
-    def _key(kind: str, picture: Picture, prompts: Prompts, score: Score) -> str:
+    def _key(kind: str, picture: Picture, prompts: Prompts, score: Scorer) -> str:
         return Cache.key(kind, picture.digest, prompts, score.fingerprint, score.device.type)
