@@ -37,9 +37,10 @@ import torch
 
 from benchmarks import scan_data, scan_faults
 from foclip.data import images
+from foclip.machine import cores
 from foclip.models import OpenClipEncoder, load
 from foclip.models.scores.clip import SCALE
-from foclip.runs.executors import SPARE, cores
+from foclip.runs.executors import SPARE
 from foclip.scanning import Settings, scan
 from foclip.scanning.parts import Folder
 from foclip.scanning.summary import summarise

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from foclip.data import captions
-from foclip.data.captions import pair
 from foclip.data.images import Source
 from foclip.data.prompts import ARTWORKS
+from foclip.data.samples import PromptsOf, collect_samples
 from foclip.errors import PromptError, UsageError
 from foclip.outcome import Failure
 
@@ -41,10 +41,12 @@ def written(folder: Path, suffix: str, encoding: str = "utf-8") -> Path:
 def paired(
     pictures: list[Source], file: Path | str, failures: list[Failure] | None = None
 ) -> list[tuple[Source, tuple[str, ...]]]:
-    found = [] if failures is None else failures
-    result = list(zip(*pair(pictures, None, file, (), found), strict=True))
-    assert failures is not None or not found
-    return result
+    found = collect_samples(pictures, captions=file)
+    if failures is None:
+        assert not found.failures
+    else:
+        failures += found.failures
+    return [(sample.image, sample.prompts) for sample in found]  # type: ignore[misc]  # only files are given here
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -123,16 +125,26 @@ def test_sidecars(folder: Path) -> None:
 
 
 def test_a_folder_stands_for_its_pictures(folder: Path) -> None:
-    sources, prompts = pair(folder, ["a cat"], None, (), [])
-    assert sources == [folder / "a.png", folder / "c.jpg", folder / "sub" / "b.png"]
-    assert prompts == [("a cat",)] * 3
+    samples = collect_samples(folder, ["a cat"])
+    assert [sample.image for sample in samples] == [folder / "a.png", folder / "c.jpg", folder / "sub" / "b.png"]
+    assert [sample.name for sample in samples] == [str(sample.image) for sample in samples]
+    assert [sample.prompts for sample in samples] == [("a cat",)] * 3
+
+
+def test_a_folder_of_results_is_left_out_of_a_folder_of_pictures(folder: Path) -> None:
+    def names(pictures: list[Source]) -> list[str]:
+        return [Path(sample.name).name for sample in collect_samples(pictures, ["a"], exclude=folder / "sub")]
+
+    assert names([folder]) == ["a.png", "c.jpg"]
+    assert names([folder / "sub"]) == ["b.png"]  # asked for by name, it counts
+    assert names([folder / "sub" / "b.png"]) == ["b.png"]
 
 
 def test_prompts_for_all_or_for_each(folder: Path) -> None:
     pictures: list[Source] = [folder / "a.png", folder / "c.jpg"]
 
-    def own(given: captions.PromptsOf, default: tuple[str, ...] = (), optional: bool = False) -> list[tuple[str, ...]]:
-        return pair(pictures, given, None, default, [], optional)[1]
+    def own(given: PromptsOf, default: tuple[str, ...] = (), optional: bool = False) -> list[tuple[str, ...]]:
+        return [s.prompts for s in collect_samples(pictures, given, default=default, optional=optional)]
 
     assert own("artworks") == [ARTWORKS] * 2
     assert own(["a cat", " a dog "]) == [("a cat", "a dog")] * 2
@@ -143,9 +155,10 @@ def test_prompts_for_all_or_for_each(folder: Path) -> None:
 
 def test_pictures_in_memory(folder: Path) -> None:
     four = torch.zeros(4, 3, 5, 6)
-    assert len(pair(four, ["a"], None, (), [])[0]) == 4
+    samples = collect_samples(four, ["a"])
+    assert [sample.name for sample in samples] == ["picture 1", "picture 2", "picture 3", "picture 4"]
     for one in (torch.zeros(3, 5, 6), np.zeros((3, 5, 6)), Image.new("RGB", (6, 5)), str(folder / "a.png")):
-        assert len(pair(one, ["a"], None, (), [])[0]) == 1
+        assert len(collect_samples(one, ["a"])) == 1
 
 
 @pytest.mark.parametrize(
@@ -153,6 +166,12 @@ def test_pictures_in_memory(folder: Path) -> None:
     [
         (["a"], "sidecar", UsageError, "captions: give either prompts or captions"),
         (None, None, PromptError, "prompts: no prompts given"),
+        (
+            "a photo of a cat.",
+            None,
+            PromptError,
+            r"'a photo of a cat\.' is no prompt set.* a list, \['a photo of a cat",
+        ),
         ([], None, UsageError, "prompts: give a list"),
         ([["a"]], None, UsageError, "prompts: 1 lists of prompts for 2 pictures"),
         ([["a"], []], None, UsageError, "prompts: give a list"),
@@ -167,21 +186,21 @@ def test_pictures_in_memory(folder: Path) -> None:
 def test_refused(
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    prompts: captions.PromptsOf,
+    prompts: PromptsOf,
     file: str | None,
     error: type[Exception],
     message: str,
 ) -> None:
     monkeypatch.chdir(folder)
     with pytest.raises(error, match=message):
-        pair(["a.png", "c.jpg"], prompts, file, (), [])
+        collect_samples(["a.png", "c.jpg"], prompts, file)
 
 
 def test_no_pictures(folder: Path) -> None:
     (folder / "empty").mkdir()
     for pictures in ([], [folder / "empty"], folder / "empty"):
         with pytest.raises(UsageError, match="pictures: no pictures"):
-            pair(pictures, ["a cat"], None, (), [])
+            collect_samples(pictures, ["a cat"])
 
 
 @pytest.mark.parametrize(
@@ -207,13 +226,11 @@ def test_bad_files(folder: Path, name: str, content: bytes, message: str | None)
     """Each is one clear error, or a listed failure; never another exception."""
     path = folder / name
     path.write_bytes(content)
-    failures: list[Failure] = []
     if message is None:
-        pair([folder / "a.png"], None, path, (), failures)
-        assert failures
+        assert collect_samples([folder / "a.png"], captions=path).failures
         return
     with pytest.raises(PromptError, match=message) as caught:
-        pair([folder / "a.png"], None, path, (), failures)
+        collect_samples([folder / "a.png"], captions=path)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -221,10 +238,10 @@ def test_bad_files(folder: Path, name: str, content: bytes, message: str | None)
 def test_a_folder_is_no_file_of_captions(folder: Path) -> None:
     (folder / "pairs.csv").mkdir()
     with pytest.raises(PromptError, match=r"pairs\.csv"):
-        pair([folder / "a.png"], None, folder / "pairs.csv", (), [])
+        collect_samples([folder / "a.png"], captions=folder / "pairs.csv")
 
 
 def test_a_file_that_is_too_large(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captions, "MAX_BYTES", 10)
     with pytest.raises(PromptError, match="more than 10 bytes"):
-        pair([folder / "a.png"], None, written(folder, ".csv"), (), [])
+        collect_samples([folder / "a.png"], captions=written(folder, ".csv"))

@@ -1,5 +1,6 @@
 import math
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from PIL import Image
 
 from foclip.data import images
 from foclip.errors import ImageError, OutputError
-from foclip.outcome import Failure
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -172,21 +172,24 @@ def test_a_file_that_breaks_when_it_is_decoded_is_refused(tmp_path: Path, gradie
         images.decoded(opened)
 
 
-def test_many_are_read_and_failures_collected(tmp_path: Path, gradient_picture: Image.Image) -> None:
+def test_the_warnings_of_the_process_stay_as_they_are(tmp_path: Path, gradient_picture: Image.Image) -> None:
+    """Filters of warnings belong to the process: reading on two threads must not change them for all others."""
     gradient_picture.save(tmp_path / "a.png")
-    (tmp_path / "text.jpg").write_text("no picture")
-    failures: list[Failure] = []
-    sources: list[images.Source] = [
-        tmp_path / "text.jpg",
-        gradient_picture,
-        tmp_path / "none.png",
-        tmp_path / "a.png",
-        torch.zeros(3, 2),
-    ]
-    assert [number for number, _ in images.readable(sources, failures)] == [1, 3]
-    assert [failure.source for failure in failures] == [
-        str(tmp_path / "text.jpg"),
-        str(tmp_path / "none.png"),
-        "picture 5",
-    ]
-    assert "no such file" in failures[1].reason
+    before = list(warnings.filters)
+    images.read(tmp_path / "a.png")
+    assert warnings.filters == before
+
+
+def test_pixels_are_decoded_once_they_are_admitted(tmp_path: Path, gradient_picture: Image.Image) -> None:
+    gradient_picture.save(tmp_path / "a.png")
+    sizes: list[tuple[int, int]] = []
+
+    def admit(width: int, height: int) -> None:
+        sizes.append((width, height))
+        raise MemoryError  # before anything is decoded: a truncated file does not get as far as its end
+
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:100])
+    for source in (tmp_path / "a.png", tmp_path / "cut.png", gradient_picture, images.to_tensor(gradient_picture)):
+        with pytest.raises((MemoryError, ImageError)):
+            images.decoded(source, admit)
+    assert sizes == [(40, 30)] * 4

@@ -2,20 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from PIL import Image
 
-from foclip.data import images
-from foclip.data.captions import PromptsOf, pair
 from foclip.data.images import Source
+from foclip.data.samples import PromptsOf, Sample, collect_samples, in_batches, prepare
 from foclip.models import Encoder, load
 from foclip.models.scores import DEFAULT, EncoderScore, resolve
 from foclip.outcome import Failure, Outcome, Progress, no_progress
-
-T = TypeVar("T")
 
 #: Pictures that are scored together.
 CHUNK = 32
@@ -74,32 +70,31 @@ def score(
     """
     chosen = resolve(model, score)
     beside = None if twin is None else chosen.over(load(twin, chosen.device) if isinstance(twin, str) else twin)
-    failures: list[Failure] = []
-    sources, own = pair(pictures, prompts, captions, chosen.prompts, failures)
-    report = progress("scoring", len(sources))
+    samples = collect_samples(pictures, prompts, captions, default=chosen.prompts)
+    report = progress("scoring", len(samples))
     scores = [chosen, beside] if beside else [chosen]
 
     def look(picture: Image.Image) -> tuple[Any, ...]:
         return tuple(each.look(picture) for each in scores)
 
-    results = []
-    for some in _groups(images.each(sources, failures, look, 2 * CHUNK), CHUNK):
-        numbers, looks = zip(*some, strict=True)
-        asked = [own[number] for number in numbers]
+    def compute(batch: list[tuple[Sample, tuple[Any, ...]]]) -> Iterator[Scored]:
+        read, looks = zip(*batch, strict=True)
+        asked = [sample.prompts for sample in read]
         found = [each.read_looks(seen, asked) for each, seen in zip(scores, zip(*looks, strict=True), strict=True)]
-        for number, figures, *others in zip(numbers, *found, strict=True):
-            name = images.name(sources[number], number + 1)
-            scored = Scored(name, mean(figures), figures, list(own[number]), chosen.model)
+        for sample, figures, *others in zip(read, *found, strict=True):
+            scored = Scored(sample.name, mean(figures), figures, list(sample.prompts), chosen.model)
             for twin_score in map(mean, others):
                 scored = replace(scored, twin_score=twin_score, gap=scored.score - twin_score)
-            results.append(scored)
-            report(number + 1)
+            yield scored
+
+    results, failures = [], samples.failures
+    for number, found in enumerate(in_batches(prepare(samples, look), CHUNK, compute), start=1):
+        if isinstance(found, Failure):
+            failures.append(found)
+        else:
+            results.append(found)
+            report(number)
     return Outcome(results, failures)
-
-
-def _groups(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    while some := list(islice(items, size)):
-        yield some
 
 
 def mean(values: Sequence[float]) -> float:

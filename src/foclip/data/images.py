@@ -3,18 +3,13 @@
 `read` takes what people have (rotated phone photos, CMYK scans, 16-bit PNGs,
 animations, transparent logos) and what attackers send (bombs, truncated files,
 text named .jpg) and gives upright 8-bit RGB or an `ImageError` that names the
-file. `decoded` does the same for pictures in memory, and `readable` for many at once, failures
-collected. `write` makes the PNG whose score we then report.
+file. `decoded` does the same for pictures in memory, and `foclip.data.samples.prepare` for many at once. `write` makes
+the PNG whose score we then report.
 """
 
 import io
-import os
-import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +20,6 @@ from torch import Tensor
 
 from foclip import files
 from foclip.errors import ImageError
-from foclip.outcome import Failure
 
 #: Formats that are decoded. An allow-list: some of Pillow's others start programs (EPS) or fetch nothing but trouble.
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000")
@@ -43,6 +37,12 @@ SAME_COLOUR = 2
 
 #: What people have: a file, a decoded picture, or pixels (3, H, W), uint8 or float in [0, 1].
 Source = str | Path | Image.Image | Tensor | np.ndarray
+#: Called with width and height once they are known and before pixels are decoded; may wait until there is room.
+Admit = Callable[[int, int], None]
+
+
+def admit_any(width: int, height: int) -> None:
+    """An `Admit` that never waits."""
 
 
 def name(source: Source, number: int) -> str:
@@ -50,8 +50,10 @@ def name(source: Source, number: int) -> str:
     return str(source) if isinstance(source, str | Path) else f"picture {number}"
 
 
-def readable(sources: Sequence[Source], failures: list[Failure]) -> Iterator[tuple[int, Image.Image]]:
-    """The pictures that can be read, each with its place, one by one; the others are added to `failures`."""
+def readable(sources: Any, failures: Any) -> Any:
+    """For callers that have not moved to `foclip.data.samples.prepare` yet."""
+    from foclip.outcome import Failure
+
     for number, source in enumerate(sources):
         try:
             yield number, decoded(source)
@@ -59,36 +61,17 @@ def readable(sources: Sequence[Source], failures: list[Failure]) -> Iterator[tup
             failures.append(Failure(name(source, number + 1), str(error)))
 
 
-def each(
-    sources: Sequence[Source], failures: list[Failure], look: Callable[[Image.Image], Any], ahead: int
-) -> Iterator[tuple[int, Any]]:
-    """What `look` makes of every picture that can be read, in order; decoding and looking go ahead on threads.
-
-    Only what it makes is kept waiting, so what lies ahead takes little memory if that is small. It goes ahead by
-    `ahead` pictures: what is taken by batches wants a batch more than the one that is worked on.
-    """
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        coming: deque[Future[Any]] = deque()
-        rest = iter(sources)
-        for number, source in enumerate(sources):
-            for further in islice(rest, ahead + 1 - len(coming)):
-                coming.append(pool.submit(lambda source: look(decoded(source)), further))
-            try:
-                yield number, coming.popleft().result()
-            except ImageError as error:
-                failures.append(Failure(name(source, number + 1), str(error)))
-
-
-def decoded(source: Source) -> Image.Image:
+def decoded(source: Source, admit: Admit = admit_any) -> Image.Image:
     """An upright 8-bit RGB picture, of a file as `read` gives it, or of what is in memory.
 
     Raises:
         ImageError: It cannot be read, or has another shape, type or range.
     """
     if isinstance(source, str | Path):
-        return read(source)
+        return read(source, admit)
     if isinstance(source, Image.Image):
         _check_size("picture", source.size)
+        admit(*source.size)
         try:
             return _upright(source)
         except Exception as error:  # files that are opened, not yet decoded, break here
@@ -103,6 +86,7 @@ def decoded(source: Source) -> Image.Image:
     if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.numel():
         raise ImageError(f"picture: shape {tuple(pixels.shape)} is not (3, H, W)")
     _check_size("picture", (pixels.shape[2], pixels.shape[1]))
+    admit(pixels.shape[2], pixels.shape[1])
     if pixels.is_floating_point():
         if not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN fails it too
             raise ImageError("picture: floating-point pixels must lie in [0, 1]; give 0 to 255 as uint8")
@@ -112,39 +96,42 @@ def decoded(source: Source) -> Image.Image:
     return to_image(pixels)
 
 
-def read(path: str | Path) -> Image.Image:
+def read(path: str | Path, admit: Admit = admit_any) -> Image.Image:
     """Read a picture file as an upright 8-bit RGB picture.
 
     EXIF orientation and colour profiles (to sRGB) are applied, transparency is laid over white, CMYK, palette
     and 16-bit pictures are converted, and of an animation the first frame is taken.
 
+    Args:
+        path: The file.
+        admit: Called with width and height before the pixels are decoded.
+
     Raises:
         ImageError: Not a picture, truncated, larger than `MAX_PIXELS`, or unreadable.
     """
-    return _read(Path(path), Path(path))
+    return _read(Path(path), Path(path), admit)
 
 
-def decode(content: bytes, name: str) -> Image.Image:
+def decode(content: bytes, name: str, admit: Admit = admit_any) -> Image.Image:
     """The same for a picture that is not a file of its own but lies in a tar or a table.
 
     Args:
         content: The bytes of the picture file.
         name: What error messages call it.
+        admit: As for `read`.
 
     Raises:
         ImageError: As for `read`.
     """
-    return _read(io.BytesIO(content), Path(name))
+    return _read(io.BytesIO(content), Path(name), admit)
 
 
-def _read(source: Path | io.BytesIO, path: Path) -> Image.Image:
+def _read(source: Path | io.BytesIO, path: Path, admit: Admit) -> Image.Image:
     """What `read` and `decode` share; `path` is what messages call the source."""
-    # Pillow's own warnings of size and broken tags: MAX_PIXELS decides. Not for the block alone, which would take other
-    # threads' warnings with it.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         with Image.open(source, formats=_formats()) as image:
             _check_size(path, image.size)
+            admit(*image.size)
             image.seek(0)
             image.load()
             return _upright(image)

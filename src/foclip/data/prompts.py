@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foclip import files
-from foclip.errors import PromptError
+from foclip.errors import PromptError, UsageError
+
+#: The prompts of one picture.
+Prompts = tuple[str, ...]
 
 #: Ten famous paintings, the prompt set of CLIPMasterPrints (arXiv 2307.03798) and FoCLIP.
 ARTWORKS = (
@@ -48,6 +51,17 @@ def imagenet(count: int) -> list[str]:
     names = sorted(IMAGENET_CLASSNAMES)
     random.Random(0).shuffle(names)  # noqa: S311 (a choice, not a secret)
     return [CAPTION.format(name) for name in names[:count]]
+
+
+def as_prompts(prompts: Sequence[str]) -> Prompts:
+    """Prompts of one picture as a tuple.
+
+    Raises:
+        UsageError: It is one string, or there is none.
+    """
+    if isinstance(prompts, str) or not prompts or not all(isinstance(prompt, str) for prompt in prompts):
+        raise UsageError("prompts: give a list of strings, at least one")
+    return tuple(prompts)
 
 
 def text_of(path: Path, limit: int) -> str:
@@ -102,7 +116,8 @@ def resolve(prompt_set: str | None = None, prompts: Sequence[str] = ()) -> list[
         if not files.is_file(path):
             raise PromptError(
                 f"{prompt_set!r} is no prompt set: use artworks, imagenet:N "
-                "or an existing text file with one prompt per line"
+                "or an existing text file with one prompt per line. "
+                f"A prompt of your own goes into a list, [{prompt_set!r}]; on the command line, --prompt"
             )
         result.extend(read(path))
     for number, prompt in enumerate(prompts, start=1):

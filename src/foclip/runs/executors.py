@@ -7,7 +7,6 @@ batches it was at: Ray does them again elsewhere.
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,6 +19,7 @@ from foclip.attacks import Attack, AttackResult, AttackTask, check, lanes, run, 
 from foclip.attacks.loop import StepCallback
 from foclip.cache import Cache
 from foclip.errors import FoclipError, UsageError
+from foclip.machine import cores
 from foclip.models.scores import Score
 
 #: Attacks pictures as `foclip.attacks.loop` does, given the attack, the score, the jobs, what to call after a step, and
@@ -80,7 +80,7 @@ def connected(address: str | None) -> Iterator[Any]:
             ray.shutdown()
 
 
-def ours(error: BaseException) -> BaseException:
+def unwrap_ray_error(error: BaseException) -> BaseException:
     """The error of ours that is the cause of one of Ray's; that itself where there is none."""
     seen, current = set[int](), error
     while current is not None and id(current) not in seen:
@@ -89,11 +89,6 @@ def ours(error: BaseException) -> BaseException:
         seen.add(id(current))
         current = getattr(current, "cause", None) or current.__cause__  # type: ignore[assignment]
     return error
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Cluster:
@@ -139,7 +134,7 @@ class _Cluster:
             try:
                 found = self._ray.get(landed)
             except Exception as error:  # Ray wraps what an actor raises in exceptions of its own
-                raise ours(error) from error
+                raise unwrap_ray_error(error) from error
             for place, *results in found:
                 yield AttackResult(batch[place], *results)
 

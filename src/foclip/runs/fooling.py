@@ -7,8 +7,6 @@ through the model's own preprocessing.
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import psutil
-import torch
 from PIL import Image
 
 from foclip import files
@@ -18,6 +16,7 @@ from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.captions import PromptsOf, pair
 from foclip.data.images import Source
+from foclip.machine import available_memory
 from foclip.models import Encoder
 from foclip.models.scores import DEFAULT, EncoderScore, Prompts, Score, resolve
 from foclip.outcome import Failure, Outcome, Progress, no_progress
@@ -145,13 +144,6 @@ def _fool(
         del needs[place.key]
         finished += 1
         show(finished * steps)
-
-
-def available_memory(device: torch.device) -> int:
-    """Bytes of memory that are free for pictures in flight."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
 
 
 def _too_large(picture: Image.Image, need: int, room: int) -> str:

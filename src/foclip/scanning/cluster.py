@@ -18,7 +18,7 @@ from foclip.data.sources import Columns
 from foclip.detection import By, Detector
 from foclip.errors import OutputError, UsageError
 from foclip.models.scores import CLIPScore, resolve
-from foclip.runs.executors import SPARE, connected, ours
+from foclip.runs.executors import SPARE, connected, unwrap_ray_error
 from foclip.scanning import local
 from foclip.scanning.parts import Folder, similarity, write
 from foclip.scanning.rows import Judge
@@ -87,7 +87,7 @@ def work(
             with _watched(folder, show):
                 done.write_parquet(str(state / "done"))
         except Exception as error:  # Ray wraps what an actor raises in exceptions of its own
-            raise ours(error) from error
+            raise unwrap_ray_error(error) from error
     shutil.rmtree(state, ignore_errors=True)
     if (missing := next(folder.pending(), None)) is not None:
         raise OutputError(f"{folder.part(missing.number)}: was removed since; give the same command again")

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from foclip.data.sources import Columns, Item, Shard
-from foclip.runs.executors import cores
+from foclip.machine import cores
 from foclip.scanning.rows import CHUNK, Decoded, Judge, Row, chunks, decoded
 
 #: Chunks in flight beside those that workers are at.
