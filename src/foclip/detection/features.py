@@ -87,25 +87,31 @@ class Sensitivity:
         drifts: Drift under each probe.
         floor: The score's figure for "no match".
         score: Mean figure over the prompts; None without prompts.
-        scores: Mean figure under each probe; empty without prompts.
+        compared: Mean figure of the picture and that under the probe, for each probe; empty without prompts. The first
+            is the score but for the last bit: both come from one product, which rounds as its number of rows has it.
         zero_shot_caption: Of a thousand captions the one that the picture fits best; None unless it was asked for.
         caption_score: Cosine with it, in units of 0.1.
-        caption_scores: That cosine under each probe, in the same units.
+        caption_drops: What that cosine loses under each probe, in the same units.
     """
 
     gray_already: bool
     drifts: dict[str, float]
     floor: float
     score: float | None = None
-    scores: dict[str, float] = field(default_factory=dict)
+    compared: dict[str, tuple[float, float]] = field(default_factory=dict)
     zero_shot_caption: str | None = None
     caption_score: float = 0.0
-    caption_scores: dict[str, float] = field(default_factory=dict)
+    caption_drops: dict[str, float] = field(default_factory=dict)
 
     @property
     def normalised_score(self) -> float:
         """The score in units of its floor; without prompts, that for the zero-shot caption."""
         return self.caption_score if self.score is None else self.score / self.floor
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Mean figure under each probe; empty without prompts."""
+        return {probe: moved for probe, (_, moved) in self.compared.items()}
 
     @cached_property
     def drops(self) -> dict[str, float]:
@@ -118,33 +124,32 @@ class Sensitivity:
         return self._lost(absolute_drop)
 
     def _lost(self, formula: Callable[[Tensor, Tensor, float], Tensor]) -> dict[str, float]:
-        if self.score is None:
+        if not self.compared:
             return {}
-        lost = formula(torch.tensor(self.score), torch.tensor(list(self.scores.values())), self.floor)
-        return dict(zip(self.scores, lost.tolist(), strict=True))
+        before, moved = torch.tensor(list(self.compared.values())).unbind(dim=1)
+        return dict(zip(self.compared, formula(before, moved, self.floor).tolist(), strict=True))
 
     def change(self, probe: str) -> Change:
         """How far the picture moves under a probe that was taken."""
-        moved = self.caption_scores.get(probe)
         return Change(
             self.drifts[probe],
             self.drops.get(probe),
             self.absolute_drops.get(probe),
-            None if moved is None else self.caption_score - moved,
+            self.caption_drops.get(probe),
             self.caption_score,
         )
 
     def without_prompts(self) -> "Sensitivity":
         """What is known of the picture without its prompts."""
-        return replace(self, score=None, scores={})
+        return replace(self, score=None, compared={})
 
     def and_then(self, further: "Sensitivity") -> "Sensitivity":
         """With what further probes of the same picture found."""
         return replace(
             self,
             drifts=self.drifts | further.drifts,
-            scores=self.scores | further.scores,
-            caption_scores=self.caption_scores | further.caption_scores,
+            compared=self.compared | further.compared,
+            caption_drops=self.caption_drops | further.caption_drops,
         )
 
 
