@@ -40,7 +40,7 @@ from foclip.data import images
 from foclip.machine import cores
 from foclip.models import OpenClipEncoder, load
 from foclip.models.scores.clip import SCALE
-from foclip.runs.executors import SPARE
+from foclip.runs.workers import SPARE
 from foclip.scanning import Settings, scan
 from foclip.scanning.parts import Folder
 from foclip.scanning.summary import summarise

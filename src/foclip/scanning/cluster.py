@@ -18,7 +18,7 @@ from foclip.data.sources import Columns
 from foclip.detection import By, Detector
 from foclip.errors import OutputError, UsageError
 from foclip.models.scores import CLIPScore, resolve
-from foclip.runs.executors import SPARE, connected, unwrap_ray_error
+from foclip.runs.workers import SPARE, connected, unwrap_ray_error
 from foclip.scanning import local
 from foclip.scanning.parts import Folder, similarity, write
 from foclip.scanning.rows import Judge

@@ -1,0 +1,294 @@
+"""Executors: one function called on many items by workers, which are threads, processes or actors of a Ray cluster.
+
+All three have one method, `map`, which reads items as workers get free. A worker may die with what it runs on: a
+decoder crashes, or a node of a cluster is lost. Processes yield a `WorkerDied` for the item that was being worked on;
+Ray gives the item to another worker.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor as Futures
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from foclip.errors import FoclipError, UsageError
+from foclip.machine import cores
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+#: Items that are handed out beyond one for each worker, so that no worker waits for the next one.
+AHEAD = 4
+#: Seconds after which worker processes notice that their parent process has ended.
+NOTICE = 0.2
+#: Cores that Ray's own tasks take beside the actors.
+SPARE = 2
+#: Workers that one item may lose on Ray. After that the item is at fault.
+DEATHS = 10
+
+
+@dataclass(frozen=True)
+class WorkerDied:
+    """The result of an item whose worker process died."""
+
+
+class Executor(Protocol):
+    """Calls one function on many items."""
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R | WorkerDied]]:
+        """Each item with what the function returned for it; what the function raises is raised here."""
+
+
+@dataclass(frozen=True)
+class Threads:
+    """An executor whose workers are threads of this process; results come in the order of the items.
+
+    Attributes:
+        workers: Number of threads.
+    """
+
+    workers: int
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R | WorkerDied]]:
+        """As `Executor.map`."""
+        with _closing(ThreadPoolExecutor(self.workers)) as pool:
+            yield from _in_order(lambda item: pool.submit(function, item), items, self.workers + AHEAD)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """An executor whose workers are forked processes, one torch thread each; results come in the order of the items.
+
+    Forked workers share the memory of what `function` holds, such as the weights of a model. Where the system cannot
+    fork, workers are threads.
+
+    Attributes:
+        workers: Number of processes.
+    """
+
+    workers: int
+
+    @staticmethod
+    def available() -> bool:
+        """Whether this system can fork."""
+        return sys.platform == "linux"
+
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R | WorkerDied]]:
+        """As `Executor.map`. An item whose process died yields `WorkerDied`, perhaps with others that were begun."""
+        if not self.available():
+            yield from Threads(self.workers).map(function, items)
+            return
+
+        def start() -> ProcessPoolExecutor:
+            context = multiprocessing.get_context("fork")
+            return ProcessPoolExecutor(self.workers, context, _begin, (function, os.getpid()))
+
+        pool = start()
+
+        def submit(item: T) -> Future[Any]:
+            nonlocal pool
+            try:
+                return pool.submit(_call, item)
+            except BrokenProcessPool:  # a process died meanwhile; its items are found out about when they are due
+                pool.shutdown(wait=False)
+                pool = start()
+                return pool.submit(_call, item)
+
+        try:
+            yield from _in_order(submit, items, self.workers + AHEAD)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _closing(pool: Futures) -> Iterator[Futures]:
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(submit: Callable[[T], Future[R]], items: Iterable[T], ahead: int) -> Iterator[tuple[T, R | WorkerDied]]:
+    """Items with their results; `ahead` items are submitted before the first result is waited for."""
+    waiting: deque[tuple[T, Future[R]]] = deque()
+
+    def results(leave: int) -> Iterator[tuple[T, R | WorkerDied]]:
+        while len(waiting) > leave:
+            item, future = waiting.popleft()
+            try:
+                result: R | WorkerDied = future.result()
+            except BrokenProcessPool:
+                result = WorkerDied()
+            yield item, result
+
+    for item in items:
+        waiting.append((item, submit(item)))
+        yield from results(ahead)
+    yield from results(0)
+
+
+#: What a worker process calls. It has it from its fork.
+_function: Callable[[Any], Any]
+
+
+def _begin(function: Callable[[Any], Any], parent: int) -> None:
+    global _function
+    _function = function
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent ends, in whatever way."""
+    while os.getppid() == parent:
+        time.sleep(NOTICE)
+    os._exit(1)
+
+
+def _call(item: Any) -> Any:
+    return _function(item)
+
+
+class RayActors:
+    """An executor whose workers are actors of a Ray cluster; results come in the order in which they are finished.
+
+    Functions, items and results are pickled. An actor keeps the function that it was last called with. Actors are
+    started by the first `map`, and kept.
+
+    Args:
+        ray: Ray, connected (`connected`).
+        workers: Actors at most; None for as many as there is room for.
+        threads: Cores, and torch threads, of each actor.
+        gpu: Each actor has a GPU.
+    """
+
+    def __init__(self, ray: Any, workers: int | None, threads: int = 1, gpu: bool = False) -> None:
+        resources = ray.cluster_resources()
+        room = int(resources.get("GPU", 0)) if gpu else (int(resources.get("CPU", 1)) - SPARE) // threads
+        self._ray, self._count = ray, max(1, min(room, workers or room))
+        self._actor = ray.remote(num_cpus=threads, num_gpus=int(gpu))(_Actor)
+        self._threads = threads
+        self._idle: list[Any] = []
+        self._held: tuple[Any, Any] | None = None
+        #: What is awaited: reference to a result -> actor, and its item; None for an actor that is starting.
+        self._awaited: dict[Any, tuple[Any, list[Any] | None]] = {}
+
+    def map(self, function: Callable[[T], R], items: Iterable[T | None]) -> Iterator[tuple[T, R]]:
+        """As `Executor.map`. An item None means: none for now, ask again after the next result."""
+        if self._held is None or self._held[0] is not function:
+            self._held = function, self._ray.put(function)
+        reading, end, again, deaths, running = iter(items), object(), deque[T](), Counter[int](), 0
+        lost = self._ray.exceptions.RayActorError, self._ray.exceptions.ObjectLostError
+        while len(self._idle) + len(self._awaited) < self._count:
+            self._start()
+        try:
+            while True:
+                item: Any = None
+                while self._idle and (item := again.popleft() if again else next(reading, end)) is not None:
+                    if item is end:
+                        break
+                    actor = self._idle.pop()
+                    self._awaited[actor.call.remote([self._held[1]], item)] = actor, [item]
+                    running += 1
+                if not running and item is end:
+                    return
+                if not running and self._idle:
+                    continue
+                (landed,), _ = self._ray.wait(list(self._awaited))
+                actor, asked = self._awaited.pop(landed)
+                running -= asked is not None
+                try:
+                    result = self._ray.get(landed)
+                except lost:  # the actor's process or node is gone
+                    self._start()
+                    for item in asked or ():
+                        again.append(item)
+                        deaths[id(item)] += 1
+                        if deaths[id(item)] == DEATHS:
+                            raise FoclipError(f"{DEATHS} workers died at the same work: {str(item)[:200]}") from None
+                    continue
+                except Exception as error:  # Ray wraps what an actor raises in exceptions of its own
+                    self._idle.append(actor)
+                    raise unwrap_ray_error(error) from error
+                self._idle.append(actor)
+                for item in asked or ():
+                    yield item, result
+        finally:  # what is still being worked on is no longer waited for
+            self._awaited = {reference: (actor, None) for reference, (actor, _) in self._awaited.items()}
+
+    def _start(self) -> None:
+        """Ask for an actor. Items are given only to actors that answer, since Ray may have no room for one now."""
+        actor = self._actor.remote(self._threads)
+        self._awaited[actor.ready.remote()] = actor, None
+
+
+class _Actor:
+    """An actor that calls functions."""
+
+    def __init__(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._held: Any = None
+
+    def ready(self) -> None:
+        """Answer as soon as the actor runs."""
+
+    def call(self, held: list[Any], item: Any) -> Any:
+        """The function's result. The reference to it is in a list, where Ray leaves it a reference."""
+        if held != self._held:
+            import ray
+
+            self._held, self._function = held, ray.get(held[0])
+        return self._function(item)
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[Any]:
+    """Ray, started on this machine or connected to a cluster; what was started here is ended here.
+
+    Args:
+        address: Of the cluster; None for Ray on this machine.
+
+    Raises:
+        UsageError: Ray is not installed, or there is no cluster at this address.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("engine: ray is not installed; pip install foclip[ray]") from error
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    started = not ray.is_initialized()
+    if started:
+        own = {} if address else {"num_cpus": cores() + SPARE}
+        try:
+            ray.init(address or "local", logging_level=logging.ERROR, log_to_driver=False, **own)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UsageError(f"address: no Ray cluster at {address} ({error})") from error
+    try:
+        yield ray
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def unwrap_ray_error(error: BaseException) -> BaseException:
+    """The `FoclipError` that caused one of Ray's errors; the error itself where there is none."""
+    seen, current = set[int](), error
+    while current is not None and id(current) not in seen:
+        if isinstance(current, FoclipError):
+            return current
+        seen.add(id(current))
+        current = getattr(current, "cause", None) or current.__cause__  # type: ignore[assignment]
+    return error

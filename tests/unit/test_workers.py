@@ -1,0 +1,72 @@
+"""Executors: what a function returns for each item, whoever computes it, and what becomes of workers that die."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from foclip.errors import UsageError
+from foclip.runs.workers import Executor, Processes, RayActors, Threads, WorkerDied, connected
+
+
+def square(number: int) -> int:
+    if number < 0:
+        raise UsageError("number: below 0")
+    return number * number
+
+
+@pytest.mark.parametrize("executor", [Threads(2), Processes(2)])
+def test_results_come_in_order_and_items_are_read_as_they_are_needed(executor: Executor) -> None:
+    read = []
+
+    def items() -> Iterator[int]:
+        for number in range(50):
+            read.append(number)
+            yield number
+
+    found = executor.map(square, items())
+    assert next(found) == (0, 0)
+    assert len(read) < 20
+    assert list(found) == [(number, number * number) for number in range(1, 50)]
+    with pytest.raises(UsageError, match="below 0"):
+        list(executor.map(square, [1, -1]))
+
+
+def test_an_item_whose_process_dies_is_told() -> None:
+    parent = os.getpid()
+
+    def deadly(number: int) -> int:
+        if number == 3 and os.getpid() != parent:
+            os._exit(11)
+        return number
+
+    found = dict(Processes(1).map(deadly, range(40)))
+    assert isinstance(found[3], WorkerDied)
+    assert list(found) == list(range(40))
+    assert sum(isinstance(result, WorkerDied) for result in found.values()) < 10  # those that were begun
+
+
+def test_ray_gives_an_item_to_another_actor_when_one_dies(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    died = tmp_path / "died"
+
+    def mortal(number: int) -> int:  # actors cannot import this module, but are sent functions of a function
+        if number == 2 and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if number < 0:
+            raise UsageError("number: below 0")
+        return number * number
+
+    items: list[int | None] = [0, 1, None, 2, 3, None, None, 4]
+    with connected(None) as ray:
+        actors = RayActors(ray, 2)
+        assert sorted(actors.map(mortal, items)) == [(n, n * n) for n in range(5)]
+        with pytest.raises(UsageError, match="below 0"):
+            list(actors.map(mortal, [1, -1]))
+        found = actors.map(mortal, range(6))
+        next(found)
+        found.close()  # nothing of it turns up in the next
+        assert sorted(actors.map(mortal, [7, 8])) == [(7, 49), (8, 64)]
