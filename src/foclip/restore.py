@@ -54,7 +54,9 @@ def _restored(kind: Any, content: Any, where: str) -> Any:
         return _number(content, limits, where)
     outer = get_origin(kind) or kind
     if is_dataclass(outer):
-        return _dataclass(outer, dict(zip(getattr(outer, "__parameters__", ()), get_args(kind), strict=True)), content, where)
+        return _dataclass(
+            outer, dict(zip(getattr(outer, "__parameters__", ()), get_args(kind), strict=True)), content, where
+        )
     if type(content) is not outer:
         raise UsageError(f"{where or 'the file'}: {_short(content)} is not {_NAMES[outer]}")
     if outer is list:

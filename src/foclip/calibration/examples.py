@@ -157,9 +157,7 @@ class Bench:
                 scenario, held_out, result = attacked[place]
                 rise = sensitivity.normalised_score - result.score_before / self._floor
                 path, prompts = Path(result.output), samples[place].prompts
-                found.append(
-                    Example(path, prompts, True, held_out, sensitivity, scenario.name, names[place], rise)
-                )
+                found.append(Example(path, prompts, True, held_out, sensitivity, scenario.name, names[place], rise))
         return found
 
     def _measured(

@@ -76,9 +76,7 @@ class BatchDetector:
         self._prober, self._captions = Prober(own, scores, seed, targets), method == "combined"
         self.preprocess = self._prober.preprocess
 
-    def __call__(
-        self, views: Sequence[Views], prompts: Sequence[Prompts]
-    ) -> list[tuple[Sensitivity, Verdict]]:
+    def __call__(self, views: Sequence[Views], prompts: Sequence[Prompts]) -> list[tuple[Sensitivity, Verdict]]:
         """Sensitivity and verdict of each picture.
 
         Args:

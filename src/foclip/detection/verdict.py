@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, fields
 
-from foclip.detection.features import Sensitivity
 from foclip.data.prompts import Prompts
+from foclip.detection.features import Sensitivity
 
 
 @dataclass(frozen=True)

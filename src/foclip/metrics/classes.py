@@ -89,7 +89,9 @@ class RobustCLIPScore(_Sums):
         scorer = Scorer(_loaded(encoder), scale)
         self._judge = BatchDetector(detector or shipped(scorer.encoder), scorer)
         self._hardened = None if hardened is None else Prober(scorer.with_encoder(_loaded(hardened)))
-        self._start("total", "robust_total", *(() if hardened is None else ("hardened_total",)), counts=("tampered", "count"))
+        self._start(
+            "total", "robust_total", *(() if hardened is None else ("hardened_total",)), counts=("tampered", "count")
+        )
 
     def update(self, pictures: Pictures, captions: Sequence[str]) -> None:
         """Add pictures with their captions, one each."""

@@ -15,9 +15,9 @@ from foclip import __version__, files
 from foclip.data import images
 from foclip.detection import Detection, Detector, transformation
 from foclip.detection.verdict import FIELDS
+from foclip.errors import ImageError
 from foclip.models.scorer import EmbeddingScorer
 from foclip.models.scores.clip import CLIPScore
-from foclip.errors import ImageError
 from foclip.outcome import Outcome, Progress, no_progress
 from foclip.reports.heat import drawn, heat
 from foclip.reports.html import figure, picture, render

@@ -18,8 +18,8 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from foclip.data.images import to_gray, to_tensor
-from foclip.detection import transformation
 from foclip.data.prompts import Prompts
+from foclip.detection import transformation
 from foclip.models.batching import pass_rows, raw_scores
 from foclip.models.scorer import EmbeddingScorer
 
