@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 from foclip.detection.statistic import Statistic
@@ -87,7 +88,7 @@ class Calibrated(Generic[S]):
     background: dict[str, list[float]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        if any(not kind or any(a > b for a, b in zip(kind, kind[1:], strict=False)) for kind in self.kinds):
+        if any(not kind or any(a > b for a, b in pairwise(kind)) for kind in self.kinds):
             raise UsageError("statistics of clean pictures are missing or not sorted")
 
     @property

@@ -261,7 +261,7 @@ def measure(
     captions: bool = False,
     seed: int | None = None,
 ) -> list[Sensitivity]:
-    """Sensitivities of RGB pictures of any sizes to all of these probes; arguments as for `Prober` and its `measure`."""
+    """Sensitivities of RGB pictures of any sizes to probes; arguments as for `Prober` and its `measure`."""
     prober = Prober(scorer, hardened, seed)
     return prober.measure(_on_threads(prober.preprocess, pictures), prompts, probes, captions)
 

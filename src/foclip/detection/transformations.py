@@ -233,7 +233,7 @@ def transformation(name: str, seed: int | None = None) -> Transformation:
 
     Args:
         name: The name.
-        seed: Seed of the random amounts (of a shift, a crop, a quality) of those in `RANDOM`; None for the usual amounts.
+        seed: Seed of the random amounts (of a shift, a crop, a quality) in `RANDOM`; None for the usual ones.
 
     Raises:
         UsageError: There is none.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from foclip.core.detecting import BatchDetector
+from foclip.data import images
 from foclip.data.images import Source
 from foclip.data.samples import Sample, prepare
 from foclip.detection.detector import Detector, shipped
@@ -131,10 +132,10 @@ def _read(preprocess: Any, pictures: Pictures, captions: Sequence[str]) -> tuple
         raise UsageError(f"pictures: shape {tuple(pictures.shape)} is not (B, 3, H, W)")
     if isinstance(captions, str) or len(captions) != len(pictures):
         raise UsageError(f"captions: give one for each of the {len(pictures)} pictures, as a list")
-    samples = [Sample(str(number), picture) for number, picture in enumerate(pictures, start=1)]
+    samples = [Sample(images.name(picture, number), picture) for number, picture in enumerate(pictures, start=1)]
     views: list[Views] = []
     for found in prepare(samples, preprocess):
         if isinstance(found, Failure):
-            raise UsageError(f"pictures: {found.reason}")
+            raise UsageError(f"pictures: {found.source}: {found.reason}")
         views.append(found[1])
     return views, [(caption,) for caption in captions]
