@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from foclip.errors import FoclipError
 
 if TYPE_CHECKING:
-    from foclip.core.detecting import detect
+    from foclip.api import detect
     from foclip.core.scoring import score
-    from foclip.models.registry import load
+    from foclip.models.registry import load_encoder as load
     from foclip.runs.fooling import fool
 
 __version__ = "0.1.0"
@@ -23,7 +23,7 @@ __all__ = ["FoclipError", "__version__", "detect", "fool", "load", "score"]
 
 #: Where the face's functions live; each is imported when it is first asked for, since torch takes a second.
 _HOMES = {
-    "detect": "foclip.core.detecting",
+    "detect": "foclip.api",
     "fool": "foclip.runs.fooling",
     "load": "foclip.models.registry",
     "score": "foclip.core.scoring",

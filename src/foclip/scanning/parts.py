@@ -22,7 +22,7 @@ import pyarrow.parquet as parquet
 from foclip import files
 from foclip.data.sources import Shard, text
 from foclip.errors import OutputError, UsageError
-from foclip.models.scores import EncoderScore
+from foclip.models.scores import EmbeddingScore
 from foclip.models.scores.clip import SCALE
 from foclip.scanning.rows import Row
 
@@ -68,7 +68,7 @@ SHARD = pa.schema(
 )
 
 
-def similarity(score: EncoderScore) -> str | None:
+def similarity(score: EmbeddingScore) -> str | None:
     """The name that DataComp's metadata have for the cosines of this model; None for any other."""
     architecture, _, tag = score.model.partition("/")
     known = KNOWN.get(architecture.removesuffix("-quickgelu")) if tag == "openai" else None

@@ -16,11 +16,11 @@ import torch
 from foclip import files
 from foclip.cache import locked
 from foclip.data.sources import Columns, Digest, Shard, shards
-from foclip.detection import By, Detector
+from foclip.detection import Detector, Method
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
 from foclip.models import Encoder
-from foclip.models.scores import DEFAULT, EncoderScore, resolve
+from foclip.models.scores import DEFAULT, EmbeddingScore, resolve
 from foclip.outcome import Progress, no_progress
 from foclip.scanning import local
 from foclip.scanning.parts import FORMAT, Folder, Part, similarity, write
@@ -48,10 +48,10 @@ def scan(
     sources: Sequence[str | Path],
     out: str | Path,
     *,
-    model: str | Encoder | EncoderScore = "mini",
+    model: str | Encoder | EmbeddingScore = "mini",
     score: str = DEFAULT,
     detector: Detector | Path | str | None = None,
-    by: By = "combined",
+    by: Method = "combined",
     fpr: float | None = None,
     draw: int | None = None,
     columns: Columns | None = None,

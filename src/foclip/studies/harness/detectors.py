@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from foclip.calibration.calibrating import make
 from foclip.calibration.examples import PROBES, Example
+from foclip.calibration.fitting import make_detector
 from foclip.detection import Detector, hardened_scores
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
-from foclip.models.scores import EncoderScore, Prompts
+from foclip.models.scores import EmbeddingScore, Prompts
 from foclip.studies.harness.context import PromptsOf, StudyContext
 from foclip.studies.harness.pictures import Picture
 
@@ -28,7 +28,7 @@ METHODS = {
 FPR = 0.05
 
 
-def detector(context: StudyContext, score: EncoderScore) -> Detector:
+def detector(context: StudyContext, score: EmbeddingScore) -> Detector:
     """The detector that comes with the encoder of a score, or one made from `context.examples`."""
     try:
         found = shipped(score.encoder)
@@ -38,7 +38,7 @@ def detector(context: StudyContext, score: EncoderScore) -> Detector:
     return found if found.score == score.name else _calibrated(context, score)
 
 
-def _calibrated(context: StudyContext, score: EncoderScore) -> Detector:
+def _calibrated(context: StudyContext, score: EmbeddingScore) -> Detector:
     attack = context.default_attack()
     seen = context.sensitivities(context.examples, score=score)
     clean = [crop for crop, s in zip(context.examples, seen, strict=True) if not s.gray_already]
@@ -61,7 +61,7 @@ def measured(
     held_out: set[str],
     fooled: Sequence[Picture] | None = None,
     cheat: str = "",
-    score: EncoderScore | None = None,
+    score: EmbeddingScore | None = None,
 ) -> list[Example]:
     """Measurements to make a detector from: of clean crops, or of crops that were fooled.
 
@@ -77,21 +77,33 @@ def measured(
     before = context.sensitivities(crops, prompts, score)
     after = before if fooled is None else context.sensitivities(fooled, prompts, score)
     return [
-        Example(Path(crop.name), own, fooled is not None, crop.photo in held_out, s, cheat, rise=s.level - was.level)
+        Example(
+            Path(crop.name),
+            own,
+            fooled is not None,
+            crop.photo in held_out,
+            s,
+            cheat,
+            rise=s.normalised_score - was.normalised_score,
+        )
         for crop, own, s, was in zip(crops, prompts, after, before, strict=True)
     ]
 
 
-def made(examples: Sequence[Example], score: EncoderScore) -> Detector:
+def made(examples: Sequence[Example], score: EmbeddingScore) -> Detector:
     """Make a detector from a study's own measurements."""
     held_clean = sum(example.held_out and not example.fooled for example in examples)
     fpr = max(FPR, 1 / (held_clean + 1))
-    twins = hardened_scores(score)
-    return make(examples, score, fpr, "calibrated in this study", [*twins, *PROBES], twins)[0]
+    hardened = hardened_scores(score)
+    return make_detector(examples, score, fpr, "calibrated in this study", [*hardened, *PROBES], hardened)[0]
 
 
 def verdicts(
-    context: StudyContext, judge: Detector, score: EncoderScore, pictures: Sequence[Picture], prompts: PromptsOf = None
+    context: StudyContext,
+    judge: Detector,
+    score: EmbeddingScore,
+    pictures: Sequence[Picture],
+    prompts: PromptsOf = None,
 ) -> list[dict[str, Any]]:
     """Columns for each picture: `drop` and `drift` in gray, and for each of `METHODS` whether it says "tampered"."""
     rows = []
