@@ -448,9 +448,8 @@ def test_a_detector_of_a_foreign_hardened_encoder_loads_nothing(
         hardened_of(foreign, score)
     with pytest.raises(UsageError, match="give it, and not mini "):
         hardened_of(foreign, score, [mini])
-    renamed = replace(
-        foreign, hardened={"hf-hub:somebody/something": mini.fingerprint}
-    )  # weights tell, names may change
+    # Weights tell, names may change.
+    renamed = replace(foreign, hardened={"hf-hub:somebody/something": mini.fingerprint})
     assert hardened_of(renamed, score, [mini])["hf-hub:somebody/something"].encoder is mini
     with pytest.raises(UsageError, match="and not mini-robust "):
         hardened_of(replace(foreign, hardened={"mini-robust": "0" * 64}), score)

@@ -136,7 +136,7 @@ def test_a_twin_scores_beside(run: Run, small_photos: list[Image.Image], tmp_pat
     assert code == 0
     (row,) = json.loads(text)
     robust = foclip.score(tmp_path / "a.png", ["a cat"], model="mini-robust").results[0].score
-    assert row["twin_score"] == robust != row["score"]
+    assert row["hardened_score"] == robust != row["score"]
     assert row["gap"] == row["score"] - robust
     metric = RobustCLIPScore("mini", hardened="mini-robust")
     metric.update(small_photos[:1], ["a cat"])
@@ -151,5 +151,5 @@ def test_a_twin_scores_beside(run: Run, small_photos: list[Image.Image], tmp_pat
         ["gray", "twin"],
         {"twin": plain.with_encoder(load_encoder("mini-robust"))},
     )
-    assert seen.scores["twin"] == pytest.approx(robust, abs=1e-4)
-    assert seen.drifts.keys() == seen.drops.keys() == {"gray", "twin"}
+    assert seen.scores["hardened"] == pytest.approx(robust, abs=1e-4)
+    assert seen.drifts.keys() == seen.drops.keys() == {"gray", "hardened"}

@@ -17,9 +17,10 @@ from PIL import Image
 
 from foclip.calibration.examples import Bench, Example, fool
 from foclip.calibration.fitting import make_detector
+from foclip.core.scoring import samples_for
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
-from foclip.data.samples import PromptsOf, Sample, collect_samples, prepare
+from foclip.data.samples import PromptsOf, Sample, prepare
 from foclip.detection.detector import Detector
 from foclip.detection.hardened import hardened_scores
 from foclip.detection.probes import require_embedding
@@ -111,7 +112,7 @@ def calibrate(
     everything = [*clean, *background]
     if prompts is None and captions is None:
         prompts = scorer.info.default_prompts or ARTWORKS
-    collected = collect_samples(everything, prompts, captions, exclude=Path(work))
+    collected = samples_for(scorer, everything, prompts, captions, exclude=Path(work))
     known = dict(zip(map(str, everything), own, strict=True)) if own else {}
     samples, failures = collected.results, list(collected.failures)
     random.Random(0).shuffle(samples)  # noqa: S311 (a choice, not a secret)

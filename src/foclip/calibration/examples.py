@@ -14,7 +14,7 @@ from foclip.detection.transformations import View
 from foclip.models.scorer import EmbeddingScorer
 from foclip.outcome import Advance, Failure, Progress, no_progress
 from foclip.runs import fooling
-from foclip.runs.folder import Result
+from foclip.runs.results import Result
 
 #: Probes of the combined detector in their order, after the hardened encoders; `benchmarks/looks.py` prints what each
 #: adds.

@@ -79,7 +79,7 @@ def scan(
     from foclip import scanning as scanning
     from foclip.data.sources import Columns
     from foclip.reports import scan as report
-    from foclip.runs import manifest
+    from foclip.runs.folder import Run
     from foclip.scanning.keep import check
     from foclip.scanning.keep import keep as write_kept
     from foclip.scanning.parts import similarity
@@ -113,7 +113,7 @@ def scan(
         content = found.as_dict() | ({} if kept is None else {"kept": kept})
         files.write_text(out / "summary.json", files.to_json(content))
         report.write(out / "report.html", folder, found)
-        manifest.record(out, sys.argv[1:], content, ["pyarrow", *(["ray"] if engine == "ray" else [])])
+        Run(out).record(sys.argv[1:], content, ["pyarrow", *(["ray"] if engine == "ray" else [])])
     if json:
         console.print_json(content | {"parts": str(folder.parts), "report": str(out / "report.html")})
     else:

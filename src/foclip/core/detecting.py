@@ -1,8 +1,8 @@
 """Verdicts on a stream of pictures, in memory: no files are written, and nothing is shared between streams."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
+from foclip.core.scoring import with_prompts
 from foclip.data.prompts import Prompts
 from foclip.data.samples import Sample, in_batches, prepare
 from foclip.detection.detector import Detector, Method
@@ -155,10 +155,4 @@ def detect(
         each, views = zip(*batch, strict=True)
         return judge.detections([sample.name for sample in each], views, [sample.prompts for sample in each])
 
-    return in_batches(prepare(_with_defaults(samples, scorer), judge.preprocess), CHUNK, compute)
-
-
-def _with_defaults(samples: Iterable[Sample | Failure], scorer: Scorer) -> Iterator[Sample | Failure]:
-    for sample in samples:
-        lacks = isinstance(sample, Sample) and not sample.prompts
-        yield replace(sample, prompts=scorer.info.default_prompts) if lacks else sample  # type: ignore[type-var]
+    return in_batches(prepare(with_prompts(samples, scorer, optional=True), judge.preprocess), CHUNK, compute)
