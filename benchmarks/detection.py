@@ -27,9 +27,9 @@ from benchmarks.common import balanced, exact, interval
 from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt, objective
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, Prompts
-from foclip.detection import AFTERWARDS, CONDITIONS, Detector, Method, Sensitivity, hardened_of, measure
+from foclip.detection import Detector, Method, Sensitivity, hardened_of, measure
 from foclip.detection.detector import shipped
-from foclip.detection.scenarios import LEAST_RISE
+from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, LEAST_RISE
 from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
 from foclip.outcome import Advance

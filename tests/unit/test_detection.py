@@ -21,8 +21,6 @@ from foclip.data.images import read, to_gray, to_image, to_tensor, write
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
 from foclip.detection import (
-    AFTERWARDS,
-    CONDITIONS,
     TRANSFORMATIONS,
     Detector,
     Method,
@@ -36,11 +34,11 @@ from foclip.detection import (
     hardened_scores,
     measure,
     p_value,
-    scenarios,
     sweep,
 )
 from foclip.detection.detector import shipped
 from foclip.detection.rule import DriftThreshold, in_gray
+from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, scenarios
 from foclip.errors import UsageError
 from foclip.models import Encoder, embedded, load_encoder
 from foclip.models.scores import CLIPScore
