@@ -17,6 +17,7 @@ from torch import Tensor
 from foclip.attacks import AttackPlan, AttackState, AttackTask, FoCLIP, make_plan, objective, run
 from foclip.cache import Cache
 from foclip.calibration.examples import PROBES
+from foclip.core.attacking import RunAttack
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, Prompts
 from foclip.detection import TRANSFORMATIONS, Prober, Sensitivity, hardened_scores
@@ -27,7 +28,6 @@ from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.outcome import Progress, no_progress
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity
-from foclip.runs.executors import Run
 from foclip.studies.harness.inputs import StudyInputs, StudySettings
 from foclip.studies.harness.pictures import Picture
 
@@ -83,7 +83,7 @@ class StudyContext(StudyInputs):
         settings: StudySettings,
         progress: Progress = no_progress,
         hardened: Sequence[EmbeddingScorer] = (),
-        run: Run = run,
+        run: RunAttack = run,
     ) -> None:
         if without := [score.info.name for score in scores if not isinstance(score, EmbeddingScorer)]:
             raise UsageError(f"score: studies compare embeddings, and {without[0]} has none; choose another score")
