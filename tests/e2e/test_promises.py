@@ -19,7 +19,7 @@ from PIL import Image, ImageCms
 from scipy.stats import binom
 
 from foclip.attacks import FoCLIP
-from foclip.attacks.refine import Retouch
+from foclip.attacks.refine import Refinement
 from foclip.data import images
 from foclip.demo import photos
 from foclip.errors import FoclipError, UsageError
@@ -62,7 +62,7 @@ def counted(interrupt: int = 0) -> Iterator[list[int]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FoCLIP, "update", counting(FoCLIP.update))
-        patch.setattr(Retouch, "step", counting(Retouch.step))
+        patch.setattr(Refinement, "update", counting(Refinement.update))
         yield calls
 
 

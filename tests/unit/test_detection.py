@@ -450,8 +450,8 @@ def test_cheats_reach_what_they_are_named_for(score: CLIPScore, small_photos: li
     found = {cheat.name: cheat for cheat in scenarios(steps=4)}
     assert len(found) >= 15
     partial = found["own caption, 40 dB, up by 0.8"].attack
-    job = AttackTask(to_tensor(small_photos[0]), ("a photo of a cat.",))
-    (result,) = run(replace(partial, steps=60), score, [job])
+    task = AttackTask(to_tensor(small_photos[0]), ("a photo of a cat.",))
+    (result,) = run([task], score, partial.replace(steps=60))
     assert result.stopped_by == "target"
     assert result.scores[0] + 0.2 <= result.scores[-1] <= result.scores[0] + 0.5
     for change in (*AFTERWARDS.values(), *CONDITIONS.values()):

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -29,7 +28,7 @@ from foclip.cli.options import (
 from foclip.errors import UsageError
 
 if TYPE_CHECKING:
-    from foclip.attacks import Attack
+    from foclip.attacks import AttackPlan
     from foclip.models.scores import EmbeddingScore
     from foclip.outcome import Outcome
     from foclip.runs.results import Result
@@ -71,7 +70,7 @@ def fool(
         Literal["variance", "kl"] | None, typer.Option(help="Kind of score balance. Default variance. For foclip.")
     ] = None,
     guard: Annotated[
-        Literal["range", "l2", "visible"] | None, typer.Option(help="Kind of pixel guard. Default range. For foclip.")
+        Literal["range", "l2"] | None, typer.Option(help="Kind of pixel guard. Default range. For foclip.")
     ] = None,
     target: Annotated[float | None, typer.Option(help="Stop at this mean score (CLIPScore: w = 2.5).")] = None,
     rise: Annotated[float | None, typer.Option(help="Stop once the mean score is up by this.")] = None,
@@ -144,30 +143,26 @@ def fool(
     json: Json = False,
 ) -> None:
     """Fool pictures: make them score high for every prompt while they look the same."""
-    from foclip.attacks import fastest
+    from foclip.attacks import ATTACKS, default_plan, fastest_precision
+    from foclip.attacks.plan import check_settings
     from foclip.perceptual.budget import parse
-    from foclip.runs.fooling import UNNOTICED
 
     check_engine(engine, address)
     texts = prompts_of(prompts, prompt)
-    budgets = tuple(parse(text) for text in budget or ())
-    if min_psnr is None and not budgets and init != "noise":
-        budgets = UNNOTICED
-    if budgets and mask is None:
-        mask = "visible"
-    if (min_psnr or budgets) and init is None:
-        init = "image"
-    weights = given({"alpha": alpha, "beta": beta, "balance": balance, "guard": guard})
     settings = given(
         {
+            "alpha": alpha,
+            "beta": beta,
+            "balance": balance,
+            "guard": guard,
             "steps": steps,
             "lr": None if lr is None else _number_or_auto(lr),
             "momentum": momentum,
             "target": target,
             "rise": rise,
             "patience": patience,
-            "min_psnr": min_psnr or None,
-            "budgets": budgets or None,
+            "min_psnr": min_psnr,
+            "budgets": tuple(map(parse, budget)) if budget else None,
             "mask": mask,
             "init": init,
             "seed": seed,
@@ -176,15 +171,15 @@ def fool(
             "compiled": compiled or None,
         }
     )
-    _refuse_foreign(attack, weights.keys() | settings.keys())
+    check_settings(ATTACKS[attack], settings)
     chosen = console.load(model, score, device)
-    made = _attack(attack, weights, settings, chosen.temperature)
+    made = default_plan(chosen, ATTACKS[attack], **settings)
     if compiled:
         console.say("note: compiling the image tower, which takes minutes")
     if precision == "auto":
-        best, ratio = fastest(made, chosen)
+        best, ratio = fastest_precision(made.execution, chosen)
         console.say(f"note: {best}, since bfloat16 is {ratio:.2g} times as fast as float32 here")
-        made = replace(made, precision=best)
+        made = made.replace(precision=best)
     results = _fool(images, texts, captions, out, chosen, made, workers=workers, engine=engine, address=address)
     console.show(results, json, partial(_print, out=out))
 
@@ -195,13 +190,12 @@ def demo(
     device: Device = "auto",
 ) -> None:
     """Fool four real photos for ten famous artworks, and look at the report."""
-    from foclip.attacks import FoCLIP
+    from foclip.attacks import default_plan
     from foclip.data.prompts import ARTWORKS
     from foclip.demo import photos
-    from foclip.runs.fooling import UNNOTICED
 
     chosen = console.load("mini", "clipscore", device)
-    results = _fool(photos(), list(ARTWORKS), None, out, chosen, FoCLIP(steps=steps, budgets=UNNOTICED, mask="visible"))
+    results = _fool(photos(), list(ARTWORKS), None, out, chosen, default_plan(chosen, steps=steps))
     console.show(results, False, partial(_print, out=out))
 
 
@@ -211,7 +205,7 @@ def _fool(
     captions: str | None,
     out: Path,
     score: "EmbeddingScore",
-    attack: "Attack",
+    attack: "AttackPlan",
     **how: Any,
 ) -> "Outcome[Result]":
     """Fool files with a progress bar, and write report and `run.json`; Ctrl-C keeps what is finished."""
@@ -246,24 +240,6 @@ def _fool(
         Run(out).record(sys.argv[1:], run, ["cma"] if "cma" in sys.modules else [])
         report.write(path, read_results(out), done.failures)
     return done
-
-
-def _refuse_foreign(name: str, options: set[str]) -> None:
-    """An option that an attack does not have is refused, not ignored."""
-    from foclip.attacks import ATTACKS
-
-    own = {setting.name for setting in fields(ATTACKS[name])}
-    weights = {"alpha", "beta", "balance", "guard"} if name == "foclip" else set()
-    if foreign := options - own - weights:
-        raise UsageError(f"--attack {name} has no {', '.join(f'--{option}' for option in sorted(foreign))}")
-
-
-def _attack(name: str, weights: dict[str, Any], settings: dict[str, Any], temperature: float) -> "Attack":
-    from foclip.attacks import ATTACKS, objective
-
-    if name == "foclip":
-        settings = settings | {"objective": objective(**weights, temperature=temperature)}
-    return ATTACKS[name](**settings)
 
 
 def _number_or_auto(text: str) -> Any:

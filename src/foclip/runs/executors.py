@@ -6,23 +6,35 @@ prompts, the attack and the score, so its file has the same bytes wherever it wa
 batches it was at: Ray does them again elsewhere.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from foclip.attacks import Attack, AttackResult, AttackTask, check, lanes, run, workers
+from foclip.attacks import AttackPlan, AttackResult, AttackTask, run
+from foclip.attacks.execution import default_workers
 from foclip.attacks.loop import StepCallback
 from foclip.cache import Cache
-from foclip.models.scores import Score
+from foclip.models.scorer import Scorer
 from foclip.runs.workers import RayActors, connected
 
-#: Attacks pictures as `foclip.attacks.loop` does, given the attack, the score, the jobs, what to call after a step, and
-#: where unfinished work is kept.
-Run = Callable[[Attack, Score, Iterable[AttackTask | None], StepCallback | None, Cache | None], Iterator[AttackResult]]
+
+class Run(Protocol):
+    """Attacks pictures as `foclip.attacks.loop.run` does."""
+
+    def __call__(
+        self,
+        tasks: Iterable[AttackTask | None],
+        scorer: Scorer,
+        plan: AttackPlan,
+        *,
+        on_step: StepCallback | None = None,
+        states: Cache | None = None,
+    ) -> Iterator[AttackResult]:
+        """The result of every task, as it finishes."""
 
 
 @contextmanager
@@ -38,7 +50,7 @@ def running(engine: str, address: str | None = None, at_once: int | None = None)
         UsageError: Ray is not installed, or there is no cluster at this address.
     """
     if engine == "local":
-        yield partial(run, at_once=at_once)
+        yield partial(run, workers=at_once)
     else:
         with connected(address) as ray:
             yield _Cluster(ray, at_once)
@@ -61,49 +73,55 @@ class _Cluster:
 
     def __call__(
         self,
-        attack: Attack,
-        score: Score,
-        jobs: Iterable[AttackTask | None],
+        tasks: Iterable[AttackTask | None],
+        scorer: Scorer,
+        plan: AttackPlan,
+        *,
         on_step: StepCallback | None = None,
-        store: Cache | None = None,
+        states: Cache | None = None,
     ) -> Iterator[AttackResult]:
-        check(attack, score)
+        plan.check(scorer)
         if self._actors is None:
-            threads = max(1, torch.get_num_threads() // workers(score))  # another number of threads rounds otherwise
-            self._actors = RayActors(self._ray, self._at_once, threads, gpu=score.device.type == "cuda")
-        attacker = self._attackers.setdefault((score.fingerprint, score.scale, str(score.device)), _Attacker(score))
+            threads = max(
+                1, torch.get_num_threads() // default_workers(scorer)
+            )  # another number of threads rounds otherwise
+            self._actors = RayActors(self._ray, self._at_once, threads, gpu=scorer.device.type == "cuda")
+        attacker = self._attackers.setdefault(
+            (scorer.fingerprint, scorer.info.scale, str(scorer.device)), _Attacker(scorer)
+        )
         asked: dict[int, AttackTask] = {}
-        for _, found in self._actors.map(attacker, _batches(attack, jobs, lanes(attack, score), asked)):
+        for _, found in self._actors.map(attacker, _batches(plan, tasks, plan.execution.slots(scorer), asked)):
             for number, *results in found:
                 yield AttackResult(asked.pop(number), *results)
 
 
 def _batches(
-    attack: Attack, jobs: Iterable[AttackTask | None], size: int, asked: dict[int, AttackTask]
-) -> Iterator[tuple[Attack, list[AttackTask]] | None]:
+    plan: AttackPlan, tasks: Iterable[AttackTask | None], size: int, asked: dict[int, AttackTask]
+) -> Iterator[tuple[AttackPlan, list[AttackTask]] | None]:
     """Batches for an actor, of tasks whose tags are their numbers in `asked`; None where there is no task for now."""
     batch: list[AttackTask] = []
     numbers = count()
-    for job in jobs:
-        if job is not None:
-            asked[number := next(numbers)] = job
-            batch.append(AttackTask(job.picture, job.prompts, number))
-        if len(batch) == size or (batch and job is None):
-            yield attack, batch
+    for task in tasks:
+        if task is not None:
+            asked[number := next(numbers)] = task
+            batch.append(AttackTask(task.picture, task.prompts, number))
+        if len(batch) == size or (batch and task is None):
+            yield plan, batch
             batch = []
-        elif job is None:
+        elif task is None:
             yield None
     if batch:
-        yield attack, batch
+        yield plan, batch
 
 
 class _Attacker:
     """What an actor does: attack a batch."""
 
-    def __init__(self, score: Score) -> None:
-        self.score = score
+    def __init__(self, scorer: Scorer) -> None:
+        self.scorer = scorer
 
-    def __call__(self, asked: tuple[Attack, list[AttackTask]]) -> list[tuple[Any, ...]]:
+    def __call__(self, asked: tuple[AttackPlan, list[AttackTask]]) -> list[tuple[Any, ...]]:
         """The tag of each task, and the fields of its `AttackResult`."""
-        done = run(asked[0], self.score, asked[1], at_once=1)
-        return [(f.job.tag, f.pixels, f.scores, f.steps, f.stopped_by, f.seconds) for f in done]
+        plan, tasks = asked
+        done = run(tasks, self.scorer, plan, workers=1)
+        return [(f.task.tag, f.pixels, f.scores, f.steps, f.stopped_by, f.seconds) for f in done]

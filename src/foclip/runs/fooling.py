@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from foclip.attacks import Attack, AttackResult, AttackState, AttackTask, FoCLIP, check, copies, key, objective
+from foclip.attacks import AttackPlan, AttackResult, AttackState, AttackTask, bytes_needed, default_plan
 from foclip.data import images
 from foclip.data.captions import PromptsOf, pair
 from foclip.data.images import Source
@@ -17,15 +17,12 @@ from foclip.machine import available_memory
 from foclip.models import Encoder
 from foclip.models.scores import DEFAULT, EmbeddingScore, Prompts, Score, resolve
 from foclip.outcome import Failure, Outcome, Progress, mean, no_progress
-from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity, psnr
 from foclip.runs.executors import Run as RunAttack
 from foclip.runs.executors import running
 from foclip.runs.folder import Run
 from foclip.runs.results import Result, Results, digest
 
-#: What nobody notices, and what `fool` keeps to unless told otherwise: FLIP's worst places stay below 0.2.
-UNNOTICED = (Budget("flip99", 0.2),)
 #: Points kept of the score over steps.
 CURVE_POINTS = 200
 
@@ -40,7 +37,7 @@ def fool(
     *,
     model: str | Encoder | EmbeddingScore = "mini",
     score: str = DEFAULT,
-    attack: Attack | None = None,
+    attack: AttackPlan | None = None,
     captions: str | Path | None = None,
     workers: int | None = None,
     engine: str = "local",
@@ -62,10 +59,11 @@ def fool(
         out: Folder for the fooled pictures; made if needed.
         model: An encoder, its name, or a score over one.
         score: Name of the score, unless `model` is one.
-        attack: None for FoCLIP within what nobody notices (`UNNOTICED`).
+        attack: None for FoCLIP within what nobody notices (`foclip.attacks.default_plan`).
         captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.data.captions`).
         workers: Batches of pictures that are attacked at once, each on a core of its own; None for what suits the model
-            (`foclip.attacks.workers`), and on Ray for as many as there is room for. Results do not depend on it.
+            (`foclip.attacks.execution.default_workers`), and on Ray for as many as there is room for. Results do not
+            depend on it.
         engine: "local", or "ray" for a cluster, with the same results.
         address: Of that cluster; None for Ray on this machine.
         progress: Shows progress, in steps; `foclip.print_progress` prints it.
@@ -79,8 +77,8 @@ def fool(
         UsageError: `out` is unusable, or another run is at work there; or there is no such cluster.
     """
     chosen = resolve(model, score)
-    attack = attack or FoCLIP(objective=objective(temperature=chosen.temperature), budgets=UNNOTICED, mask="visible")
-    check(attack, chosen)
+    attack = attack or default_plan(chosen)
+    attack.check(chosen)
     failures: list[Failure] = []
     sources, own = pair(pictures, prompts, captions, chosen.prompts, failures, besides=Path(out))
     with Run(out) as folder:
@@ -97,7 +95,7 @@ def _fool(
     sources: Sequence[Source],
     own: Sequence[Prompts],
     score: Score,
-    attack: Attack,
+    attack: AttackPlan,
     folder: Run,
     results: Results,
     failures: list[Failure],
@@ -122,14 +120,14 @@ def _fool(
         for number, original in images.readable(sources, failures):
             name = images.name(sources[number], number + 1)
             pixels = original.width * original.height
-            need = copies(attack, score, pixels) * 4 * 3 * pixels
+            need = bytes_needed(attack, score, pixels)
             if need > room:
                 failures.append(Failure(name, f"{name}: {_too_large(original, need, room)}"))
                 continue
             while need + sum(needs.values()) > room:
                 yield None
             job = AttackTask(images.to_tensor(original), own[number])
-            place = results.slot(name, key(attack, score, job))
+            place = results.slot(name, attack.key(score, job))
             if place.done:
                 finished += 1
                 show(finished * steps)
@@ -137,12 +135,12 @@ def _fool(
                 needs[place.key] = need
                 yield AttackTask(job.picture, job.prompts, (place, original))
 
-    def on_step(lanes: Sequence[AttackState]) -> None:
-        done = finished * steps + sum(lane.step for lane in lanes)
-        show(done, mean([lane.scores[-1] for lane in lanes]))
+    def on_step(states: Sequence[AttackState]) -> None:
+        done = finished * steps + sum(state.step for state in states)
+        show(done, mean([state.scores[-1] for state in states]))
 
-    for fooled in run(attack, score, jobs(), on_step, folder.cache):
-        place, original = fooled.job.tag
+    for fooled in run(jobs(), score, attack, on_step=on_step, states=folder.cache):
+        place, original = fooled.task.tag
         images.write(images.to_image(fooled.pixels), place.output)
         written = images.read(place.output)
         result = measure(place.name, place.output, original, written, score, attack, fooled, place.key)
@@ -166,12 +164,12 @@ def measure(
     original: Image.Image,
     written: Image.Image,
     score: Score,
-    attack: Attack,
+    attack: AttackPlan,
     fooled: AttackResult,
     key: str,
 ) -> Result:
     """All figures of a written file, read back from disk."""
-    prompts, before_pixels = fooled.job.prompts, fooled.job.picture.cpu()
+    prompts, before_pixels = fooled.task.prompts, fooled.task.picture.cpu()
     pictures = (original, written, images.to_gray(original), images.to_gray(written))
     before, after, gray_before, gray_after = score.read_looks([score.look(p) for p in pictures], [prompts] * 4)
     pixels = images.to_tensor(written)
@@ -203,7 +201,7 @@ def measure(
         model=score.model,
         fingerprint=score.fingerprint,
         config=attack.config(),
-        seed=attack.seed,
+        seed=attack.method.seed,
         curve=[[step, round(value, 5)] for step, value in enumerate(fooled.scores)][::every],
         sha256=digest(output),
         key=key,
