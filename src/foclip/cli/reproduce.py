@@ -80,7 +80,7 @@ def reproduce(
         work = harness.StudyContext(scores, out, settings, progress, twins, attacks)
         run = {
             "model": work.score.model,
-            "score": work.score.name,
+            "score": work.score.info.name,
             "fingerprints": {each.model: each.fingerprint for each in (*scores, *twins)},
             "device": str(work.score.device),
             "settings": vars(settings) | {"images": _text(images), "paintings": _text(paintings)},
