@@ -12,7 +12,7 @@
 
 `speed` compares a scan of as many processes as cores with bare decoding and bare forward passes in as many, of the
 tower as open_clip loads it and of the same with its batch norms folded, and with the loop that one writes by hand
-around open_clip's model and a metric, in turns; it prints medians over rounds. Scans are `--by rule`, two passes a
+around open_clip's model and a metric, in turns; it prints medians over rounds. Scans are `--method rule`, two passes a
 picture; those of `equal` where it is told so.
 """
 
@@ -168,7 +168,7 @@ def memory(source: Path, times: int, work: Path) -> None:
     for count in (1, times):
         scan_data.write_table(work / f"{count}.parquet", contents, captions, times=count)
         out = work / f"out-{count}"
-        done = scan_faults.begun(work / f"{count}.parquet", out, "--by", "rule")
+        done = scan_faults.begun(work / f"{count}.parquet", out, "--method", "rule")
         peaks.append(_peak(done))
         rows = summarise(Folder(out), SCALE).rows
         print(f"{rows} pictures: {peaks[-1] / 2**20:.0f} MiB (exit code {done.returncode})", flush=True)

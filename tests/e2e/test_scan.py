@@ -412,7 +412,7 @@ def test_another_model_detector_or_source_is_refused(
     with pytest.raises(UsageError, match="another detector"):
         scan([path], out, model=mini, by="rule", detector=other)
     write_table(path, pictures[4:8])
-    code, _, err = run("scan", path, "--out", out, "--by", "rule")
+    code, _, err = run("scan", path, "--out", out, "--method", "rule")
     assert code == 2
     assert "holds a scan with another source" in err
     assert digest(Folder(out)) == before
@@ -472,7 +472,7 @@ def test_a_full_disk_is_one_line_and_finished_parts_stay(mini: Encoder, pictures
     path = write_table(tmp_path / "a.parquet", pictures)
     whole = digest(scan([path], tmp_path / "whole", model=mini, by="rule", settings=TWO))
     out = tmp_path / "out"
-    arguments = ("scan", path, "--out", out, "--by", "rule", "--workers", 1)
+    arguments = ("scan", path, "--out", out, "--method", "rule", "--workers", 1)
     done = subprocess.run([sys.executable, "-c", FULL, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 1
     lines = done.stderr.strip().split("\n")
@@ -488,7 +488,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(
     write_table(tmp_path / "a.parquet", pictures * 12, group=12)
     whole = digest(scan([tmp_path / "a.parquet"], tmp_path / "whole", model=mini, by="rule", settings=TWO))
     out = Folder(tmp_path / "out")
-    command = [sys.executable, "-m", "foclip", "scan", tmp_path / "a.parquet", "--out", out.out, "--by", "rule"]
+    command = [sys.executable, "-m", "foclip", "scan", tmp_path / "a.parquet", "--out", out.out, "--method", "rule"]
     process = subprocess.Popen([*map(str, command), "--workers", "2"], stderr=subprocess.DEVNULL)
     while len(list(out.parts.glob("0*.parquet"))) < 3 and process.poll() is None:
         time.sleep(0.02)
@@ -503,7 +503,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(
 def test_the_command_line(run: Run, pictures: list[bytes], tmp_path: Path) -> None:
     expected = hostile_tar(tmp_path / "a.tar", pictures)
     out = tmp_path / "out"
-    options = ("--by", "rule", "--workers", 2, "--keep", tmp_path / "kept.txt", "--min-score", 0)
+    options = ("--method", "rule", "--workers", 2, "--keep", tmp_path / "kept.txt", "--min-score", 0)
     code, text, err = run("scan", tmp_path / "a.tar", "--out", out, *options, "--json")
     assert code == 1
     summary = pd.read_json(io.StringIO(text), typ="series")
@@ -589,7 +589,7 @@ def test_on_ray(run: Run, mini: Encoder, pictures: list[bytes], tmp_path: Path) 
     path = write_table(tmp_path / "a.parquet", [*pictures[:7], b"broken"])
     whole = digest(scan([path], tmp_path / "whole", model=mini, by="rule", settings=TWO))
     out = tmp_path / "out"
-    code, _, err = run("scan", path, "--out", out, "--by", "rule", "--engine", "ray", "--workers", 1)
+    code, _, err = run("scan", path, "--out", out, "--method", "rule", "--engine", "ray", "--workers", 1)
     assert code == 1
     assert "not a picture" in err
     assert digest(Folder(out)) == whole

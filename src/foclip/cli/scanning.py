@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foclip.cli import console
+from foclip.cli import checks, console, progress
 from foclip.cli.options import (
+    DATA,
+    RUN,
     Address,
     Bound,
-    DecideBy,
     DetectorFile,
     Device,
-    Draw,
     Engine,
     Json,
+    Method,
     Model,
     Out,
+    ProbeSeed,
     ScoreName,
-    check_engine,
     path,
 )
 from foclip.errors import UsageError
@@ -38,19 +39,9 @@ def scan(
     ],
     out: Out,
     model: Model = "mini",
+    score: ScoreName = "clipscore",
     detector: DetectorFile = None,
-    by: DecideBy = "combined",
     fpr: Bound = None,
-    draw: Draw = None,
-    image: Annotated[
-        str | None, typer.Option(help="Column of pictures (bytes or paths), if not recognised.", metavar="COLUMN")
-    ] = None,
-    caption: Annotated[
-        str | None, typer.Option(help="Column, or JSON field, of captions, if not recognised.", metavar="COLUMN")
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(help="Column, or JSON field, that identifies a row.", metavar="COLUMN")
-    ] = None,
     keep: Annotated[
         Path | None,
         typer.Option(
@@ -64,19 +55,49 @@ def scan(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Do only the rows again that had an error.")
     ] = False,
+    json: Json = False,
+    method: Method = "combined",
+    seed: ProbeSeed = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of pictures (bytes or paths), if not recognised.", metavar="COLUMN", rich_help_panel=DATA
+        ),
+    ] = None,
+    caption: Annotated[
+        str | None,
+        typer.Option(
+            help="Column, or JSON field, of captions, if not recognised.", metavar="COLUMN", rich_help_panel=DATA
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Column, or JSON field, that identifies a row.", metavar="COLUMN", rich_help_panel=DATA),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes; default: one per core.", show_default=False, rich_help_panel=RUN),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures handed to a process at a time.", rich_help_panel=RUN)
+    ] = 32,
     engine: Engine = "local",
     address: Address = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: one per core.", show_default=False)
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures handed to a process at a time.")] = 32,
-    score: ScoreName = "clipscore",
     device: Device = "auto",
-    json: Json = False,
 ) -> None:
     """Scan data sets: a score, a verdict and a reason for every row, or why it could not be read."""
     from foclip import files
-    from foclip import scanning as scanning
+
+    checks.engine(engine, address)
+    checks.fpr(fpr)
+    checks.folders("detector", [detector] if detector else [])
+    checks.models(model)
+    checks.score(score)
+    if min_score is not None and keep is None:
+        raise UsageError("--min-score: for --keep")
+    checks.out(out, "run.json", "report.html", "summary.json")
+    chosen = progress.load(model, score, device)
+    from foclip import scanning
     from foclip.data.sources import Columns
     from foclip.reports import scan as report
     from foclip.runs.folder import Run
@@ -85,30 +106,24 @@ def scan(
     from foclip.scanning.parts import similarity
     from foclip.scanning.summary import summarise
 
-    check_engine(engine, address)
-    if min_score is not None and keep is None:
-        raise UsageError("--min-score: for --keep")
-    files.output_folder(out)
-    files.output_files(out / "run.json", out / "report.html", out / "summary.json")
     if keep:
         check(keep)
-    chosen = console.load(model, score, device)
     settings = scanning.Settings(workers, batch_size, retry_errors, address)
-    with console.resumable(f"what is finished is in {out}, and the same command goes on from there") as progress:
+    with progress.resumable(f"what is finished is in {out}, and the same command goes on from there") as shown:
         folder = scanning.scan(
             sources,
             out,
             model=chosen,
             detector=detector,
-            by=by,
+            by=method,
             fpr=fpr,
-            draw=draw,
+            draw=seed,
             columns=Columns(image, caption, key),
             engine=engine,
             settings=settings,
-            progress=progress,
+            progress=shown,
         )
-        found = summarise(folder, chosen.scale)
+        found = summarise(folder, chosen.info.scale)
         kept = write_kept(folder, keep, similarity(chosen), min_score) if keep else None
         content = found.as_dict() | ({} if kept is None else {"kept": kept})
         files.write_text(out / "summary.json", files.to_json(content))
@@ -126,9 +141,9 @@ def scan(
 
 
 def _print(found: "Summary", kept: int | None) -> None:
-    table = console.table("", "rows", "of all")
+    table = console.Table("", "rows", "of all")
     shown = {"clean": found.verdicts["clean"], "tampered": found.verdicts["tampered"]}
     shown |= {"undecidable": found.verdicts["undecidable"], "not read": found.failed}
     for name, rows in (shown | ({} if kept is None else {"kept": kept})).items():
-        table.add_row(name, f"{rows:,}", f"{rows / max(found.rows, 1):.2%}")
-    console.stdout.print(table)
+        table.add(name, f"{rows:,}", f"{rows / max(found.rows, 1):.2%}")
+    table.show()
