@@ -26,12 +26,15 @@ from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.outcome import Progress, no_progress
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity
-from foclip.runs.executors import Run
+from foclip.runs.executors import Run as RunAttack
+from foclip.runs.folder import Run
 from foclip.studies.harness.inputs import StudyInputs, StudySettings
 from foclip.studies.harness.pictures import Picture
 
 #: Fidelity budget in dB of every attack that has one.
 BUDGET = 35.0
+#: Folder of a run that holds its results.
+CACHE = "cache"
 #: Number of pictures measured between two writes.
 CHUNK = 16
 
@@ -82,7 +85,7 @@ class StudyContext(StudyInputs):
         settings: StudySettings,
         progress: Progress = no_progress,
         hardened: Sequence[EmbeddingScorer] = (),
-        run: Run = run,
+        run: RunAttack = run,
     ) -> None:
         if without := [score.info.name for score in scores if not isinstance(score, EmbeddingScorer)]:
             raise UsageError(f"score: studies compare embeddings, and {without[0]} has none; choose another score")
@@ -91,7 +94,7 @@ class StudyContext(StudyInputs):
         # Each pixel costs time at every step, so a picture is at most twice the encoder's input, or 256 pixels.
         super().__init__(settings, side=max(256, 2 * max(self.score.encoder.image_size)))
         self.prompts: Prompts = self.score.info.default_prompts or ARTWORKS
-        self.cache = Cache(out / "cache")
+        self.cache = Run(out, CACHE).cache
         self._run = run
         self._progress, self._study = progress, ""
         self._advance, self._part = no_progress("", 0), 0
