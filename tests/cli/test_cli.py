@@ -152,7 +152,7 @@ def test_budgets_of_the_command_line(run: Run, photo: Path, tmp_path: Path) -> N
     assert result["ssim"] >= 0.99
     assert result["linf"] <= 6
     (papers,) = json.loads(run(*call, "--min-psnr", 35)[1])
-    assert (papers["config"]["budgets"], papers["config"]["mask"]) == ([], "none")
+    assert (papers["config"]["budgets"], papers["config"]["mask"]) == (["psnr:35"], "none")
     code, _, errors = run(*call[:-1], "--budget", "flop:1")
     assert code == 2
     assert len(errors.splitlines()) == 1
