@@ -1,8 +1,8 @@
 """Ablation: what does each term of the objective contribute?
 
-Alignment alone, with either balance, with either guard, and all together, each within the fidelity budget and without
-one. Within the budget a projection already keeps the picture close to its original, so the effect of the guards shows
-only without a budget.
+Feature alignment alone, with either balance, with either guard, and all together, each within the fidelity budget and
+without one. Within the budget a projection already keeps the picture close to its original, so the effect of the guards
+shows only without a budget.
 """
 
 import pandas as pd
