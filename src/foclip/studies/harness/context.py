@@ -17,6 +17,7 @@ from torch import Tensor
 from foclip.attacks import AttackPlan, AttackState, AttackTask, FoCLIP, make_plan, objective, run
 from foclip.cache import Cache
 from foclip.calibration.examples import PROBES
+from foclip.core.attacking import RunAttack
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, Prompts
 from foclip.detection import TRANSFORMATIONS, Sensitivity, hardened_scores, measure
@@ -26,7 +27,6 @@ from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.outcome import Progress, no_progress
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity
-from foclip.runs.executors import Run as RunAttack
 from foclip.runs.folder import Run
 from foclip.studies.harness.inputs import StudyInputs, StudySettings
 from foclip.studies.harness.pictures import Picture
