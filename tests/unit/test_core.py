@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from foclip.core.attacking import Attacked, attack
 from PIL import Image
 
 import foclip
 from foclip.attacks import AttackState, Constraint, Stopping
 from foclip.core import attacking, scoring
+from foclip.core.attacking import Attacked, attack
 from foclip.data.images import to_tensor
 from foclip.data.samples import Sample
 from foclip.models import Scorer, load
