@@ -275,9 +275,9 @@ class View:
     def __call__(self, picture: Tensor) -> Tensor:
         """Exact forward, smooth backward; (1, 3, H, W) in [0, 1] to the encoder's size."""
         change = transformation(self.transformation, self.seed)
-        picture = self.preprocess.pixels(picture)
-        assert isinstance(picture, Tensor)
-        written = (picture.detach()[0] * 255).round().to(torch.uint8)
-        exact = to_tensor(change.exact(to_image(written))).to(picture)[None] / 255
-        smooth = change.surrogate(picture) if change.surrogate else picture
+        seen = self.preprocess.pixels(picture)
+        assert isinstance(seen, Tensor)  # a detector's encoder has one input
+        written = (seen.detach()[0] * 255).round().to(torch.uint8)
+        exact = to_tensor(change.exact(to_image(written))).to(seen)[None] / 255
+        smooth = change.surrogate(seen) if change.surrogate else seen
         return smooth + (exact - smooth).detach()

@@ -104,7 +104,7 @@ def _value(calibration: Calibration, part: Calibrated[Any], example: Example) ->
     """The statistic of a picture; parts that know no prompts see it without."""
     detector, found = calibration.detector, example.sensitivity
     bare = part is detector.drift or part is detector.no_prompt
-    return part.statistic.value(found.without_prompts() if bare else found)
+    return float(part.statistic.value(found.without_prompts() if bare else found))
 
 
 def kinds(calibration: Calibration) -> list[dict[str, Any]]:
