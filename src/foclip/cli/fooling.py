@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from foclip.attacks import NAMES
 from foclip.cli import checks, console, progress
 from foclip.cli.options import (
     ATTACK,
@@ -36,7 +37,11 @@ if TYPE_CHECKING:
     from foclip.outcome import Outcome
     from foclip.runs.results import Result
 
-AttackName = Literal["foclip", "pgd", "apgd", "adam", "mifgsm", "single-prompt", "cmaes"]
+
+def _attack_name(name: str) -> str:
+    if name not in NAMES:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(NAMES)}")
+    return name
 
 
 def fool(
@@ -72,7 +77,15 @@ def fool(
         ),
     ] = None,
     json: Json = False,
-    attack: Annotated[AttackName, typer.Option(help="How a picture moves.", rich_help_panel=ATTACK)] = "foclip",
+    attack: Annotated[
+        str,
+        typer.Option(
+            help=f"How a picture moves: {', '.join(NAMES)}.",
+            metavar="NAME",
+            parser=_attack_name,
+            rich_help_panel=ATTACK,
+        ),
+    ] = "foclip",
     lr: Annotated[
         str | None,
         typer.Option(
