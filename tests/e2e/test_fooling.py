@@ -83,7 +83,7 @@ def test_on_ray_pictures_have_the_same_bytes(sources: list[Path], score: CLIPSco
     pytest.importorskip("ray")
     prompts = [["a cat"], ["a dog", "a cup", "a spoon"], ["a dog", "a cat"]]
     attack = ATTACK.replace(batch_size=2)
-    with running("ray", at_once=1) as on_ray:
+    with running("ray", workers=1) as on_ray:
         found = {
             engine: fool([*sources, "missing.png"], [*prompts, ["a"]], tmp_path / engine, attack=attack, engine=engine)
             for engine in ("local", "ray")

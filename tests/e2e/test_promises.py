@@ -298,7 +298,7 @@ def test_what_does_not_fit_in_memory_is_a_failure_and_the_others_are_done(
 ) -> None:
     Image.new("RGB", (3000, 3000), "red").save("large.png")
     monkeypatch.setattr(
-        "foclip.runs.fooling.available_memory", lambda *_: 100_000_000
+        "foclip.core.attacking.available_memory", lambda *_: 100_000_000
     )  # 9 megapixels × 3 × 4 bytes: 108 MB
     outcome = call("fool", "large.png", "a.png", *QUICK, "out")
     assert outcome.code == 1

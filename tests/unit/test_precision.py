@@ -15,13 +15,14 @@ from PIL import Image
 from torch.overrides import TorchFunctionMode
 
 from foclip.attacks import FoCLIP, fastest_precision, make_plan, objective
-from foclip.attacks.execution import FASTER, Execution, Precision
+from foclip.attacks.execution import Execution
 from foclip.data.images import to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import CompileWarning, UsageError
 from foclip.models import Encoder, OpenClipEncoder, load_encoder
 from foclip.models.cast import cast
 from foclip.models.legacy import passes_in
+from foclip.models.precision import FASTER, Precision
 from foclip.models.scores import CLIPScore
 
 

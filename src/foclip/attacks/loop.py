@@ -9,6 +9,7 @@ number of slots, and the score, and on nothing else.
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import cache
 from itertools import groupby
 
 import torch
@@ -42,24 +43,27 @@ StepCallback = Callable[[Sequence[AttackState]], None]
 
 
 def run(
-    tasks: Iterable[AttackTask | None],
+    tasks: Iterable[AttackTask],
     scorer: Scorer,
     plan: AttackPlan,
     *,
     on_step: StepCallback | None = None,
     states: Cache | None = None,
     workers: int | None = None,
+    memory: int | None = None,
 ) -> Generator[AttackResult, None, None]:
     """Attack pictures of any sizes; yields each as it finishes. Closing the generator ends the attack.
 
     Args:
-        tasks: Read one by one as slots get free; None is none for now, ask again after the next step.
+        tasks: Read one by one as slots get free.
         scorer: The score to fool.
         plan: The attack.
         on_step: Called after every step with the pictures under attack. What it raises ends the attack.
         states: Where unfinished pictures are kept, by `AttackPlan.key`, for a later run.
         workers: Batches that go through the model at once, each on a thread of its own; None for the plan's. Results do
             not depend on it.
+        memory: Bytes that pictures under attack may take together (`bytes_needed`); the next one waits until it fits.
+            One picture may always be attacked. None for no limit.
 
     Yields:
         One result per task, in the order they finish.
@@ -72,14 +76,23 @@ def run(
     batches = workers or plan.execution.workers or default_workers(scorer)
     step = _Step(plan, scorer, plan.execution.prepared(scorer), slots)
     active: list[AttackState] = []
+    waiting: AttackTask | None = None
+    need = cache(lambda pixels: bytes_needed(plan, scorer, pixels))
+
+    def fits(task: AttackTask) -> bool:
+        """Whether there is memory for one more picture."""
+        others = sum(need(state.task.pixels) for state in active)
+        return memory is None or not active or others + need(task.pixels) <= memory
+
     saved = time.monotonic()
     threads = threads_per_batch(scorer)
     with ThreadPoolExecutor(batches, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         try:
             while True:
-                while len(active) < batches * slots and (task := next(queue, None)) is not None:
-                    active.append(_start(task, scorer, plan, targets, states))
+                while len(active) < batches * slots and (waiting := waiting or next(queue, None)) and fits(waiting):
+                    active.append(_start(waiting, scorer, plan, targets, states))
                     active.sort(key=lambda state: len(state.task.prompts))
+                    waiting = None
                 if not active:
                     return
                 for state in active:

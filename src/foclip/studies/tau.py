@@ -1,23 +1,22 @@
 """Two thresholds: how accurate is the paper's rule over τ₁ and τ₂?
 
-A picture is called tampered where its drop in gray is at least τ₁ and its drift at least τ₂. The
-surface shows the accuracy of every pair on all pictures. The accuracy that is reported is an honest
-one: each photo is judged by thresholds that were chosen on the other photos. The pictures are crops
-of the photos, and the same crops fooled.
+The rule calls a picture tampered if its drop in gray is at least τ₁ and its drift at least τ₂. The surface shows the
+accuracy of every pair of thresholds on all pictures. The reported accuracy is cross-validated: each photo is judged by
+thresholds that were chosen on the other photos. The pictures are crops of the photos, and the same crops fooled.
 """
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.detection import Sensitivity, Sweep, sweep
+from foclip.detection import Sweep, sweep
 from foclip.detection.rule import GRID, TwoThresholds
 from foclip.studies.harness import PaperComparison, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.statistics import estimate, groups, percent
 
 
 def table(context: StudyContext) -> pd.DataFrame:
-    """Rows: crops of the photos, as they are and fooled; those without colour are left out."""
+    """Rows: crops of the photos, clean and fooled. Crops without colour are left out."""
     rows = []
     for fooled in context.with_progress([False, True]):
         current = context.fool(context.default_attack(), context.examples) if fooled else context.examples
@@ -65,15 +64,8 @@ def report(table: pd.DataFrame) -> StudyReport:
     return StudyReport(pd.DataFrame(summary), {"accuracy": _surface(table, chosen)}, findings, comparisons)
 
 
-def _sensitivities(part: pd.DataFrame) -> list[Sensitivity]:
-    return [
-        Sensitivity(False, {"gray": drift}, score, {}, {"gray": drop})
-        for score, drop, drift in zip(part.score, part["drop"], part.drift, strict=True)
-    ]
-
-
 def _fit(table: pd.DataFrame) -> Sweep:
-    return sweep(_sensitivities(table[~table.fooled]), _sensitivities(table[table.fooled]))
+    return sweep(*(table.loc[table.fooled == fooled, ["drop", "drift"]].to_numpy() for fooled in (False, True)))
 
 
 def _judged_by_others(table: pd.DataFrame) -> pd.Series:
@@ -83,7 +75,9 @@ def _judged_by_others(table: pd.DataFrame) -> pd.Series:
         others = table[table.photo != photo]
         if len(others):
             rule = _fit(others).best()
-            tampered[part.index] = np.array([rule.statistic(s) >= 1 for s in _sensitivities(part)])
+            tampered[part.index] = np.array(
+                [rule.ratio(drop, drift) >= 1 for drop, drift in zip(part["drop"], part.drift, strict=True)]
+            )
     return tampered
 
 

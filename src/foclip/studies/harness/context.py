@@ -5,7 +5,7 @@ share it, and a run that was killed continues where it was.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,21 +17,25 @@ from torch import Tensor
 from foclip.attacks import AttackPlan, AttackState, AttackTask, FoCLIP, make_plan, objective, run
 from foclip.cache import Cache
 from foclip.calibration.examples import PROBES
+from foclip.core.attacking import RunAttack
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, Prompts
-from foclip.detection import TRANSFORMATIONS, Sensitivity, hardened_scores, measure
+from foclip.detection import TRANSFORMATIONS, Prober, Sensitivity, hardened_scores
+from foclip.detection.probes import Captioner
 from foclip.errors import UsageError
 from foclip.models.batching import TargetCache, read_figures
 from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.outcome import Progress, no_progress
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity
-from foclip.runs.executors import Run
+from foclip.runs.folder import Run
 from foclip.studies.harness.inputs import StudyInputs, StudySettings
 from foclip.studies.harness.pictures import Picture
 
 #: Fidelity budget in dB of every attack that has one.
 BUDGET = 35.0
+#: Folder of a run that holds its results.
+CACHE = "cache"
 #: Number of pictures measured between two writes.
 CHUNK = 16
 
@@ -82,7 +86,7 @@ class StudyContext(StudyInputs):
         settings: StudySettings,
         progress: Progress = no_progress,
         hardened: Sequence[EmbeddingScorer] = (),
-        run: Run = run,
+        run: RunAttack = run,
     ) -> None:
         if without := [score.info.name for score in scores if not isinstance(score, EmbeddingScorer)]:
             raise UsageError(f"score: studies compare embeddings, and {without[0]} has none; choose another score")
@@ -90,8 +94,9 @@ class StudyContext(StudyInputs):
         self.hardened = tuple(hardened)
         # Each pixel costs time at every step, so a picture is at most twice the encoder's input, or 256 pixels.
         super().__init__(settings, side=max(256, 2 * max(self.score.encoder.image_size)))
+        self._captioners: dict[str, Captioner] = {}
         self.prompts: Prompts = self.score.info.default_prompts or ARTWORKS
-        self.cache = Cache(out / "cache")
+        self.cache = Run(out, CACHE).cache
         self._run = run
         self._progress, self._study = progress, ""
         self._advance, self._part = no_progress("", 0), 0
@@ -204,16 +209,18 @@ class StudyContext(StudyInputs):
             draw: Seed of randomised probes (`transformation`); None for the usual amounts.
         """
         chosen, wanted = score or self.score, self._each(prompts, len(pictures))
-        twins = hardened_scores(chosen)
+        hardened = hardened_scores(chosen)
         if probes is None:
-            probes = list(dict.fromkeys([*TRANSFORMATIONS, *PROBES, *twins]))
+            probes = list(dict.fromkeys([*TRANSFORMATIONS, *PROBES, *hardened]))
+        captioner = self._captioners.setdefault(chosen.fingerprint, Captioner(chosen))
 
         def compute(places: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+            prober = Prober(chosen, hardened, draw, captioner=captioner)
             for first in range(0, len(places), CHUNK):
                 chunk = places[first : first + CHUNK]
-                seen = [pictures[place].image for place in chunk]
-                found = measure(chosen, seen, [wanted[place] for place in chunk], probes, twins, guess=True, draw=draw)
-                yield from zip(chunk, map(vars, found), strict=True)
+                views = [prober.preprocess(pictures[place].image) for place in chunk]
+                found = prober.measure(views, [wanted[place] for place in chunk], probes, captions=True)
+                yield from zip(chunk, map(asdict, found), strict=True)
 
         kind = f"sensitivity to {probes}" + ("" if draw is None else f", drawn {draw}")
         keys = [self._key(kind, p, own, chosen) for p, own in zip(pictures, wanted, strict=True)]
