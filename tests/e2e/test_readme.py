@@ -45,7 +45,17 @@ def ordinary(tmp_path_factory: pytest.TempPathFactory, small_photos: list[Image.
     small_photos[0].save(folder / "cat.png")
     small_photos[0].save(folder / "IMAGE", format="PNG")
     (folder / "DIR").mkdir()
-    for name in ("photos", "pictures", "imagenet-photos", "paintings", "PICTURES", "OTHERS", "pool"):
+    for name in (
+        "photos",
+        "pictures",
+        "imagenet-photos",
+        "paintings",
+        "PICTURES",
+        "OTHERS",
+        "PHOTOS",
+        "PAINTINGS",
+        "pool",
+    ):
         (folder / name).mkdir()
         for number, tile in enumerate([*small_photos, *zoo.tiles(20)] if name == "pictures" else small_photos):
             tile.save(folder / name / f"{number}.png")
@@ -72,7 +82,7 @@ def test_the_commands_of_the_readme_run_as_they_are_printed(ordinary: Path, monk
 def test_the_commands_of_the_docs_are_right(line: str, ordinary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They run until they would load a model, after all that can be checked; placeholders are files of these names."""
 
-    def load(*_: object) -> None:
+    def load(*_: object, **__: object) -> None:
         raise FoclipError("all is right so far")
 
     monkeypatch.chdir(ordinary)
