@@ -37,11 +37,9 @@ if TYPE_CHECKING:
     from foclip.outcome import Outcome
     from foclip.runs.results import Result
 
-
-def _attack_name(name: str) -> str:
-    if name not in NAMES:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(NAMES)}")
-    return name
+    AttackName = str
+else:
+    AttackName = Literal[NAMES]
 
 
 def fool(
@@ -77,15 +75,7 @@ def fool(
         ),
     ] = None,
     json: Json = False,
-    attack: Annotated[
-        str,
-        typer.Option(
-            help=f"How a picture moves: {', '.join(NAMES)}.",
-            metavar="NAME",
-            parser=_attack_name,
-            rich_help_panel=ATTACK,
-        ),
-    ] = "foclip",
+    attack: Annotated[AttackName, typer.Option(help="How a picture moves.", rich_help_panel=ATTACK)] = "foclip",
     lr: Annotated[
         str | None,
         typer.Option(
