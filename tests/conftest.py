@@ -31,6 +31,8 @@ from foclip.data.images import read, to_image
 from foclip.demo import photos
 from foclip.models import Encoder, embedded, load_encoder
 from foclip.models import open_clip as open_clip_models
+from foclip.models.batching import read_figures
+from foclip.models.scorer import Scorer
 from foclip.models.scores import CLIPScore, Prompts, Score
 
 torch.set_num_threads(1)
@@ -48,6 +50,11 @@ def fooled_by(attack: AttackPlan, score: Score, pictures: Sequence[Tensor], prom
     """What an attack makes of pictures, in their order."""
     tasks = [AttackTask(picture, prompts, number) for number, picture in enumerate(pictures)]
     return sorted(attack_all(tasks, score, attack), key=lambda fooled: int(fooled.task.tag))
+
+
+def scores_of(scorer: Scorer, picture: Image.Image, prompts: Prompts) -> list[float]:
+    """The score of one RGB picture with each prompt, as `foclip.score` gives it."""
+    return read_figures(scorer, [scorer.preprocess.image(picture)], [scorer.encode_prompts(prompts)])[0]
 
 
 def file_score(score: Score, pixels: Tensor, prompts: Prompts) -> float:

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 from foclip.errors import FoclipError
 
 if TYPE_CHECKING:
-    from foclip.api import score
+    from foclip.api import detect, score
     from foclip.attacks import Attack, AttackPlan, Constraint, Stopping
     from foclip.calibration.calibrating import calibrate
     from foclip.core.attacking import attack
-    from foclip.core.detecting import detect
     from foclip.data.samples import Sample
     from foclip.detection import Detector
     from foclip.hardening import harden
@@ -44,7 +43,7 @@ _HOMES = {
     "Stopping": "foclip.attacks",
     "attack": "foclip.core.attacking",
     "calibrate": "foclip.calibration.calibrating",
-    "detect": "foclip.core.detecting",
+    "detect": "foclip.api",
     "fool": "foclip.runs.fooling",
     "harden": "foclip.hardening",
     "load": "foclip.models.registry",

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from foclip.data.sources import Columns
-from foclip.detection import By, Detector
+from foclip.detection import Detector, Method
 from foclip.errors import OutputError, UsageError
 from foclip.models.scores import CLIPScore, resolve
 from foclip.runs.workers import SPARE, connected, unwrap_ray_error
@@ -104,7 +104,7 @@ class _Scanner:
         scale: float,
         fingerprint: str,
         detector: Detector,
-        by: By,
+        by: Method,
         fpr: float | None,
         columns: Columns,
         size: int,

@@ -4,7 +4,6 @@ A chunk is decoded (`decoded`, which needs no model) and judged (`Judge`). Passe
 of rows, so a row depends neither on its chunk nor on who else is at work.
 """
 
-import copy
 import hashlib
 import warnings
 from collections import OrderedDict
@@ -17,12 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from foclip.core.detecting import check_draw, predict
+from foclip.core.detecting import BatchDetector
 from foclip.data import images
 from foclip.data.sources import Columns, Item, Shard, fetched, items, text
-from foclip.detection import By, Detector
-from foclip.detection.hardened import hardened_of
-from foclip.detection.probes import NO_HARDENED
+from foclip.detection import Detector, Method
 from foclip.errors import ImageError, PromptTruncationWarning
 from foclip.models.scores import EmbeddingScore, Prompts
 
@@ -119,38 +116,33 @@ class Judge:
         self,
         score: EmbeddingScore,
         detector: Detector,
-        by: By = "combined",
+        by: Method = "combined",
         fpr: float | None = None,
         draw: int | None = None,
     ) -> None:
-        check_draw(draw, by)
-        detector.check(score.encoder)
-        for with_prompts in (detector.score == score.name, False):
-            detector.promise(by, with_prompts, fpr)
-        self.score, self.detector, self.by, self.fpr, self.draw = copy.copy(score), detector, by, fpr, draw
-        self.twins = hardened_of(detector, score) if by == "combined" else NO_HARDENED  # here, not in every process
+        self.score, self.detector, self.by, self.fpr, self.draw = score, detector, by, fpr, draw
         self._captions = _Captions(score)
-        self.score.remembered = self._captions  # type: ignore[assignment]  # called in the same way
+        self._judge = BatchDetector(detector, score, by, fpr, seed=draw, targets=self._captions)
 
     def __call__(self, chunk: Decoded) -> list[Row]:
         """The rows of a chunk, finished."""
         if not chunk.levels:
             return chunk.rows
         rows = [row for row in chunk.rows if not row["error"]]
-        prompts: list[Prompts] = [self.score.prompts or ((row["caption"],) if row["caption"] else ()) for row in rows]
-        pictures = [
-            Image.fromarray(levels) for levels in chunk.levels
-        ]  # a resize to the size they have changes nothing
+        own = self.score.info.default_prompts
+        prompts: list[Prompts] = [own or ((row["caption"],) if row["caption"] else ()) for row in rows]
+        views = [self._judge.preprocess(Image.fromarray(levels)) for levels in chunk.levels]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PromptTruncationWarning)  # millions of captions are longer
             self._captions.add(prompts)
-            found = predict(self.detector, self.score, pictures, prompts, self.by, self.fpr, self.twins, self.draw)
-            for row, (sensitivity, verdict) in zip(rows, found, strict=True):
-                row["score"] = sensitivity.score
-                row["gray_score"] = sensitivity.scores.get("gray")
-                row["drop"], row["drift"] = sensitivity.drops.get("gray"), sensitivity.drifts.get("gray")
-                row["p_value"], row["decided_by"] = verdict.p_value, verdict.decided_by
-                row["tampered"] = None if verdict.verdict == "undecidable" else verdict.verdict == "tampered"
+            for row, found in zip(
+                rows, self._judge.detections([row["key"] for row in rows], views, prompts), strict=True
+            ):
+                row |= {
+                    name: getattr(found, name)
+                    for name in ("score", "gray_score", "drop", "drift", "p_value", "decided_by")
+                }
+                row["tampered"] = None if found.verdict == "undecidable" else found.tampered
         return chunk.rows
 
 

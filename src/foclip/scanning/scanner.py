@@ -16,7 +16,7 @@ import torch
 from foclip import files
 from foclip.cache import locked
 from foclip.data.sources import Columns, Digest, Shard, shards
-from foclip.detection import By, Detector
+from foclip.detection import Detector, Method
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
 from foclip.models import Encoder
@@ -51,7 +51,7 @@ def scan(
     model: str | Encoder | EmbeddingScore = "mini",
     score: str = DEFAULT,
     detector: Detector | Path | str | None = None,
-    by: By = "combined",
+    by: Method = "combined",
     fpr: float | None = None,
     draw: int | None = None,
     columns: Columns | None = None,
