@@ -75,9 +75,9 @@ def section(study: StudyResult, run: dict[str, Any], pictures: Path) -> str:
     parts = [f"## {study.title.rstrip('.')}", f"```\n{command(study.name, run['settings'])}\n```"]
     photos, torch = len(run["pictures"]), run["versions"]["torch"]
     parts.append(f"*{length} with {photos} photos on `{run['model']}`, torch {torch}, {run['device']}.*")
-    parts.append("\n".join(f"- {sentence}" for sentence in study.page.findings))
-    parts.append(grid(study.page.summary))
-    for name, plot in study.page.figures.items():
+    parts.append("\n".join(f"- {sentence}" for sentence in study.report.findings))
+    parts.append(grid(study.report.summary))
+    for name, plot in study.report.figures.items():
         path = pictures / f"{study.name}-{name}.png"
         files.write_bytes(path, png(plot, 90))
         parts.append(f"![{study.name}: {name.replace('-', ' ')}]({pictures.name}/{path.name})")
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, default=Path("docs"))
     choice = parser.parse_args()
     pictures = files.output_folder(choice.docs / "results")
-    sections, beside = [], []
+    sections, comparisons = [], []
     for name, which in available().items():
         run_folder = next((folder for folder in choice.runs if (folder / name / TABLE).is_file()), None)
         if run_folder is None:
@@ -99,7 +99,7 @@ def main() -> None:
             continue
         study, run = read(which, run_folder), json.loads((run_folder / "run.json").read_text())
         sections.append(section(study, run, pictures))
-        beside += [
+        comparisons += [
             {
                 "study": f"`{name}`",
                 "figure": b.quantity,
@@ -107,10 +107,10 @@ def main() -> None:
                 "ours": f"{b.ours:.1%}",
                 "photos": b.ours.photos,
             }
-            for b in study.page.beside
+            for b in study.report.comparisons
         ]
     folders = " ".join(folder.name for folder in choice.runs)
-    text = HEAD.format(folders=folders) + grid(pd.DataFrame(beside)) + "\n\n" + "\n\n".join(sections) + "\n"
+    text = HEAD.format(folders=folders) + grid(pd.DataFrame(comparisons)) + "\n\n" + "\n\n".join(sections) + "\n"
     files.write_text(choice.docs / "results.md", text)
 
 

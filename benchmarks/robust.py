@@ -13,7 +13,7 @@ import math
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,7 +28,8 @@ from foclip.data.prompts import ARTWORKS, CAPTION
 from foclip.models import Encoder, load
 from foclip.models.scores import CLIPScore, Prompts
 from foclip.objective import Alignment
-from training.evaluate import Figure, show, validation
+from training.evaluate import validation
+from training.figures import Figure, finish
 
 #: Largest rise of the mean CLIPScore (w = 2.5) by budget in dB: for ten artworks, and for the photograph's own caption.
 ARTWORKS_RISE = {35.0: 0.33, 40.0: 0.16, 45.0: 0.08}
@@ -218,15 +219,8 @@ def main() -> None:
         figures += longer(encoder, choice.data, min(choice.photos, FEW), choice.steps)
     if "black-box" in choice.parts:
         figures += black_box(encoder, choice.data, min(choice.photos, FEW), choice.steps)
-    if choice.json:
-        rows = [asdict(f) | {"bar": f.bar, "passed": f.passed if f.predict else None} for f in figures]
-        for row in rows:
-            del row["low"], row["high"]
-        settings = {"photos": choice.photos, "steps": choice.steps, "starts": choice.starts}
-        print(json.dumps({"model": choice.model, **settings, "figures": rows}, indent=2, ensure_ascii=False))
-    else:
-        show(choice.model, figures)
-    sys.exit(0 if all(f.passed for f in figures if f.predict) else 1)
+    settings = {"photos": choice.photos, "steps": choice.steps, "starts": choice.starts}
+    finish(choice.model, figures, choice.json, **settings)
 
 
 if __name__ == "__main__":

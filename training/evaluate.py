@@ -1,4 +1,4 @@
-"""Every figure an embedded encoder is predict by: ``python -m training.evaluate MODEL``.
+"""All figures that an embedded encoder is judged by: ``python -m training.evaluate MODEL``.
 
 All pictures are ones no encoder was trained on: Tiny-ImageNet's validation set, 256 px photographs,
 and views of the paintings that the evaluation makes itself (the paintings are memorised; their
@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from foclip.attacks import AttackTask, FoCLIP, run
@@ -33,43 +29,12 @@ from foclip.models.embedded import names, path
 from foclip.models.scores import CLIPScore
 from foclip.perceptual.fidelity import fidelity
 from training.data import load_class_names, load_tiny
+from training.figures import Figure, finish
+from training.paintings import paintings
 from training.texts import PROMPT, SUPERCLASSES
 
 BARS = {"mini": (0.48, 0.55), "mini-vit": (0.40, 0.50), "mini-robust": (0.44, 0.60)}
 """Least zero-shot accuracy (200 classes, superclasses) of an encoder trained on a CPU."""
-
-VIEWS = 5
-"""Photographs made of each painting."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measured value with the range it should be in."""
-
-    name: str
-    value: float
-    low: float = -math.inf
-    high: float = math.inf
-    note: str = ""
-
-    @property
-    def predict(self) -> bool:
-        """Whether there is a bar at all."""
-        return self.low > -math.inf or self.high < math.inf
-
-    @property
-    def passed(self) -> bool:
-        """Whether the value is within its range."""
-        return self.low <= self.value <= self.high
-
-    @property
-    def bar(self) -> str:
-        """The range in words."""
-        if not self.predict:
-            return ""
-        if self.high == math.inf:
-            return f"≥ {self.low:g}"
-        return f"≤ {self.high:g}" if self.low == -math.inf else f"{self.low:g} to {self.high:g}"
 
 
 @torch.no_grad()
@@ -187,53 +152,6 @@ def photographs(encoder: Encoder, data: Path, count: int, steps: int) -> list[Fi
     ]
 
 
-def photograph(painting: Image.Image, rng: random.Random, side: int = 256) -> Image.Image:
-    """A painting on a wall, seen from an angle, in uneven light.
-
-    Its corners move inwards by up to 22 % of the side; the light falls off by up to 40 % from one
-    edge to the other; exposure varies by ±20 %.
-    """
-    width, height = painting.size
-    scale = side / min(width, height)
-    w, h = round(width * scale), round(height * scale)
-    inward = [(rng.uniform(0, 0.22) * side, rng.uniform(0, 0.22) * side) for _ in range(4)]
-    corners = [(0.0, 0.0), (w, 0.0), (float(w), float(h)), (0.0, h)]
-    signs = [(1, 1), (-1, 1), (-1, -1), (1, -1)]
-    seen = [(x + sx * dx, y + sy * dy) for (x, y), (sx, sy), (dx, dy) in zip(corners, signs, inward, strict=True)]
-    rows, right = [], []
-    for (u, v), (x, y) in zip(seen, [(0, 0), (width, 0), (width, height), (0, height)], strict=True):
-        rows += [[u, v, 1, 0, 0, 0, -x * u, -x * v], [0, 0, 0, u, v, 1, -y * u, -y * v]]
-        right += [x, y]
-    coefficients = torch.linalg.solve(torch.tensor(rows, dtype=torch.float64), torch.tensor(right, dtype=torch.float64))
-    wall = tuple(rng.randint(90, 210) for _ in range(3))
-    view = painting.transform(
-        (w, h), Image.Transform.PERSPECTIVE, coefficients.tolist(), Image.Resampling.BICUBIC, fillcolor=wall
-    )
-    pixels = images.to_tensor(view).float()
-    light = 1 + rng.uniform(-0.2, 0.2) * torch.linspace(-1, 1, w).view(1, 1, w)
-    light = light + rng.uniform(-0.2, 0.2) * torch.linspace(-1, 1, h).view(1, h, 1)
-    return images.to_image((pixels * light * rng.uniform(0.8, 1.2)).clamp(0, 255).round().to(torch.uint8))
-
-
-def paintings(encoder: Encoder, data: Path) -> list[Figure]:
-    """How many of the paintings' views get the right one of the ten artwork prompts."""
-    entries = json.loads((data / "paintings" / "index.json").read_text())
-    rng = random.Random(2026)
-    art = encoder.encode_texts(ARTWORKS)
-    right: dict[str, int] = {}
-    for entry in entries:
-        painting = images.read(data / "paintings" / entry["file"])
-        views = [photograph(painting, rng) for _ in range(VIEWS)]
-        found = (encoder.encode_pictures(views) @ art.T).argmax(1)
-        right[entry["file"]] = int((found == ARTWORKS.index(entry["prompt"])).sum())
-    note = ", ".join(f"{Path(name).stem} {n}/{VIEWS}" for name, n in right.items())
-    return [
-        Figure(
-            f"paintings of 8 recognised at an angle (mean of {VIEWS} views)", sum(right.values()) / VIEWS, 6, note=note
-        )
-    ]
-
-
 @torch.no_grad()
 def speed(encoder: Encoder, load_seconds: float) -> list[Figure]:
     """Pictures a second through the picture tower, float32, batch 32, median of 5 rounds."""
@@ -288,7 +206,7 @@ def size(model: str) -> list[Figure]:
 PARTS = ("speed", "validation", "paintings", "photographs", "loading")
 
 
-def evaluate(
+def all_figures(
     model: str, data: Path, cache: Path | None, photos: int, steps: int, parts: Sequence[str] = PARTS
 ) -> list[Figure]:
     """All figures of one encoder, or those of some ``parts``."""
@@ -306,17 +224,6 @@ def evaluate(
     return [figure for part in parts for figure in work[part]()]
 
 
-def show(model: str, figures: Sequence[Figure]) -> None:
-    """Print a table of figures."""
-    table = Table(title=f"{model} (torch {torch.__version__}, {torch.get_num_threads()} threads)")
-    for column in ("figure", "value", "bar", ""):
-        table.add_column(column, overflow="fold")
-    for f in figures:
-        name = f"{f.name}\n  [dim]{f.note}[/dim]" if f.note else f.name
-        table.add_row(name, f"{f.value:.3f}", f.bar, ("pass" if f.passed else "[bold]FAIL[/bold]") if f.predict else "")
-    Console().print(table)
-
-
 def main() -> None:
     """Command line; the exit code is 1 if a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -330,15 +237,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     choice = parser.parse_args()
     torch.set_num_threads(choice.threads)
-    figures = evaluate(choice.model, choice.data, choice.cache, choice.photos, choice.steps, choice.parts)
-    if choice.json:
-        rows = [asdict(f) | {"bar": f.bar, "passed": f.passed if f.predict else None} for f in figures]
-        for row in rows:
-            del row["low"], row["high"]
-        print(json.dumps({"model": choice.model, "figures": rows}, indent=2, ensure_ascii=False))
-    else:
-        show(choice.model, figures)
-    sys.exit(0 if all(f.passed for f in figures if f.predict) else 1)
+    figures = all_figures(choice.model, choice.data, choice.cache, choice.photos, choice.steps, choice.parts)
+    finish(choice.model, figures, choice.json)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 """Normalisation of pixels, the constants of every CLIP (Radford et al. 2021)."""
 
 
-def export(model: CLIP, tokenizer: Tokenizer, model_cfg: dict[str, Any], folder: Path) -> None:
+def export_model(model: CLIP, tokenizer: Tokenizer, model_cfg: dict[str, Any], folder: Path) -> None:
     """Write configuration, float16 weights and tokenizer to ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = {

@@ -25,66 +25,25 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from open_clip import CLIP, IMAGENET_CLASSNAMES
+from open_clip import CLIP
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from torch import Tensor, distributed
 from torch.multiprocessing.spawn import spawn
 
-from foclip.data.prompts import ARTWORKS
 from training import loss, optim
-from training.data import (
-    Augmentation,
-    augment_paintings,
-    load_class_names,
-    load_paintings,
-    load_tiny,
-    sha256,
-)
-from training.export import MEAN, STD, export
-from training.teacher import cone_targets, embed_with_minilm
-from training.texts import Captions, build_bank, build_captions, common_words
-from training.tokenizer import tokenize, train_tokenizer
+from training.data import sha256
+from training.export import export_model
+from training.inputs import Config, Inputs
+from training.tokenizer import tokenize
+from training.towers import Teacher, encode_pixels, encode_texts, text_parts
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-Config = dict[str, Any]
-
-
-def encode_texts(model: CLIP, tokens: Tensor) -> Tensor:
-    """(T, L) tokens of any L up to the context length → (T, D) unit vectors.
-
-    What ``model.encode_text`` computes, without running over padding.
-    """
-    length = tokens.shape[1]
-    x = model.token_embedding(tokens) + model.positional_embedding[:length]
-    x = model.transformer(x, attn_mask=model.attn_mask[:length, :length])
-    x = model.ln_final(x)[torch.arange(len(x)), tokens.argmax(1)]
-    return F.normalize((x @ model.text_projection).float(), dim=1)
-
-
-def encode_pixels(model: CLIP, pixels: Tensor) -> Tensor:
-    """(B, 3, S, S) in [0, 1] → (B, D) unit vectors."""
-    mean, std = (pixels.new_tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
-    pixels = ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
-    return F.normalize(model.visual(pixels).float(), dim=1)
-
-
-def text_parts(model: CLIP) -> torch.nn.Module:
-    """The text tower's parameters as one module."""
-    parts = torch.nn.Module()
-    parts.transformer, parts.ln_final = model.transformer, model.ln_final
-    parts.embedding = model.token_embedding
-    parts.positional_embedding = model.positional_embedding
-    parts.text_projection = model.text_projection
-    return parts
 
 
 def hash_order(i: int) -> int:
@@ -106,38 +65,17 @@ class Run:
         out.mkdir(parents=True, exist_ok=True)
         cache = Path(os.environ.get("FOCLIP_TRAINING_CACHE", out / "cache"))
         torch.manual_seed(config["seed"])
-        self.captions: Captions = build_captions(load_class_names(data))
-        self.pictures, self.labels = load_tiny(data, "train", cache)
-        self.paintings, prompts = load_paintings(data)
-        self.painting_labels = torch.tensor([ARTWORKS.index(p) for p in prompts])
-        bank = build_bank(self.captions, config["text"]["words"], 0)
-        texts = sorted({text for pair in bank for text in pair})
-        place = {text: i for i, text in enumerate(texts)}
-        meanings = embed_with_minilm(texts, cache)
-        rows = torch.tensor([[place[text], place[subject]] for text, subject in bank])
-        meanings = F.normalize(meanings[rows[:, 0]] + meanings[rows[:, 1]], dim=1)
-        self.bank = [text for text, _ in bank]
+        self.inputs = Inputs(config, data, cache)
         model_cfg = config["model"]
-        self.targets = cone_targets(meanings, model_cfg["embed_dim"], config["text"]["cone"], 0)
-        self.tokenizer = self.make_tokenizer(model_cfg["text_cfg"]["vocab_size"])
         self.model = CLIP(**copy.deepcopy(model_cfg)).to(self.device)
         self.model.visual.to(memory_format=torch.channels_last)
         with torch.no_grad():
             self.model.logit_scale.fill_(torch.tensor(20.0).log().item())
-        self.broader = torch.zeros(200 + len(ARTWORKS), len(self.captions.broader), dtype=torch.bool)
-        for group, members in enumerate(self.captions.members):
-            self.broader[list(members), group] = True
         self.step = 0
         self.seconds = 0.0
         self.texts = torch.empty(0)
         if rank == 0:
             self.record()
-
-    def make_tokenizer(self, vocab_size: int) -> Tokenizer:
-        """The run's tokenizer, learned from common words (by rank) and class names."""
-        counted = [w for i, w in enumerate(common_words(32000)) for _ in range(1 + 2000 // (i + 50))]
-        names = [n for names in self.captions.classes for n in names] + list(IMAGENET_CLASSNAMES)
-        return train_tokenizer(counted + names * 10, vocab_size)
 
     def record(self) -> None:
         """Write what is needed to repeat the run."""
@@ -160,7 +98,7 @@ class Run:
 
     def encode(self, texts: Sequence[str]) -> Tensor:
         """(T, D) unit vectors of texts, with gradients where they are enabled."""
-        tokens = tokenize(self.tokenizer, texts, self.model.context_length).to(self.device)
+        tokens = tokenize(self.inputs.tokenizer, texts, self.model.context_length).to(self.device)
         with self.autocast():
             return encode_texts(self.model, tokens)
 
@@ -174,14 +112,14 @@ class Run:
         optimizers = optim.build_optimizers([(parts, 1.0)], settings["lr"], 0.01)
         steps, batch = settings["steps"], settings["batch"]
         generator = torch.Generator().manual_seed(self.config["seed"])
-        lengths = [len(e.ids) for e in self.tokenizer.encode_batch(self.bank)]
+        lengths = [len(e.ids) for e in self.inputs.tokenizer.encode_batch(self.inputs.bank)]
         by_length = torch.tensor(sorted(range(len(lengths)), key=lambda i: (lengths[i], hash_order(i))))
         for step in range(steps):
             optim.set_rate(optimizers, min(1, (step + 1) / 50) * (1 - step / steps))
-            first = int(torch.randint(len(self.bank) - batch, (1,), generator=generator))
+            first = int(torch.randint(len(self.inputs.bank) - batch, (1,), generator=generator))
             rows = by_length[first : first + batch]  # texts of one length: no work on padding
-            found = self.encode([self.bank[i] for i in rows.tolist()])
-            value = loss.distance(found, self.targets[rows].to(self.device))
+            found = self.encode([self.inputs.bank[i] for i in rows.tolist()])
+            value = loss.distance(found, self.inputs.targets[rows].to(self.device))
             self.update(value, optimizers)
             if step % 100 == 0:
                 say(f"text {step}/{steps} distance {value.item():.4f}")
@@ -218,37 +156,18 @@ class Run:
             done += stage["size"] ** 2
         return steps
 
-    def batch(self, stage: Config, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Augmented pixels (B, 3, size, size) and labels (B,); artworks follow the 200 classes."""
-        settings, size = self.config["train"], stage["size"]
-        augment = Augmentation(settings["min_area"], stage["gray_share"], settings["sharpen"])
-        n_paintings = settings["paintings"] // self.ranks
-        n = settings["batch"] // self.ranks - n_paintings
-        per_epoch = len(self.pictures) // (n * self.ranks)
-        epoch, place = divmod(self.step, per_epoch)
-        order = torch.Generator().manual_seed(self.config["seed"] * 7919 + epoch)
-        first = (place * self.ranks + self.rank) * n
-        rows = torch.randperm(len(self.pictures), generator=order)[first : first + n]
-        pixels, labels = augment(self.pictures[rows], size, generator), self.labels[rows]
-        if n_paintings:
-            chosen = torch.randint(len(self.paintings), (n_paintings,), generator=generator)
-            extra = augment_paintings(self.paintings[chosen], size, augment, generator)
-            pixels = torch.cat([pixels, extra])
-            labels = torch.cat([labels, 200 + self.painting_labels[chosen]])
-        return pixels.to(self.device), labels
-
     def picture_loss(self, vectors: Tensor, texts: Tensor, labels: Tensor) -> tuple[Tensor, str]:
         """Contrastive losses of pictures (B, D) against this step's captions (T, D)."""
         settings = self.config["train"]
         scale = self.model.logit_scale.exp().clamp(max=settings["max_scale"])
         similarity = vectors @ texts.T
-        n_names, n_broader = len(self.broader), self.broader.shape[1]
+        n_names, n_broader = len(self.inputs.broader), self.inputs.broader.shape[1]
         other = similarity[:, n_names + n_broader :]
         names = torch.cat([similarity[:, :n_names], other], 1)
         positives = loss.class_positives(labels, names.shape[1]).to(self.device)
         value = loss.multi_positive(scale * names, positives)
         groups = torch.cat([similarity[:, n_names : n_names + n_broader], other], 1)
-        belongs = F.pad(self.broader[labels], (0, other.shape[1])).to(self.device)
+        belongs = F.pad(self.inputs.broader[labels], (0, other.shape[1])).to(self.device)
         value = value + settings["broader_weight"] * loss.multi_positive(scale * groups, belongs)
         value = value + settings["floor_weight"] * loss.floor_penalty(names, positives, settings["floor"])
         with torch.no_grad():
@@ -261,11 +180,13 @@ class Run:
     def captions_loss(self, generator: torch.Generator) -> Tensor:
         """Draw new captions into ``self.texts`` (with gradients); how far texts left the teacher."""
         settings = self.config["train"]
-        drawn = self.captions.draw(settings["others"], random.Random(self.config["seed"] * 1_000_003 + self.step))
-        rows = torch.randint(len(self.bank), (settings["texts"],), generator=generator)
+        drawn = self.inputs.captions.draw(
+            settings["others"], random.Random(self.config["seed"] * 1_000_003 + self.step)
+        )
+        rows = torch.randint(len(self.inputs.bank), (settings["texts"],), generator=generator)
         self.texts = self.encode(drawn)
-        found = self.encode([self.bank[i] for i in rows.tolist()])
-        return loss.distance(found, self.targets[rows].to(self.device))
+        found = self.encode([self.inputs.bank[i] for i in rows.tolist()])
+        return loss.distance(found, self.inputs.targets[rows].to(self.device))
 
     def train(self, stop_after: int | None = None) -> None:
         """Run to the end of the plan (or ``stop_after`` steps), checkpointing on the way."""
@@ -296,7 +217,8 @@ class Run:
             torch.manual_seed(seed)
             generator = torch.Generator().manual_seed(seed)
             value = torch.zeros((), device=self.device)
-            pixels, labels = self.batch(stage, generator)
+            pixels, labels = self.inputs.batch(stage, self.step, self.rank, self.ranks, generator)
+            pixels = pixels.to(self.device)
             if self.step % settings["text_every"] == 0:
                 value = settings["text_distance"] * self.captions_loss(generator)
             with self.autocast():
@@ -326,7 +248,7 @@ class Run:
         }
         torch.save(state, self.out / "checkpoint.tmp")
         (self.out / "checkpoint.tmp").replace(self.out / "checkpoint.pt")
-        export(self.model, self.tokenizer, self.config["model"], self.out / "model")
+        export_model(self.model, self.inputs.tokenizer, self.config["model"], self.out / "model")
 
     def resume(self, optimizers: list[torch.optim.Optimizer]) -> None:
         """Continue from the checkpoint, if there is one."""
@@ -339,33 +261,6 @@ class Run:
         for optimizer, values in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(values)
         say(f"resumed at step {self.step}")
-
-
-class Teacher:
-    """A finished encoder that the run's picture tower imitates; its text tower is copied."""
-
-    def __init__(self, run: Run) -> None:
-        from open_clip import create_model
-
-        settings = run.config["distil"]
-        self.run, self.weight, self.scale = run, settings["weight"], settings["scale"]
-        self.model = create_model(f"local-dir:{settings['teacher']}").to(run.device).eval()
-        self.model.requires_grad_(False)
-        self.model.visual.to(memory_format=torch.channels_last)
-        self.size = int(self.model.visual.image_size[0])
-        text_parts(run.model).load_state_dict(text_parts(self.model).state_dict())
-        with torch.no_grad():
-            run.model.logit_scale.copy_(self.model.logit_scale)
-
-    def loss(self, pixels: Tensor, vectors: Tensor, texts: Tensor) -> Tensor:
-        """Distance to the teacher's vectors and to its logits over this step's captions."""
-        with torch.no_grad(), self.run.autocast():
-            if pixels.shape[-1] != self.size:
-                pixels = F.interpolate(pixels, size=(self.size, self.size), mode="bilinear", antialias=True)
-            targets = encode_pixels(self.model, pixels)
-        fixed = texts.detach()
-        logits = loss.distil_logits(self.scale * vectors @ fixed.T, self.scale * targets @ fixed.T)
-        return torch.as_tensor(self.weight * (loss.distance(vectors, targets) * 5 + logits))
 
 
 def work(rank: int, choice: argparse.Namespace, config: Config) -> None:

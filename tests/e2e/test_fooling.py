@@ -26,7 +26,7 @@ from foclip.runs import fooling
 from foclip.runs.executors import running
 from foclip.runs.folder import LONGEST_STEM, RESULTS, UNFINISHED, Result, read_results
 from foclip.runs.fooling import fool
-from foclip.studies.harness import Settings, StudyContext
+from foclip.studies.harness import StudyContext, StudySettings
 
 ATTACK = FoCLIP(objective=objective(), steps=5, min_psnr=35.0)
 
@@ -88,12 +88,14 @@ def test_on_ray_pictures_have_the_same_bytes(sources: list[Path], score: CLIPSco
             engine: fool([*sources, "missing.png"], [*prompts, ["a"]], tmp_path / engine, attack=attack, engine=engine)
             for engine in ("local", "ray")
         }
-        labs = [
-            StudyContext([score], tmp_path / f"lab-{name}", Settings(quick=True, images=sources[0].parent), run=run)
+        contexts = [
+            StudyContext(
+                [score], tmp_path / f"study-{name}", StudySettings(quick=True, images=sources[0].parent), run=run
+            )
             for name, run in (("local", attack_here), ("ray", on_ray))
         ]
-        both, few = Mean([score, score]), replace(labs[0].default_attack(), steps=5)
-        shifted = [lab.fool(few, lab.pictures[:2], score=both) for lab in labs]
+        both, few = Mean([score, score]), replace(contexts[0].default_attack(), steps=5)
+        shifted = [each.fool(few, each.pictures[:2], score=both) for each in contexts]
         with pytest.raises(UsageError, match="the most that clipscore can be"):
             next(on_ray(replace(ATTACK, target=9.0), score, [], None, None))
     pictures = {engine: state(tmp_path / engine) for engine in found}

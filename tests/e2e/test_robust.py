@@ -1,4 +1,4 @@
-"""What the study of hardened twins stands on: captions of photos, short twins, other starts, checks that can fail."""
+"""What the study `robust` uses: best captions, encoders hardened in the study, other starting points, and checks."""
 
 import math
 from collections.abc import Iterator
@@ -20,18 +20,18 @@ from foclip.errors import UsageError
 from foclip.models import Encoder, load
 from foclip.models.scores import CLIPScore
 from foclip.objective import Alignment
-from foclip.studies import robust
-from foclip.studies.harness import Settings, StudyContext, own, pictures, twins
-from foclip.studies.harness.gradients import gradients
+from foclip.studies import _robust_report as robust
+from foclip.studies.harness import StudyContext, StudySettings, best_caption, hardening, pictures
+from foclip.studies.harness.gradient_path import gradients_along
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _tiny() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Settings, "steps", 2)
-        patch.setattr(Settings, "count", 3)
-        patch.setattr(own, "CANDIDATES", 20)
-        patch.setattr(twins, "QUICK", 1)
+        patch.setattr(StudySettings, "steps", 2)
+        patch.setattr(StudySettings, "count", 3)
+        patch.setattr(best_caption, "CANDIDATES", 20)
+        patch.setattr(hardening, "QUICK", 1)
         patch.setattr(pictures, "CORNERS", pictures.CORNERS[:4])
         yield
 
@@ -52,53 +52,53 @@ def robust_score() -> CLIPScore:
 
 
 @pytest.fixture
-def lab(mini: Encoder, folder: Path, tmp_path: Path) -> StudyContext:
-    return StudyContext([CLIPScore(mini)], tmp_path, Settings(quick=True, images=folder))
+def context(mini: Encoder, folder: Path, tmp_path: Path) -> StudyContext:
+    return StudyContext([CLIPScore(mini)], tmp_path, StudySettings(quick=True, images=folder))
 
 
 def test_a_photo_has_the_caption_beside_it_or_the_one_that_fits_best(
-    lab: StudyContext, robust_score: CLIPScore
+    context: StudyContext, robust_score: CLIPScore
 ) -> None:
-    scores = [lab.score, robust_score]
-    found = own.own_captions(lab, scores)
+    scores = [context.score, robust_score]
+    found = best_caption.best_captions(context, scores)
     assert found.keys() == {"a.png", "b.png", "c.png"}
     assert found["b.png"] == ("a rocket at night",)
-    candidates = own.candidates()
-    for picture in (lab.pictures[0], lab.pictures[2]):
-        both = np.mean([lab.scores([picture], candidates, score)[0] for score in scores], axis=0)
+    candidates = best_caption.candidates()
+    for picture in (context.pictures[0], context.pictures[2]):
+        both = np.mean([context.scores([picture], candidates, score)[0] for score in scores], axis=0)
         assert found[picture.name] == (candidates[int(both.argmax())],)
 
 
-def test_each_picture_may_have_its_own_prompts(lab: StudyContext) -> None:
+def test_each_picture_may_have_its_own_prompts(context: StudyContext) -> None:
     each = [("a cat",), ("a dog",), ("a rocket",)]
-    together = lab.scores(lab.pictures, each)
-    fooled = lab.fool(lab.default_attack(), lab.pictures, each)
-    for picture, prompts, scores, changed in zip(lab.pictures, each, together, fooled, strict=True):
-        assert scores.tolist() == lab.scores([picture], prompts)[0].tolist()
-        (alone,) = lab.fool(lab.default_attack(), [picture], prompts)
+    together = context.scores(context.pictures, each)
+    fooled = context.fool(context.default_attack(), context.pictures, each)
+    for picture, prompts, scores, changed in zip(context.pictures, each, together, fooled, strict=True):
+        assert scores.tolist() == context.scores([picture], prompts)[0].tolist()
+        (alone,) = context.fool(context.default_attack(), [picture], prompts)
         assert alone.digest == changed.digest != picture.digest
 
 
-def test_a_twin_is_hardened_once_on_photos_that_it_is_not_measured_on(
-    lab: StudyContext, monkeypatch: pytest.MonkeyPatch
+def test_an_encoder_is_hardened_once_on_photos_that_it_is_not_measured_on(
+    context: StudyContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = twins.hardened(lab, 38.0)
-    assert first.fingerprint != lab.score.fingerprint
-    assert torch.equal(first.targets(("a cat",)), lab.score.targets(("a cat",)))  # the texts' side is untouched
-    (folder,) = lab.store.folder.glob("*/training.json")
+    first = hardening.hardened_score(context, 38.0)
+    assert first.fingerprint != context.score.fingerprint
+    assert torch.equal(first.targets(("a cat",)), context.score.targets(("a cat",)))  # the texts' side is untouched
+    (folder,) = context.cache.folder.glob("*/training.json")
     assert len(list((folder.parent / "pictures").iterdir())) == 4 * 2  # crops of a and c
-    assert [picture.name for picture in twins.held_out(lab)] == ["b.png"]
-    assert twins.hardened(lab, 32.0).fingerprint != first.fingerprint
-    monkeypatch.setattr(twins, "harden", None)
-    assert twins.hardened(lab, 38.0).fingerprint == first.fingerprint
+    assert [picture.name for picture in hardening.held_out(context)] == ["b.png"]
+    assert hardening.hardened_score(context, 32.0).fingerprint != first.fingerprint
+    monkeypatch.setattr(hardening, "harden", None)
+    assert hardening.hardened_score(context, 38.0).fingerprint == first.fingerprint
 
 
-def test_gradients_along_the_way(lab: StudyContext) -> None:
-    (fooled,) = lab.fool(lab.default_attack(), lab.pictures[:1])
-    rows = gradients(lab, lab.score, ARTWORKS, lab.pictures[:1], [fooled], (0.0, 1.0))
+def test_gradients_along_the_way(context: StudyContext) -> None:
+    (fooled,) = context.fool(context.default_attack(), context.pictures[:1])
+    rows = gradients_along(context, context.score, ARTWORKS, context.pictures[:1], [fooled], (0.0, 1.0))
     assert [row["along"] for row in rows] == [0, 1]
-    for row, picture in zip(rows, (lab.pictures[0], fooled), strict=True):
-        assert row["score"] == pytest.approx(lab.scores([picture]).mean(), abs=0.02)
+    for row, picture in zip(rows, (context.pictures[0], fooled), strict=True):
+        assert row["score"] == pytest.approx(context.scores([picture]).mean(), abs=0.02)
         assert row["gradient"] > 0
 
 
@@ -132,7 +132,7 @@ def fooled_path(attack: Restart, score: CLIPScore, picture: torch.Tensor) -> lis
     return seen
 
 
-def test_the_embedded_twin_resists_honestly(
+def test_the_embedded_hardened_encoder_resists_honestly(
     score: CLIPScore, robust_score: CLIPScore, small_photos: list[Image.Image]
 ) -> None:
     """It bounds the rise, and does not hide its gradient: steps and budget help, and other attacks find the same."""
@@ -174,28 +174,29 @@ def rows(**changed: Any) -> pd.DataFrame:
             "CMA-ES",
         ):
             found.append(
-                same | {"part": robust.HARDER, "attacked": robust.TWIN, "attacker": attacker, "score": values[attacker]}
+                same
+                | {"part": robust.HARDER, "attacked": robust.HARDENED, "attacker": attacker, "score": values[attacker]}
             )
         for budget in (35.0, 45.0):
             found.append(
                 same
                 | {
                     "part": robust.CURVE,
-                    "attacked": robust.TWIN,
+                    "attacked": robust.HARDENED,
                     "aim": robust.OWN,
                     "budget": budget,
                     "score": values[f"{budget:g}"],
                 }
             )
         for attacked, budget, value in (
-            (robust.TWIN, 20.0, "20"),
-            (robust.TWIN, 6.0, "6"),
+            (robust.HARDENED, 20.0, "20"),
+            (robust.HARDENED, 6.0, "6"),
             (robust.PLAIN, 6.0, "ceiling"),
         ):
             found.append(same | {"part": robust.CHECK, "attacked": attacked, "budget": budget, "score": values[value]})
         for along, gradient in ((0.0, 1.0), (1.0, values["gradient"])):
             found.append(same | {"part": robust.WAY, "along": along, "gradient": gradient, "score": 0.1})
-        found.append({"part": robust.CLEAN, "attacked": robust.TWIN, "picture": name, "photo": name, "score": 0.9})
+        found.append({"part": robust.CLEAN, "attacked": robust.HARDENED, "picture": name, "photo": name, "score": 0.9})
     return pd.DataFrame(found)
 
 
@@ -220,11 +221,11 @@ def test_checks_fail_where_a_defence_only_seems_to_hold(changed: dict[str, float
 def test_of_several_starts_the_best_of_each_photo_counts() -> None:
     table = rows()
     table["rise"] = table.score
-    best = robust._harder(table)[f"best of {robust.STARTS} starts"]
+    best = robust._harder(table)["best of 2 starts"]
     assert best.rise.tolist() == [0.32, 0.32]
 
 
-def test_an_unknown_twin_is_refused(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_an_unknown_hardened_encoder_is_refused(run: Run, folder: Path, tmp_path: Path) -> None:
     call = ("reproduce", "tau", "--quick", "--images", folder, "--out", tmp_path / "out")
     code, _, errors = run(*call, "--twin", "nonsense")
     assert code == 2

@@ -21,15 +21,24 @@ from foclip.detection import TRANSFORMATIONS, View
 from foclip.models import Encoder
 from foclip.models.scores import CLIPScore
 from foclip.studies import artworks, available, filter, imagenet, long, robust, sweep, tau
-from foclip.studies.harness import Page, Settings, StudyContext, StudyResult, own, pictures, statistics, twins
+from foclip.studies.harness import (
+    StudyContext,
+    StudyReport,
+    StudyResult,
+    StudySettings,
+    best_caption,
+    hardening,
+    pictures,
+    statistics,
+)
 from foclip.studies.harness import read as read_study
 from foclip.studies.harness import reproduce as reproduce_study
 from foclip.studies.harness.pictures import Picture, crops, shipped
-from foclip.studies.harness.statistics import area, auc, effect, estimate, gain, lost, mean, share
+from foclip.studies.harness.statistics import area, auc, effect, estimate, mean, relative_drop, relative_gain, share
 from foclip.studies.imagenet import draw
 from foclip.studies.modality_gap import Shifted
-from foclip.studies.spectrum import POWER, RINGS, frequencies, local_statistics, planes, spectrum
-from foclip.studies.spectrum import page as spectrum_page
+from foclip.studies.spectrum import POWER, RINGS, frequencies, local_statistics, planes, radial_spectrum
+from foclip.studies.spectrum import report as spectrum_report
 
 pytestmark = pytest.mark.usefixtures("_embedded_once")
 
@@ -65,8 +74,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, small_photos: list[Image.Im
 @pytest.fixture(scope="module", autouse=True)
 def _tiny() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Settings, "steps", 2)
-        patch.setattr(Settings, "count", 3)
+        patch.setattr(StudySettings, "steps", 2)
+        patch.setattr(StudySettings, "count", 3)
         patch.setattr(artworks, "QUERIES", 1)
         patch.setattr(long, "QUICK", (1, 2))
         patch.setattr(imagenet, "COUNTS", (25, 100))
@@ -76,8 +85,8 @@ def _tiny() -> Iterator[None]:
         patch.setattr(robust, "STARTS", 2)
         patch.setattr(robust, "QUERIES", 1)
         patch.setattr(robust, "FEW", 2)
-        patch.setattr(own, "CANDIDATES", 20)
-        patch.setattr(twins, "QUICK", 1)
+        patch.setattr(best_caption, "CANDIDATES", 20)
+        patch.setattr(hardening, "QUICK", 1)
         for name, grid in GRIDS.items():
             patch.setattr(sweep, name, grid)
         yield
@@ -89,12 +98,12 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def lab(mini: Encoder, folder: Path, out: Path) -> StudyContext:
-    return StudyContext([CLIPScore(mini)], out, Settings(quick=True, images=folder, paintings=folder))
+def context(mini: Encoder, folder: Path, out: Path) -> StudyContext:
+    return StudyContext([CLIPScore(mini)], out, StudySettings(quick=True, images=folder, paintings=folder))
 
 
-def reproduce(name: str, lab: StudyContext, out: Path) -> StudyResult:
-    return reproduce_study(available()[name], lab, out)
+def reproduce(name: str, context: StudyContext, out: Path) -> StudyResult:
+    return reproduce_study(available()[name], context, out)
 
 
 def test_every_study_is_found() -> None:
@@ -102,23 +111,23 @@ def test_every_study_is_found() -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_study_gives_a_table_figures_and_findings(name: str, lab: StudyContext, out: Path) -> None:
-    done = reproduce(name, lab, out)
+def test_a_study_gives_a_table_figures_and_findings(name: str, context: StudyContext, out: Path) -> None:
+    done = reproduce(name, context, out)
     table = pd.read_parquet(out / name / "table.parquet")
     assert len(table) == done.rows > 0
     assert not table.duplicated().any()
     pd.testing.assert_frame_equal(table, pd.read_csv(out / name / "table.csv"), check_dtype=False)
     assert "seconds" not in table.columns
-    assert done.page.figures.keys() == {path.stem for path in (out / name).glob("*.png")}
-    assert done.page.figures.keys() == {path.stem for path in (out / name).glob("*.svg")}
-    assert done.page.findings
-    assert not any(re.search(r"\bnan\b", sentence) for sentence in done.page.findings)  # "+nan" too
+    assert done.report.figures.keys() == {path.stem for path in (out / name).glob("*.png")}
+    assert done.report.figures.keys() == {path.stem for path in (out / name).glob("*.svg")}
+    assert done.report.findings
+    assert not any(re.search(r"\bnan\b", sentence) for sentence in done.report.findings)  # "+nan" too
     assert done.title
     assert done.question
 
 
-def test_artworks_compares_every_attack_within_the_budget(lab: StudyContext, out: Path) -> None:
-    reproduce("artworks", lab, out)
+def test_artworks_compares_every_attack_within_the_budget(context: StudyContext, out: Path) -> None:
+    reproduce("artworks", context, out)
     table = pd.read_csv(out / "artworks" / "table.csv")
     within = table[table.settings == "35 dB"]
     assert set(within.attack) == {"FoCLIP", "PGD", "MI-FGSM", "Adam", "one prompt", "CMA-ES"}
@@ -129,16 +138,39 @@ def test_artworks_compares_every_attack_within_the_budget(lab: StudyContext, out
     assert fooled > original
 
 
+def test_artworks_without_paintings(mini: Encoder, folder: Path, context: StudyContext, out: Path) -> None:
+    """Nobody needs a folder of paintings; the report says which row is missing."""
+    reproduce("artworks", context, out)
+    without = StudyContext([CLIPScore(mini)], out, StudySettings(quick=True, images=folder))  # with the same cache
+    table = artworks.table(without)
+    whole = pd.read_parquet(out / "artworks" / "table.parquet")
+    columns = ["attack", "settings", "picture", "score"]
+    pd.testing.assert_frame_equal(
+        table[columns], whole.loc[whole.attack != "real painting", columns].reset_index(drop=True)
+    )
+    report = artworks.report(table)
+    assert [row for row in report.findings if "--paintings" in row]
+    assert len(report.comparisons) == 1
+
+
+@pytest.mark.parametrize("prompts", [None, [], ["a cat", "a dog"]])
+def test_no_pictures_give_no_results(context: StudyContext, prompts: list[str] | None) -> None:
+    assert context.fool(context.default_attack(), [], prompts) == []
+    assert context.scores([], prompts).shape == (0, len(prompts or context.prompts))
+    assert context.sensitivities([], prompts) == []
+    assert context.rows([], prompts, attack="none") == []
+
+
 def test_filter_keeps_what_the_scan_lets_through(
     mini: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Settings, "steps", 30)
+    monkeypatch.setattr(StudySettings, "steps", 30)
     (tmp_path / "pictures").mkdir()
     for number, tile in enumerate(tiles(20, 64)):
         tile.save(tmp_path / "pictures" / f"{number:02d}.png")
         (tmp_path / "pictures" / f"{number:02d}.txt").write_text(f"a photo of {number} things")
-    lab = StudyContext([CLIPScore(mini)], tmp_path / "out", Settings(quick=True, images=tmp_path / "pictures"))
-    table = filter.table(lab)
+    context = StudyContext([CLIPScore(mini)], tmp_path / "out", StudySettings(quick=True, images=tmp_path / "pictures"))
+    table = filter.table(context)
     assert dict(table.groupby("way").size()) == dict.fromkeys([filter.NOT, filter.FAR, filter.JUST, filter.KNOWING], 20)
     own = table.picture.str.removesuffix(".png").astype(int).map("a photo of {} things".format)
     assert (table.mismatched == (table.caption != own)).all()
@@ -151,79 +183,79 @@ def test_filter_keeps_what_the_scan_lets_through(
     for _, part in table.groupby("way"):
         assert part.passes.sum() == 6
         assert part.score[part.passes].min() > part.score[~part.passes].max()
-    findings = filter.page(table).findings
+    findings = filter.report(table).findings
     assert f"{int((bad.kept & (bad.way == filter.FAR)).sum())} with the detector" in findings[1]
 
 
 def test_filter_has_pictures_of_its_own(mini: Encoder, tmp_path: Path) -> None:
-    lab = StudyContext([CLIPScore(mini)], tmp_path, Settings(quick=True))
-    pairs = filter.pairs(lab)
+    context = StudyContext([CLIPScore(mini)], tmp_path, StudySettings(quick=True))
+    pairs = filter.pairs(context)
     assert len({pair.picture.digest for pair in pairs}) == 3 * len(pictures.CORNERS)  # three photos, as tests have it
     assert sum(pair.mismatched for pair in pairs) == round(0.1 * len(pairs))
 
 
-def test_artworks_says_when_the_black_box_attack_is_missing(lab: StudyContext, out: Path) -> None:
-    reproduce("artworks", lab, out)
-    page = read_study(artworks.study, out).page
-    assert not any("pip install cma" in sentence for sentence in page.findings)
+def test_artworks_says_when_the_black_box_attack_is_missing(context: StudyContext, out: Path) -> None:
+    reproduce("artworks", context, out)
+    report = read_study(artworks.study, out).report
+    assert not any("pip install cma" in sentence for sentence in report.findings)
     without = pd.read_csv(out / "artworks" / "table.csv").query("attack != 'CMA-ES'").assign(seconds=0.1)
-    assert any("pip install cma" in sentence for sentence in artworks.page(without).findings)
+    assert any("pip install cma" in sentence for sentence in artworks.report(without).findings)
 
 
-def test_artworks_shows_the_pictures(lab: StudyContext) -> None:
-    within, authors = artworks.gallery(lab).values()
+def test_artworks_shows_the_pictures(context: StudyContext) -> None:
+    within, authors = artworks.gallery(context).values()
     titles = [axes.get_title() for axes in within.axes if axes.get_title()]
     assert titles == ["original", "FoCLIP", "PGD", "MI-FGSM", "Adam", "one prompt", "CMA-ES"]
     shown = np.asarray(within.axes[1].images[0].get_array())
-    fooled = lab.fool(lab.default_attack(), lab.pictures)[0]
+    fooled = context.fool(context.default_attack(), context.pictures)[0]
     assert (shown == np.asarray(fooled.image)).all()
-    assert within.axes[1].get_xlabel() == f"{lab.scores([fooled]).mean():.2f}"
+    assert within.axes[1].get_xlabel() == f"{context.scores([fooled]).mean():.2f}"
     assert [axes.get_title() for axes in authors.axes if axes.get_title()][-1] == "Adam"
 
 
-def test_a_finished_study_is_read_back_without_its_lab(lab: StudyContext, out: Path) -> None:
-    done = reproduce("artworks", lab, out)
+def test_a_finished_study_is_read_back_without_its_context(context: StudyContext, out: Path) -> None:
+    done = reproduce("artworks", context, out)
     again = read_study(artworks.study, out)
-    pd.testing.assert_frame_equal(again.page.summary, done.page.summary)
-    assert again.page.findings == done.page.findings
-    assert again.page.beside == done.page.beside
-    assert set(done.page.figures) - set(again.page.figures) == set(artworks.gallery(lab))
+    pd.testing.assert_frame_equal(again.report.summary, done.report.summary)
+    assert again.report.findings == done.report.findings
+    assert again.report.comparisons == done.report.comparisons
+    assert set(done.report.figures) - set(again.report.figures) == set(artworks.gallery(context))
     with pytest.raises(FileNotFoundError):
         read_study(artworks.study, out / "elsewhere")
 
 
-def test_a_fooled_picture_is_made_once_and_read_back(lab: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    attack = lab.default_attack()
-    first = lab.fool(attack, lab.pictures)
+def test_a_fooled_picture_is_made_once_and_read_back(context: StudyContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    attack = context.default_attack()
+    first = context.fool(attack, context.pictures)
 
     def never(*_: object) -> None:
-        raise AssertionError("a finished cell was computed again")
+        raise AssertionError("finished work was computed again")
 
     monkeypatch.setattr(type(attack), "update", never)
-    again = lab.fool(attack, lab.pictures[::-1])[::-1]
+    again = context.fool(attack, context.pictures[::-1])[::-1]
     assert [a.digest for a in first] == [b.digest for b in again]
     assert [a.figures for a in first] == [b.figures for b in again]
     with pytest.raises(AssertionError, match="again"):
-        lab.fool(attack, lab.pictures, ["another prompt"])
+        context.fool(attack, context.pictures, ["another prompt"])
 
 
-def test_a_vector_is_the_same_to_the_last_bit_in_a_run_that_goes_on(lab: StudyContext) -> None:
+def test_a_vector_is_the_same_to_the_last_bit_in_a_run_that_goes_on(context: StudyContext) -> None:
     first = torch.randn(5)
-    kept = lab.vector("test", lab.pictures, ["a"], lambda: first)
+    kept = context.vector("test", context.pictures, ["a"], lambda: first)
     assert torch.equal(kept.cpu(), first)
-    rounded_otherwise = lab.vector("test", lab.pictures, ["a"], lambda: first + 1e-7)
+    rounded_otherwise = context.vector("test", context.pictures, ["a"], lambda: first + 1e-7)
     assert torch.equal(rounded_otherwise, kept)
-    of_another_prompt = lab.vector("test", lab.pictures, ["b"], lambda: -first)
+    of_another_prompt = context.vector("test", context.pictures, ["b"], lambda: -first)
     assert torch.equal(of_another_prompt.cpu(), -first)
 
 
 def test_killed_in_the_middle_of_a_sweep_gives_the_same_table(
     run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Settings, "steps", 6)
+    monkeypatch.setattr(StudySettings, "steps", 6)
     script = (
-        "from foclip.studies.harness import Settings; from foclip.studies import sweep;"
-        "Settings.steps = 6; Settings.count = 3;"
+        "from foclip.studies.harness import StudySettings; from foclip.studies import sweep;"
+        "StudySettings.steps = 6; StudySettings.count = 3;"
         f"[setattr(sweep, name, grid) for name, grid in {GRIDS!r}.items()];"
         "from foclip.cli import main; main()"
     )
@@ -231,7 +263,7 @@ def test_killed_in_the_middle_of_a_sweep_gives_the_same_table(
     call = ("reproduce", "sweep", "--quick", "--images", str(folder), "--out")
 
     def finished(out: Path) -> dict[str, int]:
-        return {path.name: path.stat().st_mtime_ns for path in (out / "cells").glob("*.json")}
+        return {path.name: path.stat().st_mtime_ns for path in (out / "cache").glob("*.json")}
 
     process = subprocess.Popen([sys.executable, "-c", script, *call, str(killed)], stderr=subprocess.DEVNULL)
     with process:
@@ -257,14 +289,14 @@ def test_reproduce_on_the_command_line(run: Run, folder: Path, tmp_path: Path) -
         (tmp_path / "in" / path.name).write_bytes(path.read_bytes())
     (tmp_path / "in" / "text.jpg").write_text("no picture")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Settings, "count", 4)
+        patch.setattr(StudySettings, "count", 4)
         call = ("reproduce", "grayscale", "tau", "--quick", "--images", tmp_path / "in", "--out", tmp_path / "out")
         code, text, errors = run(*call, "--json")
     assert code == 1  # one input failed, the rest is done
     assert "text.jpg" in errors
     answer = json.loads(text)
     assert [study["name"] for study in answer["studies"]] == ["grayscale", "tau"]
-    drops = {beside["paper"]: beside["ours"]["value"] for beside in answer["studies"][0]["beside"]}
+    drops = {figure["paper"]: figure["ours"]["value"] for figure in answer["studies"][0]["comparisons"]}
     assert drops.keys() == {0.085, 0.632}
     settings = json.loads((tmp_path / "out" / "run.json").read_text())
     assert settings["pictures"] == ["a.png", "b.png", "c.png"]
@@ -273,7 +305,7 @@ def test_reproduce_on_the_command_line(run: Run, folder: Path, tmp_path: Path) -
     assert report.count("<svg") == 2
     assert "91.0 %" in report
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Settings, "count", 4)
+        patch.setattr(StudySettings, "count", 4)
         options = ("--quick", "--images", tmp_path / "in", "--out", tmp_path / "out")
         assert run("reproduce", "tau", *options)[0] == 1
     later = (tmp_path / "out" / "report.html").read_text()
@@ -314,7 +346,7 @@ def test_interrupted(run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest
     code, _, errors = run("reproduce", "sweep", "--quick", "--images", folder, "--out", tmp_path / "out")
     assert code == 130
     assert "interrupted" in errors
-    assert list((tmp_path / "out" / "cells").glob("*.png"))
+    assert list((tmp_path / "out" / "cache").glob("*.png"))
 
 
 def test_a_study_is_one_file(
@@ -359,8 +391,8 @@ def test_effects() -> None:
     assert area(a, b) == pytest.approx(0.76, abs=0.02)  # Φ(1 / √2)
     assert area([0, 0], [0, 0]) == 0.5
     assert auc([0, 1, 2], [3, 4, 5], list("abc")).value == 1
-    assert gain([1.0, 3.0], [3.0, 5.0], list("ab")).value == 1
-    assert lost([1.0, 3.0], [0.5, 1.5], list("ab")).value == 0.5
+    assert relative_gain([1.0, 3.0], [3.0, 5.0], list("ab")).value == 1
+    assert relative_drop([1.0, 3.0], [0.5, 1.5], list("ab")).value == 0.5
     eight = share([True] * 8, range(8))
     assert (eight.value, eight.high) == (1, 1)
     assert eight.low == pytest.approx(0.025 ** (1 / 8))
@@ -419,7 +451,7 @@ def test_closing_the_gap_brings_pictures_and_texts_together(mini: Encoder, small
 def test_spectrum_finds_a_wave_where_it_is() -> None:
     x = np.arange(64)
     wave = 100 * np.sin(2 * np.pi * 0.25 * x)[None, :] * np.ones((48, 1))
-    assert spectrum(wave).argmax() == RINGS // 2
+    assert radial_spectrum(wave).argmax() == RINGS // 2
     gray = Picture("", "", Image.fromarray(np.repeat((wave + 128).astype(np.uint8)[..., None], 3, axis=2)))
     bands = planes(gray)
     assert np.abs(bands["Cb"]).max() < 1e-3
@@ -428,10 +460,10 @@ def test_spectrum_finds_a_wave_where_it_is() -> None:
     assert local_statistics({"Y": noise, "Cb": noise, "Cr": noise})["noise in Y"] == pytest.approx(7, rel=0.05)
 
 
-def test_a_page_is_made_of_its_table_alone(lab: StudyContext, out: Path) -> None:
-    reproduce("tau", lab, out)
-    page = tau.page(pd.read_parquet(out / "tau" / "table.parquet"))
-    assert isinstance(page, Page)
+def test_a_page_is_made_of_its_table_alone(context: StudyContext, out: Path) -> None:
+    reproduce("tau", context, out)
+    report = tau.report(pd.read_parquet(out / "tau" / "table.parquet"))
+    assert isinstance(report, StudyReport)
     assert read(next(out.glob("tau/*.png"))).width > 100
 
 
@@ -461,9 +493,9 @@ def test_spectrum_counts_its_comparisons() -> None:
         for band in ("Y", "Cb", "Cr")
         for at in frequencies()
     ]
-    page = spectrum_page(pd.DataFrame([*rows, *power]))
-    assert "Of 41 quantities, 1 differ" in page.findings[0]
-    assert "The strongest is moved: AUC 0.0" in page.findings[0]
-    drawn: Any = page.figures["area-under-the-curve"].axes[0].patches
+    report = spectrum_report(pd.DataFrame([*rows, *power]))
+    assert "Of 41 quantities, 1 differ" in report.findings[0]
+    assert "The strongest is moved: AUC 0.0" in report.findings[0]
+    drawn: Any = report.figures["area-under-the-curve"].axes[0].patches
     lengths = [bar.get_width() for bar in drawn]
     assert max(lengths) == lengths[0] > 0.4  # the strongest quantity is the longest bar, on whichever side it lies

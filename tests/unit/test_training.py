@@ -20,10 +20,12 @@ import pandas as pd
 from PIL import Image
 
 from foclip.data.prompts import ARTWORKS
-from training import train
+from training import inputs, train
 from training.data import Augmentation, perspective_grid, to_gray
-from training.evaluate import Figure, drop, photograph
+from training.evaluate import drop
+from training.figures import Figure
 from training.optim import orthogonalise
+from training.paintings import photograph
 from training.texts import BROADER, HELD_OUT, SUPERCLASSES, build_captions
 from training.tokenizer import END, START, save_tokenizer, tokenize, train_tokenizer
 
@@ -84,8 +86,8 @@ def test_a_resumed_run_ends_with_the_same_weights(data: Path, tmp_path: Path, mo
     def teacher(texts: list[str], cache: Path) -> torch.Tensor:
         return torch.randn(len(texts), 24, generator=torch.Generator().manual_seed(0))
 
-    monkeypatch.setattr(train, "embed_with_minilm", teacher)
-    monkeypatch.setattr(train, "common_words", lambda limit: ["red", "green", "blue"])
+    monkeypatch.setattr(inputs, "embed_with_minilm", teacher)
+    monkeypatch.setattr(inputs, "common_words", lambda limit: ["red", "green", "blue"])
     monkeypatch.delenv("FOCLIP_TRAINING_CACHE", raising=False)
     whole = train.Run(CONFIG, data, tmp_path / "whole", "cpu")
     whole.train()

@@ -47,7 +47,7 @@ def reproduce(
 ) -> None:
     """Reproduce the paper and answer its open questions: tables, figures and one report.
 
-    Stopped in the middle, the same command goes on: what is finished is kept in DIR/cells.
+    Stopped in the middle, the same command goes on: what is finished is kept in DIR/cache.
     """
     from foclip import files
     from foclip import studies as experiments
@@ -56,14 +56,14 @@ def reproduce(
     from foclip.runs import manifest
     from foclip.runs.executors import running
     from foclip.studies import harness
-    from foclip.studies.harness import report
+    from foclip.studies.harness.html import write_html
 
     check_engine(engine, address)
     known = experiments.available()
     if unknown := [name for name in studies if name not in known and name != "all"]:
         raise UsageError(f"no study {', '.join(unknown)}: choose from {', '.join(known)}, all")
     chosen = list(known) if "all" in studies else list(dict.fromkeys(studies))
-    settings = harness.Settings(quick, images, paintings, seed)
+    settings = harness.StudySettings(quick, images, paintings, seed)
     files.output_folder(out)
     files.output_files(out / "run.json", out / "report.html")
     # A twin is no second encoder: it was made from the first. Name it with --also to see what transfers to it.
@@ -93,7 +93,7 @@ def reproduce(
             finished.append(harness.reproduce(known[name], work, out))
             shown[name] = finished[-1]
             sections = [shown[name] for name in known if name in shown]
-            report.write(out / "report.html", sections, recorded, work.failures)
+            write_html(out / "report.html", sections, recorded, work.failures)
     if json:
         console.print_json(
             {"report": str(out / "report.html"), "studies": [_as_json(out, study) for study in finished]}
@@ -106,9 +106,12 @@ def reproduce(
 
 def _print(finished: "list[StudyResult]") -> None:
     table = console.table("figure of the paper", "paper", "ours", "photos")
-    for beside in (beside for study in finished for beside in study.page.beside):
+    for comparison in (comparison for study in finished for comparison in study.report.comparisons):
         table.add_row(
-            console.cell(beside.quantity), f"{100 * beside.paper:.1f} %", f"{beside.ours:.1%}", str(beside.ours.photos)
+            console.cell(comparison.quantity),
+            f"{100 * comparison.paper:.1f} %",
+            f"{comparison.ours:.1%}",
+            str(comparison.ours.photos),
         )
     if table.row_count:
         console.stdout.print(table)
@@ -118,10 +121,10 @@ def _as_json(out: Path, study: "StudyResult") -> dict[str, Any]:
     return {
         "name": study.name,
         "table": str(out / study.name / "table.csv"),
-        "findings": study.page.findings,
-        "beside": [
-            {"quantity": beside.quantity, "paper": beside.paper, "ours": vars(beside.ours)}
-            for beside in study.page.beside
+        "findings": study.report.findings,
+        "comparisons": [
+            {"quantity": comparison.quantity, "paper": comparison.paper, "ours": vars(comparison.ours)}
+            for comparison in study.report.comparisons
         ],
     }
 

@@ -1,6 +1,6 @@
 """Studies: one file per experiment of the paper and per open question.
 
-`foclip.studies.harness` says what a study is. Every module here that defines `study` is found by `available`.
+`foclip.studies.harness` defines what a study is. `available` finds every module here that defines `study`.
 """
 
 import importlib
@@ -11,6 +11,6 @@ from foclip.studies.harness import Study
 
 def available() -> dict[str, Study]:
     """Every study by name."""
-    names = [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg]
+    names = [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg and module.name[0] != "_"]
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     return {module.study.name: module.study for module in modules}

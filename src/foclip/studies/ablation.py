@@ -10,7 +10,7 @@ from dataclasses import replace
 import pandas as pd
 
 from foclip.objective import Alignment, Balance, Objective, PixelGuard
-from foclip.studies.harness import BUDGET, Page, Study, StudyContext, plots
+from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.statistics import Estimate, groups, mean
 
 #: Written so that "all" is the objective of `default_attack`, whose pictures other studies use too.
@@ -26,18 +26,18 @@ OBJECTIVES: dict[str, Objective] = {
 FREE = "none"
 
 
-def table(lab: StudyContext) -> pd.DataFrame:
+def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × objectives × with and without the budget."""
     plan = [(budget, *entry) for budget in (BUDGET, None) for entry in OBJECTIVES.items()]
     rows = []
-    for budget, name, objective in lab.each(plan):
-        attack = replace(lab.default_attack(), objective=objective, min_psnr=budget)
+    for budget, name, objective in context.with_progress(plan):
+        attack = replace(context.default_attack(), objective=objective, min_psnr=budget)
         shown = FREE if budget is None else f"{budget:g} dB"
-        rows += lab.rows(lab.fool(attack, lab.pictures), objective=name, budget=shown)
+        rows += context.rows(context.fool(attack, context.pictures), objective=name, budget=shown)
     return pd.DataFrame(rows)
 
 
-def page(table: pd.DataFrame) -> Page:
+def report(table: pd.DataFrame) -> StudyReport:
     """Score, lowest prompt, spread and fidelity per objective, and the differences to alignment alone."""
     summary, scores = [], {}
     for (budget, name), part in groups(table, "budget", "objective").items():
@@ -59,7 +59,7 @@ def page(table: pd.DataFrame) -> Page:
         for name in OBJECTIVES:
             if name != "alignment":
                 findings.append(_sentence(name, budget, part))
-    return Page(pd.DataFrame(summary), {"mean-score": plots.bars(scores, "mean CLIPScore")}, findings)
+    return StudyReport(pd.DataFrame(summary), {"mean-score": plots.bars(scores, "mean CLIPScore")}, findings)
 
 
 def _sentence(name: str, budget: str, part: pd.DataFrame) -> str:
@@ -84,4 +84,4 @@ def _clear(change: Estimate) -> bool:
     return change.low > 0 or change.high < 0
 
 
-study = Study(__name__, __doc__, table, page)
+study = Study(__name__, __doc__, table, report)

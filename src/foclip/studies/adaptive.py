@@ -1,21 +1,21 @@
-"""Adaptive attackers: what does cheating still pay one who knows the defence?
+"""Adaptive attackers: what do those gain who know the detector?
 
-The attacker wants a high score for a photo's own caption, as a cheat of a leaderboard or of a data-set filter does. He
-knows nothing; or that the picture is seen in gray; or every probe of the detector; or, beyond these, probes that it
-does not take, so that what he adds survives small changes of any kind (expectation over transformations, Athalye et
-al. 2018, arXiv 1707.07397); or he knows the hardened twins, too, and raises all scores. He asks for a high score under
-all that he knows. Or he knows the detector itself, weights and threshold, and minimises its suspicion
-(`foclip.detection.adaptive`). What counts is the *undetected rise*: how far the score rose if no alarm is raised, else
-0. The worst attacker is the measure of a defence.
+The attackers want a high score for a photo's best caption, as those do who cheat on a leaderboard or on the filter of a
+data set. They know more and more about the detector: nothing; that each picture is also scored in gray; all probes of
+the detector; further probes besides, so that the gain survives small changes of any kind (expectation over
+transformations, Athalye et al. 2018, arXiv 1707.07397); or the hardened encoders as well, whose scores they raise too.
+They ask for a high score under all that they know. Or they know the detector itself, with its weights and threshold,
+and minimise its suspicion (`foclip.detection.adaptive`). The measure is the *undetected score gain*: how far the score
+rose where no alarm is raised, and 0 elsewhere. A defence is as good as its result against the strongest attackers.
 
-Two answers are tried on the one who knows the detector itself. Looks whose amounts (of a shift, a crop, a quality) are
-drawn at random: he draws some himself, the detector others, and the worst of five draws counts; a fooled picture is
-caught if all five catch it, and an original is a false alarm if one does. And a detector that is refitted on his
-pictures, which he then attacks again, round by round, until that no longer helps.
+Two defences against attackers who know the detector itself are tried. First, probes with random amounts (of a shift, a
+crop, a quality): the attackers draw some, the detector draws others, and the worst of five draws counts. A fooled
+picture is caught if all five draws catch it, and an original is a false alarm if one draw does. Second, a detector that
+is refitted on the attackers' pictures, which they then attack again, round by round, until that no longer helps.
 
-What has no useful gradient (JPEG's rounding) is passed straight through, and the forward pass is the
-detector's own transformation, to the last bit (backward pass differentiable approximation:
-Athalye et al. 2018, arXiv 1802.00420).
+An operation without a useful gradient (JPEG's rounding) is passed straight through in the backward pass. The forward
+pass is the detector's own transformation, to the last bit (backward pass differentiable approximation: Athalye et al.
+2018, arXiv 1802.00420).
 """
 
 from collections.abc import Sequence
@@ -30,147 +30,149 @@ from foclip.calibration.examples import PROBES
 from foclip.detection import Detector, View, hardened_of, hardened_scores
 from foclip.detection.adaptive import DetectorAwareScore
 from foclip.models.scores import Mean, Prompts, Score
-from foclip.studies.harness import BUDGET, Page, Study, StudyContext, plots
+from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
+from foclip.studies.harness.best_caption import best_captions
 from foclip.studies.harness.detectors import METHODS as JUDGES
 from foclip.studies.harness.detectors import detector, half, made, measured, verdicts
-from foclip.studies.harness.own import own_captions
 from foclip.studies.harness.pictures import Picture
 from foclip.studies.harness.statistics import Estimate, area, auc, groups, mean, percent, share
 
-NOTHING, GRAY, ALL = "knows nothing", "knows gray", "knows every probe"
-BEYOND, TOO = "knows every probe and more", "knows the twins too"
-ITSELF, DRAWS = "knows the detector itself", "knows it, and draws probes"
-#: The one who knows the detector itself, after it was refitted so many times on his pictures.
-REFITTED = "knows the detector refitted {} times"
-#: Draws of the attacker and of the detector; who judges.
-HIS_DRAWS, ITS_DRAWS = range(4), range(1000, 1005)
-METHODS = JUDGES | {"drawn": "the combined detector with probes drawn, the worst of five draws"}
-#: Rounds of refitting at most, in a quick run and in full; at which budget, dB; steps of the attack; and how far the
-#: undetected rise must fall for another.
+NOTHING, GRAY, ALL = "know nothing", "know gray", "know every probe"
+BEYOND, TOO = "know every probe and more", "know the hardened encoders too"
+ITSELF, DRAWS = "know the detector itself", "know it, and randomise probes"
+#: Attackers who know the detector itself, after it was refitted so many times on their pictures.
+REFITTED = "know the detector refitted {} times"
+#: Seeds of randomised probes: those of the attackers and those of the detector.
+ATTACKER_SEEDS, DETECTOR_SEEDS = range(4), range(1000, 1005)
+METHODS = JUDGES | {"randomised": "the combined detector with random probes, worst of five draws"}
+#: Largest number of rounds of refitting (quick run, full run), their budget in dB, the steps of the attack, and how far
+#: the undetected score gain must fall for another round.
 ROUNDS, ROUND_BUDGET, ROUND_STEPS, GAINS = (2, 5), 40.0, 60, 0.01
-#: What stands beside the detector's looks for one who wants to survive any small change.
+#: Probes that the detector does not have, for attackers who want to survive any small change.
 MORE = ("mirror", "rotate", "mirror+jpeg", "blur")
 #: Fidelity budgets, dB.
 QUICK, FULL = (45.0, BUDGET), (50.0, 45.0, 40.0, BUDGET)
-#: Steps at most: with up to twelve views in each, more would take days and raise the score by no more than a hundredth.
+#: Largest number of steps. With up to twelve views in each, more would take days and gain at most 0.01.
 STEPS = 200
-#: What the score itself can be judged by: the lowest of encoder and twins is what a careful filter takes.
-LOWEST = "the lowest of encoder and twins, no detector"
+#: A careful filter could use the minimum of several encoders instead of a detector.
+LOWEST = "the minimum of the encoder and the hardened encoders, no detector"
 
 
 @dataclass(frozen=True)
 class Attacker:
-    """What an attacker knows: probes, and the score that he raises."""
+    """What attackers know: the probes they attack through, and the score they raise."""
 
     probes: tuple[str, ...]
     score: Score
 
 
-def attackers(lab: StudyContext, judge: Detector) -> dict[str, Attacker]:
+def attackers(context: StudyContext, judge: Detector) -> dict[str, Attacker]:
     """Every level of knowledge by name."""
     probes = tuple(dict.fromkeys([*PROBES, *(probe for probe in judge.probes if probe not in judge.twins)]))
     found = {
-        NOTHING: Attacker((), lab.score),
-        GRAY: Attacker(("gray",), lab.score),
-        ALL: Attacker(probes, lab.score),
-        BEYOND: Attacker((*probes, *MORE), lab.score),
+        NOTHING: Attacker((), context.score),
+        GRAY: Attacker(("gray",), context.score),
+        ALL: Attacker(probes, context.score),
+        BEYOND: Attacker((*probes, *MORE), context.score),
     }
-    if twins := hardened_scores(lab.score):
-        found[TOO] = Attacker(probes, Mean([lab.score, *twins.values()]))
+    if hardened := hardened_scores(context.score):
+        found[TOO] = Attacker(probes, Mean([context.score, *hardened.values()]))
     return found | {
-        ITSELF: Attacker((), _evading(lab, judge)),
-        DRAWS: Attacker((), _evading(lab, judge, HIS_DRAWS)),
+        ITSELF: Attacker((), _evading(context, judge)),
+        DRAWS: Attacker((), _evading(context, judge, ATTACKER_SEEDS)),
     }
 
 
-def _evading(lab: StudyContext, judge: Detector, draws: Sequence[int | None] = (None,)) -> DetectorAwareScore:
-    return DetectorAwareScore(lab.score, judge, hardened_of(judge, lab.score), draws)
+def _evading(context: StudyContext, judge: Detector, draws: Sequence[int | None] = (None,)) -> DetectorAwareScore:
+    return DetectorAwareScore(context.score, judge, hardened_of(judge, context.score), draws)
 
 
-def table(lab: StudyContext) -> pd.DataFrame:
+def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × attackers × budgets; the originals; and the rounds of refitting."""
-    judge = detector(lab, lab.score)
-    known = attackers(lab, judge)
-    quick = lab.settings.quick
+    judge = detector(context, context.score)
+    known = attackers(context, judge)
+    quick = context.settings.quick
     plan = [(name, budget) for budget in (QUICK if quick else FULL) for name in known]
-    pictures = lab.pictures[: 4 if quick else 8]
-    own = own_captions(lab, [lab.score])
+    pictures = context.pictures[: 4 if quick else 8]
+    own = best_captions(context, [context.score])
     prompts = [own[picture.name] for picture in pictures]
-    originals = _rows(lab, pictures, prompts, judge, attacker="original", budget=float("nan"))
-    rows = _risen(originals, originals)
-    for name, budget in lab.each(plan):
+    originals = _rows(context, pictures, prompts, judge, attacker="original", budget=float("nan"))
+    rows = _with_gains(originals, originals)
+    for name, budget in context.with_progress(plan):
         attack = replace(
-            lab.default_attack(),
-            steps=min(lab.settings.steps, STEPS),
+            context.default_attack(),
+            steps=min(context.settings.steps, STEPS),
             min_psnr=budget,
-            views=tuple(View(probe, lab.score.encoder.preprocess) for probe in known[name].probes),
+            views=tuple(View(probe, context.score.encoder.preprocess) for probe in known[name].probes),
         )
-        fooled = lab.fool(attack, pictures, prompts, known[name].score)
-        rows += _risen(_rows(lab, fooled, prompts, judge, attacker=name, budget=budget), originals)
-    return pd.DataFrame(rows + _rounds(lab, pictures, prompts, originals))
+        fooled = context.fool(attack, pictures, prompts, known[name].score)
+        rows += _with_gains(_rows(context, fooled, prompts, judge, attacker=name, budget=budget), originals)
+    return pd.DataFrame(rows + _rounds(context, pictures, prompts, originals))
 
 
 def _rounds(
-    lab: StudyContext, pictures: Sequence[Picture], prompts: Sequence[Prompts], originals: Sequence[dict[str, Any]]
+    context: StudyContext, pictures: Sequence[Picture], prompts: Sequence[Prompts], originals: Sequence[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Rows of half of the photos at most, fooled anew after every round; detectors are made of crops of the others."""
-    pictures = pictures[: max(1, len(lab.pictures) // 2)]
+    """Rows of at most half of the photos, fooled again in every round. Crops of the others make the detectors."""
+    pictures = pictures[: max(1, len(context.pictures) // 2)]
     prompts, tested = prompts[: len(pictures)], {picture.photo for picture in pictures}
-    crops = [crop for crop in lab.examples if crop.photo not in tested and crop.has_colour]
+    crops = [crop for crop in context.examples if crop.photo not in tested and crop.has_colour]
     if len({crop.photo for crop in crops}) < 2:
         return []
-    own = own_captions(lab, [lab.score], crops)
+    own = best_captions(context, [context.score], crops)
     captions, held_out = [own[crop.name] for crop in crops], half(crops)
-    attack = replace(lab.default_attack(), steps=min(lab.settings.steps, ROUND_STEPS), min_psnr=ROUND_BUDGET)
-    examples = measured(lab, crops, captions, held_out)
+    attack = replace(context.default_attack(), steps=min(context.settings.steps, ROUND_STEPS), min_psnr=ROUND_BUDGET)
+    examples = measured(context, crops, captions, held_out)
     rows: list[dict[str, Any]] = []
     unseen: list[float] = []
-    aim: Score = lab.score
-    for number in lab.each(range(ROUNDS[not lab.settings.quick])):
-        examples += measured(lab, crops, captions, held_out, lab.fool(attack, crops, captions, aim), f"round {number}")
-        judge = made(examples, lab.score)
-        aim = _evading(lab, judge)
-        fooled = lab.fool(attack, pictures, prompts, aim)
+    aim: Score = context.score
+    for number in context.with_progress(range(ROUNDS[not context.settings.quick])):
+        examples += measured(
+            context, crops, captions, held_out, context.fool(attack, crops, captions, aim), f"round {number}"
+        )
+        judge = made(examples, context.score)
+        aim = _evading(context, judge)
+        fooled = context.fool(attack, pictures, prompts, aim)
         name = REFITTED.format(number)
-        found = _risen(_rows(lab, fooled, prompts, judge, attacker=name, budget=ROUND_BUDGET), originals)
-        alarms = [said["combined"] for said in verdicts(lab, judge, lab.score, pictures, prompts)]
+        found = _with_gains(_rows(context, fooled, prompts, judge, attacker=name, budget=ROUND_BUDGET), originals)
+        alarms = [said["combined"] for said in verdicts(context, judge, context.score, pictures, prompts)]
         rows += [row | {"alarm on its original": float(alarm)} for row, alarm in zip(found, alarms, strict=True)]
-        unseen.append(float(np.mean([0.0 if row["combined"] else row["rise"] for row in found])))
+        unseen.append(float(np.mean([0.0 if row["combined"] else row["gain"] for row in found])))
         if number and unseen[-1] > unseen[-2] - GAINS:
             break
     return rows
 
 
-def _risen(rows: Sequence[dict[str, Any]], originals: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with how far the scores rose above those of the originals."""
+def _with_gains(rows: Sequence[dict[str, Any]], originals: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows with the score gains over the originals."""
     before = {row["picture"]: row for row in originals}
     return [
         row
         | {
-            "rise": row["score"] - before[row["picture"]]["score"],
-            "rise of the lowest": row["lowest"] - before[row["picture"]]["lowest"],
+            "gain": row["score"] - before[row["picture"]]["score"],
+            "gain of the minimum": row["lowest"] - before[row["picture"]]["lowest"],
         }
         for row in rows
     ]
 
 
 def _rows(
-    lab: StudyContext,
-    looked_at: Sequence[Picture],
+    context: StudyContext,
+    current: Sequence[Picture],
     prompts: Sequence[Prompts],
     judge: Detector,
     attacker: str,
     budget: float,
 ) -> list[dict[str, Any]]:
-    rows = lab.rows(looked_at, prompts, attacker=attacker, budget=budget)
-    found, twins = lab.sensitivities(looked_at, prompts), hardened_scores(lab.score)
-    said = verdicts(lab, judge, lab.score, looked_at, prompts)
-    drawn = [lab.sensitivities(looked_at, prompts, probes=judge.probes, draw=draw) for draw in ITS_DRAWS]
-    alarms = [[judge.judge(seen).verdict == "tampered" for seen in each] for each in zip(*drawn, strict=True)]
+    rows = context.rows(current, prompts, attacker=attacker, budget=budget)
+    found, hardened = context.sensitivities(current, prompts), hardened_scores(context.score)
+    said = verdicts(context, judge, context.score, current, prompts)
+    randomised = [context.sensitivities(current, prompts, probes=judge.probes, draw=draw) for draw in DETECTOR_SEEDS]
+    alarms = [[judge.judge(seen).verdict == "tampered" for seen in each] for each in zip(*randomised, strict=True)]
     for verdict, each in zip(said, alarms, strict=True):
-        verdict["drawn"] = any(each) if attacker == "original" else all(each)
+        verdict["randomised"] = any(each) if attacker == "original" else all(each)
     for row, verdict, seen in zip(rows, said, found, strict=True):
-        through = [seen.scores[twin] for twin in twins]
+        through = [seen.scores[name] for name in hardened]
         row |= verdict | {"detector": judge.name, "lowest": min(row["score"], *through)}
         row |= {f"drop_{name}": value for name, value in seen.drops.items()}
         row |= {f"drift_{name}": value for name, value in seen.drifts.items()}
@@ -178,11 +180,11 @@ def _rows(
 
 
 def undetected(part: pd.DataFrame, method: str) -> Estimate:
-    """Mean over photos of the rise where no alarm is raised, else 0."""
-    return mean(part.rise.where(~part[method].astype(bool), 0.0), part.photo)
+    """Mean over photos of the score gain where no alarm is raised, else 0."""
+    return mean(part.gain.where(~part[method].astype(bool), 0.0), part.photo)
 
 
-def page(table: pd.DataFrame) -> Page:
+def report(table: pd.DataFrame) -> StudyReport:
     """What each attacker gains, what is caught, and what is gained unseen."""
     originals = table[table.attacker == "original"]
     every = groups(table[table.budget.notna()], "attacker", "budget")
@@ -195,12 +197,12 @@ def page(table: pd.DataFrame) -> Page:
     findings.append(f"Judged by the detector {table.detector.iloc[0]!r}; false alarms on these originals: {alarms}.")
     plot = Figure(figsize=(11, 3.6))
     left, right = plot.subplots(1, 2)
-    rises = {f"{name}, {budget:g} dB": mean(part.rise, part.photo) for (name, budget), part in parts.items()}
-    plots.draw_bars(left, rises, "rise of the score")
+    gains = {f"{name}, {budget:g} dB": mean(part.gain, part.photo) for (name, budget), part in parts.items()}
+    plots.draw_bars(left, gains, "score gain")
     unseen = {f"{name}, {budget:g} dB": undetected(part, "combined") for (name, budget), part in parts.items()}
-    plots.draw_bars(right, unseen, "undetected rise, combined detector")
+    plots.draw_bars(right, unseen, "undetected score gain, combined detector")
     plot.tight_layout()
-    return Page(pd.DataFrame(summary), {"rise-and-undetected-rise": plot}, findings)
+    return StudyReport(pd.DataFrame(summary), {"score-gain-and-undetected-gain": plot}, findings)
 
 
 def _row(part: pd.DataFrame, name: str, budget: str) -> dict[str, object]:
@@ -209,17 +211,17 @@ def _row(part: pd.DataFrame, name: str, budget: str) -> dict[str, object]:
         "budget / dB": budget,
         "pictures": len(part),
         "score": f"{mean(part.score, part.photo):.3f}",
-        "rise": f"{mean(part.rise, part.photo):+.3f}",
+        "score gain": f"{mean(part.gain, part.photo):+.3f}",
         "PSNR / dB": f"{mean(part.psnr, part.photo):.1f}",
         "FLIP, worst": f"{mean(part.flip99, part.photo):.3f}",
         **{f"called tampered by {words}": f"{share(part[m], part.photo):.0%}" for m, words in METHODS.items()},
-        **{f"undetected rise, {words}": f"{undetected(part, m):+.3f}" for m, words in METHODS.items()},
-        f"rise of {LOWEST}": f"{mean(part['rise of the lowest'], part.photo):+.3f}",
+        **{f"undetected gain, {words}": f"{undetected(part, m):+.3f}" for m, words in METHODS.items()},
+        f"gain of {LOWEST}": f"{mean(part['gain of the minimum'], part.photo):+.3f}",
     }
 
 
 def _worst(parts: dict[tuple[str, float], pd.DataFrame], budgets: Sequence[float]) -> list[str]:
-    """Per budget the attacker who gains most unseen, and what he gains of the lowest score."""
+    """The largest undetected score gain at each budget, and the largest gain of the minimum."""
     sentences = []
     for budget in budgets:
         here = {name: part for (name, at), part in parts.items() if at == budget}
@@ -227,45 +229,45 @@ def _worst(parts: dict[tuple[str, float], pd.DataFrame], budgets: Sequence[float
         for method, words in METHODS.items():
             unseen = {name: undetected(part, method) for name, part in here.items()}
             worst = max(unseen, key=lambda name: unseen[name].value)
-            said.append(f"{words}: {unseen[worst]:+.3f} by the one who {worst}")
-        lowest = max(float(np.mean(part["rise of the lowest"])) for part in here.values())
+            said.append(f"{words}: {unseen[worst]:+.3f} by attackers who {worst}")
+        lowest = max(float(np.mean(part["gain of the minimum"])) for part in here.values())
         sentences.append(
-            f"At {budget:g} dB the worst attacker gains unseen, judged by {'; '.join(said)}. "
-            f"Of {LOWEST}, no attacker gains more than {lowest:+.3f}."
+            f"At {budget:g} dB the largest undetected score gains are, by detector, {'; '.join(said)}. "
+            f"Of {LOWEST}, nobody gains more than {lowest:+.3f}."
         )
     return sentences
 
 
 def _refitted(rounds: dict[str, pd.DataFrame]) -> list[str]:
-    """What is left to the one who knows the detector itself, round by round."""
+    """The undetected score gain of attackers who know the detector itself, round by round."""
     if not rounds:
         return []
     left = ", ".join(f"{undetected(part, 'combined'):+.3f}" for part in rounds.values())
     caught = ", ".join(f"{share(part.combined, part.photo):.0%}" for part in rounds.values())
     alarms = ", ".join(f"{share(part['alarm on its original'], part.photo):.0%}" for part in rounds.values())
     return [
-        f"A detector made of this study's own pictures leaves the one who {ITSELF} an undetected rise of, at "
-        f"{ROUND_BUDGET:g} dB and refitted on his pictures 0, 1, 2 … times, {left} (caught: {caught}; false alarms on "
-        f"the originals: {alarms})."
+        f"A detector is made from this study's own pictures and refitted on those of attackers who {ITSELF}. After 0, "
+        f"1, 2 … rounds they have an undetected score gain of {left} at {ROUND_BUDGET:g} dB (caught: {caught}; false "
+        f"alarms on the originals: {alarms})."
     ]
 
 
 def _costs(parts: dict[tuple[str, float], pd.DataFrame]) -> list[str]:
-    """Score given up at the same budget by knowing more."""
+    """Score that attackers lose at the same budget by evading more."""
     plain, sentences = parts[NOTHING, BUDGET], []
     for (name, budget), part in parts.items():
         if budget == BUDGET and name != NOTHING:
             pair = plain.merge(part, on=["picture", "photo"], suffixes=("", "_knows"))
             change = mean(pair.score_knows - pair.score, pair.photo)
             sentences.append(
-                f"At {BUDGET:g} dB the attacker who {name} gets {change:+.3f} of score against one who {NOTHING} "
+                f"At {BUDGET:g} dB attackers who {name} reach {change:+.3f} of score against those who {NOTHING} "
                 f"({percent(change.value / plain.score.mean(), '+.0f')})."
             )
     return sentences
 
 
 def _what_is_left(originals: pd.DataFrame, parts: dict[tuple[str, float], pd.DataFrame]) -> list[str]:
-    """The sensitivity that still separates best, per attacker."""
+    """The sensitivity that still separates best, for each kind of attackers."""
     names = [name for name in originals if name.startswith(("drop_", "drift_")) and originals[name].notna().all()]
     sentences = []
     for (attacker, budget), part in parts.items():
@@ -276,10 +278,10 @@ def _what_is_left(originals: pd.DataFrame, parts: dict[tuple[str, float], pd.Dat
         best = max(names, key=lambda name: abs(found[name] - 0.5))
         interval = auc(pair[best], pair[f"{best}_fooled"], pair.photo)
         sentences.append(
-            f"Of all {len(names)} sensitivities, {best.replace('_', ' under ')} still tells most about the attacker "
-            f"who {attacker}: AUC {interval:.2f}. It was picked as the best of many, so expect less of it elsewhere."
+            f"Of all {len(names)} sensitivities, {best.replace('_', ' under ')} still separates best where attackers "
+            f"{attacker}: AUC {interval:.2f}. It was chosen as the best of many, so expect less of it elsewhere."
         )
     return sentences
 
 
-study = Study(__name__, __doc__, table, page)
+study = Study(__name__, __doc__, table, report)

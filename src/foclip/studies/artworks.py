@@ -1,12 +1,11 @@
 """Ten artworks: how far does each attack raise the score?
 
-Every picture is fooled for the titles of ten famous paintings, by FoCLIP and by the attacks
-it is compared with: once all within the same fidelity budget of 35 dB, once as their
-authors set them (with the step number of this run). How do they compare with the
-untouched photos and, where the reader has them, with the real paintings?
+Every picture is fooled for the titles of ten famous paintings, by FoCLIP and by the attacks it is compared with:
+once within the same fidelity budget of 35 dB, and once with the settings of their authors (with the number of steps
+of this run). How do they compare with the original photos and, if `--paintings` gives them, with the real paintings?
 
-CMA-ES asks for scores only, 3 queries for every step of the others; its authors search the latent
-space of a generator, so there is no setting of theirs to repeat here.
+CMA-ES needs scores only and makes 3 queries for every step of the others. Its authors search the latent space of a
+generator, so their settings cannot be repeated here.
 """
 
 import importlib.util
@@ -17,9 +16,9 @@ from matplotlib.figure import Figure
 
 from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt
 from foclip.attacks.foclip import objective
-from foclip.studies.harness import BUDGET, Page, PaperComparison, Study, StudyContext, plots
+from foclip.studies.harness import BUDGET, PaperComparison, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
-from foclip.studies.harness.statistics import Estimate, gain, groups, mean
+from foclip.studies.harness.statistics import Estimate, groups, mean, relative_gain
 
 #: Queries of CMA-ES for every step of the others.
 QUERIES = 3
@@ -28,11 +27,11 @@ SHOWN = 3
 WITHIN, AUTHORS, UNTOUCHED = f"{BUDGET:g} dB", "authors'", "as it is"
 
 
-def attacks(lab: StudyContext) -> dict[str, Attack]:
+def attacks(context: StudyContext) -> dict[str, Attack]:
     """Every attack within the budget, with as many steps; CMA-ES if its package is installed."""
-    steps, seed = lab.settings.steps, lab.settings.seed
+    steps, seed = context.settings.steps, context.settings.seed
     found: dict[str, Attack] = {
-        "FoCLIP": lab.default_attack(),
+        "FoCLIP": context.default_attack(),
         "PGD": PGD(steps=steps, min_psnr=BUDGET, seed=seed),
         "MI-FGSM": MIFGSM(steps=steps, min_psnr=BUDGET, seed=seed),
         "Adam": Adam(steps=steps, min_psnr=BUDGET, init="image", seed=seed),
@@ -43,9 +42,9 @@ def attacks(lab: StudyContext) -> dict[str, Attack]:
     return found
 
 
-def authors_settings(lab: StudyContext) -> dict[str, Attack]:
+def authors_settings(context: StudyContext) -> dict[str, Attack]:
     """The attacks as published, but for the number of steps, which is this run's."""
-    steps, seed = lab.settings.steps, lab.settings.seed
+    steps, seed = context.settings.steps, context.settings.seed
     return {
         "FoCLIP": FoCLIP(objective=objective(), steps=steps, lr=7.0, seed=seed),
         "PGD": PGD(steps=steps, seed=seed),
@@ -54,25 +53,25 @@ def authors_settings(lab: StudyContext) -> dict[str, Attack]:
     }
 
 
-def plan(lab: StudyContext) -> list[tuple[str, str, Attack]]:
+def plan(context: StudyContext) -> list[tuple[str, str, Attack]]:
     """Settings, name and attack, for everything that is compared."""
-    found = [(WITHIN, *entry) for entry in attacks(lab).items()]
-    return found + [(AUTHORS, *entry) for entry in authors_settings(lab).items()]
+    found = [(WITHIN, *entry) for entry in attacks(context).items()]
+    return found + [(AUTHORS, *entry) for entry in authors_settings(context).items()]
 
 
-def table(lab: StudyContext) -> pd.DataFrame:
+def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × attacks × settings; and the originals and paintings as they are."""
-    rows = lab.rows(lab.pictures, attack="original", settings=UNTOUCHED)
-    rows += lab.rows(lab.paintings, attack="real painting", settings=UNTOUCHED)
-    for settings, name, attack in lab.each(plan(lab)):
-        rows += lab.rows(lab.fool(attack, lab.pictures), attack=name, settings=settings)
+    rows = context.rows(context.pictures, attack="original", settings=UNTOUCHED)
+    rows += context.rows(context.paintings, attack="real painting", settings=UNTOUCHED)
+    for settings, name, attack in context.with_progress(plan(context)):
+        rows += context.rows(context.fool(attack, context.pictures), attack=name, settings=settings)
     found = pd.DataFrame(rows)
     before = found[found.attack == "original"].set_index("picture").score
     found["score_before"] = found.picture.map(before)
     return found
 
 
-def page(table: pd.DataFrame) -> Page:
+def report(table: pd.DataFrame) -> StudyReport:
     """Scores and fidelity per attack; FoCLIP against the best of the others within the budget."""
     parts = {
         name if settings == UNTOUCHED else f"{name} ({settings})": part
@@ -95,7 +94,7 @@ def page(table: pd.DataFrame) -> Page:
             }
         )
     ours = table[(table.attack == "FoCLIP") & (table.settings == WITHIN)]
-    rise = gain(ours.score_before, ours.score, ours.photo)
+    rise = relative_gain(ours.score_before, ours.score, ours.photo)
     before = mean(ours.score_before, ours.photo)
     findings = [
         f"Within {BUDGET:g} dB FoCLIP raises the mean score of {len(ours)} photos from {before:.3f} to "
@@ -105,31 +104,35 @@ def page(table: pd.DataFrame) -> Page:
     ]
     if "CMA-ES" not in set(table.attack):
         findings.append("CMA-ES is missing: its package was not installed (pip install cma).")
-    beside = [
+    comparisons = [
         PaperComparison(f"rise of the mean CLIPScore over the original photos, within {BUDGET:g} dB", 0.427, rise)
     ]
     real = table[table.attack == "real painting"]
     if len(real):
         above = _ratio_to(real, ours)
-        beside.append(PaperComparison("mean CLIPScore over that of the real paintings", 0.427, above))
+        comparisons.append(PaperComparison("mean CLIPScore over that of the real paintings", 0.427, above))
         findings.append(
             f"The {len(real)} real paintings score {real.score.mean():.3f} over all ten titles, since each fits one; "
-            f"fooled photos score {above:+.0%} beside them."
+            f"fooled photos score {above:+.0%} compared with them."
         )
-    return Page(pd.DataFrame(summary), {"mean-score": plots.bars(scores, "mean CLIPScore")}, findings, beside)
+    else:
+        findings.append("The row of real paintings is missing: no folder of them was given (--paintings DIR).")
+    return StudyReport(
+        pd.DataFrame(summary), {"mean-score": plots.bars(scores, "mean CLIPScore")}, findings, comparisons
+    )
 
 
-def gallery(lab: StudyContext) -> dict[str, Figure]:
+def gallery(context: StudyContext) -> dict[str, Figure]:
     """The first photos as each attack left them, with their mean scores."""
     figures = {}
     for settings, caption in ((WITHIN, f"pictures-within-{BUDGET:g}-dB"), (AUTHORS, "pictures-as-authors-set-them")):
-        columns: dict[str, Sequence[Picture]] = {"original": lab.pictures[:SHOWN]}
-        for kind, name, attack in plan(lab):
-            if kind == settings:  # asked for all pictures, as in the table: fewer in flight are other cells
-                columns[name] = lab.fool(attack, lab.pictures)[:SHOWN]
+        columns: dict[str, Sequence[Picture]] = {"original": context.pictures[:SHOWN]}
+        for kind, name, attack in plan(context):
+            if kind == settings:  # all pictures, as in the table, so that the cached ones are used
+                columns[name] = context.fool(attack, context.pictures)[:SHOWN]
         figures[caption] = plots.gallery(
             {name: [picture.image for picture in shown] for name, shown in columns.items()},
-            {name: [f"{score:.2f}" for score in lab.scores(shown).mean(axis=1)] for name, shown in columns.items()},
+            {name: [f"{score:.2f}" for score in context.scores(shown).mean(axis=1)] for name, shown in columns.items()},
         )
     return figures
 
@@ -156,4 +159,4 @@ def _ratio_to(real: pd.DataFrame, ours: pd.DataFrame) -> Estimate:
     return Estimate(found.value / reference - 1, found.low / reference - 1, found.high / reference - 1, found.photos)
 
 
-study = Study(__name__, __doc__, table, page, gallery)
+study = Study(__name__, __doc__, table, report, gallery)

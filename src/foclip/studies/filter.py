@@ -31,9 +31,9 @@ from foclip.scanning.keep import keep
 from foclip.scanning.rows import Judge
 from foclip.scanning.scanner import describe
 from foclip.studies.adaptive import ALL, NOTHING, TOO, Attacker, attackers
-from foclip.studies.harness import Page, Study, StudyContext, plots
+from foclip.studies.harness import Study, StudyContext, StudyReport, plots
+from foclip.studies.harness.best_caption import best_captions, candidates
 from foclip.studies.harness.detectors import detector
-from foclip.studies.harness.own import candidates, own_captions
 from foclip.studies.harness.pictures import CORNERS, Picture, choose, crops, read
 from foclip.studies.harness.statistics import Estimate, groups, mean, percent, share
 
@@ -58,16 +58,16 @@ class Pair:
     mismatched: bool
 
 
-def pairs(lab: StudyContext) -> list[Pair]:
+def pairs(context: StudyContext) -> list[Pair]:
     """The data set before anybody boosts: of the reader's folder, or crops of the photos at hand."""
-    seed, count = lab.settings.seed, QUICK if lab.settings.quick else FULL
-    if lab.settings.images is None:
-        paths, pictures = lab.files, crops(lab.files, len(CORNERS), lab.side)
+    seed, count = context.settings.seed, QUICK if context.settings.quick else FULL
+    if context.settings.images is None:
+        paths, pictures = context.files, crops(context.files, len(CORNERS), context.side)
     else:
-        named = {path.name: path for path in choose(lab.settings.images, count, seed)}  # captions go by name
+        named = {path.name: path for path in choose(context.settings.images, count, seed)}  # captions go by name
         paths = list(named.values())
-        pictures = read(paths, lab.side, [])
-    own = own_captions(lab, [lab.score], pictures, paths)
+        pictures = read(paths, context.side, [])
+    own = best_captions(context, [context.score], pictures, paths)
     captions = [own[picture.name][0] for picture in pictures]
     draw = random.Random(f"filter {seed}")  # noqa: S311 (a draw of pictures, not a secret)
     wrong = set(draw.sample(range(len(pictures)), max(1, round(MISMATCHED * len(pictures)))))
@@ -78,61 +78,61 @@ def pairs(lab: StudyContext) -> list[Pair]:
     return found
 
 
-def table(lab: StudyContext) -> pd.DataFrame:
+def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pairs × ways of boosting those that are mismatched."""
-    judge, given = detector(lab, lab.score), pairs(lab)
+    judge, given = detector(context, context.score), pairs(context)
     found: list[pd.DataFrame] = []
-    for way in lab.each((NOT, FAR, JUST, KNOWING)):
+    for way in context.with_progress((NOT, FAR, JUST, KNOWING)):
         enough = None if way in (NOT, FAR) else float(found[0].score[~found[0].mismatched].quantile(ENOUGH))
-        known = attackers(lab, judge)
+        known = attackers(context, judge)
         attacker = known[NOTHING] if way != KNOWING else known.get(TOO, known[ALL])
-        looked_at = given if way == NOT else boosted(lab, given, enough, attacker)
-        found.append(filtered(lab, judge, looked_at).assign(way=way, detector=judge.name))
+        current = given if way == NOT else boosted(context, given, enough, attacker)
+        found.append(filtered(context, judge, current).assign(way=way, detector=judge.name))
     return pd.concat(found, ignore_index=True)
 
 
-def boosted(lab: StudyContext, given: list[Pair], target: float | None, attacker: Attacker) -> list[Pair]:
+def boosted(context: StudyContext, given: list[Pair], target: float | None, attacker: Attacker) -> list[Pair]:
     """The pairs, those that are mismatched with pictures boosted to `target`, or as far as it goes."""
     attack = replace(
-        lab.default_attack(),
-        steps=min(lab.settings.steps, STEPS),
+        context.default_attack(),
+        steps=min(context.settings.steps, STEPS),
         min_psnr=None,
         budgets=UNNOTICED,
         mask="visible",
         target=target,
-        views=tuple(View(probe, lab.score.encoder.preprocess) for probe in attacker.probes),
+        views=tuple(View(probe, context.score.encoder.preprocess) for probe in attacker.probes),
     )
     chosen = [pair for pair in given if pair.mismatched]
     pictures, captions = [pair.picture for pair in chosen], [[pair.caption] for pair in chosen]
-    fooled = iter(lab.fool(attack, pictures, captions, attacker.score))
+    fooled = iter(context.fool(attack, pictures, captions, attacker.score))
     return [replace(pair, picture=next(fooled)) if pair.mismatched else pair for pair in given]
 
 
-def filtered(lab: StudyContext, judge: Detector, looked_at: list[Pair]) -> pd.DataFrame:
+def filtered(context: StudyContext, judge: Detector, current: list[Pair]) -> pd.DataFrame:
     """What a scan says of each pair, whether its score is among the top ones, and whether `--keep` keeps it then."""
-    digests = [(pair.picture.digest, pair.caption) for pair in looked_at]
-    name = Cache.key("filter", describe(Judge(lab.score, judge)), digests)
-    source, kept = lab.store.path(name, ".parquet"), lab.store.path(name, ".txt")
+    digests = [(pair.picture.digest, pair.caption) for pair in current]
+    name = Cache.key("filter", describe(Judge(context.score, judge)), digests)
+    source, kept = context.cache.path(name, ".parquet"), context.cache.path(name, ".txt")
     files.output_folder(source.parent)
-    keys = [f"{place:06d}" for place in range(len(looked_at))]
+    keys = [f"{place:06d}" for place in range(len(current))]
     content = {
         "key": keys,
-        "image": [_png(pair.picture) for pair in looked_at],
-        "caption": [pair.caption for pair in looked_at],
+        "image": [_png(pair.picture) for pair in current],
+        "caption": [pair.caption for pair in current],
     }
     with files.replacing(source) as partial:
         parquet.write_table(pa.table(content), partial, row_group_size=GROUP)
-    folder = scan([source], lab.store.path(name, ""), model=lab.score, detector=judge, settings=Settings())
+    folder = scan([source], context.cache.path(name, ""), model=context.score, detector=judge, settings=Settings())
     rows = pa.Table.from_batches([batch for _, batch in folder.rows(["key", "score", "tampered"])]).to_pandas()
     cut = float(np.quantile(rows.score, 1 - TOP))
     keep(folder, kept, None, cut)
     passed = set(kept.read_text(encoding="utf-8").split())
     return pd.DataFrame(
         {
-            "picture": [pair.picture.name for pair in looked_at],
-            "photo": [pair.picture.photo for pair in looked_at],
-            "caption": [pair.caption for pair in looked_at],
-            "mismatched": [pair.mismatched for pair in looked_at],
+            "picture": [pair.picture.name for pair in current],
+            "photo": [pair.picture.photo for pair in current],
+            "caption": [pair.caption for pair in current],
+            "mismatched": [pair.mismatched for pair in current],
             "score": rows.score.astype(float),
             "tampered": rows.tampered.astype("boolean").fillna(False).astype(bool),  # without colour: undecidable
             "passes": rows.score >= cut,
@@ -171,7 +171,7 @@ class Outcome:
         return percent(bad / max(bad + clean, 1), ".1f")
 
 
-def page(table: pd.DataFrame) -> Page:
+def report(table: pd.DataFrame) -> StudyReport:
     """Who gets in, before the detector and after it, and what that costs."""
     outcomes = {
         way: Outcome(part[part.mismatched], part[~part.mismatched]) for way, part in groups(table, "way").items()
@@ -197,7 +197,7 @@ def page(table: pd.DataFrame) -> Page:
             }
         )
     plot = plots.bars(bars, f"share of the mismatched pairs among the top {percent(TOP)}")
-    return Page(pd.DataFrame(summary), {"who-gets-in": plot}, _findings(table, outcomes))
+    return StudyReport(pd.DataFrame(summary), {"who-gets-in": plot}, _findings(table, outcomes))
 
 
 def _findings(table: pd.DataFrame, outcomes: dict[str, Outcome]) -> list[str]:
@@ -216,4 +216,4 @@ def _findings(table: pd.DataFrame, outcomes: dict[str, Outcome]) -> list[str]:
     return sentences
 
 
-study = Study(__name__, __doc__, table, page)
+study = Study(__name__, __doc__, table, report)

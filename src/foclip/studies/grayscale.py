@@ -14,23 +14,23 @@ import pandas as pd
 
 from foclip.data.prompts import imagenet
 from foclip.detection import TRANSFORMATIONS
-from foclip.studies.harness import Page, PaperComparison, Study, StudyContext, plots
+from foclip.studies.harness import PaperComparison, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
-from foclip.studies.harness.statistics import groups, lost, mean, percent
+from foclip.studies.harness.statistics import groups, mean, percent, relative_drop
 
 TITLES, CAPTION, NONE = "artworks", "its own caption", "no prompts"
 CHANNELS = ("gray", "red", "green", "blue")
 
 
-def table(lab: StudyContext) -> pd.DataFrame:
+def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × quantities, of originals and fooled ones, with each kind of prompts."""
     rows: list[dict[str, Any]] = []
-    fooled: list[Picture] = [*lab.fool(lab.default_attack(), lab.pictures)]
-    captions = _captions(lab)
-    for kind, looked_at in lab.each([("original", lab.pictures), ("fooled", fooled)]):
-        for number, picture in enumerate(looked_at):
-            for prompts, texts in ((TITLES, list(lab.prompts)), (CAPTION, [captions[number]])):
-                (found,) = lab.sensitivities([picture], texts)
+    fooled: list[Picture] = [*context.fool(context.default_attack(), context.pictures)]
+    captions = _captions(context)
+    for kind, current in context.with_progress([("original", context.pictures), ("fooled", fooled)]):
+        for number, picture in enumerate(current):
+            for prompts, texts in ((TITLES, list(context.prompts)), (CAPTION, [captions[number]])):
+                (found,) = context.sensitivities([picture], texts)
                 values = {"score": found.score} | {f"score {name}": value for name, value in found.scores.items()}
                 rows += _rows(picture, kind, prompts, values)
             rows += _rows(picture, kind, NONE, colours(picture))
@@ -42,10 +42,10 @@ def _rows(picture: Picture, kind: str, prompts: str, values: dict[str, Any]) -> 
     return [who | {"quantity": quantity, "value": value} for quantity, value in values.items()]
 
 
-def _captions(lab: StudyContext) -> list[str]:
+def _captions(context: StudyContext) -> list[str]:
     """The ImageNet caption that fits each original best."""
     captions = imagenet(1000)
-    return [captions[place] for place in lab.scores(lab.pictures, captions).argmax(axis=1)]
+    return [captions[place] for place in context.scores(context.pictures, captions).argmax(axis=1)]
 
 
 def colours(picture: Picture) -> dict[str, float]:
@@ -63,7 +63,7 @@ def colours(picture: Picture) -> dict[str, float]:
     return {**means, **spreads, "saturation": saturation.mean(), "colourfulness": float(spread + 0.3 * center)}
 
 
-def page(table: pd.DataFrame) -> Page:
+def report(table: pd.DataFrame) -> StudyReport:
     """Share of the mean score lost per channel, and colour statistics before and after."""
     wide = table[table.prompts != NONE].pivot_table(
         index=["photo", "picture", "kind", "prompts"], columns="quantity", values="value", sort=False
@@ -73,7 +73,7 @@ def page(table: pd.DataFrame) -> Page:
     for (kind, prompts), part in groups(wide, "kind", "prompts").items():
         row = {"": kind, "prompts": prompts, "pictures": len(part), "score": f"{mean(part.score, part.photo):.3f}"}
         for name in TRANSFORMATIONS:
-            drops[kind, prompts, name] = lost(part.score, part[f"score {name}"], part.photo)
+            drops[kind, prompts, name] = relative_drop(part.score, part[f"score {name}"], part.photo)
             if name in CHANNELS:
                 row[f"lost: {name} as luma" if name != "gray" else "lost in gray"] = f"{drops[kind, prompts, name]:.1%}"
         summary.append(row)
@@ -91,12 +91,12 @@ def page(table: pd.DataFrame) -> Page:
         f"({drops['fooled', TITLES, worst]:.1%}).",
         *_consistency(table[table.prompts == NONE]),
     ]
-    beside = [
+    comparisons = [
         PaperComparison("score lost in gray, originals with a caption that fits", 0.085, original),
         PaperComparison("score lost in gray, fooled pictures", 0.632, fooled),
     ]
-    return Page(
-        pd.DataFrame(summary), {"score-lost": plots.bars(bars, "share of the mean score lost")}, findings, beside
+    return StudyReport(
+        pd.DataFrame(summary), {"score-lost": plots.bars(bars, "share of the mean score lost")}, findings, comparisons
     )
 
 
@@ -120,4 +120,4 @@ def _consistency(table: pd.DataFrame) -> list[str]:
     ]
 
 
-study = Study(__name__, __doc__, table, page)
+study = Study(__name__, __doc__, table, report)

@@ -11,8 +11,8 @@ import pandas as pd
 
 from foclip.data.prompts import imagenet
 from foclip.studies.artworks import attacks
-from foclip.studies.harness import BUDGET, Page, PaperComparison, Study, StudyContext, plots
-from foclip.studies.harness.statistics import Estimate, gain, groups, mean, percent
+from foclip.studies.harness import BUDGET, PaperComparison, Study, StudyContext, StudyReport, plots
+from foclip.studies.harness.statistics import Estimate, groups, mean, percent, relative_gain
 
 COUNTS = (25, 50, 75, 100)
 #: Pictures that share a draw of captions.
@@ -27,33 +27,33 @@ def draw(seed: int, number: int) -> tuple[list[str], list[str]]:
     return chosen[: max(COUNTS)], chosen[max(COUNTS) :]
 
 
-def table(lab: StudyContext) -> pd.DataFrame:
+def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × draws × numbers of captions × attacks."""
-    draws = [lab.pictures[first : first + SHARING] for first in range(0, len(lab.pictures), SHARING)]
-    chosen = [entry for entry in attacks(lab).items() if not (lab.settings.quick and entry[0] == "CMA-ES")]
+    draws = [context.pictures[first : first + SHARING] for first in range(0, len(context.pictures), SHARING)]
+    chosen = [entry for entry in attacks(context).items() if not (context.settings.quick and entry[0] == "CMA-ES")]
     plan = [(*part, count, *entry) for part in enumerate(draws) for count in COUNTS for entry in chosen]
     rows = []
-    for number, pictures, count, name, attack in lab.each(plan):
-        optimised, unseen = draw(lab.settings.seed, number)
-        fooled = lab.fool(attack, pictures, optimised[:count])
+    for number, pictures, count, name, attack in context.with_progress(plan):
+        optimised, unseen = draw(context.settings.seed, number)
+        fooled = context.fool(attack, pictures, optimised[:count])
         before, unseen_before, unseen_after = (
-            lab.scores(looked_at, prompts).mean(axis=1)
-            for looked_at, prompts in ((pictures, optimised[:count]), (pictures, unseen), (fooled, unseen))
+            context.scores(current, prompts).mean(axis=1)
+            for current, prompts in ((pictures, optimised[:count]), (pictures, unseen), (fooled, unseen))
         )
-        found = lab.rows(fooled, optimised[:count], attack=name, captions=count, draw=number)
+        found = context.rows(fooled, optimised[:count], attack=name, captions=count, draw=number)
         for row, *scores in zip(found, before, unseen_before, unseen_after, strict=True):
             rows.append(row | dict(zip(("score_before", "unseen_before", "unseen"), scores, strict=True)))
     return pd.DataFrame(rows)
 
 
-def page(table: pd.DataFrame) -> Page:
+def report(table: pd.DataFrame) -> StudyReport:
     """Scores over the number of captions, per attack, on captions optimised and not."""
     summary = []
     rises: dict[tuple[str, int], Estimate] = {}
     scores: dict[tuple[str, int], Estimate] = {}
     unseen: dict[tuple[str, int], Estimate] = {}
     for (name, count), part in groups(table, "attack", "captions").items():
-        rises[name, count] = gain(part.score_before, part.score, part.photo)
+        rises[name, count] = relative_gain(part.score_before, part.score, part.photo)
         scores[name, count] = mean(part.score, part.photo)
         unseen[name, count] = mean(part.unseen - part.unseen_before, part.photo)
         summary.append(
@@ -71,7 +71,7 @@ def page(table: pd.DataFrame) -> Page:
         )
     names = list(dict.fromkeys(table.attack))
     ours = table[table.attack == "FoCLIP"]
-    whole, most = gain(ours.score_before, ours.score, ours.photo), max(COUNTS)
+    whole, most = relative_gain(ours.score_before, ours.score, ours.photo), max(COUNTS)
     rivals = {name: scores[name, most] for name in names if name != "FoCLIP"}
     best = max(rivals, key=lambda name: rivals[name].value)
     place = "above" if scores["FoCLIP", most].value > rivals[best].value else "not above"
@@ -91,11 +91,11 @@ def page(table: pd.DataFrame) -> Page:
         "rise-of-unseen-captions": plots.lines(_series(unseen, names), "captions optimised", "rise of unseen captions"),
     }
     quantity = f"rise of the mean CLIPScore over the originals, {min(COUNTS)} to {most} captions, within {BUDGET:g} dB"
-    return Page(pd.DataFrame(summary), figures, findings, [PaperComparison(quantity, 0.273, whole)])
+    return StudyReport(pd.DataFrame(summary), figures, findings, [PaperComparison(quantity, 0.273, whole)])
 
 
 def _series(found: dict[tuple[str, int], Estimate], names: list[str]) -> dict[str, tuple[list[float], list[Estimate]]]:
     return {name: ([float(c) for c in COUNTS], [found[name, count] for count in COUNTS]) for name in names}
 
 
-study = Study(__name__, __doc__, table, page)
+study = Study(__name__, __doc__, table, report)

@@ -9,27 +9,27 @@ from dataclasses import replace
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.studies.harness import BUDGET, Page, Study, StudyContext, plots
+from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.detectors import METHODS, detector, verdicts
 from foclip.studies.harness.statistics import groups, mean, percent, share
 
 QUICK, FULL = (10, 100, 1_000), (100, 1_000, 10_000, 50_000)
 
 
-def table(lab: StudyContext) -> pd.DataFrame:
+def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × lengths; 0 steps are the originals."""
-    judge = detector(lab, lab.score)
-    originals = lab.pictures[:4]
+    judge = detector(context, context.score)
+    originals = context.pictures[:4]
     rows = []
-    for steps in lab.each([0, *(QUICK if lab.settings.quick else FULL)]):
-        attack = replace(lab.default_attack(), steps=steps)
-        looked_at = lab.fool(attack, originals) if steps else originals
-        found = zip(lab.rows(looked_at, length=steps), verdicts(lab, judge, lab.score, looked_at), strict=True)
+    for steps in context.with_progress([0, *(QUICK if context.settings.quick else FULL)]):
+        attack = replace(context.default_attack(), steps=steps)
+        current = context.fool(attack, originals) if steps else originals
+        found = zip(context.rows(current, length=steps), verdicts(context, judge, context.score, current), strict=True)
         rows += [row | seen | {"detector": judge.name} for row, seen in found]
     return pd.DataFrame(rows)
 
 
-def page(table: pd.DataFrame) -> Page:
+def report(table: pd.DataFrame) -> StudyReport:
     """Score, fidelity, drop and verdicts per length."""
     parts = groups(table, "length")
     summary = [
@@ -66,7 +66,7 @@ def page(table: pd.DataFrame) -> Page:
         ),
         f"Judged by the detector {table.detector.iloc[0]!r}.",
     ]
-    return Page(pd.DataFrame(summary), {"score-and-drop-over-steps": plot}, findings)
+    return StudyReport(pd.DataFrame(summary), {"score-and-drop-over-steps": plot}, findings)
 
 
-study = Study(__name__, __doc__, table, page)
+study = Study(__name__, __doc__, table, report)

@@ -24,7 +24,7 @@ from torch.nn.functional import normalize
 from foclip.data.prompts import imagenet
 from foclip.models import Encoder
 from foclip.models.scores import CLIPScore, Prompts
-from foclip.studies.harness import Page, Study, StudyContext, plots
+from foclip.studies.harness import Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
 from foclip.studies.harness.statistics import Estimate, groups, mean, percent, share
 
@@ -59,26 +59,29 @@ class Shifted(CLIPScore):
         return super().compare(normalize(embeddings - self.step, dim=-1), targets)
 
 
-def table(lab: StudyContext) -> pd.DataFrame:
+def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures and texts × quantities: places in the space, and figures per share of the gap closed."""
-    captions, encoder = tuple(imagenet(1000)), lab.score.encoder
+    captions, encoder = tuple(imagenet(1000)), context.score.encoder
     plain = CLIPScore(encoder)
-    fooled = lab.fool(lab.default_attack(), lab.pictures, score=plain)
-    clean = _embed(lab, lab.examples)
+    fooled = context.fool(context.default_attack(), context.pictures, score=plain)
+    clean = _embed(context, context.examples)
     texts = plain.remembered(captions)
-    rows = _places(lab, clean, texts, fooled)
-    gap = lab.vector("gap", lab.examples, captions, lambda: clean.mean(dim=0) - texts.mean(dim=0))
-    own = lab.scores(lab.pictures, captions, plain).argmax(axis=1)
-    for closed in lab.each(SHARES):
+    rows = _places(context, clean, texts, fooled)
+    gap = context.vector("gap", context.examples, captions, lambda: clean.mean(dim=0) - texts.mean(dim=0))
+    own = context.scores(context.pictures, captions, plain).argmax(axis=1)
+    for closed in context.with_progress(SHARES):
         shifted = Shifted(encoder, gap, closed) if closed else plain
-        aware = lab.fool(lab.default_attack(), lab.pictures, score=shifted)
+        aware = context.fool(context.default_attack(), context.pictures, score=shifted)
         pictures = normalize(clean - 0.5 * closed * gap, dim=-1)
         distance = float((pictures.mean(dim=0) - shifted.remembered(captions).mean(dim=0)).norm())
         rows.append({"kind": "gap", "shift": closed, "quantity": "distance of the centroids", "value": distance})
-        before = lab.scores(lab.pictures, captions, shifted)
-        for kind, looked_at in ((ORIGINAL, lab.pictures), (FOOLED, fooled), (AWARE, aware)):
-            scores, every = lab.scores(looked_at, None, shifted).mean(axis=1), lab.scores(looked_at, captions, shifted)
-            for number, picture in enumerate(looked_at):
+        before = context.scores(context.pictures, captions, shifted)
+        for kind, current in ((ORIGINAL, context.pictures), (FOOLED, fooled), (AWARE, aware)):
+            scores, every = (
+                context.scores(current, None, shifted).mean(axis=1),
+                context.scores(current, captions, shifted),
+            )
+            for number, picture in enumerate(current):
                 genuine = before[number]
                 values: dict[str, float] = {
                     "score": scores[number],
@@ -91,22 +94,22 @@ def table(lab: StudyContext) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _embed(lab: StudyContext, looked_at: Sequence[Picture]) -> Tensor:
+def _embed(context: StudyContext, current: Sequence[Picture]) -> Tensor:
     """Unit vectors (B, D), one by one, so that they do not depend on each other even by rounding."""
-    return torch.cat([lab.score.encoder.encode_pictures([picture.image]) for picture in looked_at])
+    return torch.cat([context.score.encoder.encode_pictures([picture.image]) for picture in current])
 
 
 def _z(score: float, scores: npt.NDArray[np.float64]) -> float:
     return float((score - scores.mean()) / max(scores.std(), 1e-9))
 
 
-def _places(lab: StudyContext, clean: Tensor, texts: Tensor, fooled: Sequence[Picture]) -> list[dict[str, Any]]:
+def _places(context: StudyContext, clean: Tensor, texts: Tensor, fooled: Sequence[Picture]) -> list[dict[str, Any]]:
     """First two principal components and distances to both centroids, of pictures and texts."""
-    artworks = lab.score.encoder.encode_texts(lab.prompts)
+    artworks = context.score.encoder.encode_texts(context.prompts)
     shown = {
-        ORIGINAL: (_embed(lab, lab.pictures), [picture.name for picture in lab.pictures]),
-        FOOLED: (_embed(lab, fooled), [picture.name for picture in fooled]),
-        "prompt": (artworks, list(lab.prompts)),
+        ORIGINAL: (_embed(context, context.pictures), [picture.name for picture in context.pictures]),
+        FOOLED: (_embed(context, fooled), [picture.name for picture in fooled]),
+        "prompt": (artworks, list(context.prompts)),
         "caption": (texts[::10], imagenet(1000)[::10]),
     }
     vectors = torch.cat([clean, artworks, texts[::10]])
@@ -126,7 +129,7 @@ def _places(lab: StudyContext, clean: Tensor, texts: Tensor, fooled: Sequence[Pi
     return rows
 
 
-def page(table: pd.DataFrame) -> Page:
+def report(table: pd.DataFrame) -> StudyReport:
     """The map, and what closing the gap stops and costs."""
     gaps = table[table.kind == "gap"].set_index("shift").value
     wide = table[table["shift"].notna() & (table.kind != "gap")].pivot_table(
@@ -166,7 +169,7 @@ def page(table: pd.DataFrame) -> Page:
         "map": _map(table),
         "shift": plots.lines(series, "share of the gap closed", "share that outranks the genuine caption"),
     }
-    return Page(pd.DataFrame(summary), figures, findings)
+    return StudyReport(pd.DataFrame(summary), figures, findings)
 
 
 def _verdict(before: Estimate, after: Estimate) -> str:
@@ -208,4 +211,4 @@ def _map(table: pd.DataFrame) -> Figure:
     return plot
 
 
-study = Study(__name__, __doc__, table, page)
+study = Study(__name__, __doc__, table, report)

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import false_discovery_control
 
-from foclip.studies.harness import Page, Study, StudyContext, plots
+from foclip.studies.harness import Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
 from foclip.studies.harness.statistics import Estimate, auc, effect, groups, mean, percent, signed_rank
 
@@ -30,7 +30,7 @@ LEVEL = 0.05
 POWER, DISTANCE = "power", "distance to the prompts' centroid"
 
 
-def spectrum(channel: Floats) -> Floats:
+def radial_spectrum(channel: Floats) -> Floats:
     """Mean power per ring (RINGS,) of a channel (H, W) in 8-bit levels, its mean removed and a Hann window laid on."""
     height, width = channel.shape
     window = np.hanning(height)[:, None] * np.hanning(width)
@@ -60,7 +60,7 @@ def local_statistics(bands: Mapping[str, Floats]) -> dict[str, float]:
     """
     found = {}
     for name, band in bands.items():
-        power = spectrum(band)
+        power = radial_spectrum(band)
         mixed = band[1:, 1:] - band[1:, :-1] - band[:-1, 1:] + band[:-1, :-1]
         left, right = band[:, :-1].ravel(), band[:, 1:].ravel()
         flat = left.std() == 0 or right.std() == 0
@@ -71,14 +71,14 @@ def local_statistics(bands: Mapping[str, Floats]) -> dict[str, float]:
     return found | {"chroma share of the variance": float(chroma / max(chroma + bands["Y"].var(), 1e-12))}
 
 
-def table(lab: StudyContext) -> pd.DataFrame:
+def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × quantities (power: × channel and frequency), of originals, fooled ones and what was added."""
     rows: list[dict[str, Any]] = []
-    originals, encoder = lab.examples, lab.score.encoder
-    fooled: list[Picture] = [*lab.fool(lab.default_attack(), originals)]
-    texts = encoder.encode_texts(lab.prompts).mean(dim=0)
-    for kind, looked_at in lab.each([("original", originals), ("fooled", fooled)]):
-        for picture, seen in zip(looked_at, lab.sensitivities(looked_at), strict=True):
+    originals, encoder = context.examples, context.score.encoder
+    fooled: list[Picture] = [*context.fool(context.default_attack(), originals)]
+    texts = encoder.encode_texts(context.prompts).mean(dim=0)
+    for kind, current in context.with_progress([("original", originals), ("fooled", fooled)]):
+        for picture, seen in zip(current, context.sensitivities(current), strict=True):
             who = {"picture": picture.name, "photo": picture.photo, "kind": kind}
             bands = planes(picture)
             gap = float((encoder.encode_pictures([picture.image])[0] - texts).norm())
@@ -101,11 +101,11 @@ def _power(who: dict[str, Any], bands: Mapping[str, Floats]) -> list[dict[str, A
     return [
         who | {"quantity": POWER, "channel": name, "frequency": float(frequency), "value": float(value)}
         for name, band in bands.items()
-        for frequency, value in zip(frequencies(), spectrum(band), strict=True)
+        for frequency, value in zip(frequencies(), radial_spectrum(band), strict=True)
     ]
 
 
-def page(table: pd.DataFrame) -> Page:
+def report(table: pd.DataFrame) -> StudyReport:
     """Spectra, and effect sizes with intervals."""
     single = table[(table.quantity != POWER) & (table.kind != "perturbation")]
     summary, areas, sizes, chances = [], {}, {}, []
@@ -150,7 +150,7 @@ def page(table: pd.DataFrame) -> Page:
             "|AUC − ½|, originals against fooled: 0 tells nothing apart",
         ),
     }
-    return Page(pd.DataFrame(summary), figures, [paragraph])
+    return StudyReport(pd.DataFrame(summary), figures, [paragraph])
 
 
 def _from_even(area: Estimate) -> Estimate:
@@ -187,4 +187,4 @@ def _spectra(table: pd.DataFrame) -> Figure:
     return plot
 
 
-study = Study(__name__, __doc__, table, page)
+study = Study(__name__, __doc__, table, report)

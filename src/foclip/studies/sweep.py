@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from foclip.attacks import FoCLIP
 from foclip.attacks.foclip import objective
-from foclip.studies.harness import Page, Study, StudyContext, plots
+from foclip.studies.harness import Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.statistics import groups, mean
 
 #: Values by name, in a quick run and in full.
@@ -23,9 +23,9 @@ MOMENTA = ((0.0, 0.5, 0.9), (0.0, 0.25, 0.5, 0.75, 0.9, 0.95))
 ALPHA, RANGE, L2, STEP, MOMENTUM = "α", "β of the range guard", "β of the l2 guard", "step size", "momentum"
 
 
-def attacks(lab: StudyContext) -> list[tuple[str, float, FoCLIP]]:
+def attacks(context: StudyContext) -> list[tuple[str, float, FoCLIP]]:
     """Every setting: which parameter, its value, and the attack."""
-    default, column = lab.default_attack(), 0 if lab.settings.quick else 1
+    default, column = context.default_attack(), 0 if context.settings.quick else 1
     free = replace(default, min_psnr=None)
     plan: list[tuple[str, float, FoCLIP]] = []
     plan += [(ALPHA, value, replace(default, objective=objective(alpha=value))) for value in WEIGHTS[column]]
@@ -36,16 +36,16 @@ def attacks(lab: StudyContext) -> list[tuple[str, float, FoCLIP]]:
     return plan
 
 
-def table(lab: StudyContext) -> pd.DataFrame:
+def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × settings."""
-    pictures = lab.pictures[:4]
+    pictures = context.pictures[:4]
     rows = []
-    for parameter, value, attack in lab.each(attacks(lab)):
-        rows += lab.rows(lab.fool(attack, pictures), parameter=parameter, value=value)
+    for parameter, value, attack in context.with_progress(attacks(context)):
+        rows += context.rows(context.fool(attack, pictures), parameter=parameter, value=value)
     return pd.DataFrame(rows)
 
 
-def page(table: pd.DataFrame) -> Page:
+def report(table: pd.DataFrame) -> StudyReport:
     """Score and fidelity over each parameter, and how much is lost by the worst value."""
     summary, figures, findings = [], {}, []
     for parameter, part in groups(table, "parameter").items():
@@ -79,7 +79,7 @@ def page(table: pd.DataFrame) -> Page:
             f"{values[means.index(worst)]:g} ({worst:.3f}); PSNR from {min(e.value for e in found['psnr']):.1f} to "
             f"{max(e.value for e in found['psnr']):.1f} dB."
         )
-    return Page(pd.DataFrame(summary), figures, findings)
+    return StudyReport(pd.DataFrame(summary), figures, findings)
 
 
-study = Study(__name__, __doc__, table, page)
+study = Study(__name__, __doc__, table, report)

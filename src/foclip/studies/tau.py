@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 
 from foclip.detection import Sensitivity, Sweep, sweep
 from foclip.detection.rule import GRID, TwoThresholds
-from foclip.studies.harness import Page, PaperComparison, Study, StudyContext, plots
+from foclip.studies.harness import PaperComparison, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.statistics import estimate, groups, percent
 
 
-def table(lab: StudyContext) -> pd.DataFrame:
+def table(context: StudyContext) -> pd.DataFrame:
     """Rows: crops of the photos, as they are and fooled; those without colour are left out."""
     rows = []
-    for fooled in lab.each([False, True]):
-        looked_at = lab.fool(lab.default_attack(), lab.examples) if fooled else lab.examples
-        for row, found in zip(lab.rows(looked_at, fooled=fooled), lab.sensitivities(looked_at), strict=True):
+    for fooled in context.with_progress([False, True]):
+        current = context.fool(context.default_attack(), context.examples) if fooled else context.examples
+        for row, found in zip(context.rows(current, fooled=fooled), context.sensitivities(current), strict=True):
             row |= {"gray_already": found.gray_already}
             rows.append(row | {"drop": found.drops["gray"], "drift": found.drifts["gray"]})
     both = pd.DataFrame(rows)
@@ -29,7 +29,7 @@ def table(lab: StudyContext) -> pd.DataFrame:
     return both[~both.picture.isin(gray)].drop(columns="gray_already").reset_index(drop=True)
 
 
-def page(table: pd.DataFrame) -> Page:
+def report(table: pd.DataFrame) -> StudyReport:
     """The accuracy surface, and the accuracy on photos that had no part in choosing the thresholds."""
     chosen = _fit(table).best()
     table = table.assign(tampered=_judged_by_others(table))
@@ -61,8 +61,8 @@ def page(table: pd.DataFrame) -> Page:
         f"{percent(at_best - accuracy.value, '.1f')}.",
         _which_matters(table),
     ]
-    beside = [PaperComparison("detection accuracy of the rule, on photos left out", 0.91, accuracy)]
-    return Page(pd.DataFrame(summary), {"accuracy": _surface(table, chosen)}, findings, beside)
+    comparisons = [PaperComparison("detection accuracy of the rule, on photos left out", 0.91, accuracy)]
+    return StudyReport(pd.DataFrame(summary), {"accuracy": _surface(table, chosen)}, findings, comparisons)
 
 
 def _sensitivities(part: pd.DataFrame) -> list[Sensitivity]:
@@ -108,4 +108,4 @@ def _surface(table: pd.DataFrame, chosen: TwoThresholds) -> Figure:
     return plot
 
 
-study = Study(__name__, __doc__, table, page)
+study = Study(__name__, __doc__, table, report)

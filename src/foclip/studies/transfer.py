@@ -1,7 +1,7 @@
 """Transfer: does a picture fooled on one encoder fool another, or its detector?
 
 Every picture is fooled on each encoder, and on several at once (the mean of their cosines); each
-result is scored and predict by every encoder. With three encoders or more, each is also attacked
+result is scored and judged by every encoder. With three encoders or more, each is also attacked
 by all the others together: what an attacker can do to a model that is not at hand. MI-FGSM is here
 because it was made to transfer.
 """
@@ -14,16 +14,16 @@ from matplotlib.figure import Figure
 
 from foclip.attacks import MIFGSM
 from foclip.models.scores import Mean, Score
-from foclip.studies.harness import BUDGET, Page, Study, StudyContext, plots
+from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.detectors import METHODS, detector, verdicts
 from foclip.studies.harness.statistics import groups, mean, percent, share
 
 ORIGINAL, NO_ATTACK, TOGETHER = "original", "no attack", "all together"
 
 
-def targets(lab: StudyContext) -> dict[str, Score]:
+def targets(context: StudyContext) -> dict[str, Score]:
     """What is attacked: each encoder, all at once, and for each of three or more all the others at once."""
-    scores = [lab.score, *lab.further]
+    scores = [context.score, *context.further]
     found: dict[str, Score] = {score.model: score for score in scores}
     if len(scores) > 1:
         found[TOGETHER] = Mean(scores)
@@ -33,28 +33,30 @@ def targets(lab: StudyContext) -> dict[str, Score]:
     return found
 
 
-def table(lab: StudyContext) -> pd.DataFrame:
+def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × attacks × attacked × scoring encoders; and the originals."""
-    mifgsm = MIFGSM(steps=lab.settings.steps, min_psnr=BUDGET, seed=lab.settings.seed)
-    attacks = {"FoCLIP": lab.default_attack(), "MI-FGSM": mifgsm}
+    mifgsm = MIFGSM(steps=context.settings.steps, min_psnr=BUDGET, seed=context.settings.seed)
+    attacks = {"FoCLIP": context.default_attack(), "MI-FGSM": mifgsm}
     plan: list[tuple[str, str]] = [(NO_ATTACK, ORIGINAL)]
-    plan += [(attack, target) for target in targets(lab) for attack in attacks]
-    pictures = lab.pictures
-    judges = {score.model: detector(lab, score) for score in (lab.score, *lab.further)}
+    plan += [(attack, target) for target in targets(context) for attack in attacks]
+    pictures = context.pictures
+    judges = {score.model: detector(context, score) for score in (context.score, *context.further)}
     rows: list[dict[str, Any]] = []
-    for attack, target in lab.each(plan):
-        looked_at = lab.fool(attacks[attack], pictures, score=targets(lab)[target]) if attack in attacks else pictures
-        for score in (lab.score, *lab.further):
+    for attack, target in context.with_progress(plan):
+        current = (
+            context.fool(attacks[attack], pictures, score=targets(context)[target]) if attack in attacks else pictures
+        )
+        for score in (context.score, *context.further):
             judge = judges[score.model]
-            found = lab.rows(looked_at, score=score, attack=attack, attacked=target, scored=score.model)
-            seen = verdicts(lab, judge, score, looked_at)
-            before = lab.scores(pictures, score=score).mean(axis=1)
+            found = context.rows(current, score=score, attack=attack, attacked=target, scored=score.model)
+            seen = verdicts(context, judge, score, current)
+            before = context.scores(pictures, score=score).mean(axis=1)
             for row, verdict, value in zip(found, seen, before, strict=True):
                 rows.append(row | verdict | {"score_before": value, "detector": judge.name})
     return pd.DataFrame(rows)
 
 
-def page(table: pd.DataFrame) -> Page:
+def report(table: pd.DataFrame) -> StudyReport:
     """Matrices: attacked × scored, of scores and of verdicts."""
     summary = [
         {
@@ -73,7 +75,7 @@ def page(table: pd.DataFrame) -> Page:
         "mean-score": _matrix(table, "score", "mean CLIPScore after FoCLIP"),
         "share-caught": _matrix(table, "combined", "share called tampered by the combined detector"),
     }
-    return Page(pd.DataFrame(summary), figures, _findings(table))
+    return StudyReport(pd.DataFrame(summary), figures, _findings(table))
 
 
 def _matrix(table: pd.DataFrame, column: str, label: str) -> Figure:
@@ -122,4 +124,4 @@ def _findings(table: pd.DataFrame) -> list[str]:
     return sentences
 
 
-study = Study(__name__, __doc__, table, page)
+study = Study(__name__, __doc__, table, report)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from foclip.attacks import FoCLIP
 from foclip.perceptual.budget import parse
 from foclip.reports.fooled import most_changed
-from foclip.studies.harness import Page, Study, StudyContext, plots
+from foclip.studies.harness import Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.detectors import METHODS, detector, verdicts
 from foclip.studies.harness.pictures import Picture
 from foclip.studies.harness.statistics import groups, mean, percent, share
@@ -45,29 +45,31 @@ PART = 128
 GALLERY = ((PLAIN, "psnr:35"), (MASKED, "psnr:35"), (MASKED, "flip99:0.2"))
 
 
-def attack(lab: StudyContext, mask: str, budget: str) -> FoCLIP:
+def attack(context: StudyContext, mask: str, budget: str) -> FoCLIP:
     """The attack within a budget."""
     if mask == PLAIN:
-        return replace(lab.default_attack(), min_psnr=parse(budget).limit)
-    return replace(lab.default_attack(), min_psnr=None, budgets=(parse(budget),), mask="visible")
+        return replace(context.default_attack(), min_psnr=parse(budget).limit)
+    return replace(context.default_attack(), min_psnr=None, budgets=(parse(budget),), mask="visible")
 
 
-def table(lab: StudyContext) -> pd.DataFrame:
+def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × masks × budgets; and the originals."""
-    judge, pictures = detector(lab, lab.score), lab.pictures[:COUNT]
-    budgets = QUICK if lab.settings.quick else FULL
+    judge, pictures = detector(context, context.score), context.pictures[:COUNT]
+    budgets = QUICK if context.settings.quick else FULL
     plan = [(UNTOUCHED, NO_BUDGET)] + [(PLAIN, budget) for budget in budgets if budget in BESIDE]
     rows = []
-    for mask, budget in lab.each(plan + [(MASKED, budget) for budget in budgets]):
-        looked_at = pictures if mask == UNTOUCHED else lab.fool(attack(lab, mask, budget), pictures)
+    for mask, budget in context.with_progress(plan + [(MASKED, budget) for budget in budgets]):
+        current = pictures if mask == UNTOUCHED else context.fool(attack(context, mask, budget), pictures)
         found = zip(
-            lab.rows(looked_at, mask=mask, budget=budget), verdicts(lab, judge, lab.score, looked_at), strict=True
+            context.rows(current, mask=mask, budget=budget),
+            verdicts(context, judge, context.score, current),
+            strict=True,
         )
         rows += [row | seen | {"detector": judge.name} for row, seen in found]
     return pd.DataFrame(rows)
 
 
-def page(table: pd.DataFrame) -> Page:
+def report(table: pd.DataFrame) -> StudyReport:
     """Score and every metric per budget; where it is seen most; who is caught."""
     found = groups(table, "mask", "budget").items()
     parts = {f"{mask} {budget}".removesuffix(f" {NO_BUDGET}"): part for (mask, budget), part in found}
@@ -90,7 +92,7 @@ def page(table: pd.DataFrame) -> Page:
     fooled = {name: part for name, part in parts.items() if name != UNTOUCHED}
     findings = [*_same_budget(parts), *_worst(fooled), *_caught(parts)]
     findings.append(f"Judged by the detector {table.detector.iloc[0]!r}.")
-    return Page(pd.DataFrame(summary), {"score-against-what-is-seen": _scatter(fooled)}, findings)
+    return StudyReport(pd.DataFrame(summary), {"score-against-what-is-seen": _scatter(fooled)}, findings)
 
 
 def _same_budget(parts: dict[str, pd.DataFrame]) -> list[str]:
@@ -156,20 +158,20 @@ def _scatter(parts: dict[str, pd.DataFrame]) -> Figure:
     return plot
 
 
-def gallery(lab: StudyContext) -> dict[str, Figure]:
+def gallery(context: StudyContext) -> dict[str, Figure]:
     """Where the plain attack changes most, at full size, and the same place after the others."""
-    pictures = lab.pictures[:COUNT]
+    pictures = context.pictures[:COUNT]
     columns: dict[str, list[Picture]] = {UNTOUCHED: list(pictures[:SHOWN])}
     for mask, budget in GALLERY:
-        columns[f"{mask} {budget}"] = list(lab.fool(attack(lab, mask, budget), pictures)[:SHOWN])
+        columns[f"{mask} {budget}"] = list(context.fool(attack(context, mask, budget), pictures)[:SHOWN])
     plain = columns[f"{PLAIN} {GALLERY[0][1]}"]
     boxes = [most_changed(a.image, b.image, PART) for a, b in zip(columns[UNTOUCHED], plain, strict=True)]
     return {
         "part-that-plain-changes-most": plots.gallery(
             {name: [p.image.crop(box) for p, box in zip(shown, boxes, strict=True)] for name, shown in columns.items()},
-            {name: [f"{score:.2f}" for score in lab.scores(shown).mean(axis=1)] for name, shown in columns.items()},
+            {name: [f"{score:.2f}" for score in context.scores(shown).mean(axis=1)] for name, shown in columns.items()},
         )
     }
 
 
-study = Study(__name__, __doc__, table, page, gallery)
+study = Study(__name__, __doc__, table, report, gallery)

@@ -1,18 +1,18 @@
-"""What the studies are made of: a lab whose work is done once, and what a study is."""
+"""What every study uses: its context (scores, pictures, cached results), and what a study is."""
 
 from foclip.studies.harness.context import BUDGET, FooledPicture, StudyContext
-from foclip.studies.harness.material import Settings
-from foclip.studies.harness.study import Page, PaperComparison, Study, StudyResult, kept, read, reproduce
+from foclip.studies.harness.inputs import StudySettings
+from foclip.studies.harness.study import PaperComparison, Study, StudyReport, StudyResult, kept, read, reproduce
 
 __all__ = [
     "BUDGET",
     "FooledPicture",
-    "Page",
     "PaperComparison",
-    "Settings",
     "Study",
     "StudyContext",
+    "StudyReport",
     "StudyResult",
+    "StudySettings",
     "kept",
     "read",
     "reproduce",

@@ -1,8 +1,8 @@
-"""Which detector judges in a study, and what it says.
+"""The detector of a study, and its verdicts.
 
-The detector that ships with an encoder judges if there is one for these very weights: it is what
-`foclip detect` would use. For any other encoder one is calibrated here, on crops of the study's
-own photos; half of the photos fit it and the other half calibrate it.
+If a detector comes with the encoder and was made for the same weights, the study uses it, as `foclip detect` does.
+For any other encoder a detector is made here from crops of the study's photos: half of the photos fit it, the other
+half calibrate it.
 """
 
 from collections.abc import Sequence
@@ -11,52 +11,51 @@ from typing import Any
 
 from foclip.calibration.calibrating import make
 from foclip.calibration.examples import PROBES, Example
-from foclip.data.captions import PromptsOf
 from foclip.detection import Detector, hardened_scores
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
 from foclip.models.scores import EncoderScore, Prompts
-from foclip.studies.harness.context import StudyContext
+from foclip.studies.harness.context import PromptsOf, StudyContext
 from foclip.studies.harness.pictures import Picture
 
-#: Columns of verdicts, and what they stand for.
+#: Columns of verdicts, and the words for them.
 METHODS = {
     "rule": "the paper's rule",
     "combined": "the combined detector",
-    "promptless": "the combined detector without prompts",
+    "no_prompt": "the combined detector without prompts",
 }
-#: False alarms that a detector made here promises, if it has clean pictures enough.
+#: Bound on the false alarms of a detector made here, if there are enough clean pictures.
 FPR = 0.05
 
 
-def detector(lab: StudyContext, score: EncoderScore) -> Detector:
-    """The detector that ships with a score's encoder, or one calibrated on `lab.examples`."""
+def detector(context: StudyContext, score: EncoderScore) -> Detector:
+    """The detector that comes with the encoder of a score, or one made from `context.examples`."""
     try:
         found = shipped(score.encoder)
         found.check(score.encoder)
     except UsageError:
-        return _calibrated(lab, score)
-    return found if found.score == score.name else _calibrated(lab, score)
+        return _calibrated(context, score)
+    return found if found.score == score.name else _calibrated(context, score)
 
 
-def _calibrated(lab: StudyContext, score: EncoderScore) -> Detector:
-    attack = lab.default_attack()
-    seen = lab.sensitivities(lab.examples, score=score)
-    clean = [crop for crop, s in zip(lab.examples, seen, strict=True) if not s.gray_already]
-    each = [lab.prompts] * len(clean)
+def _calibrated(context: StudyContext, score: EncoderScore) -> Detector:
+    attack = context.default_attack()
+    seen = context.sensitivities(context.examples, score=score)
+    clean = [crop for crop, s in zip(context.examples, seen, strict=True) if not s.gray_already]
+    each = [context.prompts] * len(clean)
     held_out = half(clean)
-    examples = measured(lab, clean, each, held_out, score=score)
-    fooled = lab.fool(attack, clean, score=score)
-    return made(examples + measured(lab, clean, each, held_out, fooled, "FoCLIP", score), score)
+    examples = measured(context, clean, each, held_out, score=score)
+    fooled = context.fool(attack, clean, score=score)
+    return made(examples + measured(context, clean, each, held_out, fooled, "FoCLIP", score), score)
 
 
 def half(crops: Sequence[Picture]) -> set[str]:
-    """Every other photo that crops are of: those that only calibrate."""
+    """Every other photo of these crops. The photos returned are used for calibration only."""
     return set(sorted({crop.photo for crop in crops})[1::2])
 
 
 def measured(
-    lab: StudyContext,
+    context: StudyContext,
     crops: Sequence[Picture],
     prompts: Sequence[Prompts],
     held_out: set[str],
@@ -64,19 +63,19 @@ def measured(
     cheat: str = "",
     score: EncoderScore | None = None,
 ) -> list[Example]:
-    """What a detector is made of: crops as they are, or what a cheat made of them.
+    """Measurements to make a detector from: of clean crops, or of crops that were fooled.
 
     Args:
-        lab: Where measurements are kept.
+        context: Caches the measurements.
         crops: The crops.
         prompts: The prompts of each.
-        held_out: Photos whose crops only calibrate.
-        fooled: What was made of each crop; None for the crops themselves.
-        cheat: Name of the cheat.
-        score: None for the lab's.
+        held_out: Photos whose crops are used for calibration only.
+        fooled: The fooled picture of each crop; None to measure the crops themselves.
+        cheat: Name of the attack scenario.
+        score: The score; None for that of the context.
     """
-    before = lab.sensitivities(crops, prompts, score)
-    after = before if fooled is None else lab.sensitivities(fooled, prompts, score)
+    before = context.sensitivities(crops, prompts, score)
+    after = before if fooled is None else context.sensitivities(fooled, prompts, score)
     return [
         Example(Path(crop.name), own, fooled is not None, crop.photo in held_out, s, cheat, rise=s.level - was.level)
         for crop, own, s, was in zip(crops, prompts, after, before, strict=True)
@@ -84,7 +83,7 @@ def measured(
 
 
 def made(examples: Sequence[Example], score: EncoderScore) -> Detector:
-    """A detector of a study's own."""
+    """Make a detector from a study's own measurements."""
     held_clean = sum(example.held_out and not example.fooled for example in examples)
     fpr = max(FPR, 1 / (held_clean + 1))
     twins = hardened_scores(score)
@@ -92,16 +91,16 @@ def made(examples: Sequence[Example], score: EncoderScore) -> Detector:
 
 
 def verdicts(
-    lab: StudyContext, judge: Detector, score: EncoderScore, looked_at: Sequence[Picture], prompts: PromptsOf = None
+    context: StudyContext, judge: Detector, score: EncoderScore, pictures: Sequence[Picture], prompts: PromptsOf = None
 ) -> list[dict[str, Any]]:
-    """Columns for each picture: `drop` and `drift` in gray, and per method in `METHODS` whether it is caught."""
+    """Columns for each picture: `drop` and `drift` in gray, and for each of `METHODS` whether it says "tampered"."""
     rows = []
-    for found in lab.sensitivities(looked_at, prompts, score):
+    for found in context.sensitivities(pictures, prompts, score):
         without = found.without_prompts()
         said = {
             "rule": judge.judge(found, "rule"),
             "combined": judge.judge(found),
-            "promptless": judge.judge(without),
+            "no_prompt": judge.judge(without),
         }
         row: dict[str, Any] = {"drop": found.drops["gray"], "drift": found.drifts["gray"]}
         rows.append(row | {method: verdict.verdict == "tampered" for method, verdict in said.items()})

@@ -1,4 +1,4 @@
-"""The pictures of the studies: photos that ship with dependencies, or the reader's own."""
+"""The pictures of the studies: photos that come with dependencies, or the user's own."""
 
 import hashlib
 import random
@@ -13,12 +13,13 @@ from PIL import Image
 
 from foclip import files
 from foclip.data import images
+from foclip.data.samples import Sample, prepare
 from foclip.demo import photos
 from foclip.detection.probes import GRAY_LEVELS
 from foclip.errors import UsageError
 from foclip.outcome import Failure
 
-#: Further colour photos in the wheels of dependencies, after the demo's four; the last three are scientific pictures.
+#: Further colour photos in the wheels of dependencies, after the four of the demo. The last three are scientific.
 SHIPPED = (
     ("skimage", "data/motorcycle_left.png"),
     ("sklearn", "datasets/images/china.jpg"),
@@ -28,18 +29,18 @@ SHIPPED = (
     ("skimage", "data/ihc.png"),
     ("skimage", "data/retina.jpg"),
 )
-#: Sides of a crop as a share of the photo's, and where the crops lie (shares of the room that is left).
+#: Sides of a crop as a share of the photo's, and positions of the crops (0: left or top, 1: right or bottom).
 CROP = 0.6
 CORNERS = ((0.5, 0.5), (0, 0), (1, 1), (1, 0), (0, 1), (0.5, 0), (0.5, 1), (0, 0.5), (1, 0.5))
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture that is studied.
+    """A picture of a study.
 
     Attributes:
-        name: What tables call it.
-        photo: The photo it comes from; crops of one photo are no independent pictures.
+        name: Its name in tables.
+        photo: The photo it comes from. Crops of one photo are not independent.
         image: 8-bit RGB.
     """
 
@@ -49,7 +50,7 @@ class Picture:
 
     @cached_property
     def has_colour(self) -> bool:
-        """Whether its channels differ by more than a detector takes for gray."""
+        """Whether its channels differ by more than the detector's tolerance for gray."""
         levels = np.asarray(self.image, dtype=np.int16)
         return bool((levels.max(axis=-1) - levels.min(axis=-1)).max() > GRAY_LEVELS)
 
@@ -71,7 +72,7 @@ def shipped() -> list[Path]:
 
 
 def choose(folder: Path | None, count: int, seed: int) -> list[Path]:
-    """At most `count` picture files: of a folder, drawn at random, or the shipped ones, in their order.
+    """At most `count` picture files: a random choice from a folder, or the first of the shipped ones.
 
     Raises:
         UsageError: The folder holds no picture.
@@ -79,7 +80,7 @@ def choose(folder: Path | None, count: int, seed: int) -> list[Path]:
     if folder is None:
         return shipped()[:count]
     found = in_folder(folder, "images")
-    return sorted(random.Random(seed).sample(found, min(count, len(found))))  # noqa: S311 (a choice, not a secret)
+    return sorted(random.Random(seed).sample(found, min(count, len(found))))  # noqa: S311 (no secret)
 
 
 def in_folder(folder: Path, argument: str) -> list[Path]:
@@ -96,24 +97,38 @@ def in_folder(folder: Path, argument: str) -> list[Path]:
 
 
 def read(paths: Sequence[Path], side: int, failures: list[Failure]) -> list[Picture]:
-    """Pictures with at most `side` pixels on their longest side; what cannot be read is added to `failures`."""
-    return [
-        Picture(paths[number].name, paths[number].name, shrink(photo, side))
-        for number, photo in images.readable(paths, failures)
-    ]
+    """Pictures of at most `side` pixels on their longest side. Files that cannot be read are added to `failures`."""
+    found: list[Picture] = []
+    for item in prepare(_samples(paths), lambda photo: shrink(photo, side)):
+        if isinstance(item, Failure):
+            failures.append(item)
+        else:
+            sample, image = item
+            found.append(Picture(sample.name, sample.name, image))
+    return found
 
 
 def crops(paths: Sequence[Path], each: int, side: int) -> list[Picture]:
-    """`each` crops (at most 9) of every photo that can be read, cut at its own size and then shrunk as in `read`."""
-    pictures = []
-    for place, photo in images.readable(paths, []):
-        name = paths[place].name
+    """`each` crops (at most 9) of every readable photo, cut at its own size and then scaled as in `read`."""
+
+    def cut(photo: Image.Image) -> list[Image.Image]:
         width, height = (max(1, round(CROP * length)) for length in photo.size)
-        for number, (x, y) in enumerate(CORNERS[:each], start=1):
+        parts = []
+        for x, y in CORNERS[:each]:
             left, top = round(x * (photo.width - width)), round(y * (photo.height - height))
-            cut = photo.crop((left, top, left + width, top + height))
-            pictures.append(Picture(f"{name} crop {number}", name, shrink(cut, side)))
-    return pictures
+            parts.append(shrink(photo.crop((left, top, left + width, top + height)), side))
+        return parts
+
+    return [
+        Picture(f"{item[0].name} crop {number}", item[0].name, part)
+        for item in prepare(_samples(paths), cut)
+        if not isinstance(item, Failure)
+        for number, part in enumerate(item[1], start=1)
+    ]
+
+
+def _samples(paths: Sequence[Path]) -> list[Sample]:
+    return [Sample(path.name, path) for path in paths]
 
 
 def shrink(image: Image.Image, side: int) -> Image.Image:

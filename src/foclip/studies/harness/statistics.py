@@ -93,12 +93,12 @@ def mean(values: Values, photos: Values) -> Estimate:
     return estimate(np.mean, values, photos=photos)
 
 
-def gain(before: Values, after: Values, photos: Values) -> Estimate:
+def relative_gain(before: Values, after: Values, photos: Values) -> Estimate:
     """Ratio of the means, minus 1: steady even where single scores are near 0."""
     return estimate(lambda b, a: _ratio(a.mean(), b.mean()) - 1, before, after, photos=photos)
 
 
-def lost(score: Values, transformed: Values, photos: Values) -> Estimate:
+def relative_drop(score: Values, transformed: Values, photos: Values) -> Estimate:
     """Share of the mean score that a transformation takes away."""
     return estimate(lambda s, t: 1 - _ratio(t.mean(), s.mean()), score, transformed, photos=photos)
 

@@ -2,11 +2,11 @@
 
 A study has two functions:
 
-- ``table(lab)`` does the work and returns a tidy table, one row per picture and condition;
-- ``page(table)`` makes of nothing but that table what the report shows: a summary,
-  figures, findings, and figures of the paper with ours beside them.
+- ``table(context)`` does the work and returns a tidy table with one row per picture and condition;
+- ``report(table)`` turns that table, and nothing else, into a summary, figures, findings and comparisons
+  with the paper.
 
-Where one would rather look at the pictures themselves, ``gallery(lab)`` may draw them as further figures.
+A study may have a third function, ``gallery(context)``, which draws pictures as further figures.
 """
 
 import io
@@ -29,12 +29,12 @@ TABLE, SECONDS = "table.parquet", "seconds.csv"
 
 @dataclass(frozen=True)
 class PaperComparison:
-    """A figure of the paper, and ours.
+    """A number that the paper gives, and ours.
 
     Attributes:
-        quantity: What it is, and of what ours is measured.
-        paper: The paper's, as a share (0.427 for 42.7 %).
-        ours: Ours, as a share.
+        quantity: What the number is, and on which pictures ours was measured.
+        paper: The paper's number, as a share (0.427 for 42.7 %).
+        ours: Our number, as a share.
     """
 
     quantity: str
@@ -43,20 +43,20 @@ class PaperComparison:
 
 
 @dataclass(frozen=True)
-class Page:
-    """What the report shows of a study.
+class StudyReport:
+    """What the HTML report shows of a study.
 
     Attributes:
-        summary: Small table; estimates in it come with intervals.
-        figures: Figures by file name; the name is the caption too.
-        findings: Sentences drawn from the numbers.
-        beside: Figures of the paper with ours.
+        summary: A small table. Estimates in it have intervals.
+        figures: Figures by file name. The name is also the caption.
+        findings: Sentences that state what the numbers show.
+        comparisons: Numbers of the paper with ours.
     """
 
     summary: pd.DataFrame
     figures: dict[str, Figure]
     findings: list[str]
-    beside: list[PaperComparison] = field(default_factory=list)
+    comparisons: list[PaperComparison] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -64,74 +64,73 @@ class Study:
     """An experiment.
 
     Attributes:
-        module: `__name__` of the module that holds it; its last part is the study's name and that of its folder.
-        doc: That module's docstring: its first line is the title in the report, the rest says what is asked.
-        table: The study's numbers, one row per picture and condition.
-        page: What the report shows, made from the table alone.
-        gallery: Pictures to look at, as further figures; None for none.
+        module: `__name__` of the module that defines it. Its last part names the study and its folder.
+        doc: The docstring of that module. Its first line is the title in the report, the rest is the question.
+        table: Computes the study's numbers, one row per picture and condition.
+        report: Makes what the HTML report shows, from the table alone.
+        gallery: Draws pictures as further figures; None for none.
     """
 
     module: str
     doc: str
     table: Callable[[StudyContext], pd.DataFrame]
-    page: Callable[[pd.DataFrame], Page]
+    report: Callable[[pd.DataFrame], StudyReport]
     gallery: Callable[[StudyContext], dict[str, Figure]] | None = None
 
     @property
     def name(self) -> str:
-        """What the command line calls it."""
+        """The name on the command line."""
         return self.module.rpartition(".")[2]
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A study that is done.
+    """A finished study.
 
     Attributes:
-        name: Its name, and that of its folder.
+        name: Its name, which is also the name of its folder.
         title: First line of its docstring.
-        question: The other paragraphs of it.
-        rows: Rows of its table.
-        page: What the report shows.
-        drawings: Its figures as SVG, drawn once for all reports to come.
+        question: The other paragraphs of its docstring.
+        rows: Number of rows of its table.
+        report: What the HTML report shows.
+        drawings: Its figures as SVG. They are drawn once and reused by all later reports.
     """
 
     name: str
     title: str
     question: list[str]
     rows: int
-    page: Page
+    report: StudyReport
     drawings: dict[str, Markup]
 
 
-def reproduce(study: Study, lab: StudyContext, out: Path) -> StudyResult:
+def reproduce(study: Study, context: StudyContext, out: Path) -> StudyResult:
     """Run a study and write its tables and figures to `out`/<study>.
 
-    `table.csv` and `table.parquet` hold the same numbers, and the same ones
-    however often the run was cut off. What depends on the machine's mood is
-    apart: `seconds.csv`, row by row.
+    `table.csv` and `table.parquet` hold the same numbers. An interrupted run that is resumed ends with the same
+    bytes. Times differ from run to run, so they have a file of their own, `seconds.csv`, with the same rows.
 
     Args:
         study: The study.
-        lab: What it works with.
+        context: Scores, pictures and the cache.
         out: Folder of the run.
     """
-    lab.begin(study.name)
-    table = study.table(lab)
-    finished = _finish(study, table, study.gallery(lab) if study.gallery else {})
+    context.begin(study.name)
+    table = study.table(context)
+    finished = _finish(study, table, study.gallery(context) if study.gallery else {})
     _write(files.output_folder(out / study.name), table, finished)
     return finished
 
 
 def read(study: Study, out: Path) -> StudyResult:
-    """A study that an earlier run has finished, its page made anew from its tables; without its gallery.
+    """Read a study that an earlier run has finished. Its report is made again from its table, without the gallery.
 
     Args:
         study: The study.
         out: Folder of that run.
 
     Raises:
-        OSError: The run has no tables of this study.
+        OSError: The run has no table of this study.
     """
     table = pd.read_parquet(out / study.name / TABLE)
     if (out / study.name / SECONDS).is_file():
@@ -140,21 +139,21 @@ def read(study: Study, out: Path) -> StudyResult:
 
 
 def kept(study: Study, out: Path) -> StudyResult | None:
-    """As `read`; None where an earlier run has no tables of this study, or none that this version reads."""
+    """As `read`, but None if the run has no table of this study, or one that this version cannot read."""
     if not files.is_file(out / study.name / TABLE):
         return None
     try:
         return read(study, out)
-    except Exception:  # another version's table may lack anything
+    except Exception:  # a table of another version may lack any column
         return None
 
 
 def _finish(study: Study, table: pd.DataFrame, gallery: dict[str, Figure]) -> StudyResult:
-    page = study.page(table)
-    page = replace(page, figures=page.figures | gallery)
+    report = study.report(table)
+    report = replace(report, figures=report.figures | gallery)
     title, *question = (" ".join(part.split()) for part in study.doc.strip().split("\n\n"))
-    drawings = {caption: figure(plot) for caption, plot in page.figures.items()}
-    return StudyResult(study.name, title, question, len(table), page, drawings)
+    drawings = {caption: figure(plot) for caption, plot in report.figures.items()}
+    return StudyResult(study.name, title, question, len(table), report, drawings)
 
 
 def _write(folder: Path, table: pd.DataFrame, finished: StudyResult) -> None:
@@ -166,7 +165,7 @@ def _write(folder: Path, table: pd.DataFrame, finished: StudyResult) -> None:
     files.write_bytes(folder / TABLE, buffer.getvalue())
     if timed:
         files.write_text(folder / SECONDS, table[timed].to_csv(index=False))
-    for name, plot in finished.page.figures.items():
+    for name, plot in finished.report.figures.items():
         files.write_text(folder / f"{name}.svg", finished.drawings[name])
         files.write_bytes(folder / f"{name}.png", png(plot, 200))
 

@@ -1,4 +1,7 @@
-"""Values and gradients of a score on the way from a photo to a fooled picture: what hides them shows there."""
+"""Scores and gradients on the straight line from a photo to a fooled picture.
+
+A defence that hides its gradient shows gradients that vanish on this line.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,27 +15,27 @@ from foclip.studies.harness.context import StudyContext
 from foclip.studies.harness.pictures import Picture
 
 
-def gradients(
-    lab: StudyContext,
+def gradients_along(
+    context: StudyContext,
     score: Score,
     wanted: Prompts,
     originals: Sequence[Picture],
     fooled: Sequence[Picture],
     along: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """A row for each picture and point of the straight way.
+    """One row for each picture and each point of its line.
 
     Args:
-        lab: The lab.
+        context: Caches the results.
         score: The score.
-        wanted: The prompts, whose mean value is looked at.
-        originals: Where the ways begin (0).
-        fooled: Where they end (1).
+        wanted: The prompts. The mean over them is differentiated.
+        originals: Start of each line (0).
+        fooled: End of each line (1).
         along: The points, from 0 to 1.
 
     Returns:
-        `picture`, `photo`, `along`, `score` (mean figure), `gradient` (root mean square over the pixels, of the
-        mean value with respect to a pixel in [0, 1]).
+        `picture`, `photo`, `along`, `score` (mean over the prompts), `gradient` (root mean square over the pixels of
+        the derivative of the mean raw score with respect to a pixel in [0, 1]).
     """
 
     def compute(places: list[int]) -> Iterator[tuple[int, list[list[float]]]]:
@@ -54,6 +57,6 @@ def gradients(
     ]
     return [
         {"picture": picture.name, "photo": picture.photo, "along": share, "score": figure, "gradient": gradient}
-        for picture, points in zip(originals, lab.store.fill(keys, compute), strict=True)
+        for picture, points in zip(originals, context.cache.fill(keys, compute), strict=True)
         for share, (figure, gradient) in zip(along, points, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""The report of `foclip reproduce`: the paper's figures with ours, and a section per study."""
+"""The HTML report of `foclip reproduce`: the paper's numbers with ours, and one section per study."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,20 +10,20 @@ from foclip.reports.html import render
 from foclip.studies.harness.study import StudyResult
 
 
-def write(path: Path, studies: Sequence[StudyResult], run: dict[str, Any], failures: Sequence[Failure]) -> None:
+def write_html(path: Path, studies: Sequence[StudyResult], run: dict[str, Any], failures: Sequence[Failure]) -> None:
     """Write the report of finished studies as one HTML file.
 
     Args:
         path: The file.
-        studies: StudyResult studies, in the order of their sections.
+        studies: Finished studies, in the order of their sections.
         run: What `run.json` says.
         failures: Pictures that could not be read.
     """
     sections = [
         {
             "study": study,
-            "columns": list(study.page.summary.columns),
-            "rows": study.page.summary.astype(str).to_numpy().tolist(),
+            "columns": list(study.report.summary.columns),
+            "rows": study.report.summary.astype(str).to_numpy().tolist(),
             "figures": [(name.replace("-", " "), name, drawing) for name, drawing in study.drawings.items()],
         }
         for study in studies

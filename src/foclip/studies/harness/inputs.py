@@ -1,4 +1,4 @@
-"""What a run of studies looks at: its settings and its pictures."""
+"""The inputs of a run of studies: its settings and its pictures."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,19 +9,19 @@ from foclip.outcome import Failure
 from foclip.studies.harness import pictures
 from foclip.studies.harness.pictures import Picture
 
-#: Crops that thresholds are chosen on, at least, if there are photos enough.
+#: Least number of crops that thresholds are chosen on, if there are enough photos.
 EXAMPLES = 48
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What a run of studies depends on besides its scores.
+class StudySettings:
+    """Everything that a run of studies depends on, except its scores.
 
     Attributes:
-        quick: Fewer pictures and steps.
-        images: Folder of the reader's pictures; None for the photos that ship with dependencies.
-        paintings: Folder of real paintings, for `artworks`.
-        seed: Seeds the draws of pictures and prompts, and the attacks.
+        quick: Use fewer pictures and steps.
+        images: Folder of the user's pictures; None for the photos that come with dependencies.
+        paintings: Folder of real paintings, for `artworks`; None for none.
+        seed: Seed of the random choice of pictures and prompts, and of the attacks.
     """
 
     quick: bool = False
@@ -31,27 +31,27 @@ class Settings:
 
     @property
     def count(self) -> int:
-        """Pictures at most."""
+        """Largest number of pictures."""
         return 8 if self.quick else 12
 
     @property
     def steps(self) -> int:
-        """Updates per picture of an attack."""
+        """Steps of an attack."""
         return 100 if self.quick else 1000
 
 
 class StudyInputs:
-    """The pictures of a run, each read once.
+    """The pictures of a run. Each is read once.
 
     Args:
         settings: Sizes, pictures, seed.
-        side: Longest side of a picture, in pixels; larger ones are scaled down.
+        side: Longest side of a picture in pixels. Larger pictures are scaled down.
 
     Attributes:
         failures: Pictures that could not be read.
     """
 
-    def __init__(self, settings: Settings, side: int) -> None:
+    def __init__(self, settings: StudySettings, side: int) -> None:
         self.settings, self.side = settings, side
         self.failures: list[Failure] = []
 
@@ -62,10 +62,10 @@ class StudyInputs:
 
     @cached_property
     def pictures(self) -> list[Picture]:
-        """The pictures that are fooled, whole.
+        """The pictures to fool, uncropped.
 
         Raises:
-            UsageError: Fewer than two of the files can be read, and one picture has no spread.
+            UsageError: Fewer than two files can be read, or fewer than two have colour.
         """
         found = pictures.read(self.files, self.side, self.failures)
         if len(found) < 2:
@@ -76,13 +76,13 @@ class StudyInputs:
 
     @cached_property
     def examples(self) -> list[Picture]:
-        """Enough pictures to choose thresholds on: crops of every photo, fewer of each the more photos there are."""
+        """Pictures to choose thresholds on: crops of every photo, at least `EXAMPLES` together if possible."""
         each = min(len(pictures.CORNERS), -(-EXAMPLES // len(self.files)))
         return pictures.crops(self.files, each, self.side)
 
     @cached_property
     def paintings(self) -> list[Picture]:
-        """The reader's paintings; none without a folder of them."""
+        """The user's paintings; an empty list if no folder was given."""
         if self.settings.paintings is None:
             return []
         found = pictures.in_folder(self.settings.paintings, "paintings")
