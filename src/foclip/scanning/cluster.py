@@ -5,10 +5,11 @@ at all, and one that is there is never made again, so a lost node costs the shar
 output folder and the sources.
 """
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -20,9 +21,6 @@ from foclip.runs.workers import RayActors, connected
 from foclip.scanning.mapper import Mapper, mapped
 from foclip.scanning.output import Folder, write
 from foclip.scanning.reader import read
-
-if TYPE_CHECKING:
-    from foclip.scanning.scanner import Settings, _Progress
 
 
 @dataclass
@@ -73,28 +71,38 @@ class ShardScan:
         return sum(counts)
 
 
-def work(folder: Folder, mapper: Mapper, columns: Columns, settings: "Settings", report: "_Progress") -> None:
-    """Do the shards of a folder that are not done, on the GPUs of a cluster if it has any, else on its cores.
+def work(
+    folder: Folder,
+    mapper: Mapper,
+    columns: Columns,
+    shards: Iterable[Shard],
+    report: Callable[[int, float], None],
+    workers: int | None,
+    batch_size: int,
+    address: str | None,
+) -> None:
+    """Do shards on the GPUs of a cluster if it has any, else on its cores.
 
     Args:
         folder: The folder of the scan, on a file system that all nodes share.
         mapper: Its scorer is loaded by name on every node.
         columns: Names of columns.
-        settings: How it is done.
-        report: Progress.
+        shards: The shards.
+        report: Called with the number of new rows, and 1, when a shard is done.
+        workers: Actors at most; None for as many as there is room for.
+        batch_size: Items in a chunk.
+        address: Of the cluster; None for Ray on this machine.
 
     Raises:
         UsageError: Ray is not installed, or there is no cluster at this address.
         SourceError: A source is gone.
         OutputError: A part cannot be written.
     """
-    scorer = mapper.scorer
-    judge = mapper.detector, mapper.method, mapper.fpr, mapper.seed
+    scorer, judge = mapper.scorer, (mapper.detector, mapper.method, mapper.fpr, mapper.seed)
     names = scorer.model, scorer.info.name
     out = folder.out.resolve()
-    scan = ShardScan(out, names, scorer.info.scale, scorer.fingerprint, judge, columns, settings.batch_size)
-
-    with connected(settings.address) as ray:
-        actors = RayActors(ray, settings.workers, gpu=ray.cluster_resources().get("GPU", 0) > 0)
-        for _, rows in actors.map(scan, report.pending(folder)):
-            report.add(rows, 1.0)
+    scan = ShardScan(out, names, scorer.info.scale, scorer.fingerprint, judge, columns, batch_size)
+    with connected(address) as ray:
+        actors = RayActors(ray, workers, gpu=ray.cluster_resources().get("GPU", 0) > 0)
+        for _, rows in actors.map(scan, shards):
+            report(rows, 1.0)

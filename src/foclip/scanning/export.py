@@ -72,9 +72,7 @@ def export(folder: Folder, path: Path, min_score: float | None = None) -> int:
             try:
                 numbers = [_uids(path, batch) for batch in passed]
             except UsageError as error:
-                raise UsageError(
-                    f"{error}; the scan is done, and with that name the same command takes seconds"
-                ) from None
+                raise UsageError(f"{error}; the scan is done: the same command with that name takes seconds") from None
             kept = np.sort(np.concatenate(numbers or [np.empty(0, UID)]))
             np.save(stack.enter_context(partial.open("wb")), kept)
             return len(kept)

@@ -98,7 +98,9 @@ def scan(
         elif engine == "ray":
             from foclip.scanning import cluster
 
-            cluster.work(folder, mapper, columns, how, report)
+            cluster.work(
+                folder, mapper, columns, report.pending(folder), report.add, how.workers, how.batch_size, how.address
+            )
         else:
             chunks = read(report.pending(folder), columns, how.batch_size)
             write(folder, mapped(chunks, mapper, how.workers), mapper.schema, report.add)
