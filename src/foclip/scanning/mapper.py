@@ -182,7 +182,12 @@ class Mapper:
 
     def _encode_captions(self, prompts: Sequence[Prompts]) -> None:
         """Encode captions that are not remembered, in passes of a fixed number of them."""
-        unknown = [asked[0] for asked in dict.fromkeys(prompts) if len(asked) == 1 and asked not in self._targets]
+        unknown = []
+        for asked in dict.fromkeys(prompts):
+            if asked in self._targets:
+                self._targets(asked)  # now it is not the next to be forgotten
+            elif len(asked) == 1:
+                unknown.append(asked[0])
         for first in range(0, len(unknown), TEXT_ROWS):
             some = unknown[first : first + TEXT_ROWS]
             with torch.no_grad():
