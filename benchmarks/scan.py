@@ -3,7 +3,7 @@
     python -m benchmarks.scan data PICTURES --out DATA              # what the others scan (benchmarks/scan_data.py)
     python -m benchmarks.scan speed DATA/val.parquet [--pictures 1024] [--rounds 3] [--ray]
     python -m benchmarks.scan memory DATA/val.parquet [--times 10]
-    python -m benchmarks.scan equal SOURCE… [--by rule]             # engines, workers, sizes of chunks; same keys
+    python -m benchmarks.scan equal SOURCE… [--method rule]             # engines, workers, sizes of chunks; same keys
     python -m benchmarks.scan killed SOURCE [--kills 10]            # SIGKILL
     python -m benchmarks.scan node SOURCE [--kills 3]               # nodes of a Ray cluster
     python -m benchmarks.scan damaged DATA/val.parquet
@@ -12,7 +12,7 @@
 
 `speed` compares a scan of as many processes as cores with bare decoding and bare forward passes in as many, of the
 tower as open_clip loads it and of the same with its batch norms folded, and with the loop that one writes by hand
-around open_clip's model and a metric, in turns; it prints medians over rounds. Scans are `--by rule`, two passes a
+around open_clip's model and a metric, in turns; it prints medians over rounds. Scans are `--method rule`, two passes a
 picture; those of `equal` where it is told so.
 """
 
@@ -41,8 +41,7 @@ from foclip.machine import cores
 from foclip.models import OpenClipEncoder, load
 from foclip.models.scores.clip import SCALE
 from foclip.runs.workers import SPARE
-from foclip.scanning import Settings, scan
-from foclip.scanning.parts import Folder
+from foclip.scanning import Folder, Settings, scan
 from foclip.scanning.summary import summarise
 
 #: Pictures in a pass.
@@ -120,7 +119,7 @@ def speed(source: Path, count: int, rounds: int, ray: bool, work: Path) -> None:
     def scanned(engine: str) -> None:
         shutil.rmtree(work / "out", ignore_errors=True)
         settings = Settings(workers=processes)
-        scan([work / "some.parquet"], work / "out", model=_encoder, by="rule", engine=engine, settings=settings)
+        scan([work / "some.parquet"], work / "out", model=_encoder, method="rule", engine=engine, settings=settings)
 
     with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _one_thread) as pool:
         list(pool.map(_forward, [1] * 4 * processes))
@@ -168,7 +167,7 @@ def memory(source: Path, times: int, work: Path) -> None:
     for count in (1, times):
         scan_data.write_table(work / f"{count}.parquet", contents, captions, times=count)
         out = work / f"out-{count}"
-        done = scan_faults.begun(work / f"{count}.parquet", out, "--by", "rule")
+        done = scan_faults.begun(work / f"{count}.parquet", out, "--method", "rule")
         peaks.append(_peak(done))
         rows = summarise(Folder(out), SCALE).rows
         print(f"{rows} pictures: {peaks[-1] / 2**20:.0f} MiB (exit code {done.returncode})", flush=True)
@@ -200,7 +199,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ray", action="store_true")
-    parser.add_argument("--by", choices=("combined", "rule"), default="combined", help="of equal")
+    parser.add_argument("--method", choices=("combined", "rule"), default="combined", help="of equal")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--times", type=int, default=10)
     asked = parser.parse_args()
@@ -214,7 +213,7 @@ def main() -> None:
         elif asked.what == "memory":
             memory(asked.source[0], asked.times, work)
         elif asked.what == "equal":
-            scan_faults.equal(asked.source, asked.by, work)
+            scan_faults.equal(asked.source, asked.method, work)
         elif asked.what in scan_faults.KILLS:
             scan_faults.KILLS[asked.what](asked.source[0], asked.kills, work)
         else:

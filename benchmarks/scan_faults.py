@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from benchmarks import scan_data
-from foclip.scanning import local
+from foclip.runs import workers
 
 #: Figures of a row that may differ by rounding, and what may not differ at all.
-FIGURES, SAID = ("score", "gray_score", "drop", "drift", "p_value"), ("tampered", "decided_by", "error", "sha256")
+FIGURES = ("score", "probe_score", "drop", "drift", "p_value")
+SAID = ("verdict", "probe", "decided_by", "error", "sha256")
 #: Ways to do the same scan; the first is what the others are compared with.
 WAYS = {
     "local, 2 workers, chunks of 32": (),
@@ -72,7 +73,7 @@ def at_parts(process: "subprocess.Popen[str]", out: Path, count: int) -> bool:
 def undisturbed(source: Path, work: Path) -> dict[str, str]:
     """Digests of the parts of a scan that nobody disturbed."""
     out = work / "whole"
-    done = run(source, out, "--by", "rule")
+    done = run(source, out, "--method", "rule")
     print(f"undisturbed: exit code {done.returncode}, {len(rows(out))} rows in {len(parts(out))} parts", flush=True)
     return digests(out)
 
@@ -84,13 +85,13 @@ def compare(out: Path, expected: dict[str, str]) -> None:
     print(f"parts equal byte for byte: {same} of {len(expected)}; others: {len(found.keys() - expected.keys())}")
 
 
-def equal(sources: Sequence[Path], by: str, work: Path) -> None:
+def equal(sources: Sequence[Path], method: str, work: Path) -> None:
     """The same scan by both engines, with several numbers of workers and sizes of chunks.
 
     Args:
         sources: Data sets of the same pictures under the same keys; the first in every one of `WAYS`, the others in the
             first of either engine.
-        by: What decides: "combined", or "rule".
+        method: What decides: "combined", or "rule".
         work: Folder to work in.
     """
     first: pd.DataFrame | None = None
@@ -98,7 +99,7 @@ def equal(sources: Sequence[Path], by: str, work: Path) -> None:
     plan += [(source, name) for source in sources[1:] for name in (*list(WAYS)[:1], *list(WAYS)[3:4])]
     for number, (source, name) in enumerate(plan):
         begin = time.perf_counter()
-        done = run(source, work / str(number), "--by", by, *WAYS[name])
+        done = run(source, work / str(number), "--method", method, *WAYS[name])
         taken = time.perf_counter() - begin
         found = rows(work / str(number)).sort_values("key", ignore_index=True)
         first = found if first is None else first
@@ -119,16 +120,16 @@ def killed(source: Path, kills: int, work: Path) -> None:
     expected = undisturbed(source, work)
     whole, draws, stopped, out = time.perf_counter() - begin, random.Random(0), 0, work / "out"
     for _ in range(kills):
-        process = begun(source, out, "--by", "rule")
+        process = begun(source, out, "--method", "rule")
         try:
             process.wait(draws.uniform(0.05, 0.25) * whole)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             stopped += 1
         process.communicate()
-        time.sleep(5 * local.NOTICE)  # its workers see that it is gone
+        time.sleep(5 * workers.NOTICE)  # its workers see that it is gone
         print(f"{len(parts(out))} parts", flush=True)
-    last = run(source, out, "--by", "rule")
+    last = run(source, out, "--method", "rule")
     print(f"killed {stopped} of {kills} times; exit code at last {last.returncode}")
     compare(out, expected)
 
@@ -142,7 +143,7 @@ def node(source: Path, kills: int, work: Path) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     moments = sorted(draws.sample(range(2, len(expected) - 4), kills))
-    process = begun(source, out, "--by", "rule", "--engine", "ray", "--address", cluster.address)
+    process = begun(source, out, "--method", "rule", "--engine", "ray", "--address", cluster.address)
     for moment in moments:
         if at_parts(process, out, moment):
             time.sleep(draws.uniform(0, 1))
@@ -160,7 +161,7 @@ def node(source: Path, kills: int, work: Path) -> None:
 def damaged(source: Path, work: Path) -> None:
     """One row of twenty damaged, a tar cut in the middle, tables with columns of another type."""
     expected = scan_data.damaged(source, work / "data")
-    done = run(work / "data", work / "out", "--by", "rule")
+    done = run(work / "data", work / "out", "--method", "rule")
     found = rows(work / "out")
     found["file"] = found.source.str.rpartition("/")[2]
     failed = found[found.error.notna()]
@@ -184,7 +185,7 @@ def full(source: Path, work: Path) -> None:
     disk.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room * 2 // 3}", "tmpfs", str(disk)], check=True)
     try:
-        _stopped(run(source, disk / "out", "--by", "rule"), disk / "out", expected)
+        _stopped(run(source, disk / "out", "--method", "rule"), disk / "out", expected)
         subprocess.run(["mount", "-o", "remount,size=256m", str(disk)], check=True)
         print(f"with more room: exit code {run(source, disk / 'out', '--by', 'rule').returncode}")
         compare(disk / "out", expected)
@@ -197,7 +198,7 @@ def gone(source: Path, work: Path) -> None:
     data, away, out = work / "data", work / "away", work / "out"
     shutil.copytree(source, data)
     expected = undisturbed(data, work)
-    process = begun(data, out, "--by", "rule")
+    process = begun(data, out, "--method", "rule")
     if at_parts(process, out, 2):
         data.rename(away)
     said = process.communicate()[1]
