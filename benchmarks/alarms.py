@@ -15,7 +15,7 @@ from scipy.stats import binom
 from foclip.core.detecting import detect
 from foclip.data.prompts import ARTWORKS
 from foclip.detection import By
-from foclip.models import load
+from foclip.models import load_encoder
 from training.detector import photographs
 
 BOUNDS = (0.01, 0.05)
@@ -30,7 +30,7 @@ def main() -> None:
     photos, _ = photographs(choice.data, "check")
     print(f"{'model':<12} {'method':<24} {'bound':>5} {'alarms':>6} {'of':>4}  95 % interval at the bound")
     for model in choice.models:
-        encoder = load(model)
+        encoder = load_encoder(model)
         for by in get_args(By):
             for prompts in (ARTWORKS, None):
                 for bound in BOUNDS:

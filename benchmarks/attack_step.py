@@ -36,7 +36,7 @@ from torchvision.transforms.functional import center_crop, normalize
 
 from foclip.attacks import AttackTask, FoCLIP, objective, run
 from foclip.data.prompts import ARTWORKS
-from foclip.models import OpenClipEncoder, load
+from foclip.models import OpenClipEncoder, load_encoder
 from foclip.models.scores import CLIPScore
 from foclip.objective import Alignment, Balance, Objective, Pictures
 
@@ -117,7 +117,7 @@ def resize_by_hand(encoder: OpenClipEncoder, pixels: Tensor) -> Tensor:
 
 def opened(name: str, device: str = "cpu") -> OpenClipEncoder:
     """An encoder whose model can be used alone."""
-    encoder = load(name, device)
+    encoder = load_encoder(name, device)
     assert isinstance(encoder, OpenClipEncoder)
     return encoder
 

@@ -27,7 +27,7 @@ from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
 from foclip.detection import By, Sensitivity, Verdict, measure
 from foclip.detection.detector import shipped
-from foclip.models import OpenClipEncoder, load
+from foclip.models import OpenClipEncoder, load_encoder
 from foclip.models.scores import CLIPScore, Prompts
 
 BOUND = 1.15
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    encoder = load(arguments.model)
+    encoder = load_encoder(arguments.model)
     assert isinstance(encoder, OpenClipEncoder)
     detector = shipped(encoder)
     score = CLIPScore(encoder)

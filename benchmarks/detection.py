@@ -29,7 +29,7 @@ from foclip.data.prompts import ARTWORKS
 from foclip.detection import AFTERWARDS, CONDITIONS, By, Detector, Sensitivity, hardened_of, measure
 from foclip.detection.detector import shipped
 from foclip.detection.scenarios import LEAST_RISE
-from foclip.models import load
+from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore, Prompts
 from foclip.outcome import Advance
 from foclip.runs import fooling
@@ -60,7 +60,7 @@ class Bench:
     """Photographs and prompts never used in calibration, and what the detector says of them."""
 
     def __init__(self, model: str, data: Path, work: Path) -> None:
-        self.score = CLIPScore(load(model))
+        self.score = CLIPScore(load_encoder(model))
         self.detector: Detector = shipped(self.score.encoder)
         self.twins = hardened_of(self.detector, self.score)
         self.work = work / model

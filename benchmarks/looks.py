@@ -21,7 +21,7 @@ from foclip.detection import AFTERWARDS, TRANSFORMATIONS, Sensitivity, hardened_
 from foclip.detection.cascade import fit
 from foclip.detection.probes import feature_names
 from foclip.detection.scenarios import LEAST_RISE
-from foclip.models import load
+from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
 from foclip.runs.folder import Result, read_results
 
@@ -79,7 +79,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=300)
     choice = parser.parse_args()
     torch.set_num_threads(2)
-    score = CLIPScore(load(choice.model))
+    score = CLIPScore(load_encoder(choice.model))
     candidates = [*hardened_scores(score), *TRANSFORMATIONS, *TOGETHER]
     results = read_results(choice.work)
     random.Random(0).shuffle(results)

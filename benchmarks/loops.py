@@ -18,7 +18,7 @@ from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
-from foclip.models.scores import CLIPScore, Mean, Score
+from foclip.models.scores import CLIPScore, MeanEnsemble, Score
 from foclip.perceptual.fidelity import psnr
 
 #: Pixels of the photos, and steps: the exact loop pays for every pixel at each.
@@ -33,7 +33,7 @@ def table(model: str, device: str, most: int, files: Sequence[Path] = ()) -> Sec
         attack = FoCLIP(objective=objective(), steps=steps, min_psnr=BUDGET)
         for path in files or photos():
             picture = images.to_tensor(of_size(images.read(path), pixels))
-            small, exact = (_file(attack, loop, picture) for loop in (score, Mean([score])))
+            small, exact = (_file(attack, loop, picture) for loop in (score, MeanEnsemble([score])))
             fast, slow = (mean(score.read(images.to_image(file), ARTWORKS)) for file in (small, exact))
             section.add(
                 megapixels=f"{picture[0].numel() / 1e6:.1f}",

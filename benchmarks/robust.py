@@ -25,7 +25,7 @@ from foclip.attacks import CMAES, Attack, AttackTask, FoCLIP, Restart, run
 from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, CAPTION
-from foclip.models import Encoder, load
+from foclip.models import Encoder, load_encoder
 from foclip.models.scores import CLIPScore, Prompts
 from foclip.objective import Alignment
 from training.evaluate import validation
@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     choice = parser.parse_args()
     torch.set_num_threads(choice.threads)
-    encoder, original = load(choice.model), load(choice.original)
+    encoder, original = load_encoder(choice.model), load_encoder(choice.original)
     figures: list[Figure] = []
     if "validation" in choice.parts:
         figures += [f for f in validation(encoder, choice.data, choice.cache) if f.name.startswith("zero-shot")]

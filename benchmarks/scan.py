@@ -38,7 +38,7 @@ import torch
 from benchmarks import scan_data, scan_faults
 from foclip.data import images
 from foclip.machine import cores
-from foclip.models import OpenClipEncoder, load
+from foclip.models import OpenClipEncoder, load_encoder
 from foclip.models.scores.clip import SCALE
 from foclip.runs.workers import SPARE
 from foclip.scanning import Folder, Settings, scan
@@ -106,7 +106,7 @@ def speed(source: Path, count: int, rounds: int, ray: bool, work: Path) -> None:
     global _encoder, _loaded
     processes = cores()
     torch.set_num_threads(1)
-    loaded = load(MODEL, "cpu")
+    loaded = load_encoder(MODEL, "cpu")
     assert isinstance(loaded, OpenClipEncoder)
     _encoder, _loaded = loaded, copy.deepcopy(loaded.model).to(memory_format=torch.contiguous_format)
     table = parquet.read_table(source).slice(0, count)

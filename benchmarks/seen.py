@@ -17,7 +17,7 @@ from foclip.attacks import Attack, AttackTask, FoCLIP, objective, run
 from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
-from foclip.models import load
+from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore, Score
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import FIGURES, fidelity
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--metric", choices=LIMITS, default="flip99")
     choice = parser.parse_args()
     torch.set_num_threads(1)
-    score = CLIPScore(load(choice.model))
+    score = CLIPScore(load_encoder(choice.model))
     pictures = [images.to_tensor(images.read(path)) for path in choice.photos]
     attack = FoCLIP(objective=objective(), steps=choice.steps)
     print(f"{choice.model}, {len(pictures)} photos, {choice.steps} steps, torch {torch.__version__}")

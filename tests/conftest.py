@@ -28,7 +28,8 @@ from foclip.attacks import Attack, AttackResult, AttackTask
 from foclip.attacks import run as attack_all
 from foclip.data.images import read, to_image
 from foclip.demo import photos
-from foclip.models import Encoder, embedded, load, registry
+from foclip.models import Encoder, embedded, load_encoder
+from foclip.models import open_clip as open_clip_models
 from foclip.models.scores import CLIPScore, Prompts, Score
 
 torch.set_num_threads(1)
@@ -52,7 +53,7 @@ def file_score(score: Score, pixels: Tensor, prompts: Prompts) -> float:
 
 @pytest.fixture(scope="session")
 def mini() -> Encoder:
-    return load("mini")
+    return load_encoder("mini")
 
 
 @pytest.fixture(scope="session")
@@ -66,14 +67,14 @@ def _embedded_once() -> Iterator[None]:
 
     Each call still checks the name, the device and the files, as it would before making one.
     """
-    make = registry._create
+    make = open_clip_models.create
     made = cache(make)
 
     def create(name: str, *arguments: Any) -> Encoder:
         return (made if name in embedded.names() else make)(name, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_create", create)
+        patch.setattr(open_clip_models, "create", create)
         yield
 
 

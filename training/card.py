@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--hours", required=True)
     parser.add_argument("--notes", default="", help="anything the run's configuration does not say")
     choice = parser.parse_args()
-    from foclip.models import load
+    from foclip.models import load_encoder
 
     runs = [json.loads(path.read_text()) for path in choice.runs]
     config = runs[-1]["config"]
@@ -135,7 +135,7 @@ def main() -> None:
     card = CARD.format(
         model=choice.model,
         architecture=architecture,
-        parameters=load(choice.model).parameter_count,
+        parameters=load_encoder(choice.model).parameter_count,
         size=vision["image_size"],
         paintings=config["train"]["paintings"],
         batch=config["train"]["batch"],

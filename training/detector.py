@@ -22,7 +22,7 @@ from foclip.calibration import calibrate
 from foclip.data.prompts import ARTWORKS, CAPTION, imagenet
 from foclip.detection import measure
 from foclip.detection.detector import SHIPPED
-from foclip.models import load
+from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
 from foclip.outcome import Advance
 from foclip.reports import calibration
@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--thumbnails", type=int, default=1600, help="clean pictures of Tiny-ImageNet besides")
     parser.add_argument("--drawn", type=int, default=400, help="charts, and as many pages of text, besides")
     choice = parser.parse_args()
-    score = CLIPScore(load(choice.model))
+    score = CLIPScore(load_encoder(choice.model))
     pictures, captions = photographs(choice.data, "calibration")
     background, further = thumbnails(choice.data, choice.thumbnails, choice.work / "thumbnails", 0)
     more, fitting = drawn(score, choice.drawn, choice.work)

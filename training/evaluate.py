@@ -24,7 +24,7 @@ from torch import Tensor
 from foclip.attacks import AttackTask, FoCLIP, run
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
-from foclip.models import Encoder, load
+from foclip.models import Encoder, load_encoder
 from foclip.models.embedded import names, path
 from foclip.models.scores import CLIPScore
 from foclip.perceptual.fidelity import fidelity
@@ -210,9 +210,9 @@ def all_figures(
     model: str, data: Path, cache: Path | None, photos: int, steps: int, parts: Sequence[str] = PARTS
 ) -> list[Figure]:
     """All figures of one encoder, or those of some ``parts``."""
-    load(model)  # imports what loading needs
+    load_encoder(model)  # imports what loading needs
     started = time.perf_counter()
-    encoder = load(model)
+    encoder = load_encoder(model)
     load_seconds = time.perf_counter() - started
     work: dict[str, Callable[[], list[Figure]]] = {
         "speed": lambda: speed(encoder, load_seconds),

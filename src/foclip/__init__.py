@@ -15,7 +15,7 @@ from foclip.errors import FoclipError
 if TYPE_CHECKING:
     from foclip.core.detecting import detect
     from foclip.core.scoring import score
-    from foclip.models.registry import load
+    from foclip.models.registry import load_encoder as load
     from foclip.runs.fooling import fool
 
 __version__ = "0.1.0"

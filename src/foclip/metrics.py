@@ -24,7 +24,7 @@ from foclip.data.images import Source
 from foclip.detection.detector import Detector, shipped
 from foclip.detection.probes import measure
 from foclip.errors import UsageError
-from foclip.models import Encoder, load
+from foclip.models import Encoder, load_encoder
 from foclip.models.scores import CLIPScore as Score
 from foclip.models.scores.clip import SCALE
 from foclip.outcome import Failure
@@ -98,7 +98,7 @@ class CLIPScore(Metric):  # type: ignore[misc]  # torchmetrics is not checked he
 
     def __init__(self, encoder: Encoder | str = "mini", scale: float = SCALE, **options: Any) -> None:
         super().__init__(**options)
-        self.score = Score(load(encoder) if isinstance(encoder, str) else encoder, scale)
+        self.score = Score(load_encoder(encoder) if isinstance(encoder, str) else encoder, scale)
         self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
@@ -145,10 +145,10 @@ class RobustCLIPScore(Metric):  # type: ignore[misc]  # torchmetrics is not chec
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.score = Score(load(encoder) if isinstance(encoder, str) else encoder, scale)
+        self.score = Score(load_encoder(encoder) if isinstance(encoder, str) else encoder, scale)
         self.detector = shipped(self.score.encoder) if detector is None else detector
         self.detector.check(self.score.encoder)
-        self.twin = None if twin is None else self.score.over(load(twin) if isinstance(twin, str) else twin)
+        self.twin = None if twin is None else self.score.over(load_encoder(twin) if isinstance(twin, str) else twin)
         for name in ("total", "robust_total", "twin_total"):
             self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("tampered", "count"):

@@ -17,7 +17,7 @@ import foclip
 from foclip.attacks import FoCLIP
 from foclip.data import images
 from foclip.errors import FoclipError, UsageError
-from foclip.models import load
+from foclip.models import load_encoder
 
 pytestmark = pytest.mark.usefixtures("_embedded_once")
 
@@ -95,7 +95,7 @@ def test_a_folder_is_searched_for_what_can_be_read(folder: Path) -> None:
 
 def test_one_string_is_not_a_list_of_prompts() -> None:
     with pytest.raises(UsageError, match="list"):
-        load("mini").encode_texts("a dog")
+        load_encoder("mini").encode_texts("a dog")
 
 
 @pytest.mark.parametrize("setting", [{"init": "zero"}, {"target": -1.0}, {"min_psnr": 200.0}, {"target": math.nan}])

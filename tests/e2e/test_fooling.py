@@ -19,7 +19,7 @@ from foclip.attacks.refine import Retouch
 from foclip.cache import locked
 from foclip.data import images
 from foclip.errors import ImageError, UsageError
-from foclip.models.scores import CLIPScore, Mean
+from foclip.models.scores import CLIPScore, MeanEnsemble
 from foclip.outcome import Advance
 from foclip.perceptual.fidelity import fidelity
 from foclip.runs import fooling
@@ -94,7 +94,7 @@ def test_on_ray_pictures_have_the_same_bytes(sources: list[Path], score: CLIPSco
             )
             for name, run in (("local", attack_here), ("ray", on_ray))
         ]
-        both, few = Mean([score, score]), replace(contexts[0].default_attack(), steps=5)
+        both, few = MeanEnsemble([score, score]), replace(contexts[0].default_attack(), steps=5)
         shifted = [each.fool(few, each.pictures[:2], score=both) for each in contexts]
         with pytest.raises(UsageError, match="the most that clipscore can be"):
             next(on_ray(replace(ATTACK, target=9.0), score, [], None, None))

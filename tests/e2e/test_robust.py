@@ -17,7 +17,7 @@ from foclip.attacks import AutoPGD, FoCLIP, Restart
 from foclip.data.images import to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError
-from foclip.models import Encoder, load
+from foclip.models import Encoder, load_encoder
 from foclip.models.scores import CLIPScore
 from foclip.objective import Alignment
 from foclip.studies import _robust_report as robust
@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, small_photos: list[Image.Im
 
 @pytest.fixture(scope="module")
 def robust_score() -> CLIPScore:
-    return CLIPScore(load("mini-robust"))
+    return CLIPScore(load_encoder("mini-robust"))
 
 
 @pytest.fixture

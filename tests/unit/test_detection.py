@@ -40,7 +40,7 @@ from foclip.detection import (
 )
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
-from foclip.models import Encoder, embedded, load
+from foclip.models import Encoder, embedded, load_encoder
 from foclip.models.scores import CLIPScore
 from foclip.models.scores.clip_iqa import CLIPIQA
 from foclip.reports import calibration as report
@@ -443,7 +443,7 @@ def test_a_detector_of_a_foreign_twin_loads_nothing(calibration: Calibration, sc
         hardened_of(replace(foreign, twins={"mini-robust": "0" * 64}), score)
     assert hardened_of(replace(foreign, twins={}), score) == {}
     assert list(hardened_scores(score)) == list(embedded.HARDENED["mini"])
-    assert list(hardened_scores(CLIPScore(load("mini-robust")))) == []
+    assert list(hardened_scores(CLIPScore(load_encoder("mini-robust")))) == []
 
 
 def test_cheats_reach_what_they_are_named_for(score: CLIPScore, small_photos: list[Image.Image]) -> None:
@@ -574,7 +574,7 @@ def test_wrong_calls_of_calibrate(run: Run, clean: list[Path], tmp_path: Path) -
 
 @pytest.mark.parametrize("name", sorted({*embedded.names()} - {*embedded.ORIGINALS}))
 def test_a_detector_comes_with_every_embedded_encoder(name: str, small_photos: list[Image.Image]) -> None:
-    encoder = load(name)
+    encoder = load_encoder(name)
     detector = shipped(encoder)
     detector.check(encoder)
     assert len(detector.combined.clean) >= 99  # enough for the default fpr of 1 %
@@ -586,4 +586,4 @@ def test_a_detector_comes_with_every_embedded_encoder(name: str, small_photos: l
 def test_other_encoders_need_their_own_detector(checkpoints: dict[str, Path]) -> None:
     name = f"RN50/{checkpoints['RN50']}"
     with pytest.raises(UsageError, match=r"foclip calibrate --model RN50"):
-        shipped(load(name))
+        shipped(load_encoder(name))

@@ -14,12 +14,12 @@ from foclip import models
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import EncoderError, PromptTruncationWarning, UsageError
-from foclip.models import Encoder, OpenClipEncoder, embedded, load, preprocessing
-from foclip.models.preprocessing import Preprocessing
+from foclip.models import Encoder, OpenClipEncoder, embedded, load_encoder
+from foclip.models.preprocess import Preprocess
 
 
 def opened(name: str) -> OpenClipEncoder:
-    encoder = load(name)
+    encoder = load_encoder(name)
     assert isinstance(encoder, OpenClipEncoder)
     return encoder
 
@@ -64,7 +64,7 @@ def test_every_preprocessing_mode_matches_open_clips(
     theirs = open_clip.transform.image_transform_v2(config, is_train=False)
     # open_clip's own non-square "shortest" path ignores the interpolation and takes bicubic
     kind = "bicubic" if mode == "shortest" and size[0] != size[1] else interpolation
-    ours = Preprocessing(size, mean, std, kind, mode, 90)
+    ours = Preprocess(size, mean, std, kind, mode, 90)
     for picture in [*small_photos, small_photos[0].resize((20, 31)), small_photos[0].resize((64, 64))]:
         expected = theirs(picture)
         actual = ours(images.to_tensor(picture)[None] / 255)[0]
@@ -76,8 +76,8 @@ def test_every_preprocessing_mode_matches_open_clips(
 
 def test_resampling_gradient_is_the_transpose(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without rounding the resize is linear: the change along any direction is what the gradient says."""
-    monkeypatch.setattr(preprocessing, "round8", lambda values: values)
-    preprocess = Preprocessing((12, 12), (0.0,) * 3, (1.0,) * 3)
+    monkeypatch.setattr("foclip.models.preprocess.round8", lambda values: values)
+    preprocess = Preprocess((12, 12), (0.0,) * 3, (1.0,) * 3)
     generator = torch.Generator().manual_seed(0)
     for height, width in ((40, 70), (90, 30), (7, 9)):
         x = torch.rand(1, 3, height, width, generator=generator).requires_grad_(True)
@@ -90,7 +90,7 @@ def test_resampling_gradient_is_the_transpose(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_rounding_passes_the_gradient_straight_through() -> None:
-    preprocess = Preprocessing((12, 12), (0.0,) * 3, (1.0,) * 3)
+    preprocess = Preprocess((12, 12), (0.0,) * 3, (1.0,) * 3)
     generator = torch.Generator().manual_seed(0)
     x = (0.3 + 0.4 * torch.rand(1, 3, 40, 70, generator=generator)).requires_grad_(True)
     direction = torch.rand(x.shape, generator=generator)  # of one sign, so that the change stands out of the rounding
@@ -150,7 +150,7 @@ def test_the_fingerprint_tells_weights_and_preprocessing(mini: Encoder) -> None:
         next(encoder.model.parameters()).view(-1)[0] += 1e-3
 
     def other_mean(encoder: OpenClipEncoder) -> None:
-        encoder.preprocess = Preprocessing(encoder.image_size, (0.5,) * 3, (0.5,) * 3)
+        encoder.preprocess = Preprocess(encoder.image_size, (0.5,) * 3, (0.5,) * 3)
 
     assert changed(lambda encoder: None) == mini.fingerprint
     assert len({mini.fingerprint, changed(other_weight), changed(other_mean)}) == 3
@@ -158,7 +158,7 @@ def test_the_fingerprint_tells_weights_and_preprocessing(mini: Encoder) -> None:
 
 @pytest.mark.parametrize("embedded_name", sorted({*embedded.names()} - {*embedded.ORIGINALS}))
 def test_embedded_loads_with_open_clip_alone(embedded_name: str, photo_files: list[Path]) -> None:
-    encoder, name = load(embedded_name), f"local-dir:{embedded.path(embedded_name)}"
+    encoder, name = load_encoder(embedded_name), f"local-dir:{embedded.path(embedded_name)}"
     model, _, preprocess = open_clip.create_model_and_transforms(name)
     tokenizer = open_clip.get_tokenizer(name)
     model.eval()
@@ -172,7 +172,7 @@ def test_embedded_loads_with_open_clip_alone(embedded_name: str, photo_files: li
 
 @pytest.mark.parametrize("name", embedded.ORIGINALS)
 def test_a_twin_shares_all_but_its_image_tower(name: str, photo_files: list[Path]) -> None:
-    original, twin = load(embedded.ORIGINALS[name]), load(name)
+    original, twin = load_encoder(embedded.ORIGINALS[name]), load_encoder(name)
     assert torch.equal(twin.encode_texts(ARTWORKS), original.encode_texts(ARTWORKS))
     pictures = [images.read(path) for path in photo_files]
     cosines = (twin.encode_pictures(pictures) * original.encode_pictures(pictures)).sum(dim=1)
@@ -184,7 +184,7 @@ def test_a_twin_shares_all_but_its_image_tower(name: str, photo_files: list[Path
 def test_embedded_knows_what_it_sees(name: str, photo_files: list[Path]) -> None:
     """Not a measure of quality, only that the weights are trained ones: a cup of coffee is one."""
     coffee = images.read(next(path for path in photo_files if path.stem == "coffee"))
-    encoder = load(name)
+    encoder = load_encoder(name)
     texts = encoder.encode_texts(
         [f"a photo of a {thing}." for thing in ("espresso", "school bus", "goldfish", "obelisk")]
     )
@@ -200,7 +200,7 @@ def test_a_changed_byte_is_noticed(name: str, tmp_path: Path, monkeypatch: pytes
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(EncoderError, match=r"\.safetensors is damaged"):
-        load(name)
+        load_encoder(name)
 
 
 @pytest.mark.parametrize("architecture", ["ViT-B-32", "RN50"])
@@ -210,9 +210,9 @@ def test_a_bare_checkpoint_is_recognised(checkpoints: dict[str, Path], architect
 
 def test_checkpoint_by_other_spellings(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(checkpoints["RN50"].parent)
-    relative = load("RN50/RN50.pt")
-    absolute = load(str(checkpoints["RN50"]))
-    assert relative.fingerprint == absolute.fingerprint != load("mini").fingerprint
+    relative = load_encoder("RN50/RN50.pt")
+    absolute = load_encoder(str(checkpoints["RN50"]))
+    assert relative.fingerprint == absolute.fingerprint != load_encoder("mini").fingerprint
 
 
 def test_openai_tags_get_their_activation(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +234,7 @@ def test_pickles_with_code_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
     torch.save({"state_dict": Evil()}, "evil.pt")
     for name in ("evil.pt", "ViT-B-32/evil.pt"):
         with pytest.raises(EncoderError, match=r"evil\.pt"):
-            load(name)
+            load_encoder(name)
     assert not Path("evil-was-here").exists()
 
 
@@ -254,7 +254,7 @@ def test_wrong_names_get_one_helpful_line(tmp_path: Path, checkpoints: dict[str,
     }
     for name, message in cases.items():
         with pytest.raises(EncoderError) as caught:
-            load(name)
+            load_encoder(name)
         assert message in str(caught.value), name
         assert "\n" not in str(caught.value)
 

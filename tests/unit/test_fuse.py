@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from foclip.models import OpenClipEncoder, load
-from foclip.models.fuse import folded
+from foclip.models import OpenClipEncoder, load_encoder
+from foclip.models.fuse import fuse_batchnorm
 
 
 class Tower(nn.Module):
@@ -38,7 +38,7 @@ def tower(looks_before: bool) -> Tower:
 def test_a_folded_norm_changes_nothing_but_the_work() -> None:
     model, inputs = tower(looks_before=False), torch.rand(2, 3, 9, 9)
     before = copy.deepcopy(model.state_dict())
-    quick = folded(model, inputs[:1])
+    quick = fuse_batchnorm(model, inputs[:1])
     assert quick is not model
     calls: list[nn.Module] = []
     for module in quick.modules():
@@ -51,12 +51,12 @@ def test_a_folded_norm_changes_nothing_but_the_work() -> None:
 
 def test_a_norm_whose_input_is_read_elsewhere_stays() -> None:
     model = tower(looks_before=True)
-    assert folded(model, torch.rand(1, 3, 9, 9)) is model
+    assert fuse_batchnorm(model, torch.rand(1, 3, 9, 9)) is model
 
 
 def test_encoders_with_norms_are_folded_and_share_all_other_weights(checkpoints: dict[str, Path]) -> None:
     for name in ("mini", f"RN50/{checkpoints['RN50']}"):
-        encoder = load(name)
+        encoder = load_encoder(name)
         assert isinstance(encoder, OpenClipEncoder)
         torch.manual_seed(0)
         inputs = torch.randn(2, 3, *encoder.image_size, requires_grad=True)
@@ -66,4 +66,4 @@ def test_encoders_with_norms_are_folded_and_share_all_other_weights(checkpoints:
         gradients = [torch.autograd.grad(vectors[:, 0].sum(), inputs)[0] for vectors in (plain, quick)]
         assert (gradients[0] - gradients[1]).norm() < 1e-3 * gradients[0].norm()
         assert any(isinstance(module, nn.BatchNorm2d) for module in encoder.model.visual.modules())
-        assert encoder.fingerprint == load(name).fingerprint
+        assert encoder.fingerprint == load_encoder(name).fingerprint

@@ -26,7 +26,7 @@ from foclip.hardening.perturb import perturb, random_start
 from foclip.hardening.pictures import count, decode
 from foclip.hardening.tower import trainable
 from foclip.hardening.trainer import Trainer
-from foclip.models import Encoder, OpenClipEncoder, load
+from foclip.models import Encoder, OpenClipEncoder, load_encoder
 
 #: A run that ends in seconds; float32, because which precision is faster is a matter of the machine.
 SHORT = ("--steps", 3, "--batch-size", 8, "--precision", "float32", "--keep", 0, "--attack-steps", 2)
@@ -114,7 +114,7 @@ def test_the_folder_loads_with_open_clip_alone(twin: Path, mini: Encoder) -> Non
     kept = twin.parent / "text.pt"
     subprocess.run([sys.executable, "-c", code, str(twin), str(kept)], check=True, capture_output=True)
     assert torch.allclose(torch.load(kept, weights_only=True), mini.encode_texts(["a photo of a lemon."]), atol=1e-6)
-    other = load(f"local-dir:{twin}")
+    other = load_encoder(f"local-dir:{twin}")
     assert other.fingerprint != mini.fingerprint
     assert torch.equal(other.encode_texts(["a dog"]), mini.encode_texts(["a dog"]))
     found, expected = (each.encode_pictures([picture(1)]) for each in (other, mini))
@@ -273,7 +273,7 @@ def test_views_are_pictures() -> None:
 @pytest.mark.parametrize("architecture", ["ViT-B-32", "RN50"])
 def test_other_towers(architecture: str, checkpoints: dict[str, Path], folder: Path, tmp_path: Path) -> None:
     """A step of a layer-norm tower and of one with batch normalisation, in parts, with activations recomputed."""
-    encoder = load(f"{architecture}/{checkpoints[architecture]}")
+    encoder = load_encoder(f"{architecture}/{checkpoints[architecture]}")
     assert isinstance(encoder, OpenClipEncoder)
     tower = trainable(encoder, checkpointing=True)
     before = {key: value.clone() for key, value in tower.visual.state_dict().items()}

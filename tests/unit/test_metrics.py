@@ -16,7 +16,7 @@ from foclip.detection import Detector, measure
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
 from foclip.metrics import CLIPScore, RobustCLIPScore, clip_score, robust_clip_score
-from foclip.models import Encoder, load
+from foclip.models import Encoder, load_encoder
 from foclip.models.scores import CLIPScore as Score
 
 CAPTIONS = ["a photo of an astronaut.", "a photo of a cat.", "a photo of a cup.", "a photo of a rocket."]
@@ -142,9 +142,9 @@ def test_a_twin_scores_beside(run: Run, small_photos: list[Image.Image], tmp_pat
     found = metric.compute()
     assert float(found["twin_score"]) == pytest.approx(robust, abs=1e-4)
     assert float(found["gap"]) == pytest.approx(row["gap"], abs=1e-4)
-    plain = Score(load("mini"))
+    plain = Score(load_encoder("mini"))
     (seen,) = measure(
-        plain, small_photos[:1], [("a cat",)], ["gray", "twin"], {"twin": plain.over(load("mini-robust"))}
+        plain, small_photos[:1], [("a cat",)], ["gray", "twin"], {"twin": plain.over(load_encoder("mini-robust"))}
     )
     assert seen.scores["twin"] == pytest.approx(robust, abs=1e-4)
     assert seen.drifts.keys() == seen.drops.keys() == {"gray", "twin"}

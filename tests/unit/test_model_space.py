@@ -13,9 +13,9 @@ from foclip.attacks import AttackTask, FoCLIP, SinglePrompt, objective, run
 from foclip.data.images import read, to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError
-from foclip.models.preprocessing import Preprocessing, round8
+from foclip.models.preprocess import Preprocess, round8
 from foclip.models.resampler import Resampler
-from foclip.models.scores import CLIPScore, Mean
+from foclip.models.scores import CLIPScore, MeanEnsemble
 from foclip.perceptual.fidelity import fidelity, psnr
 
 #: Height × width, and how the model's 24 × 24 come from it.
@@ -30,12 +30,12 @@ SIZES = [
 ]
 
 
-def small_space(height: int, width: int, mode: str) -> tuple[Preprocessing, Resampler]:
-    preprocessing = Preprocessing((24, 24), (0.5,) * 3, (0.5,) * 3, resize_mode=mode)
+def small_space(height: int, width: int, mode: str) -> tuple[Preprocess, Resampler]:
+    preprocessing = Preprocess((24, 24), (0.5,) * 3, (0.5,) * 3, resize_mode=mode)
     return preprocessing, Resampler(preprocessing, height, width)
 
 
-def adjoint(preprocessing: Preprocessing, resampler: Resampler, size: tuple[int, int], u: Tensor) -> Tensor:
+def adjoint(preprocessing: Preprocess, resampler: Resampler, size: tuple[int, int], u: Tensor) -> Tensor:
     """Rᵀu, by the gradient of the exact loop's preprocessing."""
     x = torch.full((1, 3, *size), 0.5, requires_grad=True)
     return torch.autograd.grad(preprocessing.resize(x), x, resampler.pad(u)[None])[0][0]
@@ -82,7 +82,7 @@ def test_the_file_scores_what_the_exact_loop_s_does(score: CLIPScore, photo_file
     photos = [read(path) for path in photo_files[:3]]
     pictures = [to_tensor(photo.resize((photo.width // 2, photo.height // 2))) for photo in photos]
     fast = fooled_by(attack, score, pictures, ARTWORKS)
-    exact = fooled_by(attack, Mean([score]), pictures, ARTWORKS)  # several models see no one small picture
+    exact = fooled_by(attack, MeanEnsemble([score]), pictures, ARTWORKS)  # several models see no one small picture
     for fooled, reference, picture in zip(fast, exact, pictures, strict=True):
         reached = file_score(score, fooled.pixels, ARTWORKS)
         assert reached >= 0.99 * file_score(score, reference.pixels, ARTWORKS)
@@ -96,7 +96,7 @@ def test_the_mask_is_the_exact_loop_s(score: CLIPScore, small_photos: list[Image
     pictures = [to_tensor(photo.resize((260, 200))) for photo in small_photos[:3]]
     attack = FoCLIP(objective=objective(), steps=25, min_psnr=36.0, mask="visible")
     fast = fooled_by(attack, score, pictures, ARTWORKS)
-    exact = fooled_by(attack, Mean([score]), pictures, ARTWORKS)
+    exact = fooled_by(attack, MeanEnsemble([score]), pictures, ARTWORKS)
     for fooled, reference, picture in zip(fast, exact, pictures, strict=True):
         assert file_score(score, fooled.pixels, ARTWORKS) >= 0.95 * file_score(score, reference.pixels, ARTWORKS)
         lost = [1 - fidelity(each.pixels, picture).ssim for each in (fooled, reference)]

@@ -20,9 +20,9 @@ from foclip.attacks.base import Precision
 from foclip.data.images import to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import CompileWarning, UsageError
-from foclip.models import Encoder, OpenClipEncoder, load
-from foclip.models.cast import lowered
-from foclip.models.encoder import passes_in
+from foclip.models import Encoder, OpenClipEncoder, load_encoder
+from foclip.models.cast import cast
+from foclip.models.legacy import passes_in
 from foclip.models.scores import CLIPScore
 
 
@@ -53,20 +53,20 @@ def test_only_the_tower_and_only_where_it_is_asked_for(mini: Encoder) -> None:
 
 @pytest.mark.parametrize("name", ["mini", "mini-vit", "ViT-B-32", "RN50"])
 def test_weights_are_cast_once_to_what_autocast_makes_of_them(name: str, checkpoints: dict[str, Path]) -> None:
-    encoder = load(f"{name}/{checkpoints[name]}" if name in checkpoints else name)
+    encoder = load_encoder(f"{name}/{checkpoints[name]}" if name in checkpoints else name)
     assert isinstance(encoder, OpenClipEncoder)
     inputs = torch.rand(2, 3, *encoder.image_size, generator=torch.Generator().manual_seed(0))
-    cast: Any = lowered(encoder._quick, torch.bfloat16)
+    lower: Any = cast(encoder._fused, torch.bfloat16)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        found, wanted = (model.encode_image(inputs).float() for model in (cast, encoder._quick))
+        found, wanted = (model.encode_image(inputs).float() for model in (lower, encoder._fused))
     assert torch.cosine_similarity(found, wanted).min() > 0.9995  # sums may be added up in another order
-    kinds = {type(part): {weight.dtype for weight in part.parameters(recurse=False)} for part in cast.visual.modules()}
+    kinds = {type(part): {weight.dtype for weight in part.parameters(recurse=False)} for part in lower.visual.modules()}
     assert kinds[torch.nn.Conv2d] == {torch.bfloat16}
     assert all(weight.dtype == torch.float32 for weight in encoder.model.parameters())
 
 
 def test_fused_attention_stays_in_float32_on_a_cpu() -> None:
-    encoder = load("mini-vit")
+    encoder = load_encoder("mini-vit")
     assert isinstance(encoder, OpenClipEncoder)
     found: list[list[torch.dtype]] = []
 
@@ -76,7 +76,7 @@ def test_fused_attention_stays_in_float32_on_a_cpu() -> None:
                 found[-1].append(args[0].dtype)
             return function(*args, **(kwargs or {}))
 
-    for model in (encoder._quick, lowered(encoder._quick, torch.bfloat16)):
+    for model in (encoder._fused, cast(encoder._fused, torch.bfloat16)):
         found.append([])
         with torch.no_grad(), Recorded(), torch.autocast("cpu", torch.bfloat16):
             model.encode_image(torch.rand(1, 3, *encoder.image_size))
@@ -117,7 +117,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_compiled_tower_computes_the_same(precision: Precision, small_photos: list[Image.Image]) -> None:
-    score = CLIPScore(load("mini"))
+    score = CLIPScore(load_encoder("mini"))
     attack = FoCLIP(objective=objective(), steps=3, min_psnr=35.0, precision=precision)
     picture = to_tensor(small_photos[0])
     with warnings.catch_warnings():
@@ -137,7 +137,7 @@ def test_a_tower_that_cannot_be_compiled_goes_on_as_it_is(
 
     torch._dynamo.reset()
     monkeypatch.setattr(torch._inductor.cpp_builder, "get_cpp_compiler", none)
-    score, attack = CLIPScore(load("mini")), FoCLIP(objective=objective(), steps=3, min_psnr=35.0)
+    score, attack = CLIPScore(load_encoder("mini")), FoCLIP(objective=objective(), steps=3, min_psnr=35.0)
     picture = to_tensor(small_photos[0])
     with pytest.warns(CompileWarning, match="mini: torch.compile failed, going on without"):
         (found,) = fooled_by(replace(attack, compiled=True), score, [picture], ARTWORKS)

@@ -18,7 +18,7 @@ from foclip.data.images import to_image, to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError
 from foclip.models import Encoder, OpenClipEncoder
-from foclip.models.scores import CLIPScore, Lower, Mean, Score, as_prompts, available, clip_iqa, resolve
+from foclip.models.scores import CLIPScore, MeanEnsemble, MinEnsemble, Score, as_prompts, available, clip_iqa, resolve
 from foclip.models.scores.clip_iqa import CLIPIQA
 from foclip.perceptual.fidelity import fidelity
 
@@ -51,7 +51,7 @@ def pictures(small_photos: list[Image.Image]) -> list[Tensor]:
 
 @pytest.fixture(params=["clipscore", "clip-iqa", "mean", "lower"])
 def any_score(request: pytest.FixtureRequest, mini: Encoder, members: tuple[CLIPScore, CLIPScore]) -> Score:
-    several = {kind.name: kind for kind in (Mean, Lower)}
+    several = {kind.name: kind for kind in (MeanEnsemble, MinEnsemble)}
     return several[request.param](members) if request.param in several else resolve(mini, request.param)
 
 
@@ -144,9 +144,9 @@ def test_prompts_are_encoded_once(
     assert asked == [["a cat", "a dog"]]
 
 
-@pytest.mark.parametrize("kind", [Mean, Lower])
+@pytest.mark.parametrize("kind", [MeanEnsemble, MinEnsemble])
 def test_its_value_is_the_mean_or_the_lowest_of_theirs(
-    members: tuple[CLIPScore, CLIPScore], pictures: list[Tensor], kind: type[Mean | Lower]
+    members: tuple[CLIPScore, CLIPScore], pictures: list[Tensor], kind: type[MeanEnsemble | MinEnsemble]
 ) -> None:
     several = kind(members)
     pixels = [picture / 255 for picture in pictures]
@@ -156,12 +156,12 @@ def test_its_value_is_the_mean_or_the_lowest_of_theirs(
         torch.stack([m.of_picture(to_image(pictures[0]), ARTWORKS) for m in members]),
     ]
     for a, b in zip(ours, theirs, strict=True):
-        assert torch.allclose(a, b.mean(0) if kind is Mean else torch.minimum(*b), atol=1e-6)
+        assert torch.allclose(a, b.mean(0) if kind is MeanEnsemble else torch.minimum(*b), atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [Mean, Lower])
+@pytest.mark.parametrize("kind", [MeanEnsemble, MinEnsemble])
 def test_every_member_is_fooled(
-    members: tuple[CLIPScore, CLIPScore], pictures: list[Tensor], kind: type[Mean | Lower]
+    members: tuple[CLIPScore, CLIPScore], pictures: list[Tensor], kind: type[MeanEnsemble | MinEnsemble]
 ) -> None:
     several, prompts = kind(members), ARTWORKS[:3]
     attack = FoCLIP(steps=20, min_psnr=33.0)
@@ -176,22 +176,22 @@ def test_every_member_is_fooled(
 
 
 def test_what_it_is_called_and_made_of(members: tuple[CLIPScore, CLIPScore], iqa: CLIPIQA) -> None:
-    mean, swapped = Mean(members), Mean(members[::-1])
+    mean, swapped = MeanEnsemble(members), MeanEnsemble(members[::-1])
     assert mean.model == "mini + tiny-40"
     assert (mean.scale, mean.floor, mean.temperature) == (2.5, 0.25, 0.01)
-    named = {score.fingerprint for score in (mean, swapped, Lower(members), *members, iqa)}
+    named = {score.fingerprint for score in (mean, swapped, MinEnsemble(members), *members, iqa)}
     assert len(named) == 6
 
 
 def test_members_must_fit(mini: Encoder, score: CLIPScore) -> None:
     with pytest.raises(UsageError, match="at least one"):
-        Mean([])
+        MeanEnsemble([])
     elsewhere = CLIPScore(tiny(0, 40))
     elsewhere.device = torch.device("meta")
     with pytest.raises(UsageError, match=r"tiny-40: 2\.5, meta"):
-        Mean([score, elsewhere])
+        MeanEnsemble([score, elsewhere])
     with pytest.raises(UsageError, match="one scale"):
-        Mean([score, CLIPScore(mini, 100)])
+        MeanEnsemble([score, CLIPScore(mini, 100)])
 
 
 def test_a_score_by_name(mini: Encoder, score: CLIPScore) -> None:

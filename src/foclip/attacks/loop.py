@@ -25,8 +25,8 @@ from foclip.attacks.model_space import in_small, small
 from foclip.attacks.state import MOST_REACH, AttackState, AttackTask
 from foclip.cache import Cache
 from foclip.errors import UsageError
-from foclip.models.encoder import passes_in
-from foclip.models.preprocessing import round8
+from foclip.models.legacy import passes_in
+from foclip.models.preprocess import round8
 from foclip.models.scores import Score
 
 #: Pictures in flight by default: small towers on a CPU, and GPUs, are faster with several.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from foclip.attacks.state import AttackState, AttackTask, without
-from foclip.models.preprocessing import round8
+from foclip.models.preprocess import round8
 from foclip.models.resampler import Rendered, Resampler
 from foclip.models.scores import Score
 from foclip.perceptual.mask import in_cells

@@ -9,8 +9,8 @@ import torch
 
 from foclip.attacks.base import Attack, Precision
 from foclip.attacks.loop import lanes
-from foclip.models.encoder import passes_in
-from foclip.models.scores import EncoderScore
+from foclip.models.legacy import passes_in
+from foclip.models.scores import EmbeddingScore
 
 #: How much faster it must be, which is more than what two timings of one thing differ by.
 WORTH = 1.05
@@ -18,7 +18,7 @@ WORTH = 1.05
 PASSES = 3
 
 
-def fastest(attack: Attack, score: EncoderScore) -> tuple[Precision, float]:
+def fastest(attack: Attack, score: EmbeddingScore) -> tuple[Precision, float]:
     """The precision to attack in, and how many times as fast bfloat16 is as float32 here.
 
     Times a forward and backward pass of the image tower with as many rows as the attack has, compiled (in both

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from foclip.attacks.base import Attack
 from foclip.attacks.state import MOST_REACH, AttackState
-from foclip.models.preprocessing import round8
+from foclip.models.preprocess import round8
 from foclip.perceptual.loss import PerceptualLoss
 from foclip.perceptual.mask import Mask, visible
 

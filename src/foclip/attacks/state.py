@@ -10,7 +10,7 @@ from torch import Tensor
 
 from foclip.data.images import to_image
 from foclip.errors import UsageError
-from foclip.models.preprocessing import round8
+from foclip.models.preprocess import round8
 from foclip.models.scores import Prompts, Score, as_prompts
 from foclip.objective import QUANTUM
 from foclip.perceptual.budget import Budget

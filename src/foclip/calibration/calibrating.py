@@ -32,7 +32,7 @@ from foclip.detection.rule import Sweep, TwoThresholds, sweep
 from foclip.detection.scenarios import BLATANT, CONDITIONS, CROPPED
 from foclip.errors import UsageError
 from foclip.models import Encoder
-from foclip.models.scores import DEFAULT, EncoderScore, Prompts, resolve
+from foclip.models.scores import DEFAULT, EmbeddingScore, Prompts, resolve
 from foclip.outcome import Advance, Failure, Progress, no_progress
 
 #: Share of each kind of fooled pictures that a probe of the cascade keeps in doubt, …
@@ -76,7 +76,7 @@ def calibrate(
     prompts: PromptsOf = None,
     work: str | Path = "calibration",
     *,
-    model: str | Encoder | EncoderScore = "mini",
+    model: str | Encoder | EmbeddingScore = "mini",
     score: str = DEFAULT,
     steps: int = 60,
     fpr: float = 0.01,
@@ -150,7 +150,7 @@ def calibrate(
 
 def make(
     examples: Sequence[Example],
-    score: EncoderScore,
+    score: EmbeddingScore,
     fpr: float,
     name: str,
     probes: Sequence[str],

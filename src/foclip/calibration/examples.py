@@ -11,7 +11,7 @@ from foclip.data import images
 from foclip.detection.probes import HardenedScores, Sensitivity, measure
 from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, LEAST_RISE, Change, Scenario, scenarios
 from foclip.detection.transformations import View
-from foclip.models.scores import EncoderScore, Prompts
+from foclip.models.scores import EmbeddingScore, Prompts
 from foclip.outcome import Advance, Failure, Progress, no_progress
 from foclip.runs import fooling
 from foclip.runs.folder import Result
@@ -68,7 +68,7 @@ def fool(
     victims: Sequence[Example],
     caption: Mapping[str, str],
     work: str | Path,
-    score: EncoderScore,
+    score: EmbeddingScore,
     steps: int,
     fooled: int,
     progress: Progress,
@@ -107,7 +107,7 @@ def fool(
 class Bench:
     """Measures pictures of a calibration, all with the same probes."""
 
-    def __init__(self, score: EncoderScore, twins: HardenedScores, failures: list[Failure]) -> None:
+    def __init__(self, score: EmbeddingScore, twins: HardenedScores, failures: list[Failure]) -> None:
         self.score, self.twins, self.failures = score, twins, failures
         self.probes = [*twins, *PROBES]
         self.all = list(dict.fromkeys([*self.probes, "gray"]))  # which the paper's rule looks at

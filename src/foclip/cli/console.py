@@ -16,7 +16,7 @@ from rich.text import Text
 from foclip.outcome import Advance, Failure, Outcome, Progress
 
 if TYPE_CHECKING:
-    from foclip.models.scores import EncoderScore
+    from foclip.models.scores import EmbeddingScore
 
 Result = TypeVar("Result")
 
@@ -59,7 +59,7 @@ def resumable(message: str) -> Iterator[Progress]:
         raise typer.Exit(130) from None
 
 
-def load(model: str, score: str, device: str) -> "EncoderScore":
+def load(model: str, score: str, device: str) -> "EmbeddingScore":
     """A score over an encoder by their names."""
     with stderr.status(Text(f"loading {model}")):
         from foclip.models.scores import resolve

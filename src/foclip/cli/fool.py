@@ -30,7 +30,7 @@ from foclip.errors import UsageError
 
 if TYPE_CHECKING:
     from foclip.attacks import Attack
-    from foclip.models.scores import EncoderScore
+    from foclip.models.scores import EmbeddingScore
     from foclip.outcome import Outcome
     from foclip.runs.folder import Result
 
@@ -210,7 +210,7 @@ def _fool(
     prompts: list[str] | None,
     captions: str | None,
     out: Path,
-    score: "EncoderScore",
+    score: "EmbeddingScore",
     attack: "Attack",
     **how: Any,
 ) -> "Outcome[Result]":

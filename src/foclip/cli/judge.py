@@ -34,7 +34,7 @@ SHOWN = 24
 if TYPE_CHECKING:
     from foclip.core.scoring import Scored
     from foclip.detection import Detection, Detector
-    from foclip.models.scores import EncoderScore
+    from foclip.models.scores import EmbeddingScore
     from foclip.outcome import Outcome
 
 
@@ -141,7 +141,7 @@ def detect(
 
 
 def _report(
-    out: Path, found: "Outcome[Detection]", score: "EncoderScore", detector: "Detector", fpr: float | None
+    out: Path, found: "Outcome[Detection]", score: "EmbeddingScore", detector: "Detector", fpr: float | None
 ) -> None:
     """Write `run.json`, table and page of verdicts."""
     from foclip.reports import detected

@@ -15,7 +15,7 @@ from foclip.detection.probes import FEW_ROWS, NO_HARDENED, ROWS, SOME_ROWS, Hard
 from foclip.detection.verdict import Detection, Verdict
 from foclip.errors import UsageError
 from foclip.models import Encoder
-from foclip.models.scores import DEFAULT, EncoderScore, Prompts, resolve
+from foclip.models.scores import DEFAULT, EmbeddingScore, Prompts, resolve
 from foclip.outcome import Failure, Outcome, Progress, no_progress
 
 #: Pictures held in memory at a time.
@@ -30,7 +30,7 @@ def detect(
     by: By = "combined",
     fpr: float | None = None,
     captions: str | Path | None = None,
-    model: str | Encoder | EncoderScore = "mini",
+    model: str | Encoder | EmbeddingScore = "mini",
     score: str = DEFAULT,
     twins: Sequence[str | Encoder] = (),
     draw: int | None = None,
@@ -106,7 +106,7 @@ def check_draw(draw: int | None, by: By) -> None:
 
 def predict(
     detector: Detector,
-    score: EncoderScore,
+    score: EmbeddingScore,
     pictures: Sequence[Image.Image],
     prompts: Sequence[Prompts],
     by: By = "combined",

@@ -9,8 +9,8 @@ from PIL import Image
 
 from foclip.data.images import Source
 from foclip.data.samples import PromptsOf, Sample, collect_samples, in_batches, prepare
-from foclip.models import Encoder, load
-from foclip.models.scores import DEFAULT, EncoderScore, resolve
+from foclip.models import Encoder, load_encoder
+from foclip.models.scores import DEFAULT, EmbeddingScore, resolve
 from foclip.outcome import Failure, Outcome, Progress, no_progress
 
 #: Pictures that are scored together.
@@ -44,7 +44,7 @@ def score(
     pictures: Source | Sequence[Source],
     prompts: PromptsOf = None,
     *,
-    model: str | Encoder | EncoderScore = "mini",
+    model: str | Encoder | EmbeddingScore = "mini",
     score: str = DEFAULT,
     captions: str | Path | None = None,
     twin: str | Encoder | None = None,
@@ -69,7 +69,7 @@ def score(
         FoclipError: Prompts, model or score are unusable.
     """
     chosen = resolve(model, score)
-    beside = None if twin is None else chosen.over(load(twin, chosen.device) if isinstance(twin, str) else twin)
+    beside = None if twin is None else chosen.over(load_encoder(twin, chosen.device) if isinstance(twin, str) else twin)
     samples = collect_samples(pictures, prompts, captions, default=chosen.prompts)
     report = progress("scoring", len(samples))
     scores = [chosen, beside] if beside else [chosen]

@@ -16,6 +16,7 @@ arXiv 1707.07397).
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from foclip.detection.probes import LEAST_DRIFT, NO_HARDENED, HardenedScores, dr
 from foclip.detection.transformations import View
 from foclip.errors import UsageError
 from foclip.models.resampler import Resampler
-from foclip.models.scores import EncoderScore, Prompts, Score
+from foclip.models.scores import EmbeddingScore, Prompts, Score
 
 #: λ: what a unit of log-odds is worth, in units of the score's figure for "no match".
 WEIGHT = 0.5
@@ -53,7 +54,7 @@ class DetectorAwareScore(Score):
 
     def __init__(
         self,
-        score: EncoderScore,
+        score: EmbeddingScore,
         detector: Detector,
         twins: HardenedScores = NO_HARDENED,
         draws: Sequence[int | None] = (None,),
@@ -71,8 +72,8 @@ class DetectorAwareScore(Score):
         self.score, self.cascade = score, cascade
         self.twins = {probe: twins[probe] for probe in cascade.probes if probe in detector.twins}
         self.limits = [*cascade.doubts, detector.combined.threshold(detector.fpr)]
-        self.scale, self.floor, self.temperature = score.scale, score.floor, score.temperature
-        self.model, self.device = score.model, score.device
+        self.info, self.preprocess = replace(score.info, name=self.name), score.preprocess
+        self.model, self.device, self.parameter_count = score.model, score.device, score.parameter_count
         self.draws, self._probes = tuple(draws), [probe for probe in cascade.probes if probe not in self.twins]
         self._views = [View(probe, score.encoder.preprocess, draw) for draw in draws for probe in self._probes]
 

@@ -6,11 +6,11 @@ from functools import lru_cache
 from foclip.detection.detector import Detector
 from foclip.detection.probes import HardenedScores
 from foclip.errors import UsageError
-from foclip.models import Encoder, embedded, load
-from foclip.models.scores import EncoderScore
+from foclip.models import Encoder, embedded, load_encoder
+from foclip.models.scores import EmbeddingScore
 
 
-def hardened_scores(score: EncoderScore, twins: Sequence[str | Encoder] = ()) -> HardenedScores:
+def hardened_scores(score: EmbeddingScore, twins: Sequence[str | Encoder] = ()) -> HardenedScores:
     """The same score over hardened twins of its encoder.
 
     Args:
@@ -24,7 +24,7 @@ def hardened_scores(score: EncoderScore, twins: Sequence[str | Encoder] = ()) ->
     return {twin.name: score.over(twin) for twin in found}
 
 
-def hardened_of(detector: Detector, score: EncoderScore, twins: Sequence[str | Encoder] = ()) -> HardenedScores:
+def hardened_of(detector: Detector, score: EmbeddingScore, twins: Sequence[str | Encoder] = ()) -> HardenedScores:
     """What a detector looks through, by the names that it has for them.
 
     A detector file may come from anywhere, so it cannot make us load whatever it names: an embedded twin is found by
@@ -56,4 +56,4 @@ def hardened_of(detector: Detector, score: EncoderScore, twins: Sequence[str | E
 
 @lru_cache(maxsize=6)
 def _loaded(name: str, device: str) -> Encoder:
-    return load(name, device)
+    return load_encoder(name, device)

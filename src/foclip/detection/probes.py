@@ -41,13 +41,13 @@ from torch import Tensor
 from foclip.data.prompts import ARTWORKS, imagenet
 from foclip.detection.transformations import transformation
 from foclip.models import Encoder
-from foclip.models.scores import EncoderScore, Prompts
+from foclip.models.scores import EmbeddingScore, Prompts
 from foclip.models.scores.clip import NO_MATCH
 
 Item = TypeVar("Item")
 
 #: The same score over hardened twins of an encoder, by their names: those are also the names of the looks through them.
-HardenedScores = Mapping[str, EncoderScore]
+HardenedScores = Mapping[str, EmbeddingScore]
 NO_HARDENED: HardenedScores = MappingProxyType({})
 #: Rows (pictures, and pictures transformed) per pass through the image tower: all pictures, those that take the first
 #: probe of a cascade, and the few that take a further one. A pass that is not full is padded, and paid for in full.
@@ -139,7 +139,7 @@ class ProbeSession:
 
     def __init__(
         self,
-        score: EncoderScore,
+        score: EmbeddingScore,
         pictures: Sequence[Image.Image],
         prompts: Sequence[Prompts],
         twins: HardenedScores = NO_HARDENED,
@@ -175,7 +175,7 @@ class ProbeSession:
 
 
 def measure(
-    score: EncoderScore,
+    score: EmbeddingScore,
     pictures: Sequence[Image.Image],
     prompts: Sequence[Prompts],
     probes: Sequence[str] = ("gray",),
@@ -235,14 +235,14 @@ def _gray(levels: Tensor) -> list[bool]:
     return found
 
 
-def _embedded(score: EncoderScore, levels: Tensor, rows: int) -> Tensor:
+def _embedded(score: EmbeddingScore, levels: Tensor, rows: int) -> Tensor:
     """Unit vectors (N, D), on the CPU."""
     # A large model on a CPU gains nothing from a batch, and would pay for padding it.
     return score.encoder.encode_resized(levels, score.rows(rows, 2)).cpu()
 
 
 def _told(
-    score: EncoderScore,
+    score: EmbeddingScore,
     gray: Sequence[bool],
     embeddings: Tensor,
     names: Sequence[str],

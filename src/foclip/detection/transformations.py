@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from foclip.data.images import to_gray, to_image, to_tensor
 from foclip.errors import UsageError
-from foclip.models.preprocessing import Preprocessing
+from foclip.models.preprocess import Preprocess
 
 
 def luma(pixels: Tensor) -> Tensor:
@@ -266,7 +266,7 @@ class View:
     """
 
     transformation: str
-    preprocessing: Preprocessing
+    preprocessing: Preprocess
     draw: int | None = None
 
     def __repr__(self) -> str:

@@ -25,7 +25,7 @@ from foclip.hardening.pictures import Pictures, count, decode
 from foclip.hardening.settings import Settings
 from foclip.hardening.tower import trainable
 from foclip.hardening.trainer import Trainer, TrainingProgress, generator
-from foclip.models import OpenClipEncoder, load
+from foclip.models import OpenClipEncoder, load_encoder
 
 #: Held-out pictures: at most so many, and at most this share of them all.
 HELD_OUT, HELD_OUT_SHARE = 256, 0.1
@@ -130,7 +130,7 @@ def _harden(
     stop_after: int | None,
 ) -> Hardened | None:
     work = files.output_folder(files.output_folder(out) / ".unfinished")
-    encoder = load(model, device)
+    encoder = load_encoder(model, device)
     if not isinstance(encoder, OpenClipEncoder):
         raise EncoderError(f"{model}: cannot be hardened, it is no model of open_clip")
     config = model_config(encoder)
@@ -157,7 +157,7 @@ def _harden(
     twin_folder = files.output_folder(work / "twin")
     export(encoder, tower.visual, config, twin_folder, settings.half)
     say("measuring original and twin")
-    twin = load(f"local-dir:{twin_folder}", device)
+    twin = load_encoder(f"local-dir:{twin_folder}", device)
     figures = [
         measure(each, encoder, held.levels, prompts.ARTWORKS, settings.min_psnr, FOOLED, attack_steps)
         for each in (encoder, twin)

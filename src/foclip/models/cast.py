@@ -13,14 +13,14 @@ from torch import nn
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.overrides import TorchFunctionMode
 
-from foclip.models.fuse import with_tower_of_its_own
+from foclip.models.fuse import with_own_tower
 
 #: Modules whose operations autocast runs in the lower precision. Not their subclasses, which may compute with their
 #: weights themselves; norms and embeddings stay as they are.
 CAST = (nn.Linear, NonDynamicallyQuantizableLinear, nn.Conv2d, nn.MultiheadAttention)
 
 
-def lowered(model: nn.Module, dtype: torch.dtype) -> Any:
+def cast(model: nn.Module, dtype: torch.dtype) -> Any:
     """The model for passes under autocast to `dtype`; it shares with the model all that is not cast.
 
     Args:
@@ -29,17 +29,17 @@ def lowered(model: nn.Module, dtype: torch.dtype) -> Any:
     """
     if not isinstance(getattr(model, "visual", None), nn.Module):
         return model
-    lower = with_tower_of_its_own(model)
-    for module in lower.visual.modules():
+    other = with_own_tower(model)
+    for module in other.visual.modules():
         if type(module) in CAST:
             for name, weight in module.named_parameters(recurse=False):
                 setattr(module, name, nn.Parameter(weight.to(dtype), requires_grad=False))
-    if next(lower.visual.parameters()).device.type == "cpu":
-        for module in list(lower.visual.modules()):
+    if next(other.visual.parameters()).device.type == "cpu":
+        for module in list(other.visual.modules()):
             for name, child in module.named_children():
                 if getattr(child, "fused_attn", False):  # what timm calls modules that use fused attention
                     setattr(module, name, _Attention(child))
-    return lower
+    return other
 
 
 class _Attention(nn.Module):

@@ -18,8 +18,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 ROUNDING = 1e-4
 
 
-def folded(model: nn.Module, example: Tensor) -> nn.Module:
-    """The model with the batch norms of its image tower folded in; itself where there are none.
+def fuse_batchnorm(model: nn.Module, example: Tensor) -> nn.Module:
+    """The model with the batch norms of its image tower fused; itself where there are none.
 
     It shares all other weights with the model, which is left as it is.
 
@@ -30,17 +30,17 @@ def folded(model: nn.Module, example: Tensor) -> nn.Module:
     tower = getattr(model, "visual", None)
     if not isinstance(tower, nn.Module) or not any(isinstance(each, nn.BatchNorm2d) for each in tower.modules()):
         return model
-    quick = with_tower_of_its_own(model)
-    run = quick.encode_image
+    fused = with_own_tower(model)
+    run = fused.encode_image
     with torch.inference_mode(False), torch.no_grad():  # weights that a gradient can pass
         before = run(example)
-        for norm, convolution in _pairs(quick, example):
-            _fold(convolution, norm)
+        for norm, convolution in _pairs(fused, example):
+            _fuse(convolution, norm)
         off = (run(example) - before).abs().max() / before.abs().max()
-    return quick if off <= ROUNDING else model
+    return fused if off <= ROUNDING else model
 
 
-def with_tower_of_its_own(model: nn.Module) -> Any:
+def with_own_tower(model: nn.Module) -> Any:
     """The model with an image tower `visual` whose weights can be exchanged; until then they are shared."""
     tower: Any = model.visual
     shared = {id(tensor): tensor for tensor in chain(tower.parameters(), tower.buffers())}
@@ -73,9 +73,9 @@ def _pairs(model: Any, example: Tensor) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]
     return pairs
 
 
-def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    fused = fuse_conv_bn_eval(convolution, norm)
-    convolution.weight, convolution.bias = fused.weight, fused.bias
+def _fuse(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    joined = fuse_conv_bn_eval(convolution, norm)
+    convolution.weight, convolution.bias = joined.weight, joined.bias
     # What the norm does besides, an activation in timm's, it goes on doing.
     rest = [norm.drop, norm.act] if isinstance(norm, BatchNormAct2d) else []
     norm.forward = nn.Sequential(*rest).forward  # type: ignore[method-assign]

@@ -1,26 +1,35 @@
-"""Every model that open_clip knows, as an encoder."""
+"""Every model that open_clip knows, as an encoder. Checkpoints are read as weights only."""
 
+import difflib
 import hashlib
+import logging
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2
-from PIL import Image
+from open_clip.transform import PreprocessCfg
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.transforms import Compose, ToTensor
-from torchvision.transforms.functional import normalize
 
-from foclip.errors import PromptTruncationWarning
-from foclip.models.cast import lowered
+from foclip import files
+from foclip.errors import EncoderError, PromptTruncationWarning
+from foclip.models import checkpoints, embedded
+from foclip.models.cast import cast
 from foclip.models.encoder import Encoder
-from foclip.models.fuse import folded
-from foclip.models.preprocessing import Preprocessing
+from foclip.models.fuse import fuse_batchnorm
+from foclip.models.preprocess import Preprocess
 
 #: Prompts per pass through the text tower.
 TEXT_BATCH = 256
+#: A tokenizer keeps its context length, which every call changes: one thread at a time.
+_TOKENIZING = threading.Lock()
 
 
 class OpenClipEncoder(Encoder):
@@ -31,7 +40,6 @@ class OpenClipEncoder(Encoder):
     Attributes:
         model: The open_clip model; no parameter requires a gradient.
         tokenizer: Its tokenizer.
-        transform: Its preprocessing on one PIL picture, as open_clip ships it.
     """
 
     def __init__(self, name: str, model: nn.Module, tokenizer: Any, device: torch.device | str = "cpu") -> None:
@@ -43,13 +51,8 @@ class OpenClipEncoder(Encoder):
         self.tokenizer = tokenizer
         config = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
         height, width = config.input_size[1:]
-        self.image_size = (int(height), int(width))
-        self.transform = image_transform_v2(config, is_train=False)
-        steps = self.transform.transforms
-        to_tensor = next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))
-        self._resize, self._normalize = Compose(steps[:to_tensor]), steps[-1]  # a `Normalize`
-        self.preprocess = Preprocessing(
-            self.image_size,
+        self.preprocess = Preprocess(
+            (int(height), int(width)),
             config.mean,
             config.std,
             config.interpolation,
@@ -58,8 +61,8 @@ class OpenClipEncoder(Encoder):
             self.device,
         )
         example = torch.randn(1, 3, *self.image_size, generator=torch.Generator().manual_seed(0))
-        self._quick: Any = folded(self.model, example.to(self.device))
-        self._lower: dict[torch.dtype, Any] = {}
+        self._fused: Any = fuse_batchnorm(self.model, example.to(self.device))
+        self._cast: dict[torch.dtype, Any] = {}
 
     @cached_property  # asked for with every pass
     def parameter_count(self) -> int:
@@ -76,30 +79,20 @@ class OpenClipEncoder(Encoder):
         return digest.hexdigest()
 
     def features(self, inputs: Tensor) -> Tensor:
-        kind, model = self.device.type, self._quick
-        if torch.is_autocast_enabled(kind):
-            model = self._lower.get(torch.get_autocast_dtype(kind), model)
-        return torch.as_tensor(model.encode_image(inputs))
+        return torch.as_tensor(self._in_dtype().encode_image(inputs))
 
-    def lower(self, dtype: torch.dtype) -> None:
-        if dtype not in self._lower:
-            self._lower[dtype] = lowered(self._quick, dtype)
-
-    def prepare(self, picture: Image.Image) -> Tensor:
-        return torch.as_tensor(self.transform(picture))
-
-    def resize(self, picture: Image.Image) -> Image.Image:
-        if picture.size == (self.image_size[1], self.image_size[0]):
-            return picture
-        resized: Image.Image = self._resize(picture)
-        return resized
-
-    def normalize(self, levels: Tensor) -> Tensor:
-        inputs = levels.float().div_(255)  # fresh, so the rest is done in place: a copy costs a large part of it
-        return torch.as_tensor(normalize(inputs, self._normalize.mean, self._normalize.std, inplace=True))
+    def _in_dtype(self) -> Any:
+        """The model whose weights are cast to the precision that autocast computes in."""
+        kind = self.device.type
+        if not torch.is_autocast_enabled(kind):
+            return self._fused
+        dtype = torch.get_autocast_dtype(kind)
+        if dtype not in self._cast:
+            self._cast[dtype] = cast(self._fused, dtype)
+        return self._cast[dtype]
 
     @torch.no_grad()
-    def _texts(self, texts: list[str]) -> Tensor:
+    def texts(self, texts: list[str]) -> Tensor:
         tokens, truncated = self.tokenize(texts)
         if truncated:
             shown = texts[truncated[0]][:60]
@@ -121,9 +114,10 @@ class OpenClipEncoder(Encoder):
         most text towers read their result from.
         """
         context = self.tokenizer.context_length
-        # One token more than the model reads: what spills into it was cut.
-        longer = self.tokenizer([*texts, ""], context_length=context + 1)
-        tokens = self.tokenizer(texts, context_length=context)
+        with _TOKENIZING:
+            # One token more than the model reads: what spills into it was cut.
+            longer = self.tokenizer([*texts, ""], context_length=context + 1)
+            tokens = self.tokenizer(texts, context_length=context)
         empty = longer[-1]
         pad = empty[-1]
         truncated = (longer[:-1, -1] != pad).nonzero().flatten().tolist()
@@ -131,3 +125,147 @@ class OpenClipEncoder(Encoder):
         if len(ends):
             tokens[truncated, -1] = ends[-1]
         return tokens, truncated
+
+
+def load(name: str, device: torch.device) -> Encoder:
+    """An encoder by one of open_clip's names, or of a checkpoint file.
+
+    Args:
+        name: `ARCHITECTURE/TAG`, `ARCHITECTURE/FILE`, `FILE`, `hf-hub:ORGANISATION/REPOSITORY` or `local-dir:FOLDER`.
+        device: Where the model lives.
+
+    Raises:
+        EncoderError: The name is unknown, or the weights are out of reach, damaged, of another architecture, or more
+            than weights.
+    """
+    if name.startswith(("hf-hub:", "local-dir:")):
+        return create(name, name, None, device)
+    architecture, weights = _split(name)
+    if architecture is None and files.is_file(Path(name)):
+        architecture, weights = checkpoints.architecture(Path(name)), name
+    if architecture is None:
+        raise EncoderError(_unknown(name))
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    if not weights:
+        ways = [f"{architecture}/{tag}" for tag in tags[:4]] + [f"{architecture}/CHECKPOINT"]
+        raise EncoderError(f"{name} names no weights: use one of {', '.join(ways)}")
+    if not (open_clip.is_pretrained_cfg(architecture, weights) or files.is_file(Path(weights))):
+        raise EncoderError(
+            f"{name}: {weights!r} is neither a file nor a pretrained tag of {architecture} "
+            f"(tags: {', '.join(tags) or 'none'})"
+        )
+    if files.is_file(Path(weights)):
+        checkpoints.check(Path(weights))
+    return create(name, architecture, weights, device)
+
+
+def create(
+    name: str, model_name: str, weights: str | None, device: torch.device, tower: Path | None = None
+) -> OpenClipEncoder:
+    """Build a model of open_clip's.
+
+    Args:
+        name: What the encoder is called.
+        model_name: What open_clip calls the architecture, or where its folder or repository is.
+        weights: Tag or file of the weights; None where the folder or repository holds them.
+        device: Where the model lives.
+        tower: A file of weights for the image tower, in place of those loaded with the model.
+
+    Raises:
+        EncoderError: As for `load`.
+    """
+    options: dict[str, Any] = {}
+    if weights is not None:
+        tag = open_clip.get_pretrained_cfg(model_name, weights)
+        if tag.get("quick_gelu") and not (open_clip.get_model_config(model_name) or {}).get("quick_gelu"):
+            # RN50/openai and the like: the weights were trained with QuickGELU; open_clip only
+            # warns and would score with another activation than the authors'.
+            options["force_quick_gelu"] = True
+    try:
+        with _quiet():
+            model = open_clip.create_model(model_name, weights, require_pretrained=True, **options)
+            tokenizer = open_clip.get_tokenizer(model_name)
+        if tower:
+            model.visual.load_state_dict(load_file(tower))
+        if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
+            raise ValueError("its weights are not finite (NaN or infinity among them)")
+        return OpenClipEncoder(name, model, tokenizer, device)
+    except Exception as error:  # open_clip, torch and the hub raise a dozen types for one cause each
+        raise EncoderError(f"{name}: {_reason(error)}") from error
+
+
+def listed() -> list[tuple[str, int]]:
+    """Names and image sizes of open_clip's pretrained models."""
+    found = []
+    for architecture, tag in open_clip.list_pretrained():
+        size = (open_clip.get_model_config(architecture) or {})["vision_cfg"].get("image_size", 224)
+        found.append((f"{architecture}/{tag}", size))
+    return found
+
+
+def _split(name: str) -> tuple[str | None, str]:
+    """`ViT-B-32/openai` → ("ViT-B-32", "openai"); the architecture is None if unknown."""
+    known = set(open_clip.list_models())
+    parts = name.split("/")
+    for count in range(len(parts), 0, -1):
+        architecture = "-".join(parts[:count])  # open_clip also takes ViT-B/32 for ViT-B-32
+        if architecture in known:
+            return architecture, "/".join(parts[count:])
+    return None, ""
+
+
+def _unknown(name: str) -> str:
+    if Path(name).suffix in checkpoints.SUFFIXES:
+        return f"{name}: no such checkpoint file"
+    choices = [*embedded.names(), *open_clip.list_models()]
+    near = difflib.get_close_matches(name.split("/")[0], choices, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return (
+        f"unknown encoder {name!r}: {hint}Use {' or '.join(embedded.names())}, ARCHITECTURE/TAG "
+        "(`foclip models` lists them), hf-hub:…, local-dir:… or a checkpoint file"
+    )
+
+
+def _reason(error: Exception) -> str:
+    """One line on why a model did not load, with the way out."""
+    text = " ".join(str(error).split())
+    lower = text.lower()
+    if "weights_only" in lower or "unpickl" in lower or "torchscript" in lower:
+        return (
+            "refused, since this file holds more than weights and loading it could run code; "
+            "save its state_dict as safetensors"
+        )
+    if "download" in lower or "connection" in lower or "hf-hub" in lower or "hf hub" in lower:
+        return (
+            "its weights cannot be downloaded; check the network (or HF_HUB_OFFLINE), or fetch the "
+            f"file elsewhere and pass ARCHITECTURE/FILE ({text[:160]})"
+        )
+    if "deserializ" in lower or "safetensor" in lower:
+        return f"its weights file is damaged or cut off ({text[:160]})"
+    if "state_dict" in lower or "size mismatch" in lower:
+        return f"the weights do not fit the architecture ({text[:160]})"
+    return text[:300] or type(error).__name__
+
+
+#: Whether a model is being loaded in this context. open_clip logs every step; what matters ends as an `EncoderError`.
+_loading: ContextVar[bool] = ContextVar("loading", default=False)
+
+
+class _OfNoModelBeingLoaded(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _loading.get()
+
+
+_FILTER = _OfNoModelBeingLoaded()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing is logged by this thread meanwhile; what other threads log is left alone."""
+    for logger in (None, "timm", "huggingface_hub", "open_clip"):
+        logging.getLogger(logger).addFilter(_FILTER)  # adding it twice adds it once
+    token = _loading.set(True)
+    try:
+        yield
+    finally:
+        _loading.reset(token)

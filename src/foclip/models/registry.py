@@ -1,75 +1,207 @@
-"""From the name of an encoder to its model: embedded, open_clip, or a checkpoint file.
+"""From names to models: encoders by scheme, and scores by name. Nothing is imported before it is asked for.
 
-`load` accepts
+An encoder is named by
 
-- `mini`, `mini-vit`, `mini-robust` and other hardened twins: embedded in the package;
+- `mini`, `mini-vit`, `mini-robust` and other hardened encoders: embedded in the package;
 - `ARCHITECTURE/TAG`, as `ViT-L-14-336-quickgelu/openai`: open_clip's pretrained weights;
 - `ARCHITECTURE/FILE`, as `RN50/weights/rn50.pt`: a checkpoint of that architecture;
 - `FILE`: a checkpoint whose architecture is recognised by the shapes of its weights;
-- `hf-hub:ORGANISATION/REPOSITORY` and `local-dir:FOLDER`, as open_clip spells them.
+- `SCHEME:REST`: `hf-hub:ORGANISATION/REPOSITORY` and `local-dir:FOLDER` as open_clip spells them, `open_clip:NAME`, and
+  what other packages add (`register_encoder`, or the entry point group `foclip.encoders`).
 
-Checkpoints are read as weights only: a pickle that would run code is refused.
+A score is named by what `foclip scores` lists; other packages add theirs with `register`, or with the entry point group
+`foclip.scorers`. Either kind of entry point is a function of a name and a device.
 """
 
-import difflib
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import open_clip
-import torch
-from safetensors.torch import load_file
+from foclip.errors import EncoderError, UsageError
+from foclip.models import embedded
 
-from foclip import files
-from foclip.errors import EncoderError
-from foclip.models import checkpoints, embedded
-from foclip.models.encoder import Encoder
-from foclip.models.open_clip import OpenClipEncoder
+if TYPE_CHECKING:
+    import torch
+
+    from foclip.models.encoder import Encoder
+    from foclip.models.scorer import Scorer
+
+    #: Makes an encoder, given its name and a device.
+    EncoderFactory = Callable[[str, torch.device], Encoder]
+    #: Makes a scorer, given an encoder or the name of one, and a device.
+    ScorerFactory = Callable[[str | Encoder, torch.device], Scorer]
+
+Made = TypeVar("Made", bound=Callable[..., Any])
+
+#: The score unless another is asked for.
+DEFAULT = "clipscore"
+SCORERS, ENCODERS = "foclip.scorers", "foclip.encoders"
+#: Scores of this package by name, the default first.
+_SCORES = {
+    DEFAULT: "foclip.models.scores.clip:CLIPScore.load",
+    "clip-iqa": "foclip.models.scores.clip_iqa:CLIPIQA.load",
+}
+#: Families of encoders by the scheme before the colon.
+_FAMILIES = {
+    "open_clip": "foclip.models.open_clip:load",
+    "hf-hub": "foclip.models.open_clip:load",
+    "local-dir": "foclip.models.open_clip:load",
+}
+_scores: "dict[str, ScorerFactory]" = {}
+_families: "dict[str, EncoderFactory]" = {}
 
 
-def load(name: str = embedded.DEFAULT, device: str | torch.device = "auto") -> Encoder:
-    """Load an encoder by name, frozen and in evaluation mode.
+def register(name: str) -> Callable[[Made], Made]:
+    """Add a score: the decorated function makes it, given an encoder (or the name of one) and a device.
+
+    Raises:
+        UsageError: There is a score of this name.
+    """
+    return _registered("score", name, _scores, available())
+
+
+def register_encoder(scheme: str) -> Callable[[Made], Made]:
+    """Add a family of encoders: the decorated function makes `SCHEME:REST`, given this name and a device.
+
+    Raises:
+        UsageError: There is a family of this scheme.
+    """
+    return _registered("scheme", scheme, _families, schemes())
+
+
+def _registered(kind: str, name: str, added: dict[str, Any], known: list[str]) -> Callable[[Made], Made]:
+    def add(made: Made) -> Made:
+        if name in known:
+            raise UsageError(f"{kind}: there is a {name!r} already")
+        added[name] = made
+        return made
+
+    return add
+
+
+def available() -> list[str]:
+    """Names of all scores, the default first."""
+    return list(dict.fromkeys([*_SCORES, *_scores, *(point.name for point in entry_points(group=SCORERS))]))
+
+
+def schemes() -> list[str]:
+    """Schemes of all families of encoders."""
+    return list(dict.fromkeys([*_FAMILIES, *_families, *(point.name for point in entry_points(group=ENCODERS))]))
+
+
+def load(name: str = DEFAULT, model: "str | Encoder" = embedded.DEFAULT, *, device: str = "auto") -> "Scorer":
+    """Load a score by its name.
+
+    Args:
+        name: Name of the score (`available`).
+        model: The encoder behind it, or its name; a score with a model of its own takes no notice of it.
+        device: Where a model that is loaded here lives ("cpu", "cuda", "cuda:1", …); "auto" is a GPU if there is one.
+
+    Raises:
+        UsageError: There is no score of this name.
+        EncoderError: There is no encoder of this name, or it cannot be loaded.
+    """
+    if name not in available():
+        hint = f"; {name!r} is an encoder: load_encoder({name!r})" if name in embedded.names() else ""
+        raise UsageError(f"score: {name!r} is none of {', '.join(available())}{hint}")
+    factory = _scores.get(name) or _found(SCORERS, name, _SCORES)
+    scorer: Scorer = factory(model, _checked(device))
+    return scorer
+
+
+def load_encoder(name: str = embedded.DEFAULT, device: "str | torch.device" = "auto") -> "Encoder":
+    """Load an encoder by its name, frozen and in evaluation mode.
 
     Args:
         name: See the module's description.
-        device: Where the model lives ("cpu", "cuda", "cuda:1", …); "auto" is a GPU if there is one.
+        device: As for `load`.
 
     Raises:
-        EncoderError: The name is unknown, or the weights are out of reach,
-            damaged, of another architecture, or not plain weights.
+        EncoderError: The name is unknown, or the weights are out of reach, damaged, of another architecture, or more
+            than weights.
     """
-    device = _checked(device)
+    place = _checked(device)
     if name in embedded.names():
-        folder, tower = embedded.verified_path(name), None
-        if name in embedded.ORIGINALS:
-            folder, tower = embedded.verified_path(embedded.ORIGINALS[name]), folder / embedded.TOWER
-        return _create(name, f"local-dir:{folder}", None, device, tower)
-    if name.startswith(("hf-hub:", "local-dir:")):
-        return _create(name, name, None, device)
-    architecture, weights = _split(name)
-    if architecture is None and files.is_file(Path(name)):
-        architecture, weights = checkpoints.architecture(Path(name)), name
-    if architecture is None:
-        raise EncoderError(_unknown(name))
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if not weights:
-        ways = [f"{architecture}/{tag}" for tag in tags[:4]] + [f"{architecture}/CHECKPOINT"]
-        raise EncoderError(f"{name} names no weights: use one of {', '.join(ways)}")
-    if not (open_clip.is_pretrained_cfg(architecture, weights) or files.is_file(Path(weights))):
-        raise EncoderError(
-            f"{name}: {weights!r} is neither a file nor a pretrained tag of {architecture} "
-            f"(tags: {', '.join(tags) or 'none'})"
-        )
-    if files.is_file(Path(weights)):
-        checkpoints.check(Path(weights))
-    return _create(name, architecture, weights, device)
+        return embedded.load(name, place)
+    scheme = name.partition(":")[0]
+    if scheme in schemes():
+        factory = _families.get(scheme) or _found(ENCODERS, scheme, _FAMILIES)
+        loaded: Encoder = factory(name.removeprefix("open_clip:"), place)
+        return loaded
+    from foclip.models import open_clip
+
+    return open_clip.load(name, place)
 
 
-def _checked(device: str | torch.device) -> torch.device:
+def resolve(model: "str | Encoder | Scorer", score: str = DEFAULT, device: str = "auto") -> "Scorer":
+    """The scorer that is meant: `model` itself if it is one, else the score of this name over the encoder.
+
+    Args:
+        model: A scorer, an encoder or the name of one.
+        score: Name of the score, unless `model` is one.
+        device: Where a model that is loaded here lives.
+
+    Raises:
+        UsageError: There is no score of this name, or `model` is none of the three.
+        EncoderError: There is no encoder of this name, or it cannot be loaded.
+    """
+    from foclip.models.encoder import Encoder
+    from foclip.models.scorer import Scorer
+
+    if isinstance(model, str | Encoder):
+        return load(score, model, device=device)
+    if not isinstance(model, Scorer):
+        raise UsageError(f"model: {type(model).__name__} is neither a scorer nor an encoder nor the name of one")
+    return model
+
+
+@lru_cache(maxsize=6)
+def shared_encoder(name: str, device: str = "auto") -> "Encoder":
+    """`load_encoder`, which remembers the few encoders that were asked for last; `clear_cache` forgets them."""
+    return load_encoder(name, device)
+
+
+def clear_cache() -> None:
+    """Forget the encoders that are kept between calls, so that their memory can be used for others."""
+    shared_encoder.cache_clear()
+
+
+def listed() -> list[dict[str, Any]]:
+    """Every encoder that has a name: embedded ones first, then open_clip's pretrained ones.
+
+    Returns:
+        One dict each with `name`, `kind` ("embedded" or "open_clip"), `path` (the folder of an embedded one that
+        open_clip can load, else None), `image_size` in pixels and `parameters` (None for those that would have to be
+        built to count them).
+    """
+    from foclip.models import open_clip
+
+    rows = []
+    for name in embedded.names():
+        encoder = load_encoder(name)
+        path = None if name in embedded.ORIGINALS else str(embedded.path(name))
+        rows.append(_row(name, "embedded", path, encoder.image_size[0], encoder.parameter_count))
+    return rows + [_row(name, "open_clip", None, size, None) for name, size in open_clip.listed()]
+
+
+def _row(name: str, kind: str, path: str | None, image_size: int, parameters: int | None) -> dict[str, Any]:
+    return {"name": name, "kind": kind, "path": path, "image_size": image_size, "parameters": parameters}
+
+
+def _found(group: str, name: str, own: dict[str, str]) -> Any:
+    """What an entry point of this package or of another one names."""
+    points = [EntryPoint(name, own[name], group)] if name in own else list(entry_points(group=group, name=name))
+    try:
+        return points[0].load()
+    except Exception as error:  # of another package, which may fail in any way
+        raise UsageError(f"{name}: its package cannot be loaded ({type(error).__name__}: {error})") from error
+
+
+def _checked(device: "str | torch.device") -> "torch.device":
     """A device that is there and computes."""
+    import torch
+
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -79,107 +211,3 @@ def _checked(device: str | torch.device) -> torch.device:
     except Exception as error:  # torch raises many types, and tells of drivers at length
         raise EncoderError(f"device: {str(device)!r} is no device of this machine; use cpu, cuda, cuda:1 …") from error
     return found
-
-
-def available() -> list[dict[str, Any]]:
-    """Every encoder that has a name: embedded ones first, then open_clip's pretrained ones.
-
-    Returns:
-        One dict each with `name`, `kind` ("embedded" or "open_clip"), `path`
-        (the folder of an embedded one, else None), `image_size` in pixels and
-        `parameters` (None for those that would have to be built to count them).
-    """
-    rows: list[dict[str, Any]] = []
-    for name in embedded.names():
-        encoder = load(name)
-        size = encoder.image_size[0]
-        rows.append(_row(name, "embedded", str(embedded.path(name)), size, encoder.parameter_count))
-    for architecture, tag in open_clip.list_pretrained():
-        size = (open_clip.get_model_config(architecture) or {})["vision_cfg"].get("image_size", 224)
-        rows.append(_row(f"{architecture}/{tag}", "open_clip", None, size, None))
-    return rows
-
-
-def _row(name: str, kind: str, path: str | None, image_size: Any, parameters: int | None) -> dict[str, Any]:
-    return {"name": name, "kind": kind, "path": path, "image_size": image_size, "parameters": parameters}
-
-
-def _split(name: str) -> tuple[str | None, str]:
-    """`ViT-B-32/openai` → ("ViT-B-32", "openai"); the architecture is None if unknown."""
-    known = set(open_clip.list_models())
-    parts = name.split("/")
-    for count in range(len(parts), 0, -1):
-        architecture = "-".join(parts[:count])  # open_clip also takes ViT-B/32 for ViT-B-32
-        if architecture in known:
-            return architecture, "/".join(parts[count:])
-    return None, ""
-
-
-def _unknown(name: str) -> str:
-    if Path(name).suffix in checkpoints.SUFFIXES:
-        return f"{name}: no such checkpoint file"
-    choices = [*embedded.names(), *open_clip.list_models()]
-    near = difflib.get_close_matches(name.split("/")[0], choices, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return (
-        f"unknown encoder {name!r}: {hint}Use {' or '.join(embedded.names())}, ARCHITECTURE/TAG "
-        "(`foclip models` lists them), hf-hub:…, local-dir:… or a checkpoint file"
-    )
-
-
-def _create(
-    name: str, model_name: str, weights: str | None, device: str | torch.device, tower: Path | None = None
-) -> Encoder:
-    """The model, with another image tower if one is given."""
-    options: dict[str, Any] = {}
-    if weights is not None:
-        tag = open_clip.get_pretrained_cfg(model_name, weights)
-        if tag.get("quick_gelu") and not (open_clip.get_model_config(model_name) or {}).get("quick_gelu"):
-            # RN50/openai and the like: the weights were trained with QuickGELU; open_clip only
-            # warns and would score with another activation than the authors'.
-            options["force_quick_gelu"] = True
-    try:
-        with _quiet():
-            model = open_clip.create_model(model_name, weights, require_pretrained=True, **options)
-            tokenizer = open_clip.get_tokenizer(model_name)
-        if tower:
-            model.visual.load_state_dict(load_file(tower))
-        if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
-            raise ValueError("its weights are not finite (NaN or infinity among them)")
-        return OpenClipEncoder(name, model, tokenizer, device)
-    except Exception as error:  # open_clip, torch and the hub raise a dozen types for one cause each
-        raise EncoderError(f"{name}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """One line on why a model did not load, with the way out."""
-    text = " ".join(str(error).split())
-    lower = text.lower()
-    if "weights_only" in lower or "unpickl" in lower or "torchscript" in lower:
-        return (
-            "refused, since this file holds more than weights and loading it could run code; "
-            "save its state_dict as safetensors"
-        )
-    if "download" in lower or "connection" in lower or "hf-hub" in lower or "hf hub" in lower:
-        return (
-            "its weights cannot be downloaded; check the network (or HF_HUB_OFFLINE), or fetch the "
-            f"file elsewhere and pass ARCHITECTURE/FILE ({text[:160]})"
-        )
-    if "deserializ" in lower or "safetensor" in lower:
-        return f"its weights file is damaged or cut off ({text[:160]})"
-    if "state_dict" in lower or "size mismatch" in lower:
-        return f"the weights do not fit the architecture ({text[:160]})"
-    return text[:300] or type(error).__name__
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """open_clip logs every step of loading; what matters ends as an EncoderError."""
-    previous = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(previous)

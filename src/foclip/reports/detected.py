@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from foclip import __version__, files
 from foclip.data import images
 from foclip.detection import Detection, Detector, TwoThresholds, transformation
-from foclip.models.scores import CLIPScore, EncoderScore
+from foclip.models.scores import CLIPScore, EmbeddingScore
 from foclip.outcome import Outcome, Progress, no_progress
 from foclip.reports.heat import drawn, heat
 from foclip.reports.html import figure, picture, render
@@ -38,7 +38,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def write(
     out: Path,
     found: Outcome[Detection],
-    score: EncoderScore,
+    score: EmbeddingScore,
     detector: Detector,
     fpr: float | None = None,
     progress: Progress = no_progress,
@@ -112,7 +112,7 @@ def _thresholds(detector: Detector) -> TwoThresholds:
     return detector.rule.statistic
 
 
-def _item(detection: Detection, score: EncoderScore, twins: Collection[str]) -> dict[str, Any]:
+def _item(detection: Detection, score: EmbeddingScore, twins: Collection[str]) -> dict[str, Any]:
     return {
         "detection": detection,
         "name": Path(detection.image).name,
@@ -123,7 +123,7 @@ def _item(detection: Detection, score: EncoderScore, twins: Collection[str]) -> 
     }
 
 
-def _shown(detection: Detection, score: EncoderScore, twins: Collection[str]) -> list[tuple[str, str]]:
+def _shown(detection: Detection, score: EmbeddingScore, twins: Collection[str]) -> list[tuple[str, str]]:
     """The picture, its probe and its map, with their captions; nothing if the file has gone since."""
     found = [read for _, read in images.readable([detection.image], [])]
     if not found:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from foclip.data.images import to_gray, to_tensor
 from foclip.detection import transformation
-from foclip.models.scores import EncoderScore, Prompts
+from foclip.models.scores import EmbeddingScore, Prompts
 
 #: The transformation that takes away what nobody sees.
 UNSEEN = "jpeg"
@@ -31,7 +31,7 @@ SPREAD = 0.04
 FULL = 99.5
 
 
-def heat(score: EncoderScore, picture: Image.Image, prompts: Prompts) -> Tensor:
+def heat(score: EmbeddingScore, picture: Image.Image, prompts: Prompts) -> Tensor:
     """What of each pixel's score, the mean over the prompts, JPEG takes away.
 
     Args:

@@ -18,7 +18,7 @@ from foclip.data.captions import PromptsOf, pair
 from foclip.data.images import Source
 from foclip.machine import available_memory
 from foclip.models import Encoder
-from foclip.models.scores import DEFAULT, EncoderScore, Prompts, Score, resolve
+from foclip.models.scores import DEFAULT, EmbeddingScore, Prompts, Score, resolve
 from foclip.outcome import Failure, Outcome, Progress, no_progress
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity, psnr
@@ -38,7 +38,7 @@ def fool(
     prompts: PromptsOf = None,
     out: str | Path = "fooled",
     *,
-    model: str | Encoder | EncoderScore = "mini",
+    model: str | Encoder | EmbeddingScore = "mini",
     score: str = DEFAULT,
     attack: Attack | None = None,
     captions: str | Path | None = None,

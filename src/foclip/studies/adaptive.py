@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from foclip.calibration.examples import PROBES
 from foclip.detection import Detector, View, hardened_of, hardened_scores
 from foclip.detection.adaptive import DetectorAwareScore
-from foclip.models.scores import Mean, Prompts, Score
+from foclip.models.scores import MeanEnsemble, Prompts, Score
 from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.best_caption import best_captions
 from foclip.studies.harness.detectors import METHODS as JUDGES
@@ -76,7 +76,7 @@ def attackers(context: StudyContext, judge: Detector) -> dict[str, Attacker]:
         BEYOND: Attacker((*probes, *MORE), context.score),
     }
     if hardened := hardened_scores(context.score):
-        found[TOO] = Attacker(probes, Mean([context.score, *hardened.values()]))
+        found[TOO] = Attacker(probes, MeanEnsemble([context.score, *hardened.values()]))
     return found | {
         ITSELF: Attacker((), _evading(context, judge)),
         DRAWS: Attacker((), _evading(context, judge, ATTACKER_SEEDS)),
@@ -180,7 +180,7 @@ def _rows(
 
 
 def undetected(part: pd.DataFrame, method: str) -> Estimate:
-    """Mean over photos of the score gain where no alarm is raised, else 0."""
+    """MeanEnsemble over photos of the score gain where no alarm is raised, else 0."""
     return mean(part.gain.where(~part[method].astype(bool), 0.0), part.photo)
 
 

@@ -22,7 +22,7 @@ import pandas as pd
 
 from foclip.attacks import CMAES, Attack, AutoPGD, Restart
 from foclip.data import prompts
-from foclip.models.scores import EncoderScore, Lower, Mean, Prompts, Score
+from foclip.models.scores import EmbeddingScore, MeanEnsemble, MinEnsemble, Prompts, Score
 from foclip.objective import Alignment
 from foclip.studies._robust_report import (
     ANY,
@@ -113,11 +113,16 @@ def _hardened(radius: float) -> str:
     return f"hardened at {radius:g} dB"
 
 
-def _plan(context: StudyContext, hardened: EncoderScore) -> Iterator[Cell]:
+def _plan(context: StudyContext, hardened: EmbeddingScore) -> Iterator[Cell]:
     """What is fooled, except for the frontier."""
     foclip, steps, seed = context.default_attack(), context.settings.steps, context.settings.seed
     both = (context.score, hardened)
-    defences: dict[str, Score] = {PLAIN: context.score, HARDENED: hardened, MEAN: Mean(both), LOWER: Lower(both)}
+    defences: dict[str, Score] = {
+        PLAIN: context.score,
+        HARDENED: hardened,
+        MEAN: MeanEnsemble(both),
+        LOWER: MinEnsemble(both),
+    }
     for aim in (OWN, ARTWORKS, HUNDRED):
         for name, score in defences.items():
             two = name in (MEAN, LOWER)
@@ -145,7 +150,7 @@ def _plan(context: StudyContext, hardened: EncoderScore) -> Iterator[Cell]:
 
 
 def _fooled(
-    context: StudyContext, hardened: EncoderScore, cell: Cell, pictures: Sequence[Picture], own: dict[str, Prompts]
+    context: StudyContext, hardened: EmbeddingScore, cell: Cell, pictures: Sequence[Picture], own: dict[str, Prompts]
 ) -> list[dict[str, Any]]:
     """Scores before and after the attack: of the attacked score, the encoder and the hardened encoder."""
     wanted: PromptsOf = {ARTWORKS: prompts.ARTWORKS, HUNDRED: prompts.imagenet(100)}.get(cell.aim) or [
@@ -170,7 +175,7 @@ def _fooled(
 
 
 def _clean(
-    context: StudyContext, name: str, score: EncoderScore, pictures: Sequence[Picture], own: dict[str, Prompts]
+    context: StudyContext, name: str, score: EmbeddingScore, pictures: Sequence[Picture], own: dict[str, Prompts]
 ) -> list[dict[str, Any]]:
     """Clean photos: score of the best caption, drop in gray, rank correlation of all captions' scores."""
     wanted = candidates()

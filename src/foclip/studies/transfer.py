@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foclip.attacks import MIFGSM
-from foclip.models.scores import Mean, Score
+from foclip.models.scores import MeanEnsemble, Score
 from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.detectors import METHODS, detector, verdicts
 from foclip.studies.harness.statistics import groups, mean, percent, share
@@ -26,10 +26,10 @@ def targets(context: StudyContext) -> dict[str, Score]:
     scores = [context.score, *context.further]
     found: dict[str, Score] = {score.model: score for score in scores}
     if len(scores) > 1:
-        found[TOGETHER] = Mean(scores)
+        found[TOGETHER] = MeanEnsemble(scores)
     if len(scores) > 2:
         for left_out in scores:
-            found[f"all but {left_out.model}"] = Mean([score for score in scores if score is not left_out])
+            found[f"all but {left_out.model}"] = MeanEnsemble([score for score in scores if score is not left_out])
     return found
 
 

@@ -1,12 +1,14 @@
 """CLIPScore: the cosine of a picture's embedding with a prompt's."""
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from foclip.errors import UsageError
-from foclip.models import Encoder
-from foclip.models.scores.score import EncoderScore, Prompts
+from foclip.models.encoder import Encoder
+from foclip.models.scorer import ScoreInfo, Targets
+from foclip.models.scores.base import EmbeddingScore
 
 #: Weight of CLIPScore in Hessel et al. 2021 (arXiv 2104.08718), equation 1. torchmetrics uses 100.
 SCALE = 2.5
@@ -14,8 +16,8 @@ SCALE = 2.5
 NO_MATCH = 0.1
 
 
-class CLIPScore(EncoderScore):
-    r"""CLIPScore (Hessel et al. 2021, arXiv 2104.08718, equation 1); its values are cosines.
+class CLIPScore(EmbeddingScore):
+    r"""CLIPScore (Hessel et al. 2021, arXiv 2104.08718, equation 1); its raw scores are cosines.
 
     .. math:: \text{CLIPScore}(x, p) = w \max(\cos(E(x), E(p)), 0)
 
@@ -35,10 +37,11 @@ class CLIPScore(EncoderScore):
         super().__init__(encoder)
         if not 0 < scale < math.inf:
             raise UsageError(f"scale: {scale} is no number above 0")
-        self.scale, self.floor = scale, NO_MATCH * scale
+        self.info = ScoreInfo(self.name, scale=scale, floor=NO_MATCH * scale)
 
-    def targets(self, prompts: Prompts) -> Tensor:
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         return self.encoder.encode_texts(prompts)
 
-    def compare(self, embeddings: Tensor, targets: Tensor) -> Tensor:
+    def compare(self, embeddings: Tensor, targets: Targets) -> Tensor:
+        assert isinstance(targets, Tensor)
         return embeddings @ targets.to(embeddings.device).T

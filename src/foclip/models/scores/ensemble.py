@@ -1,86 +1,125 @@
-"""Ensemble scores as one, so that a picture is fooled for all of them at once."""
+"""Several scores as one, so that a picture is fooled for all of them at once."""
 
 import hashlib
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from foclip.errors import UsageError
-from foclip.models.scores.score import Prompts, Score
+from foclip.models.legacy import LegacyScore
+from foclip.models.scorer import EmbeddingScorer, Inputs, Preprocessor, Targets
 
 
-class Ensemble(Score):
-    """Ensemble scores as one, each with its own model and preprocessing.
+class EnsemblePreprocess:
+    """What each of several models sees of a picture, as a tuple."""
+
+    def __init__(self, members: Sequence[Preprocessor]) -> None:
+        self.members = tuple(members)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of what the model with the largest input sees."""
+        return max(member.size for member in self.members)
+
+    def image(self, picture: Image.Image) -> tuple[Any, ...]:
+        """Each model's exact preprocessing of one RGB picture."""
+        return tuple(member.image(picture) for member in self.members)
+
+    def pixels(self, pixels: Tensor) -> tuple[Any, ...]:
+        """Each model's differentiable preprocessing of pixels (B, 3, H, W)."""
+        return tuple(member.pixels(pixels) for member in self.members)
+
+    def region(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns that any of the models sees."""
+        rows, columns = zip(*(member.region(height, width) for member in self.members), strict=True)
+        return _around(rows), _around(columns)
+
+    def resampler(self, height: int, width: int) -> None:
+        """None: several models see several small pictures."""
+
+
+class Ensemble(LegacyScore, ABC):
+    """Several scores as one, each with its own model and preprocessing.
 
     A subclass adds `combine`, and sets `name`.
 
     Args:
-        scores: M ≥ 1 scores with one scale, on one device.
+        scorers: M ≥ 1 scores with embeddings, with one scale and on one device.
 
     Raises:
-        UsageError: There is none, or they differ in scale or device.
+        UsageError: There is none, they differ in scale or device, or one has no embedding.
     """
 
-    def __init__(self, scores: Sequence[Score]) -> None:
-        if not scores:
-            raise UsageError(f"scores: the {self.name} of several needs at least one")
-        if len({(score.scale, score.device) for score in scores}) > 1:
-            found = ", ".join(f"{score.model}: {score.scale:g}, {score.device}" for score in scores)
-            raise UsageError(f"scores: all must have one scale and be on one device ({found})")
-        self.scores = tuple(scores)
-        first = scores[0]
-        self.scale, self.floor, self.temperature = first.scale, first.floor, first.temperature
-        self.model = " + ".join(score.model for score in scores)
-        self.device = first.device
+    name: ClassVar[str]
+
+    def __init__(self, scorers: Sequence[EmbeddingScorer]) -> None:
+        if not scorers:
+            raise UsageError(f"scorers: the {self.name} of several needs at least one")
+        if without := [scorer.info.name for scorer in scorers if not isinstance(scorer, EmbeddingScorer)]:
+            raise UsageError(f"scorers: {', '.join(without)} compares no embeddings; ensembles take scores that do")
+        if len({(scorer.info.scale, scorer.device) for scorer in scorers}) > 1:
+            found = ", ".join(f"{scorer.model}: {scorer.info.scale:g}, {scorer.device}" for scorer in scorers)
+            raise UsageError(f"scorers: all must have one scale and be on one device ({found})")
+        self.scorers = tuple(scorers)
+        self.info = replace(scorers[0].info, name=self.name)
+        self.model = " + ".join(scorer.model for scorer in scorers)
+        self.device = scorers[0].device
+        self.preprocess = EnsemblePreprocess([scorer.preprocess for scorer in scorers])
+        self.parameter_count = max(scorer.parameter_count for scorer in scorers)
 
     @abstractmethod
-    def combine(self, values: Tensor) -> Tensor:
-        """Values of all scores (M, …) as one (…), differentiably."""
+    def combine(self, raw: Tensor) -> Tensor:
+        """Raw scores of all members (M, …) as one (…), differentiably."""
 
     @property
     def fingerprint(self) -> str:
-        each = " ".join(score.fingerprint for score in self.scores)
+        """Digest of all members."""
+        each = " ".join(scorer.fingerprint for scorer in self.scorers)
         return f"{self.name} {hashlib.sha256(each.encode()).hexdigest()}"
 
-    def rows(self, many: int, few: int) -> int:
-        return min(score.rows(many, few) for score in self.scores)
+    def encode_prompts(self, prompts: Sequence[str]) -> tuple[Any, ...]:
+        """The targets of each member."""
+        return tuple(scorer.encode_prompts(prompts) for scorer in self.scorers)
 
-    def seen(self, height: int, width: int) -> tuple[slice, slice]:
-        rows, columns = zip(*(score.seen(height, width) for score in self.scores), strict=True)
-        return _around(rows), _around(columns)
+    def embed(self, pixels: Inputs) -> tuple[Tensor, ...]:
+        """The unit vectors (B, D_m) of each member."""
+        return tuple(scorer.embed(own) for scorer, own in zip(self.scorers, pixels, strict=True))
 
-    def values(self, pixels: Sequence[Tensor], prompts: Sequence[Prompts], rows: int) -> list[Tensor]:
-        each = [score.values(pixels, prompts, rows) for score in self.scores]
-        return [self.combine(torch.stack(values)) for values in zip(*each, strict=True)]
+    def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> Tensor:
+        """Raw scores (…, T) of the unit vectors of all members."""
+        each = zip(self.scorers, embeddings, targets, strict=True)
+        return self.combine(torch.stack([scorer.compare(own, asked) for scorer, own, asked in each]))
 
-    def look(self, picture: Image.Image) -> tuple[Any, ...]:
-        return tuple(score.look(picture) for score in self.scores)
+    def __call__(self, pixels: Inputs, targets: Targets) -> Tensor:
+        """Raw scores (B, T) of what `preprocess` made, differentiably."""
+        return self.compare(self.embed(pixels), targets)
 
-    def of_looks(self, looks: Sequence[tuple[Any, ...]], prompts: Sequence[Prompts]) -> list[Tensor]:
-        each = [score.of_looks(own, prompts) for score, own in zip(self.scores, zip(*looks, strict=True), strict=True)]
-        return [self.combine(torch.stack(values)) for values in zip(*each, strict=True)]
+    def in_precision(self, dtype: torch.dtype | None, compiled: bool = False) -> "Ensemble":
+        """The same scores whose image towers compute in another precision, or as `torch.compile` makes them."""
+        return type(self)([scorer.in_precision(dtype, compiled) for scorer in self.scorers])
 
 
-class Mean(Ensemble):
-    """The mean of the values of scores."""
+class MeanEnsemble(Ensemble):
+    """The mean of the raw scores."""
 
     name = "mean"
 
-    def combine(self, values: Tensor) -> Tensor:
-        return values.mean(dim=0)
+    def combine(self, raw: Tensor) -> Tensor:
+        return raw.mean(dim=0)
 
 
-class Lower(Ensemble):
-    """The lowest of the values of scores, prompt by prompt: what is left if every score must agree."""
+class MinEnsemble(Ensemble):
+    """The lowest of the raw scores, prompt by prompt: what is left if every score must agree."""
 
     name = "lower"
 
-    def combine(self, values: Tensor) -> Tensor:
-        return values.amin(dim=0)
+    def combine(self, raw: Tensor) -> Tensor:
+        return raw.amin(dim=0)
 
 
 def _around(ranges: Sequence[slice]) -> slice:

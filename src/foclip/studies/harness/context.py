@@ -20,7 +20,7 @@ from foclip.calibration.examples import PROBES
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.detection import TRANSFORMATIONS, Sensitivity, hardened_scores, measure
-from foclip.models.scores import EncoderScore, Prompts, Score
+from foclip.models.scores import EmbeddingScore, Prompts, Score
 from foclip.outcome import Progress, no_progress
 from foclip.perceptual.fidelity import fidelity
 from foclip.runs.executors import Run
@@ -71,11 +71,11 @@ class StudyContext(StudyInputs):
 
     def __init__(
         self,
-        scores: Sequence[EncoderScore],
+        scores: Sequence[EmbeddingScore],
         out: Path,
         settings: StudySettings,
         progress: Progress = no_progress,
-        hardened: Sequence[EncoderScore] = (),
+        hardened: Sequence[EmbeddingScore] = (),
         run: Run = run,
     ) -> None:
         self.score, *self.further = scores
@@ -175,7 +175,7 @@ class StudyContext(StudyInputs):
         self,
         pictures: Sequence[Picture],
         prompts: PromptsOf = None,
-        score: EncoderScore | None = None,
+        score: EmbeddingScore | None = None,
         probes: Sequence[str] | None = None,
         draw: int | None = None,
     ) -> list[Sensitivity]:

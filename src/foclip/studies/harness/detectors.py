@@ -14,7 +14,7 @@ from foclip.calibration.examples import PROBES, Example
 from foclip.detection import Detector, hardened_scores
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
-from foclip.models.scores import EncoderScore, Prompts
+from foclip.models.scores import EmbeddingScore, Prompts
 from foclip.studies.harness.context import PromptsOf, StudyContext
 from foclip.studies.harness.pictures import Picture
 
@@ -28,7 +28,7 @@ METHODS = {
 FPR = 0.05
 
 
-def detector(context: StudyContext, score: EncoderScore) -> Detector:
+def detector(context: StudyContext, score: EmbeddingScore) -> Detector:
     """The detector that comes with the encoder of a score, or one made from `context.examples`."""
     try:
         found = shipped(score.encoder)
@@ -38,7 +38,7 @@ def detector(context: StudyContext, score: EncoderScore) -> Detector:
     return found if found.score == score.name else _calibrated(context, score)
 
 
-def _calibrated(context: StudyContext, score: EncoderScore) -> Detector:
+def _calibrated(context: StudyContext, score: EmbeddingScore) -> Detector:
     attack = context.default_attack()
     seen = context.sensitivities(context.examples, score=score)
     clean = [crop for crop, s in zip(context.examples, seen, strict=True) if not s.gray_already]
@@ -61,7 +61,7 @@ def measured(
     held_out: set[str],
     fooled: Sequence[Picture] | None = None,
     cheat: str = "",
-    score: EncoderScore | None = None,
+    score: EmbeddingScore | None = None,
 ) -> list[Example]:
     """Measurements to make a detector from: of clean crops, or of crops that were fooled.
 
@@ -82,7 +82,7 @@ def measured(
     ]
 
 
-def made(examples: Sequence[Example], score: EncoderScore) -> Detector:
+def made(examples: Sequence[Example], score: EmbeddingScore) -> Detector:
     """Make a detector from a study's own measurements."""
     held_clean = sum(example.held_out and not example.fooled for example in examples)
     fpr = max(FPR, 1 / (held_clean + 1))
@@ -91,7 +91,11 @@ def made(examples: Sequence[Example], score: EncoderScore) -> Detector:
 
 
 def verdicts(
-    context: StudyContext, judge: Detector, score: EncoderScore, pictures: Sequence[Picture], prompts: PromptsOf = None
+    context: StudyContext,
+    judge: Detector,
+    score: EmbeddingScore,
+    pictures: Sequence[Picture],
+    prompts: PromptsOf = None,
 ) -> list[dict[str, Any]]:
     """Columns for each picture: `drop` and `drift` in gray, and for each of `METHODS` whether it says "tampered"."""
     rows = []

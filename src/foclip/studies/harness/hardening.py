@@ -8,8 +8,8 @@ from foclip import files
 from foclip.cache import Cache
 from foclip.data import images
 from foclip.hardening import Settings, harden
-from foclip.models import load
-from foclip.models.scores import EncoderScore
+from foclip.models import load_encoder
+from foclip.models.scores import EmbeddingScore
 from foclip.studies.harness.context import StudyContext
 from foclip.studies.harness.pictures import Picture
 
@@ -27,7 +27,7 @@ def held_out(context: StudyContext) -> list[Picture]:
     return context.pictures[1::2]
 
 
-def hardened_score(context: StudyContext, min_psnr: float) -> EncoderScore:
+def hardened_score(context: StudyContext, min_psnr: float) -> EmbeddingScore:
     """The score over its own encoder, hardened against changes of `min_psnr` dB.
 
     The encoder is hardened once and cached. A run that was killed continues from its checkpoint.
@@ -61,4 +61,4 @@ def hardened_score(context: StudyContext, min_psnr: float) -> EncoderScore:
             device=str(context.score.device),
             attack_steps=1,
         )
-    return context.score.over(load(f"local-dir:{folder}", str(context.score.device)))
+    return context.score.over(load_encoder(f"local-dir:{folder}", str(context.score.device)))

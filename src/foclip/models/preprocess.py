@@ -1,23 +1,31 @@
-"""An encoder's preprocessing on pixel tensors, differentiable and true to the original.
+"""An encoder's preprocessing: as its authors ship it, on PIL pictures, and the same on pixels, differentiably.
 
-open_clip prepares PIL pictures with torchvision: Pillow's antialiased resize, a
-centre crop, normalisation. Pillow resizes 8-bit pictures in two passes, one
-per axis, and rounds to 8 bits after each. `Preprocessing`
-does the same on tensors: each pass is a product with Pillow's own filter
-weights, and the rounding is passed straight through by the gradient. So the
-similarity an attack optimises is the one the file will be given.
+open_clip prepares PIL pictures with torchvision: Pillow's antialiased resize, a centre crop, normalisation. Pillow
+resizes 8-bit pictures in two passes, one per axis, and rounds to 8 bits after each. `Preprocess.pixels` does the same
+on tensors: each pass is a product with Pillow's own filter weights, and the gradient passes straight through the
+rounding. So the similarity that an attack optimises is the one that the file will be given.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms import Compose, ToTensor
+from torchvision.transforms.functional import normalize
 
-#: Cells of the smaller picture per block of a resampling filter.
-BLOCK = 16
+from foclip.data.images import to_tensor
+from foclip.models.banded import Block, blocks, multiply
+
+if TYPE_CHECKING:
+    from foclip.models.resampler import Resampler
+
+#: Means and standard deviations of OpenAI's CLIP, per channel.
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 class _Round8(torch.autograd.Function):
@@ -63,35 +71,6 @@ class _Resample(torch.autograd.Function):
         return multiply(gradients[0], ctx.axis.transposed, ctx.dim), None, None
 
 
-def multiply(values: Tensor, blocks: "tuple[Block, ...]", dim: int) -> Tensor:
-    """The product of a banded matrix with every line of `values` along `dim` (-1 or -2)."""
-    shape = list(values.shape)
-    shape[dim] = sum(len(block.weights) for block in blocks)
-    result = values.new_empty(shape)
-    first = 0
-    if dim == -1:
-        values, lines = values.reshape(-1, values.shape[-1]), result.view(-1, shape[-1])
-        for block in blocks:
-            last = first + len(block.weights)
-            torch.mm(values[:, block.start : block.stop], block.weights.T, out=lines[:, first:last])
-            first = last
-    else:
-        for block in blocks:
-            last = first + len(block.weights)
-            torch.matmul(block.weights, values[..., block.start : block.stop, :], out=result[..., first:last, :])
-            first = last
-    return result
-
-
-@dataclass(frozen=True)
-class Block:
-    """Consecutive output cells as weighted sums of the input cells start..stop."""
-
-    weights: Tensor  # (output cells, stop - start)
-    start: int
-    stop: int
-
-
 @dataclass(frozen=True)
 class Axis:
     """What happens along one axis: a range of cells is kept, and resampled unless `blocks` is empty."""
@@ -126,17 +105,6 @@ def _kept(size: int, resized: int, target: int) -> slice:
     return slice(start, max(start + 1, round((offset + min(resized, target)) * scale)))  # never nothing
 
 
-def blocks(matrix: np.ndarray, device: torch.device) -> tuple[Block, ...]:
-    """A banded matrix cut into blocks of rows with the columns they use."""
-    found = []
-    for rows in np.array_split(matrix, max(1, round(min(matrix.shape) / BLOCK))):
-        used = np.flatnonzero(rows.any(axis=0))
-        start, stop = int(used[0]), int(used[-1]) + 1
-        weights = torch.from_numpy(np.ascontiguousarray(rows[:, start:stop], dtype=np.float32)).to(device)
-        found.append(Block(weights, start, stop))
-    return tuple(found)
-
-
 def _pillow_weights(size: int, resized: int, bilinear: bool) -> np.ndarray:
     """Pillow's resampling filter as a (resized, size) matrix whose rows sum to 1.
 
@@ -162,8 +130,8 @@ def _pillow_weights(size: int, resized: int, bilinear: bool) -> np.ndarray:
     return weights
 
 
-class Preprocessing:
-    """Resize, crop and normalise pixels as open_clip does with PIL pictures.
+class Preprocess:
+    """An encoder's resize, crop and normalisation, as open_clip does them: exact on PIL pictures, and on pixels.
 
     Args:
         size: (height, width) of the encoder's input.
@@ -173,16 +141,18 @@ class Preprocessing:
         resize_mode: "shortest" (short side to size, cut the rest), "longest"
             (long side to size, pad the rest) or "squash" (ignore the aspect ratio).
         fill_color: Value of padding, 0..255.
+        device: Where the encoder computes.
 
     Attributes:
+        size: (height, width) of the encoder's input.
         description: All of this as text.
     """
 
     def __init__(
         self,
         size: tuple[int, int],
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
+        mean: tuple[float, ...] = CLIP_MEAN,
+        std: tuple[float, ...] = CLIP_STD,
         interpolation: str = "bicubic",
         resize_mode: str = "shortest",
         fill_color: int = 0,
@@ -196,6 +166,28 @@ class Preprocessing:
         self.description = repr((size, tuple(mean), tuple(std), interpolation, resize_mode, fill_color))
         mean_, std_ = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (mean, std))
         self._scale, self._offset = 1 / std_, -mean_ / std_
+        config = PreprocessCfg(size, "RGB", mean, std, interpolation, resize_mode, fill_color)
+        steps = image_transform_v2(config, is_train=False).transforms
+        to_tensor_step = next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))
+        self._resize, self._normalize = Compose(steps[:to_tensor_step]), steps[-1]  # a `Normalize`
+
+    def image(self, picture: Image.Image) -> Tensor:
+        """What the encoder sees of one RGB picture, by open_clip's own resize and crop: uint8 (3, *size)."""
+        if picture.size == (self.size[1], self.size[0]):
+            return to_tensor(picture)
+        return to_tensor(self._resize(picture))
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """The encoder's input (B, 3, *size), float32.
+
+        Args:
+            pixels: uint8 as `image` gives it, normalised by torchvision's own operations; or float in [0, 1] as
+                `pixels` gives it, in one operation, whose rounding may differ in the last bit.
+        """
+        if pixels.is_floating_point():
+            return torch.addcmul(self._offset, pixels, self._scale)
+        inputs = pixels.float().div_(255)  # fresh, so the rest is done in place: a copy costs a large part of it
+        return torch.as_tensor(normalize(inputs, self._normalize.mean, self._normalize.std, inplace=True))
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Size after resizing a picture of height × width, before cutting or padding."""
@@ -212,8 +204,8 @@ class Preprocessing:
             return target_h, int(target_h * width / height)
         return int(target_w * height / width), target_w
 
-    def seen(self, height: int, width: int) -> tuple[slice, slice]:
-        """Rows and columns of a picture of height × width that make the input; the rest is cut away.
+    def region(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of a picture of height × width that the encoder sees; the rest is cut away.
 
         The resize reads a few cells beyond them, with small weights.
         """
@@ -235,19 +227,15 @@ class Preprocessing:
         new_height, new_width = self.resized(height, width)
         return 0 < height - new_height > 2 * (width - new_width)
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """The encoder's input for pixels, differentiably.
+    def pixels(self, pixels: Tensor) -> Tensor:
+        """What the encoder sees of pixels, differentiably.
 
         Args:
             pixels: float32 (B, 3, H, W), RGB in [0, 1], any H and W.
 
         Returns:
-            Normalised input (B, 3, *size).
+            (B, 3, *size) in [0, 1], rounded to 8 bits after each axis as Pillow rounds.
         """
-        return torch.addcmul(self._offset, self.resize(pixels), self._scale)
-
-    def resize(self, pixels: Tensor) -> Tensor:
-        """Resized and cropped pixels (B, 3, *size) in [0, 1], before they are normalised."""
         height, width = pixels.shape[-2:]
         down, across = self.axes(height, width)
         x = pixels[..., down.start : down.stop, across.start : across.stop]
@@ -260,3 +248,17 @@ class Preprocessing:
         if any(across.pad) or any(down.pad):
             x = torch.nn.functional.pad(x, (*across.pad, *down.pad), value=self.fill)
         return x
+
+    seen = property(lambda self: self.region)  # legacy
+
+    def __call__(self, pixels: Tensor) -> Tensor:  # legacy
+        return self.normalize(self.pixels(pixels))
+
+    def resize(self, pixels: Tensor) -> Tensor:  # legacy
+        return self.pixels(pixels)
+
+    def resampler(self, height: int, width: int) -> "Resampler":
+        """Resize and crop of pictures of height × width as a linear map."""
+        from foclip.models.resampler import Resampler  # it needs this class
+
+        return Resampler(self, height, width)

@@ -1,0 +1,136 @@
+"""What attacks, detectors, scans and pages know of a score: pictures and prompts to raw scores, differentiably.
+
+A `Scorer` gives each picture and prompt a raw score, which attacks raise and which may be negative. People read the
+figure, scale · max(raw score, 0). An `EmbeddingScorer` compares a picture's embedding with the prompts, as CLIPScore
+does; only such a scorer has an embedding shift and can caption a picture zero-shot.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from foclip.data.prompts import Prompts
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from foclip.models.encoder import Encoder
+    from foclip.models.resampler import Resampler
+
+#: Pictures as the model sees them: (B, 3, h, w), float in [0, 1] or uint8; a tuple of such where several models look.
+Inputs = Tensor | tuple[Tensor, ...]
+#: Prompts, encoded once: T along the first axis; a tuple of such where several models look.
+Targets = Tensor | tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class ScoreInfo:
+    """What is to be known of a score.
+
+    Attributes:
+        name: What `--score` calls it.
+        scale: The figure is scale · max(raw score, 0).
+        floor: Figure below which a picture matches none of its prompts, so that relative changes are noise.
+        temperature: Temperature at which the softmax over raw scores gives probabilities of prompts.
+        prompts: Whether a picture needs prompts. With "optional", `default_prompts` stand in for them.
+        default_prompts: The prompts it is asked with unless others are given.
+    """
+
+    name: str
+    scale: float = 1.0
+    floor: float = 0.1
+    temperature: float = 0.01
+    prompts: Literal["required", "optional", "none"] = "required"
+    default_prompts: Prompts = ()
+
+
+@runtime_checkable
+class Preprocessor(Protocol):
+    """From pictures of any size to what the model sees: once exact, on PIL pictures, and once differentiable."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of what the model sees."""
+
+    def image(self, picture: Image.Image) -> Inputs:
+        """What the model sees of one RGB picture, by its authors' own resize and crop: uint8 (3, h, w)."""
+
+    def pixels(self, pixels: Tensor) -> Inputs:
+        """The same of pixels, float (B, 3, H, W) in [0, 1], differentiably: float (B, 3, h, w) in [0, 1]."""
+
+    def region(self, height: int, width: int) -> tuple[slice, slice]:
+        """Rows and columns of a picture of height × width that the model sees; the rest is cut away."""
+
+    def resampler(self, height: int, width: int) -> "Resampler | None":
+        """Resize and crop of pictures of height × width as a linear map; None if it is none."""
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A score of pictures for prompts.
+
+    Attributes:
+        info: Name, scale, floor, prompts.
+        model: Name of the model behind it.
+        preprocess: From pictures to what the model sees.
+        device: Where it computes.
+        parameter_count: Number of parameters of the model; a large one gains nothing from a batch on a CPU.
+        fingerprint: Digest of score, weights and preprocessing: what raw scores depend on besides the inputs.
+    """
+
+    info: ScoreInfo
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def preprocess(self) -> Preprocessor: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def parameter_count(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Targets:
+        """What pictures are compared with, T prompts along the first axis. A score without prompts is given none."""
+
+    def __call__(self, pixels: Inputs, targets: Targets) -> Tensor:
+        """Raw scores (B, T), differentiable with respect to `pixels`; T is 1 for a score without prompts.
+
+        Args:
+            pixels: What `preprocess` made: float (B, 3, h, w) in [0, 1], or uint8 as written in a file.
+            targets: What `encode_prompts` made.
+        """
+
+
+@runtime_checkable
+class EmbeddingScorer(Scorer, Protocol):
+    """A score that compares a picture's embedding with its prompts.
+
+    Attributes:
+        encoder: The encoder behind it.
+    """
+
+    @property
+    def encoder(self) -> "Encoder": ...
+
+    def embed(self, pixels: Inputs) -> Tensor:
+        """Unit vectors (B, D) of what `preprocess` made, differentiably."""
+
+    def compare(self, embeddings: Tensor, targets: Targets) -> Tensor:
+        """Raw scores (…, T) of unit vectors (…, D), differentiably."""
+
+    def with_encoder(self, encoder: "Encoder") -> "Self":
+        """The same score over another encoder, a hardened one, say."""
+
+    def in_precision(self, dtype: torch.dtype | None, compiled: bool = False) -> "Self":
+        """The same score whose image tower computes in another precision, or as `torch.compile` makes it."""
+
+
+def unit_interval(pixels: Tensor) -> Tensor:
+    """Pixels as float32 in [0, 1]; those of uint8 are divided by 255."""
+    return pixels if pixels.is_floating_point() else pixels.float().div_(255)
