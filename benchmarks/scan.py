@@ -39,6 +39,8 @@ from benchmarks import scan_data, scan_faults
 from foclip.data import images
 from foclip.machine import cores
 from foclip.models import OpenClipEncoder, load_encoder
+from foclip.models.batching import embeddings
+from foclip.models.scores import CLIPScore
 from foclip.models.scores.clip import SCALE
 from foclip.runs.workers import SPARE
 from foclip.scanning import Folder, Settings, scan
@@ -54,7 +56,7 @@ _loaded: Any
 
 
 def _decode(contents: list[bytes]) -> int:
-    return len([_encoder.resize(images.decode(content, "")) for content in contents])
+    return len([_encoder.preprocess.image(images.decode(content, "")) for content in contents])
 
 
 def _forward(count: int) -> None:
@@ -65,7 +67,7 @@ def _forward(count: int) -> None:
 
 
 def _forward_folded(count: int) -> None:
-    _encoder.encode_resized(torch.zeros(count, 3, *_encoder.image_size, dtype=torch.uint8), ROWS)
+    embeddings(CLIPScore(_encoder), torch.zeros(count, 3, *_encoder.image_size, dtype=torch.uint8), ROWS)
 
 
 def _one_thread() -> None:
@@ -93,10 +95,12 @@ def by_hand(contents: list[bytes], captions: list[str], threads: int) -> None:
     torch.set_num_threads(threads)
     for first in range(0, len(contents), ROWS):
         pictures = [images.decode(content, "") for content in contents[first : first + ROWS]]
-        for looked_at in (pictures, [images.to_gray(picture) for picture in pictures]):
+        for versions in (pictures, [images.to_gray(picture) for picture in pictures]):
             with torch.inference_mode():
                 texts = _loaded.encode_text(_encoder.tokenize(captions[first : first + ROWS])[0], normalize=True)
-                inputs = torch.stack([torch.as_tensor(_encoder.transform(picture)) for picture in looked_at])
+                inputs = _encoder.preprocess.normalize(
+                    torch.stack([_encoder.preprocess.image(one) for one in versions])
+                )
                 (_loaded.encode_image(inputs, normalize=True) * texts).sum(dim=-1).tolist()
     torch.set_num_threads(1)
 

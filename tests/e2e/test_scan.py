@@ -33,7 +33,7 @@ from foclip.models.scores import CLIPScore
 from foclip.runs import workers
 from foclip.scanning import Folder, Settings, scan
 from foclip.scanning.cluster import ShardScan
-from foclip.scanning.export import export
+from foclip.scanning.exporting import export
 from foclip.scanning.mapper import Mapper, mapped
 from foclip.scanning.output import write
 from foclip.scanning.reader import Chunk, read

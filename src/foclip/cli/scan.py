@@ -75,14 +75,11 @@ def scan(
     json: Json = False,
 ) -> None:
     """Scan data sets: a score, a verdict and a reason for every row, or why it could not be read."""
-    from foclip import files
-    from foclip import scanning as scanning
+    from foclip import files, scanning
     from foclip.data.sources import Columns
     from foclip.reports import scan as report
     from foclip.runs import manifest
-    from foclip.scanning.keep import check
-    from foclip.scanning.keep import keep as write_kept
-    from foclip.scanning.parts import similarity
+    from foclip.scanning import exporting
     from foclip.scanning.summary import summarise
 
     check_engine(engine, address)
@@ -90,29 +87,36 @@ def scan(
         raise UsageError("--min-score: for --keep")
     files.output_folder(out)
     files.output_files(out / "run.json", out / "report.html", out / "summary.json")
+    columns = Columns(image, caption, key)
     if keep:
-        check(keep)
+        exporting.check(keep, sources, columns)
     chosen = console.load(model, score, device)
+    judge, why_none = scanning.detector_of(chosen, detector)
+    if why_none:
+        console.say(why_none)
     settings = scanning.Settings(workers, batch_size, retry_errors, address)
     with console.resumable(f"what is finished is in {out}, and the same command goes on from there") as progress:
         folder = scanning.scan(
             sources,
             out,
             model=chosen,
-            detector=detector,
-            by=by,
+            detector=judge,
+            method=by,
             fpr=fpr,
-            draw=draw,
-            columns=Columns(image, caption, key),
+            seed=draw,
+            columns=columns,
             engine=engine,
             settings=settings,
             progress=progress,
         )
-        found = summarise(folder, chosen.scale)
-        kept = write_kept(folder, keep, similarity(chosen), min_score) if keep else None
-        content = found.as_dict() | ({} if kept is None else {"kept": kept})
+        found = summarise(folder, chosen.info.scale)
+        content = found.as_dict()
         files.write_text(out / "summary.json", files.to_json(content))
         report.write(out / "report.html", folder, found)
+        kept = exporting.export(folder, keep, min_score) if keep else None
+        if kept is not None:
+            content |= {"kept": kept}
+            files.write_text(out / "summary.json", files.to_json(content))
         manifest.record(out, sys.argv[1:], content, ["pyarrow", *(["ray"] if engine == "ray" else [])])
     if json:
         console.print_json(content | {"parts": str(folder.parts), "report": str(out / "report.html")})
@@ -127,8 +131,11 @@ def scan(
 
 def _print(found: "Summary", kept: int | None) -> None:
     table = console.table("", "rows", "of all")
-    shown = {"clean": found.verdicts["clean"], "tampered": found.verdicts["tampered"]}
-    shown |= {"undecidable": found.verdicts["undecidable"], "not read": found.failed}
+    if found.judged:
+        shown = {verdict: found.verdicts[verdict] for verdict in ("clean", "tampered", "undecidable")}
+    else:
+        shown = {"scored": found.scored}
+    shown["not read"] = found.failed
     for name, rows in (shown | ({} if kept is None else {"kept": kept})).items():
         table.add_row(name, f"{rows:,}", f"{rows / max(found.rows, 1):.2%}")
     console.stdout.print(table)
