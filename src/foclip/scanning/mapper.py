@@ -117,8 +117,10 @@ class Mapper:
         if detector is not None:
             self._batch_detector = BatchDetector(detector, scorer, method, fpr, seed=seed, targets=self._targets)
             self._preprocess = self._batch_detector.preprocess
-        elif fpr is not None or seed is not None:
-            raise UsageError(f"{'seed' if fpr is None else 'fpr'}: for a detector, and there is none")
+            return
+        given = {"method": method if method != "combined" else None, "fpr": fpr, "seed": seed}
+        for name in (name for name, value in given.items() if value is not None):
+            raise UsageError(f"{name}: this is for a detector, and there is none for {scorer.info.name}")
 
     @property
     def schema(self) -> pa.Schema:
