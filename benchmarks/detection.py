@@ -33,7 +33,7 @@ from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore, Prompts
 from foclip.outcome import Advance
 from foclip.runs import fooling
-from foclip.runs.folder import Result
+from foclip.runs.results import Result
 from training.detector import draw_prompts, photographs
 from training.drawn import charts, pages
 

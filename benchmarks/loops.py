@@ -14,11 +14,11 @@ from benchmarks.quality import BUDGET, of_size
 from benchmarks.steps import encoder_of
 from benchmarks.timing import Section
 from foclip.attacks import AttackTask, FoCLIP, objective, run
-from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
 from foclip.models.scores import CLIPScore, MeanEnsemble, Score
+from foclip.outcome import mean
 from foclip.perceptual.fidelity import psnr
 
 #: Pixels of the photos, and steps: the exact loop pays for every pixel at each.

@@ -17,11 +17,11 @@ from PIL import Image
 
 from benchmarks.timing import Section, now
 from foclip.attacks import MIFGSM, PGD, Adam, Attack, AttackTask, AutoPGD, FoCLIP, fastest, objective, run
-from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
 from foclip.models.scores import CLIPScore, Score
+from foclip.outcome import mean
 
 SHARE = 0.95
 BUDGET = 35.0

@@ -22,12 +22,12 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from foclip.attacks import CMAES, Attack, AttackTask, FoCLIP, Restart, run
-from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, CAPTION
 from foclip.models import Encoder, load_encoder
 from foclip.models.scores import CLIPScore, Prompts
 from foclip.objective import Alignment
+from foclip.outcome import mean
 from training.evaluate import validation
 from training.figures import Figure, finish
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import torch
 
 from foclip.attacks import Attack, AttackTask, FoCLIP, objective, run
-from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore, Score
+from foclip.outcome import mean
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import FIGURES, fidelity
 

@@ -1,10 +1,12 @@
-"""FoCLIP: can a CLIP-based score be trusted? Fool it, measure it, catch what fooled it.
+"""FoCLIP: can a CLIP-based score be trusted? Fool it, measure it, detect what fooled it.
 
 >>> import foclip
->>> encoder = foclip.load("mini")
->>> foclip.score("cat.jpg", ["a photo of a cat."], model=encoder)  # doctest: +SKIP
->>> foclip.fool(["cat.jpg"], "artworks", out="fooled", model=encoder)  # doctest: +SKIP
->>> foclip.detect("fooled/cat.png", "artworks", model=encoder)  # doctest: +SKIP
+>>> scorer = foclip.load("clipscore", "mini")
+>>> foclip.score("cat.jpg", ["a photo of a cat."], model=scorer)  # doctest: +SKIP
+>>> foclip.fool(["cat.jpg"], "artworks", out="fooled", model=scorer)  # doctest: +SKIP
+>>> foclip.detect("fooled/cat.png", "artworks", model=scorer)  # doctest: +SKIP
+
+`attack` does what `fool` does in memory, without a file.
 """
 
 import importlib
@@ -13,24 +15,64 @@ from typing import TYPE_CHECKING, Any
 from foclip.errors import FoclipError
 
 if TYPE_CHECKING:
+    from foclip.api import score
+    from foclip.attacks import Attack
+    from foclip.calibration.calibrating import calibrate
     from foclip.core.detecting import detect
-    from foclip.core.scoring import score
-    from foclip.models.registry import load_encoder as load
+    from foclip.data.samples import Sample
+    from foclip.detection import Detector
+    from foclip.hardening import harden
+    from foclip.models.registry import load, load_encoder
+    from foclip.models.scorer import Scorer
+    from foclip.outcome import print_progress
+    from foclip.perceptual.budget import Budget
     from foclip.runs.fooling import fool
+    from foclip.scanning import scan
 
 __version__ = "0.1.0"
-__all__ = ["FoclipError", "__version__", "detect", "fool", "load", "score"]
 
-#: Where the face's functions live; each is imported when it is first asked for, since torch takes a second.
+#: Where each public name lives. It is imported when it is first asked for, since torch takes seconds.
 _HOMES = {
+    "Attack": "foclip.attacks",
+    "Budget": "foclip.perceptual.budget",
+    "Detector": "foclip.detection",
+    "Sample": "foclip.data.samples",
+    "Scorer": "foclip.models.scorer",
+    "calibrate": "foclip.calibration.calibrating",
     "detect": "foclip.core.detecting",
     "fool": "foclip.runs.fooling",
+    "harden": "foclip.hardening",
     "load": "foclip.models.registry",
-    "score": "foclip.core.scoring",
+    "load_encoder": "foclip.models.registry",
+    "print_progress": "foclip.outcome",
+    "scan": "foclip.scanning",
+    "score": "foclip.api",
 }
+__all__ = [
+    "Attack",
+    "Budget",
+    "Detector",
+    "FoclipError",
+    "Sample",
+    "Scorer",
+    "__version__",
+    "calibrate",
+    "detect",
+    "fool",
+    "harden",
+    "load",
+    "load_encoder",
+    "print_progress",
+    "scan",
+    "score",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

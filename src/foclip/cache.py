@@ -1,9 +1,8 @@
-"""Work on disk: what is finished is found again, what was begun goes on where it was.
+"""Pieces of work on disk: finished ones are found again, and unfinished ones go on where they were.
 
-Each piece of work is named by a digest of everything its result depends on (`Cache.key`),
-so nothing is ever continued, or taken for done, under other settings. StudyResult work is one
-JSON file, with further files of the same name beside it where it makes any; unfinished work is one
-file of tensors. Every file is written whole or not at all.
+Each piece is named by a digest of everything its result depends on (`Cache.key`), so a result is never reused, and work
+never continued, under other settings. A finished piece is one JSON file, perhaps with further files of the same name
+beside it. An unfinished piece is one file of tensors. Every file is written whole or not at all.
 """
 
 import hashlib
@@ -21,11 +20,11 @@ from foclip import files
 from foclip.errors import UsageError
 
 #: Part of every key: raise it when the same key would mean other content.
-FORMAT = 5
+FORMAT = 1
 
 
 class Cache:
-    """A folder of work, made when first needed.
+    """A folder of pieces of work, made when first needed.
 
     Args:
         folder: Where it lies.
@@ -36,31 +35,31 @@ class Cache:
 
     @staticmethod
     def key(*parts: object) -> str:
-        """Digest of everything a piece of work depends on; each part must say all that it is in its `repr`."""
+        """Digest of everything a piece of work depends on; the `repr` of each part must tell all of the part."""
         return hashlib.sha256(repr((FORMAT, *parts)).encode()).hexdigest()[:32]
 
     def path(self, key: str, suffix: str = ".json") -> Path:
-        """The file of a piece of work."""
+        """The file of a piece."""
         return self.folder / f"{key}{suffix}"
 
     def get(self, key: str) -> Any:
-        """The content of finished work; None if there is none, or none that is whole."""
+        """The content of a finished piece; None if it is not finished, or its file is damaged."""
         try:
             return json.loads(self.path(key).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return None
 
     def put(self, key: str, content: Any) -> None:
-        """Keep finished work (anything JSON holds), and drop what was kept of it while it was unfinished."""
+        """Keep a finished piece (anything that JSON holds) in place of its unfinished state."""
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write_text(self.path(key), files.to_json(content))
         self.path(key, ".pt").unlink(missing_ok=True)
 
     def fill(self, keys: Sequence[str], compute: Callable[[list[int]], Iterable[tuple[int, Any]]]) -> list[Any]:
-        """The contents of finished work; what is not there is computed and kept one by one.
+        """The contents of pieces; those that are not finished are computed, and kept one by one.
 
-        Contents are always what was read back, so they are the same whether they were
-        computed now or by a run that ended early.
+        Contents are always read back from disk, so they are the same whether they were computed now or by an earlier
+        run.
 
         Args:
             keys: One key per piece.
@@ -75,22 +74,22 @@ class Cache:
         return [self.get(key) for key in keys]
 
     def save(self, key: str, state: Mapping[str, Any]) -> None:
-        """Keep unfinished work: numbers, lists and tensors by name."""
+        """Keep the state of an unfinished piece: numbers, lists and tensors by name."""
         self.folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()  # torch.save itself hides what the operating system says of a full disk
         torch.save(dict(state), buffer)
         files.write_bytes(self.path(key, ".pt"), buffer.getvalue())
 
     def load(self, key: str, device: torch.device) -> dict[str, Any] | None:
-        """What `save` kept; None if there is none, or none that is whole."""
+        """The state that `save` kept; None if there is none, or its file is damaged."""
         try:
             state: dict[str, Any] = torch.load(self.path(key, ".pt"), map_location=device, weights_only=True)
-        except Exception:  # none, or cut off: this work starts over
+        except Exception:  # there is none, or it is cut off: this piece starts over
             return None
         return state
 
     def drop(self, key: str) -> None:
-        """Forget a piece of work, and remove the folder once it is empty."""
+        """Forget a piece, and remove the folder once it is empty."""
         for suffix in (".json", ".pt"):
             self.path(key, suffix).unlink(missing_ok=True)
         with suppress(OSError):
@@ -99,7 +98,7 @@ class Cache:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a folder to oneself while at work in it.
+    """Lock a folder for this process as long as the block lasts.
 
     The lock is the operating system's, on the folder itself: it leaves nothing behind and ends with the process.
 

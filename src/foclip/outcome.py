@@ -1,15 +1,25 @@
-"""What becomes of many inputs: results, failures that are listed, and progress on the way."""
+"""What becomes of many inputs: results and failures, and progress on the way."""
 
-from collections.abc import Callable, Iterator
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 Result = TypeVar("Result")
 
+#: Seconds between two lines of `print_progress`.
+EVERY = 5.0
+
 
 @dataclass(frozen=True)
 class Failure:
-    """An input that was not done, and why, in one line."""
+    """An input that was not done.
+
+    Attributes:
+        source: What the input is called.
+        reason: Why, in one line that names the input.
+    """
 
     source: str
     reason: str
@@ -33,6 +43,29 @@ class Outcome(Generic[Result]):
     def __len__(self) -> int:
         return len(self.results)
 
+    @classmethod
+    def of(
+        cls,
+        stream: Iterable[Result | Failure],
+        failures: Sequence[Failure] = (),
+        advance: Callable[[float], None] = lambda done: None,
+    ) -> "Outcome[Result]":
+        """The outcome of a stream of results and failures.
+
+        Args:
+            stream: One result or failure per input.
+            failures: Failures that are known already; they come first.
+            advance: Called with the number of inputs done, after each.
+        """
+        outcome: Outcome[Result] = cls([], list(failures))
+        for number, found in enumerate(stream, start=1):
+            if isinstance(found, Failure):
+                outcome.failures.append(found)
+            else:
+                outcome.results.append(found)
+            advance(number)
+        return outcome
+
 
 class Advance(Protocol):
     """Called with the number done so far, and what there is to say about it."""
@@ -41,10 +74,30 @@ class Advance(Protocol):
         """Show it."""
 
 
-#: Called with a text and a total, gives what to call with the number done so far.
+#: Called with a text and a total, returns what to call with the number done so far.
 Progress = Callable[[str, int], Advance]
+
+
+def mean(values: Sequence[float]) -> float:
+    """Arithmetic mean."""
+    return sum(values) / len(values)
 
 
 def no_progress(text: str, total: int) -> Advance:
     """A `Progress` that shows nothing."""
     return lambda done, note="": None
+
+
+def print_progress(text: str, total: int) -> Advance:
+    """A `Progress` that prints a line on stderr now and then: ``foclip.fool(…, progress=foclip.print_progress)``."""
+    start = shown = time.monotonic()
+    print(f"{text}: 0 of {total}", file=sys.stderr, flush=True)
+
+    def advance(done: float, note: str = "") -> None:
+        nonlocal shown
+        if (now := time.monotonic()) - shown >= EVERY or done >= total:
+            shown = now
+            tail = f", {note}" if note else ""
+            print(f"{text}: {done:g} of {total}, {now - start:.0f} s{tail}", file=sys.stderr, flush=True)
+
+    return advance

@@ -135,7 +135,7 @@ def test_a_twin_scores_beside(run: Run, small_photos: list[Image.Image], tmp_pat
     assert code == 0
     (row,) = json.loads(text)
     robust = foclip.score(tmp_path / "a.png", ["a cat"], model="mini-robust").results[0].score
-    assert row["twin_score"] == robust != row["score"]
+    assert row["hardened_score"] == robust != row["score"]
     assert row["gap"] == row["score"] - robust
     metric = RobustCLIPScore("mini", twin="mini-robust")
     metric.update(small_photos[:1], ["a cat"])

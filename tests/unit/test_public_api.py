@@ -1,6 +1,7 @@
 """The library as `import foclip` gives it: pictures of any kind in, typed results out, failures collected."""
 
 import os
+import pkgutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from foclip.detection import Detection
 from foclip.errors import FoclipError, PromptError, UsageError
 from foclip.models.scores import CLIPScore
 from foclip.outcome import Advance, Outcome
-from foclip.runs.folder import RESULTS, Result
+from foclip.runs.results import RESULTS, Result
 
 pytestmark = pytest.mark.usefixtures("_embedded_once")
 
@@ -75,11 +76,17 @@ def cpu_seconds(code: str) -> float:
     return after.children_user + after.children_system - before.children_user - before.children_system
 
 
-def test_the_face_is_four_functions() -> None:
-    assert set(foclip.__all__) == {"FoclipError", "__version__", "detect", "fool", "load", "score"}
-    assert all(getattr(foclip, name) for name in foclip.__all__)
+def test_public_names_are_there_and_lazy() -> None:
+    for name in foclip.__all__:
+        assert getattr(foclip, name), name
+    assert dir(foclip) == sorted(foclip.__all__)
     with pytest.raises(AttributeError, match="no attribute 'tool'"):
         foclip.tool  # noqa: B018
+
+
+def test_no_function_has_the_name_of_a_module_of_its_package() -> None:
+    for module in pkgutil.iter_modules(foclip.__path__):
+        assert module.name not in foclip.__all__
 
 
 def test_score(mixed: list[Source], score: CLIPScore, small_photos: list[Image.Image]) -> None:
@@ -93,7 +100,7 @@ def test_score(mixed: list[Source], score: CLIPScore, small_photos: list[Image.I
         assert scored.score == sum(expected) / 10
         assert (scored.prompts, scored.model) == (list(ARTWORKS), "mini")
     assert_failed(outcome)
-    assert progress.seen == [("scoring", 9, [1, 3, 4, 6, 7, 9])]
+    assert progress.seen == [("scoring", 9, [1, 2, 3, 4, 5, 6, 7, 8, 9])]
 
 
 def assert_failed(outcome: Outcome[Any]) -> None:

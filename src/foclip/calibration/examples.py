@@ -14,7 +14,7 @@ from foclip.detection.transformations import View
 from foclip.models.scores import EmbeddingScore, Prompts
 from foclip.outcome import Advance, Failure, Progress, no_progress
 from foclip.runs import fooling
-from foclip.runs.folder import Result
+from foclip.runs.results import Result
 
 #: Looks of the combined detector in their order, after those through its twins; `benchmarks/probes.py` prints
 #: what each adds.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from foclip.attacks import Attack
     from foclip.models.scores import EmbeddingScore
     from foclip.outcome import Outcome
-    from foclip.runs.folder import Result
+    from foclip.runs.results import Result
 
 AttackName = Literal["foclip", "pgd", "apgd", "adam", "mifgsm", "single-prompt", "cmaes"]
 
@@ -216,15 +216,24 @@ def _fool(
 ) -> "Outcome[Result]":
     """Fool files with a progress bar, and write report and `run.json`; Ctrl-C keeps what is finished."""
     from foclip import files
-    from foclip.reports import fooled
-    from foclip.runs import fooling, manifest
-    from foclip.runs.folder import read_results
+    from foclip.reports.fooled import FooledReport
+    from foclip.runs import fooling
+    from foclip.runs.folder import Run
+    from foclip.runs.results import read_results
 
-    report = out / "report.html"
-    files.output_files(files.output_folder(out) / "run.json", report)
+    path, report = out / "report.html", FooledReport()
+    files.output_files(files.output_folder(out) / "run.json", path)
     with console.resumable(f"what is finished is in {out}, and the same command goes on from there") as progress:
         done = fooling.fool(
-            sources, prompts, out, model=score, attack=attack, captions=captions, progress=progress, **how
+            sources,
+            prompts,
+            out,
+            model=score,
+            attack=attack,
+            captions=captions,
+            progress=progress,
+            on_result=report.add,
+            **how,
         )
         run = {
             "model": score.model,
@@ -234,8 +243,8 @@ def _fool(
             "config": attack.config(),
             "failures": [vars(failure) for failure in done.failures],
         }
-        manifest.record(out, sys.argv[1:], run, ["cma"] if "cma" in sys.modules else [])
-        fooled.write(report, read_results(out), done.failures)
+        Run(out).record(sys.argv[1:], run, ["cma"] if "cma" in sys.modules else [])
+        report.write(path, read_results(out), done.failures)
     return done
 
 

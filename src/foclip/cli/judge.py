@@ -56,7 +56,7 @@ def score(
     json: Json = False,
 ) -> None:
     """Score pictures: their score with each prompt, and its mean."""
-    from foclip.core import scoring
+    from foclip import api
     from foclip.models.scores import CLIPScore
 
     texts = prompts_of(prompts, prompt)
@@ -66,7 +66,7 @@ def score(
     if scale is not None:
         chosen = CLIPScore(chosen.encoder, scale)
     with console.bars() as progress:
-        found = scoring.score(images, texts, model=chosen, captions=captions, twin=twin, progress=progress)
+        found = api.score(images, texts, model=chosen, captions=captions, hardened=twin, progress=progress)
     console.show(found, json, _print_scores)
 
 
@@ -74,7 +74,7 @@ def _print_scores(rows: "Sequence[Scored]") -> None:
     twins = ("on the twin", "gap") if rows[0].gap is not None else ()
     table = console.table("picture", "score", *twins, "lowest prompt", "highest prompt")
     for row in rows:
-        figures = [console.figure(value, 4) for value in (row.score, *((row.twin_score, row.gap) if twins else ()))]
+        figures = [console.figure(value, 4) for value in (row.score, *((row.hardened_score, row.gap) if twins else ()))]
         ends = (min(row.scores), max(row.scores))
         named = [f"{console.figure(end, 4)} {_short(row.prompts[row.scores.index(end)])}" for end in ends]
         table.add_row(*(console.cell(text) for text in (row.image, *figures, *named)))
@@ -145,7 +145,7 @@ def _report(
 ) -> None:
     """Write `run.json`, table and page of verdicts."""
     from foclip.reports import detected
-    from foclip.runs import manifest
+    from foclip.runs.folder import Run
 
     run = {
         "model": score.model,
@@ -156,7 +156,7 @@ def _report(
         "fpr": detector.fpr if fpr is None else fpr,
         "failures": [vars(failure) for failure in found.failures],
     }
-    manifest.record(out, sys.argv[1:], run)
+    Run(out).record(sys.argv[1:], run)
     with console.bars() as progress:
         detected.write(out, found, score, detector, fpr, progress)
 

@@ -53,8 +53,8 @@ def reproduce(
     from foclip import studies as experiments
     from foclip.cache import locked
     from foclip.models import embedded
-    from foclip.runs import manifest
     from foclip.runs.executors import running
+    from foclip.runs.folder import Run
     from foclip.studies import harness
     from foclip.studies.harness.html import write_html
 
@@ -88,7 +88,7 @@ def reproduce(
             "paintings": [painting.name for painting in work.paintings],
             "failures": [vars(failure) for failure in work.failures],
         }
-        recorded = manifest.record(out, sys.argv[1:], run, ["pandas", "scipy", "scikit-learn", "scikit-image"])
+        recorded = Run(out).record(sys.argv[1:], run, ["pandas", "scipy", "scikit-learn", "scikit-image"])
         for name in chosen:
             finished.append(harness.reproduce(known[name], work, out))
             shown[name] = finished[-1]

@@ -78,7 +78,7 @@ def scan(
     from foclip import files, scanning
     from foclip.data.sources import Columns
     from foclip.reports import scan as report
-    from foclip.runs import manifest
+    from foclip.runs.folder import Run
     from foclip.scanning import exporting
     from foclip.scanning.summary import summarise
 
@@ -117,7 +117,7 @@ def scan(
         if kept is not None:
             content |= {"kept": kept}
             files.write_text(out / "summary.json", files.to_json(content))
-        manifest.record(out, sys.argv[1:], content, ["pyarrow", *(["ray"] if engine == "ray" else [])])
+        Run(out).record(sys.argv[1:], content, ["pyarrow", *(["ray"] if engine == "ray" else [])])
     if json:
         console.print_json(content | {"parts": str(folder.parts), "report": str(out / "report.html")})
     else:

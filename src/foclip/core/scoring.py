@@ -1,17 +1,17 @@
-"""Score pictures: what the command line, the library's face and everyone else call."""
+"""Scores of a stream of pictures, in memory: no files are written, and nothing is shared between streams."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from foclip.data.images import Source
 from foclip.data.samples import PromptsOf, Sample, collect_samples, in_batches, prepare
-from foclip.models import Encoder, load_encoder
-from foclip.models.scores import DEFAULT, EmbeddingScore, resolve
-from foclip.outcome import Failure, Outcome, Progress, no_progress
+from foclip.errors import UsageError
+from foclip.models.batching import TargetCache, read_figures
+from foclip.models.scorer import Inputs, Scorer
+from foclip.outcome import Failure, Outcome, mean
 
 #: Pictures that are scored together.
 CHUNK = 32
@@ -19,16 +19,16 @@ CHUNK = 32
 
 @dataclass(frozen=True)
 class Scored:
-    """The figures of one picture.
+    """The score of one picture.
 
     Attributes:
         image: Its file, or its place among the pictures.
-        score: Mean figure over the prompts.
-        scores: Figure per prompt.
+        score: Mean over the prompts.
+        scores: Score with each prompt; one score if the scorer takes no prompts.
         prompts: The prompts.
-        model: Name of the encoder.
-        twin_score: Mean figure on the hardened twin; None without one.
-        gap: Score minus twin score: what a fooled picture has and a genuine one has not.
+        model: Name of the model.
+        hardened_score: Mean score over the hardened encoder; None without one.
+        gap: Score minus hardened score. It is large for a picture that fooled the encoder.
     """
 
     image: str
@@ -36,67 +36,95 @@ class Scored:
     scores: list[float]
     prompts: list[str]
     model: str
-    twin_score: float | None = None
+    hardened_score: float | None = None
     gap: float | None = None
 
 
 def score(
-    pictures: Source | Sequence[Source],
-    prompts: PromptsOf = None,
-    *,
-    model: str | Encoder | EmbeddingScore = "mini",
-    score: str = DEFAULT,
-    captions: str | Path | None = None,
-    twin: str | Encoder | None = None,
-    progress: Progress = no_progress,
-) -> Outcome[Scored]:
-    """Score pictures for prompts, CLIPScore unless another score is named.
+    samples: Iterable[Sample | Failure], scorer: Scorer, hardened: Scorer | None = None
+) -> Iterator[Scored | Failure]:
+    """Score pictures as files hold them, through the model's own preprocessing.
+
+    Pictures are decoded ahead on threads (`foclip.data.samples.prepare`). Not even by rounding does a score depend on
+    the other pictures.
 
     Args:
-        pictures: Files, PIL pictures or pixels (3, H, W), uint8 or float in [0, 1].
-        prompts: For all pictures, a list of prompts or the name of a set, or one list per picture;
-            None for the score's own.
-        model: An encoder, its name, or a score over one.
-        score: Name of the score (`foclip scores` lists them), unless `model` is one.
-        captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.data.captions`).
-        twin: The encoder's hardened twin, or its name, which scores each picture beside it.
-        progress: Progress.
+        samples: The pictures; failures among them are passed on.
+        scorer: The score.
+        hardened: The same score over a hardened encoder, which scores each picture, too.
 
-    Returns:
-        `Scored` in the order of the pictures, and failures.
-
-    Raises:
-        FoclipError: Prompts, model or score are unusable.
+    Yields:
+        For each sample its score or a failure, in order.
     """
-    chosen = resolve(model, score)
-    beside = None if twin is None else chosen.over(load_encoder(twin, chosen.device) if isinstance(twin, str) else twin)
-    samples = collect_samples(pictures, prompts, captions, default=chosen.prompts)
-    report = progress("scoring", len(samples))
-    scores = [chosen, beside] if beside else [chosen]
+    scorers = [scorer] if hardened is None else [scorer, hardened]
+    targets = [TargetCache(each) for each in scorers]
 
-    def look(picture: Image.Image) -> tuple[Any, ...]:
-        return tuple(each.look(picture) for each in scores)
+    def preprocess(picture: Image.Image) -> list[Inputs]:
+        return [each.preprocess.image(picture) for each in scorers]
 
-    def compute(batch: list[tuple[Sample, tuple[Any, ...]]]) -> Iterator[Scored]:
-        read, looks = zip(*batch, strict=True)
-        asked = [sample.prompts for sample in read]
-        found = [each.read_looks(seen, asked) for each, seen in zip(scores, zip(*looks, strict=True), strict=True)]
-        for sample, figures, *others in zip(read, *found, strict=True):
-            scored = Scored(sample.name, mean(figures), figures, list(sample.prompts), chosen.model)
-            for twin_score in map(mean, others):
-                scored = replace(scored, twin_score=twin_score, gap=scored.score - twin_score)
+    def compute(batch: list[tuple[Sample, list[Inputs]]]) -> Iterator[Scored]:
+        figures = [
+            read_figures(each, [inputs[place] for _, inputs in batch], [cache(s.prompts) for s, _ in batch])
+            for place, (each, cache) in enumerate(zip(scorers, targets, strict=True))
+        ]
+        for (sample, _), scores, *others in zip(batch, *figures, strict=True):
+            scored = Scored(sample.name, mean(scores), scores, list(sample.prompts), scorer.model)
+            for other in map(mean, others):
+                scored = replace(scored, hardened_score=other, gap=scored.score - other)
             yield scored
 
-    results, failures = [], samples.failures
-    for number, found in enumerate(in_batches(prepare(samples, look), CHUNK, compute), start=1):
-        if isinstance(found, Failure):
-            failures.append(found)
+    yield from in_batches(prepare(with_prompts(samples, scorer), preprocess), CHUNK, compute)
+
+
+def with_prompts(
+    samples: Iterable[Sample | Failure], scorer: Scorer, optional: bool = False
+) -> Iterator[Sample | Failure]:
+    """Samples with the prompts that a scorer takes.
+
+    A scorer's default prompts stand in for those of a sample that has none. A sample without any is a failure, unless
+    the scorer needs none or `optional` says that the caller needs none.
+    """
+    info = scorer.info
+    for sample in samples:
+        if isinstance(sample, Failure):
+            yield sample
+        elif info.prompts == "none":
+            yield replace(sample, prompts=()) if sample.prompts else sample
+        elif not sample.prompts and info.default_prompts:
+            yield replace(sample, prompts=info.default_prompts)
+        elif not sample.prompts and info.prompts == "required" and not optional:
+            yield Failure(sample.name, f"{sample.name}: no prompts, and {info.name} needs some")
         else:
-            results.append(found)
-            report(number)
-    return Outcome(results, failures)
+            yield sample
 
 
-def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean."""
-    return sum(values) / len(values)
+def samples_for(
+    scorer: Scorer,
+    pictures: Source | Sequence[Source],
+    prompts: PromptsOf = None,
+    captions: str | Path | None = None,
+    *,
+    optional: bool = False,
+    exclude: Path | None = None,
+) -> Outcome[Sample]:
+    """`collect_samples` with what a scorer says of prompts.
+
+    Args:
+        scorer: The score.
+        pictures: As for `collect_samples`.
+        prompts: As for `collect_samples`; None for the scorer's default prompts.
+        captions: As for `collect_samples`.
+        optional: No prompts are needed, whatever the scorer needs.
+        exclude: As for `collect_samples`.
+
+    Raises:
+        UsageError: The scorer takes no prompts, but there are some; or as for `collect_samples`.
+        PromptError: As for `collect_samples`.
+    """
+    info = scorer.info
+    if info.prompts == "none" and not (prompts is None and captions is None):
+        raise UsageError(f"prompts: {info.name} takes none; leave them out")
+    may_lack = optional or info.prompts != "required"
+    return collect_samples(
+        pictures, prompts, captions, default=info.default_prompts, optional=may_lack, exclude=exclude
+    )

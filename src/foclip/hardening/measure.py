@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from foclip.attacks import AttackTask, FoCLIP, run
-from foclip.core.scoring import mean
 from foclip.data.images import to_image
 from foclip.hardening.perturb import perturb, random_start
 from foclip.models import Encoder
 from foclip.models.scores import CLIPScore, Prompts
+from foclip.outcome import mean
 
 #: Steps of the inner attack when it measures.
 ASCENT = 10

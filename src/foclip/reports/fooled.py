@@ -10,12 +10,12 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageChops
 
 from foclip import __version__, files
-from foclip.core.scoring import mean
 from foclip.data import images
-from foclip.outcome import Failure
+from foclip.errors import ImageError
+from foclip.outcome import Failure, mean
 from foclip.perceptual.fidelity import Comparison
 from foclip.reports.html import THUMBNAIL, exact, figure, picture, render
-from foclip.runs.folder import Result
+from foclip.runs.results import Result
 
 #: FLIP that is white on its map; the map of a picture that nobody can tell from its original is black.
 MAP_TOP = 0.4
@@ -23,62 +23,94 @@ MAP_TOP = 0.4
 PLACES = 32
 
 
-def write(path: Path, results: Sequence[Result], failures: Sequence[Failure]) -> None:
-    """Write the report of a run as one HTML file.
+class FooledReport:
+    """The report of a run. Pictures that `add` is given while they are in memory are not decoded again."""
 
-    The originals and the fooled pictures are read from the files that the results name.
-    """
-    summary = None
-    if results:
-        before = mean([result.score_before for result in results])
-        after = mean([result.score_after for result in results])
-        summary = {
-            "before": before,
-            "after": after,
-            "gain": after / before - 1 if before > 0 else None,
-            "psnr": min((result.psnr_seen for result in results if result.psnr_seen is not None), default=None),
-            "flip99": max(result.flip99 for result in results),
-        }
-    items = [_item(path.parent, result) for result in results]
-    html = render("fooled.html", items=items, failures=failures, summary=summary, version=__version__)
-    files.write_text(path, html)
+    def __init__(self) -> None:
+        self._drawn: dict[str, dict[str, object]] = {}
+
+    def add(self, result: Result, original: Image.Image, fooled: Image.Image) -> None:
+        """Draw what the report shows of a picture.
+
+        Args:
+            result: Its figures.
+            original: The original, RGB.
+            fooled: The written file, RGB.
+        """
+        self._drawn[result.key] = _pictures(result, original, fooled)
+
+    def write(self, path: Path, results: Sequence[Result], failures: Sequence[Failure]) -> None:
+        """Write the report as one HTML file. Pictures of earlier runs are read from the files that results name."""
+        items = [_item(path.parent, result, self._drawn.get(result.key) or _read(result)) for result in results]
+        summary = _summary(results) if results else None
+        html = render("fooled.html", items=items, failures=failures, summary=summary, version=__version__)
+        files.write_text(path, html)
 
 
-def _item(folder: Path, result: Result) -> dict[str, object]:
-    failures: list[Failure] = []
-    found = dict(images.readable([result.source, result.output], failures))
+def _summary(results: Sequence[Result]) -> dict[str, object]:
+    before = mean([result.score_before for result in results])
+    after = mean([result.score_after for result in results])
+    return {
+        "prompts": _prompts(results),
+        "before": before,
+        "after": after,
+        "gain": after / before - 1 if before > 0 else None,
+        "psnr": min((result.psnr_seen for result in results if result.psnr_seen is not None), default=None),
+        "flip99": max(result.flip99 for result in results),
+    }
+
+
+def _prompts(results: Sequence[Result]) -> str:
+    """How many prompts pictures had: "10 prompts" for all, or "1 to 3 prompts each"."""
+    counts = sorted({len(result.prompts) for result in results})
+    text = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + f" prompt{'s' if counts[-1] != 1 else ''}"
+    shared = all(result.prompts == results[0].prompts for result in results)
+    return text if shared else f"{text} each"
+
+
+def _item(folder: Path, result: Result, pictures: dict[str, object]) -> dict[str, object]:
+    prompts = result.prompts or ["(a score without prompts)"]
     return {
         "result": result,
         "name": Path(result.source).name,
         "link": Path(result.output).name if Path(result.output).parent == folder else result.output,
         "budget": _budget(result.config),
-        "shown": _shown(result, found),
-        "closer": _closer(found[0], found[1]) if len(found) == 2 else None,
-        "bars": list(zip(result.prompts, result.scores_before, result.scores_after, strict=True)),
+        "bars": list(zip(prompts, result.scores_before, result.scores_after, strict=True)),
         "top": max(*result.scores_before, *result.scores_after, 1e-9),
         "curve": figure(_curve(result)),
-    }
+    } | pictures
+
+
+def _read(result: Result) -> dict[str, object]:
+    """What is shown of a picture whose files are read; files that have gone since are left out."""
+    found: list[Image.Image | None] = []
+    for path in (result.source, result.output):
+        try:
+            found.append(images.read(path))
+        except ImageError:
+            found.append(None)
+    return _pictures(result, *found)
+
+
+def _pictures(result: Result, original: Image.Image | None, fooled: Image.Image | None) -> dict[str, object]:
+    """The pictures with their captions, and the part that changed most."""
+    captions = (f"original: score {result.score_before:.3f}", f"fooled: score {result.score_after:.3f}")
+    shown = [(text, picture(image)) for text, image in zip(captions, (original, fooled), strict=True) if image]
+    if not (original and fooled):
+        return {"shown": shown, "closer": None}
+    change, factor = difference(original, fooled)
+    shown.append((f"difference, amplified {factor} times around mid-gray", picture(change)))
+    return {"shown": shown, "closer": _closer(original, fooled)}
 
 
 def _budget(config: Mapping[str, Any]) -> str:
     """What the picture had to keep to."""
-    bounds = [] if config.get("min_psnr") is None else [f"psnr:{config['min_psnr']:g}"]
-    bounds += config.get("budgets", [])
+    bounds = config.get("budgets", [])
     return f"budget {', '.join(bounds)}" if bounds else "no budget"
 
 
-def _shown(result: Result, found: Mapping[int, Image.Image]) -> list[tuple[str, str]]:
-    """Pictures with their captions; those whose files have gone since are left out."""
-    captions = (f"original: score {result.score_before:.3f}", f"fooled: score {result.score_after:.3f}")
-    shown = [(captions[place], picture(image)) for place, image in found.items()]
-    if len(found) == 2:
-        change, factor = difference(found[0], found[1])
-        shown.append((f"difference, amplified {factor} times around mid-gray", picture(change)))
-    return shown
-
-
 def _closer(original: Image.Image, fooled: Image.Image) -> dict[str, object]:
-    """The part that changed most, as large as a thumbnail, pixel by pixel, and where its change is seen."""
+    """The part that changed most, as large as a thumbnail, pixel by pixel, and a map of how visible its change is."""
     box = most_changed(original, fooled, THUMBNAIL)
     before, after = original.crop(box), fooled.crop(box)
     seen = Comparison(images.to_tensor(after), images.to_tensor(before)).map("flip")
@@ -119,13 +151,13 @@ def difference(original: Image.Image, fooled: Image.Image) -> tuple[Image.Image,
 
 
 def _curve(result: Result) -> Figure:
-    """Mean CLIPScore of the 8-bit iterate over steps."""
+    """Mean score of the 8-bit iterate over steps."""
     plot = Figure(figsize=(4.6, 2.2))
     axes = plot.subplots()
     steps, scores = zip(*result.curve, strict=True)
     axes.plot(steps, scores, color="#b3261e", linewidth=1.6)
     axes.axhline(result.score_before, color="#555555", linewidth=1, linestyle=":")
     axes.set_xlabel("step")
-    axes.set_ylabel("mean CLIPScore")
+    axes.set_ylabel("mean score")
     axes.spines[["top", "right"]].set_visible(False)
     return plot

@@ -1,195 +1,84 @@
-"""Results of fooling and the folder they lie in: runs add up there, and nothing else is touched."""
+"""The folder that a run works in: locked, resumed, and described in `run.json`."""
 
-import hashlib
 import json
-import os
-from dataclasses import asdict, dataclass, fields, replace
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from foclip import files
-from foclip.cache import Cache
+from foclip.cache import Cache, locked
 from foclip.errors import UsageError
 
-#: Where a run keeps what it has until it is complete; a later call goes on from there.
+#: Where a run keeps unfinished work. A later run goes on from there.
 UNFINISHED = ".unfinished"
-#: The list of results in a folder.
-RESULTS = "results.json"
-#: Bytes of a file's stem at most, so that suffix and number fit into what file systems take (255).
-LONGEST_STEM = 240
+#: What is needed to make the results of a folder again.
+RECORD = "run.json"
+#: Packages that every figure depends on.
+PACKAGES = ("foclip", "torch", "open_clip_torch", "pillow", "numpy")
 
 
-@dataclass(frozen=True)
-class Result:
-    """One fooled picture.
+class Run:
+    """A folder that a run works in.
+
+    ``with Run(out) as run:`` makes the folder, and locks it as long as the block lasts. `run.cache` holds finished and
+    unfinished pieces of work under digests of everything they depend on (`foclip.cache.Cache`): `cache.fill` computes
+    the pieces that are missing, and `cache.save` and `cache.load` keep the state of an unfinished one. `record` writes
+    `run.json`; that needs no lock.
+
+    Args:
+        out: The folder.
+        cache: Name of the folder in it that holds pieces of work.
 
     Attributes:
-        source: The original's file.
-        output: The file written, PNG.
-        prompts: The prompts it was fooled for.
-        score_before: Mean figure over the prompts of the original (CLIPScore: w = 2.5).
-        scores_before: Figure of the original per prompt.
-        score_after: Mean figure of the written file.
-        scores_after: Figure of the written file per prompt.
-        gray_score_before: Mean figure of the original in gray (BT.601 luma).
-        gray_score_after: Mean figure of the written file in gray.
-        psnr: PSNR of the written file against the original, dB; None where they are equal.
-        psnr_seen: The same of the part that the model sees, after its crop.
-        ssim: SSIM of the two; None below 11 × 11 pixels.
-        linf: Largest change of a channel, in 8-bit levels.
-        delta_e: Colour difference CIEDE2000 of the two, mean over pixels.
-        delta_e99: Its 99th percentile.
-        flip: FLIP, the visible difference, in [0, 1] at 67 pixels per degree, mean over pixels.
-        flip99: Its 99th percentile.
-        steps: Updates made.
-        seconds: Time they took.
-        stopped_by: "target", "steps" or "plateau"; "budget" where nothing within it is better than the original.
-        score: Name of the score.
-        model: Name of the encoder.
-        fingerprint: Digest of score, weights and preprocessing.
-        config: The attack's settings.
-        seed: The attack's seed.
-        curve: [step, mean figure] of the 8-bit iterate, at most 200 points.
-        sha256: Digest of the file written.
-        key: Names picture and settings; the same again is found by it.
+        out: The folder.
+        cache: Its pieces of work.
     """
 
-    source: str
-    output: str
-    prompts: list[str]
-    score_before: float
-    scores_before: list[float]
-    score_after: float
-    scores_after: list[float]
-    gray_score_before: float
-    gray_score_after: float
-    psnr: float | None
-    psnr_seen: float | None
-    ssim: float | None
-    linf: int
-    delta_e: float
-    delta_e99: float
-    flip: float
-    flip99: float
-    steps: int
-    seconds: float
-    stopped_by: str
-    score: str
-    model: str
-    fingerprint: str
-    config: dict[str, Any]
-    seed: int
-    curve: list[list[float]]
-    sha256: str | None
-    key: str
+    def __init__(self, out: str | Path, cache: str = UNFINISHED) -> None:
+        self.out = Path(out)
+        self.cache = Cache(self.out / cache)
+        self._lock = ExitStack()
 
-    @property
-    def gain(self) -> float | None:
-        """Relative gain of the mean score, or None where the original's is 0."""
-        return self.score_after / self.score_before - 1 if self.score_before > 0 else None
+    def __enter__(self) -> "Run":
+        """Make and lock the folder.
 
+        Raises:
+            UsageError: It cannot be made, or another run is at work there.
+        """
+        files.output_folder(self.out)
+        if self.cache.folder.exists() and not files.is_folder(self.cache.folder):
+            raise UsageError(f"out: {self.cache.folder} is a file; choose another folder")
+        self._lock.enter_context(locked(self.out))
+        return self
 
-@dataclass(frozen=True)
-class Place:
-    """Where the result of one picture goes."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Unlock the folder."""
+        self._lock.close()
 
-    name: str
-    work: str  # the attack's key: the same picture under another name is the same work
-    key: str
-    output: Path
-    done: bool
+    def record(self, command: Sequence[str], facts: dict[str, Any], packages: Sequence[str] = ()) -> dict[str, Any]:
+        """Write what was run to `run.json`; earlier runs that were recorded there stay, under `earlier`.
 
+        Args:
+            command: Arguments of the command line.
+            facts: What else there is to say: model, settings, failures …
+            packages: Packages that matter besides `PACKAGES`.
 
-class Folder:
-    """A folder of results: what earlier runs wrote there, and what this one adds."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        if (out / UNFINISHED).exists() and not files.is_folder(out / UNFINISHED):
-            raise UsageError(f"out: {out / UNFINISHED} is a file; choose another folder")
-        self.store = Cache(out / UNFINISHED)
-        self.results: dict[str, Result] = {result.key: result for result in read_results(out)}
-        self.places: list[Place] = []
-
-    def place(self, name: str, work: str) -> Place:
-        """Where the result of this work goes: where it was begun or done, else at a name that is free."""
-        key = Cache.key(work, os.path.relpath(Path(name).resolve(), self.out.resolve()))  # folders may move together
-        if same := [place for place in self.places if place.key == key]:  # a picture that is given twice is done once
-            self.places.append(replace(same[0], done=True))
-            return self.places[-1]
-        if key not in self.results and (kept := _result(self.store.get(key))):
-            self.results[key] = kept
-        known, taken = self.results.get(key), {place.output for place in self.places}
-        if known and (output := self.out / Path(known.output).name) not in taken and digest(output) == known.sha256:
-            self.results[key] = replace(known, output=str(output))  # the folder may have moved
-            place = Place(name, work, key, output, True)
-        else:
-            claim = f"{key}-output"
-            begun = self.store.get(claim)
-            output = self.out / begun if isinstance(begun, str) else _free(self.out, Path(name).stem, taken)
-            self.store.put(claim, output.name)
-            place = Place(name, work, key, output, False)
-        self.places.append(place)
-        return place
-
-    def add(self, place: Place, result: Result) -> None:
-        """Keep a result whose file is written."""
-        self.store.put(place.key, asdict(result))
-        self.results[place.key] = result
-
-    def mine(self) -> list[Result]:
-        """The results of this run, in the order of its pictures."""
-        return [self.results[place.key] for place in self.places if place.key in self.results]
-
-    def list_results(self) -> None:
-        """Write `results.json`, and drop what it makes superfluous; other runs' unfinished work stays."""
-        listed = [asdict(result) for result in self.results.values()]
-        files.write_text(self.out / RESULTS, files.to_json(listed))
-        for place in self.places:
-            if place.key in self.results:
-                for key in (place.work, place.key, f"{place.key}-output"):
-                    self.store.drop(key)
-
-
-def _free(out: Path, stem: str, taken: set[Path]) -> Path:
-    """`out`/<stem>.png, or with the first number at which there is no such file."""
-    stem = os.fsdecode(os.fsencode(stem)[:LONGEST_STEM])
-    output, count = out / f"{stem}.png", 1
-    while output in taken or output.exists():
-        count += 1
-        output = out / f"{stem}-{count}.png"
-    return output
-
-
-def read_results(out: Path) -> list[Result]:
-    """The results that runs listed in `results.json` of their folder; none if there is no such file.
-
-    Raises:
-        UsageError: The file is there, and is something else.
-    """
-    path = out / RESULTS
-    if not path.exists():
-        return []
-    try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(listed, list):
-            raise TypeError("not a list")
-        found = [_result(entry) for entry in listed]
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise UsageError(f"out: {path} is no list of results ({error}); choose another folder") from error
-    if None in found:
-        raise UsageError(f"out: {path} is of another version of foclip; choose another folder")
-    return [result for result in found if result]
-
-
-def _result(content: Any) -> Result | None:
-    names = {f.name for f in fields(Result)}
-    return Result(**content) if isinstance(content, dict) and content.keys() == names else None
-
-
-def digest(path: Path) -> str | None:
-    """SHA-256 of a file; None if it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
+        Returns:
+            What was written of this run.
+        """
+        versions = {package: version(package) for package in (*PACKAGES, *packages)}
+        this = {"command": list(command)} | facts | {"versions": versions | {"python": sys.version.split()[0]}}
+        path = self.out / RECORD
+        try:
+            last = json.loads(path.read_text(encoding="utf-8"))
+            earlier = [*last.pop("earlier", []), last]
+        except (OSError, ValueError, AttributeError, TypeError):  # there is none, or it is none of ours
+            earlier = []
+        files.write_text(path, files.to_json(this | {"earlier": [run for run in earlier if run != this]}))
+        return this

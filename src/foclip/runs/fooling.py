@@ -4,33 +4,33 @@ Every figure in a `Result` is that of the file on disk, read back and scored
 through the model's own preprocessing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from foclip import files
 from foclip.attacks import Attack, AttackResult, AttackState, AttackTask, FoCLIP, check, copies, key, objective
-from foclip.cache import locked
-from foclip.core.scoring import mean
 from foclip.data import images
 from foclip.data.captions import PromptsOf, pair
 from foclip.data.images import Source
 from foclip.machine import available_memory
 from foclip.models import Encoder
 from foclip.models.scores import DEFAULT, EmbeddingScore, Prompts, Score, resolve
-from foclip.outcome import Failure, Outcome, Progress, no_progress
+from foclip.outcome import Failure, Outcome, Progress, mean, no_progress
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity, psnr
-from foclip.runs.executors import Run, running
-from foclip.runs.folder import Folder, Result, digest
+from foclip.runs.executors import Run as RunAttack
+from foclip.runs.executors import running
+from foclip.runs.folder import Run
+from foclip.runs.results import Result, Results, digest
 
-#: Fidelity budget of the paper's attack, as detectors and studies know it, dB.
-MIN_PSNR = 35.0
 #: What nobody notices, and what `fool` keeps to unless told otherwise: FLIP's worst places stay below 0.2.
 UNNOTICED = (Budget("flip99", 0.2),)
 #: Points kept of the score over steps.
 CURVE_POINTS = 200
+
+#: Called with a result, and with the original and the written picture while they are in memory.
+OnResult = Callable[[Result, Image.Image, Image.Image], None]
 
 
 def fool(
@@ -46,6 +46,7 @@ def fool(
     engine: str = "local",
     address: str | None = None,
     progress: Progress = no_progress,
+    on_result: OnResult = lambda result, original, written: None,
 ) -> Outcome[Result]:
     """Fool pictures for prompts and write them to `out`, with `results.json`.
 
@@ -67,7 +68,8 @@ def fool(
             (`foclip.attacks.workers`), and on Ray for as many as there is room for. Results do not depend on it.
         engine: "local", or "ray" for a cluster, with the same results.
         address: Of that cluster; None for Ray on this machine.
-        progress: Progress, in steps.
+        progress: Shows progress, in steps; `foclip.print_progress` prints it.
+        on_result: Called with each new result and its pictures.
 
     Returns:
         `Result` in the order of the pictures, and failures.
@@ -81,14 +83,14 @@ def fool(
     check(attack, chosen)
     failures: list[Failure] = []
     sources, own = pair(pictures, prompts, captions, chosen.prompts, failures, besides=Path(out))
-    with locked(files.output_folder(Path(out))):
-        folder = Folder(Path(out))
+    with Run(out) as folder:
+        results = Results(folder)
         try:
             with running(engine, address, workers) as run:
-                _fool(sources, own, chosen, attack, folder, failures, run, progress)
+                _fool(sources, own, chosen, attack, folder, results, failures, run, progress, on_result)
         finally:  # whatever ends it, what is finished is listed
-            folder.list_results()
-        return Outcome(folder.mine(), failures)
+            results.save()
+        return Outcome(results.of_this_run(), failures)
 
 
 def _fool(
@@ -96,10 +98,12 @@ def _fool(
     own: Sequence[Prompts],
     score: Score,
     attack: Attack,
-    folder: Folder,
+    folder: Run,
+    results: Results,
     failures: list[Failure],
-    run: Run,
+    run: RunAttack,
     progress: Progress,
+    on_result: OnResult,
 ) -> None:
     steps = max(attack.steps, 1)
     report, finished, shown = progress("fooling", steps * len(sources)), 0, 0
@@ -125,7 +129,7 @@ def _fool(
             while need + sum(needs.values()) > room:
                 yield None
             job = AttackTask(images.to_tensor(original), own[number])
-            place = folder.place(name, key(attack, score, job))
+            place = results.slot(name, key(attack, score, job))
             if place.done:
                 finished += 1
                 show(finished * steps)
@@ -137,10 +141,13 @@ def _fool(
         done = finished * steps + sum(lane.step for lane in lanes)
         show(done, mean([lane.scores[-1] for lane in lanes]))
 
-    for fooled in run(attack, score, jobs(), on_step, folder.store):
+    for fooled in run(attack, score, jobs(), on_step, folder.cache):
         place, original = fooled.job.tag
         images.write(images.to_image(fooled.pixels), place.output)
-        folder.add(place, measure(place.name, place.output, original, score, attack, fooled, place.key))
+        written = images.read(place.output)
+        result = measure(place.name, place.output, original, written, score, attack, fooled, place.key)
+        results.write(place, result)
+        on_result(result, original, written)
         del needs[place.key]
         finished += 1
         show(finished * steps)
@@ -154,15 +161,21 @@ def _too_large(picture: Image.Image, need: int, room: int) -> str:
 
 
 def measure(
-    name: str, output: Path, original: Image.Image, score: Score, attack: Attack, fooled: AttackResult, key: str
+    name: str,
+    output: Path,
+    original: Image.Image,
+    written: Image.Image,
+    score: Score,
+    attack: Attack,
+    fooled: AttackResult,
+    key: str,
 ) -> Result:
     """All figures of a written file, read back from disk."""
-    written, prompts = images.read(output), fooled.job.prompts
-    before, after, gray_before, gray_after = (
-        score.read(picture, prompts)
-        for picture in (original, written, images.to_gray(original), images.to_gray(written))
-    )
-    close = fidelity(images.to_tensor(written), images.to_tensor(original))
+    prompts, before_pixels = fooled.job.prompts, fooled.job.picture.cpu()
+    pictures = (original, written, images.to_gray(original), images.to_gray(written))
+    before, after, gray_before, gray_after = score.read_looks([score.look(p) for p in pictures], [prompts] * 4)
+    pixels = images.to_tensor(written)
+    close = fidelity(pixels, before_pixels)
     rows, columns = score.seen(original.height, original.width)
     every = max(1, -(-len(fooled.scores) // CURVE_POINTS))
     return Result(
@@ -176,7 +189,7 @@ def measure(
         gray_score_before=mean(gray_before),
         gray_score_after=mean(gray_after),
         psnr=close.psnr if close.linf else None,
-        psnr_seen=psnr(*(images.to_tensor(picture)[:, rows, columns] for picture in (written, original))),
+        psnr_seen=psnr(pixels[:, rows, columns], before_pixels[:, rows, columns]),
         ssim=close.ssim if close.ssim == close.ssim else None,
         linf=close.linf,
         delta_e=close.delta_e,

@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 
-from foclip import files
-from foclip.cache import locked
 from foclip.data.sources import Columns, Listing, Shard
 from foclip.detection.detector import Detector, Method
 from foclip.errors import UsageError
@@ -21,6 +19,7 @@ from foclip.models import Encoder
 from foclip.models.registry import DEFAULT, resolve
 from foclip.models.scorer import Scorer
 from foclip.outcome import Progress, no_progress
+from foclip.runs.folder import Run
 from foclip.scanning.mapper import Mapper, Row, detector_of, mapped
 from foclip.scanning.output import FORMAT, Folder, write
 from foclip.scanning.reader import CHUNK, Chunk, read
@@ -87,7 +86,7 @@ def scan(
     """
     scorer, how, columns = resolve(model, score), settings or Settings(), columns or Columns()
     mapper = Mapper(scorer, detector_of(scorer, detector)[0], method, fpr, seed)
-    with locked(files.output_folder(Path(out))):
+    with Run(out):
         folder = Folder(Path(out))
         judge = describe(mapper)
         count = _begin(folder, judge, Listing([str(source) for source in sources], columns), how.retry_errors)

@@ -1,0 +1,61 @@
+"""Functions of `import foclip` whose arguments are given as people have them: files, lists of prompts, names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from foclip.core import scoring
+from foclip.core.scoring import Scored, samples_for
+from foclip.data.images import Source
+from foclip.data.samples import PromptsOf
+from foclip.errors import UsageError
+from foclip.models import Encoder
+from foclip.models.registry import DEFAULT, load_encoder, resolve
+from foclip.models.scorer import EmbeddingScorer, Scorer
+from foclip.outcome import Outcome, Progress, no_progress
+
+
+def score(
+    pictures: Source | Sequence[Source],
+    prompts: PromptsOf = None,
+    *,
+    model: str | Encoder | Scorer = "mini",
+    score: str = DEFAULT,
+    captions: str | Path | None = None,
+    hardened: str | Encoder | None = None,
+    progress: Progress = no_progress,
+) -> Outcome[Scored]:
+    """Score pictures for prompts, with CLIPScore unless another score is named.
+
+    Args:
+        pictures: Files, folders, PIL pictures or pixels (3, H, W), uint8 or float in [0, 1].
+        prompts: For all pictures, a list of prompts or the name of a set, or one list per picture; None for the score's
+            own.
+        model: A scorer, an encoder, or the name of one.
+        score: Name of the score (`foclip scores` lists them), unless `model` is a scorer.
+        captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.data.captions`).
+        hardened: A hardened encoder, or its name, which scores each picture, too.
+        progress: Shows progress; `foclip.print_progress` prints it.
+
+    Returns:
+        `Scored` in the order of the pictures, and failures.
+
+    Raises:
+        FoclipError: Prompts, model or score are unusable.
+        UsageError: The score has no encoder that another could replace.
+    """
+    scorer = resolve(model, score)
+    second = None if hardened is None else with_encoder(scorer, hardened)
+    samples = samples_for(scorer, pictures, prompts, captions)
+    report = progress("scoring", len(samples))
+    return Outcome.of(scoring.score(samples, scorer, second), samples.failures, report)
+
+
+def with_encoder(scorer: Scorer, encoder: str | Encoder) -> Scorer:
+    """The same score over another encoder, or over the encoder of this name.
+
+    Raises:
+        UsageError: The score has no encoder that another could replace.
+    """
+    if not isinstance(scorer, EmbeddingScorer):
+        raise UsageError(f"hardened: {scorer.info.name} has no encoder that a hardened one could replace")
+    return scorer.with_encoder(load_encoder(encoder, scorer.device) if isinstance(encoder, str) else encoder)

@@ -1,0 +1,210 @@
+"""`results.json`: the fooled pictures of a folder. Runs add up there, and no other file is touched."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from foclip import files
+from foclip.cache import Cache
+from foclip.errors import UsageError
+from foclip.runs.folder import Run
+
+#: The list of results in a folder.
+RESULTS = "results.json"
+#: Bytes of a file's stem at most, so that suffix and number fit into what file systems take (255).
+LONGEST_STEM = 240
+
+
+@dataclass(frozen=True)
+class Result:
+    """One fooled picture.
+
+    Attributes:
+        source: The original's file.
+        output: The file written, PNG.
+        prompts: The prompts it was fooled for.
+        score_before: Mean figure over the prompts of the original (CLIPScore: w = 2.5).
+        scores_before: Figure of the original per prompt.
+        score_after: Mean figure of the written file.
+        scores_after: Figure of the written file per prompt.
+        gray_score_before: Mean figure of the original in gray (BT.601 luma).
+        gray_score_after: Mean figure of the written file in gray.
+        psnr: PSNR of the written file against the original, dB; None where they are equal.
+        psnr_seen: The same of the part that the model sees, after its crop.
+        ssim: SSIM of the two; None below 11 × 11 pixels.
+        linf: Largest change of a channel, in 8-bit levels.
+        delta_e: Colour difference CIEDE2000 of the two, mean over pixels.
+        delta_e99: Its 99th percentile.
+        flip: FLIP, the visible difference, in [0, 1] at 67 pixels per degree, mean over pixels.
+        flip99: Its 99th percentile.
+        steps: Updates made.
+        seconds: Time they took.
+        stopped_by: "target", "steps" or "plateau"; "budget" where nothing within it is better than the original.
+        score: Name of the score.
+        model: Name of the encoder.
+        fingerprint: Digest of score, weights and preprocessing.
+        config: The attack's settings.
+        seed: The attack's seed.
+        curve: [step, mean figure] of the 8-bit iterate, at most 200 points.
+        sha256: Digest of the file written.
+        key: Names picture and settings; the same again is found by it.
+    """
+
+    source: str
+    output: str
+    prompts: list[str]
+    score_before: float
+    scores_before: list[float]
+    score_after: float
+    scores_after: list[float]
+    gray_score_before: float
+    gray_score_after: float
+    psnr: float | None
+    psnr_seen: float | None
+    ssim: float | None
+    linf: int
+    delta_e: float
+    delta_e99: float
+    flip: float
+    flip99: float
+    steps: int
+    seconds: float
+    stopped_by: str
+    score: str
+    model: str
+    fingerprint: str
+    config: dict[str, Any]
+    seed: int
+    curve: list[list[float]]
+    sha256: str | None
+    key: str
+
+    @property
+    def gain(self) -> float | None:
+        """Relative gain of the mean score, or None where the original's is 0."""
+        return self.score_after / self.score_before - 1 if self.score_before > 0 else None
+
+
+@dataclass(frozen=True)
+class OutputSlot:
+    """Where the result of one picture goes.
+
+    Attributes:
+        name: What the picture is called.
+        work: The attack's key: the same picture under another name is the same work.
+        key: Names the result.
+        output: The file to write.
+        done: Whether an earlier run wrote it.
+    """
+
+    name: str
+    work: str
+    key: str
+    output: Path
+    done: bool
+
+
+class Results:
+    """What earlier runs wrote to a folder, and what this one adds.
+
+    Args:
+        run: The folder, locked.
+
+    Raises:
+        UsageError: Its `results.json` is something else.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._out, self._cache = run.out, run.cache
+        self._results: dict[str, Result] = {result.key: result for result in read_results(run.out)}
+        self._slots: list[OutputSlot] = []
+
+    def slot(self, name: str, work: str) -> OutputSlot:
+        """Where the result of this work goes: where it was begun or done, else at a name that is free."""
+        relative = os.path.relpath(Path(name).resolve(), self._out.resolve())  # the folders may move together
+        key = Cache.key(work, relative)
+        if same := [slot for slot in self._slots if slot.key == key]:  # a picture that is given twice is done once
+            self._slots.append(replace(same[0], done=True))
+            return self._slots[-1]
+        if key not in self._results and (kept := _result(self._cache.get(key))):
+            self._results[key] = kept
+        known, taken = self._results.get(key), {slot.output for slot in self._slots}
+        if known and (output := self._out / Path(known.output).name) not in taken and digest(output) == known.sha256:
+            self._results[key] = replace(known, output=str(output))  # the folder may have moved
+            slot = OutputSlot(name, work, key, output, True)
+        else:
+            begun = self._cache.get(_claim(key))
+            output = self._out / begun if isinstance(begun, str) else _free(self._out, Path(name).stem, taken)
+            self._cache.put(_claim(key), output.name)
+            slot = OutputSlot(name, work, key, output, False)
+        self._slots.append(slot)
+        return slot
+
+    def write(self, slot: OutputSlot, result: Result) -> None:
+        """Keep a result whose file is written."""
+        self._cache.put(slot.key, asdict(result))
+        self._results[slot.key] = result
+
+    def of_this_run(self) -> list[Result]:
+        """The results of this run, in the order of its pictures."""
+        return [self._results[slot.key] for slot in self._slots if slot.key in self._results]
+
+    def save(self) -> None:
+        """Write `results.json`, and drop the finished pieces of work that it replaces."""
+        files.write_text(self._out / RESULTS, files.to_json([asdict(result) for result in self._results.values()]))
+        for slot in self._slots:
+            if slot.key in self._results:
+                for key in (slot.work, slot.key, _claim(slot.key)):
+                    self._cache.drop(key)
+
+
+def _claim(key: str) -> str:
+    """Names the piece of work that holds the name of a result's file."""
+    return f"{key}-output"
+
+
+def _free(out: Path, stem: str, taken: set[Path]) -> Path:
+    """`out`/<stem>.png, or with the first number at which there is no such file."""
+    stem = os.fsdecode(os.fsencode(stem)[:LONGEST_STEM])
+    output, count = out / f"{stem}.png", 1
+    while output in taken or output.exists():
+        count += 1
+        output = out / f"{stem}-{count}.png"
+    return output
+
+
+def read_results(out: Path) -> list[Result]:
+    """The results that are listed in `results.json` of a folder; none if there is no such file.
+
+    Raises:
+        UsageError: The file is there, and is something else.
+    """
+    path = out / RESULTS
+    if not path.exists():
+        return []
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(listed, list):
+            raise TypeError("not a list")
+        found = [_result(entry) for entry in listed]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise UsageError(f"out: {path} is no list of results ({error}); choose another folder") from error
+    if None in found:
+        raise UsageError(f"out: {path} is no list of results (other keys); choose another folder")
+    return [result for result in found if result]
+
+
+def _result(content: Any) -> Result | None:
+    names = {f.name for f in fields(Result)}
+    return Result(**content) if isinstance(content, dict) and content.keys() == names else None
+
+
+def digest(path: Path) -> str | None:
+    """SHA-256 of a file; None if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
