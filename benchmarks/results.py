@@ -21,24 +21,26 @@ from foclip.studies.harness.study import TABLE, png
 
 HEAD = """# Results
 
-The paper's figures beside ours, and what the studies found. All of it was written by
+This page shows the paper's figures beside ours, and what the studies found. It was written by
 
 ```
 python -m benchmarks.results {folders}
 ```
 
-from the tables of the runs named at each study. What a study asks and how to read its numbers is in
-[studies.md](studies.md). Scores are CLIPScore, 2.5 · max(cos, 0), of 8-bit files; brackets are 95 % intervals over
-photos; where a study takes fewer photos than its run has, its table says how many. `--images` and `--paintings` take
-folders of your own; ours hold photos of ImageNet classes, which may not be passed on, and the paintings themselves. The
-paper's figures are those of ViT-L/14 at 336 pixels and of its pictures, ours those of the small encoders that come with
-the package: what can be compared is whether an effect is there and which way it points.
+from the tables of the runs named at each study. [studies.md](studies.md) says what each study asks and how to read its
+numbers.
 
-All runs but that of `robust` were made while the budget counted every pixel of a picture. It now holds on what the
-model sees as well, so on pictures that a model crops the same number of dB leaves an attacker a little less than the
-tables say.
+- Scores are CLIPScore, 2.5 · max(cos, 0), of 8-bit files. Brackets are 95 % intervals over photos. If a study takes
+  fewer photos than its run has, its table says how many.
+- The paper's figures are of ViT-L/14 at 336 pixels and of its own pictures. Ours are of the small encoders that
+  come with the package. Compare whether an effect is there and which way it points, not the digits.
+- `--images` and `--paintings` take folders of your own. Ours hold photos of ImageNet classes, which may not be
+  passed on, and the paintings themselves.
+- These runs were made with older code, and some words were renamed since. In all but `robust` the budget counted
+  every pixel of a picture. It now holds on the part that the model sees as well, which leaves an attacker slightly
+  less on pictures that a model crops.
 
-With a GPU, on the paper's own encoder (and an adversarially trained one beside it):
+On a GPU, the paper's own encoder with an adversarially trained one beside it:
 
 ```
 foclip reproduce all --model ViT-L-14-336-quickgelu/openai --also hf-hub:chs20/fare2-clip --device cuda \\

@@ -36,6 +36,9 @@ torch.set_num_threads(1)
 # A shell starts what runs in its background deaf to Ctrl-C, and so would be these tests and all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+#: A package that adds scores, with its entry points.
+TOYS = Path(__file__).parent / "toys"
+
 #: Calls the command line: exit code, stdout, stderr.
 Run = Callable[..., tuple[int, str, str]]
 
@@ -75,6 +78,15 @@ def _embedded_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(open_clip_models, "create", create)
+        yield
+
+
+@pytest.fixture(scope="session")
+def toys() -> Iterator[None]:
+    """Another package with two scores, `toy` and `toy-taste`, found by its entry points alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(TOYS))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(TOYS), os.environ.get("PYTHONPATH", "")]))
         yield
 
 

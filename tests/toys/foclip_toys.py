@@ -1,0 +1,99 @@
+"""Two small scores as another package would add them: one with cross-attention, and one without prompts.
+
+Neither has an embedding. The folder of this module is made importable, with the entry points beside it, by whoever
+wants the scores to be found (`conftest.toys`).
+"""
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from foclip.models.preprocess import Preprocess
+from foclip.models.scorer import ScoreInfo, unit_interval
+
+WIDTH, SIDE, PATCH, WORDS = 16, 32, 8, 6
+
+
+class Toy:
+    """What both have in common: a preprocessing, random weights that a seed makes, and no embedding."""
+
+    info: ScoreInfo
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        self.network = network.to(device).eval().requires_grad_(False)
+        self.device = device
+        self.model = "toy"
+        self.preprocess = Preprocess((SIDE, SIDE), device=device)
+        self.parameter_count = sum(parameter.numel() for parameter in network.parameters())
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(f"{self.info.name} {self.preprocess.description}".encode())
+        for name, weight in sorted(self.network.state_dict().items()):
+            digest.update(name.encode() + weight.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+
+class CrossNetwork(nn.Module):
+    """Words look at patches of the picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, WIDTH, PATCH, PATCH)
+        self.words = nn.Embedding(64, WIDTH)
+        self.attention = nn.MultiheadAttention(WIDTH, 2, batch_first=True)
+        self.head = nn.Linear(WIDTH, 1)
+
+    def forward(self, pixels: Tensor, words: Tensor) -> Tensor:
+        patches = self.patches(2 * pixels - 1).flatten(2).transpose(1, 2)
+        asked = words.expand(len(pixels), -1, -1)
+        found = self.attention(asked, patches, patches, need_weights=False)[0]
+        return torch.tanh(self.head(torch.tanh(found + asked)).mean(dim=(1, 2)))
+
+
+class Cross(Toy):
+    """Cross-attention between words and patches; every prompt takes a pass of its own."""
+
+    info = ScoreInfo("toy", scale=1.0, floor=0.1, temperature=0.1)
+    network: CrossNetwork
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        words = [
+            [zlib.crc32(word.encode()) % 64 for word in f"{prompt} . . . . . .".split()[:WORDS]] for prompt in prompts
+        ]
+        return self.network.words(torch.tensor(words, device=self.device))
+
+    def __call__(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        seen = unit_interval(pixels)
+        return torch.stack([self.network(seen, words[None]) for words in targets], dim=1)
+
+
+class Taste(Toy):
+    """How much the toy likes a picture; it is asked nothing."""
+
+    info = ScoreInfo("toy-taste", scale=10.0, floor=1.0, prompts="none")
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        return torch.empty(0, device=self.device)
+
+    def __call__(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        return torch.sigmoid(self.network(2 * unit_interval(pixels) - 1))
+
+
+def load_cross(model: object, device: torch.device) -> Cross:
+    """The score named `toy`. It has a model of its own, so `model` is not used."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        return Cross(CrossNetwork(), device)
+
+
+def load_taste(model: object, device: torch.device) -> Taste:
+    """The score named `toy-taste`."""
+    with torch.random.fork_rng([]):
+        torch.manual_seed(1)
+        return Taste(
+            nn.Sequential(nn.Conv2d(3, WIDTH, PATCH, PATCH), nn.Tanh(), nn.Flatten(), nn.Linear(WIDTH * 16, 1)), device
+        )
