@@ -12,9 +12,9 @@ from typing import get_args
 
 from scipy.stats import binom
 
-from foclip.core.detecting import detect
+from foclip.api import detect
 from foclip.data.prompts import ARTWORKS
-from foclip.detection import By
+from foclip.detection import Method
 from foclip.models import load_encoder
 from training.detector import photographs
 
@@ -31,10 +31,10 @@ def main() -> None:
     print(f"{'model':<12} {'method':<24} {'bound':>5} {'alarms':>6} {'of':>4}  95 % interval at the bound")
     for model in choice.models:
         encoder = load_encoder(model)
-        for by in get_args(By):
+        for by in get_args(Method):
             for prompts in (ARTWORKS, None):
                 for bound in BOUNDS:
-                    found = detect(photos, prompts, model=encoder, by=by, fpr=bound)
+                    found = detect(photos, prompts, model=encoder, method=by, fpr=bound)
                     predict = [row for row in found if row.verdict != "undecidable"]
                     low, high = binom.ppf([0.025, 0.975], len(predict), bound)
                     alarms = sum(row.tampered for row in predict)

@@ -21,11 +21,11 @@ import torch
 from PIL import Image
 
 from benchmarks.timing import seconds
-from foclip.core.detecting import predict
+from foclip.core.detecting import BatchDetector
 from foclip.data.images import find, read
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
-from foclip.detection import By, Sensitivity, Verdict, measure
+from foclip.detection import Method, Sensitivity, Verdict, measure
 from foclip.detection.detector import shipped
 from foclip.models import OpenClipEncoder, load_encoder
 from foclip.models.scores import CLIPScore, Prompts
@@ -69,11 +69,12 @@ def main() -> None:
         for _ in range(2):
             tower.encode_image(inputs)
 
-    guesses = measure(score, batch, [()] * BATCH, (), guess=True)
-    own = [(str(found.guess),) for found in guesses]
+    guesses = measure(score, batch, [()] * BATCH, (), captions=True)
+    own = [(str(found.zero_shot_caption),) for found in guesses]
 
-    def detect(by: By, prompts: Sequence[Prompts]) -> Callable[[], list[tuple[Sensitivity, Verdict]]]:
-        return lambda: list(predict(detector, score, batch, prompts, by))
+    def detect(by: Method, prompts: Sequence[Prompts]) -> Callable[[], list[tuple[Sensitivity, Verdict]]]:
+        judge = BatchDetector(detector, score, by)
+        return lambda: judge([judge.preprocess(picture) for picture in batch], prompts)
 
     artworks = [ARTWORKS] * BATCH
     ways = {

@@ -26,7 +26,7 @@ from scipy.stats import binomtest, bootstrap
 from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt, objective
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
-from foclip.detection import AFTERWARDS, CONDITIONS, By, Detector, Sensitivity, hardened_of, measure
+from foclip.detection import AFTERWARDS, CONDITIONS, Detector, Method, Sensitivity, hardened_of, measure
 from foclip.detection.detector import shipped
 from foclip.detection.scenarios import LEAST_RISE
 from foclip.models import load_encoder
@@ -62,7 +62,7 @@ class Bench:
     def __init__(self, model: str, data: Path, work: Path) -> None:
         self.score = CLIPScore(load_encoder(model))
         self.detector: Detector = shipped(self.score.encoder)
-        self.twins = hardened_of(self.detector, self.score)
+        self.hardened = hardened_of(self.detector, self.score)
         self.work = work / model
         self.files, captions = photographs(data, "check")
         self.own: list[Prompts] = [(caption,) for caption in captions]
@@ -81,14 +81,14 @@ class Bench:
         found: list[Sensitivity] = []
         for i in range(0, len(pictures), 32):
             part, asked = pictures[i : i + 32], prompts[i : i + 32]
-            found += measure(self.score, part, asked, self.detector.probes, self.twins, guess=True, draw=draw)
+            found += measure(self.score, part, asked, self.detector.probes, self.hardened, captions=True, seed=draw)
         return found
 
     def flagged(self, found: Sequence[Sensitivity], method: str, fpr: float | None = None) -> np.ndarray:
         """Whether each picture is called tampered by "rule", "combined" or "promptless"."""
         if method == "promptless":
             found = [s.without_prompts() for s in found]
-        by: By = "rule" if method == "rule" else "combined"
+        by: Method = "rule" if method == "rule" else "combined"
         return np.array([self.detector.judge(s, by, fpr).verdict == "tampered" for s in found], dtype=bool)
 
     def fool(self, name: str, cheat: Scenario) -> list[Result]:
@@ -218,7 +218,7 @@ def alarms(bench: Bench) -> None:
     for name, draw in (("charts", charts), ("pages of text", pages)):
         pictures = list(draw(len(bench.originals), seed=1))
         fitting = bench.measure(pictures, [()] * len(pictures))  # the caption that fits best: a clean picture's own
-        kinds[name] = (pictures, [(str(s.guess),) for s in fitting])
+        kinds[name] = (pictures, [(str(s.zero_shot_caption),) for s in fitting])
     draws = {f"as they are, draw {number}": number for number in DRAWS}
     kinds |= dict.fromkeys(draws, kinds["as they are"])
     for name, (shown, prompts) in kinds.items():

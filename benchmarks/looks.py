@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from foclip.calibration.fitting import fit_logistic
 from foclip.data import images
 from foclip.detection import AFTERWARDS, TRANSFORMATIONS, Sensitivity, hardened_scores, measure
-from foclip.detection.cascade import fit
-from foclip.detection.probes import feature_names
+from foclip.detection.features import feature_names
 from foclip.detection.scenarios import LEAST_RISE
 from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
@@ -32,7 +32,7 @@ FPR, FOLDS, MOST = 0.01, 3, 7
 
 def seen(score: CLIPScore, results: Sequence[Result], probes: Sequence[str]) -> list[list[Sensitivity]]:
     """Originals, fooled pictures, and these saved again, each with its prompts."""
-    twins = hardened_scores(score)
+    hardened = hardened_scores(score)
     changes = list(AFTERWARDS.values())
     kinds = [
         [images.read(result.source) for result in results],
@@ -44,7 +44,7 @@ def seen(score: CLIPScore, results: Sequence[Result], probes: Sequence[str]) -> 
         rows: list[Sensitivity] = []
         for first in range(0, len(pictures), 16):
             prompts = [tuple(result.prompts) for result in results[first : first + 16]]
-            rows += measure(score, pictures[first : first + 16], prompts, probes, twins)
+            rows += measure(score, pictures[first : first + 16], prompts, probes, hardened)
         found.append(rows)
     return found
 
@@ -63,11 +63,11 @@ def recall(found: list[list[Sensitivity]], photos: Sequence[str], probes: Sequen
             original, *cheated = (rows[place] for rows in found)
             clean[photo in out].append(original)
             for part, picture in zip((fooled, again), cheated, strict=True):
-                if picture.level - original.level >= LEAST_RISE:
+                if picture.normalised_score - original.normalised_score >= LEAST_RISE:
                     part[photo in out].append(picture)
-        model = fit(clean[0], fooled[0] + again[0], inputs)
-        threshold = np.quantile([model.statistic(s) for s in clean[1]], 1 - FPR)
-        caught += [model.statistic(s) > threshold for s in fooled[1] + again[1]]
+        model = fit_logistic(clean[0], fooled[0] + again[0], inputs)
+        threshold = np.quantile([model.log_odds(s) for s in clean[1]], 1 - FPR)
+        caught += [model.log_odds(s) > threshold for s in fooled[1] + again[1]]
     return float(np.mean(caught))
 
 

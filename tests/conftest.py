@@ -30,6 +30,8 @@ from foclip.data.images import read, to_image
 from foclip.demo import photos
 from foclip.models import Encoder, embedded, load_encoder
 from foclip.models import open_clip as open_clip_models
+from foclip.models.batching import read_figures
+from foclip.models.scorer import Scorer
 from foclip.models.scores import CLIPScore, Prompts, Score
 
 torch.set_num_threads(1)
@@ -47,6 +49,11 @@ def fooled_by(attack: Attack, score: Score, pictures: Sequence[Tensor], prompts:
     """What an attack makes of pictures, in their order."""
     jobs = [AttackTask(picture, prompts, number) for number, picture in enumerate(pictures)]
     return sorted(attack_all(attack, score, jobs), key=lambda fooled: int(fooled.job.tag))
+
+
+def scores_of(scorer: Scorer, picture: Image.Image, prompts: Prompts) -> list[float]:
+    """The score of one RGB picture with each prompt, as `foclip.score` gives it."""
+    return read_figures(scorer, [scorer.preprocess.image(picture)], [scorer.encode_prompts(prompts)])[0]
 
 
 def file_score(score: Score, pixels: Tensor, prompts: Prompts) -> float:

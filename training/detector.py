@@ -84,8 +84,8 @@ def drawn(score: CLIPScore, count: int, work: Path) -> tuple[list[Path], list[st
         for number, picture in enumerate(draw(count, seed=0)):
             files.append(work / name / f"{number}.png")
             picture.save(files[-1])
-            (found,) = measure(score, [picture], [()], (), guess=True)
-            captions.append(str(found.guess))
+            (found,) = measure(score, [picture], [()], (), captions=True)
+            captions.append(str(found.zero_shot_caption))
     return files, captions
 
 

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 from foclip.errors import FoclipError
 
 if TYPE_CHECKING:
-    from foclip.api import score
+    from foclip.api import detect, score
     from foclip.attacks import Attack
     from foclip.calibration.calibrating import calibrate
-    from foclip.core.detecting import detect
     from foclip.data.samples import Sample
     from foclip.detection import Detector
     from foclip.hardening import harden
@@ -39,7 +38,7 @@ _HOMES = {
     "Sample": "foclip.data.samples",
     "Scorer": "foclip.models.scorer",
     "calibrate": "foclip.calibration.calibrating",
-    "detect": "foclip.core.detecting",
+    "detect": "foclip.api",
     "fool": "foclip.runs.fooling",
     "harden": "foclip.hardening",
     "load": "foclip.models.registry",

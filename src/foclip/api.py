@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from foclip.core import scoring
+from foclip.core import detecting, scoring
 from foclip.core.scoring import Scored, samples_for
 from foclip.data.images import Source
 from foclip.data.samples import PromptsOf
+from foclip.detection.detector import Detector, Method, shipped
+from foclip.detection.probes import require_embedding
+from foclip.detection.verdict import Detection
 from foclip.errors import UsageError
 from foclip.models import Encoder
 from foclip.models.registry import DEFAULT, load_encoder, resolve
@@ -48,6 +51,55 @@ def score(
     samples = samples_for(scorer, pictures, prompts, captions)
     report = progress("scoring", len(samples))
     return Outcome.of(scoring.score(samples, scorer, second), samples.failures, report)
+
+
+def detect(
+    pictures: Source | Sequence[Source],
+    prompts: PromptsOf = None,
+    *,
+    detector: Detector | Path | str | None = None,
+    method: Method = "combined",
+    fpr: float | None = None,
+    captions: str | Path | None = None,
+    model: str | Encoder | Scorer = "mini",
+    score: str = DEFAULT,
+    hardened: Sequence[str | Encoder] = (),
+    seed: int | None = None,
+    progress: Progress = no_progress,
+) -> Outcome[Detection]:
+    """Tell fooled pictures, with the prompts of a score or without any.
+
+    Args:
+        pictures: Files, folders, PIL pictures or pixels (3, H, W), uint8 or float in [0, 1].
+        prompts: For all pictures, a list of prompts or the name of a set, or one list per picture; None for the score's
+            own, or none.
+        detector: Or its file; None for the one that comes with the encoder.
+        method: "combined", or "rule" for the paper's two thresholds.
+        fpr: Bound on false alarms; None for the detector's own.
+        captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.data.captions`).
+        model: A scorer over an encoder, an encoder, or the name of one.
+        score: Name of the score, unless `model` is a scorer.
+        hardened: Hardened encoders of the detector, or their names, unless they are embedded ones.
+        seed: Seed of the probes' random amounts (of a shift, a crop, a quality). Keep it from those who send pictures:
+            attackers who know the detector itself can pass the usual amounts, but hardly any others
+            (`foclip.detection.adaptive`). The bound on false alarms was made for the usual amounts, which None stands
+            for.
+        progress: Shows progress; `foclip.print_progress` prints it.
+
+    Returns:
+        `Detection` in the order of the pictures, and failures.
+
+    Raises:
+        FoclipError: Prompts, model or score are unusable.
+        UsageError: The score has no embedding; no detector comes with the encoder; the detector belongs to another
+            encoder or cannot promise `fpr`; or the rule is to decide with random amounts.
+    """
+    scorer = require_embedding(resolve(model, score))
+    if not isinstance(detector, Detector):
+        detector = shipped(scorer.encoder) if detector is None else Detector.load(Path(detector))
+    samples = samples_for(scorer, pictures, prompts, captions, optional=True)
+    found = detecting.detect(samples, detector, scorer, method=method, fpr=fpr, hardened=hardened, seed=seed)
+    return Outcome.of(found, samples.failures, progress("detecting", len(samples)))
 
 
 def with_encoder(scorer: Scorer, encoder: str | Encoder) -> Scorer:

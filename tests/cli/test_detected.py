@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Run, file_score, fooled_by
+from conftest import Run, file_score, fooled_by, scores_of
 from PIL import Image
 from zoo import tiles
 
@@ -142,7 +142,7 @@ def test_the_most_suspicious_come_first_and_the_page_ends(
 def test_the_map_adds_up_and_finds_what_was_changed(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     """One half of each picture is a fooled one's, then the other: what the picture itself adds to a half cancels."""
     prompts = ("a photo of a castle.",)
-    pictures = [score.encoder.resize(photo) for photo in small_photos]
+    pictures = [to_image(score.preprocess.image(photo)) for photo in small_photos]
     fooled = fooled_by(FoCLIP(steps=30, min_psnr=40), score, [to_tensor(picture) for picture in pictures], prompts)
     shares = []
     for picture, result in zip(pictures, fooled, strict=True):
@@ -152,7 +152,9 @@ def test_the_map_adds_up_and_finds_what_was_changed(score: CLIPScore, small_phot
             changed = to_image(pixels)
             found = heat(score, changed, prompts)
             assert torch.equal(found, heat(score, changed, prompts))
-            lost = file_score(score, pixels, prompts) - score.read(transformation(UNSEEN).exact(changed), prompts)[0]
+            lost = (
+                file_score(score, pixels, prompts) - scores_of(score, transformation(UNSEEN).exact(changed), prompts)[0]
+            )
             assert float(found.sum()) == pytest.approx(lost, abs=0.02)
             bright = spread(found).clip(min=0)
             shares.append(bright[:, half].sum() / bright.sum())

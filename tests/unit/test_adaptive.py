@@ -6,16 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Run, fooled_by
+from conftest import Run, fooled_by, scores_of
 from PIL import Image
+from torch import Tensor
 
 from foclip.attacks import FoCLIP, objective
 from foclip.data.images import to_image, to_tensor, write
-from foclip.detection import TRANSFORMATIONS, Cascade, Detector, hardened_scores, measure, transformation
+from foclip.detection import TRANSFORMATIONS, Detector, hardened_scores, measure, transformation
 from foclip.detection.adaptive import MARGIN, WEIGHT, DetectorAwareScore
 from foclip.detection.detector import shipped
-from foclip.detection.transformations import DRAWN
+from foclip.detection.transformations import RANDOM
 from foclip.errors import UsageError
+from foclip.models.batching import raw_scores
+from foclip.models.scorer import Scorer
 from foclip.models.scores import CLIPScore
 
 pytestmark = pytest.mark.usefixtures("_embedded_once")
@@ -34,13 +37,17 @@ def evading(score: CLIPScore, detector: Detector) -> DetectorAwareScore:
     return DetectorAwareScore(score, detector, hardened_scores(score))
 
 
+def raw(scorer: Scorer, pixels: list[Tensor], rows: int) -> list[Tensor]:
+    """Raw scores of small pictures (3, h, w) in [0, 1] in one pass, as attacks ask for them."""
+    return raw_scores(scorer, [p[None] for p in pixels], [scorer.encode_prompts(PROMPTS)] * len(pixels), rows)
+
+
 def passes_by(detector: Detector, evading: DetectorAwareScore, pictures: list[Image.Image]) -> list[float]:
     """What the detector's own measurement says of files: the least of log-odds above their limit."""
     cascade = detector.combined.statistic
-    assert isinstance(cascade, Cascade)
-    found = measure(evading.score, pictures, [PROMPTS] * len(pictures), cascade.probes, evading.twins)
+    found = measure(evading.scorer, pictures, [PROMPTS] * len(pictures), cascade.probes, evading.hardened)
     return [
-        min(step.statistic(each) - limit for step, limit in zip(cascade.steps, evading.limits, strict=True))
+        min(step.log_odds(each) - limit for step, limit in zip(cascade.steps, evading.limits, strict=True))
         for each in found
     ]
 
@@ -51,10 +58,10 @@ def test_it_knows_what_the_detector_measures(
     pictures = [to_tensor(photo) for photo in small_photos[:2]]
     files = [fooled.pixels for fooled in fooled_by(FoCLIP(steps=20, min_psnr=38.0), score, pictures, PROMPTS)]
     wanted = passes_by(detector, evading, [to_image(pixels) for pixels in files])
-    seen = [to_tensor(score.encoder.resize(to_image(pixels))) / 255 for pixels in files]
-    plain = score.values(seen, [PROMPTS] * 2, 4)
-    for own, value, suspicion in zip(evading.values(seen, [PROMPTS] * 2, 4), plain, wanted, strict=True):
-        price = WEIGHT * score.floor / score.scale * max(suspicion + MARGIN, 0)
+    seen = [score.preprocess.image(to_image(pixels)) / 255 for pixels in files]
+    plain = raw(score, seen, 4)
+    for own, value, suspicion in zip(raw(evading, seen, 4), plain, wanted, strict=True):
+        price = WEIGHT * score.info.floor / score.info.scale * max(suspicion + MARGIN, 0)
         assert price > 0
         assert float(value - own) == pytest.approx(price, rel=0.02)
 
@@ -77,30 +84,30 @@ def test_its_pictures_are_less_suspicious_and_its_figures_those_of_the_score(
     plain = [to_image(fooled.pixels) for fooled in fooled_by(ATTACK, score, pictures, PROMPTS)]
     suspicions = [passes_by(detector, evading, files) for files in (plain, evaded)]
     assert all(after < before - 1 for before, after in zip(*suspicions, strict=True))
-    assert evading.read(evaded[0], PROMPTS) == score.read(evaded[0], PROMPTS)
+    assert scores_of(evading, evaded[0], PROMPTS) == scores_of(score, evaded[0], PROMPTS)
     for photo, picture in zip(small_photos, evaded, strict=False):
-        assert score.read(picture, PROMPTS)[0] > score.read(photo, PROMPTS)[0] + 0.2
+        assert scores_of(score, picture, PROMPTS)[0] > scores_of(score, photo, PROMPTS)[0] + 0.2
 
 
 def test_who_draws_probes_pays_the_mean_over_them(
     detector: Detector, evading: DetectorAwareScore, score: CLIPScore, small_photos: list[Image.Image]
 ) -> None:
     (fooled,) = fooled_by(FoCLIP(steps=20, min_psnr=38.0), score, [to_tensor(small_photos[0])], PROMPTS)
-    seen = [to_tensor(score.encoder.resize(to_image(fooled.pixels))) / 255]
+    seen = [score.preprocess.image(to_image(fooled.pixels)) / 255]
     cascade = detector.combined.statistic
-    assert isinstance(cascade, Cascade)
-    whole = replace(cascade, steps=cascade.steps[-1:], doubts=[])  # all looks at once: the first one's is not drawn
+    # By all probes at once: the first one, of a hardened encoder, has no random amount.
+    whole = replace(cascade, exit_thresholds=[-1e6] * len(cascade.exit_thresholds))
     judge = replace(detector, combined=replace(detector.combined, statistic=whole))
 
     def value(*draws: int | None) -> float:
-        return float(DetectorAwareScore(score, judge, evading.twins, draws).values(seen, [PROMPTS], 2)[0])
+        return float(raw(DetectorAwareScore(score, judge, evading.hardened, draws), seen, 2)[0])
 
     assert len({value(None), value(0), value(1)}) == 3
     assert value(0, 1) == pytest.approx((value(0) + value(1)) / 2, abs=1e-4)
-    assert DetectorAwareScore(score, detector, evading.twins, (0,)).fingerprint != evading.fingerprint
+    assert DetectorAwareScore(score, detector, evading.hardened, (0,)).fingerprint != evading.fingerprint
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize("name", RANDOM)
 def test_probes_are_drawn_by_number(name: str, small_photos: list[Image.Image]) -> None:
     picture = small_photos[0]
     usual, first, again, *others = (
@@ -131,9 +138,9 @@ def test_detect_with_probes_that_nobody_knows(evaded: list[Image.Image], run: Ru
 
 
 def test_another_detector_is_another_score(detector: Detector, evading: DetectorAwareScore, score: CLIPScore) -> None:
-    other = DetectorAwareScore(score, replace(detector, fpr=0.05), evading.twins)
+    other = DetectorAwareScore(score, replace(detector, fpr=0.05), evading.hardened)
     assert other.fingerprint != evading.fingerprint
-    with pytest.raises(UsageError, match="twins: detector mini looks through mini-robust, mini-robust-46; give them"):
+    with pytest.raises(UsageError, match="hardened: detector mini needs mini-robust, mini-robust-46; give them"):
         DetectorAwareScore(score, detector)
-    with pytest.raises(UsageError, match="looks through mini-robust-46; give them"):
-        DetectorAwareScore(score, detector, evading.twins | {"mini-robust-46": score})
+    with pytest.raises(UsageError, match="needs mini-robust-46; give them"):
+        DetectorAwareScore(score, detector, evading.hardened | {"mini-robust-46": score})

@@ -7,14 +7,15 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from conftest import Run
+from conftest import Run, scores_of
 from PIL import Image
 from torch import Tensor
 
+from foclip.api import detect
 from foclip.attacks import AttackTask, run
 from foclip.calibration import Calibration, calibrate
-from foclip.calibration.calibrating import _kinds, make
-from foclip.core.detecting import detect
+from foclip.calibration.calibrating import _kinds
+from foclip.calibration.fitting import make_detector
 from foclip.data.images import read, to_gray, to_image, to_tensor, write
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
@@ -22,9 +23,8 @@ from foclip.detection import (
     AFTERWARDS,
     CONDITIONS,
     TRANSFORMATIONS,
-    By,
-    Cascade,
     Detector,
+    Method,
     Sensitivity,
     TwoThresholds,
     View,
@@ -39,6 +39,7 @@ from foclip.detection import (
     sweep,
 )
 from foclip.detection.detector import shipped
+from foclip.detection.rule import DriftThreshold, in_gray
 from foclip.errors import UsageError
 from foclip.models import Encoder, embedded, load_encoder
 from foclip.models.scores import CLIPScore
@@ -72,8 +73,8 @@ def calibration(score: CLIPScore, clean: list[Path], tmp_path_factory: pytest.Te
 
 
 def sensitivity(drop_: float | None, drift_: float, gray_already: bool = False) -> Sensitivity:
-    drops = {} if drop_ is None else {"gray": drop_}
-    return Sensitivity(gray_already, {"gray": drift_}, None if drop_ is None else 1.0, {}, drops)
+    compared = {} if drop_ is None else {"gray": (1.0, 1.0 - drop_)}
+    return Sensitivity(gray_already, {"gray": drift_}, 0.25, None if drop_ is None else 1.0, compared)
 
 
 def test_drop_is_the_papers_ratio_where_the_score_matters() -> None:
@@ -118,7 +119,7 @@ def test_a_view_is_exact_forward_and_has_a_gradient(name: str, mini: Encoder, sm
     view = View(name, mini.preprocess)
     assert repr(view) == f"View(transformation={name!r})"
     for picture in small_photos[:2]:
-        resized = to_image((mini.preprocess.resize(to_tensor(picture)[None] / 255)[0] * 255).round().to(torch.uint8))
+        resized = to_image((mini.preprocess.pixels(to_tensor(picture)[None] / 255)[0] * 255).round().to(torch.uint8))
         pixels = (to_tensor(picture)[None] / 255).requires_grad_(True)
         seen = view(pixels)
         expected = to_tensor(TRANSFORMATIONS[name].exact(resized))
@@ -143,16 +144,18 @@ def test_measured_is_what_scoring_the_pictures_gives(
     prompts = ARTWORKS[:3]
     found = measure(score, small_photos, [prompts] * 4, ("gray", "jpeg"))
     for picture, s in zip(small_photos, found, strict=True):
-        assert s.score == pytest.approx(np.mean(score.read(picture, prompts)), abs=1e-5)
-        assert s.scores["gray"] == pytest.approx(np.mean(score.read(to_gray(picture), prompts)), abs=2e-3)
-        vectors = mini.encode_pictures([picture, TRANSFORMATIONS["jpeg"].exact(mini.resize(picture))])
+        assert s.score == pytest.approx(np.mean(scores_of(score, picture, prompts)), abs=1e-5)
+        assert s.scores["gray"] == pytest.approx(np.mean(scores_of(score, to_gray(picture), prompts)), abs=2e-3)
+        vectors = mini.encode_pictures(
+            [picture, TRANSFORMATIONS["jpeg"].exact(to_image(mini.preprocess.image(picture)))]
+        )
         assert s.drifts["jpeg"] == pytest.approx(1 - float(vectors[0] @ vectors[1]), abs=1e-5)
 
 
 def test_another_score_has_drops_of_its_own(mini: Encoder, small_photos: list[Image.Image]) -> None:
     iqa = CLIPIQA(mini)
     for picture, s in zip(small_photos, measure(iqa, small_photos, [("photo.",)] * 4), strict=True):
-        before, after = (iqa.read(p, ("photo.",))[0] for p in (picture, to_gray(picture)))
+        before, after = (scores_of(iqa, p, ("photo.",))[0] for p in (picture, to_gray(picture)))
         assert s.score == pytest.approx(before, abs=1e-4)
         assert s.drops["gray"] == pytest.approx((before - after) / max(before, after, 0.1), abs=0.1)
 
@@ -176,23 +179,27 @@ def test_gray_pictures_are_noticed(score: CLIPScore, small_photos: list[Image.Im
 
 def test_the_rule_asks_for_both() -> None:
     rule = TwoThresholds(0.3, 0.1)
-    for drop_, drift_, tampered in ((0.6, 0.3, True), (0.6, 0.05, False), (0.1, 0.3, False), (None, 0.3, True)):
-        assert (rule.statistic(sensitivity(drop_, drift_)) >= 1) is tampered
+    for drop_, drift_, tampered in ((0.6, 0.3, True), (0.6, 0.05, False), (0.1, 0.3, False)):
+        assert (rule.value(sensitivity(drop_, drift_)) >= 1) is tampered
+        assert (rule.ratio(drop_, drift_) >= 1) is tampered
+    assert DriftThreshold(rule.tau2).value(sensitivity(None, 0.3)) == pytest.approx(3)  # without prompts
     for tau1, tau2 in ((0, 0.1), (0.1, -1), (math.nan, 0.1)):
         with pytest.raises(UsageError, match="tau"):
             TwoThresholds(tau1, tau2)
+    with pytest.raises(UsageError, match="tau2"):
+        DriftThreshold(0)
 
 
 def test_the_sweep_is_the_rules_accuracy() -> None:
     rng = np.random.default_rng(0)
     clean_ = [sensitivity(*rng.normal((0.1, 0.1), 0.1)) for _ in range(40)]
     fooled = [sensitivity(*rng.normal((0.5, 0.3), 0.1)) for _ in range(60)]
-    surface = sweep(clean_, fooled)
+    surface = sweep(in_gray(clean_), in_gray(fooled))
     assert surface.accuracy.shape == (len(surface.tau1), len(surface.tau2))
     for i, j in ((5, 3), (20, 10), (48, 48)):
         rule = TwoThresholds(float(surface.tau1[i]), float(surface.tau2[j]))
-        caught = np.mean([rule.statistic(s) >= 1 for s in fooled])
-        alarms = np.mean([rule.statistic(s) >= 1 for s in clean_])
+        caught = np.mean([rule.value(s) >= 1 for s in fooled])
+        alarms = np.mean([rule.value(s) >= 1 for s in clean_])
         assert surface.accuracy[i, j] == pytest.approx((caught + 1 - alarms) / 2)
     best = surface.best()
     row, column = np.searchsorted(surface.tau1, best.tau1), np.searchsorted(surface.tau2, best.tau2)
@@ -229,15 +236,15 @@ def test_calibration_tells_fooled_from_clean(calibration: Calibration, mini: Enc
     detector = calibration.detector
     assert detector.fingerprint == mini.fingerprint
     assert detector.combined.auc > 0.9
-    assert detector.promptless.auc > 0.9
+    assert detector.no_prompt.auc > 0.9
     assert detector.provenance["clean"] == 28
     assert detector.provenance["fooled"] == 24
     held_out = [e for e in calibration.examples if e.held_out and e.counts and not e.fooled]
     assert len(detector.combined.clean) == len(held_out) == 14
     for example in held_out:  # the p-values are those pictures' own
-        assert detector.combined.statistic.statistic(example.sensitivity) in detector.combined.clean
+        assert detector.combined.statistic.value(example.sensitivity) in detector.combined.clean
     means = [
-        np.mean([e.sensitivity.lost["webp"] for e in calibration.examples if e.fooled == fooled])
+        np.mean([e.sensitivity.absolute_drops["webp"] for e in calibration.examples if e.fooled == fooled])
         for fooled in (False, True)
     ]
     assert means[1] > means[0] + 0.25
@@ -248,16 +255,16 @@ def test_calibration_tells_fooled_from_clean(calibration: Calibration, mini: Enc
 def test_verdicts(calibration: Calibration) -> None:
     detector = calibration.detector
     for example in calibration.examples:
-        for by in ("combined", "rule"):
-            verdict = detector.judge(example.sensitivity, by)
+        for method in get_args(Method):
+            verdict = detector.judge(example.sensitivity, method)
             assert verdict.verdict in ("tampered", "clean")
             assert verdict.p_value is not None
-            if by == "combined":
+            if method == "combined":
                 assert (verdict.verdict == "tampered") == (verdict.p_value <= detector.fpr)
     gray = replace(calibration.examples[0].sensitivity, gray_already=True)
-    for by in get_args(By):
-        assert detector.judge(gray, by).verdict == "undecidable"
-        assert detector.judge(gray, by).p_value is None
+    for method in get_args(Method):
+        assert detector.judge(gray, method).verdict == "undecidable"
+        assert detector.judge(gray, method).p_value is None
     caught = next(e for e in calibration.examples if detector.judge(e.sensitivity).verdict == "tampered")
     without_colour = replace(caught.sensitivity, gray_already=True)  # the probes that are not gray's still tell
     assert detector.judge(without_colour).verdict == "tampered"
@@ -292,13 +299,19 @@ def change(path: Path, *keys: Any, value: Any) -> None:
         (("combined", "statistic", "steps", 0, "scale", 0), 0),
         (("combined", "statistic", "steps", 0, "inputs", 0), "os.system"),
         (("combined", "statistic", "steps", 0, "inputs", 0), "drift_shift"),
+        (("combined", "statistic", "steps", 0, "inputs", 0), "drift_nothing"),
+        (("combined", "statistic", "steps", 0, "inputs", 0), "caption_drop_mini-robust"),
+        (("combined", "statistic", "steps", 0, "intercept"), True),
+        (("combined", "statistic", "steps", 0, "note"), "more"),
+        (("combined", "statistic", "steps", 0, "intercept"), float("nan")),
         (("combined", "statistic", "steps"), []),
-        (("combined", "statistic", "doubts"), [0.0]),
-        (("combined", "statistic", "worth"), "1"),
-        (("promptless", "statistic", "steps", 0, "inputs", 0), "drop_mini-robust"),
-        (("twins",), None),
-        (("twins",), {}),
-        (("twins",), ["mini-robust"]),
+        (("combined", "statistic", "exit_thresholds"), [0.0]),
+        (("combined", "statistic", "skip_below"), "1"),
+        (("no_prompt", "statistic", "steps", 0, "inputs", 0), "relative_drop_mini-robust"),
+        (("hardened",), None),
+        (("hardened",), {}),
+        (("hardened",), ["mini-robust"]),
+        (("hardened", "mini-robust"), 7),
         (("combined", "clean"), [3, 1, 2]),
         (("combined", "clean"), []),
         (("combined", "states"), [3, 1, 2]),
@@ -307,7 +320,7 @@ def change(path: Path, *keys: Any, value: Any) -> None:
         (("combined", "background"), [1]),
         (("combined", "auc"), 1.5),
         (("combined", "roc", 0), [0, 2]),
-        (("promptless",), None),
+        (("no_prompt",), None),
         (("rule", "clean", 0), 1e300),
         (("provenance",), 3),
     ],
@@ -349,18 +362,18 @@ def test_what_cannot_be_promised_is_refused_before_anything_is_read(
     def fail(*arguments: object) -> Tensor:
         raise AssertionError("measured")
 
-    monkeypatch.setattr(mini, "encode_resized", fail)
+    monkeypatch.setattr(mini, "embed", fail)
     foreign = replace(calibration.detector, fingerprint="0" * 64)
     for options, message in (
         ({"fpr": 0.001}, "cannot promise"),
         ({"fpr": 1.5}, r"not in \(0, 1\)"),
-        ({"by": "x"}, "^by: 'x' is none of combined, rule$"),
+        ({"method": "x"}, "^method: 'x' is none of combined, rule$"),
         ({"detector": foreign}, "was calibrated on"),
     ):
         arguments: dict[str, Any] = {"detector": calibration.detector} | options
         with pytest.raises(UsageError, match=message):
             detect(clean[0], "artworks", model=mini, **arguments)
-    with pytest.raises(UsageError, match="by: 'x' is none of combined, rule"):
+    with pytest.raises(UsageError, match="method: 'x' is none of combined, rule"):
         calibration.detector.judge(calibration.examples[0].sensitivity, "x")  # type: ignore[arg-type]
 
 
@@ -378,10 +391,10 @@ def test_another_score_is_judged_without_prompts(
         assert (without.score, without.prompts) == (None, [])
         assert iqa.score is not None  # measured and shown all the same
         assert iqa.drop is not None
-    by_rule = detect(clean[:3], ["photo."], model=CLIPIQA(mini), detector=detector, by="rule").results
+    by_rule = detect(clean[:3], ["photo."], model=CLIPIQA(mini), detector=detector, method="rule").results
     assert [r.decided_by for r in by_rule] == ["rule without prompts"] * 3
     assert [r.tampered for r in by_rule] == [
-        r.tampered for r in detect(clean[:3], model=score, detector=detector, by="rule")
+        r.tampered for r in detect(clean[:3], model=score, detector=detector, method="rule")
     ]
 
 
@@ -390,23 +403,22 @@ def test_a_picture_takes_the_probes_that_are_due(
 ) -> None:
     """A fooled picture is looked at until there is no doubt left; one that scores nothing is not looked at."""
     detector = calibration.detector
-    fooled = next(e for e in calibration.examples if e.fooled and e.counts and e.cheat.startswith("own caption, 35"))
+    fooled = next(e for e in calibration.examples if e.fooled and e.counts and e.scenario.startswith("own caption, 35"))
     prompts = list(fooled.prompts)
     (caught,) = detect(fooled.path, prompts, model=score, detector=detector)
     assert caught.tampered
     assert caught.probes[0] == embedded.HARDENED["mini"][0]
     assert caught.probe in caught.probes
     assert caught.drop is not None
-    (nothing,) = detect(clean[0], ["zzz"], model=score, detector=replace_worth(detector, 99.0))
+    (nothing,) = detect(clean[0], ["zzz"], model=score, detector=skipping_below(detector, 99.0))
     assert (nothing.verdict, nothing.probes, nothing.probe, nothing.drift) == ("clean", [], None, None)
     (bare,) = detect(fooled.path, model=score, detector=detector)
     assert bare.zero_shot_caption
     assert (bare.score, bare.drop, bare.prompts) == (None, None, [])
 
 
-def replace_worth(detector: Detector, worth: float) -> Detector:
-    assert isinstance(detector.combined.statistic, Cascade)
-    cascade = replace(detector.combined.statistic, worth=worth)
+def skipping_below(detector: Detector, score: float) -> Detector:
+    cascade = replace(detector.combined.statistic, skip_below=score)
     return replace(detector, combined=replace(detector.combined, statistic=cascade))
 
 
@@ -422,32 +434,32 @@ def test_verdicts_do_not_depend_on_the_company(calibration: Calibration, score: 
 def test_the_order_of_a_cascade_is_a_statistic(calibration: Calibration) -> None:
     """Every probe more lifts a picture above all that did not need it, so p-values bound the alarms of the whole."""
     part = calibration.detector.combined
-    assert isinstance(part.statistic, Cascade)
-    seen = [
-        (part.statistic.taken(e.sensitivity), part.statistic.statistic(e.sensitivity)) for e in calibration.examples
-    ]
+    seen = [(part.statistic.taken(e.sensitivity), part.statistic.value(e.sensitivity)) for e in calibration.examples]
     for taken, value in seen:
         for other, lower in seen:
             assert taken <= other or value > lower
 
 
-def test_a_detector_of_a_foreign_twin_loads_nothing(calibration: Calibration, score: CLIPScore, mini: Encoder) -> None:
-    foreign = replace(calibration.detector, twins={"hf-hub:somebody/something": "0" * 64})
-    with pytest.raises(UsageError, match=r"looks through the twin 'hf-hub:somebody/something' \(weights 0+…\)"):
+def test_a_detector_of_a_foreign_hardened_encoder_loads_nothing(
+    calibration: Calibration, score: CLIPScore, mini: Encoder
+) -> None:
+    foreign = replace(calibration.detector, hardened={"hf-hub:somebody/something": "0" * 64})
+    with pytest.raises(UsageError, match=r"needs the hardened encoder 'hf-hub:somebody/something' \(weights 0+…\)"):
         hardened_of(foreign, score)
     with pytest.raises(UsageError, match="give it, and not mini "):
         hardened_of(foreign, score, [mini])
-    renamed = replace(foreign, twins={"hf-hub:somebody/something": mini.fingerprint})  # weights tell, names may change
+    # Weights tell, names may change.
+    renamed = replace(foreign, hardened={"hf-hub:somebody/something": mini.fingerprint})
     assert hardened_of(renamed, score, [mini])["hf-hub:somebody/something"].encoder is mini
     with pytest.raises(UsageError, match="and not mini-robust "):
-        hardened_of(replace(foreign, twins={"mini-robust": "0" * 64}), score)
-    assert hardened_of(replace(foreign, twins={}), score) == {}
+        hardened_of(replace(foreign, hardened={"mini-robust": "0" * 64}), score)
+    assert hardened_of(replace(foreign, hardened={}), score) == {}
     assert list(hardened_scores(score)) == list(embedded.HARDENED["mini"])
     assert list(hardened_scores(CLIPScore(load_encoder("mini-robust")))) == []
 
 
-def test_cheats_reach_what_they_are_named_for(score: CLIPScore, small_photos: list[Image.Image]) -> None:
-    found = {cheat.name: cheat for cheat in scenarios(steps=4)}
+def test_scenarios_reach_what_they_are_named_for(score: CLIPScore, small_photos: list[Image.Image]) -> None:
+    found = {scenario.name: scenario for scenario in scenarios(steps=4)}
     assert len(found) >= 15
     partial = found["own caption, 40 dB, up by 0.8"].attack
     job = AttackTask(to_tensor(small_photos[0]), ("a photo of a cat.",))
@@ -458,10 +470,10 @@ def test_cheats_reach_what_they_are_named_for(score: CLIPScore, small_photos: li
         assert change(small_photos[0]).mode == "RGB"
 
 
-def test_cheats_that_gain_nothing_teach_nothing(calibration: Calibration, score: CLIPScore) -> None:
+def test_attacks_that_gain_nothing_teach_nothing(calibration: Calibration, score: CLIPScore) -> None:
     examples = [replace(e, rise=0.0) for e in calibration.examples]
     with pytest.raises(UsageError, match="fooled: too few of the 48 fooled pictures gained anything"):
-        make(examples, score, 0.1, "none", calibration.detector.probes, hardened_scores(score))
+        make_detector(examples, score, 0.1, "none", calibration.detector.probes, hardened_scores(score))
 
 
 def test_calibrated_again_nothing_is_fooled_again(
@@ -521,7 +533,7 @@ def test_commands_calibrate_and_detect(run: Run, clean: list[Path], tmp_path: Pa
 def test_what_to_expect_of_one_calibration(calibration: Calibration) -> None:
     """The rate of one calibration is Beta-distributed: drawn anew, 95 of 100 lie in its interval."""
     part, fpr = calibration.detector.combined, calibration.detector.fpr
-    low, high = part.expected(fpr)
+    low, high = report.expected_rate(part, fpr)
     assert 0 <= low < fpr < high < 1
     rng, count = np.random.default_rng(0), len(part.clean)
     k = int(fpr * (count + 1) + 1e-9)
@@ -578,7 +590,7 @@ def test_a_detector_comes_with_every_embedded_encoder(name: str, small_photos: l
     detector = shipped(encoder)
     detector.check(encoder)
     assert len(detector.combined.clean) >= 99  # enough for the default fpr of 1 %
-    assert tuple(detector.twins) == embedded.HARDENED.get(name, ())
+    assert tuple(detector.hardened) == embedded.HARDENED.get(name, ())
     for prompts in (ARTWORKS, None):
         assert [d.verdict for d in detect(small_photos, prompts, model=encoder)] == ["clean"] * 4
 

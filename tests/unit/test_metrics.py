@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Run
+from conftest import Run, scores_of
 from PIL import Image
 
 import foclip
 from foclip.attacks import AttackTask, FoCLIP, objective, run
-from foclip.core.detecting import predict
+from foclip.core.detecting import BatchDetector
 from foclip.data.images import to_image, to_tensor
 from foclip.detection import Detector, measure
 from foclip.detection.detector import shipped
@@ -28,7 +28,7 @@ def detector(mini: Encoder) -> Detector:
 
 
 def test_clip_score_is_the_mean_of_scores(mini: Encoder, score: Score, small_photos: list[Image.Image]) -> None:
-    expected = np.mean([score.read(p, (caption,))[0] for p, caption in zip(small_photos, CAPTIONS, strict=True)])
+    expected = np.mean([scores_of(score, p, (caption,))[0] for p, caption in zip(small_photos, CAPTIONS, strict=True)])
     assert float(clip_score(small_photos, CAPTIONS, mini)) == pytest.approx(expected, abs=1e-5)
     metric = CLIPScore(mini, scale=100)
     for picture, caption in zip(small_photos, CAPTIONS, strict=True):
@@ -78,7 +78,7 @@ def test_a_metric_reads_pictures_as_everything_else_does(
             robust = robust_clip_score([picture], [caption], mini)
             assert float(robust["clip_score"]) == pytest.approx(expected.score, abs=1e-5), name
     (turned,) = foclip.score(tmp_path / "turned.png", [caption], model=score)
-    assert turned.score == score.read(photo, (caption,))[0]
+    assert turned.score == scores_of(score, photo, (caption,))[0]
     with pytest.raises(UsageError, match=r"none\.png: no such file"):
         clip_score([tmp_path / "none.png"], [caption], mini)
 
@@ -92,7 +92,8 @@ def test_the_robust_score_replaces_pictures_called_tampered(
     jobs = [AttackTask(to_tensor(p), own, i) for i, (p, own) in enumerate(zip(small_photos, prompts, strict=True))]
     fooled = [to_image(f.pixels) for f in sorted(run(attack, score, jobs), key=lambda f: int(f.job.tag))]
     result = robust_clip_score(fooled, captions, mini, detector)
-    found = list(predict(detector, score, fooled, prompts))
+    judge = BatchDetector(detector, score)
+    found = judge([judge.preprocess(picture) for picture in fooled], prompts)
     tampered = [verdict.verdict == "tampered" for _, verdict in found]
     assert float(result["tampered"]) == np.mean(tampered) > 0
     expected = np.mean([min(s.scores.values()) if f else s.score for (s, _), f in zip(found, tampered, strict=True)])
@@ -137,14 +138,18 @@ def test_a_twin_scores_beside(run: Run, small_photos: list[Image.Image], tmp_pat
     robust = foclip.score(tmp_path / "a.png", ["a cat"], model="mini-robust").results[0].score
     assert row["hardened_score"] == robust != row["score"]
     assert row["gap"] == row["score"] - robust
-    metric = RobustCLIPScore("mini", twin="mini-robust")
+    metric = RobustCLIPScore("mini", hardened="mini-robust")
     metric.update(small_photos[:1], ["a cat"])
     found = metric.compute()
-    assert float(found["twin_score"]) == pytest.approx(robust, abs=1e-4)
+    assert float(found["hardened_score"]) == pytest.approx(robust, abs=1e-4)
     assert float(found["gap"]) == pytest.approx(row["gap"], abs=1e-4)
     plain = Score(load_encoder("mini"))
     (seen,) = measure(
-        plain, small_photos[:1], [("a cat",)], ["gray", "twin"], {"twin": plain.over(load_encoder("mini-robust"))}
+        plain,
+        small_photos[:1],
+        [("a cat",)],
+        ["gray", "twin"],
+        {"twin": plain.with_encoder(load_encoder("mini-robust"))},
     )
-    assert seen.scores["twin"] == pytest.approx(robust, abs=1e-4)
-    assert seen.drifts.keys() == seen.drops.keys() == {"gray", "twin"}
+    assert seen.scores["hardened"] == pytest.approx(robust, abs=1e-4)
+    assert seen.drifts.keys() == seen.drops.keys() == {"gray", "hardened"}

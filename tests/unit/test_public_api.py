@@ -133,7 +133,7 @@ def test_detect_calls_what_was_fooled_tampered(files: list[Path], score: CLIPSco
     (fooled,) = foclip.fool(files[1], "artworks", tmp_path / "out", model=score, attack=attack)
     found = foclip.detect([fooled.output, files[1], Image.new("RGB", (50, 50), "gray")], "artworks", model=score)
     assert [f.verdict for f in found] == ["tampered", "clean", "undecidable"]
-    by_rule = foclip.detect([fooled.output, files[1]], "artworks", model=score, by="rule")
+    by_rule = foclip.detect([fooled.output, files[1]], "artworks", model=score, method="rule")
     assert [f.decided_by for f in by_rule] == ["rule"] * 2
 
 

@@ -1,52 +1,40 @@
 """Calibration: from a folder of clean pictures to a detector with a bound on false alarms.
 
-The pictures are split at random. One half makes the statistics: it is fooled by every cheat of the threat model
-(`foclip.detection.scenarios`), and τ₁, τ₂ and the cascade are chosen on it. The other half only measures: its
-clean pictures give the p-values, and with its fooled ones the ROC.
+The pictures are split at random. One half makes the statistics: it is fooled by every attack scenario of the threat
+model (`foclip.detection.scenarios`), and τ₁, τ₂ and the cascade are fitted to it (`foclip.calibration.fitting`). The
+other half only measures: its clean pictures give the p-values, and with its fooled ones the ROC.
 """
 
-import hashlib
 import math
 import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
-from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
-from sklearn.metrics import roc_auc_score, roc_curve
 
-from foclip.calibration.examples import AS_IT_IS, Bench, Example, fool
+from foclip.calibration.examples import Bench, Example, fool
+from foclip.calibration.fitting import make_detector
+from foclip.core.scoring import samples_for
 from foclip.data import images
-from foclip.data.captions import PromptsOf, pair
 from foclip.data.prompts import ARTWORKS
-from foclip.detection.cascade import Cascade, fit
-from foclip.detection.detector import Calibrated, Detector
+from foclip.data.samples import PromptsOf, Sample, prepare
+from foclip.detection.detector import Detector
 from foclip.detection.hardened import hardened_scores
-from foclip.detection.probes import NO_HARDENED, HardenedScores, feature_names
-from foclip.detection.rule import Sweep, TwoThresholds, sweep
-from foclip.detection.scenarios import BLATANT, CONDITIONS, CROPPED
+from foclip.detection.probes import require_embedding
+from foclip.detection.rule import Sweep
+from foclip.detection.scenarios import CONDITIONS
 from foclip.errors import UsageError
 from foclip.models import Encoder
-from foclip.models.scores import DEFAULT, EmbeddingScore, Prompts, resolve
+from foclip.models.registry import DEFAULT, resolve
+from foclip.models.scorer import Scorer
 from foclip.outcome import Advance, Failure, Progress, no_progress
 
-#: Share of each kind of fooled pictures that a probe of the cascade keeps in doubt, …
-KEEP = 0.98
-#: … as long as no more clean pictures than this stay in doubt after the first probe, the second, and all others. Less
-#: would cost less, and would let out early who knows the detector, before probes whose amounts are drawn.
-IN_DOUBT = (0.4, 0.25, 0.2)
-#: Level of the score below which nothing can have been gained that is worth a probe, at most.
-WORTH = 0.8
-#: Rise in units of `floor` (CLIPScore: 0.2) that a cheat saved again must still have for the cascade to care.
-STILL_PAYS = 0.8
 #: Least pictures that are worth fitting anything on.
 LEAST = 20
-#: Side of the thumbnails by which duplicates are told, and their root mean squared difference in 8-bit levels.
+#: Side of the thumbnails by which duplicates are found, and their root mean squared difference, out of 255.
 THUMBNAIL, SAME_PICTURE = 16, 2.0
 
 
@@ -76,7 +64,7 @@ def calibrate(
     prompts: PromptsOf = None,
     work: str | Path = "calibration",
     *,
-    model: str | Encoder | EmbeddingScore = "mini",
+    model: str | Encoder | Scorer = "mini",
     score: str = DEFAULT,
     steps: int = 60,
     fpr: float = 0.01,
@@ -84,19 +72,19 @@ def calibrate(
     own: Sequence[str] | None = None,
     fooled: int = 240,
     background: Sequence[str | Path] = (),
-    twins: Sequence[str | Encoder] = (),
+    hardened: Sequence[str | Encoder] = (),
     name: str = "detector",
     progress: Progress = no_progress,
 ) -> Calibration:
-    """Calibrate a detector on clean pictures, fooling them by every cheat of the threat model in turn.
+    """Calibrate a detector on clean pictures, fooling them in every attack scenario of the threat model in turn.
 
     Args:
         clean: Files of clean pictures, or folders of them; those without colour are left out.
         prompts: What they are scored with: for all, a list of prompts or the name of a set, or one list
             per picture; None for the score's own, or the ten artworks.
         work: Folder for the fooled pictures; called again, it goes on there, or fools nothing again.
-        model: An encoder, its name, or a score over one.
-        score: Name of the score, unless `model` is one.
+        model: A scorer, an encoder, or the name of one.
+        score: Name of the score, unless `model` is a scorer.
         steps: Updates per fooled picture; in all `fooled` · `steps` steps of the attack.
         fpr: Bound on false alarms.
         captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.data.captions`).
@@ -105,35 +93,37 @@ def calibrate(
         fooled: How many fooled pictures to make; with more than there are clean ones, these are fooled again otherwise.
         background: Further clean pictures, measured but not fooled, those of a folder being of one kind: for each kind
             the bound holds, too, and with more of them a lower `fpr` can be promised.
-        twins: The hardened twins of the encoder, or their names, as further probes; by default those that come with it.
+        hardened: Hardened versions of the encoder, or their names, as further probes; by default those that come with
+            it.
         name: The detector's name.
         progress: Progress.
 
     Raises:
-        UsageError: Too few pictures, or too few to promise `fpr`.
+        UsageError: Too few pictures, or too few to promise `fpr`, or the score has no embedding.
         FoclipError: Prompts, model or score are unusable.
     """
     if not 0 < fpr < 1:
         raise UsageError(f"fpr: {fpr} is not in (0, 1)")
-    chosen = resolve(model, score)
-    through = hardened_scores(chosen, twins)
+    scorer = require_embedding(resolve(model, score))
+    through = hardened_scores(scorer, hardened)
     for path in map(Path, [*clean, *background]):
         if not os.path.lexists(path):
             raise UsageError(f"clean: {path}: no such file or folder")
-    failures: list[Failure] = []
-    everything, defaults = [*clean, *background], chosen.prompts or ARTWORKS
-    sources, given = pair(everything, prompts, captions, defaults, failures, besides=Path(work))
+    everything = [*clean, *background]
+    if prompts is None and captions is None:
+        prompts = scorer.info.default_prompts or ARTWORKS
+    collected = samples_for(scorer, everything, prompts, captions, exclude=Path(work))
     known = dict(zip(map(str, everything), own, strict=True)) if own else {}
-    entries = [(Path(str(path)), asked) for path, asked in zip(sources, given, strict=True)]
-    random.Random(0).shuffle(entries)  # noqa: S311 (a choice, not a secret)
+    samples, failures = collected.results, list(collected.failures)
+    random.Random(0).shuffle(samples)  # noqa: S311 (a choice, not a secret)
     captionless = len(failures)
-    found = _distinct(entries, failures, progress("reading clean pictures", len(entries)))
-    duplicates = len(entries) - len(found) - (len(failures) - captionless)
+    found = _distinct(samples, failures, progress("reading clean pictures", len(samples)))
+    duplicates = len(samples) - len(found) - (len(failures) - captionless)
     _check_enough(len(found), fpr, duplicates)
-    bench = Bench(chosen, through, failures)
-    caption = known if known else {str(path): asked[0] for path, asked in found} if captions else bench.guesses(found)
-    # Every other picture of either half is scored with its own caption: that is the score that it pays to cheat.
-    asked = [(path, (caption[str(path)],) if i // 2 % 2 else given) for i, (path, given) in enumerate(found)]
+    bench = Bench(scorer, through, failures)
+    caption = known or ({each.name: each.prompts[0] for each in found} if captions else bench.captions(found))
+    # Every other picture of either half is scored with its own caption: that is the score that it pays to raise.
+    asked = [replace(each, prompts=(caption[each.name],)) if i // 2 % 2 else each for i, each in enumerate(found)]
     seen = bench.clean(asked, progress("measuring clean pictures", len(asked)))
     _check_enough(len(seen), fpr, duplicates)
     gray = len(found) - len(seen)
@@ -141,116 +131,11 @@ def calibrate(
     seen = [replace(e, background=kinds.get(e.path, "")) for e in seen]
     victims = [e for e in seen if not e.background]
     seen += bench.conditions(victims, progress("measuring them in other states", len(victims) * len(CONDITIONS)))
-    cheated = fool(victims, caption, work, chosen, steps, fooled, progress)
-    tampered = bench.fooled(cheated, progress("measuring fooled pictures", 2 * len(cheated)))
-    provenance = {"steps": steps, "scenarios": list(dict.fromkeys(e.cheat for e in tampered))}
-    detector, surface = make(seen + tampered, chosen, fpr, name, bench.probes, through, provenance)
+    attacked = fool(victims, caption, work, scorer, steps, fooled, progress)
+    tampered = bench.fooled(attacked, progress("measuring fooled pictures", 2 * len(attacked)))
+    provenance = {"steps": steps, "scenarios": list(dict.fromkeys(e.scenario for e in tampered))}
+    detector, surface = make_detector(seen + tampered, scorer, fpr, name, bench.probes, through, provenance)
     return Calibration(detector, seen + tampered, surface, failures, duplicates, gray)
-
-
-def make(
-    examples: Sequence[Example],
-    score: EmbeddingScore,
-    fpr: float,
-    name: str,
-    probes: Sequence[str],
-    twins: HardenedScores = NO_HARDENED,
-    provenance: dict[str, Any] | None = None,
-) -> tuple[Detector, Sweep]:
-    """A detector from measured pictures, and the accuracy over τ₁ × τ₂ that its rule was chosen by.
-
-    Args:
-        examples: Clean and fooled pictures, measured with `probes`; those held out calibrate, the others fit.
-        score: The score they were measured with.
-        fpr: Bound on false alarms.
-        name: The detector's name.
-        probes: The probes of the cascade in their order.
-        twins: What looks through hardened twins.
-        provenance: What else there is to say of where it comes from.
-
-    Raises:
-        UsageError: In one of the halves no cheat gained anything, so that there is nothing to catch.
-    """
-    fit, held = ([e for e in examples if e.held_out == h and (e.counts or not e.fooled)] for h in (False, True))
-    # The rule is the paper's, for pictures as blatant as the paper's; where there are none, for what there is.
-    fooled_fit = [e for e in fit if e.fooled]
-    if not fooled_fit or not any(e.fooled for e in held):
-        raise UsageError(
-            f"fooled: too few of the {sum(e.fooled for e in examples)} fooled pictures gained anything to learn from "
-            "or to measure on; fool more of them, in more steps"
-        )
-    blatant = [e for e in fooled_fit if e.cheat in BLATANT and e.state == AS_IT_IS] or fooled_fit
-    plain = [e.sensitivity for e in fit if not e.fooled and e.state == AS_IT_IS]
-    surface = sweep(plain, [e.sensitivity for e in blatant])
-    rule = surface.best()
-    told = {
-        "clean": sum(not e.fooled and e.counts for e in examples),
-        "fooled": sum(e.fooled and e.state == AS_IT_IS for e in examples),
-        "prompts": _describe({e.prompts for e in examples if not e.fooled}),
-        "versions": {package: version(package) for package in ("foclip", "torch", "open_clip_torch", "scikit-learn")},
-    }
-    detector = Detector(
-        name=name,
-        score=score.name,
-        model=score.encoder.name,
-        fingerprint=score.encoder.fingerprint,
-        fpr=fpr,
-        rule=_calibrated(rule, held, with_prompts=True),
-        drift=_calibrated(rule, held, with_prompts=False),
-        combined=_calibrated(cascade(fit, probes, with_prompts=True), held, with_prompts=True),
-        promptless=_calibrated(cascade(fit, probes, with_prompts=False), held, with_prompts=False),
-        twins={probe: twin.encoder.fingerprint for probe, twin in twins.items()},
-        provenance=told | (provenance or {}),
-    )
-    return detector, surface
-
-
-def cascade(examples: Sequence[Example], probes: Sequence[str], with_prompts: bool) -> Cascade:
-    """The cascade over these probes that keeps most fooled pictures in doubt and few clean ones.
-
-    Args:
-        examples: Pictures to fit on, clean ones in every state.
-        probes: The probes in their order.
-        with_prompts: Whether it may know the prompts.
-    """
-    seen = {id(e): e.sensitivity if with_prompts else e.sensitivity.without_prompts() for e in examples}
-    clean, fooled = ([e for e in examples if e.fooled == f] for f in (False, True))
-    paying = [e for e in fooled if e.state == AS_IT_IS or e.rise >= STILL_PAYS]
-    usual = [seen[id(e)] for e in clean if e.counts and not e.background]
-    negatives, positives = ([seen[id(e)] for e in part] for part in (clean, fooled))
-    kinds = ([e.kind for e in clean], [_stratum(e, with_prompts) for e in fooled])
-    steps = [
-        fit(negatives, positives, feature_names(probes[:count], with_prompts), kinds)
-        for count in range(1, len(probes) + 1)
-    ]
-    levels = [seen[id(e)].level for e in fooled if e.state == AS_IT_IS]
-    worth = min(WORTH, float(np.quantile(levels, 1 - KEEP))) if levels else 0.0
-    doubts = []
-    for step, most in zip(steps[:-1], chain(IN_DOUBT, repeat(IN_DOUBT[-1])), strict=False):
-        values: dict[str, list[float]] = {}
-        for example in paying:
-            values.setdefault(_stratum(example, with_prompts), []).append(step.statistic(seen[id(example)]))
-        kept = min((float(np.quantile(each, 1 - KEEP)) for each in values.values()), default=-math.inf)
-        most_clean = float(np.quantile([step.statistic(s) for s in usual], 1 - most))
-        doubts.append(max(kept, most_clean))
-    return Cascade(worth, steps, doubts)
-
-
-def _stratum(example: Example, with_prompts: bool) -> str:
-    """What a fooled picture is weighed with: among files that were saved again, crops are a seventh and are forgotten.
-
-    Without prompts hardly any crop is told, whatever it weighs.
-    """
-    return f"{example.cheat}, cropped" if with_prompts and example.state == CROPPED else example.kind
-
-
-def _describe(prompt_sets: set[tuple[str, ...]]) -> list[str] | dict[str, Any]:
-    """One prompt set as it is; of several, how many there were and a digest of them."""
-    if len(prompt_sets) == 1:
-        return list(next(iter(prompt_sets)))
-    sizes = [len(prompts) for prompts in prompt_sets]
-    digest = hashlib.sha256(repr(sorted(prompt_sets)).encode()).hexdigest()
-    return {"sets": len(prompt_sets), "fewest": min(sizes), "most": max(sizes), "sha256": digest}
 
 
 def _check_enough(pictures: int, fpr: float, duplicates: int = 0) -> None:
@@ -266,23 +151,27 @@ def _check_enough(pictures: int, fpr: float, duplicates: int = 0) -> None:
         )
 
 
-def _distinct(
-    entries: Sequence[tuple[Path, Prompts]], failures: list[Failure], report: Advance
-) -> list[tuple[Path, Prompts]]:
-    """The files that can be read, without those of a picture seen before: encoded anew or resized, it counts once.
+def _distinct(samples: Sequence[Sample], failures: list[Failure], report: Advance) -> list[Sample]:
+    """The pictures that can be read, without copies of a picture seen before: encoded anew or resized, it counts once.
 
     Copies would stand on both sides of the split, and void the bound: a copy of a clean picture is not
     exchangeable with others.
     """
-    kept: list[tuple[Path, Prompts]] = []
-    seen = np.empty((len(entries), 3 * THUMBNAIL**2), dtype=np.float32)
-    for place, picture in images.readable([path for path, _ in entries], failures):
-        small = np.asarray(picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=np.float32).ravel()
-        if not np.any(np.square(seen[: len(kept)] - small).mean(axis=1) < SAME_PICTURE**2):
-            seen[len(kept)] = small
-            kept.append(entries[place])
+    kept: list[Sample] = []
+    seen = np.empty((len(samples), 3 * THUMBNAIL**2), dtype=np.float32)
+    for place, found in enumerate(prepare(samples, _thumbnail)):
+        if isinstance(found, Failure):
+            failures.append(found)
+        elif not np.any(np.square(seen[: len(kept)] - found[1]).mean(axis=1) < SAME_PICTURE**2):
+            seen[len(kept)] = found[1]
+            kept.append(found[0])
         report(place + 1)
     return kept
+
+
+def _thumbnail(picture: Image.Image) -> np.ndarray:
+    small = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return np.asarray(small, dtype=np.float32).ravel()
 
 
 def _kinds(background: Sequence[Path]) -> dict[Path, str]:
@@ -292,27 +181,3 @@ def _kinds(background: Sequence[Path]) -> dict[Path, str]:
         before = sum(other.name == folder.name for other in names)
         names[folder] = f"{folder.name or 'background'}{f' {before + 1}' if before else ''}"
     return {path: names[path.resolve().parent] for path in background}
-
-
-def _calibrated(statistic: TwoThresholds | Cascade, held: Sequence[Example], with_prompts: bool) -> Calibrated:
-    """The statistic with what it says of the half that only measures."""
-    clean: list[float] = []
-    fooled: list[float] = []
-    states: dict[str, list[float]] = {}
-    background: dict[str, list[float]] = {}
-    for example in held:
-        seen = example.sensitivity if with_prompts else example.sensitivity.without_prompts()
-        if example.fooled:
-            kind = fooled
-        elif example.state != AS_IT_IS:
-            kind = states.setdefault(example.state, [])
-        else:
-            kind = background.setdefault(example.background, []) if example.background else clean
-        kind.append(statistic.statistic(seen))
-    truth = np.arange(len(clean) + len(fooled)) >= len(clean)
-    values = np.array(clean + fooled)
-    alarms, caught, _ = roc_curve(truth, values)
-    points = np.stack([alarms, caught], axis=1).round(5).tolist()
-    for kind in (clean, *states.values(), *background.values()):
-        kind.sort()
-    return Calibrated(statistic, clean, float(roc_auc_score(truth, values)), points, states, background)

@@ -107,7 +107,7 @@ def detect(
     json: Json = False,
 ) -> None:
     """Detect fooled pictures, with the prompts of a score or without any."""
-    from foclip.core import detecting
+    from foclip import api
     from foclip.detection.detector import Detector, shipped
 
     texts = prompts_of(prompts, prompt)
@@ -120,16 +120,16 @@ def detect(
     chosen = console.load(model, score, device)
     judge = shipped(chosen.encoder) if detector is None else Detector.load(detector)
     with console.bars() as progress:
-        found = detecting.detect(
+        found = api.detect(
             images,
             texts,
             model=chosen,
             detector=judge,
-            by=by,
+            method=by,
             fpr=fpr,
             captions=captions,
-            twins=twins or (),
-            draw=draw,
+            hardened=twins or (),
+            seed=draw,
             progress=progress,
         )
     console.list_results(found, json, _print_verdicts)  # before anything is drawn: that may take a while, or fail
@@ -228,7 +228,7 @@ def calibrate(
             captions=captions,
             fooled=fooled,
             background=background or (),
-            twins=twins or (),
+            hardened=twins or (),
             name=out.stem,
             progress=progress,
         )

@@ -1,151 +1,158 @@
-"""Detect fooled pictures: what the command line, metrics and the library's face call."""
+"""Verdicts on a stream of pictures, in memory: no files are written, and nothing is shared between streams."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from PIL import Image
-
-from foclip.data import images
-from foclip.data.captions import PromptsOf, pair
-from foclip.data.images import Source
-from foclip.detection.detector import By, Detector, shipped
+from foclip.core.scoring import with_prompts
+from foclip.data.prompts import Prompts
+from foclip.data.samples import Sample, in_batches, prepare
+from foclip.detection.detector import Detector, Method
+from foclip.detection.features import Sensitivity
 from foclip.detection.hardened import hardened_of
-from foclip.detection.probes import FEW_ROWS, NO_HARDENED, ROWS, SOME_ROWS, HardenedScores, ProbeSession, Sensitivity
+from foclip.detection.probes import FEW_ROWS, HardenedScores, Prober, ProbeSession, Views, require_embedding
 from foclip.detection.verdict import Detection, Verdict
 from foclip.errors import UsageError
 from foclip.models import Encoder
-from foclip.models.scores import DEFAULT, EmbeddingScore, Prompts, resolve
-from foclip.outcome import Failure, Outcome, Progress, no_progress
+from foclip.models.scorer import Scorer, Targets
+from foclip.outcome import Failure
 
-#: Pictures held in memory at a time.
+#: Pictures that are judged together. Only what the encoders see of them is kept.
 CHUNK = 64
 
 
-def detect(
-    pictures: Source | Sequence[Source],
-    prompts: PromptsOf = None,
-    *,
-    detector: Detector | Path | str | None = None,
-    by: By = "combined",
-    fpr: float | None = None,
-    captions: str | Path | None = None,
-    model: str | Encoder | EmbeddingScore = "mini",
-    score: str = DEFAULT,
-    twins: Sequence[str | Encoder] = (),
-    draw: int | None = None,
-    progress: Progress = no_progress,
-) -> Outcome[Detection]:
-    """Tell fooled pictures, with the prompts of a score or without any.
-
-    Args:
-        pictures: Files, PIL pictures or pixels (3, H, W), uint8 or float in [0, 1].
-        prompts: For all pictures, a list of prompts or the name of a set, or one list per picture;
-            None for the score's own, or none.
-        detector: Or its file; None for the one that comes with the encoder.
-        by: "combined", or "rule" for the paper's two thresholds.
-        fpr: Bound on false alarms; None for the detector's own.
-        captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.data.captions`).
-        model: An encoder, its name, or a score over one.
-        score: Name of the score, unless `model` is one.
-        twins: Hardened twins that the detector looks through, or their names, unless they are embedded ones.
-        draw: A number with which the amounts of probes (of a shift, a crop, a quality) are drawn, known to nobody who
-            sends pictures: one who knows the detector itself can pass the usual probes, hardly any others
-            (`foclip.detection.adaptive`). The bound on false alarms was made for the usual ones, which None stands for.
-        progress: Progress.
-
-    Returns:
-        `Detection` in the order of the pictures, and failures.
+def check_seed(seed: int | None, method: Method) -> None:
+    """Refuse random amounts for a probe that has no amount.
 
     Raises:
-        FoclipError: Prompts, model or score are unusable.
-        UsageError: The detector belongs to another encoder or cannot promise `fpr`, or the rule's probe is to be drawn.
+        UsageError: The rule decides, whose one probe is gray.
     """
-    check_draw(draw, by)
-    chosen = resolve(model, score)
-    if not isinstance(detector, Detector):
-        detector = shipped(chosen.encoder) if detector is None else Detector.load(Path(detector))
-    detector.check(chosen.encoder)
-    through = hardened_of(detector, chosen, twins) if by == "combined" else None
-    failures: list[Failure] = []
-    sources, own = pair(pictures, prompts, captions, chosen.prompts, failures, optional=True)
-    for with_prompts in {bool(asked) and detector.score == chosen.name for asked in own}:
-        detector.promise(by, with_prompts, fpr)
-    report = progress("detecting", len(sources))
-    results = []
-    entries = images.readable(sources, failures)
-    while chunk := list(islice(entries, CHUNK)):
-        numbers, read = zip(*chunk, strict=True)
-        found = predict(detector, chosen, read, [own[number] for number in numbers], by, fpr, through, draw)
-        for number, (sensitivity, verdict) in zip(numbers, found, strict=True):
-            name = images.name(sources[number], number + 1)
-            results.append(
-                Detection.of(
-                    name,
-                    sensitivity,
-                    verdict,
-                    detector=detector.name,
-                    prompts=own[number],
-                    model=chosen.model,
-                    seed=draw,
-                )
-            )
-        report(numbers[-1] + 1)
-    return Outcome(results, failures)
+    if seed is not None and method == "rule":
+        raise UsageError("seed: the rule's only probe is gray, which has no random amount; leave one of them out")
 
 
-def check_draw(draw: int | None, by: By) -> None:
-    """Refuse to draw probes that have no amount.
+class BatchDetector:
+    """Judges batches of pictures with a detector. It belongs to one stream of pictures, with what that remembers.
 
-    Raises:
-        UsageError: The rule decides, which looks at gray alone.
-    """
-    if draw is not None and by == "rule":
-        raise UsageError("draw: the rule looks at gray alone, where there is nothing to draw; leave one of them out")
-
-
-def predict(
-    detector: Detector,
-    score: EmbeddingScore,
-    pictures: Sequence[Image.Image],
-    prompts: Sequence[Prompts],
-    by: By = "combined",
-    fpr: float | None = None,
-    twins: HardenedScores | None = None,
-    draw: int | None = None,
-) -> Iterator[tuple[Sensitivity, Verdict]]:
-    """Sensitivity and verdict of each RGB picture with its prompts; drops of a score it does not know do not count.
-
-    Every picture takes the probes that are due, and no more.
+    Every picture takes the probes that it needs, and no more. A detector knows the drops of one score; pictures that
+    are scored with another score of its encoder are judged without prompts.
 
     Args:
         detector: A detector of the score's encoder.
-        score: The score.
-        pictures: RGB pictures of any sizes; those of the model's own size are looked at as they are.
-        prompts: The prompts of each; an empty tuple for none.
-        by: As for `detect`.
-        fpr: As for `detect`.
-        twins: What the detector looks through; None for embedded twins.
-        draw: As for `detect`.
+        scorer: The score.
+        method: "combined", or "rule" for the paper's two thresholds.
+        fpr: Bound on false alarms; None for the detector's own.
+        hardened: The detector's hardened encoders, or their names, unless they are embedded ones; or the same score
+            over them, as `hardened_of` gives it.
+        seed: Seed of the probes' random amounts; None for the usual amounts.
+        targets: Gives the targets of prompts; None for a cache of its own.
+
+    Attributes:
+        preprocess: From a picture to what `__call__` needs of it.
+
+    Raises:
+        UsageError: The score has no embedding, the detector belongs to another encoder, its hardened encoders are
+            missing, it cannot promise `fpr`, or `seed` is for probes without amounts.
     """
-    if not pictures:
-        return
-    with_prompts = [bool(asked) and detector.score == score.name for asked in prompts]
-    combined = by == "combined"
-    if twins is None:
-        twins = hardened_of(detector, score) if combined else NO_HARDENED
-    seen = ProbeSession(score, pictures, prompts, twins, guess=combined and not all(with_prompts), draw=draw)
 
-    def known(place: int) -> Sensitivity:
-        return seen.found[place] if with_prompts[place] else seen.found[place].without_prompts()
+    def __init__(
+        self,
+        detector: Detector,
+        scorer: Scorer,
+        method: Method = "combined",
+        fpr: float | None = None,
+        hardened: Sequence[str | Encoder] | HardenedScores = (),
+        seed: int | None = None,
+        targets: Callable[[Prompts], Targets] | None = None,
+    ) -> None:
+        check_seed(seed, method)
+        own = require_embedding(scorer)
+        detector.check(own.encoder)
+        knows = detector.score == own.info.name
+        self.decisions = {known: detector.decision(method, known, fpr) for known in {knows, False}}
+        needed = {probe for decision in self.decisions.values() for probe in decision.part.statistic.probes}
+        scores: HardenedScores = {}
+        if needed & detector.hardened.keys():
+            scores = hardened if isinstance(hardened, Mapping) else hardened_of(detector, own, hardened)
+        self.detector, self.scorer, self.seed = detector, own, seed
+        self._prober, self._captions = Prober(own, scores, seed, targets), method == "combined"
+        self.preprocess = self._prober.preprocess
 
-    waiting: Iterable[int] = range(len(pictures))
-    while due := {place: probe for place in waiting if (probe := detector.due(known(place), by))}:
-        for probe in dict.fromkeys(due.values()):
-            places = [place for place, wanted in due.items() if wanted == probe]
-            first = [place for place in places if probe == detector.first(by, with_prompts[place])]
-            seen.probe(probe, first, SOME_ROWS if combined else ROWS)  # the rule looks at every picture
-            seen.probe(probe, [place for place in places if place not in first], FEW_ROWS)
-        waiting = due
-    for place, sensitivity in enumerate(seen.found):
-        yield sensitivity, detector.judge(known(place), by, fpr)
+    def __call__(self, views: Sequence[Views], prompts: Sequence[Prompts]) -> list[tuple[Sensitivity, Verdict]]:
+        """Sensitivity and verdict of each picture.
+
+        Args:
+            views: What `preprocess` made of each.
+            prompts: The prompts of each; an empty tuple for none.
+        """
+        if not views:
+            return []
+        decisions = [self.decisions[bool(asked) and True in self.decisions] for asked in prompts]
+        known = [decision is self.decisions.get(True) for decision in decisions]
+        session = ProbeSession(self._prober, views, prompts, self._captions and not all(known))
+
+        def measured(place: int) -> Sensitivity:
+            return session.found[place] if known[place] else session.found[place].without_prompts()
+
+        waiting: Iterable[int] = range(len(views))
+        while due := {p: probe for p in waiting if (probe := decisions[p].part.statistic.next_probe(measured(p)))}:
+            for probe in dict.fromkeys(due.values()):
+                places = [place for place, wanted in due.items() if wanted == probe]
+                first = [place for place in places if probe == decisions[place].part.statistic.probes[0]]
+                session.probe(probe, first, decisions[places[0]].part.statistic.first_rows)
+                session.probe(probe, [place for place in places if place not in first], FEW_ROWS)
+            waiting = due
+        return [(session.found[p], decision.judge(measured(p))) for p, decision in enumerate(decisions)]
+
+    def detections(self, names: Sequence[str], views: Sequence[Views], prompts: Sequence[Prompts]) -> list[Detection]:
+        """The records of the verdicts; `names` are what results call the pictures."""
+        return [
+            Detection.of(
+                name,
+                measured,
+                verdict,
+                detector=self.detector.name,
+                prompts=asked,
+                model=self.scorer.model,
+                seed=self.seed,
+            )
+            for name, asked, (measured, verdict) in zip(names, prompts, self(views, prompts), strict=True)
+        ]
+
+
+def detect(
+    samples: Iterable[Sample | Failure],
+    detector: Detector,
+    scorer: Scorer,
+    *,
+    method: Method = "combined",
+    fpr: float | None = None,
+    hardened: Sequence[str | Encoder] = (),
+    seed: int | None = None,
+) -> Iterator[Detection | Failure]:
+    """Tell fooled pictures, with their prompts or without any.
+
+    Pictures are decoded ahead on threads (`foclip.data.samples.prepare`), and only what the encoders see of them is
+    kept. A verdict does not depend on the other pictures.
+
+    Args:
+        samples: The pictures; failures among them are passed on. The scorer's default prompts stand in for missing
+            ones.
+        detector: A detector of the scorer's encoder.
+        scorer: The score, one over an encoder.
+        method: As for `BatchDetector`.
+        fpr: As for `BatchDetector`.
+        hardened: As for `BatchDetector`.
+        seed: As for `BatchDetector`.
+
+    Returns:
+        An iterator that gives for each sample its verdict or a failure, in order.
+
+    Raises:
+        UsageError: As for `BatchDetector`, before a picture is read.
+    """
+    judge = BatchDetector(detector, scorer, method, fpr, hardened, seed)
+
+    def compute(batch: list[tuple[Sample, Views]]) -> list[Detection]:
+        each, views = zip(*batch, strict=True)
+        return judge.detections([sample.name for sample in each], views, [sample.prompts for sample in each])
+
+    return in_batches(prepare(with_prompts(samples, scorer, optional=True), judge.preprocess), CHUNK, compute)

@@ -1,11 +1,14 @@
 """Detection of fooled pictures: sensitivities → rule (τ₁, τ₂) or combined statistic → calibrated detector."""
 
 from foclip.detection.cascade import Cascade, Logistic
-from foclip.detection.detector import By, Calibrated, Detector, conformal_threshold, p_value
+from foclip.detection.conformal import Calibrated, conformal_threshold, p_value
+from foclip.detection.detector import Detector, Method
+from foclip.detection.features import Sensitivity, drift, drop
 from foclip.detection.hardened import hardened_of, hardened_scores
-from foclip.detection.probes import HardenedScores, ProbeSession, Sensitivity, drift, drop, measure
+from foclip.detection.probes import HardenedScores, Prober, ProbeSession, measure
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
 from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, Scenario, scenarios
+from foclip.detection.statistic import Statistic
 from foclip.detection.transformations import TRANSFORMATIONS, Transformation, View, transformation
 from foclip.detection.verdict import Detection, Verdict
 
@@ -13,16 +16,18 @@ __all__ = [
     "AFTERWARDS",
     "CONDITIONS",
     "TRANSFORMATIONS",
-    "By",
     "Calibrated",
     "Cascade",
     "Detection",
     "Detector",
     "HardenedScores",
     "Logistic",
+    "Method",
     "ProbeSession",
+    "Prober",
     "Scenario",
     "Sensitivity",
+    "Statistic",
     "Sweep",
     "Transformation",
     "TwoThresholds",

@@ -1,35 +1,35 @@
-r"""What an attacker optimises who knows the detector itself: its probes, its weights and its threshold.
+r"""What attackers optimise who know the detector itself: its probes, its weights and its threshold.
 
-"Adaptive" attackers who only survive the probes leave the detector's own statistic to chance; one who is to be the
-measure of a defence minimises that (Carlini and Wagner 2017, arXiv 1705.07263; Tramèr et al. 2020, arXiv 2002.08347).
+Attackers who only survive the probes leave the detector's own statistic to chance. The measure of a defence are
+attackers who minimise that statistic (Carlini and Wagner 2017, arXiv 1705.07263; Tramèr et al. 2020, arXiv 2002.08347).
 
 A picture passes the cascade (`foclip.detection.cascade`) if at any of its steps k the log-odds of "tampered"
-:math:`l_k` lie below a limit :math:`t_k`: that of doubt, or for the last step that of the alarm. So with the
-values :math:`v` of the score he maximises
+:math:`l_k` lie below a limit :math:`t_k`: the exit threshold, or for the last step the threshold of the alarm. So with
+the raw scores :math:`v` the attackers maximise
 
 .. math:: v(x) - \lambda \max \left(0, \min_k \left(l_k(x) - t_k\right) + m\right)
 
-with a margin m, since rounding to 8 bits moves the log-odds a little. Against probes whose amounts are drawn at random
-he draws some himself, and pays the mean over them (expectation over transformations: Athalye et al. 2018,
-arXiv 1707.07397).
+with a margin m, since rounding to 8 bits moves the log-odds a little. Against probes with random amounts they draw some
+amounts themselves, and pay the mean penalty (expectation over transformations: Athalye et al. 2018, arXiv 1707.07397).
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
-from foclip.detection.cascade import Cascade, Logistic
+from foclip.detection.cascade import Logistic
 from foclip.detection.detector import Detector
-from foclip.detection.probes import LEAST_DRIFT, NO_HARDENED, HardenedScores, drift, drop
+from foclip.detection.features import FEATURES, WITH_PROMPTS, Change, absolute_drop, drift, drop
+from foclip.detection.probes import NO_HARDENED, HardenedScores, Preprocessing
 from foclip.detection.transformations import View
 from foclip.errors import UsageError
-from foclip.models.resampler import Resampler
-from foclip.models.scores import EmbeddingScore, Prompts, Score
+from foclip.models.batching import figures
+from foclip.models.legacy import LegacyScore
+from foclip.models.scorer import EmbeddingScorer, Inputs, Targets
+from foclip.models.scores.ensemble import EnsemblePreprocess
 
 #: λ: what a unit of log-odds is worth, in units of the score's figure for "no match".
 WEIGHT = 0.5
@@ -37,111 +37,111 @@ WEIGHT = 0.5
 MARGIN = 0.5
 
 
-class DetectorAwareScore(Score):
-    """A score less the suspicion that a detector has; its values for the attacks alone, read it is the score itself.
+class DetectorAwareScore(LegacyScore):
+    """A `Scorer` with a detection penalty, for attacks: raw scores of float pixels are those of a score minus it.
+
+    Raw scores of uint8 pictures, which files hold, are those of the score itself.
 
     Args:
-        score: The score.
-        detector: A detector of its encoder, whose combined statistic with prompts is evaded.
-        twins: What the detector looks through.
-        draws: With which numbers probes are drawn (`transformation`); None for the usual ones.
+        scorer: The score.
+        detector: A detector of its encoder; its combined statistic with prompts is evaded.
+        hardened: The same score over the detector's hardened encoders.
+        seeds: Seeds of the random amounts of probes; None stands for the usual amounts.
 
     Raises:
-        UsageError: A twin is missing, or has other weights than the detector's.
+        UsageError: A hardened encoder is missing, or has other weights than the detector's.
     """
-
-    name = "evading"
 
     def __init__(
         self,
-        score: EmbeddingScore,
+        scorer: EmbeddingScorer,
         detector: Detector,
-        twins: HardenedScores = NO_HARDENED,
-        draws: Sequence[int | None] = (None,),
+        hardened: HardenedScores = NO_HARDENED,
+        seeds: Sequence[int | None] = (None,),
     ) -> None:
-        detector.check(score.encoder)
-        cascade = detector.combined.statistic
-        assert isinstance(cascade, Cascade)
+        detector.check(scorer.encoder)
         missing = [
             name
-            for name, weights in detector.twins.items()
-            if name not in twins or twins[name].encoder.fingerprint != weights
+            for name, weights in detector.hardened.items()
+            if name not in hardened or hardened[name].encoder.fingerprint != weights
         ]
         if missing:
-            raise UsageError(f"twins: detector {detector.name} looks through {', '.join(missing)}; give them")
-        self.score, self.cascade = score, cascade
-        self.twins = {probe: twins[probe] for probe in cascade.probes if probe in detector.twins}
-        self.limits = [*cascade.doubts, detector.combined.threshold(detector.fpr)]
-        self.info, self.preprocess = replace(score.info, name=self.name), score.preprocess
-        self.model, self.device, self.parameter_count = score.model, score.device, score.parameter_count
-        self.draws, self._probes = tuple(draws), [probe for probe in cascade.probes if probe not in self.twins]
-        self._views = [View(probe, score.encoder.preprocess, draw) for draw in draws for probe in self._probes]
+            raise UsageError(f"hardened: detector {detector.name} needs {', '.join(missing)}; give them")
+        self.scorer, self.cascade = scorer, detector.combined.statistic
+        self.hardened = {probe: hardened[probe] for probe in self.cascade.probes if probe in detector.hardened}
+        self.limits = [*self.cascade.exit_thresholds, detector.combined.threshold(detector.fpr)]
+        self.seeds, self._probes = tuple(seeds), [probe for probe in self.cascade.probes if probe not in self.hardened]
+        self._views = [View(probe, scorer.preprocess, seed) for seed in seeds for probe in self._probes]
+        self.info, self.model, self.device = replace(scorer.info, name="detector-aware"), scorer.model, scorer.device
+        self.parameter_count = scorer.parameter_count
+        each = Preprocessing(tuple(each.preprocess for each in (scorer, *self.hardened.values())))
+        self.preprocess = scorer.preprocess if each.one else EnsemblePreprocess(each.each)
 
     @property
     def fingerprint(self) -> str:
-        twins = [twin.fingerprint for twin in self.twins.values()]
-        known = f"{self.cascade} {self.limits} {twins} {self.draws} {WEIGHT} {MARGIN}"
-        return f"{self.name} {self.score.fingerprint} {hashlib.sha256(known.encode()).hexdigest()}"
+        """Digest of the score and of all that is known of the detector."""
+        hardened = [each.fingerprint for each in self.hardened.values()]
+        known = f"{self.cascade} {self.limits} {hardened} {self.seeds} {WEIGHT} {MARGIN}"
+        return f"{self.info.name} {self.scorer.fingerprint} {hashlib.sha256(known.encode()).hexdigest()}"
 
-    def rows(self, many: int, few: int) -> int:
-        return self.score.rows(many, few)
+    def encode_prompts(self, prompts: Sequence[str]) -> Targets:
+        """The targets of the score."""
+        return self.scorer.encode_prompts(prompts)
 
-    def seen(self, height: int, width: int) -> tuple[slice, slice]:
-        return self.score.seen(height, width)
+    def __call__(self, pixels: Inputs, targets: Targets) -> Tensor:
+        """Raw scores (B, T) minus the penalty, differentiably."""
+        return torch.cat([self.compare(own[None], targets) for own in self.embed(pixels)])
 
-    def resampler(self, height: int, width: int) -> Resampler | None:
-        return self.score.resampler(height, width)
+    def embed(self, pixels: Inputs) -> Tensor:
+        """Unit vectors (B, 1 + V, D): of pictures, under each probe, and of the hardened encoders; of uint8 V is 0."""
+        own, *others = pixels if isinstance(pixels, tuple) else [pixels] * (1 + len(self.hardened))
+        if not own.is_floating_point():
+            return self.scorer.embed(own)[:, None]
+        pictures = torch.split(own, 1)
+        seen = torch.cat([one for picture in pictures for one in (picture, *(view(picture) for view in self._views))])
+        vectors = self.scorer.embed(seen).view(len(own), 1 + len(self._views), -1)
+        through = [each.embed(other) for each, other in zip(self.hardened.values(), others, strict=True)]
+        return torch.cat([vectors, torch.stack(through, dim=1)], dim=1) if through else vectors
 
-    def look(self, picture: Image.Image) -> Any:
-        return self.score.look(picture)
+    def compare(self, embeddings: Tensor, targets: Targets) -> Tensor:
+        """Raw scores (1, T) of the unit vectors (1, 1 + V, D) of one picture, minus the penalty if V is not 0."""
+        (vectors,) = embeddings
+        raw = self.scorer.compare(vectors[:1], targets)
+        if len(vectors) == 1:
+            return raw
+        seen, hardened = vectors[1 : 1 + len(self._views)], vectors[1 + len(self._views) :]
+        suspicions = []
+        for some in seen.view(len(self.seeds), len(self._probes), -1):
+            probed = torch.cat([vectors[:1], some, hardened])
+            scores = figures(self.scorer, self.scorer.compare(probed, targets)).mean(dim=-1)
+            suspicions.append(self.suspicion(probed, scores))
+        price = (torch.stack(suspicions) + MARGIN).clamp(min=0).mean() * WEIGHT * self.info.floor / self.info.scale
+        return raw - price
 
-    def of_looks(self, looks: Sequence[Any], prompts: Sequence[Prompts]) -> list[Tensor]:
-        return self.score.of_looks(looks, prompts)
-
-    def values(self, pixels: Sequence[Tensor], prompts: Sequence[Prompts], rows: int) -> list[Tensor]:
-        many = 1 + len(self._views)
-        looked = [picture for own in pixels for picture in (own, *(view(own[None])[0] for view in self._views))]
-        seen = self.score.encoder.encode_pixels(looked, rows * many).view(len(pixels), many, -1)
-        through = [twin.encoder.encode_pixels(pixels, rows) for twin in self.twins.values()]
-        twins = torch.stack(through, dim=1) if through else seen[:, :0]
-        found = []
-        for each, hardened, own in zip(seen, twins, prompts, strict=True):
-            targets = self.score.remembered(own)
-            suspicions = []
-            for some in each[1:].view(len(self.draws), len(self._probes), -1):
-                embeddings = torch.cat([each[:1], some, hardened])
-                figures = self.score.figures(self.score.compare(embeddings, targets)).mean(dim=-1)
-                suspicions.append(self.suspicion(embeddings, figures))
-            price = (torch.stack(suspicions) + MARGIN).clamp(min=0).mean() * WEIGHT * self.floor / self.scale
-            found.append(self.score.compare(each[:1], targets) - price)
-        return found
-
-    def suspicion(self, embeddings: Tensor, figures: Tensor) -> Tensor:
+    def suspicion(self, embeddings: Tensor, scores: Tensor) -> Tensor:
         """By how much the picture fails to pass, in log-odds: not above 0, and no alarm is raised.
 
         Args:
-            embeddings: Unit vectors (1 + V, D) of the picture and of the V looks at it, those through twins last.
-            figures: Mean figures (1 + V,) over the prompts.
+            embeddings: Unit vectors (1 + V, D) of the picture and under each probe, those of hardened encoders last.
+            scores: Mean figures (1 + V,) over the prompts.
         """
-        names = [*self._probes, *self.twins]
-        drifts = drift(embeddings[0], embeddings[1:])
-        lost = (figures[0] - figures[1:]) / self.floor
-        kinds = {
-            "drift": drifts,
-            "logdrift": drifts.clamp(min=LEAST_DRIFT).log(),
-            "drop": drop(figures[0], figures[1:], self.floor),
-            "lost": lost,
-            "gain": (-lost).clamp(min=0),
-        }
+        floor, names = self.info.floor, [*self._probes, *self.hardened]
+        change = Change(
+            drift(embeddings[0], embeddings[1:]),
+            drop(scores[0], scores[1:], floor),
+            absolute_drop(scores[0], scores[1:], floor),
+        )
         known = {
-            f"{kind}_{name}": value for kind, each in kinds.items() for name, value in zip(names, each, strict=True)
+            f"{kind}_{name}": value
+            for kind in WITH_PROMPTS
+            for name, value in zip(names, FEATURES[kind](change), strict=True)
         }
         odds = [_log_odds(step, known) - limit for step, limit in zip(self.cascade.steps, self.limits, strict=True)]
         return torch.stack(odds).amin()
 
 
 def _log_odds(step: Logistic, known: dict[str, Tensor]) -> Tensor:
-    """`Logistic.statistic`, differentiably."""
+    """`Logistic.log_odds`, differentiably."""
     values = torch.stack([known[name] for name in step.inputs])
     mean, scale, weight = (values.new_tensor(each) for each in (step.mean, step.scale, step.weight))
     return step.intercept + (weight * (values - mean) / scale).sum()

@@ -1,22 +1,18 @@
-"""Ensemble probes combined: logistic regression, small and with weights that can be read, and a cascade of it.
+"""Several probes combined: a logistic regression, small and with weights that can be read, and a cascade of it.
 
-A cascade takes one look at a time, the one that tells most first, and the next only at pictures that are still in doubt
-(a soft cascade: Bourdev and Brandt, CVPR 2005). What scores too low to have gained anything is not looked at at all.
+A cascade takes one probe at a time, the one that tells most first, and the next one only with pictures that are still
+in doubt (a soft cascade: Bourdev and Brandt, CVPR 2005). A picture whose score is too low to have gained anything is
+not probed at all.
 """
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
+from foclip.detection.features import FEATURES, Sensitivity, features, probes_of, split
+from foclip.detection.probes import SOME_ROWS
+from foclip.errors import UsageError
 
-from foclip.detection.probes import Sensitivity, features, probes_of
-
-#: Inverse strength of the L2 penalty on standardised inputs: a few hundred pictures carry no large weights.
-PENALTY = 1.0
-#: What parts the statistics of pictures beyond doubt from those of the others: more than any log-odds.
+#: Parts the statistics of pictures that left the cascade early from those of the others: more than any log-odds.
 BEYOND_DOUBT = 1e4
 
 
@@ -25,11 +21,14 @@ class Logistic:
     """Log-odds of "tampered": intercept + Σ weight · (input - mean) / scale.
 
     Attributes:
-        inputs: Names as in `features` (`drop_gray`, `drift_blur`, …).
+        inputs: Names of features (`foclip.detection.features`): `relative_drop_gray`, `drift_blur`, …
         mean: Mean of each input over the pictures it was fitted on.
         scale: Standard deviation of each.
         weight: Weight of each standardised input.
         intercept: Constant.
+
+    Raises:
+        UsageError: An input is no feature, numbers are missing, or a scale is not above 0.
     """
 
     inputs: list[str]
@@ -38,103 +37,91 @@ class Logistic:
     weight: list[float]
     intercept: float
 
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.inputs if split(name)[0] not in FEATURES]:
+            raise UsageError(f"unknown inputs {unknown[:3]}")
+        if not self.inputs or {len(self.mean), len(self.scale), len(self.weight)} != {len(self.inputs)}:
+            raise UsageError("as many means, scales and weights as inputs are needed, and at least one")
+        if min(self.scale) <= 0:
+            raise UsageError("a scale is not above 0")
+
     @property
     def probes(self) -> list[str]:
         """Names of the probes it needs."""
         return probes_of(self.inputs)
 
-    def statistic(self, sensitivity: Sensitivity) -> float:
+    def log_odds(self, measured: Sensitivity) -> float:
         """Log-odds that the picture was tampered with, as in the pictures it was fitted on."""
-        values = features(sensitivity, self.inputs)
-        terms = zip(values, self.mean, self.scale, self.weight, strict=True)
-        return self.intercept + sum(weight * (value - mean) / scale for value, mean, scale, weight in terms)
+        return self.intercept + sum(self._terms(measured))
 
-    def evidence(self, sensitivity: Sensitivity) -> dict[str, float]:
+    def evidence(self, measured: Sensitivity) -> dict[str, float]:
         """The part of the log-odds that each probe adds."""
         parts = dict.fromkeys(self.probes, 0.0)
-        values = features(sensitivity, self.inputs)
-        for name, value, mean, scale, weight in zip(
-            self.inputs, values, self.mean, self.scale, self.weight, strict=True
-        ):
-            parts[probes_of([name])[0]] += weight * (value - mean) / scale
+        for name, term in zip(self.inputs, self._terms(measured), strict=True):
+            parts[split(name)[1]] += term
         return parts
+
+    def _terms(self, measured: Sensitivity) -> list[float]:
+        terms = zip(features(measured, self.inputs), self.mean, self.scale, self.weight, strict=True)
+        return [weight * (value - mean) / scale for value, mean, scale, weight in terms]
 
 
 @dataclass(frozen=True)
 class Cascade:
     """One probe after another, as long as there is doubt.
 
-    The statistic is one number per picture and a fixed function of it: a picture about which doubt ended early lies
-    below all that were looked at longer. Split-conformal p-values of it therefore bound the false alarms of the
-    whole, however many probes a picture took.
+    The statistic is one number per picture and a fixed function of it: a picture that left early lies below all that
+    took more probes. Split-conformal p-values of it therefore bound the false alarms of the whole, however many probes
+    a picture took.
 
     Attributes:
-        worth: Level of the score (`Sensitivity.level`) below which nothing was gained, and nothing is looked at.
+        skip_below: Normalised score (`Sensitivity.normalised_score`) below which nothing was gained, and no probe is
+            taken.
         steps: Log-odds by the first probe, by the first two, and so on up to all.
-        doubts: From which of these log-odds the next probe is taken; one less than `steps`.
+        exit_thresholds: From which of these log-odds the next probe is taken; one less than `steps`.
+
+    Raises:
+        UsageError: The numbers of steps, thresholds and probes do not fit together.
     """
 
-    worth: float
+    skip_below: float
     steps: list[Logistic]
-    doubts: list[float]
+    exit_thresholds: list[float]
+    first_rows: ClassVar[int] = SOME_ROWS
+    needs_colour: ClassVar[bool] = False
+    threshold: ClassVar[float | None] = None
+
+    def __post_init__(self) -> None:
+        if not self.steps or len(self.exit_thresholds) != len(self.steps) - 1:
+            raise UsageError("a cascade needs one exit threshold less than steps")
+        if any(step.probes != self.probes[:count] for count, step in enumerate(self.steps, start=1)):
+            raise UsageError("every step of a cascade takes one probe more than the one before")
 
     @property
     def probes(self) -> list[str]:
-        """Names of the probes in their order."""
         return self.steps[-1].probes
 
-    def taken(self, sensitivity: Sensitivity) -> int:
-        """How many probes the picture takes, as far as can be told from those there are: a further one may be due."""
-        if sensitivity.level < self.worth:
+    def taken(self, measured: Sensitivity) -> int:
+        """How many probes the picture takes, as far as the probes so far can tell: a further one may be needed."""
+        if measured.normalised_score < self.skip_below:
             return 0
-        for count, (step, doubt) in enumerate(zip(self.steps, self.doubts, strict=False), start=1):
-            if self.probes[count - 1] not in sensitivity.drifts or step.statistic(sensitivity) < doubt:
+        probes = self.probes
+        for count, (step, doubt) in enumerate(zip(self.steps, self.exit_thresholds, strict=False), start=1):
+            if probes[count - 1] not in measured.drifts or step.log_odds(measured) < doubt:
                 return count
         return len(self.steps)
 
-    def due(self, sensitivity: Sensitivity) -> str | None:
-        """The probe that the picture needs next; None if it needs none."""
-        taken = self.taken(sensitivity)
-        return None if not taken or self.probes[taken - 1] in sensitivity.drifts else self.probes[taken - 1]
+    def next_probe(self, measured: Sensitivity) -> str | None:
+        taken = self.taken(measured)
+        return None if not taken or self.probes[taken - 1] in measured.drifts else self.probes[taken - 1]
 
-    def statistic(self, sensitivity: Sensitivity) -> float:
+    def value(self, measured: Sensitivity) -> float:
         """Log-odds by the probes taken, so much lower for every probe that was not needed that it orders pictures."""
-        taken = self.taken(sensitivity)
-        value = self.steps[taken - 1].statistic(sensitivity) if taken else sensitivity.level
+        taken = self.taken(measured)
+        value = self.steps[taken - 1].log_odds(measured) if taken else measured.normalised_score
         return value - BEYOND_DOUBT * (len(self.steps) - taken)
 
-    def evidence(self, sensitivity: Sensitivity) -> dict[str, float]:
+    def evidence(self, measured: Sensitivity) -> dict[str, float]:
         """The part of the log-odds that each probe taken adds."""
-        taken = self.taken(sensitivity)
-        return self.steps[taken - 1].evidence(sensitivity) if taken else {}
-
-
-def fit(
-    clean: Sequence[Sensitivity],
-    fooled: Sequence[Sensitivity],
-    inputs: Sequence[str],
-    kinds: tuple[Sequence[str], Sequence[str]] | None = None,
-) -> Logistic:
-    """Fit on pictures whose truth is known; clean and fooled ones weigh the same, and so does each kind of either.
-
-    Args:
-        clean: Sensitivities of untouched pictures.
-        fooled: Those of fooled pictures.
-        inputs: Names as in `features`.
-        kinds: The kind of each clean picture, and of each fooled one; all are of one kind unless given.
-    """
-    table = np.array([features(sensitivity, inputs) for sensitivity in (*clean, *fooled)])
-    clean_kinds, fooled_kinds = kinds or ([""] * len(clean), [""] * len(fooled))
-    weights = np.array([*_weights(clean_kinds), *_weights(fooled_kinds)])
-    scaler = StandardScaler().fit(table)
-    model = LogisticRegression(C=PENALTY, max_iter=5000)
-    model.fit(scaler.transform(table), np.arange(len(table)) >= len(clean), sample_weight=weights * len(table) / 2)
-    return Logistic(
-        list(inputs), scaler.mean_.tolist(), scaler.scale_.tolist(), model.coef_[0].tolist(), float(model.intercept_[0])
-    )
-
-
-def _weights(kinds: Sequence[str]) -> list[float]:
-    """A weight for each picture, 1 in all, so that every kind weighs the same."""
-    counts = Counter(kinds)
-    return [1 / (len(counts) * counts[kind]) for kind in kinds]
+        taken = self.taken(measured)
+        return self.steps[taken - 1].evidence(measured) if taken else {}

@@ -1,335 +1,287 @@
-r"""Sensitivities: how far score and embedding of a picture move under a transformation.
+"""Probes: what becomes of a picture's score and embedding when the picture is changed a little.
 
-FoCLIP (arXiv 2511.06947) finds that fooled pictures lose most of their score in
-grayscale (63.2 %, originals 8.5 %).
-
-For a picture with mean figure :math:`s` over its prompts, :math:`s'` once
-transformed, and embeddings :math:`E, E'`:
-
-.. math:: \text{drop} = \frac{s - s'}{\max(s, s', s_0)}, \qquad \text{drift} = 1 - \cos(E, E')
-
-Where the score matters (:math:`s \ge s_0`, and transforming does not raise it) the drop
-is the paper's ratio. Below :math:`s_0`, the score's `floor` (0.25 for CLIPScore: a cosine of 0.1), it says
-"no match", and its relative changes are noise: there the drop is the absolute
-change in units of :math:`s_0`. It lies in [-1, 1].
-
-What a cheat gained for a picture's own caption hides in that ratio: the picture had a score before, and a drop from
-0.65 to 0.35 is not much larger than what a clean picture loses of 0.35. Beside the ratio stands therefore what is lost,
-
-.. math:: \text{lost} = \frac{s - s'}{s_0}
-
-in units that do not depend on the score's scale.
-
-Without prompts they can be guessed: a picture made to score high for a caption fits that caption best. What its cosine
-with the best-fitting of a thousand captions loses, in units of `NO_MATCH`, tells far more than how far the embedding
-moves in any direction.
+A probe is a transformation of what the encoder sees, or a hardened encoder in place of the encoder
+(`foclip.detection.features` says what is made of it). Everything that measures pictures goes through a `Prober`.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from foclip.data.prompts import ARTWORKS, imagenet
+from foclip.data.images import to_image, to_tensor
+from foclip.data.prompts import ARTWORKS, Prompts, imagenet
+from foclip.detection.features import Sensitivity, drift
 from foclip.detection.transformations import transformation
-from foclip.models import Encoder
-from foclip.models.scores import EmbeddingScore, Prompts
-from foclip.models.scores.clip import NO_MATCH
+from foclip.errors import UsageError
+from foclip.models.batching import TargetCache, embeddings, figures, pass_rows
+from foclip.models.scorer import EmbeddingScorer, Preprocessor, Scorer, Targets
 
-Item = TypeVar("Item")
+Item, Made = TypeVar("Item"), TypeVar("Made")
 
-#: The same score over hardened twins of an encoder, by their names: those are also the names of the looks through them.
-HardenedScores = Mapping[str, EmbeddingScore]
+#: The same score over hardened encoders, by their names: those are also the names of the probes.
+HardenedScores = Mapping[str, EmbeddingScorer]
 NO_HARDENED: HardenedScores = MappingProxyType({})
-#: Rows (pictures, and pictures transformed) per pass through the image tower: all pictures, those that take the first
-#: probe of a cascade, and the few that take a further one. A pass that is not full is padded, and paid for in full.
+#: What the encoder and each hardened one see of a picture: uint8 (3, h, w) each.
+Views = tuple[Tensor, ...]
+#: Rows of a pass through the image tower: for all pictures, for those that take the first probe of a cascade, and for
+#: the few that take a further one. A pass that is not full is padded, and costs as much as a full one.
 ROWS, SOME_ROWS, FEW_ROWS = 32, 16, 4
-#: A picture in which the model sees channels differ by at most this many 8-bit levels is gray already.
+#: A picture is gray already if, as the encoder sees it, its channels differ by at most this many of 255.
 GRAY_LEVELS = 2
+#: Cosine in units of which a picture's fit with its zero-shot caption is given: no match in any CLIP.
+NO_MATCH = 0.1
 
 
-def drop(score: Tensor, transformed: Tensor, floor: float) -> Tensor:
-    """Relative loss of score, elementwise, in [-1, 1]; see the module's equation.
+def has_embedding(scorer: Scorer) -> TypeGuard[EmbeddingScorer]:
+    """Whether a score compares a picture's embedding with its prompts, so that there is an embedding shift."""
+    return isinstance(scorer, EmbeddingScorer)
 
-    Args:
-        score: Mean figure of pictures, any shape.
-        transformed: That of the transformed pictures, same shape.
-        floor: The score's figure for "no match".
 
-    >>> drop(torch.tensor([1.0, 0.01, 0.0]), torch.tensor([0.4, 0.0, 0.0]), 0.25)
-    tensor([0.6000, 0.0400, 0.0000])
+def require_embedding(scorer: Scorer) -> EmbeddingScorer:
+    """The scorer, if a detector can probe it.
+
+    Raises:
+        UsageError: It has no embedding.
     """
-    return (score - transformed) / torch.maximum(score, transformed).clamp(min=floor)
-
-
-def drift(embedding: Tensor, transformed: Tensor) -> Tensor:
-    """1 - cosine between unit vectors (…, D) and those of the transformed pictures: (…,), in [0, 2]."""
-    return (1 - (embedding * transformed).sum(dim=-1)).clamp(min=0)
+    if not has_embedding(scorer):
+        raise UsageError(
+            f"score: {scorer.info.name} has no embedding, so embedding drift and zero-shot captions, which detectors "
+            "are made of, cannot be measured; detect with a score over an encoder, such as clipscore"
+        )
+    return scorer
 
 
 @dataclass(frozen=True)
-class Sensitivity:
-    """What was measured of one picture.
+class Preprocessing:
+    """From a picture to what each of several encoders sees, by its own preprocessing of the original picture.
+
+    Encoders with one preprocessing share what it makes.
 
     Attributes:
-        gray_already: The picture, as the model sees it, has no colour to lose (`GRAY_LEVELS`).
-        drifts: Drift per transformation, and to the embedding of each twin.
-        score: Mean figure over the prompts; None without prompts.
-        scores: Mean figure of the transformed picture, per transformation; empty without prompts.
-        drops: Drop per transformation; empty without prompts.
-        lost: Score lost per transformation in units of `floor`; empty without prompts.
-        level: Score in units of `floor`.
-        guess: Of the captions of `guesses`, the one that the picture fits best; None unless it was asked for.
-        guess_level: Cosine with it, in units of `NO_MATCH`.
-        guesses: What that cosine loses per transformation, in the same units.
+        each: Preprocessing of the encoder, then of each hardened one.
     """
 
-    gray_already: bool
-    drifts: dict[str, float]
-    score: float | None
-    scores: dict[str, float]
-    drops: dict[str, float]
-    lost: dict[str, float] = field(default_factory=dict)
-    level: float = 0.0
-    guess: str | None = None
-    guess_level: float = 0.0
-    guesses: dict[str, float] = field(default_factory=dict)
+    each: tuple[Preprocessor, ...]
 
-    def without_prompts(self) -> "Sensitivity":
-        """What is known of the picture without its prompts."""
-        return replace(self, score=None, scores={}, drops={}, lost={}, level=self.guess_level)
+    @property
+    def one(self) -> bool:
+        """Whether all encoders have one preprocessing."""
+        return all(_same(self.each[0], other) for other in self.each[1:])
 
-    def and_then(self, further: "Sensitivity") -> "Sensitivity":
-        """With what further looks at the same picture found."""
-        return replace(
-            self,
-            drifts=self.drifts | further.drifts,
-            scores=self.scores | further.scores,
-            drops=self.drops | further.drops,
-            lost=self.lost | further.lost,
-            guesses=self.guesses | further.guesses,
-        )
+    def __call__(self, picture: Image.Image) -> Views:
+        views: list[Tensor] = []
+        for place, own in enumerate(self.each):
+            same = next((views[before] for before in range(place) if _same(self.each[before], own)), None)
+            views.append(_tensor(own.image(picture)) if same is None else same)
+        return tuple(views)
+
+
+def _same(one: Preprocessor, other: Preprocessor) -> bool:
+    return one is other or getattr(one, "description", one) == getattr(other, "description", other)
+
+
+def _tensor(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+    assert isinstance(inputs, Tensor)  # a scorer with one encoder has one input
+    return inputs
+
+
+class Captioner:
+    """Finds zero-shot which of a thousand captions a picture fits best.
+
+    Args:
+        scorer: A score over the encoder whose embeddings are captioned.
+    """
+
+    def __init__(self, scorer: EmbeddingScorer) -> None:
+        self._encoder = scorer.encoder
+
+    @cached_property
+    def _captions(self) -> tuple[Prompts, Tensor]:
+        """The captions and their vectors (T, D), made when they are first needed."""
+        captions = (*imagenet(1000), *ARTWORKS)
+        with torch.inference_mode(False), torch.no_grad():
+            return captions, self._encoder.encode_texts(captions).cpu()
+
+    def __call__(self, vectors: Tensor) -> tuple[str, list[float]]:
+        """The caption that the first of some unit vectors (N, D) fits best, and the cosines of all with it."""
+        captions, targets = self._captions
+        cosines = vectors @ targets.T
+        best = int(cosines[0].argmax())
+        return captions[best], (cosines[:, best] / NO_MATCH).tolist()
+
+
+class Prober:
+    """Takes probes of pictures with one score. It belongs to one stream of pictures, with what that remembers.
+
+    Every pass through a tower has a fixed number of rows, so what is found of a picture does not depend on others.
+
+    Args:
+        scorer: A score over an encoder.
+        hardened: The same score over hardened encoders, by the names of the probes.
+        seed: Seed of the probes' random amounts (`foclip.detection.transformations`); None for the usual amounts.
+        targets: Gives the targets of prompts; None for a cache of this prober's own.
+        captioner: Finds zero-shot captions; None for one of this prober's own.
+
+    Raises:
+        UsageError: The scorer has no embedding.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        hardened: HardenedScores = NO_HARDENED,
+        seed: int | None = None,
+        targets: Callable[[Prompts], Targets] | None = None,
+        captioner: Captioner | None = None,
+    ) -> None:
+        self.scorer, self.hardened, self.seed = require_embedding(scorer), hardened, seed
+        self.preprocess = Preprocessing(tuple(each.preprocess for each in (self.scorer, *hardened.values())))
+        self.targets = targets or TargetCache(self.scorer)
+        self.captioner = captioner or Captioner(self.scorer)
+
+    def measure(
+        self, views: Sequence[Views], prompts: Sequence[Prompts], probes: Sequence[str], captions: bool = False
+    ) -> list[Sensitivity]:
+        """Sensitivities of pictures to all of these probes.
+
+        Args:
+            views: What `preprocess` made of each picture.
+            prompts: The prompts of each; an empty tuple for none.
+            probes: Names of transformations and of hardened encoders.
+            captions: Whether zero-shot captions are looked for, too. The first time embeds a thousand captions.
+        """
+        if not views:
+            return []
+        names = [name for name in probes if name not in self.hardened]
+        names += [name for name in probes if name in self.hardened]
+        vectors = torch.cat([self.embed(views)[:, None], self.embed_under(names, views, ROWS)], dim=1)
+        return self.tell(_gray(views), vectors, names, prompts, captions)
+
+    def embed(self, views: Sequence[Views]) -> Tensor:
+        """Unit vectors (N, D) of pictures, on the CPU."""
+        return _embeddings(self.scorer, [view[0] for view in views], ROWS)
+
+    def embed_under(self, probes: Sequence[str], views: Sequence[Views], rows: int) -> Tensor:
+        """Unit vectors (N, V, D) of pictures under each probe, on the CPU; transformations first, then the others."""
+        changes = [transformation(name, self.seed).exact for name in probes if name not in self.hardened]
+
+        def changed(view: Views) -> list[Tensor]:
+            picture = to_image(view[0])
+            return [to_tensor(change(picture)) for change in changes]
+
+        found = []
+        if changes:
+            inputs = [one for some in _on_threads(changed, views) for one in some]
+            found.append(_embeddings(self.scorer, inputs, rows).view(len(views), len(changes), -1))
+        for name, own in self.hardened.items():
+            if name in probes:
+                place = 1 + list(self.hardened).index(name)
+                found.append(_embeddings(own, [view[place] for view in views], rows)[:, None])
+        return torch.cat(found, dim=1) if found else torch.empty(len(views), 0, 1)
+
+    def tell(
+        self,
+        gray: Sequence[bool],
+        vectors: Tensor,
+        names: Sequence[str],
+        prompts: Sequence[Prompts],
+        captions: bool,
+    ) -> list[Sensitivity]:
+        """What the unit vectors (N, 1 + V, D) of N pictures and of each under V probes tell."""
+        scorer, found = self.scorer, []
+        drifts = drift(vectors[:, :1], vectors[:, 1:]).tolist()
+        # Products with text vectors picture by picture: those of more rows may round differently.
+        for is_gray, drifted, own, asked in zip(gray, drifts, vectors, prompts, strict=True):
+            told = Sensitivity(is_gray, dict(zip(names, drifted, strict=True)), scorer.info.floor)
+            if captions:
+                caption, (fit, *moved) = self.captioner(own)
+                lost = {name: fit - other for name, other in zip(names, moved, strict=True)}
+                told = replace(told, zero_shot_caption=caption, caption_score=fit, caption_drops=lost)
+            if asked:
+                targets = self.targets(asked)
+                assert isinstance(targets, Tensor)
+                score, *moved = figures(scorer, scorer.compare(own, targets.cpu())).mean(dim=-1).tolist()
+                scores = {name: (score, other) for name, other in zip(names, moved, strict=True)}
+                told = replace(told, score=score, compared=scores)
+            found.append(told)
+        return found
 
 
 class ProbeSession:
-    """Pictures that are looked at again and again; each is resized and embedded once.
-
-    Every pass through the tower has a fixed number of rows, so what is found of a picture does not depend on the
-    other pictures.
+    """Pictures that are probed again and again, each embedded once.
 
     Args:
-        score: Any score over an encoder.
-        pictures: RGB pictures of any sizes; one of the model's own size is looked at as it is.
+        prober: What takes the probes.
+        views: What `prober.preprocess` made of each picture.
         prompts: The prompts of each; an empty tuple for none.
-        twins: What looks through the encoder's hardened twins.
-        guess: Whether the caption that fits best is looked for, too; the first time that embeds a thousand of them.
-        draw: With which number the probes' amounts are drawn (`transformation`); None for the usual ones.
+        captions: As for `Prober.measure`.
 
     Attributes:
         found: What is known of each picture so far.
     """
 
     def __init__(
-        self,
-        score: EmbeddingScore,
-        pictures: Sequence[Image.Image],
-        prompts: Sequence[Prompts],
-        twins: HardenedScores = NO_HARDENED,
-        guess: bool = False,
-        draw: int | None = None,
+        self, prober: Prober, views: Sequence[Views], prompts: Sequence[Prompts], captions: bool = False
     ) -> None:
-        self.score, self.prompts, self.twins, self.guess, self.draw = score, prompts, twins, guess, draw
-        self.pictures = _each(score.encoder.resize, pictures)
-        levels = _levels(self.pictures)
-        gray = _gray(levels)
-        self.embeddings = _embedded(score, levels, ROWS)
-        self.found = _told(score, gray, self.embeddings[:, None], (), prompts, guess)
+        self.prober, self.views, self.prompts, self.captions = prober, views, prompts, captions
+        self._vectors = prober.embed(views)
+        self.found = prober.tell(_gray(views), self._vectors[:, None], (), prompts, captions)
 
     def probe(self, name: str, places: Sequence[int], rows: int = FEW_ROWS) -> None:
-        """Take one more look at some of the pictures.
+        """Take one more probe of some of the pictures.
 
         Args:
-            name: A transformation's, or a twin's.
+            name: The probe.
             places: Which pictures.
             rows: Rows of each pass.
         """
-        chosen = [self.pictures[place] for place in places]
-        if not chosen:
+        if not places:
             return
-        if twin := self.twins.get(name):
-            seen = _embedded(twin, _levels(_each(twin.encoder.resize, chosen)), rows)
-        else:
-            seen = _embedded(self.score, _levels(_each(transformation(name, self.draw).exact, chosen)), rows)
-        pairs = torch.stack([self.embeddings[list(places)], seen], dim=1)
+        moved = self.prober.embed_under([name], [self.views[place] for place in places], rows)
+        pairs = torch.cat([self._vectors[list(places), None], moved], dim=1)
         gray, prompts = [self.found[place].gray_already for place in places], [self.prompts[place] for place in places]
-        for place, told in zip(places, _told(self.score, gray, pairs, [name], prompts, self.guess), strict=True):
-            self.found[place] = self.found[place].and_then(told)
+        told = self.prober.tell(gray, pairs, [name], prompts, self.captions)
+        for place, further in zip(places, told, strict=True):
+            self.found[place] = self.found[place].and_then(further)
 
 
 def measure(
-    score: EmbeddingScore,
+    scorer: Scorer,
     pictures: Sequence[Image.Image],
     prompts: Sequence[Prompts],
     probes: Sequence[str] = ("gray",),
-    twins: HardenedScores = NO_HARDENED,
-    guess: bool = False,
-    draw: int | None = None,
+    hardened: HardenedScores = NO_HARDENED,
+    captions: bool = False,
+    seed: int | None = None,
 ) -> list[Sensitivity]:
-    """Sensitivities of pictures to all of these probes; a picture and its transformed versions share passes.
-
-    Args:
-        score: Any score over an encoder.
-        pictures: RGB pictures of any sizes.
-        prompts: The prompts of each; an empty tuple for none.
-        probes: Names for `transformation`, and of twins.
-        twins: As for `ProbeSession`.
-        guess: As for `ProbeSession`.
-        draw: As for `ProbeSession`; probes keep their names.
-    """
-    if not pictures:
-        return []
-    changes = [name for name in probes if name not in twins]
-    exact = [transformation(name, draw).exact for name in changes]
-
-    def versions(picture: Image.Image) -> list[Image.Image]:
-        resized = score.encoder.resize(picture)
-        return [resized, *(change(resized) for change in exact)]
-
-    each = _each(versions, pictures)
-    levels = _levels([version for group in each for version in group])
-    gray = _gray(levels[:: 1 + len(changes)])
-    embeddings, names = _embedded(score, levels, ROWS).view(len(pictures), 1 + len(changes), -1), changes
-    for name in probes:  # a twin's embedding of the picture stands where that of a transformed picture would
-        if twin := twins.get(name):
-            seen = _embedded(twin, _levels(_each(twin.encoder.resize, [group[0] for group in each])), ROWS)
-            embeddings, names = torch.cat([embeddings, seen[:, None]], dim=1), [*names, name]
-    return _told(score, gray, embeddings, names, prompts, guess)
+    """Sensitivities of RGB pictures of any sizes to probes; arguments as for `Prober` and its `measure`."""
+    prober = Prober(scorer, hardened, seed)
+    return prober.measure(_on_threads(prober.preprocess, pictures), prompts, probes, captions)
 
 
-def _each(change: Callable[[Image.Image], Item], pictures: Sequence[Image.Image]) -> list[Item]:
-    """What becomes of each picture, on as many threads as torch has: Pillow works outside of Python's lock."""
+def _on_threads(change: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
+    """What becomes of each item, on as many threads as torch has: Pillow works outside of Python's lock."""
     if (threads := torch.get_num_threads()) == 1:
-        return [change(picture) for picture in pictures]
+        return [change(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(change, pictures))
+        return list(pool.map(change, items))
 
 
-def _levels(pictures: Sequence[Image.Image]) -> Tensor:
-    """uint8 (N, 3, H, W) of pictures of one size."""
-    return torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures])).permute(0, 3, 1, 2)
-
-
-def _gray(levels: Tensor) -> list[bool]:
-    """Whether each picture, uint8 (N, 3, H, W), has no colour."""
-    red, green, blue = levels.unbind(dim=1)
+def _gray(views: Sequence[Views]) -> list[bool]:
+    """Whether each picture, as the encoder sees it, has no colour."""
+    red, green, blue = torch.stack([view[0] for view in views]).unbind(dim=1)
     spread = red.maximum(green).maximum(blue) - red.minimum(green).minimum(blue)
     found: list[bool] = (spread <= GRAY_LEVELS).flatten(1).all(dim=1).tolist()
     return found
 
 
-def _embedded(score: EmbeddingScore, levels: Tensor, rows: int) -> Tensor:
-    """Unit vectors (N, D), on the CPU."""
+def _embeddings(scorer: EmbeddingScorer, images: Sequence[Tensor], rows: int) -> Tensor:
     # A large model on a CPU gains nothing from a batch, and would pay for padding it.
-    return score.encoder.encode_resized(levels, score.rows(rows, 2)).cpu()
-
-
-def _told(
-    score: EmbeddingScore,
-    gray: Sequence[bool],
-    embeddings: Tensor,
-    names: Sequence[str],
-    prompts: Sequence[Prompts],
-    guess: bool,
-) -> list[Sensitivity]:
-    """What the embeddings (N, 1 + V, D) of N pictures and of the V looks at each tell."""
-    found: list[Sensitivity] = []
-    drifts = _named(names, drift(embeddings[:, :1], embeddings[:, 1:]))
-    # Products with text vectors picture by picture: those of more rows may round differently.
-    for is_gray, drifted, own in zip(gray, drifts, embeddings, strict=True):
-        told = Sensitivity(is_gray, drifted, None, {}, {})
-        if guess:
-            captions, vectors = _bank(score.encoder)
-            cosines = own @ vectors.T
-            best = int(cosines[0].argmax())
-            fits, *others = (cosines[:, best] / NO_MATCH).tolist()
-            guesses = {name: fits - other for name, other in zip(names, others, strict=True)}
-            told = replace(told, guess=captions[best], guess_level=fits, guesses=guesses, level=fits)
-        found.append(told)
-    if not (asked := [place for place, own in enumerate(prompts) if own]):
-        return found
-    values = [score.compare(embeddings[place], score.remembered(prompts[place]).cpu()) for place in asked]
-    means = torch.stack([score.figures(each).mean(dim=-1) for each in values])
-    own, looked = means[:, :1], means[:, 1:]
-    scores, drops, lost = (
-        _named(names, each) for each in (looked, drop(own, looked, score.floor), (own - looked) / score.floor)
-    )
-    for number, (place, mean) in enumerate(zip(asked, own[:, 0].tolist(), strict=True)):
-        found[place] = replace(
-            found[place],
-            score=mean,
-            scores=scores[number],
-            drops=drops[number],
-            lost=lost[number],
-            level=mean / score.floor,
-        )
-    return found
-
-
-def _named(names: Sequence[str], values: Tensor) -> list[dict[str, float]]:
-    """Rows of values (N, V) by the names of their columns."""
-    return [dict(zip(names, row, strict=True)) for row in values.tolist()]
-
-
-@lru_cache(maxsize=4)
-def _bank(encoder: Encoder) -> tuple[tuple[str, ...], Tensor]:
-    """What pictures are guessed to show, and the vectors (T, D) of these captions."""
-    captions = (*imagenet(1000), *ARTWORKS)
-    with torch.inference_mode(False):
-        return captions, encoder.encode_texts(captions).cpu()
-
-
-#: Drifts below this are noise, and their logarithms would be nothing but that.
-LEAST_DRIFT = 1e-3
-#: Level of the guess below which a picture fits none of the captions, and a relative loss is noise.
-LEAST_FIT = 0.5
-
-
-def feature_names(probes: Sequence[str], with_prompts: bool) -> list[str]:
-    """Names of what can be told from a `Sensitivity`: drifts, and what is lost of the score, or of the guess.
-
-    The score itself is left out on purpose: a picture that matches its caption well is no suspect.
-    """
-    kinds = ("drift", "logdrift", "drop", "lost", "gain") if with_prompts else ("drift", "logdrift", "guess", "fall")
-    return [f"{kind}_{name}" for kind in kinds for name in probes]
-
-
-def probes_of(names: Sequence[str]) -> list[str]:
-    """The probes that features of these names are about, each once."""
-    return list(dict.fromkeys(name.partition("_")[2] for name in names))
-
-
-def features(sensitivity: Sensitivity, names: Sequence[str]) -> list[float]:
-    """The figures called `KIND_LOOK`, with these kinds.
-
-    `drift`, `drop` and `lost` are the module's, `logdrift` the natural logarithm of a drift. `gain` is what a probe
-    adds to the score, and 0 where it takes from it: a picture that was cropped after it was fooled scores higher for
-    being shrunk, and a clean one does not. `guess` and `fall` are what the guess loses, absolutely and relatively.
-    """
-    kinds: dict[str, Callable[[str], float]] = {
-        "drift": lambda probe: sensitivity.drifts[probe],
-        "logdrift": lambda probe: math.log(max(sensitivity.drifts[probe], LEAST_DRIFT)),
-        "drop": lambda probe: sensitivity.drops[probe],
-        "lost": lambda probe: sensitivity.lost[probe],
-        "gain": lambda probe: max(0.0, -sensitivity.lost[probe]),
-        "guess": lambda probe: sensitivity.guesses[probe],
-        "fall": lambda probe: sensitivity.guesses[probe] / max(sensitivity.guess_level, LEAST_FIT),
-    }
-    return [kinds[kind](probe) for kind, _, probe in (name.partition("_") for name in names)]
+    return embeddings(scorer, torch.stack(list(images)), pass_rows(scorer, rows, 2)).cpu()

@@ -1,25 +1,25 @@
 r"""The paper's rule: two thresholds on grayscale sensitivity decide "tampered".
 
-FoCLIP (arXiv 2511.06947) thresholds the sensitivity to grayscale with τ₁ and τ₂ (91 %
-accuracy). Where it leaves open what the two are compared with, we chose
+FoCLIP (arXiv 2511.06947) thresholds the sensitivity to grayscale with τ₁ and τ₂ (91 % accuracy). Where it leaves open
+what the two are compared with, we chose
 
 .. math:: \text{tampered} \iff \text{drop} \ge \tau_1 \ \text{and} \ \text{drift} \ge \tau_2
 
-The drop is the paper's quantity, score lost in gray. It looks at the picture
-along the prompts only, so a clean photo that barely matches its prompts can lose a
-large share of little. The drift looks at the whole embedding and needs no prompt: a
-picture whose score fell because its meaning hangs on colour moves
-less than one whose perturbation vanished. Asking for both keeps false alarms low.
-Without prompts the rule is drift ≥ τ₂ alone.
+The drop is the paper's quantity, score lost in gray. It sees the picture along the prompts only, so a clean photo that
+barely matches its prompts can lose a large share of little. The drift sees the whole embedding and needs no prompt: a
+picture whose score fell because its meaning hangs on colour moves less than one whose perturbation vanished. Asking
+for both keeps false alarms low. Without prompts the rule is drift ≥ τ₂ alone.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from foclip.detection.probes import Sensitivity
+from foclip.detection.features import Sensitivity
+from foclip.detection.probes import ROWS
 from foclip.errors import UsageError
 
 Floats = npt.NDArray[np.float64]
@@ -28,9 +28,26 @@ Floats = npt.NDArray[np.float64]
 GRID = np.round(np.arange(0.02, 1.0, 0.02), 2)
 
 
+class _GrayProbe:
+    """Both forms of the rule take one probe: the picture in gray."""
+
+    first_rows: ClassVar[int] = ROWS
+    needs_colour: ClassVar[bool] = True
+
+    @property
+    def probes(self) -> list[str]:
+        return ["gray"]
+
+    def next_probe(self, measured: Sensitivity) -> str | None:
+        return None if "gray" in measured.drifts else "gray"
+
+    def evidence(self, measured: Sensitivity) -> dict[str, float]:
+        return {"gray": measured.drifts["gray"]}
+
+
 @dataclass(frozen=True)
-class TwoThresholds:
-    """The paper's rule as one number: tampered where the `statistic` is at least 1.
+class TwoThresholds(_GrayProbe):
+    """The paper's rule as one number: tampered where it is at least 1.
 
     Attributes:
         tau1: Threshold on the grayscale drop, above 0.
@@ -42,21 +59,44 @@ class TwoThresholds:
 
     tau1: float
     tau2: float
+    threshold: ClassVar[float | None] = 1.0
 
     def __post_init__(self) -> None:
-        for name, value in (("tau1", self.tau1), ("tau2", self.tau2)):
-            if not 0 < value <= 2:
-                raise UsageError(f"{name}: {value} is no threshold in (0, 2]")
+        _check("tau1", self.tau1)
+        _check("tau2", self.tau2)
 
-    @property
-    def inputs(self) -> list[str]:
-        """Names as in `features`."""
-        return ["drop_gray", "drift_gray"]
+    def value(self, measured: Sensitivity) -> float:
+        return self.ratio(measured.drops["gray"], measured.drifts["gray"])
 
-    def statistic(self, sensitivity: Sensitivity) -> float:
-        """min(drop / τ₁, drift / τ₂), or drift / τ₂ without prompts; at least 1 means tampered."""
-        moved = sensitivity.drifts["gray"] / self.tau2
-        return min(sensitivity.drops["gray"] / self.tau1, moved) if sensitivity.drops else moved
+    def ratio(self, drop: float, drift: float) -> float:
+        """min(drop / τ₁, drift / τ₂)."""
+        return min(drop / self.tau1, drift / self.tau2)
+
+
+@dataclass(frozen=True)
+class DriftThreshold(_GrayProbe):
+    """What is left of the rule without prompts: drift / τ₂. Its p-value decides.
+
+    Attributes:
+        tau2: Threshold on the grayscale drift, above 0.
+
+    Raises:
+        UsageError: It is not in (0, 2].
+    """
+
+    tau2: float
+    threshold: ClassVar[float | None] = None
+
+    def __post_init__(self) -> None:
+        _check("tau2", self.tau2)
+
+    def value(self, measured: Sensitivity) -> float:
+        return measured.drifts["gray"] / self.tau2
+
+
+def _check(name: str, value: float) -> None:
+    if not 0 < value <= 2:
+        raise UsageError(f"{name}: {value} is no threshold in (0, 2]")
 
 
 @dataclass(frozen=True)
@@ -81,21 +121,22 @@ class Sweep:
         return TwoThresholds(float(self.tau1[rows[nearest]]), float(self.tau2[columns[nearest]]))
 
 
-def sweep(
-    clean: Sequence[Sensitivity], fooled: Sequence[Sensitivity], tau1: Floats = GRID, tau2: Floats = GRID
-) -> Sweep:
+def in_gray(measured: Sequence[Sensitivity]) -> Floats:
+    """Drop and drift in gray of pictures measured with prompts, (N, 2)."""
+    return np.array([(each.drops["gray"], each.drifts["gray"]) for each in measured]).reshape(-1, 2)
+
+
+def sweep(clean: Floats, fooled: Floats, tau1: Floats = GRID, tau2: Floats = GRID) -> Sweep:
     """Balanced accuracy of the rule on pictures whose truth is known, for every τ₁ × τ₂.
 
     Args:
-        clean: Sensitivities of untouched pictures, measured with prompts.
+        clean: Drop and drift in gray of untouched pictures, (N, 2).
         fooled: Those of fooled pictures.
         tau1: Thresholds on the drop.
         tau2: Thresholds on the drift.
     """
-    both = [*clean, *fooled]
-    drops = np.array([s.drops["gray"] for s in both])
-    drifts = np.array([s.drifts["gray"] for s in both])
-    tampered = np.arange(len(both)) >= len(clean)
+    drops, drifts = np.concatenate([clean, fooled]).T
+    tampered = np.arange(len(drops)) >= len(clean)
     flagged = (drops[:, None, None] >= tau1[None, :, None]) & (drifts[:, None, None] >= tau2[None, None, :])
     caught, alarms = flagged[tampered].mean(axis=0), flagged[~tampered].mean(axis=0)
     return Sweep(tau1, tau2, (caught + 1 - alarms) / 2)

@@ -1,8 +1,8 @@
-"""The threat model: what scenarios a detector is made for, and in what state pictures come (docs/threat-model.md).
+"""The threat model: attack scenarios a detector is made for, and states that pictures come in (docs/threat-model.md).
 
-A cheat is what an attacker wants (a score for the picture's own caption, for another one, for a set of prompts), how
-much he changes for it (dB), how far he goes, and with which attack. Afterwards the file may be saved again, halved or
-cropped a little. Clean pictures, too, come saved again, small, or in odd colours.
+A scenario says what attackers want (a high score for the picture's own caption, for another one, or for a set of
+prompts), how much they change for it (dB), how far they go, and with which attack. Afterwards the file may be saved
+again, halved or cropped a little. Clean pictures, too, come saved again, small, or in odd colours.
 """
 
 import io
@@ -17,8 +17,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from foclip.attacks import CMAES, MIFGSM, PGD, Attack, FoCLIP, View, objective
 
 #: What is to score high: the picture's own caption, that of another picture, or the prompts it is scored with.
-Wants = Literal["own", "other", "given"]
-#: A cheat that raised the score by less, in units of `floor` (CLIPScore: 0.05), gained nothing to speak of.
+Target = Literal["own", "other", "given"]
+#: An attack that raised the score by less, in units of the score's floor, gained nothing. For CLIPScore it is 0.05.
 LEAST_RISE = 0.2
 #: The scenarios as blatant as the paper's, which its rule is for.
 BLATANT = ("given prompts, 35 dB", "own caption, 35 dB")
@@ -30,16 +30,16 @@ Change = Callable[[Image.Image], Image.Image]
 
 @dataclass(frozen=True)
 class Scenario:
-    """One kind of cheat.
+    """One kind of attack on a score.
 
     Attributes:
-        name: In reports: what is wanted, at which strength, by which attack.
-        wants: For which prompts.
+        name: In reports: for which prompts, at which strength, by which attack.
+        target: For which prompts the score is to rise.
         attack: The attack, its budget in dB and its steps.
     """
 
     name: str
-    wants: Wants
+    target: Target
     attack: Attack
 
 
@@ -51,8 +51,8 @@ def scenarios(
     Args:
         steps: Updates per picture of every gradient attack.
         temperature: That of the score.
-        floor: The score's figure for "no match", in which partial rises are given.
-        probes: What the detector looks at; with them, some scenarios are by one who knows that.
+        floor: The score's figure for "no match", in units of which partial rises are given.
+        probes: The detector's probes; with them, in some scenarios the attackers know them.
         seed: Seeds the attacks.
     """
     foclip = FoCLIP(objective=objective(temperature=temperature), steps=steps, seed=seed)

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from foclip.data.images import to_gray, to_image, to_tensor
 from foclip.errors import UsageError
-from foclip.models.preprocess import Preprocess
+from foclip.models.scorer import Preprocessor
 
 
 def luma(pixels: Tensor) -> Tensor:
@@ -216,8 +216,8 @@ TRANSFORMATIONS: Mapping[str, Transformation] = {
     "rotate": _rotate(2.0),
 }
 
-#: How the amounts of those that have one are drawn, where probes are to be random.
-DRAWN: Mapping[str, Callable[[np.random.Generator], Transformation]] = {
+#: Those that have an amount, with an amount drawn at random.
+RANDOM: Mapping[str, Callable[[np.random.Generator], Transformation]] = {
     "jpeg": lambda dice: _saved("JPEG", int(dice.integers(84, 96))),
     "webp": lambda dice: _saved("WEBP", int(dice.integers(72, 89)), method=4),
     "shift": lambda dice: _shift(*dice.integers(1, 6, size=2).tolist()),
@@ -228,13 +228,12 @@ DRAWN: Mapping[str, Callable[[np.random.Generator], Transformation]] = {
 }
 
 
-def transformation(name: str, draw: int | None = None) -> Transformation:
+def transformation(name: str, seed: int | None = None) -> Transformation:
     """The transformation of this name; "a+b" is b after a.
 
     Args:
         name: The name.
-        draw: A number with which amounts (of a shift, a crop, a quality) are drawn at random, those of `DRAWN`; None
-            for the usual ones.
+        seed: Seed of the random amounts (of a shift, a crop, a quality) in `RANDOM`; None for the usual ones.
 
     Raises:
         UsageError: There is none.
@@ -243,9 +242,9 @@ def transformation(name: str, draw: int | None = None) -> Transformation:
     if unknown:
         raise UsageError(f"transformation: {unknown[0]!r} is none of {', '.join(TRANSFORMATIONS)}")
     parts = [TRANSFORMATIONS[part] for part in name.split(THEN)]
-    if draw is not None:
-        dice = np.random.default_rng(zlib.crc32(f"{name} {draw}".encode()))
-        parts = [DRAWN[part](dice) if part in DRAWN else TRANSFORMATIONS[part] for part in name.split(THEN)]
+    if seed is not None:
+        dice = np.random.default_rng(zlib.crc32(f"{name} {seed}".encode()))
+        parts = [RANDOM[part](dice) if part in RANDOM else TRANSFORMATIONS[part] for part in name.split(THEN)]
     if len(parts) == 1:
         return parts[0]
     smooth = [part.surrogate for part in parts if part.surrogate]  # the others pass the gradient unchanged
@@ -261,23 +260,24 @@ class View:
 
     Attributes:
         transformation: Name for `transformation`.
-        preprocessing: The encoder's; the detector looks at pictures of its size.
-        draw: As for `transformation`.
+        preprocess: The encoder's preprocessing; a detector probes what the encoder sees.
+        seed: As for `transformation`.
     """
 
     transformation: str
-    preprocessing: Preprocess
-    draw: int | None = None
+    preprocess: Preprocessor
+    seed: int | None = None
 
     def __repr__(self) -> str:
-        drawn = "" if self.draw is None else f", draw={self.draw}"
-        return f"View(transformation={self.transformation!r}{drawn})"
+        seeded = "" if self.seed is None else f", seed={self.seed}"
+        return f"View(transformation={self.transformation!r}{seeded})"
 
     def __call__(self, picture: Tensor) -> Tensor:
         """Exact forward, smooth backward; (1, 3, H, W) in [0, 1] to the encoder's size."""
-        change = transformation(self.transformation, self.draw)
-        picture = self.preprocessing.resize(picture)
-        levels = (picture.detach()[0] * 255).round().to(torch.uint8)
-        exact = to_tensor(change.exact(to_image(levels))).to(picture)[None] / 255
+        change = transformation(self.transformation, self.seed)
+        picture = self.preprocess.pixels(picture)
+        assert isinstance(picture, Tensor)
+        written = (picture.detach()[0] * 255).round().to(torch.uint8)
+        exact = to_tensor(change.exact(to_image(written))).to(picture)[None] / 255
         smooth = change.surrogate(picture) if change.surrogate else picture
         return smooth + (exact - smooth).detach()

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, fields
 
-from foclip.detection.probes import Sensitivity
-from foclip.models.scores import Prompts
+from foclip.data.prompts import Prompts
+from foclip.detection.features import Sensitivity
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Detection:
         score: Mean figure over the prompts; None without prompts.
         gray_score: That of the picture in gray; None if the verdict did not take the probe "gray".
         probe_score: That under `probe`, or with the hardened encoder; None without prompts or probe.
-        drop: Score lost under `probe`, relatively (`foclip.detection.probes`); None without prompts or probe.
+        drop: Score lost under `probe`, relatively (`foclip.detection.features`); None without prompts or probe.
         drift: How far the embedding moves under `probe`; None if no probe was taken.
         p_value: Of the statistic that decided; None if undecidable.
         decided_by: "combined" or "rule", and "without prompts" where there were none.
@@ -96,7 +96,7 @@ class Detection:
             decided_by=verdict.decided_by,
             probe=verdict.probe,
             probes=list(measured.drifts),
-            zero_shot_caption=None if prompts else measured.guess,
+            zero_shot_caption=None if prompts else measured.zero_shot_caption,
             detector=detector,
             prompts=list(prompts),
             model=model,

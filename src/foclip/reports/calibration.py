@@ -1,26 +1,27 @@
 """The report of `foclip calibrate`: ROC, histograms, the τ₁ × τ₂ surface, and the worst misses."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import binomtest
+from scipy.stats import beta, binomtest
 
 from foclip import __version__, files
 from foclip.calibration import Calibration
 from foclip.calibration.examples import AS_IT_IS, Example
 from foclip.data import images
-from foclip.detection import Cascade, TwoThresholds
-from foclip.detection.detector import Calibrated
+from foclip.detection.conformal import Calibrated
+from foclip.detection.rule import TwoThresholds, in_gray
 from foclip.reports.html import figure, picture, render
 
 #: Pictures on the sheet of misses, of each kind.
 MISSES = 8
 #: Alert budgets: shares of clean pictures that may be called tampered.
 BUDGETS = (0.001, 0.002, 0.004, 0.01)
-#: Lower ends of the ranges of the rise, in units of the score's `floor`.
+#: Lower ends of the ranges of the rise, in units of the score's floor.
 RISES = (0.2, 0.4, 0.8, 1.6, 3.2)
 CLEAN, FOOLED = "#555555", "#b3261e"
 
@@ -47,7 +48,7 @@ def summary(calibration: Calibration) -> list[dict[str, Any]]:
                 "caught_interval": _interval(fooled >= threshold),
                 "false_alarms": alarms,
                 "false_alarms_interval": _interval(clean >= threshold),
-                "expected_false_alarms": None if part is rule else part.expected(calibration.detector.fpr),
+                "expected_false_alarms": None if part is rule else expected_rate(part, calibration.detector.fpr),
                 "balanced_accuracy": (caught + 1 - alarms) / 2,
                 "clean": len(clean),
                 "fooled": len(fooled),
@@ -56,12 +57,26 @@ def summary(calibration: Calibration) -> list[dict[str, Any]]:
     return rows
 
 
+def expected_rate(part: Calibrated[Any], fpr: float) -> tuple[float, float]:
+    """The false-alarm rate to expect at a bound: 95 % interval over all pictures that might have been drawn as clean.
+
+    The bound holds on average over calibrations. One calibration has n clean pictures, of which the k = ⌊α (n + 1)⌋
+    most suspicious set the threshold, and a rate that is Beta(k, n + 1 - k) distributed (Angelopoulos and Bates,
+    arXiv 2107.07511, section 3.2), or lower where another kind of pictures sets the threshold.
+    """
+    promised = fpr * (len(part.clean) + 1) >= 1 - 1e-9
+    count = len(part.clean) if promised else part.distinct
+    k = math.floor(fpr * (count + 1) + 1e-9)
+    low, high = beta.ppf([0.025, 0.975], k, count + 1 - k)
+    return float(low), float(high)
+
+
 def _interval(flags: np.ndarray) -> tuple[float, float]:
     found = binomtest(int(flags.sum()), len(flags)).proportion_ci()
     return float(found.low), float(found.high)
 
 
-def _methods(calibration: Calibration) -> list[tuple[str, Calibrated, float]]:
+def _methods(calibration: Calibration) -> list[tuple[str, Calibrated[Any], float]]:
     """Name, method, and the threshold from which it says tampered."""
     detector = calibration.detector
     bound = f"at most {100 * detector.fpr:g} % false alarms"
@@ -69,16 +84,16 @@ def _methods(calibration: Calibration) -> list[tuple[str, Calibrated, float]]:
         ("paper's rule, τ₁ and τ₂", detector.rule, 1.0),
         (f"drift alone without prompts, {bound}", detector.drift, _above(detector.drift, detector.fpr)),
         (f"combined, {bound}", detector.combined, _above(detector.combined, detector.fpr)),
-        (f"combined without prompts, {bound}", detector.promptless, _above(detector.promptless, detector.fpr)),
+        (f"combined without prompts, {bound}", detector.no_prompt, _above(detector.no_prompt, detector.fpr)),
     ]
 
 
-def _above(part: Calibrated, fpr: float) -> float:
+def _above(part: Calibrated[Any], fpr: float) -> float:
     """The smallest statistic that is tampered: just above the clean one that may not be."""
     return float(np.nextafter(part.threshold(fpr), np.inf))
 
 
-def _statistics(calibration: Calibration, part: Calibrated) -> tuple[np.ndarray, np.ndarray]:
+def _statistics(calibration: Calibration, part: Calibrated[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Statistics of the held-out clean and fooled pictures."""
     clean, fooled = (
         np.array(
@@ -89,15 +104,15 @@ def _statistics(calibration: Calibration, part: Calibrated) -> tuple[np.ndarray,
     return clean, fooled
 
 
-def _value(calibration: Calibration, part: Calibrated, example: Example) -> float:
+def _value(calibration: Calibration, part: Calibrated[Any], example: Example) -> float:
     """The statistic of a picture; parts that know no prompts see it without."""
     detector, found = calibration.detector, example.sensitivity
-    bare = part is detector.drift or part is detector.promptless
-    return part.statistic.statistic(found.without_prompts() if bare else found)
+    bare = part is detector.drift or part is detector.no_prompt
+    return part.statistic.value(found.without_prompts() if bare else found)
 
 
 def kinds(calibration: Calibration) -> list[dict[str, Any]]:
-    """What is caught of each kind of cheat, as it is and saved again, on the half that only measures.
+    """What is caught of each attack scenario, as it is and saved again, on the half that only measures.
 
     Returns:
         Per kind: `kind`, `pictures`, `rise` (mean, in units of the score's `floor`), `caught` and
@@ -119,7 +134,7 @@ def _caught(calibration: Calibration, kind: str, part: Sequence[Example]) -> dic
     detector = calibration.detector
     shares = [
         float(np.mean([_value(calibration, method, e) >= _above(method, detector.fpr) for e in part]))
-        for method in (detector.combined, detector.promptless)
+        for method in (detector.combined, detector.no_prompt)
     ]
     rise = float(np.mean([e.rise for e in part]))
     caught = {"caught": shares[0], "caught_without_prompts": shares[1]}
@@ -152,7 +167,7 @@ def budgets(calibration: Calibration) -> list[dict[str, Any]]:
         if fpr * (detector.combined.distinct + 1) < 1 - 1e-9:
             continue
         row: dict[str, Any] = {"fpr": fpr}
-        for name, part in (("caught", detector.combined), ("caught_without_prompts", detector.promptless)):
+        for name, part in (("caught", detector.combined), ("caught_without_prompts", detector.no_prompt)):
             flags = _statistics(calibration, part)[1] >= _above(part, fpr)
             row |= {name: float(np.mean(flags)), f"{name}_interval": _interval(flags)}
         rows.append(row)
@@ -167,7 +182,6 @@ def write(path: Path, calibration: Calibration) -> None:
     """Write the report of a calibration as one HTML file."""
     detector = calibration.detector
     rule = detector.rule.statistic
-    assert isinstance(rule, TwoThresholds)
     method, part, threshold = _methods(calibration)[2]
     counted = [e for e in calibration.examples if e.counts and e.state == AS_IT_IS]
     html = render(
@@ -185,8 +199,7 @@ def write(path: Path, calibration: Calibration) -> None:
         surface=figure(_surface(calibration, rule)),
         weights=[
             (name, p.statistic.steps[-1].inputs, p.statistic.steps[-1].weight)
-            for name, p in (("with prompts", detector.combined), ("without prompts", detector.promptless))
-            if isinstance(p.statistic, Cascade)
+            for name, p in (("with prompts", detector.combined), ("without prompts", detector.no_prompt))
         ],
         probes=_probes(calibration),
         misses=_misses(calibration, part, threshold),
@@ -205,12 +218,10 @@ def _probes(calibration: Calibration) -> list[tuple[str, list[str], list[float]]
     clean = [e.sensitivity for e in calibration.examples if e.held_out and e.counts and not e.fooled]
     for name, part, seen in (
         ("with prompts", detector.combined, clean),
-        ("without prompts", detector.promptless, [s.without_prompts() for s in clean]),
+        ("without prompts", detector.no_prompt, [s.without_prompts() for s in clean]),
     ):
-        if isinstance(part.statistic, Cascade):
-            taken = np.array([part.statistic.taken(s) for s in seen])
-            probes = part.statistic.probes
-            rows.append((name, probes, [float(np.mean(taken > place)) for place in range(len(probes))]))
+        taken, probes = np.array([part.statistic.taken(s) for s in seen]), part.statistic.probes
+        rows.append((name, probes, [float(np.mean(taken > place)) for place in range(len(probes))]))
     return rows
 
 
@@ -219,10 +230,9 @@ def _means(examples: Sequence[Example]) -> list[tuple[str, int, float, float, fl
     rows = []
     for kind, fooled in (("originals", False), ("fooled", True)):
         chosen = [e.sensitivity for e in examples if e.fooled == fooled]
-        drops = [s.drops["gray"] for s in chosen]
-        scores = [s.score or 0.0 for s in chosen]
-        drifts = [s.drifts["gray"] for s in chosen]
-        rows.append((kind, len(chosen), float(np.mean(scores)), float(np.mean(drops)), float(np.mean(drifts))))
+        drops, drifts = in_gray(chosen).T
+        score = float(np.mean([s.score or 0.0 for s in chosen]))
+        rows.append((kind, len(chosen), score, float(np.mean(drops)), float(np.mean(drifts))))
     return rows
 
 
@@ -243,12 +253,11 @@ def _roc(calibration: Calibration) -> Figure:
 
 def _histograms(examples: Sequence[Example], rule: TwoThresholds) -> Figure:
     plot = Figure(figsize=(8.4, 2.8))
-    for axes, kind, threshold in zip(plot.subplots(1, 2), ("drop", "drift"), (rule.tau1, rule.tau2), strict=True):
+    for column, (axes, kind) in enumerate(zip(plot.subplots(1, 2), ("drop", "drift"), strict=True)):
         for fooled, color, label in ((False, CLEAN, "originals"), (True, FOOLED, "fooled")):
-            chosen = [e.sensitivity for e in examples if e.fooled == fooled]
-            values = [(s.drops if kind == "drop" else s.drifts)["gray"] for s in chosen]
+            values = in_gray([e.sensitivity for e in examples if e.fooled == fooled])[:, column].tolist()
             axes.hist(values, bins=30, color=color, alpha=0.6, label=label, density=True)
-        axes.axvline(threshold, color="black", linewidth=1, linestyle="--")
+        axes.axvline((rule.tau1, rule.tau2)[column], color="black", linewidth=1, linestyle="--")
         axes.set_xlabel(f"{kind} in gray")
         axes.set_yticks([])
         _tidy(axes)
@@ -274,13 +283,13 @@ def _tidy(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _misses(calibration: Calibration, part: Calibrated, threshold: float) -> list[dict[str, Any]]:
-    """Fooled pictures that probe cleanest and clean ones that probe most fooled, among the wrongly predict."""
+def _misses(calibration: Calibration, part: Calibrated[Any], threshold: float) -> list[dict[str, Any]]:
+    """Of the wrong verdicts: fooled pictures that look cleanest, and clean pictures that look most fooled."""
     items = []
     for kind, fooled in (("fooled, not caught", True), ("clean, false alarm", False)):
         wrong = []
         for example in calibration.examples:
-            value = part.statistic.statistic(example.sensitivity)
+            value = part.statistic.value(example.sensitivity)
             shown = example.counts and example.held_out and example.state == AS_IT_IS
             if shown and example.fooled == fooled and (value >= threshold) != fooled:
                 wrong.append((value, example))

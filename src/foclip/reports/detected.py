@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from foclip import __version__, files
 from foclip.data import images
-from foclip.detection import Detection, Detector, TwoThresholds, transformation
-from foclip.models.scores import CLIPScore, EmbeddingScore
+from foclip.detection import Detection, Detector, transformation
+from foclip.detection.verdict import FIELDS
+from foclip.errors import ImageError
+from foclip.models.scorer import EmbeddingScorer
+from foclip.models.scores.clip import CLIPScore
 from foclip.outcome import Outcome, Progress, no_progress
 from foclip.reports.heat import drawn, heat
 from foclip.reports.html import figure, picture, render
@@ -27,10 +31,7 @@ PROMPTS = 3
 #: p-values from which their histogram says something.
 ENOUGH = 20
 #: Columns of the table; an input that failed has an image, the verdict "failed" and an error.
-COLUMNS = (
-    *("image", "verdict", "tampered", "p_value", "decided_by", "probe", "drop", "drift", "score", "probe_score"),
-    *("gray_score", "probes", "zero_shot_caption", "prompts", "detector", "model", "seed", "error"),
-)
+COLUMNS = (*FIELDS, "error")
 #: What makes a cell a formula where a spreadsheet opens the table.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -38,7 +39,7 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def write(
     out: Path,
     found: Outcome[Detection],
-    score: EmbeddingScore,
+    scorer: EmbeddingScorer,
     detector: Detector,
     fpr: float | None = None,
     progress: Progress = no_progress,
@@ -48,8 +49,8 @@ def write(
     Args:
         out: The folder.
         found: What `foclip.core.detecting` found in files.
-        score: The score that they were predict with.
-        detector: The detector that predict them.
+        scorer: The score of the pictures.
+        detector: The detector that judged them.
         fpr: Bound on false alarms instead of the detector's own, as it was given to `detect`.
         progress: Progress, in pictures drawn.
     """
@@ -57,21 +58,21 @@ def write(
     shown = suspicious_first(found.results)[:SHOWN]
     report, items = progress("drawing", len(shown)), []
     for number, detection in enumerate(shown, start=1):
-        items.append(_item(detection, score, detector.twins))
+        items.append(_item(detection, scorer, detector.hardened))
         report(number)
-    by = sorted({detection.decided_by for detection in found})
+    decided_by = sorted({detection.decided_by for detection in found})
     html = render(
         "detected.html",
         items=items,
         counts=Counter(detection.verdict for detection in found),
         total=len(found),
         failures=found.failures,
-        model=score.model,
-        score=score.name,
+        model=scorer.model,
+        score=scorer.info.name,
         detector=detector,
-        by=by,
+        decided_by=decided_by,
         bound=detector.fpr if fpr is None else fpr,
-        rule=_thresholds(detector) if by == ["rule"] and fpr is None else None,
+        rule=detector.rule.statistic if decided_by == ["rule"] and fpr is None else None,
         p_values=_p_values(found.results),
         table=TABLE,
         version=__version__,
@@ -107,38 +108,36 @@ def _plain(name: str) -> str:
     return f"./{name}" if name.startswith(FORMULA) else name
 
 
-def _thresholds(detector: Detector) -> TwoThresholds:
-    assert isinstance(detector.rule.statistic, TwoThresholds)
-    return detector.rule.statistic
-
-
-def _item(detection: Detection, score: EmbeddingScore, twins: Collection[str]) -> dict[str, Any]:
+def _item(detection: Detection, scorer: EmbeddingScorer, hardened: Collection[str]) -> dict[str, Any]:
     return {
         "detection": detection,
         "name": Path(detection.image).name,
-        "shown": _shown(detection, score, twins),
-        "through": detection.probe in twins,
+        "shown": _shown(detection, scorer, hardened),
+        "through": detection.probe in hardened,
         "prompts": detection.prompts[:PROMPTS],
         "more": len(detection.prompts[PROMPTS:]),
     }
 
 
-def _shown(detection: Detection, score: EmbeddingScore, twins: Collection[str]) -> list[tuple[str, str]]:
+def _shown(detection: Detection, scorer: EmbeddingScorer, hardened: Collection[str]) -> list[tuple[str, str]]:
     """The picture, its probe and its map, with their captions; nothing if the file has gone since."""
-    found = [read for _, read in images.readable([detection.image], [])]
-    if not found:
+    try:
+        found = images.read(detection.image)
+    except ImageError:
         return []
-    shown, seen = [("picture", picture(found[0]))], score.encoder.resize(found[0])
-    if detection.probe and detection.probe not in twins:
+    seen = scorer.preprocess.image(found)
+    assert isinstance(seen, Tensor)  # a scorer with one encoder has one input
+    shown, small = [("picture", picture(found))], images.to_image(seen)
+    if detection.probe and detection.probe not in hardened:
         probe = transformation(detection.probe, detection.seed)
-        shown.append((f"its probe, {detection.probe}", picture(probe.exact(seen))))
-    prompts, by = tuple(detection.prompts), score
+        shown.append((f"its probe, {detection.probe}", picture(probe.exact(small))))
+    prompts, by = tuple(detection.prompts), scorer
     if not prompts and detection.zero_shot_caption:  # told by its cosine, whatever the score
-        prompts, by = (detection.zero_shot_caption,), CLIPScore(score.encoder)
+        prompts, by = (detection.zero_shot_caption,), CLIPScore(scorer.encoder)
     if detection.tampered and prompts:
-        part = heat(by, seen, prompts)
+        part = heat(by, small, prompts)
         caption = f"map: what JPEG takes away adds {float(part.sum()):+.3f} to the score"
-        shown.append((caption, picture(drawn(part, seen))))
+        shown.append((caption, picture(drawn(part, small))))
     return shown
 
 

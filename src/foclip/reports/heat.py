@@ -18,8 +18,10 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from foclip.data.images import to_gray, to_tensor
+from foclip.data.prompts import Prompts
 from foclip.detection import transformation
-from foclip.models.scores import EmbeddingScore, Prompts
+from foclip.models.batching import pass_rows, raw_scores
+from foclip.models.scorer import EmbeddingScorer
 
 #: The transformation that takes away what nobody sees.
 UNSEEN = "jpeg"
@@ -31,26 +33,26 @@ SPREAD = 0.04
 FULL = 99.5
 
 
-def heat(score: EmbeddingScore, picture: Image.Image, prompts: Prompts) -> Tensor:
+def heat(scorer: EmbeddingScorer, picture: Image.Image, prompts: Prompts) -> Tensor:
     """What of each pixel's score, the mean over the prompts, JPEG takes away.
 
     Args:
-        score: The score.
-        picture: RGB picture of the encoder's own size (`Encoder.resize`).
+        scorer: The score.
+        picture: RGB picture of the encoder's own size, as its preprocessing makes it.
         prompts: The prompts.
 
     Returns:
         float32 (H, W), in units of the score; it adds up to what JPEG takes from the score, where no figure is 0.
     """
-    seen, plain = (to_tensor(p).to(score.device) / 255 for p in (picture, transformation(UNSEEN).exact(picture)))
+    seen, plain = (to_tensor(p).to(scorer.device) / 255 for p in (picture, transformation(UNSEEN).exact(picture)))
     change, total = seen - plain, torch.zeros_like(seen)
-    rows = score.rows(POINTS, 2)
-    for part in torch.split((torch.arange(POINTS, device=score.device) + 0.5) / POINTS, rows):
+    rows, targets = pass_rows(scorer, POINTS, 2), scorer.encode_prompts(prompts)
+    for part in torch.split((torch.arange(POINTS, device=scorer.device) + 0.5) / POINTS, rows):
         path = (plain + part.view(-1, 1, 1, 1) * change).requires_grad_()
-        values = score.values(list(path), [prompts] * len(path), rows)
+        values = raw_scores(scorer, list(torch.split(path, 1)), [targets] * len(path), rows)
         (gradient,) = torch.autograd.grad(torch.cat(values).mean(dim=1).sum(), path)
         total += gradient.sum(dim=0)
-    return (score.scale * change * total / POINTS).sum(dim=0).cpu()
+    return (scorer.info.scale * change * total / POINTS).sum(dim=0).cpu()
 
 
 def spread(heat_map: Tensor) -> np.ndarray:

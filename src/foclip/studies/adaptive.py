@@ -68,7 +68,7 @@ class Attacker:
 
 def attackers(context: StudyContext, judge: Detector) -> dict[str, Attacker]:
     """Every level of knowledge by name."""
-    probes = tuple(dict.fromkeys([*PROBES, *(probe for probe in judge.probes if probe not in judge.twins)]))
+    probes = tuple(dict.fromkeys([*PROBES, *(probe for probe in judge.probes if probe not in judge.hardened)]))
     found = {
         NOTHING: Attacker((), context.score),
         GRAY: Attacker(("gray",), context.score),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.detection import Sensitivity, Sweep, sweep
+from foclip.detection import Sweep, sweep
 from foclip.detection.rule import GRID, TwoThresholds
 from foclip.studies.harness import PaperComparison, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.statistics import estimate, groups, percent
@@ -65,15 +65,8 @@ def report(table: pd.DataFrame) -> StudyReport:
     return StudyReport(pd.DataFrame(summary), {"accuracy": _surface(table, chosen)}, findings, comparisons)
 
 
-def _sensitivities(part: pd.DataFrame) -> list[Sensitivity]:
-    return [
-        Sensitivity(False, {"gray": drift}, score, {}, {"gray": drop})
-        for score, drop, drift in zip(part.score, part["drop"], part.drift, strict=True)
-    ]
-
-
 def _fit(table: pd.DataFrame) -> Sweep:
-    return sweep(_sensitivities(table[~table.fooled]), _sensitivities(table[table.fooled]))
+    return sweep(*(table.loc[table.fooled == fooled, ["drop", "drift"]].to_numpy() for fooled in (False, True)))
 
 
 def _judged_by_others(table: pd.DataFrame) -> pd.Series:
@@ -83,7 +76,9 @@ def _judged_by_others(table: pd.DataFrame) -> pd.Series:
         others = table[table.photo != photo]
         if len(others):
             rule = _fit(others).best()
-            tampered[part.index] = np.array([rule.statistic(s) >= 1 for s in _sensitivities(part)])
+            tampered[part.index] = np.array(
+                [rule.ratio(drop, drift) >= 1 for drop, drift in zip(part["drop"], part.drift, strict=True)]
+            )
     return tampered
 
 

@@ -5,7 +5,7 @@ share it, and a run that was killed continues where it was.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,8 @@ from foclip.cache import Cache
 from foclip.calibration.examples import PROBES
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
-from foclip.detection import TRANSFORMATIONS, Sensitivity, hardened_scores, measure
+from foclip.detection import TRANSFORMATIONS, Prober, Sensitivity, hardened_scores
+from foclip.detection.probes import Captioner
 from foclip.models.scores import EmbeddingScore, Prompts, Score
 from foclip.outcome import Progress, no_progress
 from foclip.perceptual.fidelity import fidelity
@@ -83,6 +84,7 @@ class StudyContext(StudyInputs):
         # Each pixel costs time at every step, so a picture is at most twice the encoder's input, or 256 pixels.
         super().__init__(settings, side=max(256, 2 * max(self.score.encoder.image_size)))
         self.prompts: Prompts = self.score.prompts or ARTWORKS
+        self._captioners: dict[str, Captioner] = {}
         self.cache = Cache(out / "cache")
         self._run = run
         self._progress, self._study = progress, ""
@@ -189,16 +191,18 @@ class StudyContext(StudyInputs):
             draw: Seed of randomised probes (`transformation`); None for the usual amounts.
         """
         chosen, wanted = score or self.score, self._each(prompts, len(pictures))
-        twins = hardened_scores(chosen)
+        hardened = hardened_scores(chosen)
         if probes is None:
-            probes = list(dict.fromkeys([*TRANSFORMATIONS, *PROBES, *twins]))
+            probes = list(dict.fromkeys([*TRANSFORMATIONS, *PROBES, *hardened]))
+        captioner = self._captioners.setdefault(chosen.fingerprint, Captioner(chosen))
 
         def compute(places: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+            prober = Prober(chosen, hardened, draw, captioner=captioner)
             for first in range(0, len(places), CHUNK):
                 chunk = places[first : first + CHUNK]
-                seen = [pictures[place].image for place in chunk]
-                found = measure(chosen, seen, [wanted[place] for place in chunk], probes, twins, guess=True, draw=draw)
-                yield from zip(chunk, map(vars, found), strict=True)
+                views = [prober.preprocess(pictures[place].image) for place in chunk]
+                found = prober.measure(views, [wanted[place] for place in chunk], probes, captions=True)
+                yield from zip(chunk, map(asdict, found), strict=True)
 
         kind = f"sensitivity to {probes}" + ("" if draw is None else f", drawn {draw}")
         keys = [self._key(kind, p, own, chosen) for p, own in zip(pictures, wanted, strict=True)]

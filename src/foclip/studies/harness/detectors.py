@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from foclip.calibration.calibrating import make
 from foclip.calibration.examples import PROBES, Example
+from foclip.calibration.fitting import make_detector
 from foclip.detection import Detector, hardened_scores
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
@@ -77,7 +77,15 @@ def measured(
     before = context.sensitivities(crops, prompts, score)
     after = before if fooled is None else context.sensitivities(fooled, prompts, score)
     return [
-        Example(Path(crop.name), own, fooled is not None, crop.photo in held_out, s, cheat, rise=s.level - was.level)
+        Example(
+            Path(crop.name),
+            own,
+            fooled is not None,
+            crop.photo in held_out,
+            s,
+            cheat,
+            rise=s.normalised_score - was.normalised_score,
+        )
         for crop, own, s, was in zip(crops, prompts, after, before, strict=True)
     ]
 
@@ -86,8 +94,8 @@ def made(examples: Sequence[Example], score: EmbeddingScore) -> Detector:
     """Make a detector from a study's own measurements."""
     held_clean = sum(example.held_out and not example.fooled for example in examples)
     fpr = max(FPR, 1 / (held_clean + 1))
-    twins = hardened_scores(score)
-    return make(examples, score, fpr, "calibrated in this study", [*twins, *PROBES], twins)[0]
+    hardened = hardened_scores(score)
+    return make_detector(examples, score, fpr, "calibrated in this study", [*hardened, *PROBES], hardened)[0]
 
 
 def verdicts(

@@ -1,0 +1,125 @@
+r"""Split-conformal p-values: what bounds the false alarms of a statistic.
+
+The p-value of a picture is its rank among clean pictures that took no part in making the statistic (Vovk et al. 2005;
+Angelopoulos and Bates, arXiv 2107.07511),
+
+.. math:: p = \frac{1 + \#\{i : x_i \ge x\}}{n + 1}
+
+For a clean picture exchangeable with those n, P(p ≤ α) ≤ α for every α, whatever the distribution. So calling pictures
+with p ≤ α tampered has a rate of false alarms of at most α.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Generic, TypeVar
+
+from foclip.detection.statistic import Statistic
+from foclip.errors import UsageError
+from foclip.restore import Share
+
+S = TypeVar("S", bound=Statistic)
+
+
+def p_value(statistic: float, clean: Sequence[float]) -> float:
+    """(1 + #{clean ≥ statistic}) / (n + 1).
+
+    Args:
+        statistic: That of the picture.
+        clean: Those of n clean pictures, sorted upwards.
+
+    >>> p_value(2.5, [1.0, 2.0, 3.0])
+    0.5
+    """
+    return (1 + len(clean) - bisect_left(clean, statistic)) / (1 + len(clean))
+
+
+def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
+    """The smallest clean statistic x such that "tampered above x" has p ≤ `fpr`.
+
+    Args:
+        clean: Statistics of n clean pictures, sorted upwards.
+        fpr: Bound on the false-alarm rate, in (0, 1).
+
+    Raises:
+        UsageError: n is too small to promise `fpr` (n + 1 < 1 / fpr).
+    """
+    if not 0 < fpr < 1:
+        raise UsageError(f"fpr: {fpr} is not in (0, 1)")
+    allowed = math.floor(fpr * (len(clean) + 1) + 1e-9) - 1  # clean pictures that may be at least as suspicious
+    if allowed < 0:
+        needed = math.ceil(1 / fpr - 1e-9) - 1
+        raise UsageError(
+            f"fpr: {len(clean)} clean pictures cannot promise {fpr:g}; that takes {needed} "
+            f"(the least they can promise is {1 / (len(clean) + 1):.3g})"
+        )
+    return clean[len(clean) - 1 - allowed]
+
+
+@dataclass(frozen=True)
+class Calibrated(Generic[S]):
+    """A statistic with the clean pictures behind its p-values.
+
+    A bound holds for each kind of them, not only on average: pictures come saved again, small, or in odd colours, and
+    one of these kinds may look more suspicious than the others (group-conditional coverage: Vovk, "Conditional
+    validity of inductive conformal predictors", 2012).
+
+    Attributes:
+        statistic: The statistic.
+        clean: Its values for clean pictures that had no part in making it, sorted upwards.
+        auc: Area under the ROC curve on pictures that had no part in making it.
+        roc: Points [false alarms, caught] of that curve.
+        states: Values for the same clean pictures in other states that they come in, each sorted upwards.
+        background: Values for further clean pictures by kind, each sorted upwards. With more of them, lower bounds can
+            be promised.
+
+    Raises:
+        UsageError: Values are missing or not sorted.
+    """
+
+    statistic: S
+    clean: list[float]
+    auc: Share
+    roc: list[list[Share]] = field(repr=False)
+    states: dict[str, list[float]] = field(repr=False)
+    background: dict[str, list[float]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if any(not kind or any(a > b for a, b in pairwise(kind)) for kind in self.kinds):
+            raise UsageError("statistics of clean pictures are missing or not sorted")
+
+    @property
+    def distinct(self) -> int:
+        """How many different pictures promise a bound."""
+        return len(self.everything)
+
+    @cached_property  # every verdict asks for it
+    def everything(self) -> list[float]:
+        """Values for all different clean pictures, sorted upwards."""
+        return sorted([*self.clean, *(value for kind in self.background.values() for value in kind)])
+
+    @property
+    def kinds(self) -> list[list[float]]:
+        """Values for every kind of clean pictures."""
+        return [self.clean, *self.states.values(), *self.background.values()]
+
+    def p_value(self, statistic: float) -> float:
+        """The rank among all different clean pictures, and no less than that among any kind that reaches as high.
+
+        So the bound holds for pictures of each kind as far as their number can promise it, whatever the others are
+        like; beyond that it holds for all different pictures together.
+        """
+        reached = [kind for kind in self.kinds if statistic <= kind[-1]]
+        return max(p_value(statistic, kind) for kind in [self.everything, *reached])
+
+    def threshold(self, fpr: float) -> float:
+        """The smallest clean statistic x such that "tampered above x" has p ≤ `fpr`.
+
+        Raises:
+            UsageError: As `conformal_threshold`.
+        """
+        each = (conformal_threshold(kind, max(fpr, 1 / (len(kind) + 1))) for kind in self.kinds)
+        return max(conformal_threshold(self.everything, fpr), *each)

@@ -1,0 +1,30 @@
+"""CLIPScore, and a hardened one, for anyone's evaluation loop: as functions, and as torchmetrics metrics.
+
+The functions are in `foclip.metrics.functional`, the classes thin above them in `foclip.metrics.classes`. torchmetrics
+is imported when a class is first asked for. Pictures are 8-bit, as files are; captions are one per picture.
+
+>>> from skimage.data import astronaut
+>>> from PIL import Image
+>>> from foclip.metrics import CLIPScore
+>>> metric = CLIPScore("mini")
+>>> metric.update([Image.fromarray(astronaut())], ["a photo of an astronaut."])
+>>> 0 <= float(metric.compute()) <= 2.5
+True
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from foclip.metrics.functional import clip_score, robust_clip_score
+
+if TYPE_CHECKING:
+    from foclip.metrics.classes import CLIPScore, RobustCLIPScore
+
+__all__ = ["CLIPScore", "RobustCLIPScore", "clip_score", "robust_clip_score"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from foclip.metrics import classes
+
+    return getattr(classes, name)

@@ -1,0 +1,106 @@
+"""The metrics as torchmetrics classes: sums in states, which torchmetrics adds up over batches and processes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from foclip.core.detecting import BatchDetector
+from foclip.detection.detector import Detector, shipped
+from foclip.detection.probes import Prober
+from foclip.metrics import functional
+from foclip.metrics.functional import Pictures, Sums
+from foclip.models.encoder import Encoder
+from foclip.models.registry import load_encoder
+from foclip.models.scores.clip import SCALE
+from foclip.models.scores.clip import CLIPScore as Scorer
+
+
+class _Sums(Metric):  # type: ignore[misc]  # torchmetrics is not checked here
+    """A metric whose states are sums over pictures."""
+
+    is_differentiable = False
+    higher_is_better = True
+    full_state_update = False
+
+    def _start(self, *totals: str, counts: Sequence[str] = ("count",)) -> None:
+        for name in totals:
+            self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        for name in counts:
+            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+
+    def _add(self, sums: Sums) -> None:
+        for name, value in sums.items():
+            setattr(self, name, getattr(self, name) + value)
+
+    def _sums(self) -> Sums:
+        return {name: getattr(self, name) for name in self._defaults}
+
+
+class CLIPScore(_Sums):
+    """Mean CLIPScore over all pictures seen.
+
+    Args:
+        encoder: An encoder or its name.
+        scale: The weight w: 2.5 (Hessel et al. 2021), 100 in torchmetrics.
+        **options: Those of `torchmetrics.Metric`.
+    """
+
+    def __init__(self, encoder: Encoder | str = "mini", scale: float = SCALE, **options: Any) -> None:
+        super().__init__(**options)
+        self._prober = Prober(Scorer(_loaded(encoder), scale))
+        self._start("total")
+
+    def update(self, pictures: Pictures, captions: Sequence[str]) -> None:
+        """Add pictures with their captions, one each."""
+        self._add(functional.clip_score_sums(self._prober, pictures, captions))
+
+    def compute(self) -> Tensor:
+        """The mean; NaN if nothing was added."""
+        return functional.clip_score_mean(self._sums())
+
+
+class RobustCLIPScore(_Sums):
+    """CLIPScore that says how far it can be trusted.
+
+    Args:
+        encoder: An encoder or its name.
+        detector: Calibrated on that encoder; None for the one that comes with it.
+        scale: The weight w.
+        hardened: A hardened version of the encoder, or its name: it scores each picture, too, and what it does not find
+            is reported as gap.
+        **options: Those of `torchmetrics.Metric`.
+
+    Raises:
+        UsageError: The detector belongs to another encoder, or none comes with this one.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | str = "mini",
+        detector: Detector | None = None,
+        scale: float = SCALE,
+        hardened: Encoder | str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        scorer = Scorer(_loaded(encoder), scale)
+        self._judge = BatchDetector(detector or shipped(scorer.encoder), scorer)
+        self._hardened = None if hardened is None else Prober(scorer.with_encoder(_loaded(hardened)))
+        self._start(
+            "total", "robust_total", *(() if hardened is None else ("hardened_total",)), counts=("tampered", "count")
+        )
+
+    def update(self, pictures: Pictures, captions: Sequence[str]) -> None:
+        """Add pictures with their captions, one each."""
+        self._add(functional.robust_sums(self._judge, self._hardened, pictures, captions))
+
+    def compute(self) -> dict[str, Tensor]:
+        """Means over all pictures, as `foclip.metrics.functional.robust_means`."""
+        return functional.robust_means(self._sums())
+
+
+def _loaded(encoder: Encoder | str) -> Encoder:
+    return load_encoder(encoder) if isinstance(encoder, str) else encoder

@@ -1,0 +1,141 @@
+"""The metrics as pure functions: sums over pictures, and means of such sums."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foclip.core.detecting import BatchDetector
+from foclip.data import images
+from foclip.data.images import Source
+from foclip.data.samples import Sample, prepare
+from foclip.detection.detector import Detector, shipped
+from foclip.detection.probes import Prober, Views
+from foclip.errors import UsageError
+from foclip.models.encoder import Encoder
+from foclip.models.scores.clip import SCALE
+from foclip.models.scores.clip import CLIPScore as Scorer
+from foclip.outcome import Failure
+
+#: B pictures: PIL, pixels (3, H, W) or files; or a tensor (B, 3, H, W), uint8 or float in [0, 1] (rounded to 8 bits).
+Pictures = Sequence[Source] | Tensor
+#: Sums over pictures by name; sums of several batches or processes are added.
+Sums = Mapping[str, Any]
+
+
+def clip_score(pictures: Pictures, captions: Sequence[str], encoder: Encoder, scale: float = SCALE) -> Tensor:
+    """Mean CLIPScore w · max(cos, 0) of pictures with their captions (Hessel et al. 2021, arXiv 2104.08718).
+
+    Args:
+        pictures: B pictures.
+        captions: B captions; one that is longer than the model reads is cut, with a warning.
+        encoder: The encoder.
+        scale: The weight w.
+
+    Returns:
+        A scalar in [0, w].
+
+    Raises:
+        UsageError: Pictures and captions differ in number, or a picture has another shape, type or range.
+    """
+    return clip_score_mean(clip_score_sums(Prober(Scorer(encoder, scale)), pictures, captions))
+
+
+def robust_clip_score(
+    pictures: Pictures,
+    captions: Sequence[str],
+    encoder: Encoder,
+    detector: Detector | None = None,
+    scale: float = SCALE,
+) -> dict[str, Tensor]:
+    """CLIPScore, the share of pictures called tampered, and the score with what is left of theirs.
+
+    Args:
+        pictures: B pictures.
+        captions: B captions.
+        encoder: The encoder.
+        detector: Calibrated on that encoder; None for the one that comes with it.
+        scale: The weight w.
+
+    Returns:
+        As `robust_means`.
+
+    Raises:
+        UsageError: As `clip_score`, or the detector belongs to another encoder.
+    """
+    judge = BatchDetector(detector or shipped(encoder), Scorer(encoder, scale))
+    return robust_means(robust_sums(judge, None, pictures, captions))
+
+
+def clip_score_sums(prober: Prober, pictures: Pictures, captions: Sequence[str]) -> Sums:
+    """Sum of CLIPScores, `total`, and number of pictures, `count`."""
+    views, prompts = _read(prober.preprocess, pictures, captions)
+    total = 0.0
+    for found in prober.measure(views, prompts, ()):
+        total += found.score or 0.0
+    return {"total": total, "count": len(views)}
+
+
+def clip_score_mean(sums: Sums) -> Tensor:
+    """The mean; NaN if there are no pictures."""
+    return (torch.as_tensor(sums["total"], dtype=torch.float64) / sums["count"]).float()
+
+
+def robust_sums(judge: BatchDetector, hardened: Prober | None, pictures: Pictures, captions: Sequence[str]) -> Sums:
+    """Sums over pictures of what `robust_means` gives means of.
+
+    Args:
+        judge: What tells tampered pictures.
+        hardened: What measures the score over a hardened encoder, too; None for none.
+        pictures: B pictures.
+        captions: B captions.
+    """
+    pictures = list(pictures)
+    views, prompts = _read(judge.preprocess, pictures, captions)
+    total = robust_total = 0.0
+    tampered = 0
+    for found, verdict in judge(views, prompts):
+        score, caught = found.score or 0.0, verdict.verdict == "tampered"
+        total += score
+        robust_total += min(found.scores.values(), default=score) if caught else score
+        tampered += caught
+    sums = {"total": total, "robust_total": robust_total, "tampered": tampered, "count": len(views)}
+    if hardened is None:
+        return sums
+    return sums | {"hardened_total": clip_score_sums(hardened, pictures, captions)["total"]}
+
+
+def robust_means(sums: Sums) -> dict[str, Tensor]:
+    """Means over all pictures; NaN if there are none.
+
+    Returns:
+        `clip_score`: as it is; `tampered`: share of pictures called tampered; `robust_clip_score`: with the lowest
+        score that a probe found in place of theirs. Where there is `hardened_total`, also `hardened_score` and `gap`,
+        the score minus the hardened score.
+    """
+    count = torch.as_tensor(sums["count"])
+    means = {
+        "clip_score": (torch.as_tensor(sums["total"], dtype=torch.float64) / count).float(),
+        "tampered": torch.as_tensor(sums["tampered"]) / count,
+        "robust_clip_score": (torch.as_tensor(sums["robust_total"], dtype=torch.float64) / count).float(),
+    }
+    if "hardened_total" not in sums:
+        return means
+    score = (torch.as_tensor(sums["hardened_total"], dtype=torch.float64) / count).float()
+    return means | {"hardened_score": score, "gap": means["clip_score"] - score}
+
+
+def _read(preprocess: Any, pictures: Pictures, captions: Sequence[str]) -> tuple[list[Views], list[tuple[str, ...]]]:
+    """What the encoders see of each picture, and its prompts."""
+    if isinstance(pictures, Tensor) and pictures.ndim != 4:
+        raise UsageError(f"pictures: shape {tuple(pictures.shape)} is not (B, 3, H, W)")
+    if isinstance(captions, str) or len(captions) != len(pictures):
+        raise UsageError(f"captions: give one for each of the {len(pictures)} pictures, as a list")
+    samples = [Sample(images.name(picture, number), picture) for number, picture in enumerate(pictures, start=1)]
+    views: list[Views] = []
+    for found in prepare(samples, preprocess):
+        if isinstance(found, Failure):
+            raise UsageError(f"pictures: {found.source}: {found.reason}")
+        views.append(found[1])
+    return views, [(caption,) for caption in captions]
