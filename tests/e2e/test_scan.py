@@ -640,55 +640,25 @@ def test_uids_are_missed_before_the_scan(run: Run, pictures: list[bytes], tmp_pa
     assert digest(Folder(out)) == before
 
 
-TOYS = """
-import torch
-from foclip.models.preprocess import Preprocess
-from foclip.models.scorer import ScoreInfo, unit_interval
-
-class Toy:
-    model, fingerprint, parameter_count, device = "toy", "toy 1", 12, torch.device("cpu")
-    preprocess = Preprocess((16, 16))
-
-    def __init__(self, name, prompts):
-        self.info = ScoreInfo(name, scale=10.0, floor=1.0, prompts=prompts)
-
-    def encode_prompts(self, prompts):
-        return torch.tensor([[len(prompt) / 20] for prompt in prompts]).view(-1, 1)
-
-    def __call__(self, pixels, targets):
-        light = unit_interval(pixels).mean(dim=(1, 2, 3))[:, None]
-        return light if self.info.prompts == "none" else light * targets.T
-
-def cross(model, device):
-    return Toy("toy-cross", "required")
-
-def alone(model, device):
-    return Toy("toy-alone", "none")
-"""
-
-
-def test_scores_of_other_packages_are_scanned_without_a_detector(pictures: list[bytes], tmp_path: Path) -> None:
-    package = tmp_path / "package" / "toys-1.0.dist-info"
-    package.mkdir(parents=True)
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
-    (package / "entry_points.txt").write_text("[foclip.scorers]\ntoy-cross = toys:cross\ntoy-alone = toys:alone\n")
-    (package.parent / "toys.py").write_text(TOYS)
-    paths = os.pathsep.join([str(package.parent), str(Path(foclip.__file__).parent.parent)])
-    light = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB").resize((16, 16))).mean() for content in pictures]
-    write_table(tmp_path / "a.parquet", pictures, caption=[*["x" * 20] * 11, None])
-    for name, unscored in (("toy-cross", 1), ("toy-alone", 0)):
-        out = tmp_path / name
-        command = [sys.executable, "-m", "foclip", "scan", tmp_path / "a.parquet", "--score", name, "--out", out]
-        command += ["--keep", tmp_path / "kept.txt", "--min-score", "1", "--json"]
-        environment = os.environ | {"PYTHONPATH": paths}
-        done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert len(done.stderr.splitlines()) == 1
-        assert f"scores only, no verdicts: score: {name} has no embedding" in done.stderr
-        rows, found = rows_of(Folder(out)), json.loads(done.stdout)
-        assert rows[["verdict", "tampered", "p_value", "probe", "decided_by"]].isna().all(axis=None)
-        assert rows.score.isna().sum() == found["without_caption"] == unscored
-        expected = [10 * value / 255 for value in light][: 12 - unscored]
-        assert list(rows.score.dropna()) == pytest.approx(expected, rel=0.05)
-        assert (found["rows"], found["judged"], found["kept"]) == (12, 0, (rows.score >= 1).sum())
-        assert "scores only" in (out / "report.html").read_text()
+@pytest.mark.parametrize(("name", "unscored"), [("toy", 1), ("toy-taste", 0)])
+def test_scores_of_other_packages_are_scanned_without_a_detector(
+    toys: None, run: Run, pictures: list[bytes], tmp_path: Path, name: str, unscored: int
+) -> None:
+    path = write_table(tmp_path / "a.parquet", pictures, caption=[*map(CAPTION.format, range(11)), None])
+    arguments = ("scan", path, "--score", name, "--out", tmp_path / "out", "--workers", 2)
+    code, text, err = run(*arguments, "--keep", tmp_path / "kept.txt", "--min-score", 0.1, "--json")
+    assert code == 0, err
+    assert len(err.splitlines()) == 1
+    assert f"scores only, no verdicts: score: {name} has no embedding" in err
+    rows, found = rows_of(Folder(tmp_path / "out")), json.loads(text)
+    assert rows[["verdict", "tampered", "p_value", "probe", "decided_by"]].isna().all(axis=None)
+    assert rows.score.isna().sum() == found["without_caption"] == unscored
+    assert (found["rows"], found["judged"], found["kept"]) == (12, 0, (rows.score >= 0.1).sum())
+    assert "scores only" in (tmp_path / "out" / "report.html").read_text()
+    scored = rows[rows.score.notna()]
+    opened = [Image.open(io.BytesIO(pictures[place])) for place in scored.index]
+    expected = foclip.score(opened, None if name == "toy-taste" else [[c] for c in scored.caption], score=name)
+    assert list(scored.score) == pytest.approx([each.score for each in expected], abs=1e-6)
+    code, _, err = run(*arguments, "--fpr", 0.05)
+    assert code == 2
+    assert "none for" in err
