@@ -7,6 +7,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from foclip.errors import ImageError, PromptTruncationWarning, UsageError
 from foclip.machine import cores
 from foclip.models.batching import TargetCache, read_figures
 from foclip.models.scorer import Inputs, Scorer
-from foclip.runs.workers import Processes, Threads, WorkerDied
+from foclip.runs.workers import LocalWorkers, WorkerDied
 from foclip.scanning.reader import Chunk
 
 #: Captions per pass of the text tower.
@@ -66,7 +67,7 @@ class Decoded:
     """
 
     rows: list[Row]
-    images: list[Inputs] = field(default_factory=list)
+    images: list[Any] = field(default_factory=list)
 
     def __reduce__(self) -> Any:
         """As arrays: torch would open a file for each tensor that goes to another process."""
@@ -195,7 +196,7 @@ class Mapper:
             with torch.no_grad():
                 targets = self.scorer.encode_prompts((*some, *[""] * (TEXT_ROWS - len(some))))
             for place, caption in enumerate(some):
-                self._targets.keep((caption,), _each(lambda part, row=place: part[row : row + 1], targets))
+                self._targets.keep((caption,), _each(itemgetter(slice(place, place + 1)), targets))
 
     def _score(self, rows: Sequence[Row], pictures: Sequence[Inputs], prompts: Sequence[Prompts]) -> None:
         """Scores alone."""
@@ -244,19 +245,17 @@ def mapped(
     Raises:
         SourceError: A source is gone.
     """
-    count = workers or cores()
-    forks = processes and Processes.available()
-    if forks and mapper.scorer.device.type == "cpu":
-        function, finish = mapper, list
-    else:
-        function, finish = mapper.decode, mapper.finish
-    for chunk, result in (Processes(count) if forks else Threads(count)).map(function, chunks):
+    local = LocalWorkers(workers or cores(), processes)
+    whole = local.fork and mapper.scorer.device.type == "cpu"
+    function: Any = mapper if whole else mapper.decode
+    finish: Any = list if whole else mapper.finish
+    for chunk, result in local.map(function, chunks):
         yield chunk, _carefully(function, finish, chunk) if isinstance(result, WorkerDied) else finish(result)
 
 
 def _carefully(function: Any, finish: Any, chunk: Chunk) -> list[Row]:
     """The rows of a chunk that may have killed its process: it is tried alone, then in halves, down to one item."""
-    ((_, result),) = Processes(1).map(function, [chunk])
+    ((_, result),) = LocalWorkers(1).map(function, [chunk])
     if not isinstance(result, WorkerDied):
         return list(finish(result))
     if len(chunk.items) == 1:
