@@ -56,7 +56,7 @@ def measure(encoder: OpenClipEncoder, height: int, width: int, batch: int, steps
     generator = torch.Generator().manual_seed(0)
     pictures = [torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator) for _ in range(batch)]
     originals = torch.stack(pictures) / 255
-    inputs = encoder.preprocess(originals).requires_grad_(True)
+    inputs = encoder.preprocess.normalize(encoder.preprocess.pixels(originals)).requires_grad_(True)
     tower = copy.deepcopy(encoder.model).to(memory_format=torch.contiguous_format)
     score = CLIPScore(encoder)
     attack = FoCLIP(objective=objective(), steps=steps, min_psnr=35.0, batch_size=batch)

@@ -23,12 +23,12 @@ from PIL import Image
 from benchmarks.timing import seconds
 from foclip.core.detecting import BatchDetector
 from foclip.data.images import find, read
-from foclip.data.prompts import ARTWORKS
+from foclip.data.prompts import ARTWORKS, Prompts
 from foclip.demo import photos
 from foclip.detection import Method, Sensitivity, Verdict, measure
 from foclip.detection.detector import shipped
 from foclip.models import OpenClipEncoder, load_encoder
-from foclip.models.scores import CLIPScore, Prompts
+from foclip.models.scores import CLIPScore
 
 BOUND = 1.15
 BATCH = 64
@@ -62,7 +62,7 @@ def main() -> None:
     score = CLIPScore(encoder)
     batch = pictures(arguments.size, arguments.images)
     tower = copy.deepcopy(encoder.model).to(memory_format=torch.contiguous_format)
-    inputs = torch.stack([encoder.prepare(picture) for picture in batch])
+    inputs = encoder.preprocess.normalize(torch.stack([encoder.preprocess.image(picture) for picture in batch]))
 
     @torch.no_grad()
     def floor() -> None:

@@ -2,10 +2,10 @@
 
     python -m benchmarks.detection [--model mini] [--data ../shared/data] --work DIR [--parts paper scenarios …]
 
-Prints the paper's quantities beside the paper's figures; what each method catches of each cheat, as its file is and
-saved again; recall at alert budgets; what a cheat still gains (its *undetected rise*: the rise of the score where no
-alarm is raised, else 0); and false alarms on clean pictures in every state. The photographs are those that calibration
-left out (`training.detector.photographs`), the prompts drawn with another seed.
+Prints the paper's quantities with the paper's figures; what each method catches of each attack scenario, on the file
+as it is and saved again; false alarms on clean pictures in every state, and at two bounds; recall at alert budgets; and
+the undetected score gain of each scenario (the gain where no alarm is raised, else 0). The photographs are those that
+calibration left out (`training.detector.photographs`), and the prompts are drawn with another seed.
 Fooled pictures are kept in DIR; a second call only measures.
 """
 
@@ -21,30 +21,33 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.progress import Progress
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binom
 
+from benchmarks.common import balanced, exact, interval
 from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt, objective
 from foclip.data import images
-from foclip.data.prompts import ARTWORKS
+from foclip.data.prompts import ARTWORKS, Prompts
 from foclip.detection import AFTERWARDS, CONDITIONS, Detector, Method, Sensitivity, hardened_of, measure
 from foclip.detection.detector import shipped
 from foclip.detection.scenarios import LEAST_RISE
 from foclip.models import load_encoder
-from foclip.models.scores import CLIPScore, Prompts
+from foclip.models.scores import CLIPScore
 from foclip.outcome import Advance
 from foclip.runs import fooling
 from foclip.runs.results import Result
 from training.detector import draw_prompts, photographs
 from training.drawn import charts, pages
 
-METHODS = ("rule", "combined", "promptless")
+METHODS = ("rule", "combined", "no prompt")
 #: Alert budgets: shares of clean pictures that may be called tampered.
 BUDGETS = (0.001, 0.002, 0.004, 0.01)
-#: A cropped cheat counts if the score is still up by this much.
+#: A cropped scenario counts if the score is still up by this much.
 STILL_UP = 0.1
 #: Numbers with which probes are drawn, as by `detect --draw`.
 DRAWS = range(1, 6)
-PARTS = ("paper", "scenarios", "alarms", "budgets", "undetected")
+PARTS = ("paper", "scenarios", "alarms", "bounds", "budgets", "undetected")
+#: Bounds on false alarms that the part `bounds` asks of every method.
+BOUNDS = (0.01, 0.05)
 
 
 @dataclass(frozen=True)
@@ -85,14 +88,14 @@ class Bench:
         return found
 
     def flagged(self, found: Sequence[Sensitivity], method: str, fpr: float | None = None) -> np.ndarray:
-        """Whether each picture is called tampered by "rule", "combined" or "promptless"."""
-        if method == "promptless":
+        """Whether each picture is called tampered by "rule", "combined" or "no prompt"."""
+        if method == "no prompt":
             found = [s.without_prompts() for s in found]
         by: Method = "rule" if method == "rule" else "combined"
         return np.array([self.detector.judge(s, by, fpr).verdict == "tampered" for s in found], dtype=bool)
 
-    def fool(self, name: str, cheat: Scenario) -> list[Result]:
-        """Results of a cheat, from `work` if they are there."""
+    def fool(self, name: str, scenario: Scenario) -> list[Result]:
+        """Results of a scenario, from `work` if they are there."""
         with Progress(transient=True) as bar:
 
             def progress(text: str, total: int) -> Advance:
@@ -100,48 +103,24 @@ class Bench:
                 return lambda done, note="": bar.update(task, completed=done)
 
             out = self.work / re.sub(r"\W+", "-", name)
-            files, prompts = self.files[: cheat.count], cheat.prompts[: cheat.count]
-            return fooling.fool(files, prompts, out, model=self.score, attack=cheat.attack, progress=progress).results
+            files, prompts = self.files[: scenario.count], scenario.prompts[: scenario.count]
+            return fooling.fool(
+                files, prompts, out, model=self.score, attack=scenario.attack, progress=progress
+            ).results
 
     def fooled(
-        self, name: str, cheat: Scenario, change: Callable[[Image.Image], Image.Image] | None = None
+        self, name: str, scenario: Scenario, change: Callable[[Image.Image], Image.Image] | None = None
     ) -> tuple[list[Sensitivity], np.ndarray]:
         """What is measured of fooled files, after `change`, and the rise of each one's score."""
-        results = self.fool(name, cheat)
+        results = self.fool(name, scenario)
         pictures = [images.read(result.output) for result in results]
         found = self.measure([change(p) if change else p for p in pictures], [tuple(r.prompts) for r in results])
         rises = [(s.score or 0.0) - r.score_before for s, r in zip(found, results, strict=True)]
         return found, np.array(rises)
 
 
-def interval(values: Sequence[float] | np.ndarray) -> str:
-    """Mean and 95 % bootstrap interval, in percent."""
-    data = np.asarray(values, dtype=float)
-    if not len(data) or np.ptp(data) == 0:
-        return f"{100 * data.mean():.1f} %" if len(data) else "none"
-    found = bootstrap((data,), np.mean, n_resamples=2000, rng=np.random.default_rng(0), method="percentile")
-    low, high = found.confidence_interval
-    return f"{100 * data.mean():.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def exact(flags: np.ndarray) -> str:
-    """A share and its exact 95 % interval, in percent."""
-    found = binomtest(int(flags.sum()), len(flags)).proportion_ci()
-    return f"{100 * flags.mean():5.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-
-
-def balanced(caught: np.ndarray, alarms: np.ndarray) -> str:
-    """Balanced accuracy and its bootstrap interval, in percent."""
-    rng = np.random.default_rng(0)
-    draws = [
-        (rng.choice(caught, len(caught)).mean() + 1 - rng.choice(alarms, len(alarms)).mean()) / 2 for _ in range(2000)
-    ]
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return f"{50 * (caught.mean() + 1 - alarms.mean()):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-
-
 def scenarios(bench: Bench, count: int, steps: int) -> dict[str, Scenario]:
-    """Every cheat of the table by name."""
+    """Every scenario of the table by name."""
     foclip = FoCLIP(objective=objective(), steps=steps, min_psnr=35.0)
 
     def own(db: float, rise: float | None = None) -> Scenario:
@@ -182,19 +161,19 @@ def paper(bench: Bench, count: int, steps: int) -> None:
 
 
 def caught(bench: Bench, count: int, steps: int) -> None:
-    """What is caught of each cheat."""
-    least = LEAST_RISE * bench.score.floor
+    """What is caught of each scenario."""
+    least = LEAST_RISE * bench.score.info.floor
     print(f"Caught at the detector's bound of {bench.detector.fpr:g}, of those whose score rose by {least:g} or more;")
     print(f"cropped: of those still up by {STILL_UP:g} or more")
-    print(f"   {'cheat':<28}{'file':<17}{'n':>4} {'rise':>7}  " + "".join(f"{method:<24}" for method in METHODS))
+    print(f"   {'scenario':<28}{'file':<17}{'n':>4} {'rise':>7}  " + "".join(f"{method:<24}" for method in METHODS))
     again = {"JPEG 85": AFTERWARDS["JPEG 85"], "cropped to 95 %": AFTERWARDS["cropped to 95 %"]}
-    for name, cheat in scenarios(bench, count, steps).items():
+    for name, scenario in scenarios(bench, count, steps).items():
         states = {"as it is": None} | (again if "dB" in name and "35" not in name else {})
         gained = np.array([])
         for state, change in states.items():
-            found, rises = bench.fooled(name, cheat, change)
+            found, rises = bench.fooled(name, scenario, change)
             gained = gained if change else rises >= least
-            # A file saved as JPEG counts whatever it lost; a crop may end the cheat altogether.
+            # A file saved as JPEG counts whatever it lost; a crop may end the scenario altogether.
             kept = rises >= STILL_UP if state == "cropped to 95 %" else gained
             if not kept.any():
                 continue
@@ -229,15 +208,31 @@ def alarms(bench: Bench) -> None:
     print()
 
 
+def bounds(bench: Bench) -> None:
+    """False alarms of every method at two bounds, with prompts (ten artworks) and without."""
+    print("False alarms at a bound; the interval is that of as many draws at the bound")
+    found = [s for s in bench.measure(bench.originals, bench.artworks) if not s.gray_already]
+    for method in METHODS:
+        for bound in BOUNDS:
+            alarms = int(bench.flagged(found, method, bound).sum())
+            low, high = binom.ppf([0.025, 0.975], len(found), bound)
+            print(
+                f"   {method:<12}{bound:>6} {alarms:>4} of {len(found)}, {low:.0f} to {high:.0f} expected", flush=True
+            )
+    print()
+
+
 def budgets(bench: Bench, count: int, steps: int) -> None:
     """Recall at alert budgets."""
     print("Caught at alert budgets, combined detector (exact 95 % intervals)")
     chosen = {
-        name: cheat for name, cheat in scenarios(bench, count, steps).items() if "40 dB" in name or "35 dB" in name
+        name: scenario
+        for name, scenario in scenarios(bench, count, steps).items()
+        if "40 dB" in name or "35 dB" in name
     }
     clean = [s for s in bench.measure(bench.originals, bench.own) if not s.gray_already]
     print(f"   {'budget':<8}{'false alarms':<24}" + "".join(f"{name:<28}" for name in chosen))
-    found = {name: bench.fooled(name, cheat)[0] for name, cheat in chosen.items()}
+    found = {name: bench.fooled(name, scenario)[0] for name, scenario in chosen.items()}
     for fpr in BUDGETS:
         part = bench.detector.combined
         many = part.distinct
@@ -267,7 +262,7 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--fooled", type=int, default=60, help="photographs per cheat")
+    parser.add_argument("--fooled", type=int, default=60, help="photographs per scenario")
     parser.add_argument("--steps", type=int, default=150, help="steps of FoCLIP")
     parser.add_argument("--paper-steps", type=int, default=1000, help="steps of the part `paper`")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
@@ -279,6 +274,7 @@ def main() -> None:
         "paper": lambda: paper(bench, max(8, count // 2), choice.paper_steps),
         "scenarios": lambda: caught(bench, count, steps),
         "alarms": lambda: alarms(bench),
+        "bounds": lambda: bounds(bench),
         "budgets": lambda: budgets(bench, count, steps),
         "undetected": lambda: undetected(bench, count, steps),
     }

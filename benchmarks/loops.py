@@ -8,17 +8,15 @@ small space is higher or lower, in per cent, and the lowest PSNR of both.
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor
-
-from benchmarks.quality import BUDGET, of_size
+from benchmarks.common import fooled, mean_score, of_size
+from benchmarks.quality import BUDGET
 from benchmarks.steps import encoder_of
 from benchmarks.timing import Section
-from foclip.attacks import AttackTask, FoCLIP, objective, run
+from foclip.attacks import FoCLIP, objective
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
-from foclip.models.scores import CLIPScore, MeanEnsemble, Score
-from foclip.outcome import mean
+from foclip.models.scores import CLIPScore, MeanEnsemble
 from foclip.perceptual.fidelity import psnr
 
 #: Pixels of the photos, and steps: the exact loop pays for every pixel at each.
@@ -33,8 +31,9 @@ def table(model: str, device: str, most: int, files: Sequence[Path] = ()) -> Sec
         attack = FoCLIP(objective=objective(), steps=steps, min_psnr=BUDGET)
         for path in files or photos():
             picture = images.to_tensor(of_size(images.read(path), pixels))
-            small, exact = (_file(attack, loop, picture) for loop in (score, MeanEnsemble([score])))
-            fast, slow = (mean(score.read(images.to_image(file), ARTWORKS)) for file in (small, exact))
+            # An ensemble of one scorer is that scorer, but it is not attacked at model resolution.
+            small, exact = (fooled(attack, loop, [picture], [ARTWORKS])[0] for loop in (score, MeanEnsemble([score])))
+            fast, slow = (mean_score(score, file, ARTWORKS) for file in (small, exact))
             section.add(
                 megapixels=f"{picture[0].numel() / 1e6:.1f}",
                 photo=path.stem,
@@ -43,9 +42,3 @@ def table(model: str, device: str, most: int, files: Sequence[Path] = ()) -> Sec
                 **{"lowest PSNR": min(psnr(file, picture) or float("inf") for file in (small, exact))},
             )
     return section
-
-
-def _file(attack: FoCLIP, score: Score, picture: Tensor) -> Tensor:
-    """The written picture; a mean over one score is that score, but is not attacked in the small space."""
-    (fooled,) = run(attack, score, [AttackTask(picture, ARTWORKS)])
-    return fooled.pixels

@@ -13,14 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 
+from benchmarks.common import mean_score, of_size
 from benchmarks.timing import Section, now
 from foclip.attacks import MIFGSM, PGD, Adam, Attack, AttackTask, AutoPGD, FoCLIP, fastest, objective, run
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
-from foclip.models.scores import CLIPScore, Score
+from foclip.models.scorer import Scorer
+from foclip.models.scores import CLIPScore
 from foclip.outcome import mean
 
 SHARE = 0.95
@@ -34,13 +35,12 @@ GIVEN_UP = 10.0
 TOLD = (60, 150)
 
 
-def reached(attack: Attack, score: Score, pictures: list[torch.Tensor]) -> tuple[float, float]:
+def reached(attack: Attack, score: Scorer, pictures: list[torch.Tensor]) -> tuple[float, float]:
     """Mean score of what an attack makes of pictures, read through the model's own preprocessing; seconds for one."""
     start = now()
     found = list(run(attack, score, [AttackTask(picture, ARTWORKS) for picture in pictures], at_once=1))
     spent = (now() - start) / len(pictures)
-    scores = [mean(score.read(images.to_image(fooled.pixels), ARTWORKS)) for fooled in found]
-    return mean(scores), spent
+    return mean([mean_score(score, fooled.pixels, ARTWORKS) for fooled in found]), spent
 
 
 def table(model: str, reference: int, device: str, files: Sequence[Path] = ()) -> Section:
@@ -57,12 +57,6 @@ def table(model: str, reference: int, device: str, files: Sequence[Path] = ()) -
             reference,
         )
     return section
-
-
-def of_size(photo: Image.Image, pixels: int | None) -> Image.Image:
-    """The photo with so many pixels, or as it is."""
-    scale = (pixels / (photo.width * photo.height)) ** 0.5 if pixels else 1
-    return photo.resize((round(scale * photo.width), round(scale * photo.height)), Image.Resampling.LANCZOS)
 
 
 def _compare(section: Section, score: CLIPScore, pictures: list[torch.Tensor], reference: int) -> None:

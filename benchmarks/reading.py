@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from open_clip import get_model_preprocess_cfg
+from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +26,7 @@ from benchmarks.timing import Section, paired, seconds
 from foclip.data import images
 from foclip.detection import measure
 from foclip.models import OpenClipEncoder
+from foclip.models.batching import pass_rows
 from foclip.models.scores import CLIPScore
 
 #: What goes on beside the tower, on other threads, counts too.
@@ -47,8 +50,9 @@ def plain(encoder: OpenClipEncoder, pictures: list[Image.Image]) -> None:
     """The loop of open_clip's README, in batches of 32."""
     with torch.no_grad():
         texts = encoder.encode_texts([PROMPT])
+        transform = image_transform_v2(PreprocessCfg(**get_model_preprocess_cfg(encoder.model)), is_train=False)
         for first in range(0, len(pictures), 32):
-            batch = torch.stack([torch.as_tensor(encoder.transform(p)) for p in pictures[first : first + 32]])
+            batch = torch.stack([torch.as_tensor(transform(p)) for p in pictures[first : first + 32]])
             features = encoder.model.encode_image(batch, normalize=True)
             (2.5 * features @ texts.T).clamp(min=0).flatten().tolist()
 
@@ -111,8 +115,8 @@ def table(models: list[str], repeats: int) -> Section:
             opened = [images.read(path) for path in files]
             calls = {
                 "decoding alone": lambda: wall(lambda: [images.read(path) for path in files]),  # noqa: B023
-                "encoding alone": lambda: wall(lambda: encoder.encode_pictures(opened, score.rows(8, 1))),  # noqa: B023
-                "passes alone": lambda: bare(encoder, score.rows(8, 1), count),  # noqa: B023
+                "encoding alone": lambda: wall(lambda: encoder.encode_pictures(opened, pass_rows(score, 8, 1))),  # noqa: B023
+                "passes alone": lambda: bare(encoder, pass_rows(score, 8, 1), count),  # noqa: B023
                 "score": lambda: wall(lambda: foclip.score(files, [PROMPT], model=score)),  # noqa: B023
             }
             spent, _ = paired(calls, repeats)

@@ -21,11 +21,12 @@ from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from foclip.attacks import CMAES, Attack, AttackTask, FoCLIP, Restart, run
+from benchmarks.common import fooled, mean_score
+from foclip.attacks import CMAES, Attack, FoCLIP, Restart
 from foclip.data import images
-from foclip.data.prompts import ARTWORKS, CAPTION
+from foclip.data.prompts import ARTWORKS, CAPTION, Prompts
 from foclip.models import Encoder, load_encoder
-from foclip.models.scores import CLIPScore, Prompts
+from foclip.models.scores import CLIPScore
 from foclip.objective import Alignment
 from foclip.outcome import mean
 from training.evaluate import validation
@@ -44,8 +45,8 @@ LONGER = 0.05
 FEW = 4
 #: Photographs, each with its caption, whose scores are compared on clean pictures.
 COMPARED = 200
-#: Pictures in flight at most; lanes without a picture would cost as much as the others.
-LANES = 16
+#: Largest number of pictures in a batch. An empty slot costs as much as a full one.
+SLOTS = 16
 
 
 def fool(
@@ -57,16 +58,14 @@ def fool(
     start: int,
 ) -> list[Tensor]:
     """Pictures (uint8) as the attack leaves them, in the order given."""
-    attack = Restart(steps=steps, min_psnr=min_psnr, start=start, batch_size=min(LANES, len(pictures)))
-    jobs = [AttackTask(picture, own, place) for place, (picture, own) in enumerate(zip(pictures, prompts, strict=True))]
-    found = {result.job.tag: result.pixels for result in run(attack, CLIPScore(encoder), jobs)}
-    return [found[index] for index in range(len(pictures))]
+    attack = Restart(steps=steps, min_psnr=min_psnr, start=start, batch_size=min(SLOTS, len(pictures)))
+    return fooled(attack, CLIPScore(encoder), pictures, prompts)
 
 
 def scores(encoder: Encoder, pictures: Sequence[Image.Image], prompts: Sequence[Prompts]) -> Tensor:
     """(B,) mean CLIPScore of each picture with its own prompts."""
     score = CLIPScore(encoder)
-    return torch.tensor([mean(score.read(picture, own)) for picture, own in zip(pictures, prompts, strict=True)])
+    return torch.tensor([mean_score(score, picture, own) for picture, own in zip(pictures, prompts, strict=True)])
 
 
 def photographs(data: Path, count: int, seed: int) -> tuple[list[Image.Image], list[str]]:
@@ -138,8 +137,8 @@ def crossed(encoder: Encoder, original: Encoder, data: Path, count: int, steps: 
     figures = []
     for min_psnr in CAPTION_RISE:
         found = fool(original, tensors, prompts, min_psnr, steps, 0)
-        fooled = [images.to_image(picture) for picture in found]
-        after = {each: float(scores(each, fooled, prompts).mean()) for each in both}
+        written = [images.to_image(picture) for picture in found]
+        after = {each: float(scores(each, written, prompts).mean()) for each in both}
         note = (
             f"there {before[original]:.3f} → {after[original]:.3f}, here {before[encoder]:.3f} → {after[encoder]:.3f}"
         )
@@ -175,14 +174,10 @@ def black_box(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figu
 def _rise(attack: Attack, encoder: Encoder, data: Path, count: int) -> float:
     """Rise of the mean score for ten artworks."""
     score, (pictures, _) = CLIPScore(encoder), photographs(data, count, 0)
-    jobs = [AttackTask(images.to_tensor(picture), ARTWORKS, place) for place, picture in enumerate(pictures)]
-    attack = replace(attack, batch_size=min(LANES, count))
-    found = {result.job.tag: images.to_image(result.pixels) for result in run(attack, score, jobs)}
-    rises = [
-        mean(score.read(found[place], ARTWORKS)) - mean(score.read(picture, ARTWORKS))
-        for place, picture in enumerate(pictures)
-    ]
-    return mean(rises)
+    attack, tensors = replace(attack, batch_size=min(SLOTS, count)), [images.to_tensor(picture) for picture in pictures]
+    found = fooled(attack, score, tensors, [ARTWORKS] * count)
+    pairs = zip(found, pictures, strict=True)
+    return mean([mean_score(score, after, ARTWORKS) - mean_score(score, before, ARTWORKS) for after, before in pairs])
 
 
 PARTS = ("validation", "clean", "attacked", "crossed", "visible", "longer", "black-box")

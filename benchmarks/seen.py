@@ -13,11 +13,13 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.common import mean_score
 from foclip.attacks import Attack, AttackTask, FoCLIP, objective, run
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.models import load_encoder
-from foclip.models.scores import CLIPScore, Score
+from foclip.models.scorer import Scorer
+from foclip.models.scores import CLIPScore
 from foclip.outcome import mean
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import FIGURES, fidelity
@@ -32,17 +34,17 @@ LIMITS = {"psnr": (35.5, -0.5), "ssim": (0.985, -0.002), "flip": (0.05, 0.003), 
 AIMS = {"1 − ssim": 0.6, "flip": 0.8, "flip99": 1.0}
 
 
-def figures(attack: Attack, score: Score, pictures: list[torch.Tensor]) -> dict[str, float]:
+def figures(attack: Attack, score: Scorer, pictures: list[torch.Tensor]) -> dict[str, float]:
     """Means over pictures: score of the file and how close it is to its original."""
     found = list(run(attack, score, [AttackTask(picture, ARTWORKS) for picture in pictures]))
     close = [fidelity(fooled.pixels, fooled.job.picture) for fooled in found]
     means = {name: mean([float(getattr(each, name)) for each in close]) for name in FIGURES}
-    scores = [mean(score.read(images.to_image(fooled.pixels), ARTWORKS)) for fooled in found]
+    scores = [mean_score(score, fooled.pixels, ARTWORKS) for fooled in found]
     return {"score": mean(scores), "1 − ssim": 1 - means.pop("ssim")} | means
 
 
 def searched(
-    attack: FoCLIP, metric: str, score: Score, pictures: list[torch.Tensor], wanted: float
+    attack: FoCLIP, metric: str, score: Scorer, pictures: list[torch.Tensor], wanted: float
 ) -> dict[str, float]:
     """Figures of the attack at the score that is wanted, between those of the two limits around it.
 

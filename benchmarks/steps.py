@@ -27,7 +27,7 @@ from benchmarks.timing import Section, Spread, now, paired, seconds
 from foclip.attacks import AttackTask, FoCLIP, fastest, objective, run
 from foclip.data.prompts import ARTWORKS
 from foclip.models import OpenClipEncoder
-from foclip.models.encoder import LARGE_MODEL
+from foclip.models.batching import LARGE_MODEL
 from foclip.models.scores import CLIPScore
 
 #: Model, pictures (height, width; None for the tower's own size), batch.
@@ -150,7 +150,9 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
         attack = FoCLIP(objective=objective(), steps=steps, min_psnr=35.0, batch_size=batch)
         jobs, score = [AttackTask(picture.cpu(), ARTWORKS) for picture in pixels], CLIPScore(encoder)
         tower = copy.deepcopy(encoder.model).to(memory_format=torch.contiguous_format)
-        inputs = torch.cat([encoder.preprocess(picture[None] / 255) for picture in pixels]).requires_grad_(True)
+        inputs = torch.cat(
+            [encoder.preprocess.normalize(encoder.preprocess.pixels(picture[None] / 255)) for picture in pixels]
+        ).requires_grad_(True)
         whole: list[float] = []
 
         def floor(tower: Any = tower, inputs: Tensor = inputs, steps: int = steps) -> float:

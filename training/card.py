@@ -119,7 +119,7 @@ def main() -> None:
     for number, run in enumerate(runs, start=1):
         name = choice.model if number == 1 else f"{choice.model}-{number}"
         commands.append(
-            f"python -m training.train --config training/configs/{name}.toml --data ../shared/data "
+            f"python -m training.train --config training/configs/{name}.toml --data DATA "
             f"--out runs/{name} --threads {run['threads']} --processes {run['processes']}"
         )
         train, stages = run["config"]["train"], run["config"]["stages"]
@@ -146,7 +146,7 @@ def main() -> None:
         schedule=schedule,
         gray=config["stages"][-1]["gray_share"],
         notes=choice.notes + "\n" if choice.notes else "",
-        evaluate=f"python -m training.evaluate {choice.model} --data ../shared/data",
+        evaluate=f"python -m training.evaluate {choice.model} --data DATA",
         threads=2,
         rows=rows(list(figures.values())),
     )

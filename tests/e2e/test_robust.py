@@ -84,7 +84,9 @@ def test_an_encoder_is_hardened_once_on_photos_that_it_is_not_measured_on(
 ) -> None:
     first = hardening.hardened_score(context, 38.0)
     assert first.fingerprint != context.score.fingerprint
-    assert torch.equal(first.targets(("a cat",)), context.score.targets(("a cat",)))  # the texts' side is untouched
+    assert torch.equal(
+        first.encode_prompts(("a cat",)), context.score.encode_prompts(("a cat",))
+    )  # the texts' side is untouched
     (folder,) = context.cache.folder.glob("*/training.json")
     assert len(list((folder.parent / "pictures").iterdir())) == 4 * 2  # crops of a and c
     assert [picture.name for picture in hardening.held_out(context)] == ["b.png"]

@@ -16,9 +16,10 @@ from PIL import Image
 from zoo import tiles
 
 import foclip.studies
-from foclip.data.images import read, to_tensor
+from foclip.data.images import read, to_image, to_tensor
 from foclip.detection import TRANSFORMATIONS, View
 from foclip.models import Encoder
+from foclip.models.batching import raw_scores, read_scores
 from foclip.models.scores import CLIPScore
 from foclip.studies import artworks, available, filter, imagenet, long, robust, sweep, tau
 from foclip.studies.harness import (
@@ -419,7 +420,7 @@ def test_caption_draws_do_not_overlap_and_are_repeated() -> None:
 def test_the_adaptive_attacker_sees_what_the_detector_sees(
     mini: Encoder, name: str, small_photos: list[Image.Image]
 ) -> None:
-    picture = mini.resize(small_photos[1])  # of the encoder's size: no second resize
+    picture = to_image(mini.preprocess.image(small_photos[1]))  # of the encoder's size: no second resize
     pixels = (to_tensor(picture).float() / 255)[None].requires_grad_(True)
     seen = View(name, mini.preprocess)(pixels)
     exact = to_tensor(TRANSFORMATIONS[name].exact(picture))
@@ -438,10 +439,12 @@ def test_closing_the_gap_brings_pictures_and_texts_together(mini: Encoder, small
     means = []
     for closed in (0.0, 0.5, 1.0):
         shifted = Shifted(mini, gap, closed)
-        values = torch.stack([shifted.of_picture(picture, prompts) for picture in small_photos])
-        pixels = [to_tensor(picture) / 255 for picture in small_photos]
-        assert torch.allclose(torch.cat(shifted.values(pixels, [prompts] * 4, 4)), values, atol=0.01)
-        assert torch.allclose(shifted.targets(prompts).norm(dim=1), torch.ones(3), atol=1e-5)
+        targets = shifted.encode_prompts(prompts)
+        seen = [shifted.preprocess.image(picture) for picture in small_photos]
+        values = torch.stack(read_scores(shifted, seen, [targets] * 4))
+        pixels = [shifted.preprocess.pixels(to_tensor(picture)[None] / 255) for picture in small_photos]
+        assert torch.allclose(torch.cat(raw_scores(shifted, pixels, [targets] * 4, 4)), values, atol=0.01)
+        assert torch.allclose(targets.norm(dim=1), torch.ones(3), atol=1e-5)
         means.append(float(values.mean()))
     assert means[0] == pytest.approx(float((pictures @ texts.T).mean()), abs=1e-5)
     assert means[0] < means[1] < means[2]

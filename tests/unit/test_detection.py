@@ -1,6 +1,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -593,6 +594,13 @@ def test_a_detector_comes_with_every_embedded_encoder(name: str, small_photos: l
     assert tuple(detector.hardened) == embedded.HARDENED.get(name, ())
     for prompts in (ARTWORKS, None):
         assert [d.verdict for d in detect(small_photos, prompts, model=encoder)] == ["clean"] * 4
+
+
+@pytest.mark.parametrize("name", ["toy", "toy-taste"])
+def test_a_score_without_embedding_is_refused_in_one_line(name: str, toys: None, clean: list[Path]) -> None:
+    for call in (partial(detect, clean[0], ["a cat"]), partial(calibrate, clean, ["a cat"])):
+        with pytest.raises(UsageError, match=f"score: {name} has no embedding, .* such as clipscore$"):
+            call(score=name)
 
 
 def test_other_encoders_need_their_own_detector(checkpoints: dict[str, Path]) -> None:

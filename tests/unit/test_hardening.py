@@ -8,6 +8,8 @@ import tarfile
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -18,21 +20,22 @@ from conftest import Run
 from PIL import Image
 from torch import nn
 
+from foclip.cache import Cache
 from foclip.errors import EncoderError, UsageError
-from foclip.hardening import Settings, TrainingProgress, harden
-from foclip.hardening.augment import augment
-from foclip.hardening.export import model_config
-from foclip.hardening.perturb import perturb, random_start
+from foclip.hardening import HardenSettings, TrainingProgress, harden, harden_encoder
+from foclip.hardening.augmentation import augment
+from foclip.hardening.perturbation import perturb, random_start
 from foclip.hardening.pictures import count, decode
-from foclip.hardening.tower import trainable
+from foclip.hardening.tower import precision_for, trainable
 from foclip.hardening.trainer import Trainer
 from foclip.models import Encoder, OpenClipEncoder, load_encoder
+from foclip.models.trainable import model_config
 
 #: A run that ends in seconds; float32, because which precision is faster is a matter of the machine.
 SHORT = ("--steps", 3, "--batch-size", 8, "--precision", "float32", "--keep", 0, "--attack-steps", 2)
 
 
-SETTINGS = Settings(steps=3, batch_size=8, precision="float32", keep=0)
+SETTINGS = HardenSettings(steps=3, batch_size=8, precision="float32", keep=0)
 
 
 def picture(seed: int, size: int = 48) -> Image.Image:
@@ -66,26 +69,26 @@ def weights(out: Path) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def twin(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hardened(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody disturbed."""
-    out = tmp_path_factory.mktemp("runs") / "twin"
+    out = tmp_path_factory.mktemp("runs") / "hardened"
     assert harden("mini", [folder], out, SETTINGS, attack_steps=2) is not None
     return out
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(twin: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_bytes(hardened: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     assert harden("mini", [folder], out, SETTINGS, stop_after=1) is None
     assert not (out / "README.md").exists()
     with pytest.raises(UsageError, match="other settings"):
         harden("mini", [folder], out, replace(SETTINGS, lr=1.0))
     said: list[str] = []
-    assert harden("mini", [folder], out, SETTINGS, attack_steps=2, say=said.append)
-    assert "goes on at step 1 of 3" in said
-    assert weights(out) == weights(twin)
+    assert harden("mini", [folder], out, SETTINGS, attack_steps=2, log=said.append)
+    assert "continuing at step 1 of 3" in said
+    assert weights(out) == weights(hardened)
 
 
-def test_sigkill_of_the_command(run: Run, twin: Path, folder: Path, tmp_path: Path) -> None:
+def test_sigkill_of_the_command(run: Run, hardened: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     call = ("harden", "--images", folder, "--out", out, "--json", *SHORT)
     command = [sys.executable, "-m", "foclip", *map(str, call)]
@@ -100,10 +103,10 @@ def test_sigkill_of_the_command(run: Run, twin: Path, folder: Path, tmp_path: Pa
     facts = json.loads(text)
     assert facts["pictures"] == 24
     assert facts["settings"]["precision"] == "float32"
-    assert weights(out) == weights(twin)
+    assert weights(out) == weights(hardened)
 
 
-def test_the_folder_loads_with_open_clip_alone(twin: Path, mini: Encoder) -> None:
+def test_the_folder_loads_with_open_clip_alone(hardened: Path, mini: Encoder) -> None:
     code = (
         "import sys, torch, open_clip; name = 'local-dir:' + sys.argv[1];"
         "model, _, preprocess = open_clip.create_model_and_transforms(name);"
@@ -111,29 +114,29 @@ def test_the_folder_loads_with_open_clip_alone(twin: Path, mini: Encoder) -> Non
         "torch.save(model.eval().encode_text(tokens, normalize=True), sys.argv[2]);"
         "assert not any(m.split('.')[0] == 'foclip' for m in sys.modules)"
     )
-    kept = twin.parent / "text.pt"
-    subprocess.run([sys.executable, "-c", code, str(twin), str(kept)], check=True, capture_output=True)
+    kept = hardened.parent / "text.pt"
+    subprocess.run([sys.executable, "-c", code, str(hardened), str(kept)], check=True, capture_output=True)
     assert torch.allclose(torch.load(kept, weights_only=True), mini.encode_texts(["a photo of a lemon."]), atol=1e-6)
-    other = load_encoder(f"local-dir:{twin}")
+    other = load_encoder(f"local-dir:{hardened}")
     assert other.fingerprint != mini.fingerprint
     assert torch.equal(other.encode_texts(["a dog"]), mini.encode_texts(["a dog"]))
     found, expected = (each.encode_pictures([picture(1)]) for each in (other, mini))
     assert 0.3 < float(found @ expected.T) < 0.9999
-    facts = json.loads((twin / "training.json").read_text())
+    facts = json.loads((hardened / "training.json").read_text())
     assert facts["settings"]["steps"] == 3
     assert facts["held_out"] == 7
-    assert f"{facts['after']['rise']:.3f}" in (twin / "README.md").read_text()
-    assert not (twin / ".unfinished").exists()
+    assert f"{facts['after']['rise']:.3f}" in (hardened / "README.md").read_text()
+    assert not (hardened / ".unfinished").exists()
 
 
-def test_a_twin_too_far_away_is_not_written(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_an_encoder_too_far_from_the_original_is_not_written(run: Run, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "far"
     code, _, err = run("harden", "--images", folder, "--out", out, *SHORT, "--keep", 0.999)
     assert code == 2
-    assert "no twin written, since its mean cosine with mini on 7 clean" in err
+    assert "nothing written, since the mean cosine with mini on 7 clean" in err
     assert not (out / "open_clip_model.safetensors").exists()
     assert (out / ".unfinished" / "checkpoint.pt").exists()
-    # What is asked of the twin may be changed without training again.
+    # The least cosine may be changed without training again.
     code, text, _ = run("harden", "--images", folder, "--out", out, *SHORT)
     assert code == 0
     assert "FoCLIP raises mini's score by" in text
@@ -153,7 +156,7 @@ def test_sources(folder: Path, tmp_path: Path, mini: Encoder) -> None:
     struct.to_parquet(tmp_path / "struct.parquet")
     sources = [folder, *(tmp_path / name for name in ("some.tar", "plain.parquet", "struct.parquet"))]
     assert count(sources) == 70 + 3 + 4 + 5
-    found = decode(sources, mini.image_size, mini.resize, range(70, 82))
+    found = decode(sources, mini.image_size, mini.preprocess.image, range(70, 82))
     assert found.levels.shape == (12, 3, 96, 96)
     for first, length in ((3, 3), (7, 3)):
         assert torch.equal(found.levels[:3], found.levels[first : first + length])
@@ -167,7 +170,7 @@ def test_broken_pictures_are_left_out_and_listed(tmp_path: Path, mini: Encoder) 
     (tmp_path / "c.jpg").write_text("no picture")
     table = pd.DataFrame({"image": [b"", None, encoded(2)]})
     table.to_parquet(tmp_path / "d.parquet")
-    found = decode([tmp_path], mini.image_size, mini.resize, range(count([tmp_path])))
+    found = decode([tmp_path], mini.image_size, mini.preprocess.image, range(count([tmp_path])))
     assert len(found) == 2
     assert [Path(line.split(":")[0]).name for line in found.skipped] == [
         "a.png",
@@ -245,6 +248,43 @@ def test_what_cannot_be_trained(mini: Encoder) -> None:
             trainable(around(model))
 
 
+def test_any_encoder_with_a_tower_to_train_can_be_hardened() -> None:
+    """`HardenableEncoder` is all that is asked for: here an encoder that no library made."""
+    frozen = nn.Sequential(nn.Flatten(), nn.Linear(12, 4)).requires_grad_(False)
+    unused = nn.Parameter(torch.zeros(3), requires_grad=False)
+    frozen.register_parameter("unused", unused)
+    seen = SimpleNamespace(size=(2, 2), normalize=lambda pixels: 2 * pixels - 1)
+    encoder = SimpleNamespace(name="toy", device=torch.device("cpu"), preprocess=seen, image_tower=lambda: frozen)
+    tower = trainable(encoder)
+    assert [name for name, value in tower.named_parameters() if value.requires_grad] == ["1.weight", "1.bias"]
+    assert not any(value.requires_grad for value in frozen.parameters())
+    assert precision_for(tower, encoder) in ("float32", "bfloat16")
+
+
+def test_an_encoder_without_a_tower_to_train_is_refused(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harden_encoder, "load_encoder", lambda model, device: SimpleNamespace(name=model))
+    with pytest.raises(EncoderError, match="toy: cannot be hardened"):
+        harden("toy", [folder], tmp_path / "out", SETTINGS)
+
+
+def test_stages_are_shown(hardened: Path, folder: Path, tmp_path: Path) -> None:
+    """Each stage ends at its total: no bar stands still while something else is done."""
+    shown: dict[str, tuple[int, list[float]]] = {}
+
+    def progress(stage: str, total: int) -> Any:
+        shown[stage] = total, []
+        return lambda done, note="": shown[stage][1].append(done)
+
+    assert harden("mini", [folder], tmp_path / "out", SETTINGS, attack_steps=2, progress=progress)
+    assert list(shown) == ["decoding", "training", "exporting", "measuring"]
+    for total, done in shown.values():
+        assert done == sorted(done)
+        assert done[-1] == total
+    assert len(set(shown["measuring"][1])) > 3
+
+
 def test_perturbed_pictures_stay_within_their_radius() -> None:
     pictures = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
     radius = torch.tensor([0.1, 0.2, 0.3, 0.4])
@@ -275,13 +315,13 @@ def test_other_towers(architecture: str, checkpoints: dict[str, Path], folder: P
     """A step of a layer-norm tower and of one with batch normalisation, in parts, with activations recomputed."""
     encoder = load_encoder(f"{architecture}/{checkpoints[architecture]}")
     assert isinstance(encoder, OpenClipEncoder)
-    tower = trainable(encoder, checkpointing=True)
+    tower: Any = trainable(encoder, checkpointing=True)
     before = {key: value.clone() for key, value in tower.visual.state_dict().items()}
-    pictures = decode([folder], encoder.image_size, encoder.resize, range(2))
+    pictures = decode([folder], encoder.image_size, encoder.preprocess.image, range(2))
     texts = nn.functional.normalize(torch.randn(3, 1024 if architecture == "RN50" else 512), dim=1)
-    settings = Settings(steps=1, batch_size=2, accumulate=2, precision="float32", checkpointing=True)
+    settings = HardenSettings(steps=1, batch_size=2, accumulate=2, precision="float32", checkpointing=True)
     seen: list[TrainingProgress] = []
-    Trainer(encoder, tower, pictures, texts, settings, tmp_path / "checkpoint.pt", "").train(seen.append)
+    Trainer(encoder, tower, pictures, texts, settings, Cache(tmp_path), "").train(seen.append)
     assert [now.step for now in seen] == [1]
     assert math.isfinite(seen[0].loss)
     after = tower.visual.state_dict()

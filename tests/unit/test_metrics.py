@@ -1,5 +1,7 @@
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -124,13 +126,20 @@ def test_states_add_up_over_processes(mini: Encoder, detector: Detector, small_p
         assert float(merged.compute()[key]) == pytest.approx(float(value), abs=1e-6)
 
 
+def test_importing_the_metrics_loads_no_tables_and_no_plots() -> None:
+    heavy = ("pandas", "pyarrow", "matplotlib", "jinja2", "sklearn", "skimage", "torchmetrics")
+    code = f"import sys, foclip.metrics; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def torchmetrics_sum() -> object:
     from torchmetrics.utilities.data import dim_zero_sum
 
     return dim_zero_sum
 
 
-def test_a_twin_scores_beside(run: Run, small_photos: list[Image.Image], tmp_path: Path) -> None:
+def test_a_hardened_encoder_scores_too(run: Run, small_photos: list[Image.Image], tmp_path: Path) -> None:
     small_photos[0].save(tmp_path / "a.png")
     code, text, _ = run("score", tmp_path / "a.png", "--prompt", "a cat", "--twin", "mini-robust", "--json")
     assert code == 0
@@ -144,12 +153,7 @@ def test_a_twin_scores_beside(run: Run, small_photos: list[Image.Image], tmp_pat
     assert float(found["hardened_score"]) == pytest.approx(robust, abs=1e-4)
     assert float(found["gap"]) == pytest.approx(row["gap"], abs=1e-4)
     plain = Score(load_encoder("mini"))
-    (seen,) = measure(
-        plain,
-        small_photos[:1],
-        [("a cat",)],
-        ["gray", "twin"],
-        {"twin": plain.with_encoder(load_encoder("mini-robust"))},
-    )
+    hardened = {"hardened": plain.with_encoder(load_encoder("mini-robust"))}
+    (seen,) = measure(plain, small_photos[:1], [("a cat",)], ["gray", "hardened"], hardened)
     assert seen.scores["hardened"] == pytest.approx(robust, abs=1e-4)
     assert seen.drifts.keys() == seen.drops.keys() == {"gray", "hardened"}

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -73,25 +73,14 @@ def harden(
     processes share the work. Exit code 1: some pictures could not be read and were left out.
     """
     options = dict(locals())
-    from foclip.hardening import Settings
+    from foclip.hardening import HardenSettings
     from foclip.hardening import harden as run
+    from foclip.outcome import print_progress
 
-    settings = Settings(**{setting.name: options[setting.name] for setting in fields(Settings)})  # of the same names
+    settings = HardenSettings(**{setting.name: options[setting.name] for setting in fields(HardenSettings)})
     with console.resumable(
         f"the checkpoint is in {out / '.unfinished'}, and the same command goes on from it"
     ) as progress:
-        advance = progress("hardening", steps)
-
-        def on_progress(now: Any) -> None:
-            minutes, seconds = divmod(round(now.seconds_left), 60)
-            note = (
-                f"loss {now.loss:.4f}, cosine {now.clean:.3f} clean, {now.perturbed:.3f} perturbed, "
-                f"{minutes}:{seconds:02d} left"
-            )
-            advance(now.step, note)
-            if not console.stderr.is_terminal:  # a log file has no bar
-                console.say(f"step {now.step} of {now.steps}, {note}")
-
         made = run(
             model,
             images,
@@ -99,10 +88,10 @@ def harden(
             settings,
             evaluation or [],
             device,
-            console.say,
-            on_progress,
-            attack_steps,
-            checkpoint_every,
+            progress=progress if console.stderr.is_terminal else print_progress,
+            log=console.say,
+            attack_steps=attack_steps,
+            checkpoint_seconds=checkpoint_every,
         )
     if made is None:  # another process of the run reports
         return

@@ -161,7 +161,9 @@ class Prober:
             return []
         names = [name for name in probes if name not in self.hardened]
         names += [name for name in probes if name in self.hardened]
-        vectors = torch.cat([self.embed(views)[:, None], self.embed_under(names, views, ROWS)], dim=1)
+        vectors = self.embed(views)[:, None]
+        if names:
+            vectors = torch.cat([vectors, self.embed_under(names, views, ROWS)], dim=1)
         return self.tell(_gray(views), vectors, names, prompts, captions)
 
     def embed(self, views: Sequence[Views]) -> Tensor:
@@ -184,7 +186,7 @@ class Prober:
             if name in probes:
                 place = 1 + list(self.hardened).index(name)
                 found.append(_embeddings(own, [view[place] for view in views], rows)[:, None])
-        return torch.cat(found, dim=1) if found else torch.empty(len(views), 0, 1)
+        return torch.cat(found, dim=1)
 
     def tell(
         self,

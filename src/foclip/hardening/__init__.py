@@ -1,21 +1,21 @@
-"""Hardening: an encoder's twin that is hard to fool, trained without captions or labels."""
+"""Hardening: an encoder is fine-tuned so that its scores are hard to raise, without captions or labels."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from foclip.hardening.harden_encoder import Hardened, harden
-    from foclip.hardening.measure import Figures
-    from foclip.hardening.settings import Settings
+    from foclip.hardening.measuring import Figures
+    from foclip.hardening.settings import HardenSettings
     from foclip.hardening.trainer import TrainingProgress
 
-__all__ = ["Figures", "Hardened", "Settings", "TrainingProgress", "harden"]
+__all__ = ["Figures", "HardenSettings", "Hardened", "TrainingProgress", "harden"]
 
 _HOMES = {
-    "Figures": "measure",
+    "Figures": "measuring",
     "Hardened": "harden_encoder",
     "harden": "harden_encoder",
-    "Settings": "settings",
+    "HardenSettings": "settings",
     "TrainingProgress": "trainer",
 }
 

@@ -4,27 +4,27 @@ from typing import Any
 
 CARD = """# {name}
 
-`{original}` made hard to fool: its image tower was fine-tuned so that a picture that was changed a
-little keeps the embedding which `{original}` gives the clean one (after FARE, Schlarmann et al. 2024,
-arXiv 2402.12336). No captions and no labels were used; the text tower, and so every prompt's
-vector, is `{original}`'s. open_clip loads this folder with `local-dir:PATH`.
+`{original}`, hardened: its image tower was fine-tuned so that a slightly changed picture keeps the
+embedding that `{original}` gives the clean one (after FARE, Schlarmann et al. 2024, arXiv 2402.12336).
+Captions and labels were not used. The text tower, and so the vector of every prompt, is that of
+`{original}`. open_clip loads this folder with `local-dir:PATH`.
 
 ## Figures
 
-Means over {held_out} pictures held out from training; fooling is white-box, by FoCLIP with
-{fooled_steps} steps within {min_psnr:g} dB, for ten artworks' names, on {fooled} of them.
+Means over {held_out} pictures held out from training. FoCLIP fooled {fooled} of them, white-box, with
+{fooled_steps} steps within {min_psnr:g} dB, for the titles of ten artworks.
 
-| figure | `{original}` | this twin |
+| figure | `{original}` | hardened |
 |---|---:|---:|
 | cosine with `{original}`, clean pictures | {before[clean_cosine]:.3f} | {after[clean_cosine]:.3f} |
 | cosine with `{original}` on the clean picture, after a change of {min_psnr:g} dB away from it | \
 {before[perturbed_cosine]:.3f} | {after[perturbed_cosine]:.3f} |
 | CLIPScore, clean | {before[score]:.3f} | {after[score]:.3f} |
 | CLIPScore, fooled | {before[fooled]:.3f} | {after[fooled]:.3f} |
-| **rise** | {before[rise]:.3f} | {after[rise]:.3f} |
+| **score gain** | {before[rise]:.3f} | {after[rise]:.3f} |
 
-These figures compare the two under one moderate attack. They are no proof against a longer one, a
-larger change, or one of another kind.
+These figures compare the two under one moderate attack. They prove nothing about a longer attack, a
+larger change, or an attack of another kind.
 
 ## How it was made
 
@@ -40,7 +40,7 @@ def write(name: str, facts: dict[str, Any]) -> str:
     """The card's text.
 
     Args:
-        name: What the twin is called.
+        name: Name of the hardened encoder.
         facts: The content of `training.json`.
     """
     settings = facts["settings"]

@@ -1,7 +1,6 @@
 """Pictures to train on, from folders, tars and Parquet tables, decoded once to the model's input size.
 
-Nothing but the pictures is read: no captions and no labels. A picture that
-cannot be decoded is left out and listed.
+Captions and labels are not read. A picture that cannot be decoded is left out and listed.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,12 +16,9 @@ from foclip.data import images
 from foclip.data.sources import Columns, Item, Listing, Shard, items, load_bytes
 from foclip.errors import ImageError
 
-#: Up to so many bytes decoded pictures are held in memory; beyond, in a file that is mapped into it.
+#: Decoded pictures of more bytes than this are kept in a memory-mapped file.
 IN_MEMORY = 6 * 2**30
-#: Pictures decoded between two reports.
-REPORT = 5000
-
-#: Called with the number of pictures seen so far.
+#: Called with the number of pictures decoded so far.
 Report = Callable[[int], None]
 
 
@@ -32,7 +28,7 @@ class Pictures:
 
     Attributes:
         levels: uint8 (N, 3, H, W).
-        enlarged: float (N,): by what factor each was enlarged to get there, at least 1.
+        enlarged: float (N,), factor by which each was enlarged to the input size, at least 1.
         skipped: One line for each picture that could not be decoded.
     """
 
@@ -59,7 +55,7 @@ def count(sources: Sequence[Path]) -> int:
 def decode(
     sources: Sequence[Path],
     size: tuple[int, int],
-    resize: Callable[[Image.Image], Image.Image],
+    see: Callable[[Image.Image], Tensor],
     chosen: Iterable[int],
     kept: Path | None = None,
     report: Report = lambda done: None,
@@ -69,10 +65,10 @@ def decode(
     Args:
         sources: Folders, picture files, tars and Parquet tables.
         size: (height, width) of the model's input.
-        resize: The model's own resize and crop.
+        see: The model's own resize and crop (`foclip.models.preprocess.Preprocess.image`).
         chosen: Places of the pictures wanted, in the order of `count`.
-        kept: A file for decoded pictures, should they be too many for the memory; it is overwritten.
-        report: Called now and then with the number of pictures decoded.
+        kept: A file for decoded pictures that do not fit into memory. It is overwritten.
+        report: Called after each picture with the number decoded so far.
 
     Returns:
         The pictures that could be decoded, in the order of the sources.
@@ -97,12 +93,10 @@ def decode(
         except ImageError as error:
             skipped.append(str(error))
             continue
-        store[done] = np.asarray(resize(picture)).transpose(2, 0, 1)
+        store[done] = see(picture).numpy()
         enlarged.append(max(1.0, min(size) / min(picture.size)))
         done += 1
-        if done % REPORT == 0:
-            report(done)
-    report(done)
+        report(done)
     return Pictures(torch.from_numpy(store[:done]), torch.tensor(enlarged, dtype=torch.float32), skipped)
 
 

@@ -1,4 +1,4 @@
-"""What a hardening run does: every number that its weights depend on."""
+"""The settings of a hardening run."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -6,27 +6,27 @@ from typing import Any, Literal
 
 from foclip.errors import UsageError
 
-#: Parameters of an image tower up to which a high learning rate is the default, and up to which a middle one.
+#: Largest number of parameters of a tower that gets a high default learning rate, and of one that gets a middle one.
 SMALL_TOWER, MIDDLE_TOWER = 20_000_000, 60_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Settings of a run; two runs with equal ones on equal pictures give equal weights.
+class HardenSettings:
+    """Settings of a run. Two runs with equal settings on equal pictures give equal weights.
 
     Attributes:
-        min_psnr: The largest change that training perturbs pictures by, in dB at the model's input size.
-        least: Each picture's own radius is drawn between this share of the largest and the largest.
-        steps: Updates of the weights.
-        batch_size: Pictures per update, over all processes and parts.
-        accumulate: Parts that a process cuts its share of a batch into, one after the other, to save memory.
-        lr: Peak learning rate of AdamW; None chooses by the size of the tower.
-        ascent: Steps of the inner maximisation.
-        aimed: Share of the pictures that are pushed towards a text; the others away from where they belong.
-        seed: Seeds the order of the pictures, their crops, and the random starts.
-        precision: "auto" measures once, at the start, whether bfloat16 is faster here.
+        min_psnr: Budget of the perturbations in training, in dB at the model's input size.
+        least: The radius of each picture is drawn between this share of the largest radius and the largest.
+        steps: Training steps.
+        batch_size: Pictures per step, over all processes and parts.
+        accumulate: Number of parts that a process divides its share of a batch into, to save memory.
+        lr: Peak learning rate of AdamW; None to choose it by the size of the tower (`rate`).
+        ascent: Steps of the inner attack (projected gradient ascent).
+        aimed: Share of the pictures that are pushed towards a text. The others are pushed away from their embedding.
+        seed: Seed of the order of the pictures, their crops, and the random starts.
+        precision: "auto" measures at the start which precision is faster on this device.
         checkpointing: Recompute activations in the backward pass instead of keeping them.
-        keep: Least mean cosine of twin and original on clean held-out pictures; below it nothing is written.
+        keep: Least mean cosine with the original on clean held-out pictures. Below it nothing is written.
         half: Write float16 weights.
 
     Raises:
@@ -62,14 +62,14 @@ class Settings:
             raise UsageError(f"keep: {self.keep:g}; give a cosine from -1 to 1")
 
     def radius(self, values: int) -> float:
-        """Largest Euclidean change of a picture of so many values in [0, 1]."""
+        """Largest Euclidean norm of the change of a picture with this many values in [0, 1]."""
         return 10 ** (-self.min_psnr / 20) * math.sqrt(values)
 
     def rate(self, parameters: int) -> float:
-        """Peak learning rate for an image tower of so many parameters.
+        """Peak learning rate for an image tower with this many parameters.
 
-        Large towers were trained long and are easily spoiled: FARE (arXiv 2402.12336) takes 1e-5
-        for ViT-L/14. The small ones of this package need, and bear, a hundred times that.
+        FARE (arXiv 2402.12336) uses 1e-5 for ViT-L/14; a higher rate spoils such a tower. The small towers of this
+        package need a rate a hundred times as high.
         """
         if self.lr is not None:
             return self.lr

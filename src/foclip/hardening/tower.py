@@ -1,103 +1,91 @@
-"""The image tower that is trained, and the frozen one it must agree with.
+"""What hardening needs of an encoder, and the image tower that is trained.
 
-The tower stays in evaluation mode throughout: batch normalisation keeps the
-original's running statistics (its scale and shift are trained), dropout and
-stochastic depth are off. So the network that the inner maximisation attacks is the
-very one that will be attacked later, a picture's embedding does not depend on
-the others in its batch, and parts of a batch add up to the batch.
+The tower stays in evaluation mode throughout: batch normalisation keeps the original's running statistics (its scale
+and shift are trained), dropout and stochastic depth are off. So the inner attack fools the very network that attackers
+will fool later, the embedding of a picture does not depend on the others in its batch, and the gradients of parts of a
+batch add up to that of the batch.
 """
 
 import copy
-import time
-from typing import Any, Literal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from foclip.errors import EncoderError
-from foclip.models import Encoder
+from foclip.models.precision import Precision, faster_precision
 
-#: bfloat16 must be this much faster to be chosen: below it, its rounding is not worth it.
-FASTER = 1.2
 #: Pictures in a pass that is timed.
 TIMED = 8
 
 
-class Tower(nn.Module):
-    """Normalised pictures (B, 3, H, W) to unit vectors (B, D), by the image tower of an open_clip model."""
+@runtime_checkable
+class HardenableEncoder(Protocol):
+    """An encoder whose image tower can be trained, and which can be written with the trained tower.
 
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.visual: nn.Module = model.visual
-        self._whole = [model]  # in a list, so that the text tower's parameters are not this module's
+    Besides what follows it is a `foclip.models.Encoder`.
+    """
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        return nn.functional.normalize(self._whole[0].encode_image(inputs).float(), dim=-1)
+    def image_tower(self) -> nn.Module:
+        """The frozen image tower: normalised pictures (B, 3, H, W) to unit vectors (B, D). A deep copy can be trained.
+
+        Raises:
+            EncoderError: It has none that can be trained.
+        """
+
+    def exporter(self) -> Callable[[nn.Module, Path, bool], None]:
+        """A function of such a tower, an existing folder, and whether to write float16 weights.
+
+        It writes the encoder with that tower, so that `foclip.models.load` loads it as `local-dir:FOLDER`.
+
+        Raises:
+            EncoderError: The encoder cannot be written.
+        """
 
 
-def trainable(encoder: Encoder, checkpointing: bool = False) -> Tower:
-    """A copy of the encoder's image tower, to be trained.
+def trainable(encoder: Any, checkpointing: bool = False) -> nn.Module:
+    """A copy of the encoder's image tower with gradients.
 
     Args:
-        encoder: The original; it stays as it is.
-        checkpointing: Recompute activations in the backward pass.
+        encoder: A `HardenableEncoder`. It is not changed.
+        checkpointing: Recompute activations in the backward pass, which saves memory and takes more time.
 
     Raises:
-        EncoderError: It has no image tower of its own, is quantised or scripted, or gives no gradient.
+        EncoderError: It has no image tower that can be trained.
     """
-    model: Any = getattr(encoder, "model", None)
-    visual = getattr(model, "visual", None)
-    if not isinstance(visual, nn.Module) or not hasattr(model, "encode_image"):
-        raise EncoderError(f"{encoder.name}: cannot be hardened, it has no image tower of its own (`model.visual`)")
-    if isinstance(model, torch.jit.ScriptModule) or isinstance(visual, torch.jit.ScriptModule):
-        raise EncoderError(f"{encoder.name}: cannot be hardened, its image tower is compiled (TorchScript)")
-    parameters = list(visual.parameters())
-    if _quantised(visual) or not parameters or any(not p.is_floating_point() for p in parameters):
-        raise EncoderError(
-            f"{encoder.name}: cannot be hardened, its image tower is quantised; use the original weights"
-        )
-    tower = Tower(copy.deepcopy(model).float()).eval().requires_grad_(True)
-    set_checkpointing: Any = getattr(tower.visual, "set_grad_checkpointing", None)
+    tower: nn.Module = copy.deepcopy(encoder.image_tower()).float().eval().requires_grad_(True)
+    set_checkpointing: Any = getattr(tower, "set_grad_checkpointing", None)
     if checkpointing and set_checkpointing is not None:
-        set_checkpointing(True)
+        set_checkpointing()
+    parameters = list(tower.parameters())
     try:
-        value = tower(encoder.preprocess(torch.rand(2, 3, *encoder.image_size, device=encoder.device)))
-        gradients = torch.autograd.grad(value[:, 0].sum(), list(tower.visual.parameters()), allow_unused=True)
+        value = tower(_inputs(encoder, 2))
+        gradients = torch.autograd.grad(value[:, 0].sum(), parameters, allow_unused=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
         raise EncoderError(
             f"{encoder.name}: cannot be hardened, its image tower gives no gradient ({reason})"
         ) from error
-    for parameter, gradient in zip(tower.visual.parameters(), gradients, strict=True):
-        # What plays no part in the embedding (a CoCa's caption tokens, say) is left as it is.
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        # A parameter that does not influence the embedding (a caption token of CoCa, for example) is not trained.
         parameter.requires_grad_(gradient is not None)
     return tower
 
 
-def _quantised(visual: nn.Module) -> bool:
-    dtypes = {tensor.dtype for tensor in visual.state_dict().values() if isinstance(tensor, Tensor)}
-    small = {torch.int8, torch.uint8, torch.qint8, torch.quint8}
-    return bool(dtypes & small) or any("quantized" in type(module).__module__ for module in visual.modules())
+def precision_for(tower: nn.Module, encoder: Any) -> Precision:
+    """The precision in which training passes are faster on this device."""
+    inputs, parameters = _inputs(encoder, TIMED), [p for p in tower.parameters() if p.requires_grad]
+
+    def run(dtype: torch.dtype | None) -> Tensor:
+        with torch.autocast(encoder.device.type, dtype, enabled=dtype is not None):
+            value = tower(inputs)
+        return torch.autograd.grad(value[:, 0].sum(), parameters)[0]
+
+    return faster_precision(run)[0]
 
 
-def faster_precision(tower: Tower, encoder: Encoder) -> Literal["float32", "bfloat16"]:
-    """What forward and backward passes are faster in on this device.
-
-    Without instructions for it, bfloat16 is many times slower on a CPU, so this is measured and not assumed.
-    """
-    inputs = encoder.preprocess(torch.rand(TIMED, 3, *encoder.image_size, device=encoder.device))
-    seconds = {}
-    for enabled in (False, True):
-        rounds = []
-        for _ in range(3):
-            started = time.perf_counter()
-            with torch.autocast(encoder.device.type, torch.bfloat16, enabled=enabled):
-                value = tower(inputs)
-            torch.autograd.grad(value[:, 0].sum(), [p for p in tower.parameters() if p.requires_grad])
-            if encoder.device.type == "cuda":
-                torch.cuda.synchronize(encoder.device)
-            rounds.append(time.perf_counter() - started)
-            if rounds[-1] > 10:  # slow either way: one round tells
-                break
-        seconds[enabled] = min(rounds)
-    return "bfloat16" if seconds[True] * FASTER < seconds[False] else "float32"
+def _inputs(encoder: Any, count: int) -> Tensor:
+    pixels = torch.rand(count, 3, *encoder.preprocess.size, device=encoder.device)
+    return torch.as_tensor(encoder.preprocess.normalize(pixels))

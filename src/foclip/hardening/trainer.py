@@ -1,8 +1,7 @@
 """The training loop.
 
-Whatever step n draws comes from generators seeded by (seed, n), never from what
-earlier steps left behind; so a run that was killed and goes on from its
-checkpoint gives the same bytes as one that was not.
+All random choices of step n come from generators that are seeded with (seed, n). They do not depend on earlier steps,
+so a run that was killed and continues from its checkpoint ends with the same bytes as one that was not.
 """
 
 import hashlib
@@ -11,25 +10,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed, nn
 
-from foclip.hardening import checkpoint
-from foclip.hardening.augment import augment
-from foclip.hardening.perturb import perturb, random_start
+from foclip.cache import Cache
+from foclip.errors import UsageError
+from foclip.hardening.augmentation import augment
+from foclip.hardening.perturbation import perturb, random_start
 from foclip.hardening.pictures import Pictures
-from foclip.hardening.settings import Settings
-from foclip.hardening.tower import Tower, faster_precision
-from foclip.models import OpenClipEncoder
+from foclip.hardening.settings import HardenSettings
+from foclip.hardening.tower import precision_for
 
+#: Name of the checkpoint in the cache.
+CHECKPOINT = "checkpoint"
 #: Share of the steps over which the learning rate rises.
 WARMUP = 0.03
 #: Weight decay of matrices and filters; vectors (shifts, scales) have none.
 DECAY = 1e-4
-#: The global norm that gradients are cut to: one odd batch must not spoil what a long run has reached.
+#: Gradients are clipped to this global norm, so that one unusual batch does not spoil a long run.
 LARGEST_GRADIENT = 1.0
 #: Steps between two reports.
 REPORT_EVERY = 25
@@ -37,15 +37,15 @@ REPORT_EVERY = 25
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """How far a run is.
+    """The state of a run.
 
     Attributes:
-        step: Updates made.
-        steps: Updates in all.
-        loss: Of the last step.
-        clean: Mean cosine of twin and original on its clean pictures.
-        perturbed: Mean cosine of the twin on perturbed and the original on clean pictures.
-        seconds_left: Estimate of what remains.
+        step: Finished steps.
+        steps: Steps of the whole run.
+        loss: Loss of the last step.
+        clean: Mean cosine of the trained and the original encoder on the clean pictures of the last step.
+        perturbed: Mean cosine of the trained encoder on perturbed pictures with the original on clean ones.
+        seconds_left: Estimated seconds until the end of training.
     """
 
     step: int
@@ -57,31 +57,34 @@ class TrainingProgress:
 
 
 class Trainer:
-    """One run: the original, the tower that is trained, pictures, position.
+    """A training run: the original encoder, the tower that is trained, the pictures and the current step.
 
     Args:
-        encoder: The original encoder, frozen.
-        tower: Its image tower's copy, from `tower.trainable`.
-        pictures: What is trained on.
+        encoder: The original encoder, a `foclip.hardening.tower.HardenableEncoder`.
+        tower: A copy of its image tower, from `foclip.hardening.tower.trainable`.
+        pictures: The pictures to train on.
         texts: Unit vectors (T, D) that pictures are pushed towards.
-        settings: What the run does.
-        path: The checkpoint's file.
-        identity: Digest of all that weights depend on; a checkpoint of another one is refused.
+        settings: The settings of the run.
+        cache: Holds the checkpoint.
+        identity: Digest of everything that the weights depend on.
+
+    Raises:
+        UsageError: The checkpoint belongs to a run of another identity.
     """
 
     def __init__(
         self,
-        encoder: OpenClipEncoder,
-        tower: Tower,
+        encoder: Any,
+        tower: nn.Module,
         pictures: Pictures,
         texts: Tensor,
-        settings: Settings,
-        path: Path,
+        settings: HardenSettings,
+        cache: Cache,
         identity: str,
     ) -> None:
         self.encoder, self.tower, self.pictures, self.texts = encoder, tower, pictures, texts
-        self.settings, self.path, self.identity = settings, path, identity
-        self.original = Tower(encoder.model)
+        self.settings, self.cache, self.identity = settings, cache, identity
+        self.original: nn.Module = encoder.image_tower()
         self.rank, self.ranks = (
             (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
         )
@@ -100,43 +103,51 @@ class Trainer:
         self._resume()
 
     def _resume(self) -> None:
-        state = checkpoint.load(self.path, self.identity, self.encoder.device)
+        state = self.cache.load(CHECKPOINT, self.encoder.device)
         if self.ranks > 1:
-            distributed.barrier()  # all have looked before one writes
+            distributed.barrier()  # every process has read it before one writes
+        if state is not None and state.get("identity") != self.identity:
+            raise UsageError(
+                f"{self.cache.path(CHECKPOINT, '.pt')}: belongs to a run with other settings, pictures or weights; "
+                "choose another --out, or delete it"
+            )
         if state is not None:
             self.step, self.precision = state["step"], state["precision"]
-            self.tower.visual.load_state_dict(state["tower"])
+            self.tower.load_state_dict(state["tower"])
             self.optimizer.load_state_dict(state["optimizer"])
         elif self.precision == "auto":
-            bfloat16 = self.rank == 0 and faster_precision(self.tower, self.encoder) == "bfloat16"
+            bfloat16 = self.rank == 0 and precision_for(self.tower, self.encoder) == "bfloat16"
             choice = torch.tensor([float(bfloat16)], device=self.encoder.device)
             if self.ranks > 1:
                 distributed.broadcast(choice, 0)
             self.precision = "bfloat16" if choice.item() else "float32"
         if state is None:
-            self.save()  # also keeps the choice of precision, which a second measurement might turn over
+            self.save()  # keeps the choice of precision, because a second measurement could end differently
 
     def save(self) -> None:
-        """Write the checkpoint (one process does)."""
+        """Write the checkpoint, in the first process only."""
         if self.rank == 0:
             state = {
                 "identity": self.identity,
                 "step": self.step,
                 "precision": self.precision,
-                "tower": self.tower.visual.state_dict(),
+                "tower": self.tower.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             }
-            checkpoint.save(self.path, state)
+            self.cache.save(CHECKPOINT, state)
 
     def train(
-        self, on_progress: Callable[[TrainingProgress], None], every: float = 120.0, stop_after: int | None = None
+        self,
+        on_progress: Callable[[TrainingProgress], None],
+        checkpoint_seconds: float = 120.0,
+        stop_after: int | None = None,
     ) -> None:
         """Train to the last step.
 
         Args:
             on_progress: Called every `REPORT_EVERY` steps and after the last one.
-            every: Seconds between checkpoints.
-            stop_after: Leave early after this step, the checkpoint written.
+            checkpoint_seconds: Seconds between checkpoints.
+            stop_after: Write a checkpoint and return after this step.
         """
         settings = self.settings
         last = settings.steps if stop_after is None else min(stop_after, settings.steps)
@@ -151,27 +162,27 @@ class Trainer:
             if self.step % REPORT_EVERY == 0 or self.step == last:
                 left = (time.monotonic() - started) / (self.step - first) * (settings.steps - self.step)
                 on_progress(TrainingProgress(self.step, settings.steps, losses, clean, perturbed, left))
-            if time.monotonic() - saved > every and self.step < last:
+            if time.monotonic() - saved > checkpoint_seconds and self.step < last:
                 self.save()
                 saved = time.monotonic()
         if self.step > first:
             self.save()
 
     def _set_rate(self) -> None:
-        """A rise over the first steps, then a fall along a cosine."""
+        """Set the learning rate: it rises over the first steps, then falls along a cosine."""
         share = self.step / self.settings.steps
         rise = min(1.0, (self.step + 1) / max(1.0, WARMUP * self.settings.steps))
         for group in self.optimizer.param_groups:
             group["lr"] = self.peak * rise * 0.5 * (1 + math.cos(math.pi * share))
 
     def _update(self, module: nn.Module) -> tuple[float, float, float]:
-        """One step: loss, clean cosine (only where it is reported, else 0), perturbed cosine."""
+        """Make one step; returns the loss, the clean cosine (0 where it is not reported) and the perturbed cosine."""
         self.optimizer.zero_grad(set_to_none=True)
         places = self._places()
         parts = torch.chunk(places, self.settings.accumulate)
         totals = [0.0, 0.0, 0.0]
         for number, part in enumerate(parts):
-            # Processes share their gradients once a step, with the last part's.
+            # Processes exchange gradients once a step, after the last part.
             waits = isinstance(module, nn.parallel.DistributedDataParallel) and number < len(parts) - 1
             with cast(Any, module).no_sync() if waits else nullcontext():
                 values = self._part(module, part, number, len(part) / len(places))
@@ -183,7 +194,8 @@ class Trainer:
     def _part(self, module: nn.Module, places: Tensor, number: int, weight: float) -> tuple[float, float, float]:
         device, settings = self.encoder.device, self.settings
         draws = generator(settings.seed, self.step, self.rank, number)
-        torch.manual_seed(int(torch.randint(2**31, (1,), generator=draws)))  # for towers that draw by themselves
+        # Towers may have random operations of their own.
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=draws)))
         levels = self.pictures.levels[places].to(device)
         pictures = augment(levels, self.pictures.enlarged[places], draws)
         n = len(pictures)
@@ -202,7 +214,7 @@ class Trainer:
             random_start(pictures, radius, noise),
             settings.ascent,
         )
-        # For unit vectors 2 - 2 cos: FARE's squared distance, on the sphere where scores are made.
+        # The squared distance of FARE. Of unit vectors it is 2 - 2 cos.
         loss = (self._encode(module, changed) - targets).square().sum(1).mean()
         torch.autograd.backward(loss * weight)
         clean = 0.0
@@ -213,22 +225,22 @@ class Trainer:
         return value, clean, 1 - value / 2
 
     def _encode(self, module: nn.Module, pictures: Tensor) -> Tensor:
-        """Unit vectors of pictures of the model's size, in the run's precision."""
+        """Unit vectors of pictures of the model's size, in the precision of the run."""
         device = self.encoder.device
-        inputs = self.encoder.preprocess(pictures)
+        inputs = self.encoder.preprocess.normalize(pictures)
         if device.type == "cpu":
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             return torch.as_tensor(module(inputs))
 
     def _places(self) -> Tensor:
-        """Which pictures this process sees in this step: its share of the batch."""
+        """The pictures of this process in this step: its share of the batch."""
         own = self.settings.batch_size // self.ranks
         first = self.step * self.settings.batch_size + self.rank * own
         return torch.cat(list(self._slices(first, own)))
 
     def _slices(self, first: int, length: int) -> Iterator[Tensor]:
-        """Places first…first + length of all epochs' orders in a row, each epoch a shuffle of its own."""
+        """Places first … first + length of the concatenated epochs. Each epoch has its own order."""
         n = len(self.pictures)
         while length > 0:
             epoch, place = divmod(first, n)
@@ -240,6 +252,6 @@ class Trainer:
 
 
 def generator(*parts: object, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator whose seed is made of these values and nothing else."""
+    """A generator whose seed depends on these values alone."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=7).digest()
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest, "big"))

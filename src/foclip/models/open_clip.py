@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from foclip import files
 from foclip.errors import EncoderError, PromptTruncationWarning
-from foclip.models import checkpoints, embedded
+from foclip.models import checkpoints, embedded, trainable
 from foclip.models.cast import cast
 from foclip.models.encoder import Encoder
 from foclip.models.fuse import fuse_batchnorm
@@ -77,6 +77,14 @@ class OpenClipEncoder(Encoder):
             digest.update(key.encode())
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+    def image_tower(self) -> nn.Module:
+        """The image tower as a module (`foclip.hardening.tower.HardenableEncoder`)."""
+        return trainable.image_tower(self)
+
+    def exporter(self) -> trainable.Exporter:
+        """What writes the encoder with another image tower."""
+        return trainable.exporter(self)
 
     def features(self, inputs: Tensor) -> Tensor:
         return torch.as_tensor(self._in_dtype().encode_image(inputs))

@@ -27,9 +27,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foclip.calibration.examples import PROBES
+from foclip.data.prompts import Prompts
 from foclip.detection import Detector, View, hardened_of, hardened_scores
 from foclip.detection.adaptive import DetectorAwareScore
-from foclip.models.scores import MeanEnsemble, Prompts, Score
+from foclip.models.scorer import Scorer
+from foclip.models.scores import MeanEnsemble
 from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.best_caption import best_captions
 from foclip.studies.harness.detectors import METHODS as JUDGES
@@ -63,7 +65,7 @@ class Attacker:
     """What attackers know: the probes they attack through, and the score they raise."""
 
     probes: tuple[str, ...]
-    score: Score
+    score: Scorer
 
 
 def attackers(context: StudyContext, judge: Detector) -> dict[str, Attacker]:
@@ -125,7 +127,7 @@ def _rounds(
     examples = measured(context, crops, captions, held_out)
     rows: list[dict[str, Any]] = []
     unseen: list[float] = []
-    aim: Score = context.score
+    aim: Scorer = context.score
     for number in context.with_progress(range(ROUNDS[not context.settings.quick])):
         examples += measured(
             context, crops, captions, held_out, context.fool(attack, crops, captions, aim), f"round {number}"

@@ -23,7 +23,8 @@ from torch.nn.functional import normalize
 
 from foclip.data.prompts import imagenet
 from foclip.models import Encoder
-from foclip.models.scores import CLIPScore, Prompts
+from foclip.models.scorer import Targets
+from foclip.models.scores import CLIPScore
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
 from foclip.studies.harness.statistics import Estimate, groups, mean, percent, share
@@ -45,17 +46,21 @@ class Shifted(CLIPScore):
     def __init__(self, encoder: Encoder, gap: Tensor, share: float) -> None:
         super().__init__(encoder)
         self.step = 0.5 * share * gap
-        self.model = f"{encoder.name}, {share:.0%} of the gap closed"
+        self.share = share
+
+    @property
+    def model(self) -> str:
+        return f"{self.encoder.name}, {self.share:.0%} of the gap closed"
 
     @property
     def fingerprint(self) -> str:
         shift = hashlib.sha256(self.step.cpu().numpy().tobytes()).hexdigest()
         return f"{super().fingerprint} {shift}"
 
-    def targets(self, prompts: Prompts) -> Tensor:
-        return normalize(super().targets(prompts) + self.step, dim=-1)
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        return normalize(super().encode_prompts(prompts) + self.step, dim=-1)
 
-    def compare(self, embeddings: Tensor, targets: Tensor) -> Tensor:
+    def compare(self, embeddings: Tensor, targets: Targets) -> Tensor:
         return super().compare(normalize(embeddings - self.step, dim=-1), targets)
 
 
@@ -65,7 +70,7 @@ def table(context: StudyContext) -> pd.DataFrame:
     plain = CLIPScore(encoder)
     fooled = context.fool(context.default_attack(), context.pictures, score=plain)
     clean = _embed(context, context.examples)
-    texts = plain.remembered(captions)
+    texts = plain.encode_prompts(captions)
     rows = _places(context, clean, texts, fooled)
     gap = context.vector("gap", context.examples, captions, lambda: clean.mean(dim=0) - texts.mean(dim=0))
     own = context.scores(context.pictures, captions, plain).argmax(axis=1)
@@ -73,7 +78,7 @@ def table(context: StudyContext) -> pd.DataFrame:
         shifted = Shifted(encoder, gap, closed) if closed else plain
         aware = context.fool(context.default_attack(), context.pictures, score=shifted)
         pictures = normalize(clean - 0.5 * closed * gap, dim=-1)
-        distance = float((pictures.mean(dim=0) - shifted.remembered(captions).mean(dim=0)).norm())
+        distance = float((pictures.mean(dim=0) - shifted.encode_prompts(captions).mean(dim=0)).norm())
         rows.append({"kind": "gap", "shift": closed, "quantity": "distance of the centroids", "value": distance})
         before = context.scores(context.pictures, captions, shifted)
         for kind, current in ((ORIGINAL, context.pictures), (FOOLED, fooled), (AWARE, aware)):

@@ -22,7 +22,9 @@ import pandas as pd
 
 from foclip.attacks import CMAES, Attack, AutoPGD, Restart
 from foclip.data import prompts
-from foclip.models.scores import EmbeddingScore, MeanEnsemble, MinEnsemble, Prompts, Score
+from foclip.data.prompts import Prompts
+from foclip.models.scorer import EmbeddingScorer, Scorer
+from foclip.models.scores import MeanEnsemble, MinEnsemble
 from foclip.objective import Alignment
 from foclip.studies._robust_report import (
     ANY,
@@ -78,7 +80,7 @@ class Cell:
 
     part: str
     attacked: str
-    score: Score
+    score: Scorer
     aim: str
     attacker: str
     attack: Attack
@@ -113,11 +115,11 @@ def _hardened(radius: float) -> str:
     return f"hardened at {radius:g} dB"
 
 
-def _plan(context: StudyContext, hardened: EmbeddingScore) -> Iterator[Cell]:
+def _plan(context: StudyContext, hardened: EmbeddingScorer) -> Iterator[Cell]:
     """What is fooled, except for the frontier."""
     foclip, steps, seed = context.default_attack(), context.settings.steps, context.settings.seed
     both = (context.score, hardened)
-    defences: dict[str, Score] = {
+    defences: dict[str, Scorer] = {
         PLAIN: context.score,
         HARDENED: hardened,
         MEAN: MeanEnsemble(both),
@@ -150,7 +152,7 @@ def _plan(context: StudyContext, hardened: EmbeddingScore) -> Iterator[Cell]:
 
 
 def _fooled(
-    context: StudyContext, hardened: EmbeddingScore, cell: Cell, pictures: Sequence[Picture], own: dict[str, Prompts]
+    context: StudyContext, hardened: EmbeddingScorer, cell: Cell, pictures: Sequence[Picture], own: dict[str, Prompts]
 ) -> list[dict[str, Any]]:
     """Scores before and after the attack: of the attacked score, the encoder and the hardened encoder."""
     wanted: PromptsOf = {ARTWORKS: prompts.ARTWORKS, HUNDRED: prompts.imagenet(100)}.get(cell.aim) or [
@@ -175,7 +177,7 @@ def _fooled(
 
 
 def _clean(
-    context: StudyContext, name: str, score: EmbeddingScore, pictures: Sequence[Picture], own: dict[str, Prompts]
+    context: StudyContext, name: str, score: EmbeddingScorer, pictures: Sequence[Picture], own: dict[str, Prompts]
 ) -> list[dict[str, Any]]:
     """Clean photos: score of the best caption, drop in gray, rank correlation of all captions' scores."""
     wanted = candidates()

@@ -13,7 +13,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foclip.attacks import MIFGSM
-from foclip.models.scores import MeanEnsemble, Score
+from foclip.models.scorer import Scorer
+from foclip.models.scores import MeanEnsemble
 from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.detectors import METHODS, detector, verdicts
 from foclip.studies.harness.statistics import groups, mean, percent, share
@@ -21,10 +22,10 @@ from foclip.studies.harness.statistics import groups, mean, percent, share
 ORIGINAL, NO_ATTACK, TOGETHER = "original", "no attack", "all together"
 
 
-def targets(context: StudyContext) -> dict[str, Score]:
+def targets(context: StudyContext) -> dict[str, Scorer]:
     """What is attacked: each encoder, all at once, and for each of three or more all the others at once."""
     scores = [context.score, *context.further]
-    found: dict[str, Score] = {score.model: score for score in scores}
+    found: dict[str, Scorer] = {score.model: score for score in scores}
     if len(scores) > 1:
         found[TOGETHER] = MeanEnsemble(scores)
     if len(scores) > 2:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from foclip.data import captions, prompts
-from foclip.models.scores import Prompts, Score
+from foclip.data.prompts import Prompts
+from foclip.models.scorer import Scorer
 from foclip.studies.harness.context import StudyContext
 from foclip.studies.harness.pictures import Picture
 
@@ -21,7 +22,7 @@ def candidates() -> list[str]:
 
 def best_captions(
     context: StudyContext,
-    scores: Sequence[Score],
+    scores: Sequence[Scorer],
     pictures: Sequence[Picture] | None = None,
     paths: Sequence[Path] | None = None,
 ) -> dict[str, Prompts]:

@@ -18,10 +18,12 @@ from foclip.attacks import Attack, AttackState, AttackTask, FoCLIP, key, objecti
 from foclip.cache import Cache
 from foclip.calibration.examples import PROBES
 from foclip.data import images
-from foclip.data.prompts import ARTWORKS
+from foclip.data.prompts import ARTWORKS, Prompts
 from foclip.detection import TRANSFORMATIONS, Prober, Sensitivity, hardened_scores
 from foclip.detection.probes import Captioner
-from foclip.models.scores import EmbeddingScore, Prompts, Score
+from foclip.errors import UsageError
+from foclip.models.batching import TargetCache, read_figures
+from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.outcome import Progress, no_progress
 from foclip.perceptual.fidelity import fidelity
 from foclip.runs.executors import Run
@@ -63,6 +65,9 @@ class StudyContext(StudyInputs):
         hardened: The same score over hardened encoders, for `robust`.
         run: Runs attacks, on this machine or on a cluster (`foclip.runs.executors`).
 
+    Raises:
+        UsageError: A score has no embedding.
+
     Attributes:
         score: The score that is studied.
         further: Further scores.
@@ -72,19 +77,21 @@ class StudyContext(StudyInputs):
 
     def __init__(
         self,
-        scores: Sequence[EmbeddingScore],
+        scores: Sequence[EmbeddingScorer],
         out: Path,
         settings: StudySettings,
         progress: Progress = no_progress,
-        hardened: Sequence[EmbeddingScore] = (),
+        hardened: Sequence[EmbeddingScorer] = (),
         run: Run = run,
     ) -> None:
+        if without := [score.info.name for score in scores if not isinstance(score, EmbeddingScorer)]:
+            raise UsageError(f"score: studies compare embeddings, and {without[0]} has none; choose another score")
         self.score, *self.further = scores
         self.hardened = tuple(hardened)
         # Each pixel costs time at every step, so a picture is at most twice the encoder's input, or 256 pixels.
         super().__init__(settings, side=max(256, 2 * max(self.score.encoder.image_size)))
-        self.prompts: Prompts = self.score.prompts or ARTWORKS
         self._captioners: dict[str, Captioner] = {}
+        self.prompts: Prompts = self.score.info.default_prompts or ARTWORKS
         self.cache = Cache(out / "cache")
         self._run = run
         self._progress, self._study = progress, ""
@@ -105,7 +112,7 @@ class StudyContext(StudyInputs):
     def default_attack(self) -> FoCLIP:
         """FoCLIP with its default weights, within the budget. Most studies examine its pictures."""
         return FoCLIP(
-            objective=objective(temperature=self.score.temperature),
+            objective=objective(temperature=self.score.info.temperature),
             steps=self.settings.steps,
             min_psnr=BUDGET,
             seed=self.settings.seed,
@@ -116,7 +123,7 @@ class StudyContext(StudyInputs):
         attack: Attack,
         originals: Sequence[Picture],
         prompts: PromptsOf = None,
-        score: Score | None = None,
+        score: Scorer | None = None,
     ) -> list[FooledPicture]:
         """Fool pictures. Each is fooled once; later calls, also of other studies, read it from disk.
 
@@ -157,7 +164,7 @@ class StudyContext(StudyInputs):
         ]
 
     def scores(
-        self, pictures: Sequence[Picture], prompts: PromptsOf = None, score: Score | None = None
+        self, pictures: Sequence[Picture], prompts: PromptsOf = None, score: Scorer | None = None
     ) -> npt.NDArray[np.float64]:
         """Scores (P, T) of P pictures with T prompts each, as `foclip score` gives them; prompts as in `fool`.
 
@@ -166,8 +173,12 @@ class StudyContext(StudyInputs):
         chosen, wanted = score or self.score, self._each(prompts, len(pictures))
 
         def compute(places: list[int]) -> Iterator[tuple[int, list[float]]]:
-            for place in places:
-                yield place, chosen.read(pictures[place].image, wanted[place])
+            targets = TargetCache(chosen)
+            for first in range(0, len(places), CHUNK):
+                chunk = places[first : first + CHUNK]
+                seen = [chosen.preprocess.image(pictures[place].image) for place in chunk]
+                found = read_figures(chosen, seen, [targets(wanted[place]) for place in chunk])
+                yield from zip(chunk, found, strict=True)
 
         keys = [self._key("scores", p, own, chosen) for p, own in zip(pictures, wanted, strict=True)]
         count = len((wanted or self._each(prompts, 1))[0])
@@ -177,7 +188,7 @@ class StudyContext(StudyInputs):
         self,
         pictures: Sequence[Picture],
         prompts: PromptsOf = None,
-        score: EmbeddingScore | None = None,
+        score: EmbeddingScorer | None = None,
         probes: Sequence[str] | None = None,
         draw: int | None = None,
     ) -> list[Sensitivity]:
@@ -231,7 +242,7 @@ class StudyContext(StudyInputs):
         self,
         pictures: Sequence[Picture],
         prompts: PromptsOf = None,
-        score: Score | None = None,
+        score: Scorer | None = None,
         **same: object,
     ) -> list[dict[str, Any]]:
         """One row of a table per picture: its name, its scores, and the fidelity of a fooled one.
@@ -260,5 +271,5 @@ class StudyContext(StudyInputs):
         return [tuple(own) for own in prompts]
 
     @staticmethod
-    def _key(kind: str, picture: Picture, prompts: Prompts, score: Score) -> str:
+    def _key(kind: str, picture: Picture, prompts: Prompts, score: Scorer) -> str:
         return Cache.key(kind, picture.digest, prompts, score.fingerprint, score.device.type)

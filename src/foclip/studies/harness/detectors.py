@@ -11,10 +11,11 @@ from typing import Any
 
 from foclip.calibration.examples import PROBES, Example
 from foclip.calibration.fitting import make_detector
+from foclip.data.prompts import Prompts
 from foclip.detection import Detector, hardened_scores
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
-from foclip.models.scores import EmbeddingScore, Prompts
+from foclip.models.scorer import EmbeddingScorer
 from foclip.studies.harness.context import PromptsOf, StudyContext
 from foclip.studies.harness.pictures import Picture
 
@@ -28,17 +29,17 @@ METHODS = {
 FPR = 0.05
 
 
-def detector(context: StudyContext, score: EmbeddingScore) -> Detector:
+def detector(context: StudyContext, score: EmbeddingScorer) -> Detector:
     """The detector that comes with the encoder of a score, or one made from `context.examples`."""
     try:
         found = shipped(score.encoder)
         found.check(score.encoder)
     except UsageError:
         return _calibrated(context, score)
-    return found if found.score == score.name else _calibrated(context, score)
+    return found if found.score == score.info.name else _calibrated(context, score)
 
 
-def _calibrated(context: StudyContext, score: EmbeddingScore) -> Detector:
+def _calibrated(context: StudyContext, score: EmbeddingScorer) -> Detector:
     attack = context.default_attack()
     seen = context.sensitivities(context.examples, score=score)
     clean = [crop for crop, s in zip(context.examples, seen, strict=True) if not s.gray_already]
@@ -61,7 +62,7 @@ def measured(
     held_out: set[str],
     fooled: Sequence[Picture] | None = None,
     cheat: str = "",
-    score: EmbeddingScore | None = None,
+    score: EmbeddingScorer | None = None,
 ) -> list[Example]:
     """Measurements to make a detector from: of clean crops, or of crops that were fooled.
 
@@ -90,7 +91,7 @@ def measured(
     ]
 
 
-def made(examples: Sequence[Example], score: EmbeddingScore) -> Detector:
+def made(examples: Sequence[Example], score: EmbeddingScorer) -> Detector:
     """Make a detector from a study's own measurements."""
     held_clean = sum(example.held_out and not example.fooled for example in examples)
     fpr = max(FPR, 1 / (held_clean + 1))
@@ -101,7 +102,7 @@ def made(examples: Sequence[Example], score: EmbeddingScore) -> Detector:
 def verdicts(
     context: StudyContext,
     judge: Detector,
-    score: EmbeddingScore,
+    score: EmbeddingScorer,
     pictures: Sequence[Picture],
     prompts: PromptsOf = None,
 ) -> list[dict[str, Any]]:

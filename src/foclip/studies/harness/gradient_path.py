@@ -10,14 +10,16 @@ import torch
 
 from foclip.cache import Cache
 from foclip.data import images
-from foclip.models.scores import Prompts, Score
+from foclip.data.prompts import Prompts
+from foclip.models.batching import figures, raw_scores
+from foclip.models.scorer import Scorer
 from foclip.studies.harness.context import StudyContext
 from foclip.studies.harness.pictures import Picture
 
 
 def gradients_along(
     context: StudyContext,
-    score: Score,
+    score: Scorer,
     wanted: Prompts,
     originals: Sequence[Picture],
     fooled: Sequence[Picture],
@@ -39,6 +41,7 @@ def gradients_along(
     """
 
     def compute(places: list[int]) -> Iterator[tuple[int, list[list[float]]]]:
+        targets = score.encode_prompts(wanted)
         for place in places:
             start, end = (
                 images.to_tensor(each[place].image).to(score.device).float() / 255 for each in (originals, fooled)
@@ -46,9 +49,9 @@ def gradients_along(
             points = []
             for share in along:
                 here = torch.lerp(start, end, share).requires_grad_(True)
-                (values,) = score.values([here], [wanted], 1)
-                (gradient,) = torch.autograd.grad(values.mean(), here)
-                points.append([float(score.figures(values.detach()).mean()), float(gradient.square().mean().sqrt())])
+                (raw,) = raw_scores(score, [score.preprocess.pixels(here[None])], [targets], 1)
+                (gradient,) = torch.autograd.grad(raw.mean(), here)
+                points.append([float(figures(score, raw.detach()).mean()), float(gradient.square().mean().sqrt())])
             yield place, points
 
     keys = [
@@ -56,7 +59,7 @@ def gradients_along(
         for a, b in zip(originals, fooled, strict=True)
     ]
     return [
-        {"picture": picture.name, "photo": picture.photo, "along": share, "score": figure, "gradient": gradient}
+        {"picture": picture.name, "photo": picture.photo, "along": share, "score": value, "gradient": gradient}
         for picture, points in zip(originals, context.cache.fill(keys, compute), strict=True)
-        for share, (figure, gradient) in zip(along, points, strict=True)
+        for share, (value, gradient) in zip(along, points, strict=True)
     ]

@@ -7,9 +7,9 @@ They are trained too briefly to be useful, but long enough to show what a radius
 from foclip import files
 from foclip.cache import Cache
 from foclip.data import images
-from foclip.hardening import Settings, harden
+from foclip.hardening import HardenSettings, harden
 from foclip.models import load_encoder
-from foclip.models.scores import EmbeddingScore
+from foclip.models.scorer import EmbeddingScorer
 from foclip.studies.harness.context import StudyContext
 from foclip.studies.harness.pictures import Picture
 
@@ -27,7 +27,7 @@ def held_out(context: StudyContext) -> list[Picture]:
     return context.pictures[1::2]
 
 
-def hardened_score(context: StudyContext, min_psnr: float) -> EmbeddingScore:
+def hardened_score(context: StudyContext, min_psnr: float) -> EmbeddingScorer:
     """The score over its own encoder, hardened against changes of `min_psnr` dB.
 
     The encoder is hardened once and cached. A run that was killed continues from its checkpoint.
@@ -37,7 +37,7 @@ def hardened_score(context: StudyContext, min_psnr: float) -> EmbeddingScore:
     """
     apart = {picture.photo for picture in held_out(context)}
     crops = [crop for crop in context.examples if crop.photo not in apart]
-    settings = Settings(
+    settings = HardenSettings(
         min_psnr=min_psnr,
         steps=steps(context),
         batch_size=min(BATCH, max(1, len(crops) * 3 // 4)),  # some crops are held out as well
@@ -61,4 +61,4 @@ def hardened_score(context: StudyContext, min_psnr: float) -> EmbeddingScore:
             device=str(context.score.device),
             attack_steps=1,
         )
-    return context.score.over(load_encoder(f"local-dir:{folder}", str(context.score.device)))
+    return context.score.with_encoder(load_encoder(f"local-dir:{folder}", str(context.score.device)))

@@ -1,7 +1,7 @@
-"""Crops, flips and sharpness: what training does to a batch before anyone perturbs it.
+"""Random crops, flips and sharpness: how training varies a batch before it is perturbed.
 
-Original and twin see the same picture, so nothing here has to leave its
-meaning alone; it only has to look like the pictures that will be scored.
+The original and the trained encoder see the same picture, so a variation may change what the picture shows. It only has
+to resemble the pictures that will be scored.
 """
 
 import math
@@ -12,25 +12,25 @@ from torch import Tensor
 
 #: Smallest share of the side that a crop keeps.
 LEAST_SIDE = 0.65
-#: Largest multiple of the side that is shown, of pictures that were enlarged.
+#: Pictures that were enlarged are also shown smaller, with up to this multiple of the side in view.
 MOST_SIDE = 2.0
 #: Largest change of the aspect ratio by a crop (natural logarithm).
 ASPECT = 0.3
-#: Largest amount of unsharp masking; half of the pictures get some.
+#: Largest amount of unsharp masking. Half of the pictures are sharpened.
 SHARPEN = 1.0
 
 
 def augment(levels: Tensor, enlarged: Tensor, generator: torch.Generator) -> Tensor:
     """Random views of pictures.
 
-    A picture that had to be enlarged to the model's size has no fine detail, and a tower
-    hardened on such pictures is soft on photographs. So it is also shown as small as it
-    was, its border mirrored, which brings all of its detail to the finest scale.
+    A picture that was enlarged to the model's size has no fine detail, and a tower that is hardened on such pictures
+    alone is easy to fool on photographs. So it is also shown at its original size with a mirrored border, where all of
+    its detail is at the finest scale.
 
     Args:
         levels: uint8 (B, 3, H, W).
-        enlarged: (B,), at least 1: by what factor each was enlarged.
-        generator: On the CPU; all draws come from it.
+        enlarged: (B,), factor by which each was enlarged, at least 1.
+        generator: Source of all random choices, on the CPU.
 
     Returns:
         float32 (B, 3, H, W) in [0, 1], on the device of `levels`.
