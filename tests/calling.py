@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import stat
 import sys
 import traceback
@@ -16,6 +17,9 @@ import pytest
 
 from foclip import cli
 
+#: What stderr shows of progress where it is no terminal: `[1:20] fooling: 3 of 50`.
+PROGRESS = re.compile(r"^\[\d+:\d\d\] .*\n", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -24,7 +28,7 @@ class Outcome:
     Attributes:
         code: Exit code.
         out: All of stdout.
-        err: All of stderr.
+        err: All of stderr but progress.
     """
 
     code: int
@@ -84,7 +88,7 @@ def call(*arguments: object, encoding: str = "utf-8") -> Outcome:
         stream.buffer.getvalue().decode(encoding) for stream in (out, err) if isinstance(stream.buffer, io.BytesIO)
     ]
     assert "Traceback" not in written[1]
-    return Outcome(code, *written)
+    return Outcome(code, written[0], PROGRESS.sub("", written[1]))
 
 
 def snapshot(folder: Path, besides: str = "") -> dict[str, tuple[object, ...]]:

@@ -20,6 +20,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from calling import PROGRESS
 from PIL import Image
 from torch import Tensor
 
@@ -131,7 +132,7 @@ def gradient_picture() -> Image.Image:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Call the command line in this process: exit code, stdout, stderr."""
+    """Call the command line in this process: exit code, stdout, stderr without progress."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["foclip", *map(str, arguments)])
@@ -139,6 +140,6 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
             cli.main()
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
-        return int(caught.value.code or 0), captured.out, captured.err
+        return int(caught.value.code or 0), captured.out, PROGRESS.sub("", captured.err)
 
     return call

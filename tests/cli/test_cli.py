@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import get_args
 
@@ -12,11 +13,11 @@ import pytest
 import torch
 from conftest import Run
 from PIL import Image
-from test_images import png_header
+from zoo import png_header
 
 from benchmarks.killed import Command, differences, disturbed, fooled, undisturbed
 from foclip.attacks import ATTACKS, FoCLIP
-from foclip.cli.fool import AttackName
+from foclip.cli.fooling import AttackName
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.models import embedded
@@ -304,10 +305,14 @@ def test_an_interrupt_in_a_finaliser_is_not_lost(
         def __del__(self) -> None:
             raise KeyboardInterrupt
 
-    def update(self: FoCLIP, *_: object) -> None:
-        Finalised()
+    pressed: list[bool] = []
 
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # main sets its own
+    def update(self: FoCLIP, *_: object) -> None:
+        if not pressed:
+            pressed.append(True)
+            Finalised()
+        time.sleep(0.01)
+
     monkeypatch.setattr(FoCLIP, "update", update)
     code, _, errors = run("fool", photo, "--prompt", "a cat", "--steps", 500, "--out", tmp_path / "out")
     assert code == 130

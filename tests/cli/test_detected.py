@@ -76,7 +76,7 @@ def test_the_report_of_a_command(run: Run, folder: Path, tmp_path: Path) -> None
     recorded = json.loads((out / "run.json").read_text())
     assert (recorded["detector"], recorded["fpr"], len(recorded["earlier"])) == ("small", 0.1, 1)
     assert sorted(path.name for path in out.iterdir()) == ["run.json", detected.TABLE, detected.PAGE]
-    rule = ("--by", "rule", "--prompts", "artworks", "--detector", folder / "small.json")
+    rule = ("--method", "rule", "--prompts", "artworks", "--detector", folder / "small.json")
     code, text, _ = run("detect", clean[0], *rule, "--out", out)
     assert code == 0
     assert str(out / detected.PAGE) in text.replace("\n", "")

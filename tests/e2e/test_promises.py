@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from calling import call
+from calling import PROGRESS, call
 from PIL import Image, ImageCms
 from scipy.stats import binom
 
@@ -77,7 +77,7 @@ def test_the_rule_without_prompts_keeps_its_bound_on_false_alarms(folder: Path, 
     for number, tile in enumerate(zoo.tiles(40, side=100)):
         tile.save(clean / f"{number}.png")
     chosen = () if fpr is None else ("--fpr", fpr)
-    outcome = call("detect", clean, "--model", model, "--by", "rule", *chosen, "--json")
+    outcome = call("detect", clean, "--model", model, "--method", "rule", *chosen, "--json")
     assert outcome.code == 0, outcome.err
     verdicts = [row["tampered"] for row in outcome.rows if row["verdict"] != "undecidable"]
     assert len(verdicts) > 20
@@ -252,7 +252,7 @@ def test_two_runs_at_once_in_one_folder(folder: Path) -> None:
         patch.setattr(FoCLIP, "update", step)
         assert call("fool", "a.png", *QUICK, "out").code == 0
     assert second[0].returncode == 2
-    (line,) = second[0].stderr.splitlines()
+    (line,) = PROGRESS.sub("", second[0].stderr).splitlines()
     assert "out" in line
     assert [row["source"] for row in results(folder / "out")] == ["a.png"]
     assert call("fool", "b.png", *QUICK, "out").code == 0  # nothing locks it any more

@@ -229,6 +229,6 @@ def test_of_several_starts_the_best_of_each_photo_counts() -> None:
 
 def test_an_unknown_hardened_encoder_is_refused(run: Run, folder: Path, tmp_path: Path) -> None:
     call = ("reproduce", "tau", "--quick", "--images", folder, "--out", tmp_path / "out")
-    code, _, errors = run(*call, "--twin", "nonsense")
+    code, _, errors = run(*call, "--hardened", "nonsense")
     assert code == 2
     assert "nonsense" in errors

@@ -132,9 +132,9 @@ def test_detect_with_probes_that_nobody_knows(evaded: list[Image.Image], run: Ru
         return sum(row["tampered"] for row in found)
 
     assert caught() == 0
-    assert caught("--draw", 7) >= 2
-    assert run("detect", tmp_path, "--draw", "-1")[0] == 2
-    assert run("detect", tmp_path, "--draw", 7, "--by", "rule")[0] == 2
+    assert caught("--seed", 7) >= 2
+    assert run("detect", tmp_path, "--seed", "-1")[0] == 2
+    assert run("detect", tmp_path, "--seed", 7, "--method", "rule")[0] == 2
 
 
 def test_another_detector_is_another_score(detector: Detector, evading: DetectorAwareScore, score: CLIPScore) -> None:

@@ -526,7 +526,7 @@ def test_commands_calibrate_and_detect(run: Run, clean: list[Path], tmp_path: Pa
         assert all(row["drop"] is None for row in rows) or prompts
         assert all((row["zero_shot_caption"] is None) == bool(prompts) for row in rows)
         assert set(rows[0]) >= {"image", "tampered", "score", "gray_score", "drop", "drift", "p_value", "detector"}
-    code, text, _ = run("detect", *pictures, "--detector", out, "--by", "rule")
+    code, text, _ = run("detect", *pictures, "--detector", out, "--method", "rule")
     assert code == 1
     assert "undecidable" in text
 

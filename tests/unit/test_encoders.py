@@ -14,7 +14,7 @@ from foclip import models
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import EncoderError, PromptTruncationWarning, UsageError
-from foclip.models import Encoder, OpenClipEncoder, embedded, load_encoder
+from foclip.models import Encoder, OpenClipEncoder, catalogue, embedded, load_encoder
 from foclip.models.preprocess import Preprocess
 
 
@@ -260,7 +260,7 @@ def test_wrong_names_get_one_helpful_line(tmp_path: Path, checkpoints: dict[str,
 
 
 def test_available_lists_embedded_first() -> None:
-    rows = models.available()
+    rows = catalogue.available()
     known = ["mini", "mini-robust", "mini-robust-46", "mini-vit", "mini-vit-robust-44"]
     assert [row["name"] for row in rows if row["kind"] == "embedded"] == known
     assert rows[0]["name"] == "mini"

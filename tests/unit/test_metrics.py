@@ -141,7 +141,7 @@ def torchmetrics_sum() -> object:
 
 def test_a_hardened_encoder_scores_too(run: Run, small_photos: list[Image.Image], tmp_path: Path) -> None:
     small_photos[0].save(tmp_path / "a.png")
-    code, text, _ = run("score", tmp_path / "a.png", "--prompt", "a cat", "--twin", "mini-robust", "--json")
+    code, text, _ = run("score", tmp_path / "a.png", "--prompt", "a cat", "--hardened", "mini-robust", "--json")
     assert code == 0
     (row,) = json.loads(text)
     robust = foclip.score(tmp_path / "a.png", ["a cat"], model="mini-robust").results[0].score

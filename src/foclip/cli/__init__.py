@@ -1,17 +1,15 @@
-"""The command line: parses, calls, prints; one module per room. Heavy imports happen inside the commands.
+"""The command line: one module per command, which reads its options, calls the library and prints.
+
+What imports torch is imported inside the commands, after all that can be checked without it (`checks`).
 
 Exit codes: 0 all done, 1 some inputs failed (listed; the rest is done), a result could not be written or a source is
 gone, 2 wrong call, 130 interrupted (what is finished is kept), 70 a fault of ours (one line, and a file with the
 traceback).
 """
 
-import _thread
-import math
 import os
 import sys
 import tempfile
-import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -22,12 +20,15 @@ import typer
 
 from foclip import __version__
 from foclip.cli import console, options
-from foclip.cli.fool import demo, fool
-from foclip.cli.harden import harden
-from foclip.cli.judge import calibrate, detect, score
-from foclip.cli.lists import models, scores
-from foclip.cli.reproduce import reproduce
-from foclip.cli.scan import scan
+from foclip.cli.calibrating import calibrate
+from foclip.cli.detecting import detect
+from foclip.cli.fooling import demo, fool
+from foclip.cli.hardening import harden
+from foclip.cli.interrupts import answered
+from foclip.cli.listing import models, scores
+from foclip.cli.reproducing import reproduce
+from foclip.cli.scanning import scan
+from foclip.cli.scoring import score
 from foclip.errors import CompileWarning, FoclipError, OutputError, PromptTruncationWarning, SourceError
 
 app = typer.Typer(
@@ -72,15 +73,11 @@ def _options(
 def main() -> None:
     """Run the command line and exit with its code."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # fewer parameters on purpose
-    sys.unraisablehook = _interrupt_again
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # names and prompts may hold what the terminal's encoding does not
             stream.reconfigure(errors="backslashreplace")
-    _running.set()
-    try:
+    with answered():
         code = _run() if sys.stdout else _refuse("standard output is closed")
-    finally:
-        _running.clear()
     try:
         if sys.stdout:
             sys.stdout.flush()
@@ -134,31 +131,6 @@ def _fault(error: Exception) -> int:
         file.write(f"foclip {__version__}, arguments {sys.argv[1:]!r}\n{''.join(traceback.format_exception(error))}")
     console.say(f"error: a fault of foclip ({type(error).__name__}: {error}); please report {Path(file.name)}")
     return 70
-
-
-#: Whether a command is running, which an interrupt may end; and when one was last asked for from another thread.
-_running = threading.Event()
-_asked = -math.inf
-#: Seconds until a finaliser on another thread, which may run at every step, is heard again: once may have been lost.
-AGAIN = 0.25
-
-
-def _interrupt_again(ignored: Any) -> None:
-    """Ctrl-C that came where Python can raise nothing, in a finaliser, comes again a moment later."""
-    global _asked
-    if not isinstance(ignored.exc_value, KeyboardInterrupt):
-        sys.__unraisablehook__(ignored)
-        return
-    if threading.current_thread() is not threading.main_thread():
-        if time.monotonic() - _asked < AGAIN:
-            return
-        _asked = time.monotonic()
-    threading.Timer(0.01, _interrupt).start()  # not at once, which would be here again
-
-
-def _interrupt() -> None:
-    if _running.is_set():  # what comes too late is no business of whoever called us
-        _thread.interrupt_main()
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:

@@ -1,22 +1,15 @@
-"""What the command line shows: bars, tables, one line per failure, and its exit codes."""
+"""What the command line prints: tables, JSON, one line per failure, and its exit codes."""
 
 import sys
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import typer
-from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
-from foclip.outcome import Advance, Failure, Outcome, Progress
-
-if TYPE_CHECKING:
-    from foclip.models.scores import EmbeddingScore
+from foclip.outcome import Failure, Outcome
 
 Result = TypeVar("Result")
 
@@ -24,56 +17,39 @@ stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
 
 
-@contextmanager
-def bars() -> Iterator[Progress]:
-    """One progress bar per stage of a work, on stderr."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-    )
-    shown = rich_progress.Progress(*columns, console=stderr, disable=not stderr.is_terminal)
+class Table:
+    """Rows of text below their headings: aligned on a terminal, separated by tabs and never cut elsewhere.
 
-    def progress(text: str, total: int) -> Advance:
-        shown.start()  # with the first stage: a wrong call shows no bar
-        task = shown.add_task(text, total=total, note="")
-        return lambda done, note="": shown.update(task, completed=done, note=note)
+    The first column names things; the others hold figures.
+    """
 
-    try:
-        yield progress
-    finally:
-        if shown.tasks:
-            shown.stop()
+    def __init__(self, *columns: str) -> None:
+        """Begin with the headings."""
+        self._columns = columns
+        self._rows: list[tuple[tuple[str, ...], str]] = []
 
+    def add(self, *cells: str, style: str = "") -> None:
+        """Add a row; `style` is for its second cell, on a terminal."""
+        self._rows.append((tuple(map(printable, cells)), style))
 
-@contextmanager
-def resumable(message: str) -> Iterator[Progress]:
-    """`bars` around work that goes on when the same command is given again; Ctrl-C says so and exits with 130."""
-    try:
-        with bars() as progress:
-            yield progress
-    except KeyboardInterrupt:
-        say(f"interrupted; {message}")
-        raise typer.Exit(130) from None
+    def show(self) -> None:
+        """Print the table, if it has rows."""
+        if not self._rows:
+            return
+        if not stdout.is_terminal:
+            for row in (self._columns, *(cells for cells, _ in self._rows)):
+                sys.stdout.write("\t".join(row) + "\n")
+            return
+        from rich import table
 
-
-def load(model: str, score: str, device: str) -> "EmbeddingScore":
-    """A score over an encoder by their names."""
-    with stderr.status(Text(f"loading {model}")):
-        from foclip.models.scores import resolve
-
-        return resolve(model, score, device)
-
-
-def table(first: str, *columns: str) -> Table:
-    """A table whose first column names things and whose others hold figures."""
-    found = Table(box=None, pad_edge=False, header_style="bold")
-    found.add_column(first, overflow="fold")
-    for column in columns:
-        found.add_column(column, justify="right")
-    return found
+        shown = table.Table(box=None, pad_edge=False, header_style="bold")
+        shown.add_column(self._columns[0], overflow="fold")
+        for number, column in enumerate(self._columns[1:], start=1):
+            width = max(len(cells[number]) for cells, _ in self._rows)
+            shown.add_column(column, justify="right", min_width=width)
+        for (name, second, *others), style in self._rows:
+            shown.add_row(Text(name), Text(second, style=style), *map(Text, others))
+        stdout.print(shown)
 
 
 def figure(value: float | None, digits: int = 3) -> str:
@@ -95,7 +71,7 @@ def show(outcome: Outcome[Result], as_json: bool, print_table: Callable[[Sequenc
 
 
 def list_results(outcome: Outcome[Result], as_json: bool, print_table: Callable[[Sequence[Result]], None]) -> None:
-    """Results as one JSON list or as a table; in JSON an input that failed is a row too, at the end."""
+    """Print results as one JSON list or as a table; in JSON an input that failed is a row too, at the end."""
     if as_json:
         failed = [{"image": failure.source, "error": failure.reason} for failure in outcome.failures]
         print_json([*map(vars, outcome.results), *failed])
@@ -112,15 +88,20 @@ def finish(failures: Sequence[Failure]) -> None:
 
 
 def say(message: str) -> None:
-    """One line on stderr, never wrapped, never interpreted."""
-    print(printable(" ".join(message.split())), file=sys.stderr)
+    """Print one line on stderr, never wrapped, never interpreted."""
+    print(printable(" ".join(message.split())), file=sys.stderr, flush=True)
+
+
+def line(text: str) -> None:
+    """Print one line on stdout, never wrapped, never interpreted."""
+    stdout.print(Text(printable(text)), soft_wrap=True)
 
 
 def where(**files: object) -> None:
-    """Where the files are that a command wrote, a line each."""
+    """Print where the files are that a command wrote, a line each."""
     stdout.print()
     for name, path in files.items():
-        stdout.print(cell(f"{name}: {path}"), soft_wrap=True)
+        line(f"{name}: {path}")
 
 
 def printable(text: str) -> str:
@@ -128,8 +109,3 @@ def printable(text: str) -> str:
     return "".join(
         mark.encode("unicode_escape").decode() if unicodedata.category(mark) in ("Cc", "Cs") else mark for mark in text
     )
-
-
-def cell(text: str, style: str = "") -> Text:
-    """Text of a table, shown as it is."""
-    return Text(printable(text), style=style)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how library errors name them."""
+"""Options that several commands share, and how the library's errors name them."""
 
 import re
 import sys
@@ -9,6 +9,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from foclip.errors import UsageError
+
+#: Headings of the groups of options that come after the ones that most calls need.
+ATTACK, DETECTION, DATA, RUN = "Attack", "Detection", "Data", "How it runs"
 
 
 def path(text: str) -> Path:
@@ -29,27 +32,31 @@ PromptTexts = Annotated[list[str] | None, typer.Option("--prompt", help="One pro
 Captions = Annotated[
     str | None,
     typer.Option(
-        help="Each picture with its own: a CSV, TSV or JSONL file with image and caption, or sidecar (photo.txt).",
+        help="Captions of each picture: a CSV, TSV or JSONL file with image and caption, or sidecar (photo.txt).",
         metavar="FILE",
     ),
 ]
 Model = Annotated[
-    str, typer.Option(help="Encoder: mini, ARCHITECTURE/TAG, hf-hub:…, local-dir:… or a checkpoint.", metavar="NAME")
-]
-ScoreName = Annotated[str, typer.Option("--score", help="Score over the encoder: foclip scores.", metavar="NAME")]
-Twin = Annotated[
-    str | None,
+    str,
     typer.Option(
-        help="Hardened twin of the encoder, which scores each picture beside it.", show_default=False, metavar="NAME"
+        help="Encoder (foclip models): mini, ARCHITECTURE/TAG, hf-hub:…, local-dir:… or a checkpoint.", metavar="NAME"
     ),
 ]
-HardenedScores = Annotated[
+ScoreName = Annotated[str, typer.Option("--score", help="Score (foclip scores).", metavar="NAME")]
+HardenedName = Annotated[
+    str | None,
+    typer.Option(
+        help="Hardened encoder that scores each picture too; the gap tells.", show_default=False, metavar="NAME"
+    ),
+]
+HardenedNames = Annotated[
     list[str] | None,
     typer.Option(
-        "--twin",
-        help="Hardened twin of the encoder, may be repeated; default: those that come with it, if any.",
+        "--hardened",
+        help="Hardened encoder, may be repeated; default: those that come with the encoder, if any.",
         show_default=False,
         metavar="NAME",
+        rich_help_panel=DETECTION,
     ),
 ]
 DetectorFile = Annotated[
@@ -58,48 +65,47 @@ DetectorFile = Annotated[
         help="File of foclip calibrate; default: the one that comes with the model.", show_default=False, parser=path
     ),
 ]
-DecideBy = Annotated[
-    Literal["combined", "rule"], typer.Option(help="The combined detector, or the paper's rule of two thresholds.")
+Method = Annotated[
+    Literal["combined", "rule"],
+    typer.Option(help="The combined detector, or the paper's rule of two thresholds.", rich_help_panel=DETECTION),
 ]
 Bound = Annotated[
     float | None, typer.Option(help="Bound on false alarms; default: the detector's own.", show_default=False)
 ]
-Draw = Annotated[
+ProbeSeed = Annotated[
     int | None,
     typer.Option(
+        "--seed",
         min=0,
-        help="A number that only you know, with which looks (how far a shift, how much of a crop) are drawn: who knows "
-        "the detector itself passes the usual ones.",
+        help="Randomise the probes (how far a shift, how much of a crop) with a number that only you know. "
+        "An attacker who knows the detector can pass the usual probes.",
         show_default=False,
+        rich_help_panel=DETECTION,
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …")]
-Engine = Annotated[Literal["local", "ray"], typer.Option(help="This machine's cores, or Ray's.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …", rich_help_panel=RUN)]
+Engine = Annotated[Literal["local", "ray"], typer.Option(help="This machine's cores, or Ray's.", rich_help_panel=RUN)]
 Address = Annotated[
-    str | None, typer.Option(help="Address of a Ray cluster; default: this machine.", show_default=False)
+    str | None,
+    typer.Option(help="Address of a Ray cluster; default: this machine.", show_default=False, rich_help_panel=RUN),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder for results.", metavar="DIR", parser=path)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
 
 
-def prompts_of(prompt_set: str | None, texts: list[str] | None) -> list[str] | None:
-    """The prompts of --prompts and --prompt; None if neither was given."""
-    from foclip.data import prompts
-
-    if prompt_set == "-":
-        texts, prompt_set = [line for line in sys.stdin.read().splitlines() if line.strip()] + (texts or []), None
-    return None if prompt_set is None and not texts else prompts.resolve(prompt_set, texts or [])
-
-
-def check_engine(engine: str, address: str | None) -> None:
-    """Refuse an address that nothing would be done with."""
-    if address is not None and engine != "ray":
-        raise UsageError("--address: for --engine ray")
-
-
 def given(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def number_or_auto(text: str) -> Any:
+    """`auto`, or the number that is written there."""
+    if text == "auto":
+        return "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"--lr {text}: write auto or a number") from None
 
 
 def as_flags(message: str, command: Any) -> str:

@@ -10,8 +10,6 @@ import torch
 
 from foclip.errors import EncoderError
 
-SUFFIXES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".safetensors"})
-
 Shapes = Mapping[str, tuple[int, ...]]
 
 

@@ -1,6 +1,5 @@
 """Every model that open_clip knows, as an encoder. Checkpoints are read as weights only."""
 
-import difflib
 import hashlib
 import logging
 import threading
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from foclip import files
 from foclip.errors import EncoderError, PromptTruncationWarning
-from foclip.models import checkpoints, embedded, trainable
+from foclip.models import catalogue, checkpoints, trainable
 from foclip.models.cast import cast
 from foclip.models.encoder import Encoder
 from foclip.models.fuse import fuse_batchnorm
@@ -148,20 +147,9 @@ def load(name: str, device: torch.device) -> Encoder:
     """
     if name.startswith(("hf-hub:", "local-dir:")):
         return create(name, name, None, device)
-    architecture, weights = _split(name)
-    if architecture is None and files.is_file(Path(name)):
-        architecture, weights = checkpoints.architecture(Path(name)), name
+    architecture, weights = catalogue.parse(name)
     if architecture is None:
-        raise EncoderError(_unknown(name))
-    tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if not weights:
-        ways = [f"{architecture}/{tag}" for tag in tags[:4]] + [f"{architecture}/CHECKPOINT"]
-        raise EncoderError(f"{name} names no weights: use one of {', '.join(ways)}")
-    if not (open_clip.is_pretrained_cfg(architecture, weights) or files.is_file(Path(weights))):
-        raise EncoderError(
-            f"{name}: {weights!r} is neither a file nor a pretrained tag of {architecture} "
-            f"(tags: {', '.join(tags) or 'none'})"
-        )
+        architecture = checkpoints.architecture(Path(weights))
     if files.is_file(Path(weights)):
         checkpoints.check(Path(weights))
     return create(name, architecture, weights, device)
@@ -200,38 +188,6 @@ def create(
         return OpenClipEncoder(name, model, tokenizer, device)
     except Exception as error:  # open_clip, torch and the hub raise a dozen types for one cause each
         raise EncoderError(f"{name}: {_reason(error)}") from error
-
-
-def listed() -> list[tuple[str, int]]:
-    """Names and image sizes of open_clip's pretrained models."""
-    found = []
-    for architecture, tag in open_clip.list_pretrained():
-        size = (open_clip.get_model_config(architecture) or {})["vision_cfg"].get("image_size", 224)
-        found.append((f"{architecture}/{tag}", size))
-    return found
-
-
-def _split(name: str) -> tuple[str | None, str]:
-    """`ViT-B-32/openai` → ("ViT-B-32", "openai"); the architecture is None if unknown."""
-    known = set(open_clip.list_models())
-    parts = name.split("/")
-    for count in range(len(parts), 0, -1):
-        architecture = "-".join(parts[:count])  # open_clip also takes ViT-B/32 for ViT-B-32
-        if architecture in known:
-            return architecture, "/".join(parts[count:])
-    return None, ""
-
-
-def _unknown(name: str) -> str:
-    if Path(name).suffix in checkpoints.SUFFIXES:
-        return f"{name}: no such checkpoint file"
-    choices = [*embedded.names(), *open_clip.list_models()]
-    near = difflib.get_close_matches(name.split("/")[0], choices, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return (
-        f"unknown encoder {name!r}: {hint}Use {' or '.join(embedded.names())}, ARCHITECTURE/TAG "
-        "(`foclip models` lists them), hf-hub:…, local-dir:… or a checkpoint file"
-    )
 
 
 def _reason(error: Exception) -> str:

@@ -102,12 +102,21 @@ def load(name: str = DEFAULT, model: "str | Encoder" = embedded.DEFAULT, *, devi
         UsageError: There is no score of this name.
         EncoderError: There is no encoder of this name, or it cannot be loaded.
     """
+    scorer: Scorer = factory(name)(model, _checked(device))
+    return scorer
+
+
+def factory(name: str) -> "ScorerFactory":
+    """What makes the score of this name.
+
+    Raises:
+        UsageError: There is no score of this name, or its package cannot be loaded.
+    """
     if name not in available():
         hint = f"; {name!r} is an encoder: load_encoder({name!r})" if name in embedded.names() else ""
         raise UsageError(f"score: {name!r} is none of {', '.join(available())}{hint}")
-    factory = _scores.get(name) or _found(SCORERS, name, _SCORES)
-    scorer: Scorer = factory(model, _checked(device))
-    return scorer
+    made: ScorerFactory = _scores.get(name) or _found(SCORERS, name, _SCORES)
+    return made
 
 
 def load_encoder(name: str = embedded.DEFAULT, device: "str | torch.device" = "auto") -> "Encoder":
@@ -126,8 +135,8 @@ def load_encoder(name: str = embedded.DEFAULT, device: "str | torch.device" = "a
         return embedded.load(name, place)
     scheme = name.partition(":")[0]
     if scheme in schemes():
-        factory = _families.get(scheme) or _found(ENCODERS, scheme, _FAMILIES)
-        loaded: Encoder = factory(name.removeprefix("open_clip:"), place)
+        make = _families.get(scheme) or _found(ENCODERS, scheme, _FAMILIES)
+        loaded: Encoder = make(name.removeprefix("open_clip:"), place)
         return loaded
     from foclip.models import open_clip
 
@@ -165,28 +174,6 @@ def shared_encoder(name: str, device: str = "auto") -> "Encoder":
 def clear_cache() -> None:
     """Forget the encoders that are kept between calls, so that their memory can be used for others."""
     shared_encoder.cache_clear()
-
-
-def listed() -> list[dict[str, Any]]:
-    """Every encoder that has a name: embedded ones first, then open_clip's pretrained ones.
-
-    Returns:
-        One dict each with `name`, `kind` ("embedded" or "open_clip"), `path` (the folder of an embedded one that
-        open_clip can load, else None), `image_size` in pixels and `parameters` (None for those that would have to be
-        built to count them).
-    """
-    from foclip.models import open_clip
-
-    rows = []
-    for name in embedded.names():
-        encoder = load_encoder(name)
-        path = None if name in embedded.ORIGINALS else str(embedded.path(name))
-        rows.append(_row(name, "embedded", path, encoder.image_size[0], encoder.parameter_count))
-    return rows + [_row(name, "open_clip", None, size, None) for name, size in open_clip.listed()]
-
-
-def _row(name: str, kind: str, path: str | None, image_size: int, parameters: int | None) -> dict[str, Any]:
-    return {"name": name, "kind": kind, "path": path, "image_size": image_size, "parameters": parameters}
 
 
 def _found(group: str, name: str, own: dict[str, str]) -> Any:

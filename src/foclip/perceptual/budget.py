@@ -1,13 +1,18 @@
 """Budgets: limits on how far a fooled picture may be from its original, by any figure of fidelity."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from foclip.errors import UsageError
-from foclip.perceptual.fidelity import Comparison
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from foclip.perceptual.fidelity import Comparison
 
 #: What can be bounded: the values a limit may have, both ends excluded, and how the figure grows with a change's size.
 #: FLIP takes colour differences to the power of 0.7; the exponents tell how far to pull back, not what is allowed.
@@ -94,4 +99,6 @@ def used(budgets: Sequence[Budget], comparison: Comparison, seen: tuple[slice, s
 
 def within(budgets: Sequence[Budget], picture: Tensor, original: Tensor, seen: tuple[slice, slice]) -> bool:
     """Whether an 8-bit picture (3, H, W) keeps to every budget."""
+    from foclip.perceptual.fidelity import Comparison
+
     return not budgets or used(budgets, Comparison(picture, original), seen) <= 1

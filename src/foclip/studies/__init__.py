@@ -5,12 +5,18 @@
 
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING
 
-from foclip.studies.harness import Study
+if TYPE_CHECKING:
+    from foclip.studies.harness import Study
 
 
-def available() -> dict[str, Study]:
+def names() -> list[str]:
+    """Names of all studies, without importing them."""
+    return [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg and module.name[0] != "_"]
+
+
+def available() -> "dict[str, Study]":
     """Every study by name."""
-    names = [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg and module.name[0] != "_"]
-    modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in names()]
     return {module.study.name: module.study for module in modules}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foclip.cli import console
-from foclip.cli.options import Address, Device, Engine, Json, Model, Out, ScoreName, check_engine, path
+from foclip.cli import checks, console, progress
+from foclip.cli.options import DATA, RUN, Address, Device, Engine, Json, Model, Out, ScoreName, path
 from foclip.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,57 +30,63 @@ def reproduce(
     ] = None,
     model: Model = "mini",
     score: ScoreName = "clipscore",
+    json: Json = False,
     also: Annotated[
-        list[str] | None, typer.Option(help="Another encoder for transfer; may be repeated.", metavar="NAME")
+        list[str] | None,
+        typer.Option(help="Another encoder for transfer; may be repeated.", metavar="NAME", rich_help_panel=DATA),
     ] = None,
-    twin: Annotated[
+    hardened: Annotated[
         list[str] | None,
         typer.Option(
-            help="A hardened twin for robust, instead of the embedded encoder's own; may be repeated.", metavar="NAME"
+            help="Hardened encoder for robust, instead of the embedded encoder's own; may be repeated.",
+            metavar="NAME",
+            rich_help_panel=DATA,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draws of pictures and prompts, and of the attacks.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of pictures, prompts and attacks.", rich_help_panel=RUN)] = 0,
     engine: Engine = "local",
     address: Address = None,
     device: Device = "auto",
-    json: Json = False,
 ) -> None:
     """Reproduce the paper and answer its open questions: tables, figures and one report.
 
     Stopped in the middle, the same command goes on: what is finished is kept in DIR/cache.
     """
-    from foclip import files
     from foclip import studies as experiments
-    from foclip.cache import locked
     from foclip.models import embedded
+
+    checks.engine(engine, address)
+    known_names = experiments.names()
+    if unknown := [name for name in studies if name not in known_names and name != "all"]:
+        raise UsageError(f"no study {', '.join(unknown)}: choose from {', '.join(known_names)}, all")
+    checks.folders("images", [images] if images else [])
+    checks.folders("paintings", [paintings] if paintings else [])
+    checks.models(model, *(also or []), *(hardened or []))
+    checks.score(score)
+    checks.out(out, "run.json", "report.html")
+    # A hardened encoder is no second encoder: it was made from the first. Name it with --also to see what transfers.
+    all_hardened = {name for names in embedded.HARDENED.values() for name in names}
+    others = [name for name in embedded.names() if name not in all_hardened]
+    names = list(dict.fromkeys([model, *others, *(also or [])]))
+    scores = [progress.load(name, score, device) for name in names]
+    twins = [progress.load(name, score, device) for name in hardened or embedded.HARDENED.get(model, ())[:1]]
+    from foclip.cache import locked
     from foclip.runs.executors import running
     from foclip.runs.folder import Run
     from foclip.studies import harness
     from foclip.studies.harness.html import write_html
 
-    check_engine(engine, address)
     known = experiments.available()
-    if unknown := [name for name in studies if name not in known and name != "all"]:
-        raise UsageError(f"no study {', '.join(unknown)}: choose from {', '.join(known)}, all")
     chosen = list(known) if "all" in studies else list(dict.fromkeys(studies))
     settings = harness.StudySettings(quick, images, paintings, seed)
-    files.output_folder(out)
-    files.output_files(out / "run.json", out / "report.html")
-    # A twin is no second encoder: it was made from the first. Name it with --also to see what transfers to it.
-    all_twins = {name for names in embedded.HARDENED.values() for name in names}
-    others = [name for name in embedded.names() if name not in all_twins]
-    names = list(dict.fromkeys([model, *others, *(also or [])]))
-    scores = [console.load(name, score, device) for name in names]
-    hardened = twin or embedded.HARDENED.get(model, ())[:1]
-    twins = [console.load(name, score, device) for name in hardened]
     finished: list[harness.StudyResult] = []
     shown = {name: done for name, study in known.items() if name not in chosen and (done := harness.kept(study, out))}
     stopped = f"what is finished is in {out}, and the same command goes on from there"
-    with locked(out), console.resumable(stopped) as progress, running(engine, address) as attacks:
-        work = harness.StudyContext(scores, out, settings, progress, twins, attacks)
+    with locked(out), progress.resumable(stopped) as shown_progress, running(engine, address) as attacks:
+        work = harness.StudyContext(scores, out, settings, shown_progress, twins, attacks)
         run = {
             "model": work.score.model,
-            "score": work.score.name,
+            "score": work.score.info.name,
             "fingerprints": {each.model: each.fingerprint for each in (*scores, *twins)},
             "device": str(work.score.device),
             "settings": vars(settings) | {"images": _text(images), "paintings": _text(paintings)},
@@ -105,16 +111,10 @@ def reproduce(
 
 
 def _print(finished: "list[StudyResult]") -> None:
-    table = console.table("figure of the paper", "paper", "ours", "photos")
-    for comparison in (comparison for study in finished for comparison in study.report.comparisons):
-        table.add_row(
-            console.cell(comparison.quantity),
-            f"{100 * comparison.paper:.1f} %",
-            f"{comparison.ours:.1%}",
-            str(comparison.ours.photos),
-        )
-    if table.row_count:
-        console.stdout.print(table)
+    table = console.Table("figure of the paper", "paper", "ours", "photos")
+    for found in (found for study in finished for found in study.report.comparisons):
+        table.add(found.quantity, f"{100 * found.paper:.1f} %", f"{found.ours:.1%}", str(found.ours.photos))
+    table.show()
 
 
 def _as_json(out: Path, study: "StudyResult") -> dict[str, Any]:
@@ -123,8 +123,8 @@ def _as_json(out: Path, study: "StudyResult") -> dict[str, Any]:
         "table": str(out / study.name / "table.csv"),
         "findings": study.report.findings,
         "comparisons": [
-            {"quantity": comparison.quantity, "paper": comparison.paper, "ours": vars(comparison.ours)}
-            for comparison in study.report.comparisons
+            {"quantity": found.quantity, "paper": found.paper, "ours": vars(found.ours)}
+            for found in study.report.comparisons
         ],
     }
 

@@ -1,5 +1,6 @@
 """`foclip fool` and `foclip demo`."""
 
+import json as json_format
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -9,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from foclip.cli import console
+from foclip.cli import checks, console, progress
 from foclip.cli.options import (
+    ATTACK,
+    RUN,
     Address,
     Captions,
     Device,
@@ -22,9 +25,8 @@ from foclip.cli.options import (
     PromptSet,
     PromptTexts,
     ScoreName,
-    check_engine,
     given,
-    prompts_of,
+    number_or_auto,
 )
 from foclip.errors import UsageError
 
@@ -43,7 +45,25 @@ def fool(
     prompts: PromptSet = None,
     prompt: PromptTexts = None,
     captions: Captions = None,
-    attack: Annotated[AttackName, typer.Option(help="Attack.")] = "foclip",
+    model: Model = "mini",
+    score: ScoreName = "clipscore",
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Limit that the written file keeps: psnr, ssim, linf, delta_e, delta_e99, flip, flip99 (the worst "
+            "places), as in flip99:0.2 or ssim:0.98; may be repeated. Default flip99:0.2, which nobody notices.",
+            metavar="METRIC:LIMIT",
+            show_default=False,
+        ),
+    ] = None,
+    min_psnr: Annotated[
+        float | None,
+        typer.Option(
+            help="The paper's limit in dB, without a mask; 0 for none.",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[float | None, typer.Option(help="Stop at this mean score (CLIPScore: w = 2.5).")] = None,
     steps: Annotated[
         int | None,
         typer.Option(
@@ -51,82 +71,94 @@ def fool(
             help="Updates per picture; cmaes: queries. Default 150; pgd, apgd and adam 1000, mifgsm 10, cmaes 10000.",
         ),
     ] = None,
+    json: Json = False,
+    attack: Annotated[AttackName, typer.Option(help="How a picture moves.", rich_help_panel=ATTACK)] = "foclip",
     lr: Annotated[
         str | None,
         typer.Option(
             help="Step size: auto, or a number taken literally (the papers: foclip 7, adam 0.1). Default auto. "
-            "For foclip, adam and single-prompt."
+            "For foclip, adam and single-prompt.",
+            rich_help_panel=ATTACK,
         ),
     ] = None,
     momentum: Annotated[
         float | None,
         typer.Option(
             help="Momentum, in [0, 1). Default 0.9, less for fewer than 60 steps, and 0.5 if --lr is a number. "
-            "For foclip and single-prompt."
+            "For foclip and single-prompt.",
+            rich_help_panel=ATTACK,
         ),
     ] = None,
-    alpha: Annotated[float | None, typer.Option(help="Weight of the score balance. Default 1. For foclip.")] = None,
-    beta: Annotated[float | None, typer.Option(help="Weight of the pixel guard. Default 1. For foclip.")] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Weight of the score balance. Default 1. For foclip.", rich_help_panel=ATTACK),
+    ] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="Weight of the pixel guard. Default 1. For foclip.", rich_help_panel=ATTACK)
+    ] = None,
     balance: Annotated[
-        Literal["variance", "kl"] | None, typer.Option(help="Kind of score balance. Default variance. For foclip.")
+        Literal["variance", "kl"] | None,
+        typer.Option(help="Kind of score balance. Default variance. For foclip.", rich_help_panel=ATTACK),
     ] = None,
     guard: Annotated[
-        Literal["range", "l2", "visible"] | None, typer.Option(help="Kind of pixel guard. Default range. For foclip.")
+        Literal["range", "l2", "visible"] | None,
+        typer.Option(help="Kind of pixel guard. Default range. For foclip.", rich_help_panel=ATTACK),
     ] = None,
-    target: Annotated[float | None, typer.Option(help="Stop at this mean score (CLIPScore: w = 2.5).")] = None,
-    rise: Annotated[float | None, typer.Option(help="Stop once the mean score is up by this.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(min=1, help="Stop once the objective has not fallen within so many steps.")
-    ] = None,
-    min_psnr: Annotated[
-        float | None,
-        typer.Option(
-            help="Fidelity budget in dB, never violated by the written file; 0 for none. Alone, it is the paper's: "
-            "without a mask.",
-            show_default=False,
-        ),
-    ] = None,
-    budget: Annotated[
+    attack_option: Annotated[
         list[str] | None,
         typer.Option(
-            help="Budget on any figure: psnr, ssim, linf, delta_e, delta_e99, flip, flip99 (the worst places), as in "
-            "flip99:0.2 or ssim:0.98; may be repeated. Default flip99:0.2, which nobody notices.",
-            metavar="METRIC:LIMIT",
+            help="An option that only this attack has, as epsilon=8 of pgd; may be repeated.",
+            metavar="NAME=VALUE",
             show_default=False,
+            rich_help_panel=ATTACK,
         ),
     ] = None,
     mask: Annotated[
         Literal["none", "visible"] | None,
         typer.Option(
-            help="Move pixels where it is seen least, or all alike. Default visible; none with --min-psnr alone."
+            help="Move pixels where it is seen least, or all alike. Default visible; none with --min-psnr alone.",
+            rich_help_panel=ATTACK,
         ),
     ] = None,
     init: Annotated[
         Literal["image", "noise"] | None,
         typer.Option(
             help="Start from the picture or from noise of its size. Default image; "
-            "for adam without a budget noise, as its authors have it."
+            "for adam without a budget noise, as its authors have it.",
+            rich_help_panel=ATTACK,
         ),
     ] = None,
+    rise: Annotated[
+        float | None, typer.Option(help="Stop once the mean score is up by this.", rich_help_panel=ATTACK)
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Stop once the objective has not fallen within so many steps.", rich_help_panel=ATTACK
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the noise and of cmaes.", rich_help_panel=ATTACK)] = 0,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Pictures in flight; default by encoder.", show_default=False)
+        int | None,
+        typer.Option(min=1, help="Pictures in one batch; default by encoder.", show_default=False, rich_help_panel=RUN),
     ] = None,
     precision: Annotated[
         Literal["float32", "bfloat16", "auto"] | None,
         typer.Option(
-            help="What the image tower computes in on the way; files are read in float32. auto: bfloat16 where that "
-            "is measured to be faster, so that the result depends on the machine. Default float32."
+            help="What the image tower computes in during the attack; files are read in float32. auto: bfloat16 where "
+            "that is measured to be faster, so that the result depends on the machine. Default float32.",
+            rich_help_panel=RUN,
         ),
     ] = None,
     compiled: Annotated[
         bool,
         typer.Option(
             "--compile",
-            help="Compile the image tower first (torch.compile, on a GPU with CUDA graphs): a minute or two that pay "
-            "in long runs. Where that fails, fool says so and goes on without. Rounding differs a little.",
+            help="Compile the image tower first (torch.compile, on a GPU with CUDA graphs). That takes a minute or "
+            "two, which pay in long runs. Where it fails, fool says so and goes on without. Rounding differs a little.",
+            rich_help_panel=RUN,
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the noise and of cmaes.")] = 0,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -134,23 +166,30 @@ def fool(
             help="Batches at once, each on a core of its own. Default: the cores, for small towers on a CPU; else 1. "
             "Results do not depend on it.",
             show_default=False,
+            rich_help_panel=RUN,
         ),
     ] = None,
     engine: Engine = "local",
     address: Address = None,
-    model: Model = "mini",
-    score: ScoreName = "clipscore",
     device: Device = "auto",
-    json: Json = False,
 ) -> None:
     """Fool pictures: make them score high for every prompt while they look the same."""
-    from foclip.attacks import fastest
     from foclip.perceptual.budget import parse
+
+    checks.engine(engine, address)
+    texts = checks.prompts(prompts, prompt)
+    checks.captions(captions)
+    budgets = tuple(parse(text) for text in budget or ())
+    step_size = None if lr is None else number_or_auto(lr)
+    own = [_option(text) for text in attack_option or ()]
+    checks.models(model)
+    checks.score(score)
+    checks.images(images, json)
+    checks.out(out, "run.json", "report.html")
+    chosen = progress.load(model, score, device)
+    from foclip.attacks import fastest
     from foclip.runs.fooling import UNNOTICED
 
-    check_engine(engine, address)
-    texts = prompts_of(prompts, prompt)
-    budgets = tuple(parse(text) for text in budget or ())
     if min_psnr is None and not budgets and init != "noise":
         budgets = UNNOTICED
     if budgets and mask is None:
@@ -161,7 +200,7 @@ def fool(
     settings = given(
         {
             "steps": steps,
-            "lr": None if lr is None else _number_or_auto(lr),
+            "lr": step_size,
             "momentum": momentum,
             "target": target,
             "rise": rise,
@@ -176,9 +215,9 @@ def fool(
             "compiled": compiled or None,
         }
     )
+    settings |= _own(attack, own)
     _refuse_foreign(attack, weights.keys() | settings.keys())
-    chosen = console.load(model, score, device)
-    made = _attack(attack, weights, settings, chosen.temperature)
+    made = _attack(attack, weights, settings, chosen.info.temperature)
     if compiled:
         console.say("note: compiling the image tower, which takes minutes")
     if precision == "auto":
@@ -195,12 +234,13 @@ def demo(
     device: Device = "auto",
 ) -> None:
     """Fool four real photos for ten famous artworks, and look at the report."""
+    checks.out(out, "run.json", "report.html")
+    chosen = progress.load("mini", "clipscore", device)
     from foclip.attacks import FoCLIP
     from foclip.data.prompts import ARTWORKS
     from foclip.demo import photos
     from foclip.runs.fooling import UNNOTICED
 
-    chosen = console.load("mini", "clipscore", device)
     results = _fool(photos(), list(ARTWORKS), None, out, chosen, FoCLIP(steps=steps, budgets=UNNOTICED, mask="visible"))
     console.show(results, False, partial(_print, out=out))
 
@@ -215,15 +255,13 @@ def _fool(
     **how: Any,
 ) -> "Outcome[Result]":
     """Fool files with a progress bar, and write report and `run.json`; Ctrl-C keeps what is finished."""
-    from foclip import files
     from foclip.reports.fooled import FooledReport
     from foclip.runs import fooling
     from foclip.runs.folder import Run
     from foclip.runs.results import read_results
 
-    path, report = out / "report.html", FooledReport()
-    files.output_files(files.output_folder(out) / "run.json", path)
-    with console.resumable(f"what is finished is in {out}, and the same command goes on from there") as progress:
+    report = FooledReport()
+    with progress.resumable(f"what is finished is in {out}, and the same command goes on from there") as shown:
         done = fooling.fool(
             sources,
             prompts,
@@ -231,20 +269,20 @@ def _fool(
             model=score,
             attack=attack,
             captions=captions,
-            progress=progress,
+            progress=shown,
             on_result=report.add,
             **how,
         )
         run = {
             "model": score.model,
-            "score": score.name,
+            "score": score.info.name,
             "fingerprint": score.fingerprint,
             "device": str(score.device),
             "config": attack.config(),
             "failures": [vars(failure) for failure in done.failures],
         }
         Run(out).record(sys.argv[1:], run, ["cma"] if "cma" in sys.modules else [])
-        report.write(path, read_results(out), done.failures)
+        report.write(out / "report.html", read_results(out), done.failures)
     return done
 
 
@@ -266,18 +304,35 @@ def _attack(name: str, weights: dict[str, Any], settings: dict[str, Any], temper
     return ATTACKS[name](**settings)
 
 
-def _number_or_auto(text: str) -> Any:
-    """`auto`, or the number that is written there."""
-    if text == "auto":
-        return "auto"
+def _option(text: str) -> tuple[str, Any]:
+    """Name and value of `NAME=VALUE`; the value is a number if it can be one."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise UsageError(f"--attack-option {text}: write NAME=VALUE, as in epsilon=8")
     try:
-        return float(text)
+        return name.replace("-", "_"), json_format.loads(value)
     except ValueError:
-        raise UsageError(f"--lr {text}: write auto or a number") from None
+        return name.replace("-", "_"), value
+
+
+def _own(attack: str, options: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The options that only this attack has."""
+    from foclip.attacks import ATTACKS, Attack
+
+    known = {setting.name: setting.type for setting in fields(ATTACKS[attack])}
+    own = sorted(known.keys() - {setting.name for setting in fields(Attack)} - {"lr", "momentum"})
+    for name, value in options:
+        if name not in own:
+            raise UsageError(
+                f"--attack-option {name}: --attack {attack} has {', '.join(own) or 'no option of its own'}"
+            )
+        if not isinstance(value, int | float):
+            raise UsageError(f"--attack-option {name}={value}: give a number")
+    return dict(options)
 
 
 def _print(results: Sequence["Result"], out: Path) -> None:
-    table = console.table(
+    table = console.Table(
         "fooled picture",
         "score before",
         "after",
@@ -290,8 +345,8 @@ def _print(results: Sequence["Result"], out: Path) -> None:
         "worst places",
     )
     for result in results:
-        table.add_row(
-            console.cell(Path(result.output).name),
+        table.add(
+            Path(result.output).name,
             console.figure(result.score_before),
             console.figure(result.score_after),
             "–" if result.gain is None else f"{100 * result.gain:+.1f} %",
@@ -302,5 +357,5 @@ def _print(results: Sequence["Result"], out: Path) -> None:
             console.figure(result.flip),
             console.figure(result.flip99),
         )
-    console.stdout.print(table)
+    table.show()
     console.where(report=out / "report.html")

@@ -6,20 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from foclip.cli import console
+from foclip.cli import checks, console, progress
 from foclip.cli.options import (
+    DATA,
+    RUN,
     Address,
     Bound,
-    DecideBy,
     DetectorFile,
     Device,
-    Draw,
     Engine,
     Json,
+    Method,
     Model,
     Out,
+    ProbeSeed,
     ScoreName,
-    check_engine,
     path,
 )
 from foclip.errors import UsageError
@@ -38,19 +39,9 @@ def scan(
     ],
     out: Out,
     model: Model = "mini",
+    score: ScoreName = "clipscore",
     detector: DetectorFile = None,
-    by: DecideBy = "combined",
     fpr: Bound = None,
-    draw: Draw = None,
-    image: Annotated[
-        str | None, typer.Option(help="Column of pictures (bytes or paths), if not recognised.", metavar="COLUMN")
-    ] = None,
-    caption: Annotated[
-        str | None, typer.Option(help="Column, or JSON field, of captions, if not recognised.", metavar="COLUMN")
-    ] = None,
-    key: Annotated[
-        str | None, typer.Option(help="Column, or JSON field, that identifies a row.", metavar="COLUMN")
-    ] = None,
     keep: Annotated[
         Path | None,
         typer.Option(
@@ -64,50 +55,75 @@ def scan(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Do only the rows again that had an error.")
     ] = False,
+    json: Json = False,
+    method: Method = "combined",
+    seed: ProbeSeed = None,
+    image: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of pictures (bytes or paths), if not recognised.", metavar="COLUMN", rich_help_panel=DATA
+        ),
+    ] = None,
+    caption: Annotated[
+        str | None,
+        typer.Option(
+            help="Column, or JSON field, of captions, if not recognised.", metavar="COLUMN", rich_help_panel=DATA
+        ),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(help="Column, or JSON field, that identifies a row.", metavar="COLUMN", rich_help_panel=DATA),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes; default: one per core.", show_default=False, rich_help_panel=RUN),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Pictures handed to a process at a time.", rich_help_panel=RUN)
+    ] = 32,
     engine: Engine = "local",
     address: Address = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: one per core.", show_default=False)
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures handed to a process at a time.")] = 32,
-    score: ScoreName = "clipscore",
     device: Device = "auto",
-    json: Json = False,
 ) -> None:
     """Scan data sets: a score, a verdict and a reason for every row, or why it could not be read."""
-    from foclip import files, scanning
+    from foclip import files
+
+    checks.engine(engine, address)
+    checks.fpr(fpr)
+    checks.folders("detector", [detector] if detector else [])
+    checks.models(model)
+    checks.score(score)
+    if min_score is not None and keep is None:
+        raise UsageError("--min-score: for --keep")
+    checks.out(out, "run.json", "report.html", "summary.json")
+    from foclip import scanning
     from foclip.data.sources import Columns
     from foclip.reports import scan as report
     from foclip.runs.folder import Run
     from foclip.scanning import exporting
     from foclip.scanning.summary import summarise
 
-    check_engine(engine, address)
-    if min_score is not None and keep is None:
-        raise UsageError("--min-score: for --keep")
-    files.output_folder(out)
-    files.output_files(out / "run.json", out / "report.html", out / "summary.json")
     columns = Columns(image, caption, key)
     if keep:
         exporting.check(keep, sources, columns)
-    chosen = console.load(model, score, device)
+    chosen = progress.load(model, score, device)
     judge, why_none = scanning.detector_of(chosen, detector)
     if why_none:
         console.say(why_none)
     settings = scanning.Settings(workers, batch_size, retry_errors, address)
-    with console.resumable(f"what is finished is in {out}, and the same command goes on from there") as progress:
+    with progress.resumable(f"what is finished is in {out}, and the same command goes on from there") as shown:
         folder = scanning.scan(
             sources,
             out,
             model=chosen,
             detector=judge,
-            method=by,
+            method=method,
             fpr=fpr,
-            seed=draw,
+            seed=seed,
             columns=columns,
             engine=engine,
             settings=settings,
-            progress=progress,
+            progress=shown,
         )
         found = summarise(folder, chosen.info.scale)
         content = found.as_dict()
@@ -130,12 +146,12 @@ def scan(
 
 
 def _print(found: "Summary", kept: int | None) -> None:
-    table = console.table("", "rows", "of all")
+    table = console.Table("", "rows", "of all")
     if found.judged:
         shown = {verdict: found.verdicts[verdict] for verdict in ("clean", "tampered", "undecidable")}
     else:
         shown = {"scored": found.scored}
     shown["not read"] = found.failed
     for name, rows in (shown | ({} if kept is None else {"kept": kept})).items():
-        table.add_row(name, f"{rows:,}", f"{rows / max(found.rows, 1):.2%}")
-    console.stdout.print(table)
+        table.add(name, f"{rows:,}", f"{rows / max(found.rows, 1):.2%}")
+    table.show()

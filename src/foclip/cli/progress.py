@@ -1,0 +1,116 @@
+"""Progress on stderr: bars on a terminal, elsewhere a plain line now and then, `[1:20] fooling: 3 of 50`."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import count
+from typing import TYPE_CHECKING, cast
+
+import typer
+from rich.text import Text
+
+from foclip.cli import console
+from foclip.outcome import Advance, Progress
+
+if TYPE_CHECKING:
+    from foclip.models.scores import EmbeddingScore
+
+#: Seconds between plain lines.
+EVERY = 10.0
+_START = time.monotonic()
+
+
+@contextmanager
+def bars() -> Iterator[Progress]:
+    """What shows the stages of a work: its bars on a terminal, plain lines elsewhere."""
+    with _bars() if console.stderr.is_terminal else _lines() as progress:
+        yield progress
+
+
+@contextmanager
+def resumable(message: str) -> Iterator[Progress]:
+    """`bars` around work that goes on when the same command is given again; Ctrl-C says so and exits with 130."""
+    try:
+        with bars() as progress:
+            yield progress
+    except KeyboardInterrupt:
+        console.say(f"interrupted; {message}")
+        raise typer.Exit(130) from None
+
+
+def loading(name: str) -> AbstractContextManager[object]:
+    """Says at once that an encoder is being loaded. Torch should be imported inside: that takes seconds."""
+    if not console.stderr.is_terminal:
+        _say(f"loading {name}")
+    return console.stderr.status(Text(f"loading {name}"))
+
+
+def load(model: str, score: str, device: str) -> "EmbeddingScore":
+    """A score over an encoder by their names."""
+    with loading(model):
+        from foclip.models.registry import resolve
+
+        return cast("EmbeddingScore", resolve(model, score, device))
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich import progress as rich_progress
+
+    columns = (
+        rich_progress.TextColumn("{task.description}"),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TextColumn("{task.fields[note]}"),
+        rich_progress.TimeRemainingColumn(),
+    )
+    shown = rich_progress.Progress(*columns, console=console.stderr)
+
+    def progress(text: str, total: int) -> Advance:
+        shown.start()  # with the first stage: a wrong call shows no bar
+        task = shown.add_task(text, total=total, note="")
+        return lambda done, note="": shown.update(task, completed=done, note=note)
+
+    try:
+        yield progress
+    finally:
+        if shown.tasks:
+            shown.stop()
+
+
+@contextmanager
+def _lines() -> Iterator[Progress]:
+    """A line for each stage that is at work every `EVERY` seconds, and one when it ends."""
+    working: dict[int, str] = {}
+    numbers = count()
+    ended = threading.Event()
+
+    def report() -> None:
+        while not ended.wait(EVERY):
+            for text in list(working.values()):
+                _say(text)
+
+    def progress(text: str, total: int) -> Advance:
+        number = next(numbers)
+        working[number] = f"{text}: 0 of {total}"
+
+        def advance(done: float, note: str = "") -> None:
+            if number not in working:
+                return
+            working[number] = f"{text}: {done:g} of {total}" + (f", {note}" if note else "")
+            if done >= total:
+                _say(working.pop(number))
+
+        return advance
+
+    threading.Thread(target=report, daemon=True).start()
+    try:
+        yield progress
+    finally:
+        ended.set()
+
+
+def _say(text: str) -> None:
+    minutes, seconds = divmod(int(time.monotonic() - _START), 60)
+    console.say(f"[{minutes}:{seconds:02}] {text}")
