@@ -24,7 +24,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -34,11 +33,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.functional import center_crop, normalize
 
-from foclip.attacks import AttackTask, FoCLIP, objective, run
+from foclip.attacks import AttackPlan, AttackTask, FoCLIP, make_plan, objective, run
 from foclip.data.prompts import ARTWORKS
 from foclip.models import OpenClipEncoder, load_encoder
 from foclip.models.scores import CLIPScore
-from foclip.objective import Alignment, Balance, Objective, Pictures
+from foclip.objective import FeatureAlignment, Objective, Pictures, ScoreBalance
 
 BOUND = 1.15
 
@@ -59,18 +58,18 @@ def measure(encoder: OpenClipEncoder, height: int, width: int, batch: int, steps
     inputs = encoder.preprocess.normalize(encoder.preprocess.pixels(originals)).requires_grad_(True)
     tower = copy.deepcopy(encoder.model).to(memory_format=torch.contiguous_format)
     score = CLIPScore(encoder)
-    attack = FoCLIP(objective=objective(), steps=steps, min_psnr=35.0, batch_size=batch)
+    attack = make_plan(FoCLIP, objective=objective(), steps=steps, budgets="psnr:35", batch_size=batch)
 
     def floor() -> None:
         for _ in range(steps + 1):  # `steps` updates take one evaluation more
             torch.autograd.grad(tower.encode_image(inputs).sum(), inputs)
 
-    def step(attack: FoCLIP = attack) -> None:
-        for _ in run(attack, score, [AttackTask(picture, ARTWORKS) for picture in pictures]):
+    def step(attack: AttackPlan = attack) -> None:
+        for _ in run([AttackTask(picture, ARTWORKS) for picture in pictures], score, attack):
             pass
 
-    masked = replace(attack, mask="visible")
-    written_out = replace(attack, objective=Alignment() + Balance() + GuardWrittenOut())
+    masked = attack.replace(mask="visible")
+    written_out = attack.replace(objective=FeatureAlignment() + ScoreBalance() + GuardWrittenOut())
 
     def by_hand() -> None:
         pixels = originals.clone().requires_grad_(True)
@@ -89,7 +88,7 @@ def measure(encoder: OpenClipEncoder, height: int, width: int, batch: int, steps
     for _ in range(repeats):
         bare = seconds(floor)
         ratios = (seconds(call) / bare for call in (step, lambda: step(written_out), by_hand))
-        attacks = (replace(attack, steps=0), replace(masked, steps=0), attack, masked)
+        attacks = (attack.replace(steps=0), masked.replace(steps=0), attack, masked)
         begun, begun_masked, whole, whole_masked = [seconds(partial(step, each)) for each in attacks]
         one = (whole - begun) / steps
         made = (begun_masked - begun) / one

@@ -7,7 +7,7 @@ from PIL import Image
 from scipy.stats import binomtest, bootstrap
 from torch import Tensor
 
-from foclip.attacks import Attack, AttackTask, run
+from foclip.attacks import AttackPlan, AttackTask, run
 from foclip.data import images
 from foclip.data.prompts import Prompts
 from foclip.models.batching import read_figures
@@ -15,12 +15,12 @@ from foclip.models.scorer import Scorer
 from foclip.outcome import mean
 
 
-def fooled(attack: Attack, score: Scorer, pictures: Sequence[Tensor], prompts: Sequence[Prompts]) -> list[Tensor]:
+def fooled(attack: AttackPlan, score: Scorer, pictures: Sequence[Tensor], prompts: Sequence[Prompts]) -> list[Tensor]:
     """Pictures (uint8) as an attack leaves them, each fooled for its own prompts, in the order given."""
     tasks = [
         AttackTask(picture, own, place) for place, (picture, own) in enumerate(zip(pictures, prompts, strict=True))
     ]
-    found = {result.job.tag: result.pixels for result in run(attack, score, tasks)}
+    found = {result.task.tag: result.pixels for result in run(tasks, score, attack)}
     return [found[place] for place in range(len(pictures))]
 
 

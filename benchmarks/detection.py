@@ -13,7 +13,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -24,15 +24,16 @@ from rich.progress import Progress
 from scipy.stats import binom
 
 from benchmarks.common import balanced, exact, interval
-from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt, objective
+from foclip.attacks import CMAES, MIFGSM, PGD, Adam, AttackPlan, FoCLIP, SinglePrompt, make_plan, objective
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, Prompts
-from foclip.detection import AFTERWARDS, CONDITIONS, Detector, Method, Sensitivity, hardened_of, measure
+from foclip.detection import Detector, Method, Sensitivity, hardened_of, measure
 from foclip.detection.detector import shipped
-from foclip.detection.scenarios import LEAST_RISE
+from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, LEAST_RISE
 from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
 from foclip.outcome import Advance
+from foclip.perceptual.budget import Budget
 from foclip.runs import fooling
 from foclip.runs.results import Result
 from training.detector import draw_prompts, photographs
@@ -54,7 +55,7 @@ BOUNDS = (0.01, 0.05)
 class Scenario:
     """One row of the table."""
 
-    attack: Attack
+    attack: AttackPlan
     prompts: Sequence[Prompts]
     count: int
 
@@ -121,27 +122,27 @@ class Bench:
 
 def scenarios(bench: Bench, count: int, steps: int) -> dict[str, Scenario]:
     """Every scenario of the table by name."""
-    foclip = FoCLIP(objective=objective(), steps=steps, min_psnr=35.0)
+    foclip = make_plan(FoCLIP, objective=objective(), steps=steps, budgets="psnr:35")
 
     def own(db: float, rise: float | None = None) -> Scenario:
-        return Scenario(replace(foclip, min_psnr=db, rise=rise), bench.own, count)
+        return Scenario(foclip.replace(budgets=Budget("psnr", db), rise=rise), bench.own, count)
 
     few = max(8, count // 3)
     return {
         **{f"own caption, {db:g} dB": own(db) for db in (35.0, 40.0, 45.0, 50.0)},
         "own caption, +0.2 at 40 dB": own(40.0, 0.2),
         **{
-            f"ten artworks, {db:g} dB": Scenario(replace(foclip, min_psnr=db), bench.artworks, count)
+            f"ten artworks, {db:g} dB": Scenario(foclip.replace(budgets=Budget("psnr", db)), bench.artworks, count)
             for db in (35.0, 40.0, 45.0)
         },
         "five kinds of prompts": Scenario(foclip, bench.mixed, count),
-        "50 steps": Scenario(replace(foclip, steps=50), bench.mixed, few),
-        "noise start": Scenario(replace(foclip, min_psnr=None, init="noise"), bench.mixed, few),
-        "PGD": Scenario(PGD(steps=300, min_psnr=35.0), bench.mixed, few),
-        "Adam": Scenario(Adam(steps=300, min_psnr=35.0, init="image"), bench.mixed, few),
-        "one prompt": Scenario(SinglePrompt(steps=300, min_psnr=35.0), bench.mixed, few),
-        "MI-FGSM": Scenario(MIFGSM(min_psnr=35.0), bench.mixed, count),
-        "CMA-ES": Scenario(CMAES(steps=3000, min_psnr=35.0), bench.mixed, few),
+        "50 steps": Scenario(foclip.replace(steps=50), bench.mixed, few),
+        "noise start": Scenario(foclip.replace(budgets=(), init="noise"), bench.mixed, few),
+        "PGD": Scenario(make_plan(PGD, steps=300, budgets="psnr:35"), bench.mixed, few),
+        "Adam": Scenario(make_plan(Adam, steps=300, budgets="psnr:35", init="image"), bench.mixed, few),
+        "one prompt": Scenario(make_plan(SinglePrompt, steps=300, budgets="psnr:35"), bench.mixed, few),
+        "MI-FGSM": Scenario(make_plan(MIFGSM, budgets="psnr:35"), bench.mixed, count),
+        "CMA-ES": Scenario(make_plan(CMAES, steps=3000, budgets="psnr:35"), bench.mixed, few),
     }
 
 
@@ -149,7 +150,7 @@ def paper(bench: Bench, count: int, steps: int) -> None:
     """The paper's quantities beside the paper's figures."""
     print(f"The paper's quantities: ten artwork prompts, {count} pictures, {steps} steps, 35 dB")
     clean = bench.measure(bench.originals, bench.artworks)
-    attack = FoCLIP(objective=objective(), steps=steps, min_psnr=35.0)
+    attack = make_plan(FoCLIP, objective=objective(), steps=steps, budgets="psnr:35")
     fooled, _ = bench.fooled("artworks", Scenario(attack, bench.artworks, count))
     for kind, found, beside in (("originals", clean, 8.5), ("fooled", fooled, 63.2)):
         drops = interval([s.drops["gray"] for s in found])

@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.steps import encoder_of
 from benchmarks.timing import Section, now
-from foclip.attacks import AttackTask, FoCLIP, run
+from foclip.attacks import AttackTask, FoCLIP, make_plan, run
 from foclip.models.scores import CLIPScore
 
 #: What a process of its own does: fool one picture of noise, and say the most memory it had.
@@ -27,7 +27,7 @@ height, width = map(int, sys.argv[1:3])
 rng = np.random.default_rng(0)
 small = Image.fromarray(rng.integers(0, 256, (height // 16 + 1, width // 16 + 1, 3), dtype=np.uint8))
 picture = small.resize((width, height))
-foclip.fool(picture, "artworks", sys.argv[3], attack=FoCLIP(steps=8, min_psnr=35.0))
+foclip.fool(picture, "artworks", sys.argv[3], attack=make_plan(FoCLIP, steps=8, budgets="psnr:35"))
 print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024))
 """
 
@@ -39,7 +39,15 @@ def step(score: CLIPScore, pictures: int, prompts: int, steps: int) -> float:
         AttackTask(torch.full((3, 96, 96), 40 + number % 150, dtype=torch.uint8), asked) for number in range(pictures)
     ]
     marks: list[float] = []  # from the first step on: encoding the prompts does not count
-    list(run(FoCLIP(steps=steps, min_psnr=35.0), score, jobs, lambda _: marks.append(now()), at_once=1))
+    list(
+        run(
+            jobs,
+            score,
+            make_plan(FoCLIP, steps=steps, budgets="psnr:35"),
+            on_step=lambda _: marks.append(now()),
+            workers=1,
+        )
+    )
     return (marks[-1] - marks[0]) / (len(marks) - 1) / pictures
 
 

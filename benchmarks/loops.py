@@ -12,11 +12,12 @@ from benchmarks.common import fooled, mean_score, of_size
 from benchmarks.quality import BUDGET
 from benchmarks.steps import encoder_of
 from benchmarks.timing import Section
-from foclip.attacks import FoCLIP, objective
+from foclip.attacks import FoCLIP, make_plan, objective
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
 from foclip.models.scores import CLIPScore, MeanEnsemble
+from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import psnr
 
 #: Pixels of the photos, and steps: the exact loop pays for every pixel at each.
@@ -28,7 +29,7 @@ def table(model: str, device: str, most: int, files: Sequence[Path] = ()) -> Sec
     score = CLIPScore(encoder_of(model, device))
     section = Section("Small space against exact loop", f"{__doc__ or ''}\nModel: {model}.")
     for pixels, steps in [case for case in CASES if case[0] <= most]:
-        attack = FoCLIP(objective=objective(), steps=steps, min_psnr=BUDGET)
+        attack = make_plan(FoCLIP, objective=objective(), steps=steps, budgets=Budget("psnr", BUDGET))
         for path in files or photos():
             picture = images.to_tensor(of_size(images.read(path), pixels))
             # An ensemble of one scorer is that scorer, but it is not attacked at model resolution.

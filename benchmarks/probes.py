@@ -18,9 +18,9 @@ import torch
 
 from foclip.calibration.fitting import fit_logistic
 from foclip.data import images
-from foclip.detection import AFTERWARDS, TRANSFORMATIONS, Sensitivity, hardened_scores, measure
+from foclip.detection import TRANSFORMATIONS, Sensitivity, hardened_scores, measure
 from foclip.detection.features import feature_names
-from foclip.detection.scenarios import LEAST_RISE
+from foclip.detection.scenarios import AFTERWARDS, LEAST_RISE
 from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
 from foclip.runs.results import Result, read_results

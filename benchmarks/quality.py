@@ -9,20 +9,32 @@ otherwise. The quick one is FoCLIP with `--precision auto`. The last rows are wh
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from benchmarks.common import mean_score, of_size
 from benchmarks.timing import Section, now
-from foclip.attacks import MIFGSM, PGD, Adam, Attack, AttackTask, AutoPGD, FoCLIP, fastest, objective, run
+from foclip.attacks import (
+    MIFGSM,
+    PGD,
+    Adam,
+    AttackPlan,
+    AttackTask,
+    AutoPGD,
+    FoCLIP,
+    fastest,
+    make_plan,
+    objective,
+    run,
+)
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
 from foclip.models.scorer import Scorer
 from foclip.models.scores import CLIPScore
 from foclip.outcome import mean
+from foclip.perceptual.budget import Budget
 
 SHARE = 0.95
 BUDGET = 35.0
@@ -35,10 +47,10 @@ GIVEN_UP = 10.0
 TOLD = (60, 150)
 
 
-def reached(attack: Attack, score: Scorer, pictures: list[torch.Tensor]) -> tuple[float, float]:
+def reached(attack: AttackPlan, score: Scorer, pictures: list[torch.Tensor]) -> tuple[float, float]:
     """Mean score of what an attack makes of pictures, read through the model's own preprocessing; seconds for one."""
     start = now()
-    found = list(run(attack, score, [AttackTask(picture, ARTWORKS) for picture in pictures], at_once=1))
+    found = list(run([AttackTask(picture, ARTWORKS) for picture in pictures], score, attack, workers=1))
     spent = (now() - start) / len(pictures)
     return mean([mean_score(score, fooled.pixels, ARTWORKS) for fooled in found]), spent
 
@@ -62,15 +74,15 @@ def table(model: str, reference: int, device: str, files: Sequence[Path] = ()) -
 def _compare(section: Section, score: CLIPScore, pictures: list[torch.Tensor], reference: int) -> None:
     """The rows of one size."""
     aim = objective()
-    ours = FoCLIP(objective=aim, min_psnr=BUDGET)
-    longest, _ = reached(replace(ours, steps=reference), score, pictures)
-    attacks: dict[str, Attack] = {
+    ours = make_plan(FoCLIP, objective=aim, budgets=Budget("psnr", BUDGET))
+    longest, _ = reached(ours.replace(steps=reference), score, pictures)
+    attacks: dict[str, AttackPlan] = {
         "FoCLIP": ours,
-        "FoCLIP, quick": replace(ours, precision=fastest(ours, score)[0]),
-        "Auto-PGD": AutoPGD(objective=aim, min_psnr=BUDGET),
-        "Adam (CLIPMasterPrints)": Adam(objective=aim, init="image", min_psnr=BUDGET),
-        "PGD": PGD(objective=aim, min_psnr=BUDGET),
-        "MI-FGSM": MIFGSM(objective=aim, min_psnr=BUDGET),
+        "FoCLIP, quick": ours.replace(precision=fastest(ours, score)[0]),
+        "Auto-PGD": make_plan(AutoPGD, objective=aim, budgets=Budget("psnr", BUDGET)),
+        "Adam (CLIPMasterPrints)": make_plan(Adam, objective=aim, init="image", budgets=Budget("psnr", BUDGET)),
+        "PGD": make_plan(PGD, objective=aim, budgets=Budget("psnr", BUDGET)),
+        "MI-FGSM": make_plan(MIFGSM, objective=aim, budgets=Budget("psnr", BUDGET)),
     }
     megapixels = sum(picture[0].numel() for picture in pictures) / len(pictures) / 1e6
     first = None
@@ -87,10 +99,10 @@ def _compare(section: Section, score: CLIPScore, pictures: list[torch.Tensor], r
 
     for name, attack in attacks.items():
         for steps in STEPS:
-            found, spent = reached(replace(attack, steps=steps), score, pictures)
+            found, spent = reached(attack.replace(steps=steps), score, pictures)
             if (done := found >= SHARE * longest) or (first and spent > GIVEN_UP * first):
                 break
         first = first or spent
         row(name, steps if done else f"more than {steps}", found, spent, "" if done else "> ")
     for steps in TOLD:
-        row("FoCLIP", steps, *reached(replace(ours, steps=steps), score, pictures))
+        row("FoCLIP", steps, *reached(ours.replace(steps=steps), score, pictures))

@@ -13,7 +13,6 @@ import math
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,13 +21,14 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from benchmarks.common import fooled, mean_score
-from foclip.attacks import CMAES, Attack, FoCLIP, Restart
+from foclip.attacks import CMAES, AttackPlan, FoCLIP, Restart, make_plan
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, CAPTION, Prompts
 from foclip.models import Encoder, load_encoder
 from foclip.models.scores import CLIPScore
-from foclip.objective import Alignment
+from foclip.objective import FeatureAlignment
 from foclip.outcome import mean
+from foclip.perceptual.budget import Budget
 from training.evaluate import validation
 from training.figures import Figure, finish
 
@@ -58,7 +58,9 @@ def fool(
     start: int,
 ) -> list[Tensor]:
     """Pictures (uint8) as the attack leaves them, in the order given."""
-    attack = Restart(steps=steps, min_psnr=min_psnr, start=start, batch_size=min(SLOTS, len(pictures)))
+    attack = make_plan(
+        Restart, steps=steps, budgets=Budget("psnr", min_psnr), start=start, batch_size=min(SLOTS, len(pictures))
+    )
     return fooled(attack, CLIPScore(encoder), pictures, prompts)
 
 
@@ -158,23 +160,27 @@ def visible(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure
 
 def longer(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure]:
     """Ten times the steps, for ten artworks at 35 dB: what they gain over the rise that the steps bring alone."""
-    rises = [_rise(FoCLIP(steps=each, min_psnr=35.0), encoder, data, count) for each in (steps, 10 * steps)]
+    rises = [
+        _rise(make_plan(FoCLIP, steps=each, budgets="psnr:35"), encoder, data, count) for each in (steps, 10 * steps)
+    ]
     note = f"rise {rises[0]:.3f} after {steps:,} steps, {rises[1]:.3f} after {10 * steps:,}"
     return [Figure("gain of ten times the steps over the rise", rises[1] / rises[0] - 1, high=LONGER, note=note)]
 
 
 def black_box(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure]:
     """CMA-ES with three queries for every step: a black box that beats the gradient would show that it is masked."""
-    gradient = _rise(FoCLIP(steps=steps, min_psnr=35.0), encoder, data, count)
-    queries = _rise(CMAES(objective=Alignment(), steps=3 * steps, min_psnr=35.0), encoder, data, count)
+    gradient = _rise(make_plan(FoCLIP, steps=steps, budgets="psnr:35"), encoder, data, count)
+    queries = _rise(
+        make_plan(CMAES, objective=FeatureAlignment(), steps=3 * steps, budgets="psnr:35"), encoder, data, count
+    )
     note = f"rise {queries:.3f} by CMA-ES with {3 * steps:,} queries, {gradient:.3f} by FoCLIP with {steps:,} steps"
     return [Figure("rise by CMA-ES as a share of FoCLIP's", queries / gradient, high=1.0, note=note)]
 
 
-def _rise(attack: Attack, encoder: Encoder, data: Path, count: int) -> float:
+def _rise(attack: AttackPlan, encoder: Encoder, data: Path, count: int) -> float:
     """Rise of the mean score for ten artworks."""
     score, (pictures, _) = CLIPScore(encoder), photographs(data, count, 0)
-    attack, tensors = replace(attack, batch_size=min(SLOTS, count)), [images.to_tensor(picture) for picture in pictures]
+    attack, tensors = attack.replace(batch_size=min(SLOTS, count)), [images.to_tensor(picture) for picture in pictures]
     found = fooled(attack, score, tensors, [ARTWORKS] * count)
     pairs = zip(found, pictures, strict=True)
     return mean([mean_score(score, after, ARTWORKS) - mean_score(score, before, ARTWORKS) for after, before in pairs])

@@ -8,13 +8,12 @@ that very score are read off between the two. Figures are means over the files.
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from benchmarks.common import mean_score
-from foclip.attacks import Attack, AttackTask, FoCLIP, objective, run
+from foclip.attacks import AttackPlan, AttackTask, FoCLIP, make_plan, objective, run
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.models import load_encoder
@@ -34,17 +33,17 @@ LIMITS = {"psnr": (35.5, -0.5), "ssim": (0.985, -0.002), "flip": (0.05, 0.003), 
 AIMS = {"1 − ssim": 0.6, "flip": 0.8, "flip99": 1.0}
 
 
-def figures(attack: Attack, score: Scorer, pictures: list[torch.Tensor]) -> dict[str, float]:
+def figures(attack: AttackPlan, score: Scorer, pictures: list[torch.Tensor]) -> dict[str, float]:
     """Means over pictures: score of the file and how close it is to its original."""
-    found = list(run(attack, score, [AttackTask(picture, ARTWORKS) for picture in pictures]))
-    close = [fidelity(fooled.pixels, fooled.job.picture) for fooled in found]
+    found = list(run([AttackTask(picture, ARTWORKS) for picture in pictures], score, attack))
+    close = [fidelity(fooled.pixels, fooled.task.picture) for fooled in found]
     means = {name: mean([float(getattr(each, name)) for each in close]) for name in FIGURES}
     scores = [mean_score(score, fooled.pixels, ARTWORKS) for fooled in found]
     return {"score": mean(scores), "1 − ssim": 1 - means.pop("ssim")} | means
 
 
 def searched(
-    attack: FoCLIP, metric: str, score: Scorer, pictures: list[torch.Tensor], wanted: float
+    attack: AttackPlan, metric: str, score: Scorer, pictures: list[torch.Tensor], wanted: float
 ) -> dict[str, float]:
     """Figures of the attack at the score that is wanted, between those of the two limits around it.
 
@@ -54,7 +53,7 @@ def searched(
     limit, looser = LIMITS[metric]
     ends: dict[bool, tuple[float, dict[str, float]]] = {}
     for _ in range(RUNS):
-        found = figures(replace(attack, budgets=(Budget(metric, limit),)), score, pictures)
+        found = figures(attack.replace(budgets=(Budget(metric, limit),)), score, pictures)
         row(f"masked, {metric}:{limit:.4g}", found)
         ends[found["score"] < wanted] = limit, found
         if len(ends) < 2:
@@ -88,12 +87,12 @@ def main() -> None:
     torch.set_num_threads(1)
     score = CLIPScore(load_encoder(choice.model))
     pictures = [images.to_tensor(images.read(path)) for path in choice.photos]
-    attack = FoCLIP(objective=objective(), steps=choice.steps)
+    attack = make_plan(FoCLIP, objective=objective(), steps=choice.steps)
     print(f"{choice.model}, {len(pictures)} photos, {choice.steps} steps, torch {torch.__version__}")
-    plain = figures(replace(attack, min_psnr=PLAIN), score, pictures)
+    plain = figures(attack.replace(budgets=Budget("psnr", PLAIN)), score, pictures)
     print(f"{'':<22}" + "".join(f"{name:>11}" for name in plain))
     row(f"plain, psnr:{PLAIN:g}", plain)
-    masked = searched(replace(attack, mask="visible"), choice.metric, score, pictures, plain["score"])
+    masked = searched(attack.replace(mask="visible"), choice.metric, score, pictures, plain["score"])
     row("masked, at that score", masked)
     for name, aim in AIMS.items():
         print(f"{name}: {masked[name] / plain[name]:.3f} times the plain attack's; aim: at most {aim:g}")

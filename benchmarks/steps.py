@@ -13,7 +13,6 @@ import copy
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from benchmarks.attack_step import opened, resize_by_hand, untrained
 from benchmarks.timing import Section, Spread, now, paired, seconds
-from foclip.attacks import AttackTask, FoCLIP, fastest, objective, run
+from foclip.attacks import AttackPlan, AttackTask, FoCLIP, fastest_precision, make_plan, objective, run
 from foclip.data.prompts import ARTWORKS
 from foclip.models import OpenClipEncoder
 from foclip.models.batching import LARGE_MODEL
@@ -147,7 +146,7 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
         pixels = F.interpolate(small, size=(height, width), mode="bilinear").mul(255).to(torch.uint8).to(device)
         # A large picture is painted at the last steps, which the median step must not be one of.
         steps = 2 if encoder.parameter_count > LARGE_MODEL and size is None else 12
-        attack = FoCLIP(objective=objective(), steps=steps, min_psnr=35.0, batch_size=batch)
+        attack = make_plan(FoCLIP, objective=objective(), steps=steps, budgets="psnr:35", batch_size=batch)
         jobs, score = [AttackTask(picture.cpu(), ARTWORKS) for picture in pixels], CLIPScore(encoder)
         tower = copy.deepcopy(encoder.model).to(memory_format=torch.contiguous_format)
         inputs = torch.cat(
@@ -162,21 +161,24 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
             return Spread.of(each).median
 
         def ours(
-            attack: FoCLIP = attack, jobs: list[AttackTask] = jobs, score: CLIPScore = score, whole: list[float] = whole
+            attack: AttackPlan = attack,
+            jobs: list[AttackTask] = jobs,
+            score: CLIPScore = score,
+            whole: list[float] = whole,
         ) -> float:
             marks = [now()]
-            list(run(attack, score, jobs, lambda _: marks.append(now()), at_once=1))
+            list(run(jobs, score, attack, on_step=lambda _: marks.append(now()), workers=1))
             whole.append(now() - marks[0])
             return Spread.of([after - before for before, after in pairwise(marks[1:])]).median
 
-        best, _ = fastest(attack, score)
-        quick = replace(attack, precision=best)
+        best, _ = fastest_precision(attack.execution, score)
+        quick = attack.replace(precision=best)
         calls: dict[str, Callable[[], float]] = {"floor": floor, "step": ours}
         calls["quick step"] = lambda ours=ours, quick=quick: ours(quick, whole=[])  # type: ignore[misc]
         if batch in COMPILED:
             torch.compiler.reset()  # one process compiles a function for so many shapes, and then no more
-            compiled = replace(attack, compiled=True)
-            compiled = replace(compiled, precision=fastest(compiled, score)[0])
+            compiled = attack.replace(compiled=True)
+            compiled = compiled.replace(precision=fastest_precision(compiled.execution, score)[0])
             calls["compiled step"] = lambda ours=ours, made=compiled: ours(made, whole=[])  # type: ignore[misc]
         own = len(calls)
         if size is None:

@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from foclip import cli
-from foclip.attacks import Attack, AttackResult, AttackTask
+from foclip.attacks import AttackPlan, AttackResult, AttackTask
 from foclip.attacks import run as attack_all
 from foclip.data.images import read, to_image
 from foclip.demo import photos
@@ -46,10 +46,10 @@ TOYS = Path(__file__).parent / "toys"
 Run = Callable[..., tuple[int, str, str]]
 
 
-def fooled_by(attack: Attack, score: Score, pictures: Sequence[Tensor], prompts: Prompts) -> list[AttackResult]:
+def fooled_by(attack: AttackPlan, score: Score, pictures: Sequence[Tensor], prompts: Prompts) -> list[AttackResult]:
     """What an attack makes of pictures, in their order."""
-    jobs = [AttackTask(picture, prompts, number) for number, picture in enumerate(pictures)]
-    return sorted(attack_all(attack, score, jobs), key=lambda fooled: int(fooled.job.tag))
+    tasks = [AttackTask(picture, prompts, number) for number, picture in enumerate(pictures)]
+    return sorted(attack_all(tasks, score, attack), key=lambda fooled: int(fooled.task.tag))
 
 
 def scores_of(scorer: Scorer, picture: Image.Image, prompts: Prompts) -> list[float]:

@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from foclip.attacks import AttackTask, FoCLIP, run
+from foclip.attacks import AttackTask, FoCLIP, make_plan, run
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.models import Encoder, load_encoder
@@ -131,13 +131,13 @@ def photographs(encoder: Encoder, data: Path, count: int, steps: int) -> list[Fi
     chosen = random.Random(0).sample(entries, count)
     starts = [images.to_tensor(images.read(data / "imagenet-photos" / entry["file"])) for entry in chosen]
     art = encoder.encode_texts(ARTWORKS)
-    attack = FoCLIP(steps=steps, min_psnr=35.0)
+    attack = make_plan(FoCLIP, steps=steps, budgets="psnr:35")
     fooled: list[Image.Image] = []
     start_vectors, psnr = [], []
-    for result in run(attack, CLIPScore(encoder), [AttackTask(start, ARTWORKS) for start in starts]):
+    for result in run([AttackTask(start, ARTWORKS) for start in starts], CLIPScore(encoder), attack):
         fooled.append(images.to_image(result.pixels))
-        start_vectors.append(encoder.encode_pictures([images.to_image(result.job.picture)]))
-        psnr.append(fidelity(result.pixels, result.job.picture).psnr)
+        start_vectors.append(encoder.encode_pictures([images.to_image(result.task.picture)]))
+        psnr.append(fidelity(result.pixels, result.task.picture).psnr)
     unfooled = (torch.cat(start_vectors) @ art.T).mean(1)
     high = (encoder.encode_pictures(fooled) @ art.T).mean(1)
     low = (encoder.encode_pictures([images.to_gray(p) for p in fooled]) @ art.T).mean(1)

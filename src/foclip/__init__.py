@@ -16,8 +16,9 @@ from foclip.errors import FoclipError
 
 if TYPE_CHECKING:
     from foclip.api import detect, score
-    from foclip.attacks import Attack
+    from foclip.attacks import Attack, AttackPlan, Constraint, Stopping
     from foclip.calibration.calibrating import calibrate
+    from foclip.core.attacking import attack
     from foclip.data.samples import Sample
     from foclip.detection import Detector
     from foclip.hardening import harden
@@ -33,10 +34,14 @@ __version__ = "0.1.0"
 #: Where each public name lives. It is imported when it is first asked for, since torch takes seconds.
 _HOMES = {
     "Attack": "foclip.attacks",
+    "AttackPlan": "foclip.attacks",
     "Budget": "foclip.perceptual.budget",
+    "Constraint": "foclip.attacks",
     "Detector": "foclip.detection",
     "Sample": "foclip.data.samples",
     "Scorer": "foclip.models.scorer",
+    "Stopping": "foclip.attacks",
+    "attack": "foclip.core.attacking",
     "calibrate": "foclip.calibration.calibrating",
     "detect": "foclip.api",
     "fool": "foclip.runs.fooling",
@@ -49,12 +54,16 @@ _HOMES = {
 }
 __all__ = [
     "Attack",
+    "AttackPlan",
     "Budget",
+    "Constraint",
     "Detector",
     "FoclipError",
     "Sample",
     "Scorer",
+    "Stopping",
     "__version__",
+    "attack",
     "calibrate",
     "detect",
     "fool",

@@ -14,16 +14,16 @@ from foclip.errors import OutputError, UsageError
 
 @contextmanager
 def replacing(path: Path, sync: bool = False) -> Iterator[Path]:
-    """A file beside `path` to write to, which takes its place at the end: it is there whole or not at all.
+    """A file beside `path` to write to. At the end it is renamed to `path`, so `path` is there whole or not at all.
 
     Args:
         path: The file.
-        sync: It is on the disk, not only on its way there, before it takes its place, and so is its name afterwards.
+        sync: Wait until the content is on the disk before the file is renamed, and then until the new name is, too.
 
     Raises:
         OutputError: It cannot be written.
     """
-    # A name of its own length, since that of `path` may be as long as names get.
+    # The name has a fixed length: that of `path` may be as long as the file system allows.
     partial = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{os.getpid()}.part")
     try:
         yield partial
@@ -33,7 +33,7 @@ def replacing(path: Path, sync: bool = False) -> Iterator[Path]:
         if sync and os.name == "posix":
             _sync(path.parent)
     except OSError as error:
-        # Libraries wrap what the operating system says in more words.
+        # Libraries add words to the operating system's message; take the message alone.
         reason = os.strerror(error.errno) if error.errno else error
         raise OutputError(f"{path}: cannot be written ({reason})") from error
     finally:
@@ -57,12 +57,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file whole or not at all."""
-    # What no text can be, half a surrogate pair from a file's name, stands as its number.
+    # File names may hold half a surrogate pair, which UTF-8 cannot; it is written as its number.
     write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def to_json(value: Any) -> str:
-    """JSON text; infinities and NaN, which JSON does not have, become null."""
+    """JSON text. JSON has no infinities and no NaN; they become null."""
     return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
 
 
@@ -80,7 +80,7 @@ def output_folder(path: Path) -> Path:
     """Make a folder for results.
 
     Raises:
-        UsageError: It is a file, or cannot be made.
+        UsageError: The path is a file, or the folder cannot be made.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -90,10 +90,10 @@ def output_folder(path: Path) -> Path:
 
 
 def output_files(*paths: Path) -> None:
-    """Refuse files for results that are folders, before any work is done.
+    """Refuse paths for results that are folders, before any work is done.
 
     Raises:
-        UsageError: One is.
+        UsageError: One is a folder, or cannot be a file.
     """
     for path in paths:
         if is_folder(path):
@@ -105,7 +105,7 @@ def output_files(*paths: Path) -> None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file; names that no file can have are none."""
+    """Whether there is a file; False for names that no file can have."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -113,7 +113,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; names that no folder can have are none."""
+    """Whether there is a folder; False for names that no folder can have."""
     try:
         return path.is_dir()
     except (OSError, ValueError):

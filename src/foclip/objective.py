@@ -1,12 +1,11 @@
-r"""What the attack minimises: terms that add and scale.
+r"""What an attack minimises: terms that add and scale.
 
-FoCLIP's objective (arXiv 2511.06947) is
+FoCLIP's objective (arXiv 2511.06947) has three terms, feature alignment, score balance and pixel guard:
 
 .. math:: L = L_\text{align} + \alpha \, L_\text{balance} + \beta \, L_\text{guard}
 
-and is written here as ``Alignment() + alpha * Balance("variance") + beta * PixelGuard("range")``.
-Every term gives one value per picture, so a picture's gradient does not depend
-on the others in its batch.
+Here it is written ``FeatureAlignment() + alpha * ScoreBalance("variance") + beta * PixelGuard("range")``.
+Every term gives one value per picture, so the gradient of a picture does not depend on the others in its batch.
 """
 
 import math
@@ -17,16 +16,14 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from foclip.errors import UsageError
-from foclip.perceptual.mask import Mask, visible
 
 #: Pictures as one tensor (B, 3, H, W) or, when their sizes differ, as B tensors (3, H_i, W_i).
 Pictures = Tensor | Sequence[Tensor]
 
 BalanceKind = Literal["variance", "kl"]
-GuardKind = Literal["range", "l2", "visible"]
+GuardKind = Literal["range", "l2"]
 
 #: RMS error of rounding to 8 bits, 1 / (255 √12): the smallest change a written picture can show.
 QUANTUM = 1 / (255 * math.sqrt(12))
@@ -36,11 +33,11 @@ class Objective(ABC):
     """A function of pictures to be minimised; `a + b` and `2.0 * a` are objectives too."""
 
     @abstractmethod
-    def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+    def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
         """One value per picture.
 
         Args:
-            values: A score's values (B, T) of each picture with its T prompts, T ≥ 1; cosines, for CLIPScore.
+            scores: Raw scores (B, T) of each picture with its T prompts, T ≥ 1; cosines, for CLIPScore.
             pixels: The pictures as optimised, float in about [0, 1]; values may lie outside.
             originals: The pictures they started from, float in [0, 1].
 
@@ -70,39 +67,39 @@ class Sum(Objective):
     def __str__(self) -> str:
         return " + ".join(f"{weight:g} * {term}" for weight, term in self.terms)
 
-    def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
-        total = values.new_zeros(len(values))
+    def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        total = scores.new_zeros(len(scores))
         for weight, term in self.terms:
             if weight:
-                total = torch.add(total, term(values, pixels, originals), alpha=weight)
+                total = torch.add(total, term(scores, pixels, originals), alpha=weight)
         return total
 
 
 @dataclass(frozen=True)
-class Alignment(Objective):
-    r"""Feature alignment: the negative mean value over the prompts.
+class FeatureAlignment(Objective):
+    r"""Feature alignment: the negative mean raw score over the prompts.
 
     .. math:: L_\text{align} = -\frac{1}{T} \sum_t s_t, \qquad s_t = \cos(E(x), E(p_t)) \text{ for CLIPScore}
     """
 
-    def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
-        return -values.mean(dim=1)
+    def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        return -scores.mean(dim=1)
 
 
 @dataclass(frozen=True)
 class Lowest(Objective):
-    r"""The negative value of the prompt that lags furthest behind (CLIPMasterPrints, arXiv 2307.03798).
+    r"""The negative raw score of the prompt that lags furthest behind (CLIPMasterPrints, arXiv 2307.03798).
 
     .. math:: L_\text{lowest} = -\min_t s_t
     """
 
-    def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
-        return -values.amin(dim=1)
+    def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        return -scores.amin(dim=1)
 
 
 @dataclass(frozen=True)
 class OnePrompt(Objective):
-    r"""The negative value of one prompt alone; the others do not count.
+    r"""The negative raw score of one prompt alone; the others do not count.
 
     .. math:: L_\text{one} = -s_i
 
@@ -115,14 +112,14 @@ class OnePrompt(Objective):
 
     index: int = 0
 
-    def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
-        if not 0 <= self.index < values.shape[1]:
-            raise UsageError(f"index: {self.index} is none of the {values.shape[1]} prompts, counted from 0")
-        return -values[:, self.index]
+    def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+        if not 0 <= self.index < scores.shape[1]:
+            raise UsageError(f"index: {self.index} is none of the {scores.shape[1]} prompts, counted from 0")
+        return -scores[:, self.index]
 
 
 @dataclass(frozen=True)
-class Balance(Objective):
+class ScoreBalance(Objective):
     r"""Score balance: no prompt may lag behind.
 
     ``"variance"`` is the population variance of the scores (0 for one prompt),
@@ -133,7 +130,7 @@ class Balance(Objective):
 
     .. math:: L_\text{KL} = \sum_t q_t \log (T q_t), \qquad q = \operatorname{softmax}(s / \tau)
 
-    with the temperature :math:`\tau` at which the score turns values into probabilities
+    with the temperature :math:`\tau` at which the score turns raw scores into probabilities
     (CLIP's ``logit_scale`` of 100 is 0.01).
 
     Raises:
@@ -148,11 +145,11 @@ class Balance(Objective):
         if not 0 < self.temperature < math.inf:
             raise UsageError(f"temperature: {self.temperature} is no number above 0")
 
-    def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+    def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
         if self.kind == "variance":
-            return values.var(dim=1, correction=0)
-        log_q = torch.log_softmax(values / self.temperature, dim=1)
-        return (log_q.exp() * (log_q + math.log(values.shape[1]))).sum(dim=1)
+            return scores.var(dim=1, correction=0)
+        log_q = torch.log_softmax(scores / self.temperature, dim=1)
+        return (log_q.exp() * (log_q + math.log(scores.shape[1]))).sum(dim=1)
 
 
 @dataclass(frozen=True)
@@ -167,14 +164,8 @@ class PixelGuard(Objective):
 
     .. math:: L_{2} = \sqrt{\operatorname{mean}((x - x_0)^2) + \epsilon^2} - \epsilon
 
-    and ``"visible"`` the same distance as it is seen,
-
-    .. math:: L_v = \sqrt{\tfrac{1}{3} \operatorname{mean}((x - x_0)^T A (x - x_0)) + \epsilon^2} - \epsilon
-
-    with the metric A of the original that `foclip.perceptual.mask` makes (colour after CIELAB, contrast masking), and
-    :math:`\epsilon` = 1 / (255 √12), the error of rounding to 8 bits, which makes
-    the gradient at :math:`x = x_0` finite. All are means, so a weight means the same at
-    every picture size.
+    with :math:`\epsilon` = 1 / (255 √12), the error of rounding to 8 bits, which makes the gradient at :math:`x = x_0`
+    finite. Both are means, so a weight means the same at every picture size.
 
     Raises:
         UsageError: There is no such kind.
@@ -185,24 +176,11 @@ class PixelGuard(Objective):
     def __post_init__(self) -> None:
         _check("guard", self.kind, get_args(GuardKind))
 
-    def __call__(self, values: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
+    def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
         if self.kind == "range":
             return torch.stack([torch.as_tensor(_Excess.apply(x)) for x in pixels])
-        pairs = zip(pixels, originals, strict=True)
-        seen = (_mask(x0).seen(x - x0) if self.kind == "visible" else x - x0 for x, x0 in pairs)
-        distances = [each.square().mean() for each in seen]
+        distances = [(x - x0).square().mean() for x, x0 in zip(pixels, originals, strict=True)]
         return (torch.stack(distances) + QUANTUM**2).sqrt() - QUANTUM
-
-
-#: Masks of originals, for as long as these are there.
-_masks = WeakTensorKeyDictionary()
-
-
-def _mask(original: Tensor) -> Mask:
-    if original not in _masks:
-        _masks[original] = visible(original)
-    found: Mask = _masks[original]
-    return found
 
 
 def _check(name: str, kind: str, kinds: tuple[str, ...]) -> None:

@@ -152,7 +152,7 @@ def test_budgets_of_the_command_line(run: Run, photo: Path, tmp_path: Path) -> N
     assert result["ssim"] >= 0.99
     assert result["linf"] <= 6
     (papers,) = json.loads(run(*call, "--min-psnr", 35)[1])
-    assert (papers["config"]["budgets"], papers["config"]["mask"]) == ([], "none")
+    assert (papers["config"]["budgets"], papers["config"]["mask"]) == (["psnr:35"], "none")
     code, _, errors = run(*call[:-1], "--budget", "flop:1")
     assert code == 2
     assert len(errors.splitlines()) == 1
@@ -167,13 +167,13 @@ def test_without_a_budget_an_attack_is_its_authors(run: Run, photo: Path, tmp_pa
         return settings
 
     adam = config("--attack", "adam", "--min-psnr", 0, "--steps", 1)
-    assert (adam["init"], adam["min_psnr"], adam["objective"]) == ("noise", None, "Lowest()")
+    assert (adam["init"], adam["budgets"], adam["objective"]) == ("noise", [], "Lowest()")
     assert config("--attack", "adam", "--min-psnr", 0, "--init", "image", "--steps", 1)["init"] == "image"
     mifgsm = config("--attack", "mifgsm", "--min-psnr", 0)
     assert (mifgsm["steps"], mifgsm["epsilon"], mifgsm["decay"]) == (10, 16, 1.0)
     foclip = config("--alpha", 0.5, "--guard", "l2", "--steps", 1)
     assert foclip["objective"] == (
-        "1 * Alignment() + 0.5 * Balance(kind='variance', temperature=0.01) + 1 * PixelGuard(kind='l2')"
+        "1 * FeatureAlignment() + 0.5 * ScoreBalance(kind='variance', temperature=0.01) + 1 * PixelGuard(kind='l2')"
     )
 
 

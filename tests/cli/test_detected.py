@@ -10,7 +10,7 @@ from conftest import Run, file_score, fooled_by, scores_of
 from PIL import Image
 from zoo import tiles
 
-from foclip.attacks import FoCLIP
+from foclip.attacks import FoCLIP, make_plan
 from foclip.data.images import to_image, to_tensor, write
 from foclip.detection import Detection, Detector, transformation
 from foclip.detection.detector import shipped
@@ -32,7 +32,13 @@ def folder(score: CLIPScore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (base / "clean").mkdir()
     for number, tile in enumerate(tiles(6, side=100)):
         write(tile, base / "clean" / f"{number}.png")
-    fool([base / "clean"], "artworks", base / "fooled", model=score, attack=FoCLIP(steps=15, min_psnr=35.0))
+    fool(
+        [base / "clean"],
+        "artworks",
+        base / "fooled",
+        model=score,
+        attack=make_plan(FoCLIP, steps=15, budgets="psnr:35"),
+    )
     replace(shipped(score.encoder), name="small", fpr=0.1).save(base / "small.json")
     return base
 
@@ -143,7 +149,9 @@ def test_the_map_adds_up_and_finds_what_was_changed(score: CLIPScore, small_phot
     """One half of each picture is a fooled one's, then the other: what the picture itself adds to a half cancels."""
     prompts = ("a photo of a castle.",)
     pictures = [to_image(score.preprocess.image(photo)) for photo in small_photos]
-    fooled = fooled_by(FoCLIP(steps=30, min_psnr=40), score, [to_tensor(picture) for picture in pictures], prompts)
+    fooled = fooled_by(
+        make_plan(FoCLIP, steps=30, budgets="psnr:40"), score, [to_tensor(picture) for picture in pictures], prompts
+    )
     shares = []
     for picture, result in zip(pictures, fooled, strict=True):
         for half in (slice(0, picture.width // 2), slice(picture.width // 2, None)):

@@ -14,7 +14,7 @@ import zoo
 from calling import call
 
 import foclip
-from foclip.attacks import FoCLIP
+from foclip.attacks import FoCLIP, make_plan
 from foclip.data import images
 from foclip.errors import FoclipError, UsageError
 from foclip.models import load_encoder
@@ -98,10 +98,10 @@ def test_one_string_is_not_a_list_of_prompts() -> None:
         load_encoder("mini").encode_texts("a dog")
 
 
-@pytest.mark.parametrize("setting", [{"init": "zero"}, {"target": -1.0}, {"min_psnr": 200.0}, {"target": math.nan}])
+@pytest.mark.parametrize("setting", [{"init": "zero"}, {"target": -1.0}, {"budgets": "psnr:200"}, {"target": math.nan}])
 def test_settings_of_an_attack_that_mean_nothing(setting: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=next(iter(setting))):
-        FoCLIP(**setting)
+    with pytest.raises(UsageError, match=next(iter(setting)).removesuffix("s")):
+        make_plan(FoCLIP, **setting)
 
 
 def refused(work: Callable[[], Any]) -> bool:

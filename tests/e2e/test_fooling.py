@@ -13,9 +13,9 @@ import torch
 from conftest import Run
 from PIL import Image
 
-from foclip.attacks import FoCLIP, objective
+from foclip.attacks import FoCLIP, make_plan, objective
 from foclip.attacks import run as attack_here
-from foclip.attacks.refine import Retouch
+from foclip.attacks.refine import Refinement
 from foclip.cache import locked
 from foclip.data import images
 from foclip.errors import ImageError, UsageError
@@ -28,7 +28,7 @@ from foclip.runs.fooling import fool
 from foclip.runs.results import LONGEST_STEM, RESULTS, Result, read_results
 from foclip.studies.harness import StudyContext, StudySettings
 
-ATTACK = FoCLIP(objective=objective(), steps=5, min_psnr=35.0)
+ATTACK = make_plan(FoCLIP, objective=objective(), steps=5, budgets="psnr:35")
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def test_every_figure_is_that_of_the_file(sources: list[Path], score: CLIPScore,
 def test_on_ray_pictures_have_the_same_bytes(sources: list[Path], score: CLIPScore, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     prompts = [["a cat"], ["a dog", "a cup", "a spoon"], ["a dog", "a cat"]]
-    attack = replace(ATTACK, batch_size=2)
-    with running("ray", at_once=1) as on_ray:
+    attack = ATTACK.replace(batch_size=2)
+    with running("ray", workers=1) as on_ray:
         found = {
             engine: fool([*sources, "missing.png"], [*prompts, ["a"]], tmp_path / engine, attack=attack, engine=engine)
             for engine in ("local", "ray")
@@ -94,10 +94,10 @@ def test_on_ray_pictures_have_the_same_bytes(sources: list[Path], score: CLIPSco
             )
             for name, run in (("local", attack_here), ("ray", on_ray))
         ]
-        both, few = MeanEnsemble([score, score]), replace(contexts[0].default_attack(), steps=5)
+        both, few = MeanEnsemble([score, score]), contexts[0].default_attack().replace(steps=5)
         shifted = [each.fool(few, each.pictures[:2], score=both) for each in contexts]
         with pytest.raises(UsageError, match="the most that clipscore can be"):
-            next(on_ray(replace(ATTACK, target=9.0), score, [], None, None))
+            next(on_ray([], score, ATTACK.replace(target=9.0)))
     pictures = {engine: state(tmp_path / engine) for engine in found}
     assert {name for name in pictures["local"] if name.endswith(".png")} == {"a.png", "b.png", "c.png"}
     results = {engine: [replace(each, output="", seconds=0) for each in done] for engine, done in found.items()}
@@ -110,7 +110,7 @@ def test_on_ray_pictures_have_the_same_bytes(sources: list[Path], score: CLIPSco
 
 def test_prompts_that_differ_per_picture(sources: list[Path], score: CLIPScore, out: Path) -> None:
     prompts = [["a cat"], ["a dog", "a cup", "a spoon"], ["a dog", "a cat"]]
-    attack = replace(ATTACK, steps=15)
+    attack = ATTACK.replace(steps=15)
     together = fool(sources, prompts, out, model=score, attack=attack)
     assert [result.prompts for result in together] == prompts
     for source, own, result in zip(sources, prompts, together, strict=True):
@@ -176,7 +176,7 @@ def test_names_as_long_as_names_get(sources: list[Path], score: CLIPScore, out: 
 
 def test_runs_add_up(sources: list[Path], score: CLIPScore, out: Path) -> None:
     (first,) = fool(sources[0], ["a cat"], out, model=score, attack=ATTACK)
-    (second,) = fool(sources[0], ["a cat"], out, model=score, attack=replace(ATTACK, min_psnr=38.0))
+    (second,) = fool(sources[0], ["a cat"], out, model=score, attack=ATTACK.replace(budgets="psnr:38"))
     (third,) = fool(sources[0], ["a dog"], out, model=score, attack=ATTACK)
     (fourth,) = fool(sources[1], ["a cat"], out, model=score, attack=ATTACK)
     listed = [first, second, third, fourth]
@@ -240,7 +240,7 @@ def test_two_runs_do_not_share_a_folder(sources: list[Path], score: CLIPScore, o
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     lanes: int | None, sources: list[Path], score: CLIPScore, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attack = replace(ATTACK, batch_size=lanes)
+    attack = ATTACK.replace(batch_size=lanes)
     whole = fool(sources, ["a cat"], out.with_name("whole"), model=score, attack=attack)
     update, steps = FoCLIP.update, list[int]()
 
@@ -280,9 +280,10 @@ def test_killed_in_the_middle_it_goes_on_where_it_was_saved(
 ) -> None:
     """Killed without a word, as by the system: what was last saved goes on, and ends in the bytes of a whole run."""
     code = (
-        "import sys, time, foclip.attacks; sys.modules['foclip.attacks.loop'].SAVE_EVERY = 0.0;"
+        "import sys, time, foclip.attacks.loop as loop; loop.SAVE_EVERY = 0.0;"
         "from foclip.attacks import FoCLIP; step = FoCLIP.automatic_step;"
-        "FoCLIP.automatic_step = lambda self, n, *ends: (time.sleep(60 if n == 7 else 0), step(self, n, *ends))[1];"
+        "sleep = lambda state: time.sleep(60 if state.step == 7 else 0);"
+        "FoCLIP.automatic_step = lambda self, state, *ends: (sleep(state), step(self, state, *ends))[1];"
         "from foclip.cli import main; sys.argv[0] = 'foclip'; main()"
     )
     call = ["fool", str(sources[0]), "--prompt", "a cat", "--steps", "12", "--out"]
@@ -304,7 +305,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was_saved(
 
     with monkeypatch.context() as patch:
         patch.setattr(FoCLIP, "update", counting(FoCLIP.update))
-        patch.setattr(Retouch, "step", counting(Retouch.step))
+        patch.setattr(Refinement, "update", counting(Refinement.update))
         assert run(*call, out)[0] == 0
     assert len(counted) == 12 - 7
     assert run(*call, out.with_name("whole"))[0] == 0
@@ -327,7 +328,7 @@ def test_a_picture_that_cannot_be_written_stops_the_run_but_not_the_list(
             raise ImageError(f"{path}: cannot be written (No space left on device)")
         write(image, path)
 
-    attack = replace(ATTACK, batch_size=1)
+    attack = ATTACK.replace(batch_size=1)
     with monkeypatch.context() as patch:
         patch.setattr(images, "write", full)
         with pytest.raises(ImageError, match="No space left"):
@@ -337,7 +338,7 @@ def test_a_picture_that_cannot_be_written_stops_the_run_but_not_the_list(
 
 
 def test_results_are_plain_json(sources: Sequence[Path], score: CLIPScore, out: Path) -> None:
-    (result,) = fool(sources[0], ["a cat"], out, model=score, attack=replace(ATTACK, steps=0))
+    (result,) = fool(sources[0], ["a cat"], out, model=score, attack=ATTACK.replace(steps=0))
     (row,) = json.loads((out / RESULTS).read_text())
     assert result == Result(**row)
     assert (result.psnr, result.linf, result.steps) == (None, 0, 0)  # equal pictures: infinite, which JSON has not

@@ -19,7 +19,7 @@ from PIL import Image, ImageCms
 from scipy.stats import binom
 
 from foclip.attacks import FoCLIP
-from foclip.attacks.refine import Retouch
+from foclip.attacks.refine import Refinement
 from foclip.data import images
 from foclip.demo import photos
 from foclip.errors import FoclipError, UsageError
@@ -62,7 +62,7 @@ def counted(interrupt: int = 0) -> Iterator[list[int]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FoCLIP, "update", counting(FoCLIP.update))
-        patch.setattr(Retouch, "step", counting(Retouch.step))
+        patch.setattr(Refinement, "update", counting(Refinement.update))
         yield calls
 
 
@@ -298,7 +298,7 @@ def test_what_does_not_fit_in_memory_is_a_failure_and_the_others_are_done(
 ) -> None:
     Image.new("RGB", (3000, 3000), "red").save("large.png")
     monkeypatch.setattr(
-        "foclip.runs.fooling.available_memory", lambda *_: 100_000_000
+        "foclip.core.attacking.available_memory", lambda *_: 100_000_000
     )  # 9 megapixels × 3 × 4 bytes: 108 MB
     outcome = call("fool", "large.png", "a.png", *QUICK, "out")
     assert outcome.code == 1

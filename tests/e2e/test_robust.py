@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ import torch
 from conftest import Run, file_score, fooled_by
 from PIL import Image
 
-from foclip.attacks import AutoPGD, FoCLIP, Restart
+from foclip.attacks import AttackPlan, AutoPGD, FoCLIP, Restart, make_plan
 from foclip.data.images import to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError
 from foclip.models import Encoder, load_encoder
 from foclip.models.scores import CLIPScore
-from foclip.objective import Alignment
+from foclip.objective import FeatureAlignment
 from foclip.studies import _robust_report as robust
 from foclip.studies.harness import StudyContext, StudySettings, best_caption, hardening, pictures
 from foclip.studies.harness.gradient_path import gradients_along
@@ -106,31 +105,41 @@ def test_gradients_along_the_way(context: StudyContext) -> None:
 
 def test_another_start_lies_within_the_budget(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     picture = to_tensor(small_photos[0].resize((80, 80)))
-    attack = Restart(objective=Alignment(), steps=1, min_psnr=35.0, batch_size=1)
+    attack = make_plan(Restart, objective=FeatureAlignment(), steps=1, budgets="psnr:35", batch_size=1)
     found: list[torch.Tensor] = []
-    for each in (attack, attack, replace(attack, start=2)):
+    for each in (attack, attack, attack.replace(start=2)):
         starts = list(fooled_path(each, score, picture))
         change = 10 * math.log10(1 / float((starts[0] - picture / 255).square().mean()))
         assert change == pytest.approx(35 - 20 * math.log10(0.7), abs=0.1)
         found += starts[:1]
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
-    (same,) = fooled_by(replace(attack, start=0, steps=3), score, [picture], ARTWORKS)
+    (same,) = fooled_by(attack.replace(start=0, steps=3), score, [picture], ARTWORKS)
     (plain,) = fooled_by(
-        FoCLIP(objective=Alignment(), steps=3, min_psnr=35.0, batch_size=1), score, [picture], ARTWORKS
+        make_plan(FoCLIP, objective=FeatureAlignment(), steps=3, budgets="psnr:35", batch_size=1),
+        score,
+        [picture],
+        ARTWORKS,
     )
     assert torch.equal(same.pixels, plain.pixels)
-    for wrong in ({"start": -1}, {"min_psnr": None}):
+    for wrong in ({"start": -1}, {"budgets": None}):
         with pytest.raises(UsageError):
-            replace(attack, **wrong)
+            attack.replace(**wrong)
 
 
-def fooled_path(attack: Restart, score: CLIPScore, picture: torch.Tensor) -> list[torch.Tensor]:
+def fooled_path(attack: AttackPlan, score: CLIPScore, picture: torch.Tensor) -> list[torch.Tensor]:
     """The picture as optimised after each update."""
     from foclip.attacks import AttackTask, run
 
     seen: list[torch.Tensor] = []
-    list(run(attack, score, [AttackTask(picture, ARTWORKS)], lambda lanes: seen.append(lanes[0].pixels.clone())))
+    list(
+        run(
+            [AttackTask(picture, ARTWORKS)],
+            score,
+            attack,
+            on_step=lambda states: seen.append(states[0].space.pixels.clone()),
+        )
+    )
     return seen
 
 
@@ -140,7 +149,7 @@ def test_the_embedded_hardened_encoder_resists_honestly(
     """It bounds the rise, and does not hide its gradient: steps and budget help, and other attacks find the same."""
     pixels = [to_tensor(photo.resize((112, 112))) for photo in small_photos[:2]]
 
-    def rise(attack: FoCLIP | AutoPGD, target: CLIPScore) -> float:
+    def rise(attack: AttackPlan, target: CLIPScore) -> float:
         fooled = fooled_by(attack, target, pixels, ARTWORKS)
         return (
             sum(
@@ -150,12 +159,14 @@ def test_the_embedded_hardened_encoder_resists_honestly(
             / 2
         )
 
-    short = FoCLIP(objective=Alignment(), steps=12, min_psnr=35.0, batch_size=2)
-    usual = rise(replace(short, steps=40), robust_score)
-    assert 0 < usual < 0.5 * rise(replace(short, steps=40), score)
+    short = make_plan(FoCLIP, objective=FeatureAlignment(), steps=12, budgets="psnr:35", batch_size=2)
+    usual = rise(short.replace(steps=40), robust_score)
+    assert 0 < usual < 0.5 * rise(short.replace(steps=40), score)
     assert rise(short, robust_score) <= usual + 0.005
-    assert rise(AutoPGD(steps=40, min_psnr=35.0, batch_size=2), robust_score) == pytest.approx(usual, rel=0.15)
-    assert rise(replace(short, steps=40, min_psnr=20.0), robust_score) > 2.5 * usual
+    assert rise(make_plan(AutoPGD, steps=40, budgets="psnr:35", batch_size=2), robust_score) == pytest.approx(
+        usual, rel=0.15
+    )
+    assert rise(short.replace(steps=40, budgets="psnr:20"), robust_score) > 2.5 * usual
 
 
 def rows(**changed: Any) -> pd.DataFrame:

@@ -356,8 +356,8 @@ def test_a_study_is_one_file(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    guide = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
-    (tmp_path / "brightness.py").write_text(guide.split("```python\n")[1].split("```")[0], encoding="utf-8")
+    guide = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (tmp_path / "brightness.py").write_text(guide.split("/brightness.py\n")[1].split("```")[0], encoding="utf-8")
     monkeypatch.setattr(foclip.studies, "__path__", [*foclip.studies.__path__, str(tmp_path)])
     code, _, _ = run("reproduce", "brightness", "--quick", "--images", folder, "--out", tmp_path / "out")
     assert code == 0

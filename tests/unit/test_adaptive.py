@@ -10,7 +10,7 @@ from conftest import Run, fooled_by, scores_of
 from PIL import Image
 from torch import Tensor
 
-from foclip.attacks import FoCLIP, objective
+from foclip.attacks import FoCLIP, make_plan, objective
 from foclip.data.images import to_image, to_tensor, write
 from foclip.detection import TRANSFORMATIONS, Detector, hardened_scores, measure, transformation
 from foclip.detection.adaptive import MARGIN, WEIGHT, DetectorAwareScore
@@ -24,7 +24,7 @@ from foclip.models.scores import CLIPScore
 pytestmark = pytest.mark.usefixtures("_embedded_once")
 
 PROMPTS = ("a photo of a cat.",)
-ATTACK = FoCLIP(objective=objective(), steps=30, min_psnr=35.0)
+ATTACK = make_plan(FoCLIP, objective=objective(), steps=30, budgets="psnr:35")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,9 @@ def test_it_knows_what_the_detector_measures(
     detector: Detector, evading: DetectorAwareScore, score: CLIPScore, small_photos: list[Image.Image]
 ) -> None:
     pictures = [to_tensor(photo) for photo in small_photos[:2]]
-    files = [fooled.pixels for fooled in fooled_by(FoCLIP(steps=20, min_psnr=38.0), score, pictures, PROMPTS)]
+    files = [
+        fooled.pixels for fooled in fooled_by(make_plan(FoCLIP, steps=20, budgets="psnr:38"), score, pictures, PROMPTS)
+    ]
     wanted = passes_by(detector, evading, [to_image(pixels) for pixels in files])
     seen = [score.preprocess.image(to_image(pixels)) / 255 for pixels in files]
     plain = raw(score, seen, 4)
@@ -92,7 +94,7 @@ def test_its_pictures_are_less_suspicious_and_its_figures_those_of_the_score(
 def test_who_draws_probes_pays_the_mean_over_them(
     detector: Detector, evading: DetectorAwareScore, score: CLIPScore, small_photos: list[Image.Image]
 ) -> None:
-    (fooled,) = fooled_by(FoCLIP(steps=20, min_psnr=38.0), score, [to_tensor(small_photos[0])], PROMPTS)
+    (fooled,) = fooled_by(make_plan(FoCLIP, steps=20, budgets="psnr:38"), score, [to_tensor(small_photos[0])], PROMPTS)
     seen = [score.preprocess.image(to_image(fooled.pixels)) / 255]
     cascade = detector.combined.statistic
     # By all probes at once: the first one, of a hardened encoder, has no random amount.

@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,15 +16,16 @@ from foclip.attacks import (
     ATTACKS,
     CMAES,
     MIFGSM,
+    NAMES,
     PGD,
     Adam,
-    Attack,
+    AttackPlan,
     AttackState,
     AttackTask,
     AutoPGD,
     FoCLIP,
     SinglePrompt,
-    key,
+    make_plan,
     objective,
     run,
 )
@@ -37,19 +38,19 @@ from foclip.errors import UsageError
 from foclip.models import Encoder
 from foclip.models.preprocess import round8
 from foclip.models.scores import CLIPScore
-from foclip.objective import Alignment, Lowest, OnePrompt
+from foclip.objective import FeatureAlignment, Lowest, OnePrompt
 from foclip.perceptual.fidelity import fidelity
 
 #: Every attack, from the picture, within 35 dB.
-BUDGETED: list[Attack] = [
-    PGD(steps=12, min_psnr=35.0, batch_size=2),
-    AutoPGD(steps=12, min_psnr=35.0, batch_size=2),
-    Adam(steps=12, min_psnr=35.0, batch_size=2, init="image"),
-    MIFGSM(steps=12, min_psnr=35.0, batch_size=2),
-    SinglePrompt(steps=12, min_psnr=35.0, batch_size=2),
-    CMAES(steps=45, min_psnr=35.0, block=4, batch_size=2),
+BUDGETED: list[AttackPlan] = [
+    make_plan(PGD, steps=12, budgets="psnr:35", batch_size=2),
+    make_plan(AutoPGD, steps=12, budgets="psnr:35", batch_size=2),
+    make_plan(Adam, steps=12, budgets="psnr:35", batch_size=2, init="image"),
+    make_plan(MIFGSM, steps=12, budgets="psnr:35", batch_size=2),
+    make_plan(SinglePrompt, steps=12, budgets="psnr:35", batch_size=2),
+    make_plan(CMAES, steps=45, budgets="psnr:35", block=4, batch_size=2),
 ]
-each_attack = pytest.mark.parametrize("attack", BUDGETED, ids=lambda attack: attack.name)
+each_attack = pytest.mark.parametrize("attack", BUDGETED, ids=lambda attack: attack.method.name)
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +58,10 @@ def pictures(small_photos: list[Image.Image]) -> list[Tensor]:
     return [to_tensor(picture.resize((w, h))) for picture, w, h in zip(small_photos, (96, 80), (80, 110), strict=False)]
 
 
-def loss(attack: Attack, score: CLIPScore, pixels: Tensor) -> float:
+def loss(attack: AttackPlan, score: CLIPScore, pixels: Tensor) -> float:
     """The attack's objective of the file."""
     values = score.of_picture(to_image(pixels), ARTWORKS)[None]
-    return float(attack.objective(values, pixels[None] / 255, pixels[None] / 255))
+    return float(attack.method.objective(values, pixels[None] / 255, pixels[None] / 255))
 
 
 def cosines(encoder: Encoder, x: Tensor) -> Tensor:
@@ -68,33 +69,41 @@ def cosines(encoder: Encoder, x: Tensor) -> Tensor:
     return encoder.encode_pixels([x]) @ encoder.encode_texts(ARTWORKS).T
 
 
-def gradient(encoder: Encoder, x: Tensor, term: Alignment | Lowest) -> Tensor:
+def gradient(encoder: Encoder, x: Tensor, term: FeatureAlignment | Lowest) -> Tensor:
     leaf = x.clone().requires_grad_(True)
     value = term(cosines(encoder, round8(leaf)), leaf[None], leaf[None])
     return torch.autograd.grad(value.sum(), leaf)[0]
 
 
-def paths(attack: Attack, score: CLIPScore, picture: Tensor) -> list[Tensor]:
+def paths(attack: AttackPlan, score: CLIPScore, picture: Tensor) -> list[Tensor]:
     """The picture as optimised after each update."""
     seen: list[Tensor] = []
-    list(run(attack, score, [AttackTask(picture, ARTWORKS)], lambda lanes: seen.append(lanes[0].pixels.clone())))
+    list(
+        run(
+            [AttackTask(picture, ARTWORKS)],
+            score,
+            attack,
+            on_step=lambda states: seen.append(states[0].space.pixels.clone()),
+        )
+    )
     return seen[:-1]
 
 
-def alone(attack: Attack, score: CLIPScore, picture: Tensor) -> Tensor:
+def alone(attack: AttackPlan, score: CLIPScore, picture: Tensor) -> Tensor:
     """The picture, fooled."""
-    (fooled,) = run(attack, score, [AttackTask(picture, ARTWORKS)])
+    (fooled,) = run([AttackTask(picture, ARTWORKS)], score, attack)
     return fooled.pixels
 
 
 def test_every_attack_is_tested_here() -> None:
-    assert {attack.name for attack in BUDGETED} | {"foclip"} == ATTACKS.keys()
-    assert all(ATTACKS[attack.name] is type(attack) for attack in BUDGETED)
+    assert {attack.method.name for attack in BUDGETED} | {"foclip"} == ATTACKS.keys() == set(NAMES)
+    assert all(ATTACKS[attack.method.name] is type(attack.method) for attack in BUDGETED)
+    assert all(name == kind.name for name, kind in ATTACKS.items())
 
 
 @each_attack
 def test_improves_within_the_budget_whatever_its_batch_mates(
-    score: CLIPScore, pictures: list[Tensor], attack: Attack
+    score: CLIPScore, pictures: list[Tensor], attack: AttackPlan
 ) -> None:
     together = fooled_by(attack, score, pictures, ARTWORKS)
     for fooled, original in zip(together, pictures, strict=True):
@@ -107,25 +116,27 @@ def test_improves_within_the_budget_whatever_its_batch_mates(
 
 
 @each_attack
-def test_a_tight_budget_holds(score: CLIPScore, pictures: list[Tensor], attack: Attack) -> None:
-    tight = replace(attack, steps=6, min_psnr=46.0)
+def test_a_tight_budget_holds(score: CLIPScore, pictures: list[Tensor], attack: AttackPlan) -> None:
+    tight = attack.replace(steps=6, budgets="psnr:46")
     for fooled, original in zip(fooled_by(tight, score, pictures, ARTWORKS), pictures, strict=True):
         assert fidelity(fooled.pixels, original).psnr >= 46.0
 
 
 @each_attack
-def test_resumes_where_it_was_cut_off(score: CLIPScore, pictures: list[Tensor], attack: Attack, tmp_path: Path) -> None:
-    job, store = AttackTask(pictures[0], ARTWORKS), Cache(tmp_path)
-    (undisturbed,) = run(attack, score, [job])
+def test_resumes_where_it_was_cut_off(
+    score: CLIPScore, pictures: list[Tensor], attack: AttackPlan, tmp_path: Path
+) -> None:
+    task, cache = AttackTask(pictures[0], ARTWORKS), Cache(tmp_path)
+    (undisturbed,) = run([task], score, attack)
 
-    def interrupt(lanes: Sequence[AttackState]) -> None:
-        if lanes[0].step == attack.steps - 4:
+    def interrupt(states: Sequence[AttackState]) -> None:
+        if states[0].step == attack.steps - 4:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(run(attack, score, [job], interrupt, store))
+        list(run([task], score, attack, on_step=interrupt, states=cache))
     steps: list[int] = []
-    (resumed,) = run(attack, score, [job], lambda lanes: steps.append(lanes[0].step), store)
+    (resumed,) = run([task], score, attack, on_step=lambda states: steps.append(states[0].step), states=cache)
     assert steps[0] == attack.steps - 3
     assert torch.equal(undisturbed.pixels, resumed.pixels)
     assert undisturbed.scores == resumed.scores
@@ -134,9 +145,9 @@ def test_resumes_where_it_was_cut_off(score: CLIPScore, pictures: list[Tensor], 
 def test_an_interrupted_update_is_recorded_once(
     score: CLIPScore, pictures: list[Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attack = CMAES(steps=30, min_psnr=35.0, block=4, batch_size=1)
-    job, store = AttackTask(pictures[0], ARTWORKS), Cache(tmp_path)
-    (undisturbed,) = run(attack, score, [job])
+    attack = make_plan(CMAES, steps=30, budgets="psnr:35", block=4, batch_size=1)
+    task, cache = AttackTask(pictures[0], ARTWORKS), Cache(tmp_path)
+    (undisturbed,) = run([task], score, attack)
     update = CMAES.update
 
     def interrupt(self: CMAES, state: AttackState, gradient: Tensor) -> None:
@@ -147,35 +158,35 @@ def test_an_interrupted_update_is_recorded_once(
     with monkeypatch.context() as patch:
         patch.setattr(CMAES, "update", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            list(run(attack, score, [job], store=store))
-    (resumed,) = run(attack, score, [job], store=store)
+            list(run([task], score, attack, states=cache))
+    (resumed,) = run([task], score, attack, states=cache)
     assert undisturbed.scores == resumed.scores
     assert torch.equal(undisturbed.pixels, resumed.pixels)
 
 
 def test_adam_is_adam(mini: Encoder, score: CLIPScore, pictures: list[Tensor]) -> None:
-    attack = Adam(steps=3, init="image", objective=Alignment(), batch_size=1)
+    attack = make_plan(Adam, steps=3, init="image", objective=FeatureAlignment(), batch_size=1)
     x = (pictures[0] / 255).clone()
     leaf = torch.nn.Parameter(x.clone())
     optimiser = torch.optim.Adam([leaf], lr=0.1)
     for ours in paths(attack, score, pictures[0]):
-        leaf.grad = gradient(mini, leaf.detach(), Alignment())
+        leaf.grad = gradient(mini, leaf.detach(), FeatureAlignment())
         optimiser.step()
         assert torch.allclose(ours, leaf.detach(), atol=2e-4)
         leaf.data.copy_(ours)  # the same rounding ahead
 
 
 def test_adam_starts_from_noise_and_refuses_a_budget_for_it(score: CLIPScore, pictures: list[Tensor]) -> None:
-    (fooled,) = fooled_by(Adam(steps=8, batch_size=1), score, pictures[:1], ARTWORKS)
+    (fooled,) = fooled_by(make_plan(Adam, steps=8, batch_size=1), score, pictures[:1], ARTWORKS)
     assert fidelity(fooled.pixels, pictures[0]).psnr < 15
     assert fooled.scores[-1] > fooled.scores[0]
     with pytest.raises(UsageError, match="noise"):
-        Adam(min_psnr=35.0)
+        make_plan(Adam, budgets="psnr:35")
 
 
 def test_pgd_steps_by_whole_levels(mini: Encoder, score: CLIPScore, pictures: list[Tensor]) -> None:
     picture = pictures[0]
-    path = paths(PGD(steps=5, epsilon=3, batch_size=1), score, picture)
+    path = paths(make_plan(PGD, steps=5, epsilon=3, batch_size=1), score, picture)
     first = (path[0] * 255 - picture).round()
     inside = (picture > 0) & (picture < 255)
     expected = -gradient(mini, picture / 255, Lowest()).sign()
@@ -186,7 +197,7 @@ def test_pgd_steps_by_whole_levels(mini: Encoder, score: CLIPScore, pictures: li
         assert levels.min() >= -1e-3
         assert levels.max() <= 255 + 1e-3
     assert (path[-1] * 255 - picture).abs().max().round() == 3
-    assert fidelity(alone(PGD(steps=20, epsilon=3, batch_size=1), score, picture), picture).linf <= 3
+    assert fidelity(alone(make_plan(PGD, steps=20, epsilon=3, batch_size=1), score, picture), picture).linf <= 3
 
 
 def test_autopgd_checkpoints_are_the_papers() -> None:
@@ -210,13 +221,13 @@ def test_autopgd_halves_a_step_that_stopped_paying() -> None:
 def test_autopgd_by_hand(mini: Encoder, score: CLIPScore, pictures: list[Tensor]) -> None:
     """Algorithm 1, with nothing of the framework but its projection, through two halvings."""
     steps, picture = 14, pictures[0][:, :80, :80]  # square: all of it is seen
-    attack = AutoPGD(steps=steps, min_psnr=35.0, batch_size=1)
+    attack = make_plan(AutoPGD, steps=steps, budgets="psnr:35", batch_size=1)
     seen: list[tuple[Tensor, float, float]] = []
 
-    def watch(lanes: Sequence[AttackState]) -> None:
-        seen.append((lanes[0].pixels.clone(), lanes[0].losses[-1], lanes[0].reach))
+    def watch(states: Sequence[AttackState]) -> None:
+        seen.append((states[0].space.pixels.clone(), states[0].losses[-1], states[0].radius_fraction))
 
-    list(run(attack, score, [AttackTask(picture, ARTWORKS)], watch))
+    list(run([AttackTask(picture, ARTWORKS)], score, attack, on_step=watch))
     start = picture / 255
     radius = 10 ** (-35 / 20)
     x, before, eta = start, start, 2 * radius
@@ -229,7 +240,7 @@ def test_autopgd_by_hand(mini: Encoder, score: CLIPScore, pictures: list[Tensor]
         return (start + (y - start) * min(1.0, allowed / float((y - start).square().mean().sqrt()))).clamp(0, 1)
 
     for step, (theirs, value, reach) in enumerate(seen[:-1]):
-        g = gradient(mini, x, Alignment())
+        g = gradient(mini, x, FeatureAlignment())
         losses.append(value)
         if value < best[0] and (round8(x) - start).square().mean() <= radius**2:
             best = (value, x, g)
@@ -251,8 +262,8 @@ def test_autopgd_needs_few_steps(score: CLIPScore, pictures: list[Tensor]) -> No
     ours, longer = (
         loss(attack, score, alone(attack, score, pictures[0])) - loss(attack, score, pictures[0])
         for attack in (
-            AutoPGD(steps=20, min_psnr=35.0, batch_size=1),
-            FoCLIP(objective=Alignment(), steps=60, min_psnr=35.0, batch_size=1),
+            make_plan(AutoPGD, steps=20, budgets="psnr:35", batch_size=1),
+            make_plan(FoCLIP, objective=FeatureAlignment(), steps=60, budgets="psnr:35", batch_size=1),
         )
     )
     assert ours < longer * 3 / 4
@@ -260,10 +271,10 @@ def test_autopgd_needs_few_steps(score: CLIPScore, pictures: list[Tensor]) -> No
 
 def test_mifgsm_accumulates_normalised_gradients(mini: Encoder, score: CLIPScore, pictures: list[Tensor]) -> None:
     picture = pictures[0]
-    path = paths(MIFGSM(steps=4, batch_size=1), score, picture)
+    path = paths(make_plan(MIFGSM, steps=4, batch_size=1), score, picture)
     x, velocity = picture / 255, torch.zeros_like(picture / 255)
     for ours in path:
-        g = gradient(mini, x, Alignment())
+        g = gradient(mini, x, FeatureAlignment())
         velocity = velocity + g / g.abs().sum()
         expected = (x - 4 / 255 * velocity.sign()).clamp(0, 1)
         assert ((ours - expected).abs() > 1e-5).float().mean() < 0.001  # a sign may turn on a rounding error
@@ -272,25 +283,27 @@ def test_mifgsm_accumulates_normalised_gradients(mini: Encoder, score: CLIPScore
 
 
 def test_single_prompt_raises_its_prompt_more_and_the_others_less(score: CLIPScore, pictures: list[Tensor]) -> None:
-    def rise(attack: Attack) -> Tensor:
+    def rise(attack: AttackPlan) -> Tensor:
         fooled = alone(attack, score, pictures[0])
         before, after = (score.of_picture(to_image(x), ARTWORKS) for x in (pictures[0], fooled))
         return after - before
 
     naive, all_of_them = (
-        rise(SinglePrompt(steps=20, min_psnr=35.0, batch_size=1)),
-        rise(FoCLIP(steps=20, min_psnr=35.0, batch_size=1)),
+        rise(make_plan(SinglePrompt, steps=20, budgets="psnr:35", batch_size=1)),
+        rise(make_plan(FoCLIP, steps=20, budgets="psnr:35", batch_size=1)),
     )
     assert naive[0] == naive.max() > all_of_them[0]
     assert naive[1:].mean() < all_of_them[1:].mean()
-    assert rise(SinglePrompt(objective=OnePrompt(4), steps=20, min_psnr=35.0, batch_size=1))[4] > naive[4]
+    assert (
+        rise(make_plan(SinglePrompt, objective=OnePrompt(4), steps=20, budgets="psnr:35", batch_size=1))[4] > naive[4]
+    )
 
 
 def test_cmaes_repeats_by_seed_and_sees_no_gradient(score: CLIPScore, pictures: list[Tensor]) -> None:
-    attack = CMAES(steps=30, min_psnr=35.0, block=4, batch_size=1)
+    attack = make_plan(CMAES, steps=30, budgets="psnr:35", block=4, batch_size=1)
 
     def path(seed: int, picture: Tensor) -> Tensor:
-        return torch.stack(paths(replace(attack, seed=seed), score, picture))
+        return torch.stack(paths(attack.replace(seed=seed), score, picture))
 
     with torch.inference_mode():
         first = path(1, pictures[0])
@@ -312,32 +325,32 @@ def test_the_cosine_transform_is_orthonormal() -> None:
 def test_cmaes_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cma", None)
     with pytest.raises(UsageError, match="pip install cma"):
-        CMAES()
+        make_plan(CMAES)
 
 
 def test_pictures_of_one_pixel(score: CLIPScore) -> None:
     for attack in BUDGETED:
-        fooled = alone(replace(attack, steps=3), score, torch.full((3, 1, 1), 90, dtype=torch.uint8))
+        fooled = alone(attack.replace(steps=3), score, torch.full((3, 1, 1), 90, dtype=torch.uint8))
         assert fooled.shape == (3, 1, 1)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: PGD(epsilon=0),
-        lambda: PGD(epsilon=256),
-        lambda: PGD(step_size=0.0),
-        lambda: PGD(init="noise"),
-        lambda: MIFGSM(init="noise"),
-        lambda: MIFGSM(decay=-1.0),
-        lambda: Adam(lr=0.0),
-        lambda: Adam(lr="fast"),  # type: ignore[arg-type]
-        lambda: Adam(init="x"),  # type: ignore[arg-type]
-        lambda: PGD(init="x"),  # type: ignore[arg-type]
-        lambda: CMAES(block=0),
+        lambda: make_plan(PGD, epsilon=0),
+        lambda: make_plan(PGD, epsilon=256),
+        lambda: make_plan(PGD, step_size=0.0),
+        lambda: make_plan(PGD, init="noise"),
+        lambda: make_plan(MIFGSM, init="noise"),
+        lambda: make_plan(MIFGSM, decay=-1.0),
+        lambda: make_plan(Adam, lr=0.0),
+        lambda: make_plan(Adam, lr="fast"),
+        lambda: make_plan(Adam, init="x"),
+        lambda: make_plan(PGD, init="x"),
+        lambda: make_plan(CMAES, block=0),
     ],
 )
-def test_settings_out_of_range(wrong: Callable[[], Attack]) -> None:
+def test_settings_out_of_range(wrong: Callable[[], AttackPlan]) -> None:
     with pytest.raises(UsageError) as caught:
         wrong()
     assert "\n" not in str(caught.value)
@@ -362,9 +375,9 @@ def test_a_view_is_optimised_too(score: CLIPScore, pictures: list[Tensor]) -> No
     def gray_score(pixels: Tensor) -> float:
         return file_score(score, to_tensor(to_gray(to_image(pixels))), ARTWORKS)
 
-    plain = FoCLIP(objective=objective(), steps=25, min_psnr=33.0, batch_size=1)
+    plain = make_plan(FoCLIP, objective=objective(), steps=25, budgets="psnr:33", batch_size=1)
     (naive,) = fooled_by(plain, score, pictures[:1], ARTWORKS)
-    (adaptive,) = fooled_by(replace(plain, views=(Gray(),)), score, pictures[:1], ARTWORKS)
+    (adaptive,) = fooled_by(plain.replace(views=(Gray(),)), score, pictures[:1], ARTWORKS)
     assert gray_score(adaptive.pixels) > gray_score(naive.pixels) + 0.05
     # recorded scores are the picture's own
     assert max(adaptive.scores) == pytest.approx(file_score(score, adaptive.pixels, ARTWORKS), abs=0.02)
@@ -373,7 +386,7 @@ def test_a_view_is_optimised_too(score: CLIPScore, pictures: list[Tensor]) -> No
 def test_views_are_averaged_in_full_batches(
     mini: Encoder, score: CLIPScore, pictures: list[Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attack = PGD(steps=2, batch_size=3)
+    attack = make_plan(PGD, steps=2, batch_size=3)
     losses: list[float] = []
     batches: list[int] = []
     tower = mini.tower
@@ -382,25 +395,35 @@ def test_views_are_averaged_in_full_batches(
         batches.append(len(inputs))
         return tower(inputs)
 
-    viewed = replace(attack, views=(Gray(), Same()))
+    viewed = attack.replace(views=(Gray(), Same()))
     with monkeypatch.context() as patch:
         patch.setattr(mini, "tower", counted)
-        list(run(viewed, score, [AttackTask(pictures[0], ARTWORKS)], lambda lanes: losses.append(lanes[0].losses[0])))
+        list(
+            run(
+                [AttackTask(pictures[0], ARTWORKS)],
+                score,
+                viewed,
+                on_step=lambda states: losses.append(states[0].losses[0]),
+            )
+        )
     assert batches == [3] * 9
     x = pictures[0] / 255
     mean = torch.stack([cosines(mini, y) for y in (x, round8(Gray()(x[None])[0]), x)]).mean(0)
     assert losses[0] == pytest.approx(-float(mean.min()), abs=1e-5)
     (plain,) = fooled_by(attack, score, pictures[:1], ARTWORKS)
-    (same,) = fooled_by(replace(attack, views=(Same(),)), score, pictures[:1], ARTWORKS)
+    (same,) = fooled_by(attack.replace(views=(Same(),)), score, pictures[:1], ARTWORKS)
     assert same.scores == pytest.approx(plain.scores, abs=1e-3)
 
 
 def test_views_in_configuration_and_key(score: CLIPScore, pictures: list[Tensor]) -> None:
-    def named(attack: Attack) -> str:
-        return key(attack, score, AttackTask(pictures[0], ARTWORKS))
+    def named(attack: AttackPlan) -> str:
+        return attack.key(score, AttackTask(pictures[0], ARTWORKS))
 
-    plain, viewed = PGD(steps=0), PGD(steps=0, views=(Gray(),))
+    plain, viewed = make_plan(PGD, steps=0), make_plan(PGD, steps=0, views=(Gray(),))
     assert viewed.config()["views"] == ["Gray()"]
     assert viewed.config()["attack"] == "pgd"
-    assert len({named(plain), named(viewed), named(FoCLIP(steps=0)), named(SinglePrompt(steps=0))}) == 4
-    assert named(viewed) == named(PGD(steps=0, views=(Gray(),)))
+    assert (
+        len({named(plain), named(viewed), named(make_plan(FoCLIP, steps=0)), named(make_plan(SinglePrompt, steps=0))})
+        == 4
+    )
+    assert named(viewed) == named(make_plan(PGD, steps=0, views=(Gray(),)))

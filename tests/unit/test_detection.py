@@ -21,8 +21,6 @@ from foclip.data.images import read, to_gray, to_image, to_tensor, write
 from foclip.data.prompts import ARTWORKS
 from foclip.demo import photos
 from foclip.detection import (
-    AFTERWARDS,
-    CONDITIONS,
     TRANSFORMATIONS,
     Detector,
     Method,
@@ -36,11 +34,11 @@ from foclip.detection import (
     hardened_scores,
     measure,
     p_value,
-    scenarios,
     sweep,
 )
 from foclip.detection.detector import shipped
 from foclip.detection.rule import DriftThreshold, in_gray
+from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, scenarios
 from foclip.errors import UsageError
 from foclip.models import Encoder, embedded, load_encoder
 from foclip.models.scores import CLIPScore
@@ -463,8 +461,8 @@ def test_scenarios_reach_what_they_are_named_for(score: CLIPScore, small_photos:
     found = {scenario.name: scenario for scenario in scenarios(steps=4)}
     assert len(found) >= 15
     partial = found["own caption, 40 dB, up by 0.8"].attack
-    job = AttackTask(to_tensor(small_photos[0]), ("a photo of a cat.",))
-    (result,) = run(replace(partial, steps=60), score, [job])
+    task = AttackTask(to_tensor(small_photos[0]), ("a photo of a cat.",))
+    (result,) = run([task], score, partial.replace(steps=60))
     assert result.stopped_by == "target"
     assert result.scores[0] + 0.2 <= result.scores[-1] <= result.scores[0] + 0.5
     for change in (*AFTERWARDS.values(), *CONDITIONS.values()):

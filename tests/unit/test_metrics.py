@@ -11,7 +11,7 @@ from conftest import Run, scores_of
 from PIL import Image
 
 import foclip
-from foclip.attacks import AttackTask, FoCLIP, objective, run
+from foclip.attacks import AttackTask, FoCLIP, make_plan, objective, run
 from foclip.core.detecting import BatchDetector
 from foclip.data.images import to_image, to_tensor
 from foclip.detection import Detector, measure
@@ -88,11 +88,11 @@ def test_a_metric_reads_pictures_as_everything_else_does(
 def test_the_robust_score_replaces_pictures_called_tampered(
     mini: Encoder, score: Score, detector: Detector, small_photos: list[Image.Image]
 ) -> None:
-    attack = FoCLIP(objective=objective(), steps=80, min_psnr=35.0)
+    attack = make_plan(FoCLIP, objective=objective(), steps=80, budgets="psnr:35")
     captions = [CAPTIONS[i] for i in (1, 2, 3, 0)]
     prompts = [(caption,) for caption in captions]
     jobs = [AttackTask(to_tensor(p), own, i) for i, (p, own) in enumerate(zip(small_photos, prompts, strict=True))]
-    fooled = [to_image(f.pixels) for f in sorted(run(attack, score, jobs), key=lambda f: int(f.job.tag))]
+    fooled = [to_image(f.pixels) for f in sorted(run(jobs, score, attack), key=lambda f: int(f.task.tag))]
     result = robust_clip_score(fooled, captions, mini, detector)
     judge = BatchDetector(detector, score)
     found = judge([judge.preprocess(picture) for picture in fooled], prompts)

@@ -9,13 +9,15 @@ from conftest import file_score, fooled_by
 from PIL import Image
 from torch import Tensor
 
-from foclip.attacks import AttackTask, FoCLIP, SinglePrompt, objective, run
+from foclip.attacks import AttackTask, FoCLIP, SinglePrompt, make_plan, objective, run
+from foclip.attacks.stopping import TOLERANCE
 from foclip.data.images import read, to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError
 from foclip.models.preprocess import Preprocess, round8
 from foclip.models.resampler import Resampler
 from foclip.models.scores import CLIPScore, MeanEnsemble
+from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity, psnr
 
 #: Height × width, and how the model's 24 × 24 come from it.
@@ -55,7 +57,7 @@ def test_what_the_model_sees_of_a_change_and_its_size(height: int, width: int, m
 @pytest.mark.parametrize(("height", "width", "mode"), SIZES)
 @pytest.mark.parametrize("size", [0.0, 0.05, 2.0])
 @pytest.mark.parametrize("textured", [False, True])
-def test_a_painted_picture_is_the_files(height: int, width: int, mode: str, size: float, textured: bool) -> None:
+def test_a_rendered_picture_is_the_file(height: int, width: int, mode: str, size: float, textured: bool) -> None:
     preprocessing, resampler = small_space(height, width, mode)
     generator = torch.Generator().manual_seed(1)
     levels = torch.randint(0, 256, (3, height, width), dtype=torch.uint8, generator=generator)
@@ -78,7 +80,7 @@ def test_a_painted_picture_is_the_files(height: int, width: int, mode: str, size
 
 @pytest.mark.parametrize("min_psnr", [30.0, 35.0, 45.0])
 def test_the_file_scores_what_the_exact_loop_s_does(score: CLIPScore, photo_files: list[Path], min_psnr: float) -> None:
-    attack = FoCLIP(objective=objective(), steps=25, min_psnr=min_psnr)
+    attack = make_plan(FoCLIP, objective=objective(), steps=25, budgets=Budget("psnr", min_psnr))
     photos = [read(path) for path in photo_files[:3]]
     pictures = [to_tensor(photo.resize((photo.width // 2, photo.height // 2))) for photo in photos]
     fast = fooled_by(attack, score, pictures, ARTWORKS)
@@ -87,21 +89,21 @@ def test_the_file_scores_what_the_exact_loop_s_does(score: CLIPScore, photo_file
         reached = file_score(score, fooled.pixels, ARTWORKS)
         assert reached >= 0.99 * file_score(score, reference.pixels, ARTWORKS)
         assert max(fooled.scores) == pytest.approx(reached, abs=0.01)
-        rows, columns = score.seen(*picture.shape[1:])
+        rows, columns = score.preprocess.region(*picture.shape[1:])
         assert (psnr(fooled.pixels[:, rows, columns], picture[:, rows, columns]) or math.inf) >= min_psnr
         assert (psnr(fooled.pixels, picture) or math.inf) >= min_psnr
 
 
 def test_the_mask_is_the_exact_loop_s(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     pictures = [to_tensor(photo.resize((260, 200))) for photo in small_photos[:3]]
-    attack = FoCLIP(objective=objective(), steps=25, min_psnr=36.0, mask="visible")
+    attack = make_plan(FoCLIP, objective=objective(), steps=25, budgets="psnr:36", mask="visible")
     fast = fooled_by(attack, score, pictures, ARTWORKS)
     exact = fooled_by(attack, MeanEnsemble([score]), pictures, ARTWORKS)
     for fooled, reference, picture in zip(fast, exact, pictures, strict=True):
         assert file_score(score, fooled.pixels, ARTWORKS) >= 0.95 * file_score(score, reference.pixels, ARTWORKS)
         lost = [1 - fidelity(each.pixels, picture).ssim for each in (fooled, reference)]
         assert lost[0] <= 1.1 * lost[1]
-        rows, columns = score.seen(*picture.shape[1:])
+        rows, columns = score.preprocess.region(*picture.shape[1:])
         assert (psnr(fooled.pixels[:, rows, columns], picture[:, rows, columns]) or math.inf) >= 36
 
 
@@ -110,8 +112,12 @@ def test_the_mask_is_the_exact_loop_s(score: CLIPScore, small_photos: list[Image
 def test_no_budget_is_violated_where_clamping_matters(score: CLIPScore, level: int, min_psnr: float) -> None:
     picture = torch.full((3, 210, 260), level, dtype=torch.uint8)
     picture[:, 60:90] = 255 - level
-    (fooled,) = run(FoCLIP(steps=4, min_psnr=min_psnr, batch_size=1), score, [AttackTask(picture, ARTWORKS)])
-    rows, columns = score.seen(210, 260)
+    (fooled,) = run(
+        [AttackTask(picture, ARTWORKS)],
+        score,
+        make_plan(FoCLIP, steps=4, budgets=Budget("psnr", min_psnr), batch_size=1),
+    )
+    rows, columns = score.preprocess.region(210, 260)
     # None is an equal picture, which is all that 8 bits may leave of so little
     assert (psnr(fooled.pixels[:, rows, columns], picture[:, rows, columns]) or math.inf) >= min_psnr
     assert (psnr(fooled.pixels, picture) or math.inf) >= min_psnr
@@ -119,38 +125,41 @@ def test_no_budget_is_violated_where_clamping_matters(score: CLIPScore, level: i
 
 def test_without_a_budget(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     picture = to_tensor(small_photos[0].resize((500, 400)))
-    (fooled,) = run(FoCLIP(steps=15, batch_size=1), score, [AttackTask(picture, ARTWORKS)])
+    (fooled,) = run([AttackTask(picture, ARTWORKS)], score, make_plan(FoCLIP, steps=15, batch_size=1))
     assert file_score(score, fooled.pixels, ARTWORKS) > file_score(score, picture, ARTWORKS) + 0.3
 
 
 def test_a_target_is_that_of_the_file(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     picture = to_tensor(small_photos[1].resize((600, 500)))
-    attack = FoCLIP(steps=200, min_psnr=33.0, target=file_score(score, picture, ARTWORKS) + 0.2, batch_size=1)
-    (fooled,) = run(attack, score, [AttackTask(picture, ARTWORKS)])
+    attack = make_plan(
+        FoCLIP, steps=200, budgets="psnr:33", target=file_score(score, picture, ARTWORKS) + 0.2, batch_size=1
+    )
+    (fooled,) = run([AttackTask(picture, ARTWORKS)], score, attack)
     assert fooled.stopped_by == "target"
     assert fooled.steps < 60
-    assert file_score(score, fooled.pixels, ARTWORKS) >= (attack.target or math.inf)
+    target = attack.stopping.target or math.inf
+    assert file_score(score, fooled.pixels, ARTWORKS) >= target - TOLERANCE * score.info.scale
 
 
 def test_a_plateau_ends_it_only_when_asked(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     flat = AttackTask(torch.zeros((3, 120, 120), dtype=torch.uint8), ARTWORKS)
-    attack = SinglePrompt(steps=12, batch_size=1, lr=1e-9)  # a step that moves nothing
-    (patient,) = run(attack, score, [flat])
+    attack = make_plan(SinglePrompt, steps=12, batch_size=1, lr=1e-9)  # a step that moves nothing
+    (patient,) = run([flat], score, attack)
     assert (patient.steps, patient.stopped_by) == (12, "steps")
-    (impatient,) = run(SinglePrompt(steps=12, batch_size=1, lr=1e-9, patience=3), score, [flat])
+    (impatient,) = run([flat], score, make_plan(SinglePrompt, steps=12, batch_size=1, lr=1e-9, patience=3))
     assert impatient.stopped_by == "plateau"
     assert impatient.steps == 4
     with pytest.raises(UsageError, match="patience: "):
-        FoCLIP(patience=0)
+        make_plan(FoCLIP, patience=0)
 
 
 def test_results_do_not_depend_on_the_batches_at_once(score: CLIPScore, small_photos: list[Image.Image]) -> None:
-    attack = FoCLIP(steps=8, min_psnr=35.0, batch_size=2)
-    jobs = [
+    attack = make_plan(FoCLIP, steps=8, budgets="psnr:35", batch_size=2)
+    tasks = [
         AttackTask(to_tensor(photo), ARTWORKS[: 2 + number % 2], number) for number, photo in enumerate(small_photos)
     ]
     one, two = (
-        sorted(run(attack, score, jobs, at_once=count), key=lambda fooled: int(fooled.job.tag)) for count in (1, 2)
+        sorted(run(tasks, score, attack, workers=count), key=lambda fooled: int(fooled.task.tag)) for count in (1, 2)
     )
     for a, b in zip(one, two, strict=True):
         assert torch.equal(a.pixels, b.pixels)

@@ -7,17 +7,17 @@ from torch import Tensor
 
 from foclip.attacks import objective
 from foclip.errors import UsageError
-from foclip.objective import QUANTUM, Alignment, Balance, Lowest, Objective, OnePrompt, PixelGuard
+from foclip.objective import QUANTUM, FeatureAlignment, Lowest, Objective, OnePrompt, PixelGuard, ScoreBalance
 
 TERMS: list[Objective] = [
-    Alignment(),
+    FeatureAlignment(),
     Lowest(),
     OnePrompt(),
-    Balance("variance"),
-    Balance("kl"),
+    ScoreBalance("variance"),
+    ScoreBalance("kl"),
     PixelGuard("range"),
     PixelGuard("l2"),
-    Alignment() + 0.5 * Balance("kl", temperature=0.1) + 2.0 * PixelGuard("l2"),
+    FeatureAlignment() + 0.5 * ScoreBalance("kl", temperature=0.1) + 2.0 * PixelGuard("l2"),
 ]
 
 
@@ -53,13 +53,13 @@ def test_values_by_hand() -> None:
     x0 = torch.full((1, 3, 2, 2), 0.5, dtype=torch.float64)
     x = x0.clone()
     x[0, 0, 0, 0], x[0, 1, 0, 0] = 1.6, -0.6
-    assert Alignment()(values, x, x0).item() == pytest.approx(-0.2)
+    assert FeatureAlignment()(values, x, x0).item() == pytest.approx(-0.2)
     assert Lowest()(values, x, x0).item() == pytest.approx(-0.1)
     assert OnePrompt(1)(values, x, x0).item() == pytest.approx(-0.3)
-    assert Balance("variance")(values, x, x0).item() == pytest.approx(0.01)
+    assert ScoreBalance("variance")(values, x, x0).item() == pytest.approx(0.01)
     q = 1 / (1 + math.exp(-20))
     divergence = q * math.log(2 * q) + (1 - q) * math.log(2 * (1 - q))
-    assert Balance("kl")(values, x, x0).item() == pytest.approx(divergence)
+    assert ScoreBalance("kl")(values, x, x0).item() == pytest.approx(divergence)
     assert PixelGuard("range")(values, x, x0).item() == pytest.approx(1.2 / 12)
     rms = math.sqrt((1.1**2 + 1.1**2) / 12 + QUANTUM**2) - QUANTUM
     assert PixelGuard("l2")(values, x, x0).item() == pytest.approx(rms)
@@ -74,10 +74,10 @@ def test_one_prompt_must_be_there() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: Balance("x"), "balance: 'x' is none of variance, kl"),  # type: ignore[arg-type]
-        (lambda: PixelGuard("x"), "guard: 'x' is none of range, l2, visible"),  # type: ignore[arg-type]
+        (lambda: ScoreBalance("x"), "balance: 'x' is none of variance, kl"),  # type: ignore[arg-type]
+        (lambda: PixelGuard("x"), "guard: 'x' is none of range, l2"),  # type: ignore[arg-type]
         (lambda: objective(balance="x"), "balance: 'x' is none of variance, kl"),  # type: ignore[arg-type]
-        (lambda: objective(guard="x"), "guard: 'x' is none of range, l2, visible"),  # type: ignore[arg-type]
+        (lambda: objective(guard="x"), "guard: 'x' is none of range, l2"),  # type: ignore[arg-type]
     ],
 )
 def test_a_misspelt_choice_is_refused(wrong: Callable[[], object], message: str) -> None:
@@ -87,12 +87,12 @@ def test_a_misspelt_choice_is_refused(wrong: Callable[[], object], message: str)
 
 def test_a_temperature_is_above_zero() -> None:
     with pytest.raises(UsageError, match="temperature"):
-        Balance("kl", temperature=0.0)
+        ScoreBalance("kl", temperature=0.0)
 
 
 def test_algebra() -> None:
     values, pixels, originals = inputs()
-    parts = [Alignment(), Balance("variance"), PixelGuard("range")]
+    parts = [FeatureAlignment(), ScoreBalance("variance"), PixelGuard("range")]
     a, b, c = (part(values, pixels, originals) for part in parts)
     total = 2.0 * (parts[0] + 0.5 * parts[1]) + parts[2] * 3.0
     assert torch.allclose(total(values, pixels, originals), 2 * a + b + 3 * c)
@@ -115,4 +115,4 @@ def test_balance_vanishes_without_spread() -> None:
     _, x, x0 = inputs(2)
     for kind in ("variance", "kl"):
         for values in (torch.tensor([[0.2], [0.9]]), torch.full((2, 7), 0.4)):
-            assert Balance(kind)(values, x, x0).abs().max() < 1e-6
+            assert ScoreBalance(kind)(values, x, x0).abs().max() < 1e-6

@@ -4,7 +4,6 @@ import json
 import pickle
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ from conftest import Run, file_score, fooled_by
 from PIL import Image
 from torch.overrides import TorchFunctionMode
 
-from foclip.attacks import FoCLIP, fastest, objective
-from foclip.attacks.base import Precision
+from foclip.attacks import FoCLIP, fastest_precision, make_plan, objective
+from foclip.attacks.execution import FASTER, Execution, Precision
 from foclip.data.images import to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import CompileWarning, UsageError
@@ -28,8 +27,8 @@ from foclip.models.scores import CLIPScore
 
 def test_a_file_fooled_in_bfloat16_scores_as_one_in_float32(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     pictures = [to_tensor(photo) for photo in small_photos]
-    plain = FoCLIP(objective=objective(), steps=30, min_psnr=35.0)
-    quick = FoCLIP(objective=objective(), steps=30, min_psnr=35.0, precision="bfloat16")
+    plain = make_plan(FoCLIP, objective=objective(), steps=30, budgets="psnr:35")
+    quick = make_plan(FoCLIP, objective=objective(), steps=30, budgets="psnr:35", precision="bfloat16")
     found = [fooled_by(attack, score, pictures, ARTWORKS) for attack in (plain, quick)]
     pixels = [[fooled.pixels for fooled in each] for each in found]
     assert not all(torch.equal(a, b) for a, b in zip(*pixels, strict=True))  # it was another computation
@@ -85,9 +84,9 @@ def test_fused_attention_stays_in_float32_on_a_cpu() -> None:
 
 
 def test_what_is_fastest_here_is_measured(score: CLIPScore) -> None:
-    chosen, ratio = fastest(FoCLIP(objective=objective(), batch_size=2), score)
+    chosen, ratio = fastest_precision(Execution(batch_size=2), score)
     assert ratio > 0
-    assert chosen == ("bfloat16" if ratio >= 1.05 else "float32")
+    assert chosen == ("bfloat16" if ratio >= FASTER else "float32")
 
 
 def test_precision_on_the_command_line(run: Run, small_photos: list[Image.Image], tmp_path: Path) -> None:
@@ -101,7 +100,7 @@ def test_precision_on_the_command_line(run: Run, small_photos: list[Image.Image]
     assert json.loads(text)[0]["config"]["precision"] == "bfloat16"
     assert run(*call, "--out", tmp_path / "no", "--precision", "float8")[0] == 2
     with pytest.raises(UsageError, match="float8"):
-        FoCLIP(objective=objective(), precision="float8")  # type: ignore[arg-type]
+        make_plan(FoCLIP, objective=objective(), precision="float8")
 
 
 @pytest.fixture
@@ -118,11 +117,11 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_compiled_tower_computes_the_same(precision: Precision, small_photos: list[Image.Image]) -> None:
     score = CLIPScore(load_encoder("mini"))
-    attack = FoCLIP(objective=objective(), steps=3, min_psnr=35.0, precision=precision)
+    attack = make_plan(FoCLIP, objective=objective(), steps=3, budgets="psnr:35", precision=precision)
     picture = to_tensor(small_photos[0])
     with warnings.catch_warnings():
         warnings.simplefilter("error", CompileWarning)
-        (found,) = fooled_by(replace(attack, compiled=True), score, [picture], ARTWORKS)
+        (found,) = fooled_by(attack.replace(compiled=True), score, [picture], ARTWORKS)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # one whole, compiled once
     assert pickle.loads(pickle.dumps(score)).fingerprint == score.fingerprint  # other processes are given it
     (plain,) = fooled_by(attack, score, [picture], ARTWORKS)
@@ -137,10 +136,11 @@ def test_a_tower_that_cannot_be_compiled_goes_on_as_it_is(
 
     torch._dynamo.reset()
     monkeypatch.setattr(torch._inductor.cpp_builder, "get_cpp_compiler", none)
-    score, attack = CLIPScore(load_encoder("mini")), FoCLIP(objective=objective(), steps=3, min_psnr=35.0)
+    score = CLIPScore(load_encoder("mini"))
+    attack = make_plan(FoCLIP, objective=objective(), steps=3, budgets="psnr:35")
     picture = to_tensor(small_photos[0])
     with pytest.warns(CompileWarning, match="mini: torch.compile failed, going on without"):
-        (found,) = fooled_by(replace(attack, compiled=True), score, [picture], ARTWORKS)
+        (found,) = fooled_by(attack.replace(compiled=True), score, [picture], ARTWORKS)
     assert torch.equal(found.pixels, fooled_by(attack, score, [picture], ARTWORKS)[0].pixels)
 
 

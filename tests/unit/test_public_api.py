@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import foclip
-from foclip.attacks import FoCLIP, objective
+from foclip.attacks import FoCLIP, make_plan, objective
 from foclip.core.scoring import Scored
 from foclip.data.images import Source, to_image, to_tensor
 from foclip.data.prompts import ARTWORKS
@@ -26,7 +26,7 @@ from foclip.runs.results import RESULTS, Result
 
 pytestmark = pytest.mark.usefixtures("_embedded_once")
 
-QUICK = FoCLIP(objective=objective(), steps=4, min_psnr=35.0)
+QUICK = make_plan(FoCLIP, objective=objective(), steps=4, budgets="psnr:35")
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_detect(mixed: list[Source], score: CLIPScore) -> None:
 
 
 def test_detect_calls_what_was_fooled_tampered(files: list[Path], score: CLIPScore, tmp_path: Path) -> None:
-    attack = FoCLIP(objective=objective(), steps=100, min_psnr=35.0)
+    attack = make_plan(FoCLIP, objective=objective(), steps=100, budgets="psnr:35")
     (fooled,) = foclip.fool(files[1], "artworks", tmp_path / "out", model=score, attack=attack)
     found = foclip.detect([fooled.output, files[1], Image.new("RGB", (50, 50), "gray")], "artworks", model=score)
     assert [f.verdict for f in found] == ["tampered", "clean", "undecidable"]

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 import foclip
-from foclip.attacks import FoCLIP, objective
+from foclip.attacks import FoCLIP, make_plan, objective
 from foclip.data.images import to_image, to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError
@@ -110,7 +110,7 @@ def test_what_the_attack_moves_is_what_the_file_scores(any_score: Score, picture
 
 
 def test_every_score_can_be_fooled_within_its_budget(any_score: Score, pictures: list[Tensor]) -> None:
-    attack = FoCLIP(objective=objective(temperature=any_score.temperature), steps=20, min_psnr=33.0)
+    attack = make_plan(FoCLIP, objective=objective(temperature=any_score.temperature), steps=20, budgets="psnr:33")
     for fooled, original in zip(fooled_by(attack, any_score, pictures, ARTWORKS[:3]), pictures, strict=True):
         assert fidelity(fooled.pixels, original).psnr >= 33.0
         before, after = (sum(any_score.read(to_image(x), ARTWORKS[:3])) for x in (original, fooled.pixels))
@@ -123,7 +123,7 @@ def test_what_was_scored_without_gradients_can_be_fooled_after(mini: Encoder, pi
     score = CLIPScore(mini)
     with torch.inference_mode():
         score.read(to_image(pictures[0]), ("a cat",))
-    (fooled,) = fooled_by(FoCLIP(steps=1), score, pictures[:1], ("a cat",))
+    (fooled,) = fooled_by(make_plan(FoCLIP, steps=1), score, pictures[:1], ("a cat",))
     assert fooled.steps == 1
 
 
@@ -164,7 +164,7 @@ def test_every_member_is_fooled(
     members: tuple[CLIPScore, CLIPScore], pictures: list[Tensor], kind: type[MeanEnsemble | MinEnsemble]
 ) -> None:
     several, prompts = kind(members), ARTWORKS[:3]
-    attack = FoCLIP(steps=20, min_psnr=33.0)
+    attack = make_plan(FoCLIP, steps=20, budgets="psnr:33")
     together = fooled_by(attack, several, pictures, prompts)
     for fooled, original in zip(together, pictures, strict=True):
         assert fidelity(fooled.pixels, original).psnr >= 33.0

@@ -52,13 +52,13 @@ class Adam(Attack):
         t = state.step + 1
         first = state.buffer("first moment").mul_(BETA1).add_(gradient, alpha=1 - BETA1)
         second = state.buffer("second moment").mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
-        spread = torch.div(second, 1 - BETA2**t, out=state.scratch).sqrt_().add_(EPSILON)
+        spread = torch.div(second, 1 - BETA2**t, out=state.space.scratch).sqrt_().add_(EPSILON)
         direction = torch.div(first, spread, out=spread)
-        state.move(state.masked(direction), -self._step_size(state) / (1 - BETA1**t))
+        state.space.move(state.space.push(direction), -self._step_size(state) / (1 - BETA1**t))
 
     def _step_size(self, state: AttackState) -> float:
         if self.lr != "auto":
             return self.lr
-        if self.budget is None:
+        if state.constraint.limit is None:
             return LEARNING_RATE
-        return self.automatic_step(state.step, FIRST_STEP, LAST_STEP) * state.pace
+        return self.automatic_step(state, FIRST_STEP, LAST_STEP) * state.step_scale

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from foclip.attacks.base import TYPICAL_CHANGE, Attack
+from foclip.attacks.base import Attack
 from foclip.attacks.state import AttackState
 
 #: First step, in radii of the budget.
@@ -40,26 +40,26 @@ class AutoPGD(Attack):
     name: ClassVar[str] = "apgd"
 
     def update(self, state: AttackState, gradient: Tensor) -> None:
-        pixels, memory = state.pixels, state.memory
+        space, memory = state.space, state.memory
+        pixels = space.pixels
         if state.losses[-1] == state.best_loss:
             memory["best"], memory["best gradient"] = pixels.clone(), gradient.clone()
-        checkpoint = state.step in checkpoints(self.steps)
+        checkpoint = state.step in checkpoints(state.steps)
         if checkpoint or state.search is None:
-            state.search = halvings(state.losses, self.steps)
+            state.search = halvings(state.losses, state.steps)
         if checkpoint and state.search[-1]:
             pixels.copy_(memory["best"])
             gradient.copy_(memory["best gradient"])
 
         here = pixels.clone()
-        seen = gradient[:, state.seen[0], state.seen[1]]
+        seen = gradient[:, space.region[0], space.region[1]]
         inverse_rms = math.sqrt(seen.numel()) / torch.linalg.vector_norm(seen).clamp(min=1e-30)
-        radius = TYPICAL_CHANGE if self.budget is None else math.sqrt(self.budget)
-        size = FIRST * radius / 2 ** sum(state.search)
+        size = FIRST * state.constraint.radius / 2 ** sum(state.search)
         pixels.addcmul_(gradient, inverse_rms, value=-size)
         state.project()
         pixels.clamp_(0, 1)
         if state.step:
-            move = torch.sub(here, memory["before"], out=state.scratch)
+            move = torch.sub(here, memory["before"], out=space.scratch)
             pixels.lerp_(here, 1 - ALPHA).add_(move, alpha=1 - ALPHA)
             state.project()
             pixels.clamp_(0, 1)
@@ -68,7 +68,7 @@ class AutoPGD(Attack):
 
 @lru_cache(maxsize=64)
 def checkpoints(steps: int) -> tuple[int, ...]:
-    """The steps after which the step size is predict: ⌈p_j · steps⌉ of section 3.2, without 0."""
+    """The steps after which the step size is judged: ⌈p_j · steps⌉ of section 3.2, without 0."""
     period, at = PERIOD, PERIOD
     marks = []
     while at < 1:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foclip.attacks.base import TYPICAL_CHANGE, Attack
+from foclip.attacks.base import Attack
 from foclip.attacks.state import AttackState
 from foclip.errors import UsageError
 from foclip.objective import Lowest, Objective
@@ -25,12 +25,11 @@ from foclip.objective import Lowest, Objective
 class CMAES(Attack):
     """Covariance matrix adaptation over a block of DCT coefficients per channel.
 
-    A step is one query: one candidate is scored. The transform is orthonormal,
-    so a change of coefficients is a change of pixels of the same length, and the
-    first candidates lie about at the edge of the budget (35 dB without one).
+    A step is one query: one candidate is scored. `steps` are the queries after that of the start. The transform is
+    orthonormal, so a change of coefficients is a change of pixels of the same length, and the first candidates lie
+    about at the edge of the budget (35 dB without one).
 
     Attributes:
-        steps: Queries after that of the start.
         block: Frequencies per axis; block² coefficients in each of three channels.
 
     Raises:
@@ -38,10 +37,10 @@ class CMAES(Attack):
     """
 
     name: ClassVar[str] = "cmaes"
+    default_steps: ClassVar[int] = 10_000
     uses_gradient: ClassVar[bool] = False
 
     objective: Objective = field(default_factory=Lowest)
-    steps: int = 10_000
     block: int = 16
 
     def __post_init__(self) -> None:
@@ -52,13 +51,12 @@ class CMAES(Attack):
 
     def update(self, state: AttackState, gradient: Tensor) -> None:
         if state.step == 0:
-            state.memory["start"] = state.pixels.clone()
+            state.memory["start"] = state.space.pixels.clone()
         start = state.memory["start"]
         rows, columns = (_frequencies(size, self.block, start.device) for size in start.shape[1:])
         shape = (3, len(rows), len(columns))
         if state.search is None:
-            change = TYPICAL_CHANGE if self.budget is None else math.sqrt(self.budget)
-            spread = change * math.sqrt(start.numel() / math.prod(shape))
+            spread = state.constraint.radius * math.sqrt(start.numel() / math.prod(shape))
             state.search = _Search(math.prod(shape), spread, state.seed)
             told = state.losses[1:]  # the search of a resumed run is told all it knew
         else:
@@ -66,7 +64,7 @@ class CMAES(Attack):
         for loss in told:
             state.search.tell(loss)
         coefficients = torch.from_numpy(state.search.candidate).to(start).view(shape)
-        torch.add(start, state.masked(rows.T @ coefficients @ columns), out=state.pixels)
+        torch.add(start, state.space.push(rows.T @ coefficients @ columns), out=state.space.pixels)
 
 
 class _Search:

@@ -15,15 +15,15 @@ from torch import Tensor
 from foclip.attacks.base import Attack, check_lr
 from foclip.attacks.state import AttackState
 from foclip.errors import UsageError
-from foclip.objective import Alignment, Balance, BalanceKind, GuardKind, Objective, OnePrompt, PixelGuard
+from foclip.objective import BalanceKind, FeatureAlignment, GuardKind, Objective, OnePrompt, PixelGuard, ScoreBalance
 
-#: First automatic step without momentum as a fraction of the change that the budget allows, and the last one, times the
-#: steps; and by which power of 1 - μ the first one is shorter, since more momentum keeps its direction for longer.
+#: First automatic step without momentum, as a fraction of the change that the budget allows; the last one, times the
+#: steps; and the power of 1 - μ by which the first one is shorter, since more momentum keeps its direction for longer.
 FIRST_STEP, LAST_STEP, SHORTER = 0.56, 0.8, 0.25
 #: Momentum of the paper, for its learning rate.
 PAPERS_MOMENTUM = 0.5
-#: Least and most momentum of automatic steps, which remember a fifth of all steps: more, and few of them do not turn
-#: in time; less, and many of them waste what they have in common.
+#: Least and most momentum of automatic steps. In between, they remember a fifth of all steps: with more, a short attack
+#: does not turn in time; with less, a long one wastes what its gradients have in common.
 LEAST_MOMENTUM, MOST_MOMENTUM, REMEMBERED = 0.5, 0.9, 1 / 5
 
 
@@ -34,14 +34,14 @@ def objective(
     guard: GuardKind = "range",
     temperature: float = 0.01,
 ) -> Objective:
-    """The paper's objective: alignment + α · balance + β · guard.
+    """The paper's objective: feature alignment + α · score balance + β · pixel guard.
 
     Args:
-        alpha: α, weight of the balance.
-        beta: β, weight of the guard.
-        balance: Kind of balance.
-        guard: Kind of guard.
-        temperature: That of the score which is fooled, for the balance by KL.
+        alpha: α, weight of the score balance.
+        beta: β, weight of the pixel guard.
+        balance: Kind of score balance.
+        guard: Kind of pixel guard.
+        temperature: That of the score to fool, for the balance by KL.
 
     Raises:
         UsageError: A weight is negative or not finite, or there is no such kind.
@@ -49,7 +49,7 @@ def objective(
     for name, weight in (("alpha", alpha), ("beta", beta)):
         if not 0 <= weight < math.inf:
             raise UsageError(f"{name}: {weight} is no weight of at least 0")
-    return Alignment() + alpha * Balance(balance, temperature) + beta * PixelGuard(guard)
+    return FeatureAlignment() + alpha * ScoreBalance(balance, temperature) + beta * PixelGuard(guard)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,19 +61,20 @@ class FoCLIP(Attack):
     Attributes:
         objective: The paper's, with weights of 1, unless given.
         lr: A number is the step size :math:`\eta`, taken literally. ``"auto"``
-            divides each gradient by its length and moves along :math:`-v` by a length of its own, which falls along a
-            cosine from :math:`0.56 (1 - \mu)^{1/4}` to :math:`0.8 / T` times the change that the budget allows (35 dB
-            without one) in T steps, so it suits any encoder and size. At the budget's edge, only what moves along it
-            is kept of :math:`v` (`AttackState.tangent`): of most gradients that is little, and all that counts. The
-            very first step goes to the edge, unless a `target` or `rise` may end the attack on its way there.
+            divides each gradient by its length and moves along :math:`-v` by a length of its own. In T steps that falls
+            along a cosine from :math:`0.56 (1 - \mu)^{1/4}` to :math:`0.8 / T` times the change that the budget allows
+            (35 dB without one), so it suits any encoder and size. At the budget's edge only the part of :math:`v` along
+            the edge is kept (`AttackState.tangent`). The very first step goes to the edge, unless a target or rise may
+            end the attack on its way there.
         momentum: :math:`\mu`, in [0, 1); None for :math:`1 - 5 / T`, but from 0.5 to 0.9, and for the
             paper's 0.5 with a learning rate that is a number.
     """
 
     name: ClassVar[str] = "foclip"
 
+    default_steps: ClassVar[int] = 150
+
     objective: Objective = field(default_factory=objective)
-    steps: int = 150
     lr: float | Literal["auto"] = "auto"
     momentum: float | None = None
 
@@ -84,26 +85,26 @@ class FoCLIP(Attack):
             raise UsageError(f"momentum: {self.momentum} is not in [0, 1)")
 
     def update(self, state: AttackState, gradient: Tensor) -> None:
-        velocity, gradient, momentum = state.buffer("velocity"), state.masked(gradient), self._momentum()
+        space, momentum = state.space, self._momentum(state.steps)
+        velocity, gradient = state.buffer("velocity"), space.push(gradient)
         if self.lr == "auto":
             velocity.mul_(momentum).addcdiv_(gradient, torch.linalg.vector_norm(gradient).clamp(min=1e-30))
-            first = self._first_step(state.step, momentum)
-            length = self.automatic_step(state.step, first, LAST_STEP / self.steps)
-            state.move_by(state.tangent(velocity), -length * state.pace)
+            length = self.automatic_step(state, self._first_step(state, momentum), LAST_STEP / state.steps)
+            space.move_by(state.tangent(velocity), -length * state.step_scale)
         else:
-            state.move(velocity.mul_(momentum).add_(gradient), -self.lr)
+            space.move(velocity.mul_(momentum).add_(gradient), -self.lr)
 
-    def _first_step(self, step: int, momentum: float) -> float:
-        if step == 0 and self.target is None and self.rise is None:
+    def _first_step(self, state: AttackState, momentum: float) -> float:
+        if state.step == 0 and not state.stopping.has_target:
             return 1.0
         return FIRST_STEP * math.pow(1 - momentum, SHORTER)
 
-    def _momentum(self) -> float:
+    def _momentum(self, steps: int) -> float:
         if self.momentum is not None:
             return self.momentum
         if self.lr != "auto":
             return PAPERS_MOMENTUM
-        return min(MOST_MOMENTUM, max(LEAST_MOMENTUM, 1 - 1 / (REMEMBERED * self.steps)))
+        return min(MOST_MOMENTUM, max(LEAST_MOMENTUM, 1 - 1 / (REMEMBERED * steps)))
 
     @property
     def sums_gradients(self) -> bool:

@@ -27,10 +27,11 @@ class Restart(FoCLIP):
         start: 0 for the picture itself; every other number is another smooth random change.
 
     Raises:
-        UsageError: `start` is negative, or there is no budget to start within.
+        UsageError: `start` is negative.
     """
 
     name: ClassVar[str] = "restart"
+    needs_budget: ClassVar[bool] = True
 
     start: int = 1
 
@@ -38,8 +39,6 @@ class Restart(FoCLIP):
         super().__post_init__()
         if self.start < 0:
             raise UsageError(f"start: {self.start} is negative")
-        if self.min_psnr is None:
-            raise UsageError("min_psnr: a start from elsewhere needs a budget to lie in")
 
     @property
     def sums_gradients(self) -> bool:
@@ -49,10 +48,11 @@ class Restart(FoCLIP):
         if state.step or not self.start:
             super().update(state, gradient)
             return
-        assert self.min_psnr is not None
+        pixels, psnr = state.space.pixels, state.constraint.psnr
+        assert psnr is not None
         generator = torch.Generator().manual_seed(state.seed + self.start)
-        height, width = state.pixels.shape[-2:]
+        height, width = pixels.shape[-2:]
         coarse = torch.randn(1, 3, -(-height // CELL), -(-width // CELL), generator=generator)
         noise = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)[0]
-        noise *= SHARE * 10 ** (-self.min_psnr / 20) / noise.square().mean().sqrt()
-        state.pixels.add_(noise.to(state.pixels.device))
+        noise *= SHARE * 10 ** (-psnr / 20) / noise.square().mean().sqrt()
+        pixels.add_(noise.to(pixels.device))

@@ -24,8 +24,7 @@ class SignAttack(Attack):
     """Steps of equal size in every channel, never further than `epsilon` from the original.
 
     Attributes:
-        epsilon: Largest change of a channel, in 8-bit levels (1..255). A budget
-            (`min_psnr`) holds besides.
+        epsilon: Largest change of a channel, in 8-bit levels (1..255). Budgets hold besides.
 
     Raises:
         UsageError: `epsilon` is out of its range, or the start is noise, which no `epsilon` holds.
@@ -42,9 +41,10 @@ class SignAttack(Attack):
 
     def sign_step(self, state: AttackState, direction: Tensor, levels: float) -> None:
         """Move against the sign of `direction` (3, H, W), within `epsilon` and [0, 1]; overwrites `direction`."""
-        pixels, original, epsilon = state.pixels, state.original, self.epsilon / 255
-        state.move(state.masked(direction.sign_()), -levels / 255)
-        change = torch.sub(pixels, original, out=state.scratch).clamp_(-epsilon, epsilon)
+        space, epsilon = state.space, self.epsilon / 255
+        pixels, original = space.pixels, space.original
+        space.move(space.push(direction.sign_()), -levels / 255)
+        change = torch.sub(pixels, original, out=space.scratch).clamp_(-epsilon, epsilon)
         torch.add(original, change, out=pixels).clamp_(0, 1)
 
 
@@ -92,8 +92,8 @@ class MIFGSM(SignAttack):
     """
 
     name: ClassVar[str] = "mifgsm"
+    default_steps: ClassVar[int] = 10
 
-    steps: int = 10
     epsilon: int = 16
     decay: float = 1.0
 
@@ -105,4 +105,4 @@ class MIFGSM(SignAttack):
     def update(self, state: AttackState, gradient: Tensor) -> None:
         size = torch.linalg.vector_norm(gradient, 1).clamp(min=1e-30)
         velocity = state.buffer("velocity").mul_(self.decay).addcdiv_(gradient, size)
-        self.sign_step(state, gradient.copy_(velocity), self.epsilon / self.steps)
+        self.sign_step(state, gradient.copy_(velocity), self.epsilon / state.steps)

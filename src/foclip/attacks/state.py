@@ -1,284 +1,213 @@
-"""One picture on its way: what is asked, how far it may go, where it is."""
+"""A picture under attack: where it is, what it must keep to, and what is known of it so far."""
 
-import hashlib
 import math
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from foclip.attacks.constraint import TYPICAL_CHANGE, Constraint
+from foclip.attacks.space import Space
+from foclip.attacks.stopping import Stopping
+from foclip.attacks.task import AttackTask
 from foclip.data.images import to_image
-from foclip.errors import UsageError
-from foclip.models.preprocess import round8
-from foclip.models.scores import Prompts, Score, as_prompts
+from foclip.models.batching import figures, read_scores
+from foclip.models.scorer import Scorer, Targets
 from foclip.objective import QUANTUM
-from foclip.perceptual.budget import Budget
-from foclip.perceptual.mask import Mask, visible
-
-if TYPE_CHECKING:
-    from foclip.attacks.base import Attack
-    from foclip.attacks.refine import Retouch
 
 #: The budget's ball has its edge where the squared change is this part of the largest.
 EDGE = 0.98
-#: What the objective must fall by within an attack's `patience`.
-LEAST = 1e-4
+#: Of the way to the budget's edge, the projection leaves at most this.
+MOST_RADIUS = 0.999
+#: What is saved of a state, besides its space, to go on later.
+SAVED = (
+    "step",
+    "best",
+    "best_loss",
+    "losses",
+    "scores",
+    "memory",
+    "radius_fraction",
+    "measure_next",
+    "last",
+    "phase",
+    "seconds",
+    "stopped_by",
+)
 
 
-@dataclass(frozen=True, eq=False)
-class AttackTask:
-    """A picture to fool.
+class Mover(Protocol):
+    """What moves a picture in a step: the attack's method, or a refinement."""
 
-    Attributes:
-        picture: uint8 (3, H, W), RGB.
-        prompts: Its prompts, at least one.
-        tag: Whatever the caller wants to find again in the result.
-
-    Raises:
-        UsageError: The picture is of another shape or type, or there are no prompts.
-    """
-
-    picture: Tensor
-    prompts: Prompts
-    tag: Any = None
-
-    def __post_init__(self) -> None:
-        shaped = self.picture.ndim == 3 and self.picture.shape[0] == 3 and self.picture.numel()
-        if self.picture.dtype != torch.uint8 or not shaped:
-            raise UsageError(f"picture: {self.picture.dtype} {tuple(self.picture.shape)} is not uint8 (3, H, W)")
-        object.__setattr__(self, "prompts", as_prompts(self.prompts))
-
-    @property
-    def pixels(self) -> int:
-        """Number of pixels of the picture."""
-        return self.picture[0].numel()
-
-    def digest(self, *before: object) -> "hashlib._Hash":
-        """SHA-256 of what is given and of the picture."""
-        digest = hashlib.sha256(repr((*before, tuple(self.picture.shape))).encode())
-        digest.update(self.picture.cpu().contiguous().numpy().tobytes())
-        return digest
-
-
-#: Of the way to the budget's edge, what the projection leaves at most.
-MOST_REACH = 0.999
+    def update(self, state: "AttackState", gradient: Tensor) -> None:
+        """Move `state.space.pixels` in place, given the objective's gradient, (3, h, w)."""
 
 
 @dataclass(kw_only=True, eq=False)
-class State:
-    """What a picture on its way must keep to go on later.
+class AttackState:
+    """A picture under attack.
+
+    An attack searches first: its method moves the picture in `space`. The last steps may refine: they make the change
+    less visible (`foclip.attacks.refine`), in a space of all pixels.
 
     Attributes:
-        pixels: The picture as optimised, float (3, H, W); may lie outside [0, 1].
+        task: What is asked.
+        targets: Its prompts, encoded.
+        key: Name of this work in a cache.
+        seed: Made of the method's seed and the picture's content, so it differs from picture to picture.
+        constraint: What the picture must keep to.
+        stopping: When the attack ends.
+        steps: Updates that are planned.
+        refine_steps: How many of them, the last ones, refine.
+        space: Where the picture moves.
+        refinement: What moves the picture in the refining steps; None before them.
         step: Updates made so far.
-        best: Best 8-bit iterate so far, uint8 (3, H, W), or None.
+        phase: What this step does.
+        best: Best 8-bit iterate so far that keeps to every budget, uint8 (3, H, W); None before step 0.
         best_loss: Objective of `best`.
         losses: Objective of the 8-bit iterate at every step.
         scores: Mean figure of the 8-bit iterate over the prompts, at every step.
-        memory: What the attack carries from step to step, by name.
-        reach: How much of the way to the budget's edge the projection leaves, below 1.
-        look: Whether the next iterate is looked at closely (`foclip.attacks.enforce`).
-        last: The step at which it ends at the latest.
-        retouched: Whether its retouching has begun.
+        memory: What the method carries from step to step, by name.
+        search: State of a method that cannot be saved; the method builds it again from `losses`.
+        radius_fraction: How much of the way to the budget's edge the projection leaves, below 1.
+        measure_next: Whether the next iterate is measured against the budgets (`foclip.attacks.enforce`).
+        enforced: Whether this step's iterate is within every budget that must be measured.
+        last: The step at which the attack ends at the latest.
         seconds: Time spent so far.
         stopped_by: Why it ended; empty while it goes on.
     """
 
-    pixels: Tensor
+    task: AttackTask
+    targets: Targets
+    key: str
+    seed: int
+    constraint: Constraint
+    stopping: Stopping
+    steps: int
+    refine_steps: int
+    space: Space
+    refinement: Mover | None = None
     step: int = 0
+    phase: Literal["search", "refine"] = "search"
     best: Tensor | None = None
     best_loss: float = math.inf
     losses: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     memory: dict[str, Tensor] = field(default_factory=dict)
-    reach: float = MOST_REACH
-    look: bool = False
+    search: Any = None
+    radius_fraction: float = MOST_RADIUS
+    measure_next: bool = False
+    enforced: bool = True
     last: int = 0
-    retouched: bool = False
     seconds: float = 0.0
     stopped_by: Literal["target", "steps", "plateau", ""] = ""
 
+    def __post_init__(self) -> None:
+        self.last = self.steps
+        if self.constraint.measured:
+            self.radius_fraction = min(MOST_RADIUS, TYPICAL_CHANGE / self.constraint.radius)
 
-@dataclass(kw_only=True, eq=False)
-class AttackState(State):
-    """A picture on its way, within its budget.
+    def preview(self) -> Tensor:
+        """The picture as it would be written now, uint8 (3, H, W).
 
-    Attributes:
-        job: What is asked.
-        key: Name of this work in a store.
-        seed: Differs from picture to picture; made of the attack's seed and the picture's content.
-        original: float (3, H, W) in [0, 1].
-        budget: Largest mean squared change, in [0, 1] units, of the picture as well as of what is seen of it; None for
-            any.
-        seen: Rows and columns that the score depends on.
-        scratch: Room for one more picture; fresh memory at every step costs more than filling it.
-        measured: Budgets that take a close look at the picture.
-        mask: Coordinates in which the attack moves; None for the pixels' own.
-        retouch: What moves it instead of the attack, in its last steps; None before.
-        fitted: Whether this step's iterate is within every budget that is measured.
-        search: State of an attack that cannot be saved, which it builds again from `losses`.
-    """
+        It is the iterate of the next step: within PSNR's budgets but for rounding, and not yet measured against the
+        others. `best` is the best iterate known to keep to all of them.
+        """
+        return self.space.preview()
 
-    job: AttackTask
-    key: str
-    seed: int
-    original: Tensor
-    budget: float | None
-    seen: tuple[slice, slice]
-    scratch: Tensor
-    measured: tuple[Budget, ...] = ()
-    mask: Mask | None = None
-    retouch: "Retouch | None" = None
-    fitted: bool = True
-    search: Any = None
+    def saved(self) -> dict[str, Any]:
+        """What is needed to go on later."""
+        return {name: getattr(self, name) for name in SAVED} | {"space": self.space.saved()}
 
-    @property
-    def seen_values(self) -> int:
-        """Number of values (pixels times channels) of what is seen."""
-        rows, columns = self.seen
-        return 3 * int(rows.stop - rows.start) * int(columns.stop - columns.start)
-
-    def state(self) -> dict[str, Any]:
-        """The fields of `State`."""
-        return {f.name: getattr(self, f.name) for f in fields(State)}
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from what `saved` gave."""
+        self.space.restore(saved["space"])
+        for name in SAVED:
+            setattr(self, name, saved[name])
 
     def buffer(self, name: str) -> Tensor:
         """The tensor of this name in `memory`; zeros of the picture's shape when first asked for."""
         if name not in self.memory:
-            self.memory[name] = torch.zeros_like(self.original)
+            self.memory[name] = torch.zeros_like(self.space.original)
         return self.memory[name]
 
-    def leaf(self) -> Tensor:
-        """What the gradient is taken with respect to: the picture, float (3, h, w)."""
-        return self.pixels
-
-    def seen_by_model(self, leaf: Tensor) -> Tensor:
-        """The 8-bit picture that is scored, differentiably."""
-        return round8(leaf)
-
-    def move_by(self, direction: Tensor, length: float) -> None:
-        """Move the picture along `direction`, as `move` does, until what is seen of it has moved by RMS `length`."""
-        size = float(torch.linalg.vector_norm(direction)) / math.sqrt(self.seen_values)
-        self.move(direction, length / max(size, 1e-30))
-
-    def move(self, direction: Tensor, length: float) -> None:
-        """Move the picture by `length` times `direction`, a sum of gradients with respect to the leaf."""
-        self.pixels.add_(direction, alpha=length)
-
-    def put_on_mask(self) -> None:
-        """From now on move in coordinates in which every change is seen alike."""
-        self.mask = visible(self.original)
-
-    def masked(self, coordinates: Tensor) -> Tensor:
-        """The change that coordinates stand for; `Attack.update` is given the gradient in such coordinates."""
-        return coordinates if self.mask is None else self.mask.push(coordinates)
-
     @property
-    def pace(self) -> float:
-        """What the automatic step is multiplied by: steps are parts of the way that is left to go."""
-        return self.reach if self.measured else 1.0
+    def step_scale(self) -> float:
+        """What an automatic step is multiplied by: steps are parts of the way that is left to go."""
+        return self.radius_fraction if self.constraint.measured else 1.0
 
-    def as_file(self) -> Tensor:
-        """The 8-bit picture as it would be written, uint8 (3, H, W)."""
-        return levels(round8(self.pixels))
-
-    def moved(self) -> float:
-        """Root mean squared change so far, as `project` counts it."""
-        return float(self.change(self.pixels))
-
-    def scale(self, factor: float) -> None:
-        """Make the picture's change `factor` times as large."""
-        torch.lerp(self.original, self.pixels, factor, out=self.pixels)
+    def parameters(self) -> Tensor:
+        """What the gradient of this step is taken with respect to: the picture, float (3, h, w)."""
+        if self.step and not (self.enforced and self.constraint.measured):
+            self.space.begin_step(self.step, self.last - self.step)
+        return self.space.pixels
 
     def tangent(self, direction: Tensor) -> Tensor:
-        """The part of a direction (of the leaf's shape) that stays within the budget's ball.
+        """The part of a direction that stays within the budget's ball; may change the direction in place.
 
-        A step is against the direction. At the ball's edge what points straight out of it is taken away (in place),
-        since projection would undo it and, with it, much of the rest: the gradient there is nearly all of that kind.
+        A step is against the direction. At the ball's edge what points straight out of it is taken away, since
+        projection would undo it and, with it, much of the rest: the gradient there is nearly all of that kind.
         """
-        if self.budget is None:
+        if self.space.limit is None:
             return direction
-        change = torch.sub(self.pixels, self.original, out=self.scratch)
-        along, square = float((direction * change).sum()), float(torch.linalg.vector_norm(change)) ** 2
-        return without(direction, along, change, square, self._most())
-
-    def _most(self) -> float:
-        """Largest sum of squared changes that projection leaves."""
-        assert self.budget is not None
-        # Rounding adds QUANTUM² to the mean squared change on average; leave room for it.
-        return self.reach**2 * max(self.budget - QUANTUM**2, self.budget / 4) * self.seen_values
-
-    def change(self, picture: Tensor) -> Tensor:
-        """Root mean squared change of a picture (3, H, W), of the whole or of what is seen, whichever is larger.
-
-        A model that crops sees a part only, and an attack changes nothing else: over the whole of a
-        panorama, a change that mangles its middle would count for little. Uses `scratch`.
-        """
-        change = torch.sub(picture, self.original, out=self.scratch)
-        whole = torch.linalg.vector_norm(change) / math.sqrt(change.numel())
-        seen = change[:, self.seen[0], self.seen[1]]
-        if seen.numel() == change.numel():
-            return torch.as_tensor(whole)
-        return torch.maximum(whole, torch.linalg.vector_norm(seen) / math.sqrt(seen.numel()))
+        along, change, square = self.space.outward(direction)
+        return remove_outward_component(direction, along, change, square, self._most())
 
     def project(self) -> None:
         """Pull the picture back into the ball around its original that the budget allows."""
-        if self.budget is None:
+        if self.space.limit is None:
             return
-        most, change = math.sqrt(self._most() / self.seen_values), self.moved()
+        most, change = math.sqrt(self._most() / self.space.values), self.space.change()
         if change > most:
-            self.scale(most / change)
+            self.space.scale(most / change)
+
+    def _most(self) -> float:
+        """Largest sum of squared changes that projection leaves."""
+        limit = self.space.limit
+        assert limit is not None
+        # Rounding adds QUANTUM² to the mean squared change on average; leave room for it.
+        return self.radius_fraction**2 * max(limit - QUANTUM**2, limit / 4) * self.space.values
 
     def allowed(self, picture: Tensor) -> bool | None:
         """Whether the iterate, as a file, is within every budget; None if that is not known."""
-        # A hair below the budget, so that float32 sums cannot let the file slip under min_psnr.
-        if self.budget is not None and float(self.change(picture)) ** 2 > self.budget * (1 - 1e-5):
-            return False
-        return self.fitted or None
+        return (self.enforced or None) if (within := self.space.within(picture)) else within
 
-    def file(self, picture: Tensor) -> Tensor:
-        """The iterate as a file, uint8 (3, H, W)."""
-        return levels(picture)
-
-    def judge(self, score: Score, picture: Tensor, loss: float, mean: float, attack: "Attack") -> None:
-        """Record an iterate, keep it if it is the best one allowed, and decide whether to stop.
+    def record(self, picture: Tensor, loss: float, figure: float, scorer: Scorer) -> None:
+        """Record this step's iterate, keep it if it is the best one allowed, and decide whether to stop.
 
         Args:
-            score: The score that is fooled.
-            picture: The 8-bit picture that was scored, float (3, h, w) of whole levels / 255.
+            picture: The 8-bit picture that was scored, float (3, h, w).
             loss: Its objective.
-            mean: Its mean figure over the prompts.
-            attack: What says when to stop.
+            figure: Its mean figure over the prompts.
+            scorer: Reads the file of a picture that has reached its target.
         """
-        # Whatever a step that was interrupted had recorded is replaced.
+        # An interrupted step may have recorded something already; it is replaced.
         self.losses[self.step :] = [loss]
-        self.scores[self.step :] = [mean]
+        self.scores[self.step :] = [figure]
         allowed = self.allowed(picture)
         if allowed and loss < self.best_loss:
-            self.best, self.best_loss = self.file(picture), loss
+            self.best, self.best_loss = self.space.file(picture), loss
         if allowed is False:  # changes of nearly one size, as sign steps make, may all round up: stay further inside
-            self.reach *= 0.995
-        goal = attack.goal(self.scores[0])
-        if goal is not None and mean >= goal and not self.fitted:
-            self.look = True
-        elif allowed is not False and goal is not None and mean >= goal:
-            file = self.file(picture)
-            read = score.of_picture(to_image(file), self.job.prompts)
-            if self.allowed(picture) and score.figures(read).mean() >= goal:
-                self.best, self.best_loss, self.stopped_by = file, loss, "target"
+            self.radius_fraction *= 0.995
+        if self._reached(figure, scorer):
+            if not self.enforced:
+                self.measure_next = True
+            elif allowed is not False:
+                file = self.space.file(picture)
+                (raw,) = read_scores(scorer, [scorer.preprocess.image(to_image(file))], [self.targets])
+                if self.allowed(picture) and self._reached(float(figures(scorer, raw).mean()), scorer):
+                    self.best, self.best_loss, self.stopped_by = file, loss, "target"
         if self.step >= self.last and not self.stopped_by:
-            self.stopped_by = "plateau" if self.last < attack.steps else "steps"
-        elif attack.patience and self._stalls(attack.patience):
-            self.last = min(self.last, self.step + 1 + attack.retouches(self.job.pixels))
+            self.stopped_by = "plateau" if self.last < self.steps else "steps"
+        elif self.stopping.stalled(self.losses):
+            self.last = min(self.last, self.step + 1 + self.refine_steps)
 
-    def _stalls(self, patience: int) -> bool:
-        """Whether the objective has not fallen by more than `LEAST` within the last steps."""
-        before, since = self.losses[:-patience], self.losses[-patience:]
-        return bool(before) and min(since) > min(before) - LEAST
+    def _reached(self, figure: float, scorer: Scorer) -> bool:
+        return self.stopping.reached(figure, self.scores[0], scorer.info.scale)
 
 
-def without(direction: Tensor, along: float, change: Tensor, square: float, most: float) -> Tensor:
+def remove_outward_component(direction: Tensor, along: float, change: Tensor, square: float, most: float) -> Tensor:
     """A direction less its part against `change`, if the square of the change is at its most.
 
     Args:
@@ -291,8 +220,3 @@ def without(direction: Tensor, along: float, change: Tensor, square: float, most
     if square < EDGE * most or along >= 0:
         return direction
     return direction.sub_(change, alpha=along / square)
-
-
-def levels(picture: Tensor) -> Tensor:
-    """An 8-bit picture, float in [0, 1], as uint8."""
-    return (picture * 255).round().to(torch.uint8)

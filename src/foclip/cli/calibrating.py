@@ -78,7 +78,7 @@ def calibrate(
             captions=captions,
             fooled=fooled,
             background=background or (),
-            twins=hardened or (),
+            hardened=hardened or (),
             name=out.stem,
             progress=shown,
         )

@@ -27,7 +27,7 @@ from foclip.cli.options import (
 
 if TYPE_CHECKING:
     from foclip.detection import Detection, Detector
-    from foclip.models.scores import EmbeddingScore
+    from foclip.models.scorer import EmbeddingScorer
     from foclip.outcome import Outcome
 
 
@@ -62,27 +62,28 @@ def detect(
     checks.images(images, json)
     if out:
         checks.out(out, "run.json")
-    chosen = progress.load(model, score, device)
-    from foclip import files
-    from foclip.core import detecting
+    loaded = progress.load(model, score, device)
+    from foclip import api, files
     from foclip.detection.detector import Detector, shipped
+    from foclip.detection.probes import require_embedding
     from foclip.reports import detected
 
+    chosen = require_embedding(loaded)
     page, table = ((out or Path()) / name for name in (detected.PAGE, detected.TABLE))
     if out:
         files.output_files(page, table)
     judge = shipped(chosen.encoder) if detector is None else Detector.load(detector)
     with progress.bars() as shown:
-        found = detecting.detect(
+        found = api.detect(
             images,
             texts,
             model=chosen,
             detector=judge,
-            by=method,
+            method=method,
             fpr=fpr,
             captions=captions,
-            twins=hardened or (),
-            draw=seed,
+            hardened=hardened or (),
+            seed=seed,
             progress=shown,
         )
     console.list_results(found, json, _print)  # before anything is drawn: that may take a while, or fail
@@ -94,7 +95,7 @@ def detect(
 
 
 def _report(
-    out: Path, found: "Outcome[Detection]", score: "EmbeddingScore", detector: "Detector", fpr: float | None
+    out: Path, found: "Outcome[Detection]", score: "EmbeddingScorer", detector: "Detector", fpr: float | None
 ) -> None:
     """Write page and table, with what is needed to run it again."""
     from foclip.reports import detected

@@ -3,7 +3,7 @@
 import json as json_format
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -31,7 +31,7 @@ from foclip.cli.options import (
 from foclip.errors import UsageError
 
 if TYPE_CHECKING:
-    from foclip.attacks import Attack
+    from foclip.attacks import AttackPlan
     from foclip.models.scores import EmbeddingScore
     from foclip.outcome import Outcome
     from foclip.runs.results import Result
@@ -101,7 +101,7 @@ def fool(
         typer.Option(help="Kind of score balance. Default variance. For foclip.", rich_help_panel=ATTACK),
     ] = None,
     guard: Annotated[
-        Literal["range", "l2", "visible"] | None,
+        Literal["range", "l2"] | None,
         typer.Option(help="Kind of pixel guard. Default range. For foclip.", rich_help_panel=ATTACK),
     ] = None,
     attack_option: Annotated[
@@ -187,25 +187,21 @@ def fool(
     checks.images(images, json)
     checks.out(out, "run.json", "report.html")
     chosen = progress.load(model, score, device)
-    from foclip.attacks import fastest
-    from foclip.runs.fooling import UNNOTICED
+    from foclip.attacks import ATTACKS, default_plan, fastest_precision
 
-    if min_psnr is None and not budgets and init != "noise":
-        budgets = UNNOTICED
-    if budgets and mask is None:
-        mask = "visible"
-    if (min_psnr or budgets) and init is None:
-        init = "image"
-    weights = given({"alpha": alpha, "beta": beta, "balance": balance, "guard": guard})
     settings = given(
         {
+            "alpha": alpha,
+            "beta": beta,
+            "balance": balance,
+            "guard": guard,
             "steps": steps,
             "lr": step_size,
             "momentum": momentum,
             "target": target,
             "rise": rise,
             "patience": patience,
-            "min_psnr": min_psnr or None,
+            "min_psnr": min_psnr,
             "budgets": budgets or None,
             "mask": mask,
             "init": init,
@@ -215,15 +211,13 @@ def fool(
             "compiled": compiled or None,
         }
     )
-    settings |= _own(attack, own)
-    _refuse_foreign(attack, weights.keys() | settings.keys())
-    made = _attack(attack, weights, settings, chosen.info.temperature)
+    made = default_plan(chosen, ATTACKS[attack], **settings, **_own(attack, own))
     if compiled:
         console.say("note: compiling the image tower, which takes minutes")
     if precision == "auto":
-        best, ratio = fastest(made, chosen)
+        best, ratio = fastest_precision(made.execution, chosen)
         console.say(f"note: {best}, since bfloat16 is {ratio:.2g} times as fast as float32 here")
-        made = replace(made, precision=best)
+        made = made.replace(precision=best)
     results = _fool(images, texts, captions, out, chosen, made, workers=workers, engine=engine, address=address)
     console.show(results, json, partial(_print, out=out))
 
@@ -236,12 +230,11 @@ def demo(
     """Fool four real photos for ten famous artworks, and look at the report."""
     checks.out(out, "run.json", "report.html")
     chosen = progress.load("mini", "clipscore", device)
-    from foclip.attacks import FoCLIP
+    from foclip.attacks import default_plan
     from foclip.data.prompts import ARTWORKS
     from foclip.demo import photos
-    from foclip.runs.fooling import UNNOTICED
 
-    results = _fool(photos(), list(ARTWORKS), None, out, chosen, FoCLIP(steps=steps, budgets=UNNOTICED, mask="visible"))
+    results = _fool(photos(), list(ARTWORKS), None, out, chosen, default_plan(chosen, steps=steps))
     console.show(results, False, partial(_print, out=out))
 
 
@@ -251,7 +244,7 @@ def _fool(
     captions: str | None,
     out: Path,
     score: "EmbeddingScore",
-    attack: "Attack",
+    attack: "AttackPlan",
     **how: Any,
 ) -> "Outcome[Result]":
     """Fool files with a progress bar, and write report and `run.json`; Ctrl-C keeps what is finished."""
@@ -284,24 +277,6 @@ def _fool(
         Run(out).record(sys.argv[1:], run, ["cma"] if "cma" in sys.modules else [])
         report.write(out / "report.html", read_results(out), done.failures)
     return done
-
-
-def _refuse_foreign(name: str, options: set[str]) -> None:
-    """An option that an attack does not have is refused, not ignored."""
-    from foclip.attacks import ATTACKS
-
-    own = {setting.name for setting in fields(ATTACKS[name])}
-    weights = {"alpha", "beta", "balance", "guard"} if name == "foclip" else set()
-    if foreign := options - own - weights:
-        raise UsageError(f"--attack {name} has no {', '.join(f'--{option}' for option in sorted(foreign))}")
-
-
-def _attack(name: str, weights: dict[str, Any], settings: dict[str, Any], temperature: float) -> "Attack":
-    from foclip.attacks import ATTACKS, objective
-
-    if name == "foclip":
-        settings = settings | {"objective": objective(**weights, temperature=temperature)}
-    return ATTACKS[name](**settings)
 
 
 def _option(text: str) -> tuple[str, Any]:

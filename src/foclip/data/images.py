@@ -1,10 +1,9 @@
 """Pictures in and out: the only place that opens a picture file.
 
-`read` takes what people have (rotated phone photos, CMYK scans, 16-bit PNGs,
-animations, transparent logos) and what attackers send (bombs, truncated files,
-text named .jpg) and gives upright 8-bit RGB or an `ImageError` that names the
-file. `decoded` does the same for pictures in memory, and `foclip.data.samples.prepare` for many at once. `write` makes
-the PNG whose score we then report.
+`read` takes what people have (rotated phone photos, CMYK scans, 16-bit PNGs, animations, transparent logos) and what
+attackers send (bombs, truncated files, text named .jpg). It returns an upright 8-bit RGB picture, or raises an
+`ImageError` that names the file. `decoded` does the same for pictures in memory, and `foclip.data.samples.prepare` for
+many pictures. `write` writes the PNG whose score is then reported.
 """
 
 import io
@@ -21,7 +20,7 @@ from torch import Tensor
 from foclip import files
 from foclip.errors import ImageError
 
-#: Formats that are decoded. An allow-list: some of Pillow's others start programs (EPS) or fetch nothing but trouble.
+#: Formats that are decoded. Pillow knows more, but some of them start programs (EPS).
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000")
 SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".gif", ".bmp", ".dib"}
@@ -32,10 +31,10 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 100_000_000
 #: Largest ratio of the sides: beyond it, resizing the short side blows up the long one.
 MAX_ASPECT = 500
-#: Levels by which a colour profile may move a picture and still be sRGB.
+#: A colour profile that changes no pixel by more than so many 8-bit levels counts as sRGB.
 SAME_COLOUR = 2
 
-#: What people have: a file, a decoded picture, or pixels (3, H, W), uint8 or float in [0, 1].
+#: A picture as callers give it: a file, a PIL picture, or pixels (3, H, W), uint8 or float in [0, 1].
 Source = str | Path | Image.Image | Tensor | np.ndarray
 #: Called with width and height once they are known and before pixels are decoded; may wait until there is room.
 Admit = Callable[[int, int], None]
@@ -62,7 +61,7 @@ def readable(sources: Any, failures: Any) -> Any:
 
 
 def decoded(source: Source, admit: Admit = admit_any) -> Image.Image:
-    """An upright 8-bit RGB picture, of a file as `read` gives it, or of what is in memory.
+    """The upright 8-bit RGB picture of a file, as `read` gives it, or of a picture in memory.
 
     Raises:
         ImageError: It cannot be read, or has another shape, type or range.
@@ -74,12 +73,12 @@ def decoded(source: Source, admit: Admit = admit_any) -> Image.Image:
         admit(*source.size)
         try:
             return _upright(source)
-        except Exception as error:  # files that are opened, not yet decoded, break here
+        except Exception as error:  # a file that is opened but not yet decoded may be damaged
             raise ImageError(f"picture: {_reason(error)}") from error
     try:
         array = (
             np.array(source) if isinstance(source, np.ndarray) else source
-        )  # torch warns of what it may not write to
+        )  # a copy, since torch warns of arrays that are read-only
         pixels = torch.as_tensor(array).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ImageError(f"picture: {type(source).__name__} is neither a file, a PIL picture nor pixels") from error
@@ -113,7 +112,7 @@ def read(path: str | Path, admit: Admit = admit_any) -> Image.Image:
 
 
 def decode(content: bytes, name: str, admit: Admit = admit_any) -> Image.Image:
-    """The same for a picture that is not a file of its own but lies in a tar or a table.
+    """The same as `read` for the bytes of a picture file that lies in a tar or a table.
 
     Args:
         content: The bytes of the picture file.
@@ -127,7 +126,7 @@ def decode(content: bytes, name: str, admit: Admit = admit_any) -> Image.Image:
 
 
 def _read(source: Path | io.BytesIO, path: Path, admit: Admit) -> Image.Image:
-    """What `read` and `decode` share; `path` is what messages call the source."""
+    """Read a file or its bytes; messages call it `path`."""
     try:
         with Image.open(source, formats=_formats()) as image:
             _check_size(path, image.size)
@@ -146,10 +145,10 @@ def _read(source: Path | io.BytesIO, path: Path, admit: Admit) -> Image.Image:
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels") from None
     except OSError as error:
-        # A decoder's own error has no number, and words that need not tell anybody what is wrong.
+        # The error of a decoder has no number, and its words may not say that the file is damaged.
         told = error.strerror or f"damaged or truncated ({_reason(error)})"
         raise ImageError(f"{path}: {told.lower()}") from None
-    except Exception as error:  # decoders raise whatever a broken file makes them raise
+    except Exception as error:  # decoders raise many types for damaged files
         raise ImageError(f"{path}: broken picture ({_reason(error)})") from error
 
 
@@ -159,7 +158,7 @@ def _reason(error: Exception) -> str:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """`FORMATS` that this build of Pillow knows."""
+    """Those of `FORMATS` that this build of Pillow knows."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
@@ -173,7 +172,7 @@ def _check_size(name: str | Path, size: tuple[int, int]) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """8-bit sRGB of a loaded picture of any mode, turned as its EXIF data say, transparency over white."""
+    """A loaded picture of any mode as 8-bit sRGB, rotated as its EXIF data say, with transparency over white."""
     profile = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit gray ("I;16…"), or 32-bit that holds 8 or 16
@@ -193,36 +192,36 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
-    """An opaque picture in sRGB, which every encoder was trained on, and in which we write."""
+    """An opaque picture in sRGB: encoders were trained on it, and results are written in it."""
     transform = _transform(profile, image.mode) if isinstance(profile, bytes) else None
     if transform is None:
         return image.convert("RGB")
     converted = ImageCms.applyTransform(image if image.mode in ("L", "CMYK") else image.convert("RGB"), transform)
-    assert converted is not None  # it is, unless it was asked to work in place
+    assert converted is not None  # it is None only where it works in place
     return converted
 
 
 @lru_cache(maxsize=64)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a colour profile to sRGB; None where it is sRGB already, damaged, or of another kind than the picture."""
+    """From a colour profile to sRGB; None if it is sRGB already, is damaged, or does not fit the picture's mode."""
     mode = mode if mode in ("L", "CMYK") else "RGB"
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-        if mode == "RGB":  # a profile of sRGB itself moves levels by rounding alone
+        if mode == "RGB":  # a profile of sRGB itself changes pixels by rounding alone
             steps = np.stack(np.meshgrid(*[np.arange(0, 256, 15, dtype=np.uint8)] * 3), axis=-1).reshape(1, -1, 3)
             moved = ImageCms.applyTransform(Image.fromarray(steps), transform)
             if np.abs(np.asarray(moved, dtype=int) - steps).max() <= SAME_COLOUR:
                 return None
-    except Exception:  # lcms raises what a broken profile makes it raise; colours stay as they are then
+    except Exception:  # lcms raises many types for damaged profiles; colours then stay as they are
         return None
     return transform
 
 
 def find(paths: Sequence[str | Path]) -> list[Path]:
-    """Files as given, and for a folder the pictures in it and in the folders below, sorted by name.
+    """Files as given; for a folder, the pictures in it and in the folders below, sorted by name.
 
-    What is hidden (a name that begins with a dot) is passed over.
+    Hidden files and folders, whose names begin with a dot, are left out.
     """
     found: list[Path] = []
     for path in map(Path, paths):

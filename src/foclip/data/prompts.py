@@ -1,8 +1,7 @@
-"""Prompt sets: what a picture is scored against.
+"""Prompts: the texts that pictures are scored with.
 
-A prompt set is written `artworks`, `imagenet:N` or as the path of a UTF-8 text
-file with one prompt per line; `resolve` turns that, and prompts given one by
-one, into a list of strings.
+A prompt set is named `artworks`, `imagenet:N`, or by the path of a UTF-8 text file with one prompt per line. `resolve`
+turns such a name, and prompts given one by one, into a list of strings.
 """
 
 import random
@@ -40,8 +39,8 @@ MAX_FILE_BYTES = 10_000_000
 def imagenet(count: int) -> list[str]:
     """Captions of `count` of the 1,000 ImageNet classes.
 
-    The classes come from one fixed shuffle, so `imagenet(25)` is the beginning
-    of `imagenet(100)` and neither is a run of neighbouring species.
+    The classes come in one fixed random order, so `imagenet(25)` is the beginning of `imagenet(100)`, and neighbours
+    are no related species.
 
     Raises:
         PromptError: `count` is not in 1..1000.
@@ -69,7 +68,7 @@ def as_prompts(prompts: Sequence[str]) -> Prompts:
 
 
 def text_of(path: Path, limit: int) -> str:
-    """The text of a UTF-8 file, without the mark that some editors begin it with.
+    """The text of a UTF-8 file, without a byte order mark.
 
     Raises:
         PromptError: The file cannot be read, is not UTF-8 or holds more than `limit` bytes.
@@ -85,7 +84,7 @@ def text_of(path: Path, limit: int) -> str:
 
 
 def read(path: Path) -> list[str]:
-    """Prompts of a UTF-8 text file, one per line; blank lines do not count.
+    """The prompts of a UTF-8 text file, one per line; blank lines are left out.
 
     Raises:
         PromptError: The file cannot be read, is not UTF-8, is too large or holds no prompt.

@@ -7,14 +7,11 @@ from foclip.detection.features import Sensitivity, drift, drop
 from foclip.detection.hardened import hardened_of, hardened_scores
 from foclip.detection.probes import HardenedScores, Prober, ProbeSession, measure
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
-from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, Scenario, scenarios
 from foclip.detection.statistic import Statistic
 from foclip.detection.transformations import TRANSFORMATIONS, Transformation, View, transformation
 from foclip.detection.verdict import Detection, Verdict
 
 __all__ = [
-    "AFTERWARDS",
-    "CONDITIONS",
     "TRANSFORMATIONS",
     "Calibrated",
     "Cascade",
@@ -25,7 +22,6 @@ __all__ = [
     "Method",
     "ProbeSession",
     "Prober",
-    "Scenario",
     "Sensitivity",
     "Statistic",
     "Sweep",
@@ -40,7 +36,6 @@ __all__ = [
     "hardened_scores",
     "measure",
     "p_value",
-    "scenarios",
     "sweep",
     "transformation",
 ]

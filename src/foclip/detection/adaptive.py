@@ -27,7 +27,6 @@ from foclip.detection.probes import NO_HARDENED, HardenedScores, Preprocessing
 from foclip.detection.transformations import View
 from foclip.errors import UsageError
 from foclip.models.batching import figures
-from foclip.models.legacy import LegacyScore
 from foclip.models.scorer import EmbeddingScorer, Inputs, Targets
 from foclip.models.scores.ensemble import EnsemblePreprocess
 
@@ -37,7 +36,7 @@ WEIGHT = 0.5
 MARGIN = 0.5
 
 
-class DetectorAwareScore(LegacyScore):
+class DetectorAwareScore:
     """A `Scorer` with a detection penalty, for attacks: raw scores of float pixels are those of a score minus it.
 
     Raw scores of uint8 pictures, which files hold, are those of the score itself.

@@ -8,7 +8,7 @@ anywhere can be read.
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from foclip import files
 from foclip.detection.cascade import Cascade
@@ -19,8 +19,10 @@ from foclip.detection.statistic import Statistic
 from foclip.detection.transformations import transformation
 from foclip.detection.verdict import Verdict
 from foclip.errors import UsageError
-from foclip.models import Encoder
 from foclip.restore import Share, from_json
+
+if TYPE_CHECKING:
+    from foclip.models.encoder import Encoder
 
 #: Which statistic decides: the combined one, or the paper's two thresholds.
 Method = Literal["combined", "rule"]
@@ -91,7 +93,7 @@ class Detector:
     hardened: dict[str, str] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def check(self, encoder: Encoder) -> None:
+    def check(self, encoder: "Encoder") -> None:
         """Refuse any encoder but the one it was calibrated on.
 
         Raises:
@@ -185,7 +187,7 @@ class Detector:
                 raise UsageError(f"unknown inputs {unknown[:3]}")
 
 
-def shipped(encoder: Encoder) -> Detector:
+def shipped(encoder: "Encoder") -> Detector:
     """The detector that comes with an embedded encoder.
 
     Raises:

@@ -7,14 +7,15 @@ again, halved or cropped a little. Clean pictures, too, come saved again, small,
 
 import io
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from foclip.attacks import CMAES, MIFGSM, PGD, Attack, FoCLIP, View, objective
+from foclip.attacks import CMAES, MIFGSM, PGD, AttackPlan, FoCLIP, View, make_plan, objective
+from foclip.perceptual.budget import Budget
 
 #: What is to score high: the picture's own caption, that of another picture, or the prompts it is scored with.
 Target = Literal["own", "other", "given"]
@@ -40,7 +41,7 @@ class Scenario:
 
     name: str
     target: Target
-    attack: Attack
+    attack: AttackPlan
 
 
 def scenarios(
@@ -55,10 +56,10 @@ def scenarios(
         probes: The detector's probes; with them, in some scenarios the attackers know them.
         seed: Seeds the attacks.
     """
-    foclip = FoCLIP(objective=objective(temperature=temperature), steps=steps, seed=seed)
+    foclip = make_plan(FoCLIP, objective=objective(temperature=temperature), steps=steps, seed=seed)
 
-    def at(min_psnr: float, rise: float | None = None) -> Attack:
-        return replace(foclip, min_psnr=min_psnr, rise=None if rise is None else rise * floor)
+    def at(min_psnr: float, rise: float | None = None) -> AttackPlan:
+        return foclip.replace(budgets=Budget("psnr", min_psnr), rise=None if rise is None else rise * floor)
 
     found = [
         Scenario("own caption, 40 dB", "own", at(40.0)),
@@ -73,18 +74,18 @@ def scenarios(
         Scenario("own caption, 45 dB, up by 0.4", "own", at(45.0, 0.4)),
         Scenario("own caption, 52 dB", "own", at(52.0)),
         Scenario("other caption, 42 dB", "other", at(42.0)),
-        Scenario("given prompts, MI-FGSM, 35 dB", "given", MIFGSM(min_psnr=35.0, seed=seed)),
-        Scenario("own caption, MI-FGSM, 38 dB", "own", MIFGSM(min_psnr=38.0, seed=seed)),
-        Scenario("given prompts, PGD, 38 dB", "given", PGD(steps=steps, min_psnr=38.0, seed=seed)),
+        Scenario("given prompts, MI-FGSM, 35 dB", "given", make_plan(MIFGSM, budgets="psnr:35", seed=seed)),
+        Scenario("own caption, MI-FGSM, 38 dB", "own", make_plan(MIFGSM, budgets="psnr:38", seed=seed)),
+        Scenario("given prompts, PGD, 38 dB", "given", make_plan(PGD, steps=steps, budgets="psnr:38", seed=seed)),
     ]
     if probes:
         found += [
-            Scenario(f"own caption, {db:g} dB, knows the probes", "own", replace(at(db), views=probes))
+            Scenario(f"own caption, {db:g} dB, knows the probes", "own", at(db).replace(views=probes))
             for db in (35.0, 42.0)
         ]
     if find_spec("cma"):
         # Few unknowns: with these, a few hundred queries go furthest, and the search itself costs little.
-        black_box = CMAES(steps=QUERIES * steps, min_psnr=35.0, block=8, seed=seed)
+        black_box = make_plan(CMAES, steps=QUERIES * steps, budgets="psnr:35", block=8, seed=seed)
         found.append(Scenario("given prompts, CMA-ES, 35 dB", "given", black_box))
     return found
 

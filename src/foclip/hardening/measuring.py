@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from foclip.attacks import AttackState, AttackTask, FoCLIP, run
+from foclip.attacks import AttackState, AttackTask, FoCLIP, make_plan, run
 from foclip.hardening.perturbation import perturb, random_start
 from foclip.models import Encoder
 from foclip.models.batching import read_figures
 from foclip.models.scores import CLIPScore
 from foclip.outcome import mean
+from foclip.perceptual.budget import Budget
 
 #: Steps of the inner attack when it is used to measure.
 ASCENT = 10
@@ -94,7 +95,8 @@ def measure(
         advance(len(batches) + done / len(chosen))
 
     tasks = [AttackTask(picture, tuple(prompts)) for picture in chosen]
-    for result in run(FoCLIP(steps=steps, min_psnr=min_psnr), score, tasks, on_step):
+    attack = make_plan(FoCLIP, steps=steps, budgets=Budget("psnr", min_psnr))
+    for result in run(tasks, score, attack, on_step=on_step):
         fooled.append(result.pixels)
     targets = score.encode_prompts(prompts)
     before, after = (

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose, ToTensor
@@ -166,6 +165,8 @@ class Preprocess:
         self.description = repr((size, tuple(mean), tuple(std), interpolation, resize_mode, fill_color))
         mean_, std_ = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (mean, std))
         self._scale, self._offset = 1 / std_, -mean_ / std_
+        from open_clip.transform import PreprocessCfg, image_transform_v2  # here, since it takes seconds
+
         config = PreprocessCfg(size, "RGB", mean, std, interpolation, resize_mode, fill_color)
         steps = image_transform_v2(config, is_train=False).transforms
         to_tensor_step = next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))

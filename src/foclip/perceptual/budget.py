@@ -25,8 +25,8 @@ BOUNDS: dict[str, tuple[float, float, float]] = {
     "flip": (0, 1, 0.7),
     "flip99": (0, 1, 0.7),
 }
-#: A hair of every limit, so that no other way of adding up finds a file beyond it.
-HAIR = 1e-4
+#: This part of every limit is left free, so that another order of summation never finds a file beyond the limit.
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Budget:
     def __str__(self) -> str:
         return f"{self.metric}:{self.limit:g}"
 
-    def used(self, value: float) -> float:
-        """How much of the budget a figure takes: above 1 it is violated; about proportional to the change's size."""
+    def utilisation(self, value: float) -> float:
+        """The share of the budget that a figure takes, about proportional to the change; above 1 it is violated."""
         power = BOUNDS[self.metric][2]
         if math.isnan(value):
             return 0.0
@@ -67,7 +67,7 @@ class Budget:
             value, limit = 1 - value, 1 - self.limit
         else:
             limit = self.limit
-        return float((max(value, 0) / (limit * (1 - HAIR))) ** (1 / power))
+        return float((max(value, 0) / (limit * (1 - TOLERANCE))) ** (1 / power))
 
 
 def parse(text: str) -> Budget:
@@ -84,21 +84,21 @@ def parse(text: str) -> Budget:
         raise UsageError(f"budget: {text!r}{missing or f': {limit!r} is no number'}; as in flip99:0.2") from None
 
 
-def used(budgets: Sequence[Budget], comparison: Comparison, seen: tuple[slice, slice]) -> float:
-    """How much of the scarcest budget a picture takes; above 1 one of them is violated.
+def utilisation(budgets: Sequence[Budget], comparison: Comparison, region: tuple[slice, slice]) -> float:
+    """The share of the scarcest budget that a picture takes; above 1, one of them is violated.
 
     Args:
         budgets: The budgets, at least one.
         comparison: The 8-bit picture and its original.
-        seen: Rows and columns that the model sees.
+        region: Rows and columns that the model sees.
     """
     names = tuple(budget.metric for budget in budgets)
-    parts = [comparison.figures(names), comparison.figures(names, seen)]
-    return max(budget.used(part[budget.metric]) for part in parts for budget in budgets)
+    parts = [comparison.figures(names), comparison.figures(names, region)]
+    return max(budget.utilisation(part[budget.metric]) for part in parts for budget in budgets)
 
 
-def within(budgets: Sequence[Budget], picture: Tensor, original: Tensor, seen: tuple[slice, slice]) -> bool:
+def within(budgets: Sequence[Budget], picture: Tensor, original: Tensor, region: tuple[slice, slice]) -> bool:
     """Whether an 8-bit picture (3, H, W) keeps to every budget."""
     from foclip.perceptual.fidelity import Comparison
 
-    return not budgets or used(budgets, Comparison(picture, original), seen) <= 1
+    return not budgets or utilisation(budgets, Comparison(picture, original), region) <= 1

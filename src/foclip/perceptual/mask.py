@@ -72,16 +72,8 @@ class Mask:
             pulled[j].addcmul_(self.factors[i, j], gradient[i])
         return pulled
 
-    def seen(self, change: Tensor) -> Tensor:
-        """The coordinates of a change, differentiably."""
-        m = self.factors
-        blue = change[2] / m[2, 2]
-        green = (change[1] - m[1, 2] * blue) / m[1, 1]
-        red = (change[0] - m[0, 1] * green - m[0, 2] * blue) / m[0, 0]
-        return torch.stack([red, green, blue])
 
-
-def visible(original: Tensor) -> Mask:
+def visibility_mask(original: Tensor) -> Mask:
     """The mask of a picture, a function of nothing else.
 
     Args:
@@ -90,7 +82,7 @@ def visible(original: Tensor) -> Mask:
     return _mask(_freedom(_colour(original), _contrast(original)))
 
 
-def in_cells(original: Tensor, size: tuple[int, int]) -> tuple[Mask, Tensor]:
+def coarse_mask(original: Tensor, size: tuple[int, int]) -> tuple[Mask, Tensor]:
     """The same for changes that are as coarse as the cells of a smaller picture.
 
     A change of the original is the coarse one, made large, times a texture, which holds what is finer than a cell.

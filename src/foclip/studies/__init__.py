@@ -1,22 +1,31 @@
 """Studies: one file per experiment of the paper and per open question.
 
-`foclip.studies.harness` defines what a study is. `available` finds every module here that defines `study`.
+`foclip.studies.harness` defines what a study is. `available` finds every module here that defines `study`, and the
+modules that other packages name in the entry point group `foclip.studies`.
 """
 
 import importlib
 import pkgutil
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from foclip.studies.harness import Study
 
+GROUP = "foclip.studies"
+
 
 def names() -> list[str]:
     """Names of all studies, without importing them."""
-    return [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg and module.name[0] != "_"]
+    return list(dict.fromkeys([*_own(), *(point.name for point in entry_points(group=GROUP))]))
 
 
 def available() -> "dict[str, Study]":
     """Every study by name."""
-    modules = [importlib.import_module(f"{__name__}.{name}") for name in names()]
+    modules = [importlib.import_module(f"{__name__}.{name}") for name in _own()]
+    modules += [point.load() for point in entry_points(group=GROUP)]
     return {module.study.name: module.study for module in modules}
+
+
+def _own() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg and module.name[0] != "_"]

@@ -1,27 +1,26 @@
 """Ablation: what does each term of the objective buy?
 
-Alignment alone, with either balance, with either guard, and all together, each within the
+Feature alignment alone, with either balance, with either guard, and all together, each within the
 fidelity budget and without one. Within the budget a projection already keeps the picture
 close, so what the guards do on their own shows only without it.
 """
 
-from dataclasses import replace
-
 import pandas as pd
 
-from foclip.objective import Alignment, Balance, Objective, PixelGuard
+from foclip.objective import FeatureAlignment, Objective, PixelGuard, ScoreBalance
+from foclip.perceptual.budget import Budget
 from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.statistics import Estimate, groups, mean
 
 #: Written so that "all" is the objective of `default_attack`, whose pictures other studies use too.
 OBJECTIVES: dict[str, Objective] = {
-    "alignment": Alignment(),
-    "alignment, balance (variance)": Alignment() + 1.0 * Balance("variance"),
-    "alignment, balance (KL)": Alignment() + 1.0 * Balance("kl"),
-    "alignment, guard (range)": Alignment() + 1.0 * PixelGuard("range"),
-    "alignment, guard (l2)": Alignment() + 1.0 * PixelGuard("l2"),
-    "all (variance, range)": Alignment() + 1.0 * Balance("variance") + 1.0 * PixelGuard("range"),
-    "all (KL, l2)": Alignment() + 1.0 * Balance("kl") + 1.0 * PixelGuard("l2"),
+    "alignment": FeatureAlignment(),
+    "alignment, balance (variance)": FeatureAlignment() + 1.0 * ScoreBalance("variance"),
+    "alignment, balance (KL)": FeatureAlignment() + 1.0 * ScoreBalance("kl"),
+    "alignment, guard (range)": FeatureAlignment() + 1.0 * PixelGuard("range"),
+    "alignment, guard (l2)": FeatureAlignment() + 1.0 * PixelGuard("l2"),
+    "all (variance, range)": FeatureAlignment() + 1.0 * ScoreBalance("variance") + 1.0 * PixelGuard("range"),
+    "all (KL, l2)": FeatureAlignment() + 1.0 * ScoreBalance("kl") + 1.0 * PixelGuard("l2"),
 }
 FREE = "none"
 
@@ -31,7 +30,9 @@ def table(context: StudyContext) -> pd.DataFrame:
     plan = [(budget, *entry) for budget in (BUDGET, None) for entry in OBJECTIVES.items()]
     rows = []
     for budget, name, objective in context.with_progress(plan):
-        attack = replace(context.default_attack(), objective=objective, min_psnr=budget)
+        attack = context.default_attack().replace(
+            objective=objective, budgets=() if budget is None else Budget("psnr", budget)
+        )
         shown = FREE if budget is None else f"{budget:g} dB"
         rows += context.rows(context.fool(attack, context.pictures), objective=name, budget=shown)
     return pd.DataFrame(rows)

@@ -19,7 +19,7 @@ pass is the detector's own transformation, to the last bit (backward pass differ
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from foclip.detection import Detector, View, hardened_of, hardened_scores
 from foclip.detection.adaptive import DetectorAwareScore
 from foclip.models.scorer import Scorer
 from foclip.models.scores import MeanEnsemble
+from foclip.perceptual.budget import Budget
 from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.best_caption import best_captions
 from foclip.studies.harness.detectors import METHODS as JUDGES
@@ -101,10 +102,9 @@ def table(context: StudyContext) -> pd.DataFrame:
     originals = _rows(context, pictures, prompts, judge, attacker="original", budget=float("nan"))
     rows = _with_gains(originals, originals)
     for name, budget in context.with_progress(plan):
-        attack = replace(
-            context.default_attack(),
+        attack = context.default_attack().replace(
             steps=min(context.settings.steps, STEPS),
-            min_psnr=budget,
+            budgets=Budget("psnr", budget),
             views=tuple(View(probe, context.score.encoder.preprocess) for probe in known[name].probes),
         )
         fooled = context.fool(attack, pictures, prompts, known[name].score)
@@ -123,7 +123,9 @@ def _rounds(
         return []
     own = best_captions(context, [context.score], crops)
     captions, held_out = [own[crop.name] for crop in crops], half(crops)
-    attack = replace(context.default_attack(), steps=min(context.settings.steps, ROUND_STEPS), min_psnr=ROUND_BUDGET)
+    attack = context.default_attack().replace(
+        steps=min(context.settings.steps, ROUND_STEPS), budgets=Budget("psnr", ROUND_BUDGET)
+    )
     examples = measured(context, crops, captions, held_out)
     rows: list[dict[str, Any]] = []
     unseen: list[float] = []

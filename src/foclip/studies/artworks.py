@@ -14,8 +14,9 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.attacks import CMAES, MIFGSM, PGD, Adam, Attack, FoCLIP, SinglePrompt
+from foclip.attacks import CMAES, MIFGSM, PGD, Adam, AttackPlan, FoCLIP, SinglePrompt, make_plan
 from foclip.attacks.foclip import objective
+from foclip.perceptual.budget import Budget
 from foclip.studies.harness import BUDGET, PaperComparison, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
 from foclip.studies.harness.statistics import Estimate, groups, mean, relative_gain
@@ -27,33 +28,33 @@ SHOWN = 3
 WITHIN, AUTHORS, UNTOUCHED = f"{BUDGET:g} dB", "authors'", "as it is"
 
 
-def attacks(context: StudyContext) -> dict[str, Attack]:
+def attacks(context: StudyContext) -> dict[str, AttackPlan]:
     """Every attack within the budget, with as many steps; CMA-ES if its package is installed."""
     steps, seed = context.settings.steps, context.settings.seed
-    found: dict[str, Attack] = {
+    found: dict[str, AttackPlan] = {
         "FoCLIP": context.default_attack(),
-        "PGD": PGD(steps=steps, min_psnr=BUDGET, seed=seed),
-        "MI-FGSM": MIFGSM(steps=steps, min_psnr=BUDGET, seed=seed),
-        "Adam": Adam(steps=steps, min_psnr=BUDGET, init="image", seed=seed),
-        "one prompt": SinglePrompt(steps=steps, min_psnr=BUDGET, seed=seed),
+        "PGD": make_plan(PGD, steps=steps, budgets=Budget("psnr", BUDGET), seed=seed),
+        "MI-FGSM": make_plan(MIFGSM, steps=steps, budgets=Budget("psnr", BUDGET), seed=seed),
+        "Adam": make_plan(Adam, steps=steps, budgets=Budget("psnr", BUDGET), init="image", seed=seed),
+        "one prompt": make_plan(SinglePrompt, steps=steps, budgets=Budget("psnr", BUDGET), seed=seed),
     }
     if importlib.util.find_spec("cma"):
-        found["CMA-ES"] = CMAES(steps=QUERIES * steps, min_psnr=BUDGET, seed=seed)
+        found["CMA-ES"] = make_plan(CMAES, steps=QUERIES * steps, budgets=Budget("psnr", BUDGET), seed=seed)
     return found
 
 
-def authors_settings(context: StudyContext) -> dict[str, Attack]:
+def authors_settings(context: StudyContext) -> dict[str, AttackPlan]:
     """The attacks as published, but for the number of steps, which is this run's."""
     steps, seed = context.settings.steps, context.settings.seed
     return {
-        "FoCLIP": FoCLIP(objective=objective(), steps=steps, lr=7.0, seed=seed),
-        "PGD": PGD(steps=steps, seed=seed),
-        "MI-FGSM": MIFGSM(seed=seed),
-        "Adam": Adam(steps=steps, seed=seed),
+        "FoCLIP": make_plan(FoCLIP, objective=objective(), steps=steps, lr=7.0, seed=seed),
+        "PGD": make_plan(PGD, steps=steps, seed=seed),
+        "MI-FGSM": make_plan(MIFGSM, seed=seed),
+        "Adam": make_plan(Adam, steps=steps, seed=seed),
     }
 
 
-def plan(context: StudyContext) -> list[tuple[str, str, Attack]]:
+def plan(context: StudyContext) -> list[tuple[str, str, AttackPlan]]:
     """Settings, name and attack, for everything that is compared."""
     found = [(WITHIN, *entry) for entry in attacks(context).items()]
     return found + [(AUTHORS, *entry) for entry in authors_settings(context).items()]

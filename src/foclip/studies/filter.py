@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from foclip import files
+from foclip.attacks import UNNOTICED
 from foclip.cache import Cache
 from foclip.detection import Detector, View
-from foclip.runs.fooling import UNNOTICED
 from foclip.scanning import Settings, scan
 from foclip.scanning.exporting import export
 from foclip.scanning.mapper import Mapper
@@ -93,10 +93,8 @@ def table(context: StudyContext) -> pd.DataFrame:
 
 def boosted(context: StudyContext, given: list[Pair], target: float | None, attacker: Attacker) -> list[Pair]:
     """The pairs, those that are mismatched with pictures boosted to `target`, or as far as it goes."""
-    attack = replace(
-        context.default_attack(),
+    attack = context.default_attack().replace(
         steps=min(context.settings.steps, STEPS),
-        min_psnr=None,
         budgets=UNNOTICED,
         mask="visible",
         target=target,

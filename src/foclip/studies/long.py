@@ -4,8 +4,6 @@ The same pictures are fooled with ever more steps within the fidelity budget. Ea
 its own, since the automatic step size falls towards the end of the run that it was asked for.
 """
 
-from dataclasses import replace
-
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -22,7 +20,7 @@ def table(context: StudyContext) -> pd.DataFrame:
     originals = context.pictures[:4]
     rows = []
     for steps in context.with_progress([0, *(QUICK if context.settings.quick else FULL)]):
-        attack = replace(context.default_attack(), steps=steps)
+        attack = context.default_attack().replace(steps=steps)
         current = context.fool(attack, originals) if steps else originals
         found = zip(context.rows(current, length=steps), verdicts(context, judge, context.score, current), strict=True)
         rows += [row | seen | {"detector": judge.name} for row, seen in found]

@@ -15,17 +15,18 @@ no black-box attack beats the gradient.
 
 import importlib.util
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from foclip.attacks import CMAES, Attack, AutoPGD, Restart
+from foclip.attacks import CMAES, AttackPlan, AutoPGD, Restart, make_plan
 from foclip.data import prompts
 from foclip.data.prompts import Prompts
 from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.models.scores import MeanEnsemble, MinEnsemble
-from foclip.objective import Alignment
+from foclip.objective import FeatureAlignment
+from foclip.perceptual.budget import Budget
 from foclip.studies._robust_report import (
     ANY,
     ARTWORKS,
@@ -83,7 +84,7 @@ class Cell:
     score: Scorer
     aim: str
     attacker: str
-    attack: Attack
+    attack: AttackPlan
     count: int
 
 
@@ -131,24 +132,31 @@ def _plan(context: StudyContext, hardened: EmbeddingScorer) -> Iterator[Cell]:
             if two and aim != OWN and context.settings.quick:
                 continue
             for budget in QUICK if context.settings.quick else FULL:
-                attack = replace(foclip, min_psnr=budget)
+                attack = foclip.replace(budgets=Budget("psnr", budget))
                 yield Cell(CURVE, name, score, aim, "FoCLIP", attack, FEW if two or context.settings.quick else PHOTOS)
-    attackers: dict[str, Attack] = {}
+    attackers: dict[str, AttackPlan] = {}
     for share in LENGTHS:
         length = max(1, round(share * steps))
-        attackers[f"FoCLIP, {length:,} steps"] = replace(foclip, steps=length)
-    attackers["Auto-PGD"] = AutoPGD(steps=steps, min_psnr=BUDGET, seed=seed)
+        attackers[f"FoCLIP, {length:,} steps"] = foclip.replace(steps=length)
+    attackers["Auto-PGD"] = make_plan(AutoPGD, steps=steps, budgets=Budget("psnr", BUDGET), seed=seed)
     for start in range(1, STARTS):
-        attackers[f"start {start}"] = Restart(
-            objective=foclip.objective, steps=steps, min_psnr=BUDGET, seed=seed, start=start
+        attackers[f"start {start}"] = make_plan(
+            Restart,
+            objective=foclip.method.objective,
+            steps=steps,
+            budgets=Budget("psnr", BUDGET),
+            seed=seed,
+            start=start,
         )
     if importlib.util.find_spec("cma"):
-        attackers["CMA-ES"] = CMAES(objective=Alignment(), steps=QUERIES * steps, min_psnr=BUDGET, seed=seed)
+        attackers["CMA-ES"] = make_plan(
+            CMAES, objective=FeatureAlignment(), steps=QUERIES * steps, budgets=Budget("psnr", BUDGET), seed=seed
+        )
     for name, harder in attackers.items():
         yield Cell(HARDER, HARDENED, hardened, ARTWORKS, name, harder, FEW)
-    yield Cell(CHECK, HARDENED, hardened, OWN, "FoCLIP", replace(foclip, min_psnr=VISIBLE), FEW)
+    yield Cell(CHECK, HARDENED, hardened, OWN, "FoCLIP", foclip.replace(budgets=Budget("psnr", VISIBLE)), FEW)
     for name in (PLAIN, HARDENED):
-        yield Cell(CHECK, name, defences[name], OWN, "FoCLIP", replace(foclip, min_psnr=ANY), FEW)
+        yield Cell(CHECK, name, defences[name], OWN, "FoCLIP", foclip.replace(budgets=Budget("psnr", ANY)), FEW)
 
 
 def _fooled(
@@ -164,7 +172,7 @@ def _fooled(
         "attacked": cell.attacked,
         "aim": cell.aim,
         "attacker": cell.attacker,
-        "budget": cell.attack.min_psnr,
+        "budget": cell.attack.constraint.psnr,
     }
     rows = context.rows(fooled, wanted, cell.score, **same)
     for column, score in (("before", cell.score), ("plain_before", context.score), ("hardened_before", hardened)):

@@ -6,12 +6,10 @@ changed at a time, the others keep their defaults (α = β = 1, automatic step a
 step sizes are around the paper's 7, taken literally; gradients of another encoder have another size.
 """
 
-from dataclasses import replace
-
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.attacks import FoCLIP
+from foclip.attacks import AttackPlan
 from foclip.attacks.foclip import objective
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.statistics import groups, mean
@@ -23,16 +21,16 @@ MOMENTA = ((0.0, 0.5, 0.9), (0.0, 0.25, 0.5, 0.75, 0.9, 0.95))
 ALPHA, RANGE, L2, STEP, MOMENTUM = "α", "β of the range guard", "β of the l2 guard", "step size", "momentum"
 
 
-def attacks(context: StudyContext) -> list[tuple[str, float, FoCLIP]]:
+def attacks(context: StudyContext) -> list[tuple[str, float, AttackPlan]]:
     """Every setting: which parameter, its value, and the attack."""
     default, column = context.default_attack(), 0 if context.settings.quick else 1
-    free = replace(default, min_psnr=None)
-    plan: list[tuple[str, float, FoCLIP]] = []
-    plan += [(ALPHA, value, replace(default, objective=objective(alpha=value))) for value in WEIGHTS[column]]
-    plan += [(RANGE, value, replace(free, objective=objective(beta=value))) for value in WEIGHTS[column]]
-    plan += [(L2, value, replace(free, objective=objective(beta=value, guard="l2"))) for value in WEIGHTS[column]]
-    plan += [(STEP, value, replace(default, lr=value)) for value in STEPS[column]]
-    plan += [(MOMENTUM, value, replace(default, momentum=value)) for value in MOMENTA[column]]
+    free = default.replace(budgets=())
+    plan: list[tuple[str, float, AttackPlan]] = []
+    plan += [(ALPHA, value, default.replace(objective=objective(alpha=value))) for value in WEIGHTS[column]]
+    plan += [(RANGE, value, free.replace(objective=objective(beta=value))) for value in WEIGHTS[column]]
+    plan += [(L2, value, free.replace(objective=objective(beta=value, guard="l2"))) for value in WEIGHTS[column]]
+    plan += [(STEP, value, default.replace(lr=value)) for value in STEPS[column]]
+    plan += [(MOMENTUM, value, default.replace(momentum=value)) for value in MOMENTA[column]]
     return plan
 
 

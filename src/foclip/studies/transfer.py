@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.attacks import MIFGSM
+from foclip.attacks import MIFGSM, make_plan
 from foclip.models.scorer import Scorer
 from foclip.models.scores import MeanEnsemble
+from foclip.perceptual.budget import Budget
 from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.detectors import METHODS, detector, verdicts
 from foclip.studies.harness.statistics import groups, mean, percent, share
@@ -36,7 +37,7 @@ def targets(context: StudyContext) -> dict[str, Scorer]:
 
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × attacks × attacked × scoring encoders; and the originals."""
-    mifgsm = MIFGSM(steps=context.settings.steps, min_psnr=BUDGET, seed=context.settings.seed)
+    mifgsm = make_plan(MIFGSM, steps=context.settings.steps, budgets=Budget("psnr", BUDGET), seed=context.settings.seed)
     attacks = {"FoCLIP": context.default_attack(), "MI-FGSM": mifgsm}
     plan: list[tuple[str, str]] = [(NO_ATTACK, ORIGINAL)]
     plan += [(attack, target) for target in targets(context) for attack in attacks]

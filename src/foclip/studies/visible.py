@@ -9,13 +9,10 @@ FLIP and CIEDE2000 are means over pixels; "worst" is the 99th percentile. FLIP s
 the two pictures, 67 pixels to the degree.
 """
 
-from dataclasses import replace
-
 import pandas as pd
 from matplotlib.figure import Figure
 
-from foclip.attacks import FoCLIP
-from foclip.perceptual.budget import parse
+from foclip.attacks import AttackPlan
 from foclip.reports.fooled import most_changed
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.detectors import METHODS, detector, verdicts
@@ -45,11 +42,11 @@ PART = 128
 GALLERY = ((PLAIN, "psnr:35"), (MASKED, "psnr:35"), (MASKED, "flip99:0.2"))
 
 
-def attack(context: StudyContext, mask: str, budget: str) -> FoCLIP:
+def attack(context: StudyContext, mask: str, budget: str) -> AttackPlan:
     """The attack within a budget."""
     if mask == PLAIN:
-        return replace(context.default_attack(), min_psnr=parse(budget).limit)
-    return replace(context.default_attack(), min_psnr=None, budgets=(parse(budget),), mask="visible")
+        return context.default_attack().replace(budgets=budget)
+    return context.default_attack().replace(budgets=budget, mask="visible")
 
 
 def table(context: StudyContext) -> pd.DataFrame:

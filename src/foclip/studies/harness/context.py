@@ -14,9 +14,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from foclip.attacks import Attack, AttackState, AttackTask, FoCLIP, key, objective, run
+from foclip.attacks import AttackPlan, AttackState, AttackTask, FoCLIP, make_plan, objective, run
 from foclip.cache import Cache
 from foclip.calibration.examples import PROBES
+from foclip.core.attacking import RunAttack
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, Prompts
 from foclip.detection import TRANSFORMATIONS, Prober, Sensitivity, hardened_scores
@@ -25,8 +26,8 @@ from foclip.errors import UsageError
 from foclip.models.batching import TargetCache, read_figures
 from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.outcome import Progress, no_progress
+from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity
-from foclip.runs.executors import Run
 from foclip.studies.harness.inputs import StudyInputs, StudySettings
 from foclip.studies.harness.pictures import Picture
 
@@ -82,7 +83,7 @@ class StudyContext(StudyInputs):
         settings: StudySettings,
         progress: Progress = no_progress,
         hardened: Sequence[EmbeddingScorer] = (),
-        run: Run = run,
+        run: RunAttack = run,
     ) -> None:
         if without := [score.info.name for score in scores if not isinstance(score, EmbeddingScorer)]:
             raise UsageError(f"score: studies compare embeddings, and {without[0]} has none; choose another score")
@@ -109,18 +110,19 @@ class StudyContext(StudyInputs):
             self._advance(self._part + 1)
         self._advance = no_progress("", 0)
 
-    def default_attack(self) -> FoCLIP:
+    def default_attack(self) -> AttackPlan:
         """FoCLIP with its default weights, within the budget. Most studies examine its pictures."""
-        return FoCLIP(
+        return make_plan(
+            FoCLIP,
             objective=objective(temperature=self.score.info.temperature),
             steps=self.settings.steps,
-            min_psnr=BUDGET,
+            budgets=Budget("psnr", BUDGET),
             seed=self.settings.seed,
         )
 
     def fool(
         self,
-        attack: Attack,
+        attack: AttackPlan,
         originals: Sequence[Picture],
         prompts: PromptsOf = None,
         score: Scorer | None = None,
@@ -138,7 +140,7 @@ class StudyContext(StudyInputs):
             AttackTask(images.to_tensor(p.image), own, place)
             for place, (p, own) in enumerate(zip(originals, wanted, strict=True))
         ]
-        keys = [key(attack, chosen, job) for job in jobs]
+        keys = [attack.key(chosen, job) for job in jobs]
         for name in keys:  # finished work counts if its picture is there too
             if not self.cache.path(name, ".png").is_file():
                 self.cache.path(name).unlink(missing_ok=True)
@@ -146,15 +148,17 @@ class StudyContext(StudyInputs):
         def compute(places: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
             steps, finished = max(attack.steps, 1) * len(places), 0
 
-            def on_step(lanes: Sequence[AttackState]) -> None:
-                self._advance(self._part + (finished + sum(lane.step for lane in lanes)) / steps)
+            def on_step(states: Sequence[AttackState]) -> None:
+                self._advance(self._part + (finished + sum(state.step for state in states)) / steps)
 
-            for fooled in self._run(attack, chosen, (jobs[place] for place in places), on_step, self.cache):
+            for fooled in self._run(
+                (jobs[place] for place in places), chosen, attack, on_step=on_step, states=self.cache
+            ):
                 finished += attack.steps
                 self._advance(self._part + finished / steps)
-                place = fooled.job.tag
+                place = fooled.task.tag
                 images.write(images.to_image(fooled.pixels), self.cache.path(keys[place], ".png"))
-                figures = vars(fidelity(fooled.pixels.cpu(), fooled.job.picture))
+                figures = vars(fidelity(fooled.pixels.cpu(), fooled.task.picture))
                 yield place, figures | {"steps": fooled.steps, "seconds": round(fooled.seconds, 3)}
 
         found = self.cache.fill(keys, compute)

@@ -1,0 +1,167 @@
+"""Attacks on a stream of pictures, in memory: no files are written, and nothing is shared between streams."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from PIL import Image
+from torch import Tensor
+
+from foclip.attacks import (
+    Attack,
+    AttackPlan,
+    AttackResult,
+    AttackTask,
+    Constraint,
+    Execution,
+    Stopping,
+    default_plan,
+    loop,
+)
+from foclip.attacks.loop import StepCallback, bytes_needed
+from foclip.cache import Cache
+from foclip.core.scoring import with_prompts
+from foclip.data.images import to_image, to_tensor
+from foclip.data.samples import Sample
+from foclip.errors import ImageError
+from foclip.machine import available_memory
+from foclip.models.scorer import Scorer
+from foclip.outcome import Failure
+
+
+@dataclass(frozen=True, eq=False)
+class Attacked:
+    """A picture that was attacked.
+
+    Attributes:
+        sample: The sample.
+        original: Its picture, uint8 (3, H, W), RGB.
+        pixels: The fooled picture, uint8 (3, H, W).
+        curve: Mean score of the 8-bit iterate over the prompts, at steps 0, 1, …
+        steps: Updates made.
+        stopped_by: "target", "steps" or "plateau"; "budget" where nothing within it scores higher than the original.
+        seconds: Time spent on this picture.
+    """
+
+    sample: Sample
+    original: Tensor
+    pixels: Tensor
+    curve: list[float]
+    steps: int
+    stopped_by: str
+    seconds: float
+
+    @property
+    def image(self) -> Image.Image:
+        """The fooled picture."""
+        return to_image(self.pixels)
+
+
+def attack(
+    samples: Iterable[Sample | Failure],
+    scorer: Scorer,
+    method: Attack | None = None,
+    constraint: Constraint | None = None,
+    stop: Stopping | None = None,
+    *,
+    execution: Execution | None = None,
+    on_step: StepCallback | None = None,
+) -> Generator[Attacked | Failure, None, None]:
+    """Fool pictures: raise their scores for all their prompts, within a constraint.
+
+    Closing the generator, or an exception in `on_step`, ends the attack within a step and leaves no thread.
+
+    Args:
+        samples: The pictures; they are read one by one as slots get free. Failures among them are passed on.
+        scorer: The score to raise.
+        method: How a picture moves; None for FoCLIP.
+        constraint: What the picture must keep to; None for changes that nobody notices
+            (`foclip.attacks.plan.UNNOTICED`), or for nothing if the method starts from noise.
+        stop: When the attack ends; None for the method's own number of steps.
+        execution: How many pictures at once, and in which precision; None for what suits the scorer.
+        on_step: Called after every step with the states of the pictures under attack; `state.preview()` is the picture
+            as it would be written now.
+
+    Yields:
+        For each sample what became of it, or a failure, in the order in which they are done.
+
+    Raises:
+        UsageError: The pieces do not fit together, or the target is above the score's scale.
+    """
+    plan = default_plan(scorer)
+    if method is not None:
+        plan = AttackPlan(method, Constraint() if method.init == "noise" else plan.constraint)
+    plan = replace(
+        plan,
+        constraint=constraint or plan.constraint,
+        stopping=stop or plan.stopping,
+        execution=execution or plan.execution,
+    )
+    yield from attack_with(plan, samples, scorer, on_step=on_step)
+
+
+#: Attacks tasks as `foclip.attacks.loop.run` does: here, or on a cluster (`foclip.runs.executors`).
+RunAttack = Callable[..., Iterator[AttackResult]]
+
+
+def attack_with(
+    plan: AttackPlan,
+    samples: Iterable[Sample | Failure],
+    scorer: Scorer,
+    *,
+    on_step: StepCallback | None = None,
+    states: Cache | None = None,
+    pending: Callable[[Sample, AttackTask], bool] = lambda sample, task: True,
+    run: RunAttack = loop.run,
+) -> Generator[Attacked | Failure, None, None]:
+    """`attack` with a whole plan.
+
+    Args:
+        plan: The attack.
+        samples: As for `attack`.
+        scorer: As for `attack`.
+        on_step: As for `attack`.
+        states: Where the states of unfinished pictures are kept, for a later run.
+        pending: Says of a picture that was read whether it is to be attacked; the others yield nothing.
+        run: What runs the attack.
+    """
+    memory = available_memory(scorer.device)
+    read: dict[AttackTask, Sample] = {}
+    failures: list[Failure] = []
+
+    def tasks() -> Iterator[AttackTask]:
+        for sample in with_prompts(samples, scorer):
+            if isinstance(sample, Failure):
+                failures.append(sample)
+                continue
+            try:
+                picture = sample.read()
+            except ImageError as error:
+                failures.append(Failure(sample.name, str(error)))
+                continue
+            need = bytes_needed(plan, scorer, picture.width * picture.height)
+            if need > memory:
+                failures.append(Failure(sample.name, f"{sample.name}: {_too_large(picture, need, memory)}"))
+                continue
+            task = AttackTask(to_tensor(picture), sample.prompts)
+            if pending(sample, task):
+                read[task] = sample
+                yield task
+
+    def failed() -> Iterator[Failure]:
+        while failures:
+            yield failures.pop(0)
+
+    for result in run(tasks(), scorer, plan, on_step=on_step, states=states, memory=memory):
+        yield from failed()
+        task = result.task
+        yield Attacked(
+            read.pop(task), task.picture, result.pixels, result.scores, result.steps, result.stopped_by, result.seconds
+        )
+    yield from failed()
+
+
+def _too_large(picture: Image.Image, need: int, memory: int) -> str:
+    return (
+        f"{picture.width}×{picture.height} pixels need about {need / 1e9:.1f} GB of memory, "
+        f"and {memory / 1e9:.1f} GB are free; scale it down"
+    )
