@@ -28,11 +28,14 @@ from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.outcome import Progress, no_progress
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity
+from foclip.runs.folder import Run
 from foclip.studies.harness.inputs import StudyInputs, StudySettings
 from foclip.studies.harness.pictures import Picture
 
 #: Fidelity budget in dB of every attack that has one.
 BUDGET = 35.0
+#: Folder of a run that holds its results.
+CACHE = "cache"
 #: Number of pictures measured between two writes.
 CHUNK = 16
 
@@ -93,7 +96,7 @@ class StudyContext(StudyInputs):
         super().__init__(settings, side=max(256, 2 * max(self.score.encoder.image_size)))
         self._captioners: dict[str, Captioner] = {}
         self.prompts: Prompts = self.score.info.default_prompts or ARTWORKS
-        self.cache = Cache(out / "cache")
+        self.cache = Run(out, CACHE).cache
         self._run = run
         self._progress, self._study = progress, ""
         self._advance, self._part = no_progress("", 0), 0
