@@ -39,15 +39,8 @@ def step(score: CLIPScore, pictures: int, prompts: int, steps: int) -> float:
         AttackTask(torch.full((3, 96, 96), 40 + number % 150, dtype=torch.uint8), asked) for number in range(pictures)
     ]
     marks: list[float] = []  # from the first step on: encoding the prompts does not count
-    list(
-        run(
-            jobs,
-            score,
-            make_plan(FoCLIP, steps=steps, budgets="psnr:35"),
-            on_step=lambda _: marks.append(now()),
-            workers=1,
-        )
-    )
+    plan = make_plan(FoCLIP, steps=steps, budgets="psnr:35")
+    list(run(jobs, score, plan, on_step=lambda _: marks.append(now()), workers=1))
     return (marks[-1] - marks[0]) / (len(marks) - 1) / pictures
 
 

@@ -23,7 +23,7 @@ from foclip.attacks import (
     AttackTask,
     AutoPGD,
     FoCLIP,
-    fastest,
+    fastest_precision,
     make_plan,
     objective,
     run,
@@ -78,7 +78,7 @@ def _compare(section: Section, score: CLIPScore, pictures: list[torch.Tensor], r
     longest, _ = reached(ours.replace(steps=reference), score, pictures)
     attacks: dict[str, AttackPlan] = {
         "FoCLIP": ours,
-        "FoCLIP, quick": ours.replace(precision=fastest(ours, score)[0]),
+        "FoCLIP, quick": ours.replace(precision=fastest_precision(ours.execution, score)[0]),
         "Auto-PGD": make_plan(AutoPGD, objective=aim, budgets=Budget("psnr", BUDGET)),
         "Adam (CLIPMasterPrints)": make_plan(Adam, objective=aim, init="image", budgets=Budget("psnr", BUDGET)),
         "PGD": make_plan(PGD, objective=aim, budgets=Budget("psnr", BUDGET)),

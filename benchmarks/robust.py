@@ -58,9 +58,8 @@ def fool(
     start: int,
 ) -> list[Tensor]:
     """Pictures (uint8) as the attack leaves them, in the order given."""
-    attack = make_plan(
-        Restart, steps=steps, budgets=Budget("psnr", min_psnr), start=start, batch_size=min(SLOTS, len(pictures))
-    )
+    slots = min(SLOTS, len(pictures))
+    attack = make_plan(Restart, steps=steps, budgets=Budget("psnr", min_psnr), start=start, batch_size=slots)
     return fooled(attack, CLIPScore(encoder), pictures, prompts)
 
 

@@ -1,25 +1,19 @@
 """How an attack is run: how many pictures at once, on how many threads, in which precision."""
 
-import time
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 
 from foclip.errors import UsageError
 from foclip.models.batching import pass_rows
+from foclip.models.precision import Precision, faster_precision
 from foclip.models.scorer import EmbeddingScorer, Scorer
 
 #: Slots of a batch unless given: small towers on a CPU, and GPUs, are faster with several pictures.
 SLOTS = 4
 #: Most slots of a batch.
 MOST_SLOTS = 4096
-#: bfloat16 counts as faster from this ratio on, which is more than two timings of one thing differ by.
-FASTER = 1.05
-#: Passes of each precision that are timed, after one that is not.
-PASSES = 3
-
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -90,13 +84,9 @@ def fastest_precision(execution: Execution, scorer: EmbeddingScorer) -> tuple[Pr
     size = scorer.preprocess.size
     inputs = torch.zeros(execution.slots(scorer), 3, *size, device=scorer.device, requires_grad=True)
 
-    def seconds(dtype: torch.dtype | None) -> float:
-        start = time.perf_counter()
+    def run(dtype: torch.dtype | None) -> torch.Tensor:
         with torch.inference_mode(False), torch.enable_grad():
             embeddings = scorer.in_precision(dtype, execution.compiled).embed(inputs)
-            (gradient,) = torch.autograd.grad(embeddings[:, 0].sum(), inputs)
-        float(gradient[0, 0, 0, 0])  # waits for the device
-        return time.perf_counter() - start
+            return torch.autograd.grad(embeddings[:, 0].sum(), inputs)[0]
 
-    plain, lower = (min([seconds(dtype) for _ in range(1 + PASSES)][1:]) for dtype in (None, torch.bfloat16))
-    return ("bfloat16" if plain / lower >= FASTER else "float32"), plain / lower
+    return faster_precision(run)

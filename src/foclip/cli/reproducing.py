@@ -70,7 +70,6 @@ def reproduce(
     names = list(dict.fromkeys([model, *others, *(also or [])]))
     scores = [progress.load(name, score, device) for name in names]
     twins = [progress.load(name, score, device) for name in hardened or embedded.HARDENED.get(model, ())[:1]]
-    from foclip.cache import locked
     from foclip.runs.executors import running
     from foclip.runs.folder import Run
     from foclip.studies import harness
@@ -82,7 +81,11 @@ def reproduce(
     finished: list[harness.StudyResult] = []
     shown = {name: done for name, study in known.items() if name not in chosen and (done := harness.kept(study, out))}
     stopped = f"what is finished is in {out}, and the same command goes on from there"
-    with locked(out), progress.resumable(stopped) as shown_progress, running(engine, address) as attacks:
+    with (
+        Run(out, harness.CACHE) as folder,
+        progress.resumable(stopped) as shown_progress,
+        running(engine, address) as attacks,
+    ):
         work = harness.StudyContext(scores, out, settings, shown_progress, twins, attacks)
         run = {
             "model": work.score.model,
@@ -94,7 +97,7 @@ def reproduce(
             "paintings": [painting.name for painting in work.paintings],
             "failures": [vars(failure) for failure in work.failures],
         }
-        recorded = Run(out).record(sys.argv[1:], run, ["pandas", "scipy", "scikit-learn", "scikit-image"])
+        recorded = folder.record(sys.argv[1:], run, ["pandas", "scipy", "scikit-learn", "scikit-image"])
         for name in chosen:
             finished.append(harness.reproduce(known[name], work, out))
             shown[name] = finished[-1]

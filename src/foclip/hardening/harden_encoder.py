@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,6 @@ import torch
 from torch import distributed
 
 from foclip import files
-from foclip.cache import Cache
 from foclip.data import prompts
 from foclip.errors import EncoderError, UsageError
 from foclip.hardening import card
@@ -28,6 +27,7 @@ from foclip.hardening.tower import HardenableEncoder, trainable
 from foclip.hardening.trainer import CHECKPOINT, Trainer, TrainingProgress, generator
 from foclip.models import Encoder, load_encoder
 from foclip.outcome import Progress, no_progress
+from foclip.runs.folder import Run
 
 #: Largest number of held-out pictures, and largest share of all pictures.
 HELD_OUT, HELD_OUT_SHARE = 256, 0.1
@@ -99,10 +99,11 @@ def harden(
         EncoderError: The encoder is unknown or cannot be hardened.
     """
     settings = settings or HardenSettings()
-    with _process_group(device, settings) as device:
+    run = Run(out)
+    with _process_group(device, settings) as device, nullcontext() if _rank() else run:  # one process locks the folder
         if _rank():
             progress, log = no_progress, lambda line: None
-        work = files.output_folder(files.output_folder(out) / ".unfinished")
+        work = files.output_folder(files.output_folder(out) / run.cache.folder.name)
         encoder = load_encoder(model, device)
         if not isinstance(encoder, HardenableEncoder):
             raise EncoderError(f"{model}: cannot be hardened, encoders of its kind offer no image tower to train")
@@ -110,7 +111,7 @@ def harden(
         train, held = _pictures(images, evaluation, encoder, settings, work / f"pictures-{_rank()}", progress, log)
         # Attackers of a score push towards some text. The captions of ImageNet cover many subjects.
         texts = encoder.encode_texts(prompts.imagenet(1000))
-        trainer = Trainer(encoder, tower, train, texts, settings, Cache(work), _identity(encoder, train, settings))
+        trainer = Trainer(encoder, tower, train, texts, settings, run.cache, _identity(encoder, train, settings))
         _train(trainer, progress, log, checkpoint_seconds, stop_after)
         if trainer.step < settings.steps or _rank():
             return None

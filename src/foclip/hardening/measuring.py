@@ -95,8 +95,8 @@ def measure(
         advance(len(batches) + done / len(chosen))
 
     tasks = [AttackTask(picture, tuple(prompts)) for picture in chosen]
-    attack = make_plan(FoCLIP, steps=steps, budgets=Budget("psnr", min_psnr))
-    for result in run(tasks, score, attack, on_step=on_step):
+    plan = make_plan(FoCLIP, steps=steps, budgets=Budget("psnr", min_psnr))
+    for result in run(tasks, score, plan, on_step=on_step):
         fooled.append(result.pixels)
     targets = score.encode_prompts(prompts)
     before, after = (

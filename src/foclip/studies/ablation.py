@@ -1,8 +1,8 @@
-"""Ablation: what does each term of the objective buy?
+"""Ablation: what does each term of the objective contribute?
 
-Feature alignment alone, with either balance, with either guard, and all together, each within the
-fidelity budget and without one. Within the budget a projection already keeps the picture
-close, so what the guards do on their own shows only without it.
+Feature alignment alone, with either balance, with either guard, and all together, each within the fidelity budget and
+without one. Within the budget a projection already keeps the picture close to its original, so the effect of the guards
+shows only without a budget.
 """
 
 import pandas as pd

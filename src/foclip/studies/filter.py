@@ -1,16 +1,17 @@
-"""Filter: how many boosted pictures get into a data set that a CLIP score has cleaned?
+"""Filter: how many boosted pictures get into a data set that a CLIP score has filtered?
 
-Data sets are made of what crawlers find by keeping the pairs of picture and caption that score highest; DataComp's
-baseline takes the top 30 % (Gadre et al. 2023, arXiv 2304.14108). Here one pair in ten has the caption of another
-picture, and its picture is boosted until it scores high for it. How many of them get in, how many are still in once
-`foclip scan` has taken out what its detector calls tampered, and how many clean pairs go with them?
+Data sets are made from crawled pairs of picture and caption by keeping the pairs with the highest score. The baseline
+of DataComp keeps the top 30 % (Gadre et al. 2023, arXiv 2304.14108). In this study one pair in ten has the caption of
+another picture, and its picture is fooled until it scores high for that caption. How many of these pairs pass the
+filter? How many are left once `foclip scan` has removed what its detector calls tampered? How many clean pairs are
+removed with them?
 
-Those who boost go about it in four ways: not at all, which is a wrong caption as it is; as far as it goes within what
-nobody notices; just enough for the best fifth of the honest pairs, since more would only be easier to catch; or just
-enough and knowing the detector, so that the score stays up under all of its probes, on the hardened twin too if it has
+The pictures are boosted in four ways: not at all; as far as possible within a budget that nobody notices; just enough
+to reach the best fifth of the clean pairs, since a higher score would be easier to detect; or just enough by attackers
+who know the detector, so that the score stays high under all of its probes, on the hardened encoder too if there is
 one.
 
-Scores, verdicts and the list of what passes are those of `foclip scan` and its `--keep` and `--min-score`.
+Scores, verdicts and the list of kept pairs are those of `foclip scan` with `--keep` and `--min-score`.
 """
 
 import io
@@ -27,8 +28,8 @@ from foclip.attacks import UNNOTICED
 from foclip.cache import Cache
 from foclip.detection import Detector, View
 from foclip.scanning import Settings, scan
-from foclip.scanning.keep import keep
-from foclip.scanning.rows import Judge
+from foclip.scanning.exporting import export
+from foclip.scanning.mapper import Mapper
 from foclip.scanning.scanner import describe
 from foclip.studies.adaptive import ALL, NOTHING, TOO, Attacker, attackers
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
@@ -37,21 +38,21 @@ from foclip.studies.harness.detectors import detector
 from foclip.studies.harness.pictures import CORNERS, Picture, choose, crops, read
 from foclip.studies.harness.statistics import Estimate, groups, mean, percent, share
 
-#: Pairs of the data set, in a quick run and in a full one; the share that is mismatched, and the share that gets in.
+#: Pairs of the data set (quick run, full run), the share of mismatched pairs, and the share that passes the filter.
 QUICK, FULL = 200, 2000
 MISMATCHED, TOP = 0.1, 0.3
-#: Where those who boost just enough want to be among the honest pairs.
+#: Quantile of the clean pairs' scores that is just enough.
 ENOUGH = 0.8
-#: Steps at most, as many as `foclip fool` takes.
+#: Largest number of steps, as in `foclip fool`.
 STEPS = 150
 NOT, FAR, JUST, KNOWING = "not at all", "as far as it goes", "just enough", "just enough, knowing the detector"
-#: Pairs of a row group, which is what a worker of the scan does at a time.
+#: Pairs of a row group. A worker of the scan processes one row group at a time.
 GROUP = 128
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A picture and the caption that a data set has for it, which may be another picture's."""
+    """A picture with its caption in the data set, which may be the caption of another picture."""
 
     picture: Picture
     caption: str
@@ -59,7 +60,7 @@ class Pair:
 
 
 def pairs(context: StudyContext) -> list[Pair]:
-    """The data set before anybody boosts: of the reader's folder, or crops of the photos at hand."""
+    """The data set before any boosting: pictures of the user's folder, or crops of the shipped photos."""
     seed, count = context.settings.seed, QUICK if context.settings.quick else FULL
     if context.settings.images is None:
         paths, pictures = context.files, crops(context.files, len(CORNERS), context.side)
@@ -92,7 +93,7 @@ def table(context: StudyContext) -> pd.DataFrame:
 
 
 def boosted(context: StudyContext, given: list[Pair], target: float | None, attacker: Attacker) -> list[Pair]:
-    """The pairs, those that are mismatched with pictures boosted to `target`, or as far as it goes."""
+    """The pairs, with the pictures of mismatched ones boosted to `target`, or as far as possible if it is None."""
     attack = context.default_attack().replace(
         steps=min(context.settings.steps, STEPS),
         budgets=UNNOTICED,
@@ -107,9 +108,9 @@ def boosted(context: StudyContext, given: list[Pair], target: float | None, atta
 
 
 def filtered(context: StudyContext, judge: Detector, current: list[Pair]) -> pd.DataFrame:
-    """What a scan says of each pair, whether its score is among the top ones, and whether `--keep` keeps it then."""
+    """Each pair's score and verdict by a scan, whether it passes the filter, and whether `--keep` keeps it."""
     digests = [(pair.picture.digest, pair.caption) for pair in current]
-    name = Cache.key("filter", describe(Judge(context.score, judge)), digests)
+    name = Cache.key("filter", describe(Mapper(context.score, judge)), digests)
     source, kept = context.cache.path(name, ".parquet"), context.cache.path(name, ".txt")
     files.output_folder(source.parent)
     keys = [f"{place:06d}" for place in range(len(current))]
@@ -121,9 +122,9 @@ def filtered(context: StudyContext, judge: Detector, current: list[Pair]) -> pd.
     with files.replacing(source) as partial:
         parquet.write_table(pa.table(content), partial, row_group_size=GROUP)
     folder = scan([source], context.cache.path(name, ""), model=context.score, detector=judge, settings=Settings())
-    rows = pa.Table.from_batches([batch for _, batch in folder.rows(["key", "score", "tampered"])]).to_pandas()
+    rows = pa.Table.from_batches([batch for *_, batch in folder.rows(["key", "score", "tampered"])]).to_pandas()
     cut = float(np.quantile(rows.score, 1 - TOP))
-    keep(folder, kept, None, cut)
+    export(folder, kept, cut)
     passed = set(kept.read_text(encoding="utf-8").split())
     return pd.DataFrame(
         {
@@ -147,10 +148,10 @@ def _png(picture: Picture) -> bytes:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the pairs of one way of boosting.
+    """The pairs of one way of boosting.
 
     Attributes:
-        bad: Pairs that are mismatched.
+        bad: The mismatched pairs.
         clean: All others.
     """
 
@@ -159,18 +160,18 @@ class Outcome:
 
     @property
     def lost(self) -> Estimate:
-        """Share of the clean pairs that pass the filter which the detector takes out."""
+        """Share that the detector removes of the clean pairs that pass the filter."""
         passing = self.clean[self.clean.passes]
         return share(~passing.kept, passing.photo)
 
     def held(self, column: str) -> str:
-        """Share of a list that is mismatched."""
+        """Share of mismatched pairs in a list."""
         bad, clean = int(self.bad[column].sum()), int(self.clean[column].sum())
         return percent(bad / max(bad + clean, 1), ".1f")
 
 
 def report(table: pd.DataFrame) -> StudyReport:
-    """Who gets in, before the detector and after it, and what that costs."""
+    """Which pairs pass, without and with the detector, and how many clean pairs are lost."""
     outcomes = {
         way: Outcome(part[part.mismatched], part[~part.mismatched]) for way, part in groups(table, "way").items()
     }

@@ -1,10 +1,9 @@
 """Grayscale: how much score do originals and fooled pictures lose without colour?
 
-Fooled pictures are scored with the ten artwork prompts they were fooled for. Photos hardly match
-those, and a share of almost nothing says nothing, so the originals are scored with a prompt that
-fits: the ImageNet caption that scores highest with them. Besides all colour, one channel
-at a time is replaced by luma. And do the fooled pictures keep the colour statistics of their
-originals, as the paper says?
+Fooled pictures are scored with the ten artwork prompts that they were fooled for. Photos hardly match these, and a
+share of a score near zero means little, so the originals are scored with a prompt that fits: the ImageNet caption with
+the highest score. Gray replaces all colour; further rows replace one channel at a time by luma. And do the fooled
+pictures keep the colour statistics of their originals, as the paper says?
 """
 
 from typing import Any
@@ -43,7 +42,7 @@ def _rows(picture: Picture, kind: str, prompts: str, values: dict[str, Any]) -> 
 
 
 def _captions(context: StudyContext) -> list[str]:
-    """The ImageNet caption that fits each original best."""
+    """The ImageNet caption with the highest score for each original."""
     captions = imagenet(1000)
     return [captions[place] for place in context.scores(context.pictures, captions).argmax(axis=1)]
 

@@ -1,8 +1,8 @@
 """ImageNet captions: how many prompts can one picture match?
 
-Pictures are fooled for 25, 50, 75 and 100 class captions, drawn anew for every four pictures. How
-high do the scores of all of them get, and does that carry over to a hundred captions of other
-classes, which the attack never saw?
+Pictures are fooled for 25, 50, 75 and 100 class captions, chosen at random for every four pictures. How high do the
+scores of all these captions get? Do the scores of a hundred captions of other classes, which the attack never saw, rise
+as well?
 """
 
 import random
@@ -15,9 +15,9 @@ from foclip.studies.harness import BUDGET, PaperComparison, Study, StudyContext,
 from foclip.studies.harness.statistics import Estimate, groups, mean, percent, relative_gain
 
 COUNTS = (25, 50, 75, 100)
-#: Pictures that share a draw of captions.
+#: Number of pictures that share a random choice of captions.
 SHARING = 4
-#: Captions that no attack sees.
+#: Number of captions that no attack sees.
 UNSEEN = 100
 
 

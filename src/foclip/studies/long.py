@@ -1,7 +1,7 @@
-"""Long runs: what do more steps buy, and are they easier to catch?
+"""Long runs: what do more steps gain, and are the pictures easier to detect?
 
-The same pictures are fooled with ever more steps within the fidelity budget. Each length is a run of
-its own, since the automatic step size falls towards the end of the run that it was asked for.
+The same pictures are fooled with ever more steps within the fidelity budget. Each number of steps is a separate run,
+because the automatic step size falls towards the end of a run.
 """
 
 import pandas as pd

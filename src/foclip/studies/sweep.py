@@ -1,9 +1,9 @@
-"""Sweep: how much hangs on the weights, the step size and the momentum?
+"""Sweep: how much depends on the weights, the step size and the momentum?
 
-The balance's weight α, step size and momentum are swept within the fidelity budget, the guard's
-weight β without one, for it is the only thing there that keeps a picture close. One setting is
-changed at a time, the others keep their defaults (α = β = 1, automatic step and momentum). The
-step sizes are around the paper's 7, taken literally; gradients of another encoder have another size.
+The weight α of the balance, the step size and the momentum are varied within the fidelity budget. The weight β of the
+guard is varied without a budget, because there it alone keeps a picture close to its original. One setting is changed
+at a time; the others keep their defaults (α = β = 1, automatic step size and momentum). The step sizes lie around the
+paper's 7. Gradients of another encoder have another size.
 """
 
 import pandas as pd
@@ -14,7 +14,7 @@ from foclip.attacks.foclip import objective
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.statistics import groups, mean
 
-#: Values by name, in a quick run and in full.
+#: Values of each parameter (quick run, full run).
 WEIGHTS = ((0.01, 0.1, 1.0, 10.0), (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0))
 STEPS = ((0.7, 7.0, 70.0, 700.0), (0.07, 0.7, 2.3, 7.0, 23.0, 70.0, 700.0))
 MOMENTA = ((0.0, 0.5, 0.9), (0.0, 0.25, 0.5, 0.75, 0.9, 0.95))
@@ -22,7 +22,7 @@ ALPHA, RANGE, L2, STEP, MOMENTUM = "α", "β of the range guard", "β of the l2 
 
 
 def attacks(context: StudyContext) -> list[tuple[str, float, AttackPlan]]:
-    """Every setting: which parameter, its value, and the attack."""
+    """Every setting: the parameter, its value, and the attack."""
     default, column = context.default_attack(), 0 if context.settings.quick else 1
     free = default.replace(budgets=())
     plan: list[tuple[str, float, AttackPlan]] = []
@@ -44,7 +44,7 @@ def table(context: StudyContext) -> pd.DataFrame:
 
 
 def report(table: pd.DataFrame) -> StudyReport:
-    """Score and fidelity over each parameter, and how much is lost by the worst value."""
+    """Score and fidelity over each parameter, and the loss with the worst value."""
     summary, figures, findings = [], {}, []
     for parameter, part in groups(table, "parameter").items():
         values = sorted(part.value.unique())

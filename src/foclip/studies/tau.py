@@ -1,9 +1,8 @@
 """Two thresholds: how accurate is the paper's rule over τ₁ and τ₂?
 
-A picture is called tampered where its drop in gray is at least τ₁ and its drift at least τ₂. The
-surface shows the accuracy of every pair on all pictures. The accuracy that is reported is an honest
-one: each photo is judged by thresholds that were chosen on the other photos. The pictures are crops
-of the photos, and the same crops fooled.
+The rule calls a picture tampered if its drop in gray is at least τ₁ and its drift at least τ₂. The surface shows the
+accuracy of every pair of thresholds on all pictures. The reported accuracy is cross-validated: each photo is judged by
+thresholds that were chosen on the other photos. The pictures are crops of the photos, and the same crops fooled.
 """
 
 import numpy as np
@@ -17,7 +16,7 @@ from foclip.studies.harness.statistics import estimate, groups, percent
 
 
 def table(context: StudyContext) -> pd.DataFrame:
-    """Rows: crops of the photos, as they are and fooled; those without colour are left out."""
+    """Rows: crops of the photos, clean and fooled. Crops without colour are left out."""
     rows = []
     for fooled in context.with_progress([False, True]):
         current = context.fool(context.default_attack(), context.examples) if fooled else context.examples

@@ -1,9 +1,8 @@
 """Transfer: does a picture fooled on one encoder fool another, or its detector?
 
-Every picture is fooled on each encoder, and on several at once (the mean of their cosines); each
-result is scored and judged by every encoder. With three encoders or more, each is also attacked
-by all the others together: what an attacker can do to a model that is not at hand. MI-FGSM is here
-because it was made to transfer.
+Every picture is fooled on each encoder, and on all at once (the mean of their cosines). Every encoder then scores each
+result, and its detector judges it. With three encoders or more, each is also attacked through all the others together:
+attackers without access to a model can do this. MI-FGSM is included because it was made to transfer.
 """
 
 from typing import Any

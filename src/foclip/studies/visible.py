@@ -1,12 +1,12 @@
 """Visible: how far can a score be pushed before anybody sees it?
 
-PSNR counts every pixel alike; the eye sees a change on a wall long before it sees one in grass. The same attack
-runs with all pixels alike and with a mask that moves them where it is seen least, within budgets of PSNR, SSIM,
-CIEDE2000 and FLIP. What does each of them leave of the score, which of them keeps the worst place low, and are
-pictures that nobody can tell from their originals easier or harder to detect?
+PSNR weighs all pixels alike, but people see a change on a plain wall sooner than one in grass. The same attack runs
+without a mask, and with a mask that moves pixels where a change is least visible, within budgets of PSNR, SSIM,
+CIEDE2000 and FLIP. How high does the score get within each budget? Which budget keeps the most visible place
+inconspicuous? Are pictures that nobody can tell from their originals easier or harder to detect?
 
-FLIP and CIEDE2000 are means over pixels; "worst" is the 99th percentile. FLIP stands for somebody who flips between
-the two pictures, 67 pixels to the degree.
+FLIP and CIEDE2000 are means over pixels; "worst" is the 99th percentile. FLIP models a viewer who switches between the
+two pictures, at 67 pixels per degree.
 """
 
 import pandas as pd

@@ -1,4 +1,4 @@
-"""Estimates with 95 % intervals, pictures of one photo resampled together; and how tables are taken apart."""
+"""Estimates with 95 % intervals, for which all pictures of a photo are resampled together; and groups of a table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class Estimate:
 
     Attributes:
         value: The figure.
-        low: Lower end; NaN where there is but one photo.
+        low: Lower end; NaN if there is only one photo.
         high: Upper end; NaN likewise.
-        photos: Independent photos behind it.
+        photos: Number of independent photos.
     """
 
     value: float
@@ -53,9 +53,8 @@ def percent(share: float, spec: str = ".0f") -> str:
 def estimate(statistic: Callable[..., float], *columns: Values, photos: Values) -> Estimate:
     """A statistic of columns and its percentile bootstrap interval (`scipy.stats.bootstrap`).
 
-    Rows in which a column is NaN do not count. Whole photos are drawn, with all
-    rows of theirs: crops of one photo, or several draws of prompts for it, are
-    no independent evidence.
+    Rows with NaN in a column are left out. Whole photos are resampled, each with all of its rows, because crops of one
+    photo, or several choices of prompts for it, are not independent.
 
     Args:
         statistic: Function of the columns, each (N,).
@@ -94,19 +93,19 @@ def mean(values: Values, photos: Values) -> Estimate:
 
 
 def relative_gain(before: Values, after: Values, photos: Values) -> Estimate:
-    """Ratio of the means, minus 1: steady even where single scores are near 0."""
+    """Ratio of the means, minus 1. It is stable even if single scores are near 0."""
     return estimate(lambda b, a: _ratio(a.mean(), b.mean()) - 1, before, after, photos=photos)
 
 
 def relative_drop(score: Values, transformed: Values, photos: Values) -> Estimate:
-    """Share of the mean score that a transformation takes away."""
+    """Share of the mean score that a transformation removes."""
     return estimate(lambda s, t: 1 - _ratio(t.mean(), s.mean()), score, transformed, photos=photos)
 
 
 def share(flags: Values, photos: Values) -> Estimate:
     """Share of true flags, one per photo, with the exact (Clopper–Pearson) interval.
 
-    A bootstrap would give no width to 8 of 8.
+    A bootstrap of 8 out of 8 would have no width.
     """
     values = np.asarray(flags, dtype=np.float64)
     values = values[~np.isnan(values)]
@@ -128,13 +127,13 @@ def effect(original: Values, fooled: Values, photos: Values) -> Estimate:
 
 
 def signed_rank(original: Values, fooled: Values, photos: Values) -> float:
-    """Chance of so large a difference if there were none (Wilcoxon 1945), over the means of each photo."""
+    """p-value of the signed-rank test (Wilcoxon 1945) over the mean change of each photo."""
     change = pd.Series(np.asarray(fooled) - np.asarray(original)).groupby(np.asarray(photos, dtype=str)).mean()
     return float(wilcoxon(change).pvalue) if len(change) > 1 and change.abs().max() > 0 else 1.0
 
 
 def auc(original: Values, fooled: Values, photos: Values) -> Estimate:
-    """Chance that a fooled picture lies above an original (area under the ROC curve): 0.5 tells nothing apart."""
+    """Probability that a fooled picture lies above an original (area under the ROC curve); 0.5 is no separation."""
     return estimate(area, original, fooled, photos=photos)
 
 
