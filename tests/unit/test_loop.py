@@ -110,7 +110,7 @@ def test_literal_learning_rate_is_plain_sgd(mini: Encoder, score: CLIPScore, pic
         )
     )
     x = (pictures[0] / 255).requires_grad_(True)
-    cosine = mini.encode_pixels([x]) @ mini.encode_texts(ARTWORKS).T
+    cosine = mini.embed(x[None]) @ mini.encode_texts(ARTWORKS).T
     loss = -cosine.mean() + cosine.var(correction=0)
     (gradient,) = torch.autograd.grad(loss, x)
     assert torch.allclose(seen[0], x - 7.0 * gradient, atol=1e-6)
