@@ -188,7 +188,7 @@ def test_the_key_is_everything_a_result_depends_on_and_nothing_else(score: CLIPS
     attack, task = make_plan(FoCLIP, steps=3), AttackTask(pictures[0], ARTWORKS)
     same = [
         attack.key(score, task),
-        attack.key(score, AttackTask(pictures[0].clone(), ARTWORKS, "another tag")),
+        attack.key(score, AttackTask(pictures[0].clone(), ARTWORKS, 7)),
         make_plan(FoCLIP, steps=3, batch_size=attack.execution.slots(score)).key(score, task),
         attack.key(CLIPScore(score.encoder), task),
     ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from foclip.attacks import NAMES
 from foclip.cli import checks, console, progress
 from foclip.cli.options import (
     ATTACK,
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from foclip.outcome import Outcome
     from foclip.runs.results import Result
 
-AttackName = Literal["foclip", "pgd", "apgd", "adam", "mifgsm", "single-prompt", "cmaes"]
+    AttackName = str
+else:
+    AttackName = Literal[NAMES]
 
 
 def fool(
