@@ -33,7 +33,7 @@ from foclip.errors import UsageError
 
 if TYPE_CHECKING:
     from foclip.attacks import AttackPlan
-    from foclip.models.scores import EmbeddingScore
+    from foclip.models.scorer import Scorer
     from foclip.outcome import Outcome
     from foclip.runs.results import Result
 
@@ -191,6 +191,7 @@ def fool(
     checks.out(out, "run.json", "report.html")
     chosen = progress.load(model, score, device)
     from foclip.attacks import ATTACKS, default_plan, fastest_precision
+    from foclip.models.scorer import EmbeddingScorer
 
     settings = given(
         {
@@ -218,6 +219,8 @@ def fool(
     if compiled:
         console.say("note: compiling the image tower, which takes minutes")
     if precision == "auto":
+        if not isinstance(chosen, EmbeddingScorer):
+            raise UsageError(f"--precision auto: {score} has no encoder to measure; choose float32")
         best, ratio = fastest_precision(made.execution, chosen)
         console.say(f"note: {best}, since bfloat16 is {ratio:.2g} times as fast as float32 here")
         made = made.replace(precision=best)
@@ -246,7 +249,7 @@ def _fool(
     prompts: list[str] | None,
     captions: str | None,
     out: Path,
-    score: "EmbeddingScore",
+    score: "Scorer",
     attack: "AttackPlan",
     **how: Any,
 ) -> "Outcome[Result]":
