@@ -1,4 +1,4 @@
-"""Write a trained model as a folder that open_clip loads with ``local-dir:``, or a hardened encoder's image tower alone."""
+"""Write a trained model as a folder that open_clip loads with ``local-dir:``, or a hardened image tower alone."""
 
 from __future__ import annotations
 
