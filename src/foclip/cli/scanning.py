@@ -96,6 +96,7 @@ def scan(
     if min_score is not None and keep is None:
         raise UsageError("--min-score: for --keep")
     checks.out(out, "run.json", "report.html", "summary.json")
+    chosen = progress.load(model, score, device)
     from foclip import scanning
     from foclip.data.sources import Columns
     from foclip.reports import scan as report
@@ -106,7 +107,6 @@ def scan(
     columns = Columns(image, caption, key)
     if keep:
         exporting.check(keep, sources, columns)
-    chosen = progress.load(model, score, device)
     judge, why_none = scanning.detector_of(chosen, detector)
     if why_none:
         console.say(why_none)
