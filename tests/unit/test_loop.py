@@ -314,9 +314,12 @@ def test_an_interrupt_keeps_what_was_begun(score: CLIPScore, pictures: list[Tens
         if done and states[0].step == 2:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    def take() -> None:
         for result in run(tasks, score, attack, on_step=interrupt, states=cache, workers=1):
             done.append(result)
+
+    with pytest.raises(KeyboardInterrupt):
+        take()
     assert [result.task for result in done] == tasks[:1]
     assert [path.name for path in cache.folder.iterdir()] == [f"{attack.key(score, tasks[1])}.pt"]
 

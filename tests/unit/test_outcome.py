@@ -2,7 +2,6 @@
 
 import pytest
 
-from foclip import outcome
 from foclip.outcome import Failure, Outcome, print_progress
 
 
