@@ -3,7 +3,7 @@
     python -m benchmarks.scan data PICTURES --out DATA              # what the others scan (benchmarks/scan_data.py)
     python -m benchmarks.scan speed DATA/val.parquet [--pictures 1024] [--rounds 3] [--ray]
     python -m benchmarks.scan memory DATA/val.parquet [--times 10]
-    python -m benchmarks.scan equal SOURCE… [--by rule]             # engines, workers, sizes of chunks; same keys
+    python -m benchmarks.scan equal SOURCE… [--method rule]             # engines, workers, sizes of chunks; same keys
     python -m benchmarks.scan killed SOURCE [--kills 10]            # SIGKILL
     python -m benchmarks.scan node SOURCE [--kills 3]               # nodes of a Ray cluster
     python -m benchmarks.scan damaged DATA/val.parquet
@@ -39,10 +39,11 @@ from benchmarks import scan_data, scan_faults
 from foclip.data import images
 from foclip.machine import cores
 from foclip.models import OpenClipEncoder, load_encoder
+from foclip.models.batching import embeddings
+from foclip.models.scores import CLIPScore
 from foclip.models.scores.clip import SCALE
 from foclip.runs.workers import SPARE
-from foclip.scanning import Settings, scan
-from foclip.scanning.parts import Folder
+from foclip.scanning import Folder, Settings, scan
 from foclip.scanning.summary import summarise
 
 #: Pictures in a pass.
@@ -55,7 +56,7 @@ _loaded: Any
 
 
 def _decode(contents: list[bytes]) -> int:
-    return len([_encoder.resize(images.decode(content, "")) for content in contents])
+    return len([_encoder.preprocess.image(images.decode(content, "")) for content in contents])
 
 
 def _forward(count: int) -> None:
@@ -66,7 +67,7 @@ def _forward(count: int) -> None:
 
 
 def _forward_folded(count: int) -> None:
-    _encoder.encode_resized(torch.zeros(count, 3, *_encoder.image_size, dtype=torch.uint8), ROWS)
+    embeddings(CLIPScore(_encoder), torch.zeros(count, 3, *_encoder.image_size, dtype=torch.uint8), ROWS)
 
 
 def _one_thread() -> None:
@@ -94,10 +95,12 @@ def by_hand(contents: list[bytes], captions: list[str], threads: int) -> None:
     torch.set_num_threads(threads)
     for first in range(0, len(contents), ROWS):
         pictures = [images.decode(content, "") for content in contents[first : first + ROWS]]
-        for looked_at in (pictures, [images.to_gray(picture) for picture in pictures]):
+        for versions in (pictures, [images.to_gray(picture) for picture in pictures]):
             with torch.inference_mode():
                 texts = _loaded.encode_text(_encoder.tokenize(captions[first : first + ROWS])[0], normalize=True)
-                inputs = torch.stack([torch.as_tensor(_encoder.transform(picture)) for picture in looked_at])
+                inputs = _encoder.preprocess.normalize(
+                    torch.stack([_encoder.preprocess.image(one) for one in versions])
+                )
                 (_loaded.encode_image(inputs, normalize=True) * texts).sum(dim=-1).tolist()
     torch.set_num_threads(1)
 
@@ -120,7 +123,7 @@ def speed(source: Path, count: int, rounds: int, ray: bool, work: Path) -> None:
     def scanned(engine: str) -> None:
         shutil.rmtree(work / "out", ignore_errors=True)
         settings = Settings(workers=processes)
-        scan([work / "some.parquet"], work / "out", model=_encoder, by="rule", engine=engine, settings=settings)
+        scan([work / "some.parquet"], work / "out", model=_encoder, method="rule", engine=engine, settings=settings)
 
     with ProcessPoolExecutor(processes, multiprocessing.get_context("fork"), _one_thread) as pool:
         list(pool.map(_forward, [1] * 4 * processes))
@@ -200,7 +203,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ray", action="store_true")
-    parser.add_argument("--by", choices=("combined", "rule"), default="combined", help="of equal")
+    parser.add_argument("--method", choices=("combined", "rule"), default="combined", help="of equal")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--times", type=int, default=10)
     asked = parser.parse_args()
@@ -214,7 +217,7 @@ def main() -> None:
         elif asked.what == "memory":
             memory(asked.source[0], asked.times, work)
         elif asked.what == "equal":
-            scan_faults.equal(asked.source, asked.by, work)
+            scan_faults.equal(asked.source, asked.method, work)
         elif asked.what in scan_faults.KILLS:
             scan_faults.KILLS[asked.what](asked.source[0], asked.kills, work)
         else:

@@ -16,10 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from benchmarks import scan_data
-from foclip.scanning import local
+from foclip.runs import workers
 
 #: Figures of a row that may differ by rounding, and what may not differ at all.
-FIGURES, SAID = ("score", "gray_score", "drop", "drift", "p_value"), ("tampered", "decided_by", "error", "sha256")
+FIGURES = ("score", "probe_score", "drop", "drift", "p_value")
+SAID = ("verdict", "probe", "decided_by", "error", "sha256")
 #: Ways to do the same scan; the first is what the others are compared with.
 WAYS = {
     "local, 2 workers, chunks of 32": (),
@@ -84,13 +85,13 @@ def compare(out: Path, expected: dict[str, str]) -> None:
     print(f"parts equal byte for byte: {same} of {len(expected)}; others: {len(found.keys() - expected.keys())}")
 
 
-def equal(sources: Sequence[Path], by: str, work: Path) -> None:
+def equal(sources: Sequence[Path], method: str, work: Path) -> None:
     """The same scan by both engines, with several numbers of workers and sizes of chunks.
 
     Args:
         sources: Data sets of the same pictures under the same keys; the first in every one of `WAYS`, the others in the
             first of either engine.
-        by: What decides: "combined", or "rule".
+        method: What decides: "combined", or "rule".
         work: Folder to work in.
     """
     first: pd.DataFrame | None = None
@@ -98,7 +99,7 @@ def equal(sources: Sequence[Path], by: str, work: Path) -> None:
     plan += [(source, name) for source in sources[1:] for name in (*list(WAYS)[:1], *list(WAYS)[3:4])]
     for number, (source, name) in enumerate(plan):
         begin = time.perf_counter()
-        done = run(source, work / str(number), "--method", by, *WAYS[name])
+        done = run(source, work / str(number), "--method", method, *WAYS[name])
         taken = time.perf_counter() - begin
         found = rows(work / str(number)).sort_values("key", ignore_index=True)
         first = found if first is None else first
@@ -126,7 +127,7 @@ def killed(source: Path, kills: int, work: Path) -> None:
             process.send_signal(signal.SIGKILL)
             stopped += 1
         process.communicate()
-        time.sleep(5 * local.NOTICE)  # its workers see that it is gone
+        time.sleep(5 * workers.NOTICE)  # its workers see that it is gone
         print(f"{len(parts(out))} parts", flush=True)
     last = run(source, out, "--method", "rule")
     print(f"killed {stopped} of {kills} times; exit code at last {last.returncode}")

@@ -91,12 +91,13 @@ def no_progress(text: str, total: int) -> Advance:
 def print_progress(text: str, total: int) -> Advance:
     """A `Progress` that prints a line on stderr now and then: ``foclip.fool(…, progress=foclip.print_progress)``."""
     start = shown = time.monotonic()
+    ended = 0.0
     print(f"{text}: 0 of {total}", file=sys.stderr, flush=True)
 
     def advance(done: float, note: str = "") -> None:
-        nonlocal shown
-        if (now := time.monotonic()) - shown >= EVERY or done >= total:
-            shown = now
+        nonlocal shown, ended
+        if (now := time.monotonic()) - shown >= EVERY or done >= total > ended:
+            shown, ended = now, done
             tail = f", {note}" if note else ""
             print(f"{text}: {done:g} of {total}, {now - start:.0f} s{tail}", file=sys.stderr, flush=True)
 

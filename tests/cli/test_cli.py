@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import get_args
 
 import open_clip
 import pytest
@@ -16,8 +15,7 @@ from PIL import Image
 from zoo import png_header
 
 from benchmarks.killed import Command, differences, disturbed, fooled, undisturbed
-from foclip.attacks import ATTACKS, FoCLIP
-from foclip.cli.fooling import AttackName
+from foclip.attacks import FoCLIP
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.models import embedded
@@ -177,8 +175,15 @@ def test_without_a_budget_an_attack_is_its_authors(run: Run, photo: Path, tmp_pa
     )
 
 
-def test_every_attack_of_the_library_has_a_name_here() -> None:
-    assert list(get_args(AttackName)) == list(ATTACKS)
+def test_an_option_that_only_one_attack_has(run: Run, photo: Path, tmp_path: Path) -> None:
+    call = ("fool", photo, "--prompt", "a cat", "--steps", 1, "--out", tmp_path / "out", "--json", "--attack", "mifgsm")
+    (result,) = json.loads(run(*call, "--attack-option", "decay=0.5")[1])
+    assert result["config"]["decay"] == 0.5
+    for option, says in (("nosuch=1", "--attack mifgsm has decay"), ("decay", "NAME=VALUE"), ("decay=much", "number")):
+        code, _, errors = run(*call, "--attack-option", option)
+        assert code == 2
+        assert says in errors
+        assert len(errors.splitlines()) == 1
 
 
 def test_an_original_is_never_overwritten(run: Run, photo: Path) -> None:

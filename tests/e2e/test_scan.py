@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,20 @@ from conftest import Run
 from PIL import Image
 from zoo import encoded, png_header, tiles
 
-from foclip.data.sources import Columns, archive, items, shards
+import foclip
+from foclip.data.sources import Columns, Listing, archive, items
 from foclip.detection import Detector
 from foclip.detection.detector import shipped
 from foclip.errors import SourceError, UsageError
 from foclip.models import Encoder
 from foclip.models.scores import CLIPScore
-from foclip.scanning import Settings, cluster, local, scan
-from foclip.scanning.keep import keep
-from foclip.scanning.parts import Folder
-from foclip.scanning.rows import Judge, chunks, decoded
+from foclip.runs import workers
+from foclip.scanning import Folder, Settings, scan
+from foclip.scanning.cluster import ShardScan
+from foclip.scanning.exporting import export
+from foclip.scanning.mapper import Mapper, mapped
+from foclip.scanning.output import write
+from foclip.scanning.reader import Chunk, read
 from foclip.scanning.summary import kind, summarise
 
 CAPTION = "a photo of a {}."
@@ -48,8 +53,8 @@ def pictures() -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def judge(mini: Encoder) -> Judge:
-    return Judge(CLIPScore(mini), shipped(mini), "rule")
+def mapper(mini: Encoder) -> Mapper:
+    return Mapper(CLIPScore(mini), shipped(mini), "rule")
 
 
 def write_tar(path: Path, members: list[tuple[str, bytes | None]], mode: str = "w") -> Path:
@@ -118,10 +123,10 @@ def test_a_folder_tars_and_a_table_of_the_same_pictures_give_the_same_rows(
         "structs.parquet": (2, 5),
         "paths.parquet": (1, 4),
     }
-    for name, (workers, size) in ways.items():
+    for name, (count, size) in ways.items():
         source = tmp_path / name
         out = tmp_path / f"out-{len(found)}"
-        scanned = scan([source], out, model=mini, by="rule", settings=Settings(workers, size))
+        scanned = scan([source], out, model=mini, method="rule", settings=Settings(count, size))
         found[name] = rows_of(scanned)
     first = found["folder"]
     assert list(first.key) == [f"below/{number:05d}.png" for number in range(6)]
@@ -136,36 +141,39 @@ def test_a_folder_tars_and_a_table_of_the_same_pictures_give_the_same_rows(
         pd.testing.assert_frame_equal(other.drop(columns=["key", "source"]), first.drop(columns=["key", "source"]))
 
 
-@pytest.mark.parametrize("draw", [None, 3])
-def test_rows_are_what_detect_says(mini: Encoder, pictures: list[bytes], tmp_path: Path, draw: int | None) -> None:
-    from foclip.core import detecting
-
-    write_table(tmp_path / "a.parquet", pictures)
-    rows = rows_of(scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, draw=draw, settings=TWO))
+@pytest.mark.parametrize("seed", [None, 3])
+def test_rows_are_what_detect_says(mini: Encoder, pictures: list[bytes], tmp_path: Path, seed: int | None) -> None:
+    captions = [None, None, *map(CAPTION.format, range(10))]
+    write_table(tmp_path / "a.parquet", pictures, caption=captions)
+    rows = rows_of(scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, seed=seed, settings=TWO))
     opened = [Image.open(io.BytesIO(content)) for content in pictures]
-    said = detecting.detect(opened, [[caption] for caption in rows.caption], model=mini, draw=draw)
-    for (_, row), expected in zip(rows.iterrows(), said, strict=True):
-        assert row.score == pytest.approx(expected.score, abs=1e-4)
-        assert np.isnan(row.drift) or row.drift == pytest.approx(expected.drift, abs=1e-4)  # no probe in gray, no drift
-        assert row.tampered == expected.tampered
-        assert row.p_value == pytest.approx(expected.p_value, abs=0.01)
-        assert row.decided_by == expected.decided_by
-    with pytest.raises(UsageError, match="another draw"):
-        scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, draw=4)
-    with pytest.raises(UsageError, match="gray alone"):
-        scan([tmp_path / "a.parquet"], tmp_path / "new", model=mini, by="rule", draw=4)
+    for caption, (_, row), picture in zip(captions, rows.iterrows(), opened, strict=True):
+        (expected,) = foclip.detect(picture, [caption] if caption else None, model=mini, seed=seed)
+        for name in ("score", "probe_score", "drop", "drift", "p_value"):
+            value = getattr(expected, name)
+            assert pd.isna(row[name]) if value is None else row[name] == pytest.approx(value, abs=1e-4), name
+        for name in ("tampered", "verdict", "decided_by", "probe", "zero_shot_caption"):
+            value = getattr(expected, name)
+            assert pd.isna(row[name]) if value is None else row[name] == value, name
+    assert "gray_score" not in rows  # the paper's rule alone has one
+    assert rows.drift.notna().any()
+    assert rows.zero_shot_caption.notna().sum() == 2
+    with pytest.raises(UsageError, match="another seed"):
+        scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, seed=4)
+    with pytest.raises(UsageError, match="seed: the rule"):
+        scan([tmp_path / "a.parquet"], tmp_path / "new", model=mini, method="rule", seed=4)
 
 
 def test_pictures_without_captions_are_judged_without(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
     captions = [None, "", "  ", *map(CAPTION.format, range(9))]
     write_table(tmp_path / "a.parquet", pictures, caption=captions)
-    folder = scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, by="rule", settings=TWO)
+    folder = scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, method="rule", settings=TWO)
     rows = rows_of(folder)
     assert list(rows.score.isna()) == [True] * 3 + [False] * 9
     assert set(rows.decided_by[:3]) == {"rule without prompts"}
     assert rows.error.isna().all()
     assert rows.tampered.notna().all()
-    assert summarise(folder, 2.5).uncaptioned == 3
+    assert summarise(folder, 2.5).unscored == 3
 
 
 def hostile_tar(path: Path, pictures: list[bytes]) -> Expected:
@@ -237,12 +245,12 @@ def check_rows(rows: pd.DataFrame, expected: Expected) -> None:
 
 def test_damage_in_tars(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
     expected = hostile_tar(tmp_path / "a.tar", pictures)
-    folder = scan([tmp_path / "a.tar"], tmp_path / "out", model=mini, by="rule", settings=TWO)
+    folder = scan([tmp_path / "a.tar"], tmp_path / "out", model=mini, method="rule", settings=TWO)
     check_rows(rows_of(folder), expected)
     found = summarise(folder, 2.5)
     assert found.rows == len(expected)
     assert found.failed == sum(reason is not None for _, reason in expected)
-    assert found.predict + found.failed == found.rows
+    assert found.judged + found.failed == found.rows
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -286,7 +294,7 @@ def test_damage_in_tables(mini: Encoder, pictures: list[bytes], tmp_path: Path) 
     outside = ["../a.png", "/etc/passwd", "https://example.org/a.png", "missing.png"]
     write_table(tmp_path / "d.parquet", outside)
     (tmp_path / "e.parquet").write_text("<html>no table</html>")
-    folder = scan([tmp_path / "*.parquet"], tmp_path / "out", model=mini, by="rule", settings=TWO)
+    folder = scan([tmp_path / "*.parquet"], tmp_path / "out", model=mini, method="rule", settings=TWO)
     expected: Expected = [
         ("a", None),
         ("b", "not a picture"),
@@ -313,27 +321,27 @@ def test_a_table_damaged_inside_keeps_its_count(mini: Encoder, pictures: list[by
     content = bytearray(path.read_bytes())
     content[place : place + 64] = b"\xff" * 64
     path.write_bytes(content)
-    rows = rows_of(scan([path], tmp_path / "out", model=mini, by="rule", settings=TWO))
+    rows = rows_of(scan([path], tmp_path / "out", model=mini, method="rule", settings=TWO))
     assert list(rows.key) == [str(number) for number in range(12)]
     assert rows.error[:6].isna().all()
     assert set(map(kind, rows.error[6:])) == {"the table is damaged here"}
 
 
 def test_a_picture_that_kills_its_process_is_one_row(
-    judge: Judge, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mapper: Mapper, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deadly = Image.open(io.BytesIO(pictures[5])).tobytes()
-    resize, parent = judge.score.encoder.resize, os.getpid()
+    preprocess, parent = mapper._preprocess, os.getpid()
 
-    def deadly_resize(picture: Image.Image) -> Image.Image:
+    def deadly_preprocess(picture: Image.Image) -> Any:
         if picture.tobytes() == deadly and os.getpid() != parent:
             os._exit(11)
-        return resize(picture)
+        return preprocess(picture)
 
-    monkeypatch.setattr(judge.score.encoder, "resize", deadly_resize)
+    monkeypatch.setattr(mapper, "_preprocess", deadly_preprocess)
     write_table(tmp_path / "a.parquet", pictures, group=12)
-    found = local.work(shards([str(tmp_path / "a.parquet")], Columns(), []), judge, Columns(), 2, 3)
-    rows = [row for _, some, _ in found for row in some]
+    chunks = read(Listing([str(tmp_path / "a.parquet")]), Columns(), 3)
+    rows = [row for _, some in mapped(chunks, mapper, workers=2) for row in some]
     assert [row["key"] for row in rows] == [str(number) for number in range(12)]
     assert [place for place, row in enumerate(rows) if row["error"]] == [5]
     assert "process that decoded it died" in rows[5]["error"]
@@ -342,31 +350,31 @@ def test_a_picture_that_kills_its_process_is_one_row(
 def test_every_caption_is_embedded_once(
     mini: Encoder, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge = Judge(CLIPScore(mini), shipped(mini), "rule")
+    scorer = CLIPScore(mini)
     asked: list[str] = []
-    targets = judge._captions.score.targets
+    encode_prompts = scorer.encode_prompts
 
-    def noted(prompts: tuple[str, ...]) -> Any:
+    def noted(prompts: Sequence[str]) -> Any:
         asked.extend(prompts)
-        return targets(prompts)
+        return encode_prompts(prompts)
 
-    monkeypatch.setattr(judge._captions.score, "targets", noted)
+    monkeypatch.setattr(scorer, "encode_prompts", noted)
+    mapper = Mapper(scorer, shipped(mini), "rule")
     write_table(tmp_path / "a.parquet", pictures, caption=["a dog", "a cat"] * 6)
-    for shard in shards([str(tmp_path / "a.parquet")], Columns(), []):
-        for chunk in chunks(shard, Columns(), 3):
-            judge(decoded(chunk, mini.resize))
+    for chunk in read(Listing([str(tmp_path / "a.parquet")]), Columns(), 3):
+        mapper(chunk)
     assert sorted(filter(None, asked)) == ["a cat", "a dog"]
 
 
 def test_what_passes_is_kept(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
     uids = [hashlib.md5(content).hexdigest() for content in pictures]
     write_table(tmp_path / "a.parquet", [*pictures[:11], b"no picture"], uid=uids, group=5)
-    folder = scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, by="rule", settings=TWO)
+    folder = scan([tmp_path / "a.parquet"], tmp_path / "out", model=mini, method="rule", settings=TWO)
     rows = rows_of(folder)
     passed = rows[rows.error.isna() & (rows.tampered != True)]  # noqa: E712 (None passes)
     assert 5 < len(passed) < 12
     for name in ("a.npy", "a.txt", "a.parquet"):
-        assert keep(folder, tmp_path / name, None) == len(passed)
+        assert export(folder, tmp_path / name) == len(passed)
     kept = np.load(tmp_path / "a.npy")
     assert kept.dtype == np.dtype("u8,u8")  # what DataComp's resharder takes
     assert [f"{high:016x}{low:016x}" for high, low in kept.tolist()] == sorted(passed.uid)
@@ -375,12 +383,13 @@ def test_what_passes_is_kept(mini: Encoder, pictures: list[bytes], tmp_path: Pat
         pd.read_parquet(tmp_path / "a.parquet"), passed.reset_index(drop=True), check_dtype=False
     )
     middle = float(passed.score.median())
-    assert keep(folder, tmp_path / "b.txt", None, middle) == (passed.score >= middle).sum()
+    assert export(folder, tmp_path / "b.txt", middle) == (passed.score >= middle).sum()
     write_table(tmp_path / "c.parquet", pictures)
-    other = scan([tmp_path / "c.parquet"], tmp_path / "other", model=mini, by="rule", settings=TWO)
-    with pytest.raises(UsageError, match="no uid"):
-        keep(other, tmp_path / "c.npy", None)
+    other = scan([tmp_path / "c.parquet"], tmp_path / "other", model=mini, method="rule", settings=TWO)
+    with pytest.raises(UsageError, match=r"no uid .* give c\.txt for keys .* the scan is done"):
+        export(other, tmp_path / "c.npy")
     assert not (tmp_path / "c.npy").exists()
+    assert export(other, tmp_path / "c.txt") > 0
 
 
 def test_another_model_detector_or_source_is_refused(
@@ -388,12 +397,12 @@ def test_another_model_detector_or_source_is_refused(
 ) -> None:
     path = write_table(tmp_path / "a.parquet", pictures[:4])
     out = tmp_path / "out"
-    before = digest(scan([path], out, model=mini, by="rule", settings=TWO))
+    before = digest(scan([path], out, model=mini, method="rule", settings=TWO))
     calls: dict[str, Callable[[], object]] = {
-        "decided by": lambda: scan([path], out, model=mini),
-        "bound on false alarms": lambda: scan([path], out, model=mini, by="rule", fpr=0.05),
-        "caption": lambda: scan([path], out, model=mini, by="rule", columns=Columns(caption="caption")),
-        "sources": lambda: scan([path, path], out, model=mini, by="rule"),
+        "method": lambda: scan([path], out, model=mini),
+        "bound on false alarms": lambda: scan([path], out, model=mini, method="rule", fpr=0.05),
+        "caption": lambda: scan([path], out, model=mini, method="rule", columns=Columns(caption="caption")),
+        "sources": lambda: scan([path, path], out, model=mini, method="rule"),
     }
     for changed, call in calls.items():
         with pytest.raises(UsageError, match=f"another {changed}") as caught:
@@ -405,12 +414,12 @@ def test_another_model_detector_or_source_is_refused(
         now = json.loads(said)["judge"][changed]
         manifest.write_text(said.replace(f'"{changed}": "{now}"', f'"{changed}": "before"'))
         with pytest.raises(UsageError, match=rf"another {changed} \(before then, {now} now\)"):
-            scan([path], out, model=mini, by="rule")
+            scan([path], out, model=mini, method="rule")
     manifest.write_text(said)
     other = Detector.load(Path(shipped.__code__.co_filename).parent / "shipped" / "mini.json")
     object.__setattr__(other, "fpr", 0.03)
     with pytest.raises(UsageError, match="another detector"):
-        scan([path], out, model=mini, by="rule", detector=other)
+        scan([path], out, model=mini, method="rule", detector=other)
     write_table(path, pictures[4:8])
     code, _, err = run("scan", path, "--out", out, "--method", "rule")
     assert code == 2
@@ -423,24 +432,24 @@ def test_errors_are_tried_again(mini: Encoder, pictures: list[bytes], tmp_path: 
     folder.mkdir()
     for number, content in enumerate(pictures[:6]):
         (folder / f"{number}.png").write_bytes(b"" if number in (2, 4) else content)
-    out = scan([folder], tmp_path / "out", model=mini, by="rule", settings=TWO)
+    out = scan([folder], tmp_path / "out", model=mini, method="rule", settings=TWO)
     before = rows_of(out)
     assert list(before.key[before.error.notna()]) == ["2.png", "4.png"]
     (folder / "2.png").write_bytes(pictures[2])
     (folder / "0.png").write_bytes(b"broken since")
-    scan([folder], tmp_path / "out", model=mini, by="rule", settings=Settings(2, retry_errors=True))
+    scan([folder], tmp_path / "out", model=mini, method="rule", settings=Settings(2, retry_errors=True))
     after = rows_of(out)
     assert list(after.key[after.error.notna()]) == ["4.png"]
     others = after.key != "2.png"
     pd.testing.assert_frame_equal(after[others], before[others])
     with pytest.raises(UsageError, match="no scan"):
-        scan([folder], tmp_path / "new", model=mini, by="rule", settings=Settings(retry_errors=True))
+        scan([folder], tmp_path / "new", model=mini, method="rule", settings=Settings(retry_errors=True))
 
 
 def test_a_source_that_disappears_leaves_finished_parts(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
     for number in range(3):
         write_tar(tmp_path / f"{number}.tar", samples(pictures[number * 4 : number * 4 + 4]))
-    whole = digest(scan([tmp_path / "*.tar"], tmp_path / "whole", model=mini, by="rule", settings=TWO))
+    whole = digest(scan([tmp_path / "*.tar"], tmp_path / "whole", model=mini, method="rule", settings=TWO))
     out = Folder(tmp_path / "out")
 
     def progress(text: str, total: int) -> Any:
@@ -448,29 +457,28 @@ def test_a_source_that_disappears_leaves_finished_parts(mini: Encoder, pictures:
         return lambda done, note="": None
 
     with pytest.raises(SourceError, match=r"1\.tar: No such file"):
-        scan([tmp_path / "*.tar"], out.out, model=mini, by="rule", settings=TWO, progress=progress)
+        scan([tmp_path / "*.tar"], out.out, model=mini, method="rule", settings=TWO, progress=progress)
     (tmp_path / "gone").rename(tmp_path / "1.tar")
-    assert digest(scan([tmp_path / "*.tar"], out.out, model=mini, by="rule", settings=TWO)) == whole
+    assert digest(scan([tmp_path / "*.tar"], out.out, model=mini, method="rule", settings=TWO)) == whole
 
 
 FULL = """
 import resource, signal, sys
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from foclip import cli
-from foclip.scan import parts
-begin = parts.Part.__enter__
-def enter(part):
-    if part._path.name == "00000001.parquet":  # a file may have no more bytes from here on, as on a full disk
+from foclip import cli, files
+replacing = files.replacing
+def on_a_full_disk(path, sync=False):
+    if path.name == "00000001.parquet":  # a file may have no more bytes from here on, as on a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
-    return begin(part)
-parts.Part.__enter__ = enter
+    return replacing(path, sync)
+files.replacing = on_a_full_disk
 cli.main()
 """
 
 
 def test_a_full_disk_is_one_line_and_finished_parts_stay(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
     path = write_table(tmp_path / "a.parquet", pictures)
-    whole = digest(scan([path], tmp_path / "whole", model=mini, by="rule", settings=TWO))
+    whole = digest(scan([path], tmp_path / "whole", model=mini, method="rule", settings=TWO))
     out = tmp_path / "out"
     arguments = ("scan", path, "--out", out, "--method", "rule", "--workers", 1)
     done = subprocess.run([sys.executable, "-c", FULL, *map(str, arguments)], capture_output=True, text=True)
@@ -479,14 +487,14 @@ def test_a_full_disk_is_one_line_and_finished_parts_stay(mini: Encoder, pictures
     assert len(lines) == 1, done.stderr
     assert "00000001.parquet: cannot be written (File too large)" in lines[0]
     assert digest(Folder(out)) == {"00000000.parquet": whole["00000000.parquet"]}
-    assert digest(scan([path], out, model=mini, by="rule", settings=TWO)) == whole
+    assert digest(scan([path], out, model=mini, method="rule", settings=TWO)) == whole
 
 
 def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(
     mini: Encoder, pictures: list[bytes], tmp_path: Path
 ) -> None:
     write_table(tmp_path / "a.parquet", pictures * 12, group=12)
-    whole = digest(scan([tmp_path / "a.parquet"], tmp_path / "whole", model=mini, by="rule", settings=TWO))
+    whole = digest(scan([tmp_path / "a.parquet"], tmp_path / "whole", model=mini, method="rule", settings=TWO))
     out = Folder(tmp_path / "out")
     command = [sys.executable, "-m", "foclip", "scan", tmp_path / "a.parquet", "--out", out.out, "--method", "rule"]
     process = subprocess.Popen([*map(str, command), "--workers", "2"], stderr=subprocess.DEVNULL)
@@ -496,8 +504,8 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(
     process.wait()
     done = digest(out)
     assert 3 <= len(done) < len(whole)
-    time.sleep(5 * local.NOTICE)  # its workers see that it is gone
-    assert digest(scan([tmp_path / "a.parquet"], out.out, model=mini, by="rule", settings=TWO)) == whole
+    time.sleep(5 * workers.NOTICE)  # its workers see that it is gone
+    assert digest(scan([tmp_path / "a.parquet"], out.out, model=mini, method="rule", settings=TWO)) == whole
 
 
 def test_the_command_line(run: Run, pictures: list[bytes], tmp_path: Path) -> None:
@@ -555,7 +563,7 @@ def test_kinds_of_errors_have_no_numbers_in_them() -> None:
 
 def test_counting_reads_no_picture(pictures: list[bytes], tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", samples(pictures))
-    (shard,) = shards([str(tmp_path / "a.tar")], Columns(), [])
+    (shard,) = Listing([str(tmp_path / "a.tar")])
     assert [item.key for item in items(shard, Columns(), read=False)] == [f"{n:05d}" for n in range(12)]
 
 
@@ -563,34 +571,95 @@ def test_a_link_of_a_folder_to_itself_ends(mini: Encoder, pictures: list[bytes],
     (tmp_path / "a.png").write_bytes(pictures[0])
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "dangling.png").symlink_to("nowhere.png")
-    found = list(shards([str(tmp_path)], Columns(), []))
+    found = list(Listing([str(tmp_path)]))
     assert [shard.names for shard in found] == [("a.png", "dangling.png")]
-    rows = rows_of(scan([tmp_path], tmp_path / ".out", model=mini, by="rule", settings=TWO))
+    rows = rows_of(scan([tmp_path], tmp_path / ".out", model=mini, method="rule", settings=TWO))
     assert list(rows.error.isna()) == [True, False]
 
 
 def test_rays_actor_writes_the_same_bytes(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
     path = write_table(tmp_path / "a.parquet", pictures[:8])
-    whole = scan([path], tmp_path / "whole", model=mini, by="rule", settings=TWO)
+    whole = scan([path], tmp_path / "whole", model=mini, method="rule", settings=TWO)
     before = digest(whole)
     whole.part(1).unlink()
-    fingerprint = CLIPScore(mini).fingerprint
-    actor = cluster._Scanner(
-        str(whole.out), "mini", "clipscore", 2.5, fingerprint, shipped(mini), "rule", None, Columns(), 3
-    )
-    actor({"id": np.array([0, 1])})
+    judge = shipped(mini), "rule", None, None
+    given = whole.out, ("mini", "clipscore"), 2.5, CLIPScore(mini).fingerprint, judge, Columns(), 3
+    actor = ShardScan(*given)
+    assert list(map(actor, whole.shards())) == [0, 4]
     assert digest(whole) == before
     with pytest.raises(UsageError, match="other weights"):
-        cluster._Scanner(str(whole.out), "mini", "clipscore", 2.5, "x", shipped(mini), "rule", None, Columns(), 3)
+        replace(actor, fingerprint="x").mapper  # noqa: B018
 
 
 def test_on_ray(run: Run, mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
-    pytest.importorskip("ray.data.checkpoint")
+    pytest.importorskip("ray")
     path = write_table(tmp_path / "a.parquet", [*pictures[:7], b"broken"])
-    whole = digest(scan([path], tmp_path / "whole", model=mini, by="rule", settings=TWO))
+    whole = digest(scan([path], tmp_path / "whole", model=mini, method="rule", settings=TWO))
     out = tmp_path / "out"
     code, _, err = run("scan", path, "--out", out, "--method", "rule", "--engine", "ray", "--workers", 1)
     assert code == 1
     assert "not a picture" in err
     assert digest(Folder(out)) == whole
-    assert not (out / cluster.STATE).exists()
+    assert not list(out.glob(".ray*"))
+
+
+def test_the_most_suspicious_come_first(mini: Encoder, tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    listing = Listing([str(write_table(tmp_path / "a.parquet", [b""] * 5, group=5))])
+    folder.begin(listing, lambda count: {})
+    (shard,) = listing
+    said = [(0.02, 0.5, 0.1), (0.001, None, 0.2), (0.001, 0.3, 0.1), (0.001, None, 0.4), (0.01, None, None)]
+    rows = [
+        {"key": str(place), "score": drop and 1.0, "p_value": p, "drop": drop, "drift": drift}
+        | {"tampered": True, "verdict": "tampered", "decided_by": "combined", "probe": "blur" if drift else None}
+        for place, (p, drop, drift) in enumerate(said)
+    ]
+    write(folder, [(Chunk(shard, [], 1.0), rows)], Mapper(CLIPScore(mini), shipped(mini)).schema)
+    found = summarise(folder, 2.5)
+    assert [example.row["key"] for example in found.worst] == ["3", "2", "1", "4", "0"]
+    assert found.probes == {"blur": 4}
+
+
+def test_uids_are_missed_before_the_scan(run: Run, pictures: list[bytes], tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", samples(pictures))
+    out, kept = tmp_path / "out", tmp_path / "kept.npy"
+    code, _, err = run("scan", tmp_path / "*.tar", "--out", out, "--keep", kept)
+    assert code == 2
+    assert "00000 has no uid of 32 hexadecimal digits" in err
+    assert "kept.txt" in err
+    assert not (out / "manifest.json").exists()
+    uids = [hashlib.md5(content).hexdigest() for content in pictures[:9]]
+    write_table(tmp_path / "b.parquet", pictures, uid=[*uids, None, None, None])  # the first rows have one
+    asked = ("scan", tmp_path / "b.parquet", "--out", out, "--method", "rule", "--workers", 2, "--keep")
+    code, _, err = run(*asked, kept)
+    assert code == 2
+    assert "the scan is done" in err
+    assert json.loads((out / "summary.json").read_text())["rows"] == 12
+    assert (out / "report.html").exists()
+    before = digest(Folder(out))
+    assert run(*asked, tmp_path / "kept.txt")[0] == 0
+    assert digest(Folder(out)) == before
+
+
+@pytest.mark.parametrize(("name", "unscored"), [("toy", 1), ("toy-taste", 0)])
+def test_scores_of_other_packages_are_scanned_without_a_detector(
+    toys: None, run: Run, pictures: list[bytes], tmp_path: Path, name: str, unscored: int
+) -> None:
+    path = write_table(tmp_path / "a.parquet", pictures, caption=[*map(CAPTION.format, range(11)), None])
+    arguments = ("scan", path, "--score", name, "--out", tmp_path / "out", "--workers", 2)
+    code, text, err = run(*arguments, "--keep", tmp_path / "kept.txt", "--min-score", 0.1, "--json")
+    assert code == 0, err
+    assert len(err.splitlines()) == 1
+    assert f"scores only, no verdicts: score: {name} has no embedding" in err
+    rows, found = rows_of(Folder(tmp_path / "out")), json.loads(text)
+    assert rows[["verdict", "tampered", "p_value", "probe", "decided_by"]].isna().all(axis=None)
+    assert rows.score.isna().sum() == found["without_caption"] == unscored
+    assert (found["rows"], found["judged"], found["kept"]) == (12, 0, (rows.score >= 0.1).sum())
+    assert "scores only" in (tmp_path / "out" / "report.html").read_text()
+    scored = rows[rows.score.notna()]
+    opened = [Image.open(io.BytesIO(pictures[place])) for place in scored.index]
+    expected = foclip.score(opened, None if name == "toy-taste" else [[c] for c in scored.caption], score=name)
+    assert list(scored.score) == pytest.approx([each.score for each in expected], abs=1e-6)
+    code, _, err = run(*arguments, "--fpr", 0.05)
+    assert code == 2
+    assert "none for" in err

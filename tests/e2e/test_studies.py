@@ -232,7 +232,7 @@ def test_a_fooled_picture_is_made_once_and_read_back(context: StudyContext, monk
     def never(*_: object) -> None:
         raise AssertionError("finished work was computed again")
 
-    monkeypatch.setattr(type(attack), "update", never)
+    monkeypatch.setattr(type(attack.method), "update", never)
     again = context.fool(attack, context.pictures[::-1])[::-1]
     assert [a.digest for a in first] == [b.digest for b in again]
     assert [a.figures for a in first] == [b.figures for b in again]

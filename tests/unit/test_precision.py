@@ -21,7 +21,6 @@ from foclip.data.prompts import ARTWORKS
 from foclip.errors import CompileWarning, UsageError
 from foclip.models import Encoder, OpenClipEncoder, load_encoder
 from foclip.models.cast import cast
-from foclip.models.legacy import passes_in
 from foclip.models.precision import FASTER, Precision
 from foclip.models.scores import CLIPScore
 
@@ -41,14 +40,14 @@ def test_a_file_fooled_in_bfloat16_scores_as_one_in_float32(score: CLIPScore, sm
 def test_only_the_tower_and_only_where_it_is_asked_for(mini: Encoder) -> None:
     torch.manual_seed(0)
     pixels = torch.rand(1, 3, 120, 100)
-    inputs, plain = mini.preprocess(pixels), mini.encode_pixels(pixels)
-    with passes_in(torch.bfloat16):
-        assert torch.equal(mini.preprocess(pixels), inputs)
-        lower = mini.encode_pixels(pixels)
+    inputs = mini.preprocess.pixels(pixels)
+    plain, quick = mini.embed(inputs), mini.in_precision(torch.bfloat16)
+    assert torch.equal(quick.preprocess.pixels(pixels), inputs)
+    lower = quick.embed(inputs)
     assert lower.dtype == torch.float32
     assert lower.norm() == pytest.approx(1, abs=1e-5)
     assert 1e-5 < (lower - plain).abs().max() < 0.02
-    assert torch.equal(mini.encode_pixels(pixels), plain)
+    assert torch.equal(mini.embed(inputs), plain)
 
 
 @pytest.mark.parametrize("name", ["mini", "mini-vit", "ViT-B-32", "RN50"])

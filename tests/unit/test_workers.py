@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from foclip.errors import UsageError
-from foclip.runs.workers import Executor, Processes, RayActors, Threads, WorkerDied, connected
+from foclip.runs.workers import LocalWorkers, RayActors, WorkerDied, connected
 
 
 def square(number: int) -> int:
@@ -17,8 +17,9 @@ def square(number: int) -> int:
     return number * number
 
 
-@pytest.mark.parametrize("executor", [Threads(2), Processes(2)])
-def test_results_come_in_order_and_items_are_read_as_they_are_needed(executor: Executor) -> None:
+@pytest.mark.parametrize("processes", [False, True])
+def test_results_come_in_order_and_items_are_read_as_they_are_needed(processes: bool) -> None:
+    executor = LocalWorkers(2, processes)
     read = []
 
     def items() -> Iterator[int]:
@@ -42,7 +43,7 @@ def test_an_item_whose_process_dies_is_told() -> None:
             os._exit(11)
         return number
 
-    found = dict(Processes(1).map(deadly, range(40)))
+    found = dict(LocalWorkers(1).map(deadly, range(40)))
     assert isinstance(found[3], WorkerDied)
     assert list(found) == list(range(40))
     assert sum(isinstance(result, WorkerDied) for result in found.values()) < 10  # those that were begun

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +17,7 @@ class AttackTask:
     Attributes:
         picture: uint8 (3, H, W), RGB.
         prompts: Its prompts; none for a score that needs none.
-        tag: Whatever the caller wants to find again in the result.
+        tag: A number by which the caller finds the task again in the result.
 
     Raises:
         UsageError: The picture is of another shape or type, or the prompts are no list of strings.
@@ -26,7 +25,7 @@ class AttackTask:
 
     picture: Tensor
     prompts: Prompts
-    tag: Any = None
+    tag: int = 0
 
     def __post_init__(self) -> None:
         shaped = self.picture.ndim == 3 and self.picture.shape[0] == 3 and self.picture.numel()

@@ -5,16 +5,17 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import count
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import typer
 from rich.text import Text
 
 from foclip.cli import console
+from foclip.errors import UsageError
 from foclip.outcome import Advance, Progress
 
 if TYPE_CHECKING:
-    from foclip.models.scores import EmbeddingScore
+    from foclip.models.scorer import EmbeddingScorer, Scorer
 
 #: Seconds between plain lines.
 EVERY = 10.0
@@ -46,12 +47,26 @@ def loading(name: str) -> AbstractContextManager[object]:
     return console.stderr.status(Text(f"loading {name}"))
 
 
-def load(model: str, score: str, device: str) -> "EmbeddingScore":
+def load_over_encoder(model: str, score: str, device: str) -> "EmbeddingScorer":
+    """A score over an encoder by their names.
+
+    Raises:
+        UsageError: The score has no encoder of its own to embed pictures.
+    """
+    scorer = load(model, score, device)
+    from foclip.models.scorer import EmbeddingScorer
+
+    if not isinstance(scorer, EmbeddingScorer):
+        raise UsageError(f"score: {score} has no embedding, which is needed here; use a score over an encoder")
+    return scorer
+
+
+def load(model: str, score: str, device: str) -> "Scorer":
     """A score over an encoder by their names."""
     with loading(model):
         from foclip.models.registry import resolve
 
-        return cast("EmbeddingScore", resolve(model, score, device))
+        return resolve(model, score, device)
 
 
 @contextmanager

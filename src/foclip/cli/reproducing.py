@@ -68,8 +68,10 @@ def reproduce(
     all_hardened = {name for names in embedded.HARDENED.values() for name in names}
     others = [name for name in embedded.names() if name not in all_hardened]
     names = list(dict.fromkeys([model, *others, *(also or [])]))
-    scores = [progress.load(name, score, device) for name in names]
-    twins = [progress.load(name, score, device) for name in hardened or embedded.HARDENED.get(model, ())[:1]]
+    scores = [progress.load_over_encoder(name, score, device) for name in names]
+    twins = [
+        progress.load_over_encoder(name, score, device) for name in hardened or embedded.HARDENED.get(model, ())[:1]
+    ]
     from foclip.runs.executors import running
     from foclip.runs.folder import Run
     from foclip.studies import harness

@@ -101,33 +101,38 @@ def scan(
     from foclip.data.sources import Columns
     from foclip.reports import scan as report
     from foclip.runs.folder import Run
-    from foclip.scanning.keep import check
-    from foclip.scanning.keep import keep as write_kept
-    from foclip.scanning.parts import similarity
+    from foclip.scanning import exporting
     from foclip.scanning.summary import summarise
 
+    columns = Columns(image, caption, key)
     if keep:
-        check(keep)
+        exporting.check(keep, sources, columns)
+    judge, why_none = scanning.detector_of(chosen, detector)
+    if why_none:
+        console.say(why_none)
     settings = scanning.Settings(workers, batch_size, retry_errors, address)
     with progress.resumable(f"what is finished is in {out}, and the same command goes on from there") as shown:
         folder = scanning.scan(
             sources,
             out,
             model=chosen,
-            detector=detector,
-            by=method,
+            detector=judge,
+            method=method,
             fpr=fpr,
-            draw=seed,
-            columns=Columns(image, caption, key),
+            seed=seed,
+            columns=columns,
             engine=engine,
             settings=settings,
             progress=shown,
         )
         found = summarise(folder, chosen.info.scale)
-        kept = write_kept(folder, keep, similarity(chosen), min_score) if keep else None
-        content = found.as_dict() | ({} if kept is None else {"kept": kept})
+        content = found.as_dict()
         files.write_text(out / "summary.json", files.to_json(content))
         report.write(out / "report.html", folder, found)
+        kept = exporting.export(folder, keep, min_score) if keep else None
+        if kept is not None:
+            content |= {"kept": kept}
+            files.write_text(out / "summary.json", files.to_json(content))
         Run(out).record(sys.argv[1:], content, ["pyarrow", *(["ray"] if engine == "ray" else [])])
     if json:
         console.print_json(content | {"parts": str(folder.parts), "report": str(out / "report.html")})
@@ -142,8 +147,11 @@ def scan(
 
 def _print(found: "Summary", kept: int | None) -> None:
     table = console.Table("", "rows", "of all")
-    shown = {"clean": found.verdicts["clean"], "tampered": found.verdicts["tampered"]}
-    shown |= {"undecidable": found.verdicts["undecidable"], "not read": found.failed}
+    if found.judged:
+        shown = {verdict: found.verdicts[verdict] for verdict in ("clean", "tampered", "undecidable")}
+    else:
+        shown = {"scored": found.scored}
+    shown["not read"] = found.failed
     for name, rows in (shown | ({} if kept is None else {"kept": kept})).items():
         table.add(name, f"{rows:,}", f"{rows / max(found.rows, 1):.2%}")
     table.show()

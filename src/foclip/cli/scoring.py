@@ -58,7 +58,7 @@ def score(
     from foclip import api
     from foclip.models.scores import CLIPScore
 
-    if scale is not None:
+    if scale is not None and isinstance(chosen, CLIPScore):
         chosen = CLIPScore(chosen.encoder, scale)
     with progress.bars() as shown:
         found = api.score(images, texts, model=chosen, captions=captions, hardened=hardened, progress=shown)

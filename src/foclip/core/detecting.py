@@ -104,18 +104,30 @@ class BatchDetector:
 
     def detections(self, names: Sequence[str], views: Sequence[Views], prompts: Sequence[Prompts]) -> list[Detection]:
         """The records of the verdicts; `names` are what results call the pictures."""
-        return [
-            Detection.of(
-                name,
-                measured,
-                verdict,
-                detector=self.detector.name,
-                prompts=asked,
-                model=self.scorer.model,
-                seed=self.seed,
-            )
-            for name, asked, (measured, verdict) in zip(names, prompts, self(views, prompts), strict=True)
-        ]
+        each = zip(names, prompts, self(views, prompts), strict=True)
+        return [self._record(name, asked, measured, verdict) for name, asked, (measured, verdict) in each]
+
+    def _record(self, name: str, prompts: Prompts, measured: Sensitivity, verdict: Verdict) -> Detection:
+        probe = verdict.probe or ""
+        return Detection(
+            image=name,
+            tampered=verdict.verdict == "tampered",
+            verdict=verdict.verdict,
+            score=measured.score,
+            gray_score=measured.scores.get("gray"),
+            probe_score=measured.scores.get(probe),
+            drop=measured.drops.get(probe),
+            drift=measured.drifts.get(probe),
+            p_value=verdict.p_value,
+            decided_by=verdict.decided_by,
+            probe=verdict.probe,
+            probes=list(measured.drifts),
+            zero_shot_caption=None if prompts else measured.zero_shot_caption,
+            detector=self.detector.name,
+            prompts=list(prompts),
+            model=self.scorer.model,
+            seed=self.seed,
+        )
 
 
 def detect(

@@ -10,7 +10,6 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from foclip.data import images
 from foclip.data import prompts as prompt_sets
@@ -18,31 +17,12 @@ from foclip.data.images import Source
 from foclip.errors import PromptError
 from foclip.outcome import Failure
 
-PromptsOf = str | Sequence[str] | Sequence[Sequence[str]] | None  # moved to foclip.data.samples
-
 #: Instead of a file's name: captions stand beside the pictures.
 SIDECAR = "sidecar"
 #: Largest file of captions.
 MAX_BYTES = 200_000_000
 #: What separates the columns of a file, by its suffix; JSONL has none.
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}
-
-
-def pair(
-    pictures: Any,
-    prompts: Any,
-    captions: Any,
-    default: Any,
-    failures: Any,
-    optional: bool = False,
-    besides: Any = None,
-) -> Any:
-    """For callers that have not moved to `foclip.data.samples.collect_samples` yet."""
-    from foclip.data.samples import collect_samples
-
-    found = collect_samples(pictures, prompts, captions, default=default, optional=optional, exclude=besides)
-    failures.extend(found.failures)
-    return [sample.image for sample in found], [sample.prompts for sample in found]
 
 
 def captions_of(sources: Sequence[Source], captions: str | Path) -> tuple[dict[int, list[str]], list[Failure]]:

@@ -10,7 +10,6 @@ import io
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -47,17 +46,6 @@ def admit_any(width: int, height: int) -> None:
 def name(source: Source, number: int) -> str:
     """What results call a picture: its path, or its place among the others, from 1."""
     return str(source) if isinstance(source, str | Path) else f"picture {number}"
-
-
-def readable(sources: Any, failures: Any) -> Any:
-    """For callers that have not moved to `foclip.data.samples.prepare` yet."""
-    from foclip.outcome import Failure
-
-    for number, source in enumerate(sources):
-        try:
-            yield number, decoded(source)
-        except ImageError as error:
-            failures.append(Failure(name(source, number + 1), str(error)))
 
 
 def decoded(source: Source, admit: Admit = admit_any) -> Image.Image:

@@ -23,7 +23,8 @@ from foclip.errors import UsageError
 from foclip.models.batching import TargetCache, embeddings, figures, pass_rows
 from foclip.models.scorer import EmbeddingScorer, Preprocessor, Scorer, Targets
 
-Item, Made = TypeVar("Item"), TypeVar("Made")
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 #: The same score over hardened encoders, by their names: those are also the names of the probes.
 HardenedScores = Mapping[str, EmbeddingScorer]

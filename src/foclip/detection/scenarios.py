@@ -5,7 +5,6 @@ prompts), how much they change for it (dB), how far they go, and with which atta
 again, halved or cropped a little. Clean pictures, too, come saved again, small, or in odd colours.
 """
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 from foclip.attacks import CMAES, MIFGSM, PGD, AttackPlan, FoCLIP, View, make_plan, objective
+from foclip.detection.transformations import saved
 from foclip.perceptual.budget import Budget
 
 #: What is to score high: the picture's own caption, that of another picture, or the prompts it is scored with.
@@ -88,17 +88,6 @@ def scenarios(
         black_box = make_plan(CMAES, steps=QUERIES * steps, budgets="psnr:35", block=8, seed=seed)
         found.append(Scenario("given prompts, CMA-ES, 35 dB", "given", black_box))
     return found
-
-
-def saved(form: str, quality: int) -> Change:
-    """The picture after a file of this form ("JPEG", "WEBP") and quality."""
-
-    def save(picture: Image.Image) -> Image.Image:
-        buffer = io.BytesIO()
-        picture.save(buffer, format=form, quality=quality)
-        return Image.open(buffer).convert("RGB")
-
-    return save
 
 
 def halved(picture: Image.Image) -> Image.Image:

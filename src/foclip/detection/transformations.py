@@ -58,15 +58,15 @@ def mirror(picture: Image.Image) -> Image.Image:
     return ImageOps.mirror(picture)
 
 
-def _saved(form: str, quality: int, **options: int) -> "Transformation":
-    """Saved as a file of this form and quality and read again."""
+def saved(form: str, quality: int, **options: int) -> Callable[[Image.Image], Image.Image]:
+    """Saves a picture as a file of this form ("JPEG", "WEBP") and quality, and reads it again."""
 
-    def exact(picture: Image.Image) -> Image.Image:
+    def save(picture: Image.Image) -> Image.Image:
         buffer = io.BytesIO()
         picture.save(buffer, format=form, quality=quality, **options)
         return Image.open(buffer).convert("RGB")
 
-    return Transformation(exact)
+    return save
 
 
 def _shift(down: int, left: int) -> "Transformation":
@@ -203,8 +203,8 @@ TRANSFORMATIONS: Mapping[str, Transformation] = {
     "red": _channel_as_luma(0),
     "green": _channel_as_luma(1),
     "blue": _channel_as_luma(2),
-    "jpeg": _saved("JPEG", 90),
-    "webp": _saved("WEBP", 80, method=4),
+    "jpeg": Transformation(saved("JPEG", 90)),
+    "webp": Transformation(saved("WEBP", 80, method=4)),
     "bits": Transformation(bit_depth),
     "blur": Transformation(blur, gaussian),
     "rescale": Transformation(rescale),
@@ -218,8 +218,8 @@ TRANSFORMATIONS: Mapping[str, Transformation] = {
 
 #: Those that have an amount, with an amount drawn at random.
 RANDOM: Mapping[str, Callable[[np.random.Generator], Transformation]] = {
-    "jpeg": lambda dice: _saved("JPEG", int(dice.integers(84, 96))),
-    "webp": lambda dice: _saved("WEBP", int(dice.integers(72, 89)), method=4),
+    "jpeg": lambda dice: Transformation(saved("JPEG", int(dice.integers(84, 96)))),
+    "webp": lambda dice: Transformation(saved("WEBP", int(dice.integers(72, 89)), method=4)),
     "shift": lambda dice: _shift(*dice.integers(1, 6, size=2).tolist()),
     "crop": lambda dice: _crop(dice.uniform(0.86, 0.94)),
     "shrink96": lambda dice: _shrink(dice.uniform(0.94, 0.98)),
@@ -275,9 +275,9 @@ class View:
     def __call__(self, picture: Tensor) -> Tensor:
         """Exact forward, smooth backward; (1, 3, H, W) in [0, 1] to the encoder's size."""
         change = transformation(self.transformation, self.seed)
-        picture = self.preprocess.pixels(picture)
-        assert isinstance(picture, Tensor)
-        written = (picture.detach()[0] * 255).round().to(torch.uint8)
-        exact = to_tensor(change.exact(to_image(written))).to(picture)[None] / 255
-        smooth = change.surrogate(picture) if change.surrogate else picture
+        seen = self.preprocess.pixels(picture)
+        assert isinstance(seen, Tensor)  # a detector's encoder has one input
+        written = (seen.detach()[0] * 255).round().to(torch.uint8)
+        exact = to_tensor(change.exact(to_image(written))).to(seen)[None] / 255
+        smooth = change.surrogate(seen) if change.surrogate else seen
         return smooth + (exact - smooth).detach()

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass, fields
 
-from foclip.data.prompts import Prompts
-from foclip.detection.features import Sensitivity
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -68,40 +65,6 @@ class Detection:
     prompts: list[str]
     model: str
     seed: int | None = None
-
-    @classmethod
-    def of(
-        cls,
-        image: str,
-        measured: Sensitivity,
-        verdict: Verdict,
-        *,
-        detector: str,
-        prompts: Prompts,
-        model: str,
-        seed: int | None = None,
-    ) -> "Detection":
-        """The record of a verdict on a measured picture."""
-        probe = verdict.probe or ""
-        return cls(
-            image=image,
-            tampered=verdict.verdict == "tampered",
-            verdict=verdict.verdict,
-            score=measured.score,
-            gray_score=measured.scores.get("gray"),
-            probe_score=measured.scores.get(probe),
-            drop=measured.drops.get(probe),
-            drift=measured.drifts.get(probe),
-            p_value=verdict.p_value,
-            decided_by=verdict.decided_by,
-            probe=verdict.probe,
-            probes=list(measured.drifts),
-            zero_shot_caption=None if prompts else measured.zero_shot_caption,
-            detector=detector,
-            prompts=list(prompts),
-            model=model,
-            seed=seed,
-        )
 
 
 #: Names of the fields of a verdict, in their order.

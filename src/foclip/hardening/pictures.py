@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from foclip.data import images
-from foclip.data.sources import Columns, Item, Shard, fetched, items, shards
+from foclip.data.sources import Columns, Item, Listing, Shard, items, load_bytes
 from foclip.errors import ImageError
 
 #: Decoded pictures of more bytes than this are kept in a memory-mapped file.
@@ -85,7 +85,7 @@ def decode(
     for place, (name, item) in enumerate(_items(sources)):
         if place not in wanted:
             continue
-        if (item := fetched(item)).error:
+        if (item := load_bytes(item)).error:
             skipped.append(f"{name}: {item.error}")
             continue
         try:
@@ -101,7 +101,7 @@ def decode(
 
 
 def _shards(paths: Sequence[Path]) -> Iterator[Shard]:
-    return shards([str(path) for path in paths], Columns(), [])
+    return iter(Listing([str(path) for path in paths]))
 
 
 def _items(paths: Sequence[Path]) -> Iterator[tuple[str, Item]]:

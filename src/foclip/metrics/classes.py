@@ -59,7 +59,7 @@ class CLIPScore(_Sums):
 
     def compute(self) -> Tensor:
         """The mean; NaN if nothing was added."""
-        return functional.clip_score_mean(self._sums())
+        return functional.means(self._sums())["clip_score"]
 
 
 class RobustCLIPScore(_Sums):
@@ -98,8 +98,8 @@ class RobustCLIPScore(_Sums):
         self._add(functional.robust_sums(self._judge, self._hardened, pictures, captions))
 
     def compute(self) -> dict[str, Tensor]:
-        """Means over all pictures, as `foclip.metrics.functional.robust_means`."""
-        return functional.robust_means(self._sums())
+        """Means over all pictures, as `foclip.metrics.functional.means`."""
+        return functional.means(self._sums())
 
 
 def _loaded(encoder: Encoder | str) -> Encoder:

@@ -22,6 +22,13 @@ from foclip.outcome import Failure
 Pictures = Sequence[Source] | Tensor
 #: Sums over pictures by name; sums of several batches or processes are added.
 Sums = Mapping[str, Any]
+#: Names of means, and of the sums that they come from.
+MEANS = {
+    "clip_score": "total",
+    "tampered": "tampered",
+    "robust_clip_score": "robust_total",
+    "hardened_score": "hardened_total",
+}
 
 
 def clip_score(pictures: Pictures, captions: Sequence[str], encoder: Encoder, scale: float = SCALE) -> Tensor:
@@ -39,7 +46,7 @@ def clip_score(pictures: Pictures, captions: Sequence[str], encoder: Encoder, sc
     Raises:
         UsageError: Pictures and captions differ in number, or a picture has another shape, type or range.
     """
-    return clip_score_mean(clip_score_sums(Prober(Scorer(encoder, scale)), pictures, captions))
+    return means(clip_score_sums(Prober(Scorer(encoder, scale)), pictures, captions))["clip_score"]
 
 
 def robust_clip_score(
@@ -59,31 +66,23 @@ def robust_clip_score(
         scale: The weight w.
 
     Returns:
-        As `robust_means`.
+        As `means`.
 
     Raises:
         UsageError: As `clip_score`, or the detector belongs to another encoder.
     """
     judge = BatchDetector(detector or shipped(encoder), Scorer(encoder, scale))
-    return robust_means(robust_sums(judge, None, pictures, captions))
+    return means(robust_sums(judge, None, pictures, captions))
 
 
 def clip_score_sums(prober: Prober, pictures: Pictures, captions: Sequence[str]) -> Sums:
     """Sum of CLIPScores, `total`, and number of pictures, `count`."""
     views, prompts = _read(prober.preprocess, pictures, captions)
-    total = 0.0
-    for found in prober.measure(views, prompts, ()):
-        total += found.score or 0.0
-    return {"total": total, "count": len(views)}
-
-
-def clip_score_mean(sums: Sums) -> Tensor:
-    """The mean; NaN if there are no pictures."""
-    return (torch.as_tensor(sums["total"], dtype=torch.float64) / sums["count"]).float()
+    return {"total": sum(found.score or 0.0 for found in prober.measure(views, prompts, ())), "count": len(views)}
 
 
 def robust_sums(judge: BatchDetector, hardened: Prober | None, pictures: Pictures, captions: Sequence[str]) -> Sums:
-    """Sums over pictures of what `robust_means` gives means of.
+    """Sums over pictures of what `means` gives means of.
 
     Args:
         judge: What tells tampered pictures.
@@ -91,7 +90,6 @@ def robust_sums(judge: BatchDetector, hardened: Prober | None, pictures: Picture
         pictures: B pictures.
         captions: B captions.
     """
-    pictures = list(pictures)
     views, prompts = _read(judge.preprocess, pictures, captions)
     total = robust_total = 0.0
     tampered = 0
@@ -106,24 +104,23 @@ def robust_sums(judge: BatchDetector, hardened: Prober | None, pictures: Picture
     return sums | {"hardened_total": clip_score_sums(hardened, pictures, captions)["total"]}
 
 
-def robust_means(sums: Sums) -> dict[str, Tensor]:
-    """Means over all pictures; NaN if there are none.
+def means(sums: Sums) -> dict[str, Tensor]:
+    """Means over all pictures of what there are sums of; NaN if there are no pictures.
 
     Returns:
         `clip_score`: as it is; `tampered`: share of pictures called tampered; `robust_clip_score`: with the lowest
-        score that a probe found in place of theirs. Where there is `hardened_total`, also `hardened_score` and `gap`,
-        the score minus the hardened score.
+        score that a probe found in place of theirs; `hardened_score`: over the hardened encoder, and `gap`, the score
+        minus that.
     """
     count = torch.as_tensor(sums["count"])
-    means = {
-        "clip_score": (torch.as_tensor(sums["total"], dtype=torch.float64) / count).float(),
-        "tampered": torch.as_tensor(sums["tampered"]) / count,
-        "robust_clip_score": (torch.as_tensor(sums["robust_total"], dtype=torch.float64) / count).float(),
+    found = {
+        name: (torch.as_tensor(sums[total], dtype=torch.float64) / count).float()
+        for name, total in MEANS.items()
+        if total in sums
     }
-    if "hardened_total" not in sums:
-        return means
-    score = (torch.as_tensor(sums["hardened_total"], dtype=torch.float64) / count).float()
-    return means | {"hardened_score": score, "gap": means["clip_score"] - score}
+    if "hardened_score" in found:
+        found["gap"] = found["clip_score"] - found["hardened_score"]
+    return found
 
 
 def _read(preprocess: Any, pictures: Pictures, captions: Sequence[str]) -> tuple[list[Views], list[tuple[str, ...]]]:

@@ -1,7 +1,7 @@
 """The report of `foclip calibrate`: ROC, histograms, the τ₁ × τ₂ surface, and the worst misses."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,12 +95,8 @@ def _above(part: Calibrated[Any], fpr: float) -> float:
 
 def _statistics(calibration: Calibration, part: Calibrated[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Statistics of the held-out clean and fooled pictures."""
-    clean, fooled = (
-        np.array(
-            [_value(calibration, part, e) for e in calibration.examples if e.held_out and e.counts and e.fooled == f]
-        )
-        for f in (False, True)
-    )
+    held = [e for e in calibration.examples if e.held_out and e.counts]
+    clean, fooled = (np.array([_value(calibration, part, e) for e in held if e.fooled == f]) for f in (False, True))
     return clean, fooled
 
 
@@ -108,7 +104,7 @@ def _value(calibration: Calibration, part: Calibrated[Any], example: Example) ->
     """The statistic of a picture; parts that know no prompts see it without."""
     detector, found = calibration.detector, example.sensitivity
     bare = part is detector.drift or part is detector.no_prompt
-    return part.statistic.value(found.without_prompts() if bare else found)
+    return float(part.statistic.value(found.without_prompts() if bare else found))
 
 
 def kinds(calibration: Calibration) -> list[dict[str, Any]]:
@@ -119,7 +115,10 @@ def kinds(calibration: Calibration) -> list[dict[str, Any]]:
         `caught_without_prompts` (shares at the detector's bound).
     """
     fooled = [e for e in calibration.examples if e.fooled and e.held_out and e.counts]
-    return [_caught(calibration, kind, [e for e in fooled if e.kind == kind]) for kind in _each(e.kind for e in fooled)]
+    return [
+        _caught(calibration, kind, [e for e in fooled if e.kind == kind])
+        for kind in dict.fromkeys(e.kind for e in fooled)
+    ]
 
 
 def rises(calibration: Calibration) -> list[dict[str, Any]]:
@@ -149,7 +148,7 @@ def conditions(calibration: Calibration) -> list[dict[str, Any]]:
     """
     clean = [e for e in calibration.examples if not e.fooled and e.held_out]
     rows = []
-    for state in _each(e.state for e in clean):
+    for state in dict.fromkeys(e.state for e in clean):
         found = _caught(calibration, state, [e for e in clean if e.state == state])
         alarms = {"alarms": found["caught"], "alarms_without_prompts": found["caught_without_prompts"]}
         rows.append({"state": state, "pictures": found["pictures"]} | alarms)
@@ -172,10 +171,6 @@ def budgets(calibration: Calibration) -> list[dict[str, Any]]:
             row |= {name: float(np.mean(flags)), f"{name}_interval": _interval(flags)}
         rows.append(row)
     return rows
-
-
-def _each(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
 
 
 def write(path: Path, calibration: Calibration) -> None:
@@ -241,13 +236,12 @@ def _roc(calibration: Calibration) -> Figure:
     axes = plot.subplots()
     for (name, part, _), color in zip(_methods(calibration), ("#6b6870", "#8f6a52", "#b3261e", "#1a5fb4"), strict=True):
         alarms, caught = zip(*part.roc, strict=True)
-        axes.plot(
-            alarms, caught, color=color, label=f"{name.split(',')[0]} (AUC {part.auc:.3f})", drawstyle="steps-post"
-        )
+        label = f"{name.split(',')[0]} (AUC {part.auc:.3f})"
+        axes.plot(alarms, caught, color=color, label=label, drawstyle="steps-post")
     axes.set_xlabel("false alarms")
     axes.set_ylabel("caught")
     axes.legend(loc="lower right", frameon=False, fontsize=8)
-    _tidy(axes)
+    axes.spines[["top", "right"]].set_visible(False)
     return plot
 
 
@@ -260,7 +254,7 @@ def _histograms(examples: Sequence[Example], rule: TwoThresholds) -> Figure:
         axes.axvline((rule.tau1, rule.tau2)[column], color="black", linewidth=1, linestyle="--")
         axes.set_xlabel(f"{kind} in gray")
         axes.set_yticks([])
-        _tidy(axes)
+        axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=8)
     return plot
 
@@ -269,18 +263,13 @@ def _surface(calibration: Calibration, rule: TwoThresholds) -> Figure:
     surface = calibration.sweep
     plot = Figure(figsize=(4.6, 3.6))
     axes = plot.subplots()
-    mesh = axes.pcolormesh(
-        surface.tau2, surface.tau1, surface.accuracy, cmap="viridis", vmin=0.5, vmax=1, rasterized=True
-    )
+    colours: dict[str, Any] = {"cmap": "viridis", "vmin": 0.5, "vmax": 1, "rasterized": True}
+    mesh = axes.pcolormesh(surface.tau2, surface.tau1, surface.accuracy, **colours)
     axes.plot(rule.tau2, rule.tau1, "o", color="#b3261e", markeredgecolor="white")
     axes.set_xlabel("τ₂ on drift")
     axes.set_ylabel("τ₁ on drop")
     plot.colorbar(mesh, ax=axes, label="balanced accuracy")
     return plot
-
-
-def _tidy(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _misses(calibration: Calibration, part: Calibrated[Any], threshold: float) -> list[dict[str, Any]]:

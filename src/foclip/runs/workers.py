@@ -1,8 +1,7 @@
 """Executors: one function called on many items by workers, which are threads, processes or actors of a Ray cluster.
 
-All three have one method, `map`, which reads items as workers get free. A worker may die with what it runs on: a
-decoder crashes, or a node of a cluster is lost. Processes yield a `WorkerDied` for the item that was being worked on;
-Ray gives the item to another worker.
+All have one method, `map`, which reads items as workers get free. Workers may die: a decoder crashes, or a node of a
+cluster is lost. For the item of a process that died there is a `WorkerDied`; Ray gives the item to another worker.
 """
 
 import logging
@@ -13,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor as Futures
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -39,7 +38,6 @@ SPARE = 2
 DEATHS = 10
 
 
-@dataclass(frozen=True)
 class WorkerDied:
     """The result of an item whose worker process died."""
 
@@ -52,91 +50,59 @@ class Executor(Protocol):
 
 
 @dataclass(frozen=True)
-class Threads:
-    """An executor whose workers are threads of this process; results come in the order of the items.
+class LocalWorkers:
+    """An executor on this machine; results come in the order of the items.
+
+    Worker processes are forked, so they share the memory of what the function holds, such as the weights of a model.
+    Each has one torch thread.
 
     Attributes:
-        workers: Number of threads.
+        count: Number of workers.
+        processes: Workers are processes if the system can fork, else threads.
     """
 
-    workers: int
+    count: int
+    processes: bool = True
+
+    @property
+    def fork(self) -> bool:
+        """Whether workers are processes."""
+        return self.processes and sys.platform == "linux"
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R | WorkerDied]]:
-        """As `Executor.map`."""
-        with _closing(ThreadPoolExecutor(self.workers)) as pool:
-            yield from _in_order(lambda item: pool.submit(function, item), items, self.workers + AHEAD)
+        """As `Executor.map`. An item whose process died yields `WorkerDied`, as do others that were begun then."""
+        pool = self._pool(function)
+        call: Any = _call if self.fork else function
+        waiting: deque[tuple[T, Future[R]]] = deque()
 
-
-@dataclass(frozen=True)
-class Processes:
-    """An executor whose workers are forked processes, one torch thread each; results come in the order of the items.
-
-    Forked workers share the memory of what `function` holds, such as the weights of a model. Where the system cannot
-    fork, workers are threads.
-
-    Attributes:
-        workers: Number of processes.
-    """
-
-    workers: int
-
-    @staticmethod
-    def available() -> bool:
-        """Whether this system can fork."""
-        return sys.platform == "linux"
-
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R | WorkerDied]]:
-        """As `Executor.map`. An item whose process died yields `WorkerDied`, perhaps with others that were begun."""
-        if not self.available():
-            yield from Threads(self.workers).map(function, items)
-            return
-
-        def start() -> ProcessPoolExecutor:
-            context = multiprocessing.get_context("fork")
-            return ProcessPoolExecutor(self.workers, context, _begin, (function, os.getpid()))
-
-        pool = start()
-
-        def submit(item: T) -> Future[Any]:
-            nonlocal pool
-            try:
-                return pool.submit(_call, item)
-            except BrokenProcessPool:  # a process died meanwhile; its items are found out about when they are due
-                pool.shutdown(wait=False)
-                pool = start()
-                return pool.submit(_call, item)
+        def results(leave: int) -> Iterator[tuple[T, R | WorkerDied]]:
+            while len(waiting) > leave:
+                item, future = waiting.popleft()
+                try:
+                    result: R | WorkerDied = future.result()
+                except BrokenProcessPool:
+                    result = WorkerDied()
+                yield item, result
 
         try:
-            yield from _in_order(submit, items, self.workers + AHEAD)
+            for item in items:
+                try:
+                    future = pool.submit(call, item)
+                except BrokenProcessPool:  # `results` will find out which items are lost
+                    pool.shutdown(wait=False)
+                    pool = self._pool(function)
+                    future = pool.submit(call, item)
+                waiting.append((item, future))
+                yield from results(self.count + AHEAD)
+            yield from results(0)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-
-@contextmanager
-def _closing(pool: Futures) -> Iterator[Futures]:
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _in_order(submit: Callable[[T], Future[R]], items: Iterable[T], ahead: int) -> Iterator[tuple[T, R | WorkerDied]]:
-    """Items with their results; `ahead` items are submitted before the first result is waited for."""
-    waiting: deque[tuple[T, Future[R]]] = deque()
-
-    def results(leave: int) -> Iterator[tuple[T, R | WorkerDied]]:
-        while len(waiting) > leave:
-            item, future = waiting.popleft()
-            try:
-                result: R | WorkerDied = future.result()
-            except BrokenProcessPool:
-                result = WorkerDied()
-            yield item, result
-
-    for item in items:
-        waiting.append((item, submit(item)))
-        yield from results(ahead)
-    yield from results(0)
+    def _pool(self, function: Callable[[T], R]) -> Futures:
+        if not self.fork:
+            return ThreadPoolExecutor(self.count)
+        context = multiprocessing.get_context("fork")
+        return ProcessPoolExecutor(self.count, context, _begin, (function, os.getpid()))
 
 
 #: What a worker process calls. It has it from its fork.
@@ -186,7 +152,7 @@ class RayActors:
         #: What is awaited: reference to a result -> actor, and its item; None for an actor that is starting.
         self._awaited: dict[Any, tuple[Any, list[Any] | None]] = {}
 
-    def map(self, function: Callable[[T], R], items: Iterable[T | None]) -> Iterator[tuple[T, R]]:
+    def map(self, function: Callable[[T], R], items: Iterable[T | None]) -> Generator[tuple[T, R], None, None]:
         """As `Executor.map`. An item None means: none for now, ask again after the next result."""
         if self._held is None or self._held[0] is not function:
             self._held = function, self._ray.put(function)

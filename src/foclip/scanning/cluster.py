@@ -1,149 +1,108 @@
-"""Work spread over a cluster by Ray Data, whose rows are shards.
+"""A scan on a Ray cluster.
 
-Every actor has a model, and does with a shard what the local engine does: the same chunks, in the same passes, in
-a part that is written whole or not at all. Which shards are done is Ray Data's own checkpoint, with their number as
-id; a part that is there already, from a run that ended before Ray could note it, is left as it is. All nodes see the
-output folder.
+An actor has a model and does one shard at a time, in the way that one machine does it. A part is written whole or not
+at all, and one that is there is never made again, so a lost node costs the shards it was at. All nodes must see the
+output folder and the sources.
 """
 
-import shutil
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from foclip.data.sources import Columns
-from foclip.detection import Detector, Method
-from foclip.errors import OutputError, UsageError
-from foclip.models.scores import CLIPScore, resolve
-from foclip.runs.workers import SPARE, connected, unwrap_ray_error
-from foclip.scanning import local
-from foclip.scanning.parts import Folder, similarity, write
-from foclip.scanning.rows import Judge
+from foclip.data.sources import Columns, Shard
+from foclip.errors import UsageError
+from foclip.models.registry import resolve
+from foclip.models.scores import CLIPScore
+from foclip.runs.workers import RayActors, connected
+from foclip.scanning.mapper import Mapper, mapped
+from foclip.scanning.output import Folder, write
+from foclip.scanning.reader import read
 
-#: Where Ray keeps what it needs to go on.
-STATE = ".ray"
-#: Seconds between two looks at what is done.
-PROBE = 1.0
+
+@dataclass
+class ShardScan:
+    """What an actor does with a shard.
+
+    Attributes:
+        out: The output folder.
+        scorer: Name of the model and of the score; they are loaded on each node.
+        scale: The score's scale.
+        fingerprint: Of the score where the scan began.
+        judge: The detector and the other arguments of `Mapper`.
+        columns: Names of columns.
+        batch_size: Items in a chunk.
+    """
+
+    out: Path
+    scorer: tuple[str, str]
+    scale: float
+    fingerprint: str
+    judge: tuple[Any, ...]
+    columns: Columns
+    batch_size: int
+
+    @cached_property
+    def mapper(self) -> Mapper:
+        """Loaded by the first shard.
+
+        Raises:
+            UsageError: The model has other weights on this node.
+        """
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        scorer = resolve(*self.scorer, device=device)
+        if isinstance(scorer, CLIPScore):
+            scorer = CLIPScore(scorer.encoder, self.scale)
+        if scorer.fingerprint != self.fingerprint:
+            raise UsageError(f"model: {scorer.model} has other weights on this node ({scorer.fingerprint[:22]}…)")
+        if device == "cpu":
+            torch.set_num_threads(1)  # as in the processes of one machine, so that figures are rounded alike
+        return Mapper(scorer, *self.judge)
+
+    def __call__(self, shard: Shard) -> int:
+        """Write the part of a shard, unless it is there; the number of its new rows."""
+        folder, counts = Folder(self.out), [0]
+        if not folder.part(shard.number).exists():
+            results = mapped(read([shard], self.columns, self.batch_size), self.mapper, workers=1, processes=False)
+            write(folder, results, self.mapper.schema, lambda rows, share: counts.append(rows))
+        return sum(counts)
 
 
 def work(
     folder: Folder,
-    count: int,
-    judge: Judge,
+    mapper: Mapper,
     columns: Columns,
+    shards: Iterable[Shard],
+    report: Callable[[int, float], None],
     workers: int | None,
-    size: int,
+    batch_size: int,
     address: str | None,
-    show: Callable[[int], None],
 ) -> None:
-    """Do the shards of a folder that are not done.
+    """Do shards on the GPUs of a cluster if it has any, else on its cores.
 
     Args:
         folder: The folder of the scan, on a file system that all nodes share.
-        count: Number of its shards.
-        judge: What judges; its model is loaded anew by its name on every node.
+        mapper: Its scorer is loaded by name on every node.
         columns: Names of columns.
-        workers: Actors at most; None for all cores, or all GPUs if there are any.
-        size: Pictures in a chunk.
+        shards: The shards.
+        report: Called with the number of new rows, and 1, when a shard is done.
+        workers: Actors at most; None for as many as there is room for.
+        batch_size: Items in a chunk.
         address: Of the cluster; None for Ray on this machine.
-        show: Called now and then with the number of parts that are there.
 
     Raises:
         UsageError: Ray is not installed, or there is no cluster at this address.
         SourceError: A source is gone.
         OutputError: A part cannot be written.
     """
+    scorer, judge = mapper.scorer, (mapper.detector, mapper.method, mapper.fpr, mapper.seed)
+    names = scorer.model, scorer.info.name
+    out = folder.out.resolve()
+    scan = ShardScan(out, names, scorer.info.scale, scorer.fingerprint, judge, columns, batch_size)
     with connected(address) as ray:
-        from ray.data import ActorPoolStrategy, DataContext
-        from ray.data.checkpoint import CheckpointConfig
-
-        held = ray.cluster_resources()
-        gpus = int(held.get("GPU", 0))
-        actors = min(workers or 2**20, gpus or max(1, int(held.get("CPU", 1)) - SPARE))
-        state = folder.out.resolve() / STATE
-        context = DataContext.get_current()
-        if hasattr(context, "use_datasource_v2"):  # its reader of checkpoints starts dozens of processes
-            context.use_datasource_v2 = False
-        context.enable_progress_bars, context.print_on_execution_start = False, False
-        context.checkpoint_config = CheckpointConfig(id_column="id", checkpoint_path=str(state / "checkpoint"))
-        asked = (judge.score.model, judge.score.name, judge.score.scale, judge.score.fingerprint)
-        arguments = (str(folder.out.resolve()), *asked, judge.detector, judge.by, judge.fpr, columns, size, judge.draw)
-        done = (
-            # A block of one row for each, since an actor gets blocks. It is no read_parquet of the list, which starts
-            # dozens of processes to look at the footer of one small file.
-            ray.data.range(count, override_num_blocks=max(count, 1)).map_batches(
-                _Scanner,
-                batch_size=1,
-                fn_constructor_args=arguments,
-                compute=ActorPoolStrategy(min_size=1, max_size=actors),
-                num_cpus=1,
-                num_gpus=1 if gpus else 0,
-            )
-        )
-        try:
-            with _watched(folder, show):
-                done.write_parquet(str(state / "done"))
-        except Exception as error:  # Ray wraps what an actor raises in exceptions of its own
-            raise unwrap_ray_error(error) from error
-    shutil.rmtree(state, ignore_errors=True)
-    if (missing := next(folder.pending(), None)) is not None:
-        raise OutputError(f"{folder.part(missing.number)}: was removed since; give the same command again")
-
-
-class _Scanner:
-    """An actor: one model, and one shard at a time."""
-
-    def __init__(
-        self,
-        out: str,
-        model: str,
-        score: str,
-        scale: float,
-        fingerprint: str,
-        detector: Detector,
-        by: Method,
-        fpr: float | None,
-        columns: Columns,
-        size: int,
-        draw: int | None = None,
-    ) -> None:
-        from pathlib import Path
-
-        chosen = resolve(model, score, "cuda" if torch.cuda.is_available() else "cpu")
-        if isinstance(chosen, CLIPScore):
-            chosen = CLIPScore(chosen.encoder, scale)
-        if chosen.fingerprint != fingerprint:
-            raise UsageError(f"model: {model} has other weights on this node ({chosen.fingerprint[:22]}…)")
-        if chosen.device.type == "cpu":
-            torch.set_num_threads(1)  # as in the processes of the local engine, for the same rounding
-        self.folder, self.judge = Folder(Path(out)), Judge(chosen, detector, by, fpr, draw)
-        self.columns, self.size = columns, size
-
-    def __call__(self, batch: Any) -> Any:
-        for number in batch["id"].tolist():
-            if not self.folder.part(number).exists():
-                shard = self.folder.shard(number)
-                found = local.work([shard], self.judge, self.columns, 1, self.size, processes=False)
-                write(self.folder, found, similarity(self.judge.score))
-        return batch
-
-
-@contextmanager
-def _watched(folder: Folder, show: Callable[[int], None]) -> Iterator[None]:
-    """Progress, from the parts that appear."""
-    ended = threading.Event()
-
-    def probe() -> None:
-        while not ended.wait(PROBE):
-            show(sum(1 for _ in folder.parts.glob("[0-9]*.parquet")))
-
-    watcher = threading.Thread(target=probe, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        watcher.join()
+        actors = RayActors(ray, workers, gpu=ray.cluster_resources().get("GPU", 0) > 0)
+        for _, rows in actors.map(scan, shards):
+            report(rows, 1.0)

@@ -1,40 +1,38 @@
-"""Scan data sets: list the shards, do those that are not done, and say what was found."""
+"""Scan data sets: list the shards, do those that are not done, write a part for each."""
 
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as parquet
 import torch
 
-from foclip import files
-from foclip.cache import locked
-from foclip.data.sources import Columns, Digest, Shard, shards
-from foclip.detection import Detector, Method
-from foclip.detection.detector import shipped
+from foclip.data.sources import Columns, Listing, Shard
+from foclip.detection.detector import Detector, Method
 from foclip.errors import UsageError
 from foclip.models import Encoder
-from foclip.models.scores import DEFAULT, EmbeddingScore, resolve
+from foclip.models.registry import DEFAULT, resolve
+from foclip.models.scorer import Scorer
 from foclip.outcome import Progress, no_progress
-from foclip.scanning import local
-from foclip.scanning.parts import FORMAT, Folder, Part, similarity, write
-from foclip.scanning.rows import CHUNK, Judge, Row
+from foclip.runs.folder import Run
+from foclip.scanning.mapper import Mapper, Row, detector_of, mapped
+from foclip.scanning.output import FORMAT, Folder, write
+from foclip.scanning.reader import CHUNK, Chunk, read
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a scan goes, besides what it finds.
+    """How a scan is done. No row depends on it.
 
     Attributes:
         workers: Processes at a time; None for one per core.
         batch_size: Pictures handed to a process at a time.
-        retry_errors: Do nothing but the rows that had an error.
+        retry_errors: Do only the rows again that had an error.
         address: Of a Ray cluster; None for this machine.
     """
 
@@ -48,149 +46,144 @@ def scan(
     sources: Sequence[str | Path],
     out: str | Path,
     *,
-    model: str | Encoder | EmbeddingScore = "mini",
+    model: str | Encoder | Scorer = "mini",
     score: str = DEFAULT,
     detector: Detector | Path | str | None = None,
-    by: Method = "combined",
+    method: Method = "combined",
     fpr: float | None = None,
-    draw: int | None = None,
+    seed: int | None = None,
     columns: Columns | None = None,
     engine: str = "local",
     settings: Settings | None = None,
     progress: Progress = no_progress,
 ) -> Folder:
-    """Give every row of data sets a score, a verdict and a reason, or the reason why not.
+    """Give every row of data sets a score and a verdict, or an error that says why not.
 
-    Stopped in the middle, a later call with the same arguments goes on where it was.
+    If it is stopped, a later call with the same arguments goes on where it was. A score without a detector
+    (`detector_of`) is scanned for scores alone.
 
     Args:
-        sources: Folders of pictures, WebDataset tars, Parquet tables, globs of them, paths or URLs that fsspec knows.
+        sources: Folders of pictures, WebDataset tars, Parquet tables, globs of them; paths or URLs that fsspec opens.
         out: Folder for parts and manifest; made if needed.
-        model: An encoder, its name, or a score over one.
+        model: A scorer, an encoder, or the name of one.
         score: Name of the score, unless `model` is one.
-        detector: Or its file; None for the one that comes with the encoder.
-        by: "combined", or "rule" for the paper's two thresholds.
+        detector: Or its file; None for the one that comes with the encoder, if any.
+        method: "combined", or "rule" for the paper's two thresholds.
         fpr: Bound on false alarms; None for the detector's own.
-        draw: With which number the probes' amounts are drawn (`foclip.detect`); None for the usual ones.
-        columns: Names of columns that are not recognised.
+        seed: Of the probes' random amounts (`foclip.detect`); None for the usual ones.
+        columns: Names of columns that are not found by their usual names.
         engine: "local" or "ray".
-        settings: How it goes.
+        settings: How it is done.
         progress: Progress, in shards.
 
     Returns:
         The folder, with all of its parts.
 
     Raises:
-        UsageError: A source cannot be listed, the detector belongs to another encoder, or an earlier run in `out` was
-            another one.
-        SourceError: A source has gone since.
+        UsageError: A source cannot be listed, the detector belongs to another encoder, or `out` holds another scan.
+        SourceError: A source is gone that was there when the scan began.
         OutputError: A part cannot be written.
     """
-    chosen, how, named = resolve(model, score), settings or Settings(), columns or Columns()
-    if not isinstance(detector, Detector):
-        detector = shipped(chosen.encoder) if detector is None else Detector.load(Path(detector))
-    judge = Judge(chosen, detector, by, fpr, draw)
-    with locked(files.output_folder(Path(out))):
+    scorer, how, columns = resolve(model, score), settings or Settings(), columns or Columns()
+    mapper = Mapper(scorer, detector_of(scorer, detector)[0], method, fpr, seed)
+    with Run(out):
         folder = Folder(Path(out))
-        manifest = {"format": FORMAT, "judge": describe(judge), "columns": asdict(named)}
-        count = _begin(folder, manifest, [str(source) for source in sources], named, how.retry_errors)
-        folder.tidy()
+        judge = describe(mapper)
+        count = _begin(folder, judge, Listing([str(source) for source in sources], columns), how.retry_errors)
+        folder.clean_up()
         report = _Progress(progress, count)
         if how.retry_errors:
-            retry(folder, judge, named, how, report)
+            _retry(folder, mapper, columns, how, report)
         elif engine == "ray":
             from foclip.scanning import cluster
 
-            cluster.work(folder, count, judge, named, how.workers, how.batch_size, how.address, report.show)
+            cluster.work(
+                folder, mapper, columns, report.pending(folder), report.add, how.workers, how.batch_size, how.address
+            )
         else:
-            todo = report.skipping(folder.shards(), folder)
-            found = local.work(todo, judge, named, how.workers, how.batch_size)
-            write(folder, found, similarity(chosen), report.add)
+            chunks = read(report.pending(folder), columns, how.batch_size)
+            write(folder, mapped(chunks, mapper, how.workers), mapper.schema, report.add)
         return folder
 
 
-def describe(judge: Judge) -> dict[str, Any]:
+def describe(mapper: Mapper) -> dict[str, Any]:
     """All that rows depend on besides the pictures, for the manifest."""
-    detector = json.dumps(asdict(judge.detector), sort_keys=True, default=str)
-    return {
-        "model": judge.score.model,
-        "score": judge.score.name,
-        "scale": judge.score.scale,
-        "weights and preprocessing": judge.score.fingerprint,
-        "detector": f"{judge.detector.name} {hashlib.sha256(detector.encode()).hexdigest()[:16]}",
-        "decided by": judge.by,
-        "bound on false alarms": judge.detector.fpr if judge.fpr is None else judge.fpr,
+    scorer, detector = mapper.scorer, mapper.detector
+    found: dict[str, Any] = {
+        "model": scorer.model,
+        "score": scorer.info.name,
+        "scale": scorer.info.scale,
+        "weights and preprocessing": scorer.fingerprint,
         "precision": str(torch.get_default_dtype()).removeprefix("torch."),
         "version": version("foclip"),
-    } | ({} if judge.draw is None else {"draw": judge.draw})
+        "detector": None,
+    }
+    if detector is None:
+        return found
+    content = json.dumps(asdict(detector), sort_keys=True, default=str)
+    return found | {
+        "detector": f"{detector.name} {hashlib.sha256(content.encode()).hexdigest()[:16]}",
+        "method": mapper.method,
+        "bound on false alarms": detector.fpr if mapper.fpr is None else mapper.fpr,
+        "seed": mapper.seed,
+    }
 
 
-def _begin(folder: Folder, manifest: dict[str, Any], sources: list[str], columns: Columns, retry: bool) -> int:
-    """Take up an earlier run, or begin one; the number of shards.
+def _begin(folder: Folder, judge: dict[str, Any], listing: Listing, retry: bool) -> int:
+    """Begin a scan, or go on with an earlier one; the number of its shards.
 
     Raises:
-        UsageError: What is in the folder is the work of another run.
+        UsageError: The folder holds another scan.
     """
-    digests: list[Digest] = []
-    listed = shards(sources, columns, digests)
+    columns = asdict(listing.columns)
     earlier = folder.manifest()
     if earlier is None:
         if retry:
             raise UsageError(f"out: {folder.out} holds no scan whose errors could be tried again")
-        count = folder.list_shards(listed)
-        folder.begin(manifest | {"shards": count, "sources": _sources(sources, digests)})
-        return count
-    for part in ("judge", "columns"):
-        for name, value in manifest[part].items():
-            if (then := earlier.get(part, {}).get(name)) != value:
-                raise UsageError(_changed(folder, name, then, value))
-    count = sum(1 for _ in listed)
-    for then, now in zip(earlier["sources"], _sources(sources, digests), strict=False):
-        compared = ("files", "names") if retry else ("files", "bytes", "names", "content")
-        if differ := [name for name in compared if then.get(name) != now[name]]:
-            told = (f"{differ[0]} {then.get(differ[0])}", f"{now[differ[0]]}")
-            raise UsageError(_changed(folder, f"source {now['source']}", *told))
-    if len(earlier["sources"]) != len(sources) or (count != earlier.get("shards") and not retry):
-        raise UsageError(_changed(folder, "sources", len(earlier["sources"]), len(sources)))
+        content = {"format": FORMAT, "judge": judge, "columns": columns}
+        return folder.begin(listing, lambda count: content | {"shards": count, "sources": listing.as_dicts()})
+
+    def check(name: str, then: object, now: object) -> None:
+        if then != now:
+            raise UsageError(
+                f"out: {folder.out} holds a scan with another {name} ({then} then, {now} now); choose another folder"
+            )
+
+    for part, settings in (("judge", judge), ("columns", columns)):
+        for name, value in settings.items():
+            check(name, earlier.get(part, {}).get(name), value)
+    count = sum(1 for _ in listing)
+    for then, now in zip(earlier["sources"], listing.as_dicts(), strict=False):
+        for name in ("files", "names") if retry else ("files", "bytes", "names", "content"):
+            check(f"source {now['source']}", f"{name} {then.get(name)}", f"{name} {now[name]}")
+    check("sources", len(earlier["sources"]), len(listing.sources))
+    if not retry:
+        check("number of shards", earlier.get("shards"), count)
     return int(earlier["shards"])
 
 
-def _changed(folder: Folder, name: str, then: object, now: object) -> str:
-    return f"out: {folder.out} holds a scan with another {name} ({then} then, {now} now); choose another folder"
-
-
-def _sources(sources: Sequence[str], digests: Sequence[Digest]) -> list[dict[str, Any]]:
-    return [{"source": source} | digest.as_dict() for source, digest in zip(sources, digests, strict=True)]
-
-
-def retry(folder: Folder, judge: Judge, columns: Columns, settings: Settings, report: "_Progress") -> None:
+def _retry(folder: Folder, mapper: Mapper, columns: Columns, settings: Settings, report: "_Progress") -> None:
     """Do the rows of finished parts again that had an error; all others stay as they are."""
 
-    def before(shard: Shard) -> list[Row]:
-        return list(parquet.read_table(folder.part(shard.number)).to_pylist())
-
     def wanted(shard: Shard) -> Callable[[int], bool]:
-        old = before(shard)
-        again = {place for place, row in enumerate(old) if row["error"]}
-        return lambda place: place in again or place >= len(old)
+        before = folder.rows_of(shard)
+        return lambda place: place >= len(before) or bool(before[place]["error"])
 
-    def todo() -> Iterator[Shard]:
+    def failed() -> Iterator[Shard]:
         for shard in folder.shards():
-            path = folder.part(shard.number)
-            if path.exists() and any(row["error"] for row in before(shard)):
+            if folder.part(shard.number).exists() and any(row["error"] for row in folder.rows_of(shard)):
                 yield shard
             else:
-                report.finish()
+                report.show(1)
 
-    results = local.work(todo(), judge, columns, settings.workers, settings.batch_size, wanted)
-    for shard, some in groupby(results, key=lambda found: found[0]):
-        new = [row for _, rows, _ in some for row in rows]
-        rows, again = [], iter(new)
-        for row in before(shard):
-            rows.append(next(again, None) if row["error"] else row)
-        with Part(folder.part(shard.number), shard, similarity(judge.score)) as part:
-            part.add([row for row in (*rows, *again) if row])
-        report.add(len(new), 1.0)
+    def results() -> Iterator[tuple[Chunk, list[Row]]]:
+        found = mapped(read(failed(), columns, settings.batch_size, wanted), mapper, settings.workers)
+        for shard, some in groupby(found, key=lambda result: result[0].shard):
+            again = iter([row for _, rows in some for row in rows])
+            rows = [next(again, None) if row["error"] else row for row in folder.rows_of(shard)]
+            yield Chunk(shard, [], 1.0), [row for row in (*rows, *again) if row]
+
+    write(folder, results(), mapper.schema, report.add)
 
 
 class _Progress:
@@ -200,27 +193,22 @@ class _Progress:
         self._advance = progress("scanning", max(shards, 1))
         self._done, self._pictures, self._since = 0, 0, time.monotonic()
 
-    def skipping(self, shards: Iterable[Shard], folder: Folder) -> Iterator[Shard]:
-        """The shards that have no part yet; the others count as done."""
-        for shard in shards:
+    def pending(self, folder: Folder) -> Iterator[Shard]:
+        """The shards that have no part yet. The others count as done."""
+        for shard in folder.shards():
             if folder.part(shard.number).exists():
-                self.finish()
+                self.show(1)
             else:
                 yield shard
 
     def add(self, pictures: int, share: float) -> None:
-        """So many pictures more are done, and this share of their shard."""
+        """So many more pictures are done, and this share of their shard."""
         self._pictures += pictures
         rate = self._pictures / max(time.monotonic() - self._since, 1e-3)
         self._advance(self._done + share, f"{self._pictures:,} pictures, {rate:,.0f}/s")
-        if share == 1:
-            self._done += 1
+        self._done += share == 1
 
-    def finish(self) -> None:
-        """A shard more is done."""
-        self.show(self._done + 1)
-
-    def show(self, done: int) -> None:
-        """So many shards are done."""
-        self._done = done
-        self._advance(done)
+    def show(self, more: int) -> None:
+        """So many more shards are done."""
+        self._done += more
+        self._advance(self._done)

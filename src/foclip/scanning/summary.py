@@ -8,35 +8,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.parquet as parquet
 from scipy.stats import binomtest
 
-from foclip.scanning.parts import Folder
+from foclip.scanning.output import Folder
 
-#: Bins of the histogram of scores, from 0 to the score's scale.
+#: Bins of the histogram of scores.
 BINS = 2500
 #: Pictures shown in the report.
 WORST = 12
-#: Columns that a summary is made of.
-COLUMNS = (
-    "key",
-    "source",
-    "caption",
-    "score",
-    "drift",
-    "p_value",
-    "tampered",
-    "decided_by",
-    "error",
-    "width",
-    "height",
-)
+#: Columns that the summary and the report are made of.
+COLUMNS = [
+    *("key", "source", "caption", "score", "drop", "drift", "p_value", "verdict", "decided_by", "probe"),
+    *("zero_shot_caption", "error"),
+]
 VERDICTS = ("clean", "tampered", "undecidable")
 
 
 @dataclass(frozen=True)
-class Found:
-    """A row that is worth a probe.
+class Example:
+    """A row that the report shows.
 
     Attributes:
         shard: Number of its shard.
@@ -54,29 +45,34 @@ class Summary:
     """What a scan found.
 
     Attributes:
-        rows: All of them.
-        verdicts: How many are clean, tampered, undecidable (without colour).
+        highest: Upper end of the histogram: the score's scale, or the highest score if that is higher.
+        rows: Number of all rows.
+        verdicts: How many rows are clean, tampered, undecidable (without colour).
         decided_by: How many each statistic decided.
+        probes: For how many tampered pictures each probe told most.
         errors: How many rows have each kind of error.
-        examples: The first row of each kind.
-        uncaptioned: Pictures without a caption, and so without a score.
-        scores: Per verdict, how many scores lie in each of `BINS` bins from 0 to `scale`.
-        scale: The score's scale.
-        worst: Tampered pictures with the highest scores, and where there are none the largest drifts.
+        examples: The first row with each kind of error.
+        unscored: Pictures without a score, because they have no caption.
+        scores: Histogram of scores in `BINS` bins from 0 to `highest`, per verdict; "" for no verdict.
+        worst: The most suspicious of the tampered pictures: the lowest p-values, then the largest drops (or drifts,
+            where there is no score).
     """
 
+    highest: float
     rows: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
     decided_by: Counter[str] = field(default_factory=Counter)
+    probes: Counter[str] = field(default_factory=Counter)
     errors: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
-    uncaptioned: int = 0
-    scores: dict[str, np.ndarray] = field(default_factory=lambda: {v: np.zeros(BINS, dtype=np.int64) for v in VERDICTS})
-    scale: float = 1.0
-    worst: list[Found] = field(default_factory=list)
+    unscored: int = 0
+    scores: dict[str, np.ndarray] = field(
+        default_factory=lambda: {verdict: np.zeros(BINS, dtype=np.int64) for verdict in (*VERDICTS, "")}
+    )
+    worst: list[Example] = field(default_factory=list)
 
     @property
-    def predict(self) -> int:
+    def judged(self) -> int:
         """Rows with a verdict."""
         return sum(self.verdicts.values())
 
@@ -84,6 +80,11 @@ class Summary:
     def failed(self) -> int:
         """Rows with an error."""
         return sum(self.errors.values())
+
+    @property
+    def scored(self) -> int:
+        """Rows with a score."""
+        return self.rows - self.failed - self.unscored
 
     @property
     def rate(self) -> tuple[float, float, float] | None:
@@ -99,27 +100,28 @@ class Summary:
         counts = np.cumsum(sum(self.scores.values()))
         if not counts[-1]:
             return None
-        return float((np.searchsorted(counts, share * counts[-1]) + 1) * self.scale / BINS)
+        return float((np.searchsorted(counts, share * counts[-1]) + 1) * self.highest / BINS)
 
     def as_dict(self) -> dict[str, Any]:
         """What `summary.json` holds."""
         rate = self.rate
         return {
             "rows": self.rows,
-            "predict": self.predict,
+            "judged": self.judged,
             "failed": self.failed,
             **{verdict: self.verdicts[verdict] for verdict in VERDICTS},
             "tampered_share": rate and rate[0],
             "tampered_interval": rate and list(rate[1:]),
-            "without_caption": self.uncaptioned,
+            "without_caption": self.unscored,
             "score_percentiles": {str(p): self.percentile(p / 100) for p in (5, 25, 50, 70, 75, 90, 95, 99)},
             "decided_by": dict(sorted(self.decided_by.items())),
+            "probes": dict(self.probes.most_common()),
             "errors": dict(self.errors.most_common()),
         }
 
 
 def kind(error: str) -> str:
-    """What errors of one kind share: no numbers, no names, nothing in brackets."""
+    """The kind of an error: the message without numbers, names and brackets."""
     return re.sub(r"\d[\d,.]*", "N", re.sub(r"\s*\(.*|(?<=damaged) after .*", "", error, flags=re.DOTALL))
 
 
@@ -133,42 +135,47 @@ def summarise(folder: Folder, scale: float) -> Summary:
     Raises:
         OutputError: A part cannot be read.
     """
-    summary = Summary(scale=scale)
-    worst: list[tuple[float, float, int, int, dict[str, Any]]] = []
-    for shard, first, batch in _batches(folder):
-        columns = {name: batch.column(name) for name in batch.schema.names}
-        tampered = columns["tampered"].to_numpy(zero_copy_only=False)
-        errors = columns["error"].to_pylist()
+    summary = Summary(max([scale, *_highest_scores(folder)]))
+    worst: list[tuple[tuple[float, ...], dict[str, Any]]] = []
+    for shard, first, batch in folder.rows(COLUMNS):
+        columns = {name: batch.column(name) for name in COLUMNS}
+        errors, verdicts = columns["error"].to_pylist(), np.array(columns["verdict"].to_pylist(), dtype=object)
         scores = columns["score"].to_numpy(zero_copy_only=False)
-        judged = np.array([error is None for error in errors], dtype=bool)
-        flags = {"tampered": tampered == True, "clean": tampered == False}  # noqa: E712 (None is neither)
-        flags["undecidable"] = judged & ~flags["tampered"] & ~flags["clean"]
+        failed = np.array([error is not None for error in errors], dtype=bool)
+        scored = ~np.isnan(scores)
         summary.rows += batch.num_rows
-        summary.uncaptioned += int((judged & np.isnan(scores)).sum())
-        for verdict, chosen in flags.items():
-            summary.verdicts[verdict] += int(chosen.sum())
-            own = scores[chosen & ~np.isnan(scores)]
-            places = np.minimum((own / scale * BINS).astype(np.int64), BINS - 1)
-            summary.scores[verdict] += np.bincount(places, minlength=BINS)
-        summary.decided_by.update(reason for reason in columns["decided_by"].to_pylist() if reason)
-        for place in np.flatnonzero(~judged).tolist():
+        summary.unscored += int((~failed & ~scored).sum())
+        for verdict, counts in summary.scores.items():
+            chosen = verdicts == (verdict or None)
+            if verdict:
+                summary.verdicts[verdict] += int(chosen.sum())
+            places = np.minimum((scores[chosen & scored] / summary.highest * BINS).astype(np.int64), BINS - 1)
+            counts += np.bincount(places, minlength=BINS)
+        summary.decided_by.update(filter(None, columns["decided_by"].to_pylist()))
+        for place in np.flatnonzero(failed).tolist():
             name = kind(errors[place])
             summary.errors[name] += 1
             told = f"{columns['source'][place]}, {columns['key'][place]}: {errors[place]}"
             summary.examples.setdefault(name, told)
-        for place in np.flatnonzero(flags["tampered"]).tolist():
+        for place in np.flatnonzero(verdicts == "tampered").tolist():
             row = {name: column[place].as_py() for name, column in columns.items()}
-            entry = (row["score"] if row["score"] is not None else -1.0, row["drift"] or 0.0, -shard, -(first + place))
-            if len(worst) < WORST or entry > worst[0][:4]:
-                (heapq.heappush if len(worst) < WORST else heapq.heapreplace)(worst, (*entry, row))
-    summary.worst = [Found(-shard, -place, row) for _, _, shard, place, row in sorted(worst, reverse=True)]
+            summary.probes.update([row["probe"]] if row["probe"] else [])
+            moved = row["drop"] if row["drop"] is not None else row["drift"]
+            entry = (-row["p_value"], -1.0 if moved is None else moved, -shard, -(first + place)), row
+            if len(worst) < WORST or entry[0] > worst[0][0]:
+                (heapq.heappush if len(worst) < WORST else heapq.heapreplace)(worst, entry)
+    ranked = sorted(worst, key=lambda entry: entry[0], reverse=True)
+    summary.worst = [Example(int(-shard), int(-place), row) for (*_, shard, place), row in ranked]
     return summary
 
 
-def _batches(folder: Folder) -> Iterator[tuple[int, int, pa.RecordBatch]]:
-    """Number of the shard, place of the first row in it, and rows."""
-    current, first = -1, 0
-    for shard, batch in folder.rows(COLUMNS):
-        current, first = shard, first if shard == current else 0
-        yield shard, first, batch
-        first += batch.num_rows
+def _highest_scores(folder: Folder) -> Iterator[float]:
+    """The highest score of each part, as far as its metadata tell."""
+    for shard in folder.shards():
+        path = folder.part(shard.number)
+        if not path.exists():
+            continue  # `Folder.rows` says so
+        with parquet.ParquetFile(path) as part:
+            column = part.schema_arrow.get_field_index("score")
+            found = (part.metadata.row_group(group).column(column).statistics for group in range(part.num_row_groups))
+            yield from (float(each.max) for each in found if each and each.has_min_max)

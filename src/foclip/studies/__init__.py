@@ -6,8 +6,10 @@ modules that other packages name in the entry point group `foclip.studies`.
 
 import importlib
 import pkgutil
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from foclip.errors import UsageError
 
 if TYPE_CHECKING:
     from foclip.studies.harness import Study
@@ -21,10 +23,21 @@ def names() -> list[str]:
 
 
 def available() -> "dict[str, Study]":
-    """Every study by name."""
+    """Every study by name.
+
+    Raises:
+        UsageError: The package of a study cannot be loaded.
+    """
     modules = [importlib.import_module(f"{__name__}.{name}") for name in _own()]
-    modules += [point.load() for point in entry_points(group=GROUP)]
+    modules += [_loaded(point) for point in entry_points(group=GROUP)]
     return {module.study.name: module.study for module in modules}
+
+
+def _loaded(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:  # of another package, which may fail in any way
+        raise UsageError(f"{point.name}: its package cannot be loaded ({type(error).__name__}: {error})") from error
 
 
 def _own() -> list[str]:

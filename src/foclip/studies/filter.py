@@ -28,8 +28,8 @@ from foclip.attacks import UNNOTICED
 from foclip.cache import Cache
 from foclip.detection import Detector, View
 from foclip.scanning import Settings, scan
-from foclip.scanning.keep import keep
-from foclip.scanning.rows import Judge
+from foclip.scanning.exporting import export
+from foclip.scanning.mapper import Mapper
 from foclip.scanning.scanner import describe
 from foclip.studies.adaptive import ALL, NOTHING, TOO, Attacker, attackers
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
@@ -110,7 +110,7 @@ def boosted(context: StudyContext, given: list[Pair], target: float | None, atta
 def filtered(context: StudyContext, judge: Detector, current: list[Pair]) -> pd.DataFrame:
     """Each pair's score and verdict by a scan, whether it passes the filter, and whether `--keep` keeps it."""
     digests = [(pair.picture.digest, pair.caption) for pair in current]
-    name = Cache.key("filter", describe(Judge(context.score, judge)), digests)
+    name = Cache.key("filter", describe(Mapper(context.score, judge)), digests)
     source, kept = context.cache.path(name, ".parquet"), context.cache.path(name, ".txt")
     files.output_folder(source.parent)
     keys = [f"{place:06d}" for place in range(len(current))]
@@ -122,9 +122,9 @@ def filtered(context: StudyContext, judge: Detector, current: list[Pair]) -> pd.
     with files.replacing(source) as partial:
         parquet.write_table(pa.table(content), partial, row_group_size=GROUP)
     folder = scan([source], context.cache.path(name, ""), model=context.score, detector=judge, settings=Settings())
-    rows = pa.Table.from_batches([batch for _, batch in folder.rows(["key", "score", "tampered"])]).to_pandas()
+    rows = pa.Table.from_batches([batch for *_, batch in folder.rows(["key", "score", "tampered"])]).to_pandas()
     cut = float(np.quantile(rows.score, 1 - TOP))
-    keep(folder, kept, None, cut)
+    export(folder, kept, cut)
     passed = set(kept.read_text(encoding="utf-8").split())
     return pd.DataFrame(
         {

@@ -1,62 +1,63 @@
 """Data sets as people have them, row by row: folders of pictures, WebDataset tars, Parquet tables.
 
-`shards` lists what there is, in pieces of work; `items` reads one of them, in one pass and bounded memory, and
-accounts for every row: what cannot be read is an `Item` with an error.
+`Listing` cuts data sets into shards, the units of work. `items` reads one shard in one pass and bounded memory.
+Every row becomes an `Item`; one that cannot be read becomes an item with an error.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from foclip.data.sources import archive, table
 from foclip.data.sources.item import MAX_PICTURE, MAX_TEXT, Columns, Item, Shard, text
-from foclip.data.sources.listing import Digest, entries, file_system, gone, kind, shards
+from foclip.data.sources.listing import Digest, Listing, file_system, source_missing
 
-__all__ = ["Columns", "Digest", "Item", "Shard", "entries", "fetched", "file_system", "items", "kind", "shards", "text"]
+__all__ = ["Columns", "Digest", "Item", "Listing", "Shard", "items", "load_bytes", "text"]
 
 
 def items(shard: Shard, columns: Columns, read: bool = True) -> Iterator[Item]:
-    """The rows of a shard, in its order; pictures that are files of their own are left to `fetched`.
+    """The rows of a shard, in its order; pictures that are files of their own are left to `load_bytes`.
 
     Args:
         shard: The shard.
         columns: Names of columns.
-        read: Read what tars hold; else only count.
+        read: Whether the contents of tars are read; False gives keys only, to count them.
 
     Raises:
-        SourceError: It is not there any more.
+        SourceError: The file is not there any more.
     """
     if shard.kind == "pictures":
         for name in shard.names:
-            yield Item(text(f"{shard.below}{name}"), path=f"{shard.url}/{name}")
+            yield Item(text(f"{shard.prefix}{name}"), path=f"{shard.url}/{name}")
         return
+    folder, _, name = shard.url.rpartition("/")
     fs, path = file_system(shard.url)
     try:
         with fs.open(path, "rb") as stream:
             if shard.kind == "tar":
-                yield from archive.items(stream, text(shard.url.rpartition("/")[2]), columns, read)
+                yield from archive.items(stream, text(name), columns, read)
             elif shard.group < 0:
-                yield Item(text(shard.url.rpartition("/")[2]), error=_why(stream))
+                yield Item(text(name), error=_why_no_table(stream))
             else:
-                folder = shard.url.rpartition("/")[0]
                 for item in table.items(stream, shard.group, shard.first, columns, text(shard.url)):
                     yield replace(item, path=f"{folder}/{item.path}") if item.path else item
     except OSError as error:
-        raise gone(shard.url, error) from error
+        raise source_missing(shard.url, error) from error
 
 
-def _why(stream: object) -> str:
+def _why_no_table(stream: Any) -> str:
     try:
-        table.open_table(stream)  # type: ignore[arg-type]
+        table.open_table(stream)
     except ValueError as error:
         return str(error)
     return "could not be read when the scan began"
 
 
-def fetched(item: Item) -> Item:
-    """A row with the content of its picture's file, if it is one of its own, and the caption beside it.
+def load_bytes(item: Item) -> Item:
+    """The item with the content of its picture file and the caption beside it, if its picture is a file of its own.
 
     Raises:
-        SourceError: The file is not there any more, and neither is its folder, or anything in it.
+        SourceError: The file is not there any more, and its folder is empty or missing.
     """
     if item.path is None or item.error:
         return item
@@ -68,7 +69,7 @@ def fetched(item: Item) -> Item:
             content = stream.read(MAX_PICTURE)
     except OSError as error:
         if isinstance(error, FileNotFoundError) and _empty(fs, path.rpartition("/")[0]):
-            raise gone(item.path, error) from error
+            raise source_missing(item.path, error) from error
         return replace(item, error=text(error.strerror or error).lower())
     if item.caption is not None:
         return replace(item, content=content)
@@ -82,8 +83,8 @@ def fetched(item: Item) -> Item:
     return replace(item, content=content, caption=caption or None)
 
 
-def _empty(fs: object, folder: str) -> bool:
+def _empty(fs: Any, folder: str) -> bool:
     try:
-        return not fs.ls(folder, detail=False)  # type: ignore[attr-defined]
+        return not fs.ls(folder, detail=False)
     except OSError:
         return True

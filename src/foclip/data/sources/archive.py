@@ -1,8 +1,7 @@
 """WebDataset tars: consecutive members of one name make a sample, and every sample is one row.
 
-tarfile stops in silence at whatever it does not take for a header, and readers built on it drop what follows.
-Here the reason for which a tar ended is kept, and anything but the end mark is a row that says so.
-Nothing is ever unpacked to disk, and no link is followed.
+tarfile stops without an error at anything that is not a header, and readers built on it lose what follows.
+Here a tar that ends without its end mark gets a row that says so. Nothing is unpacked to disk; no link is followed.
 """
 
 import json
@@ -21,7 +20,7 @@ from foclip.data.sources.item import MAX_PICTURE, MAX_TEXT, Columns, Item, text
 CAPTIONS = ("txt", "caption", "text")
 #: Fields of the JSON beside a picture that hold it.
 FIELDS = ("caption", "text", "TEXT")
-#: What reading a damaged or cut tar, compressed or not, raises; not what a lost disk or network raises.
+#: Errors of a damaged or truncated tar, compressed or not. A lost disk or network raises others.
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 
 
@@ -37,7 +36,7 @@ class _Sample:
 
 
 class _Header(tarfile.TarInfo):
-    """A member that remembers, in its tar, why there was no further one."""
+    """A member of a tar. The tar keeps the error because of which no further member was found."""
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> "_Header":
@@ -49,7 +48,7 @@ class _Header(tarfile.TarInfo):
 
 
 def items(stream: BinaryIO, name: str, columns: Columns, read: bool = True) -> Iterator[Item]:
-    """The rows of a tar, compressed or not, in one pass that holds a sample at a time, and a number for each key.
+    """The rows of a tar, compressed or not, in one pass. In memory are one sample, and a number for each key.
 
     Args:
         stream: The open file.
@@ -58,7 +57,7 @@ def items(stream: BinaryIO, name: str, columns: Columns, read: bool = True) -> I
         read: Read pictures and captions; else only count.
 
     Raises:
-        OSError: The file cannot be read any more; a damaged one is a row with an error.
+        OSError: The file cannot be read any more. Damage is no exception, but an item with an error.
     """
     seen: set[int] = set()
     last = "its beginning"
@@ -78,7 +77,7 @@ def items(stream: BinaryIO, name: str, columns: Columns, read: bool = True) -> I
 
 
 def _samples(stream: BinaryIO, read: bool) -> Iterator["_Sample | str"]:
-    """Samples, and at the end of a tar that has no proper end, why it ended."""
+    """Samples; last, if the tar has no end mark, the reason why it ended."""
     sample: _Sample | None = None
     try:
         with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as tar:
@@ -99,7 +98,7 @@ def _samples(stream: BinaryIO, read: bool) -> Iterator["_Sample | str"]:
                     yield sample
                     return
             ended_by = getattr(tar, "ended_by", None)
-    except (*DAMAGE, tarfile.TarError) as error:
+    except DAMAGE as error:
         ended_by = error
     except OSError as error:
         if error.errno is not None:  # not gzip's "CRC check failed" or bz2's "Invalid data stream"

@@ -1,8 +1,8 @@
-"""What a data set consists of: items, shards of them, and the columns that hold what."""
+"""A data set consists of shards, and a shard of items, each with one picture; `Columns` names what holds what."""
 
 from dataclasses import dataclass
 
-#: Largest picture file that is read, in bytes; beyond it is one row with an error.
+#: Largest picture file that is read, in bytes. A larger one becomes a row with an error.
 MAX_PICTURE = 256 * 2**20
 #: Largest caption or JSON beside a picture, in bytes.
 MAX_TEXT = 10 * 2**20
@@ -15,9 +15,9 @@ class Item:
     Attributes:
         key: What the data set calls it.
         content: The picture file; empty if there is an error, if it has a path, or if only counting.
-        path: Where the picture is, if it is a file of its own that is still to be read (`foclip.data.sources.fetched`).
+        path: Where the picture is, if it is a file of its own that is still to be read (`sources.load_bytes`).
         caption: Its caption; None for none.
-        uid: Its identifier of 32 hexadecimal digits, where the data set has one as DataComp's do.
+        uid: Its identifier. DataComp's has 32 hexadecimal digits. None where the data set has none.
         error: Why it cannot be read; None if it can.
     """
 
@@ -31,7 +31,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of a table, or fields of the JSON beside a picture in a tar; None for those that are recognised.
+    """Names of columns of a table, or of fields of the JSON beside a picture in a tar; None: found by usual names.
 
     Attributes:
         image: Picture bytes, Hugging Face's {bytes, path}, or paths below the table's folder.
@@ -53,11 +53,11 @@ class Shard:
         kind: "tar", "table" or "pictures".
         url: The file, or the folder that the names are relative to.
         size: Bytes to read, about.
-        rows: Number of items; -1 where only reading tells, as for a tar.
-        group: The row group.
-        first: Row of the table that is the group's first.
-        below: Path of the folder below the source, ending in a slash; empty for the source itself.
-        names: Names of the pictures.
+        rows: Number of items; -1 for a tar, whose number is known only after it was read.
+        group: The row group; -1 for a file that is no Parquet table.
+        first: The number of the group's first row in the table.
+        prefix: Path of the folder below the source, ending in a slash; empty for the source itself.
+        names: File names of the pictures.
     """
 
     number: int
@@ -67,11 +67,11 @@ class Shard:
     rows: int = -1
     group: int = 0
     first: int = 0
-    below: str = ""
+    prefix: str = ""
     names: tuple[str, ...] = ()
 
 
 def text(value: object, limit: int | None = None) -> str:
-    """One line of text that any file format holds; half surrogates of names that are no UTF-8 stand as numbers."""
+    """One line that every file format can hold. Bytes of a name that are no UTF-8 are written as numbers."""
     line = " ".join(str(value).encode(errors="backslashreplace").decode().split())
     return line if limit is None else line[:limit]

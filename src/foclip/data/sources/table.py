@@ -1,4 +1,4 @@
-"""Parquet tables: picture bytes, Hugging Face's {bytes, path}, or paths, with captions and keys beside them."""
+"""Parquet tables: a column of picture bytes, Hugging Face's {bytes, path} or paths, and of captions and keys."""
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -7,20 +7,21 @@ from typing import Any, BinaryIO
 from foclip.data.sources.item import MAX_PICTURE, Columns, Item, text
 from foclip.errors import UsageError
 
-#: Columns that may hold pictures, captions and keys; the first that is there counts.
+#: Usual names of the columns of pictures, captions and keys. The first that a table has is taken.
 IMAGES = ("image", "jpg", "png", "webp", "img", "bytes", "image_bytes", "image_path", "path", "file_name", "filename")
 CAPTIONS = ("caption", "text", "TEXT", "alt_text", "title")
 KEYS = ("key", "__key__", "uid", "id", "image_id")
-#: What img2dataset says of a picture it could not fetch.
+#: Column in which img2dataset says why it could not download a picture.
 REASON = "error_message"
 #: Rows in memory at a time.
 ROWS = 64
 
 
 def open_table(stream: BinaryIO) -> Any:
-    """An open table that is read as it goes, not group by group.
+    """An open table, which is read page by page instead of a whole row group at once.
 
     Raises:
+        OSError: The file cannot be read any more.
         ValueError: It is no Parquet.
     """
     import pyarrow.parquet as parquet
@@ -28,12 +29,12 @@ def open_table(stream: BinaryIO) -> Any:
     try:
         return parquet.ParquetFile(stream, buffer_size=2**16, pre_buffer=False)
     except Exception as error:  # pyarrow raises its own types, and OSError
-        _lost(error)
+        _raise_lost_file(error)
         raise ValueError(f"cannot be read as Parquet ({text(error, 200)})") from error
 
 
-def chosen(names: list[str], columns: Columns, url: str) -> dict[str, str]:
-    """Which column holds the `image`, and where there are any the `caption`, the `key`, the `uid` and the `reason`.
+def columns_of(names: list[str], columns: Columns, url: str) -> dict[str, str]:
+    """Which columns hold the `image` and, where there are any, the `caption`, the `key`, the `uid` and the `reason`.
 
     Raises:
         UsageError: There is no column of pictures, or none of a name that was asked for.
@@ -54,27 +55,27 @@ def chosen(names: list[str], columns: Columns, url: str) -> dict[str, str]:
 def items(stream: BinaryIO, group: int, first: int, columns: Columns, url: str) -> Iterator[Item]:
     """The rows of one row group, in one pass that holds few of them at a time.
 
-    What cannot be decoded any more is a row with an error for each that is missing.
+    If the rest of the group cannot be decoded, each row of that rest becomes an item with an error.
 
     Args:
         stream: The open file.
         group: The row group.
-        first: Its first row's place in the table.
+        first: Number of its first row in the table.
         columns: Names of columns.
         url: What messages call the table.
 
     Raises:
         OSError: The file cannot be read any more.
-        UsageError: As `chosen`.
+        UsageError: As `columns_of`.
     """
     table = open_table(stream)
     count = table.metadata.row_group(group).num_rows
-    columns_of = chosen(table.schema_arrow.names, columns, url)
+    roles = columns_of(table.schema_arrow.names, columns, url)
     done, problem, seen = 0, "the table ends", set[int]()
     try:
-        names = list(dict.fromkeys(columns_of.values()))
+        names = list(dict.fromkeys(roles.values()))
         for batch in table.iter_batches(batch_size=ROWS, row_groups=[group], columns=names):
-            values = {role: batch.column(name).to_pylist() for role, name in columns_of.items()}
+            values = {role: batch.column(name).to_pylist() for role, name in roles.items()}
             for number in range(batch.num_rows):
                 item = _item({role: column[number] for role, column in values.items()}, first + done)
                 if (digest := hash(item.key)) in seen:
@@ -85,14 +86,14 @@ def items(stream: BinaryIO, group: int, first: int, columns: Columns, url: str) 
     except (UsageError, GeneratorExit):
         raise
     except Exception as error:  # pyarrow raises its own types
-        _lost(error)
+        _raise_lost_file(error)
         problem = text(error, 200)
     for number in range(done, count):
         yield Item(str(first + number), error=f"the table is damaged here ({problem})")
 
 
-def _lost(error: Exception) -> None:
-    """Raise what the operating system said; what the format's reader said has no number."""
+def _raise_lost_file(error: Exception) -> None:
+    """Raise an error of the operating system. Errors of the Parquet reader have no number, and are not raised."""
     if isinstance(error, OSError) and error.errno is not None:
         raise error
 
@@ -124,7 +125,7 @@ def _item(row: dict[str, Any], number: int) -> Item:
 
 
 def _outside(path: str) -> str | None:
-    """Why a path of a table that anyone may have written is not followed."""
+    """Why a path in a table is not followed; None if it stays below the table's folder."""
     parts = PurePosixPath(path.replace("\\", "/"))
     if "://" in path:
         return "its picture is a URL, which is not fetched"

@@ -17,15 +17,16 @@ from torch import Tensor
 from foclip.attacks import AttackPlan, AttackState, AttackTask, FoCLIP, make_plan, objective, run
 from foclip.cache import Cache
 from foclip.calibration.examples import PROBES
-from foclip.core.attacking import RunAttack
+from foclip.core.attacking import RunAttack, attack_with
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, Prompts
+from foclip.data.samples import Sample
 from foclip.detection import TRANSFORMATIONS, Prober, Sensitivity, hardened_scores
 from foclip.detection.probes import Captioner
-from foclip.errors import UsageError
+from foclip.errors import ImageError, UsageError
 from foclip.models.batching import TargetCache, read_figures
 from foclip.models.scorer import EmbeddingScorer, Scorer
-from foclip.outcome import Progress, no_progress
+from foclip.outcome import Failure, Progress, no_progress
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity
 from foclip.runs.folder import Run
@@ -139,30 +140,28 @@ class StudyContext(StudyInputs):
             score: The score to raise; None for `self.score`.
         """
         chosen, wanted = score or self.score, self._each(prompts, len(originals))
-        jobs = [
-            AttackTask(images.to_tensor(p.image), own, place)
-            for place, (p, own) in enumerate(zip(originals, wanted, strict=True))
-        ]
-        keys = [attack.key(chosen, job) for job in jobs]
+        samples = [Sample(picture.name, picture.image, own) for picture, own in zip(originals, wanted, strict=True)]
+        keys = [attack.key(chosen, AttackTask(images.to_tensor(s.read()), s.prompts)) for s in samples]
         for name in keys:  # finished work counts if its picture is there too
             if not self.cache.path(name, ".png").is_file():
                 self.cache.path(name).unlink(missing_ok=True)
 
         def compute(places: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
             steps, finished = max(attack.steps, 1) * len(places), 0
+            place_of = {samples[place]: place for place in places}
 
             def on_step(states: Sequence[AttackState]) -> None:
                 self._advance(self._part + (finished + sum(state.step for state in states)) / steps)
 
-            for fooled in self._run(
-                (jobs[place] for place in places), chosen, attack, on_step=on_step, states=self.cache
-            ):
+            for result in attack_with(attack, place_of, chosen, on_step=on_step, states=self.cache, run=self._run):
+                if isinstance(result, Failure):
+                    raise ImageError(result.reason)
                 finished += attack.steps
                 self._advance(self._part + finished / steps)
-                place = fooled.task.tag
-                images.write(images.to_image(fooled.pixels), self.cache.path(keys[place], ".png"))
-                figures = vars(fidelity(fooled.pixels.cpu(), fooled.task.picture))
-                yield place, figures | {"steps": fooled.steps, "seconds": round(fooled.seconds, 3)}
+                place = place_of[result.sample]
+                images.write(result.image, self.cache.path(keys[place], ".png"))
+                figures = vars(fidelity(result.pixels.cpu(), result.original))
+                yield place, figures | {"steps": result.steps, "seconds": round(result.seconds, 3)}
 
         found = self.cache.fill(keys, compute)
         return [

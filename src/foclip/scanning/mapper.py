@@ -1,0 +1,273 @@
+"""The mapper: items to rows. Each row has a score and a verdict, or an error that says why not.
+
+Passes through the model have a fixed size, so a row depends neither on its chunk nor on the number of workers.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from PIL import Image
+
+from foclip.core.detecting import BatchDetector
+from foclip.data import images
+from foclip.data.prompts import Prompts
+from foclip.data.sources import load_bytes, text
+from foclip.detection.detector import Detector, Method, shipped
+from foclip.detection.probes import require_embedding
+from foclip.errors import ImageError, PromptTruncationWarning, UsageError
+from foclip.machine import cores
+from foclip.models.batching import TargetCache, read_figures
+from foclip.models.scorer import Inputs, Scorer
+from foclip.runs.workers import LocalWorkers, WorkerDied
+from foclip.scanning.reader import Chunk
+
+#: Captions per pass of the text tower.
+TEXT_ROWS = 8
+#: Captions whose targets are kept.
+REMEMBERED = 20_000
+#: DataComp's metadata have the cosines of OpenAI's models under these names.
+COSINES = {"ViT-B-32": "clip_b32_similarity_score", "ViT-L-14": "clip_l14_similarity_score"}
+
+#: A row of the output by the names of its columns.
+Row = dict[str, Any]
+
+_WORD = pa.dictionary(pa.int8(), pa.string())
+#: What a row says of where it comes from, of its verdict (the fields of `Detection`), and of its file.
+_SOURCE = [("key", pa.string()), ("source", pa.string()), ("uid", pa.string()), ("caption", pa.string())]
+_VERDICT = [
+    ("score", pa.float32()),
+    ("gray_score", pa.float32()),
+    ("probe_score", pa.float32()),
+    ("drop", pa.float32()),
+    ("drift", pa.float32()),
+    ("p_value", pa.float32()),
+    ("tampered", pa.bool_()),
+    ("verdict", _WORD),
+    ("decided_by", _WORD),
+    ("probe", _WORD),
+    ("zero_shot_caption", pa.string()),
+]
+_FILE = [("error", pa.string()), ("width", pa.int32()), ("height", pa.int32()), ("sha256", pa.string())]
+
+
+@dataclass
+class Decoded:
+    """A chunk whose pictures are decoded and preprocessed.
+
+    Attributes:
+        rows: One per item. Those without an error lack score and verdict.
+        images: What the model, or each of several models, sees of those: uint8 (3, h, w).
+    """
+
+    rows: list[Row]
+    images: list[Any] = field(default_factory=list)
+
+    def __reduce__(self) -> Any:
+        """As arrays: torch would open a file for each tensor that goes to another process."""
+        return _unpickled, (self.rows, [_each(lambda part: part.numpy(), image) for image in self.images])
+
+
+def _unpickled(rows: list[Row], arrays: list[Any]) -> Decoded:
+    return Decoded(rows, [_each(torch.from_numpy, array) for array in arrays])
+
+
+def _each(change: Callable[[Any], Any], inputs: Any) -> Any:
+    """`change` of a tensor, or of each of a tuple of tensors."""
+    return tuple(map(change, inputs)) if isinstance(inputs, tuple) else change(inputs)
+
+
+class Mapper:
+    """Scores and judges the pictures of chunks.
+
+    A score is asked for each picture's caption, or for its default prompts if it has any.
+
+    Args:
+        scorer: The score.
+        detector: The detector; None for scores alone.
+        method: Which of its statistics decides.
+        fpr: Bound on false alarms; None for the detector's own.
+        seed: Of the probes' random amounts (`foclip.detect`); None for the usual ones.
+
+    Attributes:
+        cosine: Name of the column of cosines, as DataComp's metadata have it; None unless the model is one of theirs.
+
+    Raises:
+        UsageError: The detector belongs to another encoder, or cannot keep to `fpr`.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        detector: Detector | None = None,
+        method: Method = "combined",
+        fpr: float | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.scorer, self.detector, self.method, self.fpr, self.seed = scorer, detector, method, fpr, seed
+        self.cosine = _cosine_column(scorer)
+        self._targets = TargetCache(scorer, REMEMBERED)
+        self._batch_detector: BatchDetector | None = None
+        self._preprocess: Callable[[Image.Image], Inputs] = scorer.preprocess.image
+        if detector is not None:
+            self._batch_detector = BatchDetector(detector, scorer, method, fpr, seed=seed, targets=self._targets)
+            self._preprocess = self._batch_detector.preprocess
+            return
+        given = {"method": method if method != "combined" else None, "fpr": fpr, "seed": seed}
+        for name in (name for name, value in given.items() if value is not None):
+            raise UsageError(f"{name}: this is for a detector, and there is none for {scorer.info.name}")
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns of the output. Only the paper's rule always probes in gray, so only it has a `gray_score`."""
+        verdict = [each for each in _VERDICT if each[0] != "gray_score" or self.method == "rule"]
+        cosine = [(self.cosine, pa.float32())] if self.cosine else []
+        return pa.schema([*_SOURCE, *verdict, *_FILE, *cosine])
+
+    def __call__(self, chunk: Chunk) -> list[Row]:
+        """The rows of a chunk.
+
+        Raises:
+            SourceError: The source is gone.
+        """
+        return self.finish(self.decode(chunk))
+
+    def decode(self, chunk: Chunk) -> Decoded:
+        """Decode the pictures of a chunk, and make of each what the model sees; this takes no model.
+
+        Raises:
+            SourceError: The source is gone.
+        """
+        result = Decoded([])
+        for item in map(load_bytes, chunk.items):
+            caption = None if item.caption is None else item.caption.encode(errors="backslashreplace").decode()
+            row: Row = {"key": item.key, "uid": item.uid, "caption": caption, "error": item.error}
+            result.rows.append(row)
+            if item.error:
+                continue
+            row["sha256"] = hashlib.sha256(item.content).hexdigest()
+            try:
+                picture = images.decode(item.content, "")
+                row["width"], row["height"] = picture.size
+                result.images.append(self._preprocess(picture))
+            except ImageError as error:
+                row["error"] = text(error, 200).removeprefix(".: ")
+        return result
+
+    def finish(self, chunk: Decoded) -> list[Row]:
+        """The rows of a decoded chunk, with scores and verdicts."""
+        rows = [row for row in chunk.rows if not row["error"]]
+        info = self.scorer.info
+        prompts: list[Prompts] = [
+            info.default_prompts or ((row["caption"],) if row["caption"] and info.prompts != "none" else ())
+            for row in rows
+        ]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PromptTruncationWarning)  # millions of captions are longer
+            self._encode_captions(prompts)
+            if self._batch_detector is None:
+                self._score(rows, chunk.images, prompts)
+            else:
+                found = self._batch_detector.detections([row["key"] for row in rows], chunk.images, prompts)
+                for row, detection in zip(rows, found, strict=True):
+                    row |= {name: getattr(detection, name) for name, _ in _VERDICT}
+                    row["tampered"] = None if detection.verdict == "undecidable" else detection.tampered
+        if self.cosine:
+            for row in rows:
+                row[self.cosine] = None if row["score"] is None else row["score"] / info.scale
+        return chunk.rows
+
+    def _encode_captions(self, prompts: Sequence[Prompts]) -> None:
+        """Encode captions that are not remembered, in passes of a fixed number of them."""
+        unknown = []
+        for asked in dict.fromkeys(prompts):
+            if asked in self._targets:
+                self._targets(asked)  # now it is not the next to be forgotten
+            elif len(asked) == 1:
+                unknown.append(asked[0])
+        for first in range(0, len(unknown), TEXT_ROWS):
+            some = unknown[first : first + TEXT_ROWS]
+            with torch.no_grad():
+                targets = self.scorer.encode_prompts((*some, *[""] * (TEXT_ROWS - len(some))))
+            for place, caption in enumerate(some):
+                self._targets.keep((caption,), _each(itemgetter(slice(place, place + 1)), targets))
+
+    def _score(self, rows: Sequence[Row], pictures: Sequence[Inputs], prompts: Sequence[Prompts]) -> None:
+        """Scores alone."""
+        none_needed = self.scorer.info.prompts == "none"
+        places = [place for place, asked in enumerate(prompts) if asked or none_needed]
+        targets = [self._targets(prompts[place]) for place in places]
+        for row in rows:
+            row["score"] = None
+        for place, own in zip(places, read_figures(self.scorer, [pictures[p] for p in places], targets), strict=True):
+            rows[place]["score"] = sum(own) / len(own)
+
+
+def detector_of(scorer: Scorer, detector: Detector | Path | str | None = None) -> tuple[Detector | None, str | None]:
+    """The detector of a scan; if there is none, None and the reason, in one line.
+
+    Args:
+        scorer: The score.
+        detector: A detector, or its file; None for the one that comes with the score's encoder.
+
+    Raises:
+        UsageError: The file is no detector.
+    """
+    if detector is not None:
+        return detector if isinstance(detector, Detector) else Detector.load(Path(detector)), None
+    try:
+        return shipped(require_embedding(scorer).encoder), None
+    except UsageError as error:
+        return None, f"scores only, no verdicts: {error}"
+
+
+def mapped(
+    chunks: Iterable[Chunk], mapper: Mapper, workers: int | None = None, processes: bool = True
+) -> Iterator[tuple[Chunk, list[Row]]]:
+    """The rows of chunks, in order, computed on the cores of this machine.
+
+    On a CPU, forked processes with one thread each do all of it: a small model gains more from another picture than
+    from another thread, weights are shared, and rounding does not depend on the number of workers. With a GPU they
+    decode, and this process computes.
+
+    Args:
+        chunks: The chunks; a bounded number is read ahead.
+        mapper: Makes their rows.
+        workers: How many; None for one per core.
+        processes: Workers are processes where the system can fork; else threads, which only decode.
+
+    Raises:
+        SourceError: A source is gone.
+    """
+    local = LocalWorkers(workers or cores(), processes)
+    whole = local.fork and mapper.scorer.device.type == "cpu"
+    function: Any = mapper if whole else mapper.decode
+    finish: Any = list if whole else mapper.finish
+    for chunk, result in local.map(function, chunks):
+        yield chunk, _carefully(function, finish, chunk) if isinstance(result, WorkerDied) else finish(result)
+
+
+def _carefully(function: Any, finish: Any, chunk: Chunk) -> list[Row]:
+    """The rows of a chunk that may have killed its process: it is tried alone, then in halves, down to one item."""
+    ((_, result),) = LocalWorkers(1).map(function, [chunk])
+    if not isinstance(result, WorkerDied):
+        return list(finish(result))
+    if len(chunk.items) == 1:
+        (item,) = chunk.items
+        error = "the process that decoded it died (a fault of the decoder, or no memory left)"
+        return [{"key": item.key, "uid": item.uid, "caption": item.caption, "error": error}]
+    half = len(chunk.items) // 2
+    halves = replace(chunk, items=chunk.items[:half]), replace(chunk, items=chunk.items[half:])
+    return [row for each in halves for row in _carefully(function, finish, each)]
+
+
+def _cosine_column(scorer: Scorer) -> str | None:
+    architecture, _, tag = scorer.model.partition("/")
+    known = COSINES.get(architecture.removesuffix("-quickgelu")) if tag == "openai" else None
+    return known if scorer.info.name == "clipscore" else None

@@ -1,0 +1,150 @@
+"""The output folder of a scan: one Parquet part per shard, written whole or not at all, and what names the scan.
+
+```
+DIR/manifest.json             what was scanned with what; another scan into the same folder must agree
+DIR/shards.jsonl              the shards, one per line
+DIR/parts/00000000.parquet …  the rows of shard 0 …
+```
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from foclip import files
+from foclip.data.sources import Shard, text
+from foclip.errors import OutputError, UsageError
+from foclip.scanning.mapper import Row
+from foclip.scanning.reader import Chunk
+
+#: Rows of a part that are in memory at a time.
+ROWS = 8192
+#: Version of the folder's format.
+FORMAT = 1
+MANIFEST, LIST, PARTS = "manifest.json", "shards.jsonl", "parts"
+
+
+class Folder:
+    """The output folder of a scan.
+
+    Args:
+        out: The folder, which exists.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.parts = out / PARTS
+
+    def part(self, number: int) -> Path:
+        """The file of a shard's part."""
+        return self.parts / f"{number:08d}.parquet"
+
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest of an earlier run; None if there was none.
+
+        Raises:
+            UsageError: The file is something else.
+        """
+        path = self.out / MANIFEST
+        if not path.exists():
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["format"] != FORMAT:
+                raise ValueError(f"format {found['format']!r}, this version reads {FORMAT}")
+            dict(found["judge"])
+            list(found["sources"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            raise UsageError(f"out: {path} is no manifest of a scan ({error}); choose another folder") from error
+        return dict(found)
+
+    def begin(self, listed: Iterable[Shard], manifest: Callable[[int], dict[str, Any]]) -> int:
+        """Write the list of shards, then the manifest, which is made once their number is known; give that number."""
+        files.output_folder(self.parts)
+        count = 0
+        with files.replacing(self.out / LIST, sync=True) as partial, partial.open("w") as lines:
+            for count, shard in enumerate(listed, start=1):  # noqa: B007 (counts them)
+                lines.write(json.dumps(asdict(shard)) + "\n")
+        files.write_text(self.out / MANIFEST, files.to_json(manifest(count)))
+        return count
+
+    def shards(self) -> Iterator[Shard]:
+        """The shards, in their order."""
+        with (self.out / LIST).open() as lines:
+            for line in lines:
+                content = json.loads(line)
+                yield Shard(**content | {"names": tuple(content["names"])})
+
+    def rows_of(self, shard: Shard) -> list[Row]:
+        """The rows of a shard whose part is written."""
+        return list(parquet.read_table(self.part(shard.number)).to_pylist())
+
+    def clean_up(self) -> None:
+        """Remove the unfinished files of a run that was killed."""
+        for path in self.parts.glob(".*.part"):
+            path.unlink(missing_ok=True)
+
+    def rows(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, int, pa.RecordBatch]]:
+        """All rows, some at a time, after the number of their shard and the place of the first of them in it.
+
+        Args:
+            columns: Names of columns; None for all.
+
+        Raises:
+            OutputError: A part cannot be read.
+        """
+        for shard in self.shards():
+            path, first = self.part(shard.number), 0
+            try:
+                with parquet.ParquetFile(path) as part:
+                    for batch in part.iter_batches(batch_size=ROWS, columns=columns):
+                        yield shard.number, first, batch
+                        first += batch.num_rows
+            except (OSError, ValueError) as error:
+                raise OutputError(f"{path}: cannot be read ({error}); remove it and give the command again") from error
+
+    def schema(self) -> pa.Schema:
+        """Columns of the parts."""
+        return parquet.read_schema(self.part(0))
+
+
+def write(
+    folder: Folder,
+    results: Iterable[tuple[Chunk, list[Row]]],
+    schema: pa.Schema,
+    report: Callable[[int, float], None] = lambda rows, share: None,
+) -> None:
+    """The writer: write the part of each shard as its rows come.
+
+    Args:
+        folder: The folder of the scan.
+        results: Chunks and their rows, in order.
+        schema: Columns of the parts.
+        report: Called with the number of new rows, and the share of their shard that is done.
+
+    Raises:
+        OutputError: A part cannot be written.
+    """
+    for shard, some in groupby(results, key=lambda result: result[0].shard):
+        with (
+            files.replacing(folder.part(shard.number), sync=True) as partial,
+            parquet.ParquetWriter(partial, schema, compression="zstd") as writer,
+        ):
+            rows: list[Row] = []
+            for chunk, new in some:
+                rows += (row | {"source": _source(shard, row["key"])} for row in new)
+                while len(rows) >= ROWS or (rows and chunk.share == 1):
+                    writer.write_table(pa.Table.from_pylist(rows[:ROWS], schema=schema))
+                    del rows[:ROWS]
+                report(len(new), chunk.share)
+
+
+def _source(shard: Shard, key: str) -> str:
+    """The file that a row comes from."""
+    return text(f"{shard.url}/{key.rpartition('/')[2]}" if shard.kind == "pictures" else shard.url)
