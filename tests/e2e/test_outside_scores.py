@@ -113,11 +113,12 @@ def test_two_in_two_threads_are_what_each_is_alone(pictures: list[Path]) -> None
 
 
 def test_closing_the_stream_stops_the_attack(pictures: list[Path]) -> None:
-    threads, steps = threading.active_count(), []
+    threads = threading.active_count()
+    steps: list[object] = []
     samples = [foclip.Sample(path.name, path, ("a photo of a cat.",)) for path in pictures * 4]
     stream = foclip.attack(samples, foclip.load("toy"), FoCLIP(), stop=foclip.Stopping(steps=3), on_step=steps.append)
     next(stream)
     before = len(steps)
     stream.close()
-    assert before == len(steps) == 4  # of more than 12: all pictures take four passes through at most four slots
+    assert before == len(steps) == 4  # four steps of at most four slots; 16 pictures need 16
     assert threading.active_count() == threads
