@@ -72,7 +72,7 @@ def test_what_a_score_without_embedding_has_not_is_one_line(run: Run, pictures: 
 def test_a_scan_writes_scores_and_says_that_there_are_no_verdicts(run: Run, pictures: list[Path], score: str) -> None:
     code, _, err = run("scan", "photos", "--score", score, "--out", "scanned")
     assert code == 0
-    assert "no detector" in err
+    assert "scores only, no verdicts" in err
     rows = pd.read_parquet(next(Path("scanned/parts").glob("*.parquet")))
     _, out, _ = run("score", *pictures, *asked(score), "--json")
     assert rows.score.tolist() == pytest.approx([row["score"] for row in json.loads(out)], abs=1e-5)

@@ -86,20 +86,24 @@ class Taste(Toy):
         return torch.sigmoid(self.network(2 * unit_interval(pixels) - 1))
 
 
+def seeded(network: nn.Module, seed: int) -> nn.Module:
+    """The network with weights that the seed alone makes; no other thread's random numbers take part."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.normal_(0, 0.3, generator=generator)
+    return network
+
+
 def load_cross(model: object, device: torch.device) -> Cross:
     """The score named `toy`. It has a model of its own, so `model` is not used."""
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        return Cross(CrossNetwork(), device)
+    return Cross(seeded(CrossNetwork(), 0), device)
 
 
 def load_taste(model: object, device: torch.device) -> Taste:
     """The score named `toy-taste`."""
-    with torch.random.fork_rng([]):
-        torch.manual_seed(1)
-        return Taste(
-            nn.Sequential(nn.Conv2d(3, WIDTH, PATCH, PATCH), nn.Tanh(), nn.Flatten(), nn.Linear(WIDTH * 16, 1)), device
-        )
+    network = nn.Sequential(nn.Conv2d(3, WIDTH, PATCH, PATCH), nn.Tanh(), nn.Flatten(), nn.Linear(WIDTH * 16, 1))
+    return Taste(seeded(network, 1), device)
 
 
 class ToyEncoder(Encoder):
