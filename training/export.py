@@ -1,4 +1,4 @@
-"""Write a trained model as a folder that open_clip loads with ``local-dir:``, or a twin's image tower alone."""
+"""Write a trained model as a folder that open_clip loads with ``local-dir:``, or a hardened image tower alone."""
 
 from __future__ import annotations
 
@@ -60,25 +60,25 @@ def write_checksums(root: Path) -> dict[str, str]:
     return sums
 
 
-def export_tower(twin: Path, folder: Path) -> None:
-    """Write the image tower of a twin, as ``foclip harden`` made it, with its card and how it was made."""
+def export_tower(hardened: Path, folder: Path) -> None:
+    """Write the image tower of a hardened encoder, as ``foclip harden`` made it, with its card and how it was made."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = load_file(twin / "open_clip_model.safetensors")
+    weights = load_file(hardened / "open_clip_model.safetensors")
     tower = {key.removeprefix("visual."): value for key, value in weights.items() if key.startswith("visual.")}
     save_file(tower, folder / TOWER, metadata={"format": "pt"})
     (folder / TOWER).chmod(0o644)
     for name in ("README.md", "training.json"):
-        shutil.copyfile(twin / name, folder / name)
+        shutil.copyfile(hardened / name, folder / name)
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description="Checksums of the embedded encoders; first, a twin may be added.")
-    parser.add_argument("--twin", type=Path, help="folder that foclip harden wrote, to be embedded as NAME")
-    parser.add_argument("--name", help="the twin's name; its original is in embedded.ORIGINALS")
+    parser = argparse.ArgumentParser(description="Checksums of the embedded encoders; first, one may be added.")
+    parser.add_argument("--hardened", type=Path, help="folder that foclip harden wrote, to be embedded as NAME")
+    parser.add_argument("--name", help="its name; its original is in embedded.ORIGINALS")
     choice = parser.parse_args()
-    if choice.twin:
-        export_tower(choice.twin, embedded.path(choice.name))
+    if choice.hardened:
+        export_tower(choice.hardened, embedded.path(choice.name))
     for name, digest in write_checksums(embedded.FOLDER).items():
         print(digest, name)
 

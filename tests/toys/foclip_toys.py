@@ -64,7 +64,8 @@ class Cross(Toy):
         words = [
             [zlib.crc32(word.encode()) % 64 for word in f"{prompt} . . . . . .".split()[:WORDS]] for prompt in prompts
         ]
-        return self.network.words(torch.tensor(words, device=self.device))
+        embedded: Tensor = self.network.words(torch.tensor(words, device=self.device))
+        return embedded
 
     def __call__(self, pixels: Tensor, targets: Tensor) -> Tensor:
         seen = unit_interval(pixels)

@@ -21,8 +21,9 @@ import typer
 from foclip import __version__
 from foclip.cli import console, options
 from foclip.cli.calibrating import calibrate
+from foclip.cli.demonstrating import demo
 from foclip.cli.detecting import detect
-from foclip.cli.fooling import demo, fool
+from foclip.cli.fooling import fool
 from foclip.cli.hardening import harden
 from foclip.cli.interrupts import answered
 from foclip.cli.listing import models, scores

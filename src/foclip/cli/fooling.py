@@ -1,17 +1,16 @@
-"""`foclip fool` and `foclip demo`."""
+"""`foclip fool`."""
 
 import json as json_format
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from foclip.attacks import NAMES
 from foclip.cli import checks, console, progress
+from foclip.cli.demonstrating import fool_files, print_results
 from foclip.cli.options import (
     ATTACK,
     RUN,
@@ -32,11 +31,6 @@ from foclip.cli.options import (
 from foclip.errors import UsageError
 
 if TYPE_CHECKING:
-    from foclip.attacks import AttackPlan
-    from foclip.models.scorer import Scorer
-    from foclip.outcome import Outcome
-    from foclip.runs.results import Result
-
     AttackName = str
 else:
     AttackName = Literal[NAMES]
@@ -224,65 +218,8 @@ def fool(
         best, ratio = fastest_precision(made.execution, chosen)
         console.say(f"note: {best}, since bfloat16 is {ratio:.2g} times as fast as float32 here")
         made = made.replace(precision=best)
-    results = _fool(images, texts, captions, out, chosen, made, workers=workers, engine=engine, address=address)
-    console.show(results, json, partial(_print, out=out))
-
-
-def demo(
-    out: Out = Path("foclip-demo"),
-    steps: Annotated[int, typer.Option(min=1, help="Updates per picture.")] = 70,
-    device: Device = "auto",
-) -> None:
-    """Fool four real photos for ten famous artworks, and look at the report."""
-    checks.out(out, "run.json", "report.html")
-    chosen = progress.load("mini", "clipscore", device)
-    from foclip.attacks import default_plan
-    from foclip.data.prompts import ARTWORKS
-    from foclip.demo import photos
-
-    results = _fool(photos(), list(ARTWORKS), None, out, chosen, default_plan(chosen, steps=steps))
-    console.show(results, False, partial(_print, out=out))
-
-
-def _fool(
-    sources: Sequence[Path],
-    prompts: list[str] | None,
-    captions: str | None,
-    out: Path,
-    score: "Scorer",
-    attack: "AttackPlan",
-    **how: Any,
-) -> "Outcome[Result]":
-    """Fool files with a progress bar, and write report and `run.json`; Ctrl-C keeps what is finished."""
-    from foclip.reports.fooled import FooledReport
-    from foclip.runs import fooling
-    from foclip.runs.folder import Run
-    from foclip.runs.results import read_results
-
-    report = FooledReport()
-    with progress.resumable(f"what is finished is in {out}, and the same command goes on from there") as shown:
-        done = fooling.fool(
-            sources,
-            prompts,
-            out,
-            model=score,
-            attack=attack,
-            captions=captions,
-            progress=shown,
-            on_result=report.add,
-            **how,
-        )
-        run = {
-            "model": score.model,
-            "score": score.info.name,
-            "fingerprint": score.fingerprint,
-            "device": str(score.device),
-            "config": attack.config(),
-            "failures": [vars(failure) for failure in done.failures],
-        }
-        Run(out).record(sys.argv[1:], run, ["cma"] if "cma" in sys.modules else [])
-        report.write(out / "report.html", read_results(out), done.failures)
-    return done
+    results = fool_files(images, texts, captions, out, chosen, made, workers=workers, engine=engine, address=address)
+    console.show(results, json, partial(print_results, out=out))
 
 
 def _option(text: str) -> tuple[str, Any]:
@@ -310,33 +247,3 @@ def _own(attack: str, options: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         if not isinstance(value, int | float):
             raise UsageError(f"--attack-option {name}={value}: give a number")
     return dict(options)
-
-
-def _print(results: Sequence["Result"], out: Path) -> None:
-    table = console.Table(
-        "fooled picture",
-        "score before",
-        "after",
-        "gain",
-        "lowest prompt",
-        "in gray",
-        "PSNR / dB",
-        "SSIM",
-        "FLIP",
-        "worst places",
-    )
-    for result in results:
-        table.add(
-            Path(result.output).name,
-            console.figure(result.score_before),
-            console.figure(result.score_after),
-            "–" if result.gain is None else f"{100 * result.gain:+.1f} %",
-            console.figure(min(result.scores_after)),
-            console.figure(result.gray_score_after),
-            "equal" if result.psnr_seen is None else console.figure(result.psnr_seen, 2),
-            console.figure(result.ssim),
-            console.figure(result.flip),
-            console.figure(result.flip99),
-        )
-    table.show()
-    console.where(report=out / "report.html")
