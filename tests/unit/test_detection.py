@@ -485,9 +485,7 @@ def test_calibrated_again_nothing_is_fooled_again(
 
     before = written()
     assert len(before) == 24
-    monkeypatch.setattr(
-        "foclip.runs.executors.run", lambda attack, score, jobs, *_, **__: iter(list(jobs))
-    )  # a job would break
+    monkeypatch.setattr("foclip.runs.executors.run", lambda tasks, *_, **__: iter(list(tasks)))  # a task would break
     again = calibrate(clean, "artworks", work, model=score, **CALIBRATED)
     assert again.detector == calibration.detector
     assert written() == before
