@@ -28,12 +28,13 @@ from foclip import cli
 from foclip.attacks import AttackPlan, AttackResult, AttackTask
 from foclip.attacks import run as attack_all
 from foclip.data.images import read, to_image
+from foclip.data.prompts import Prompts
 from foclip.demo import photos
 from foclip.models import Encoder, embedded, load_encoder
 from foclip.models import open_clip as open_clip_models
-from foclip.models.batching import read_figures
+from foclip.models.batching import raw_scores, read_figures, read_scores
 from foclip.models.scorer import Scorer
-from foclip.models.scores import CLIPScore, Prompts, Score
+from foclip.models.scores import CLIPScore
 
 torch.set_num_threads(1)
 # A shell starts what runs in its background deaf to Ctrl-C, and so would be these tests and all that they start.
@@ -46,7 +47,7 @@ TOYS = Path(__file__).parent / "toys"
 Run = Callable[..., tuple[int, str, str]]
 
 
-def fooled_by(attack: AttackPlan, score: Score, pictures: Sequence[Tensor], prompts: Prompts) -> list[AttackResult]:
+def fooled_by(attack: AttackPlan, score: Scorer, pictures: Sequence[Tensor], prompts: Prompts) -> list[AttackResult]:
     """What an attack makes of pictures, in their order."""
     tasks = [AttackTask(picture, prompts, number) for number, picture in enumerate(pictures)]
     return sorted(attack_all(tasks, score, attack), key=lambda fooled: int(fooled.task.tag))
@@ -57,9 +58,22 @@ def scores_of(scorer: Scorer, picture: Image.Image, prompts: Prompts) -> list[fl
     return read_figures(scorer, [scorer.preprocess.image(picture)], [scorer.encode_prompts(prompts)])[0]
 
 
-def file_score(score: Score, pixels: Tensor, prompts: Prompts) -> float:
+def raw_scores_of(scorer: Scorer, picture: Image.Image, prompts: Prompts) -> Tensor:
+    """Raw scores (T,) of one RGB picture, read as a file's."""
+    return read_scores(scorer, [scorer.preprocess.image(picture)], [scorer.encode_prompts(prompts)])[0]
+
+
+def raw_scores_of_pixels(
+    scorer: Scorer, pixels: Sequence[Tensor], prompts: Sequence[Prompts], rows: int
+) -> list[Tensor]:
+    """Raw scores (1, T_i) of float pixels (3, H, W) in one pass, differentiably."""
+    inputs = [scorer.preprocess.pixels(picture[None]) for picture in pixels]
+    return raw_scores(scorer, inputs, [scorer.encode_prompts(own) for own in prompts], rows)
+
+
+def file_score(scorer: Scorer, pixels: Tensor, prompts: Prompts) -> float:
     """Mean figure of the file that holds these pixels."""
-    return float(np.mean(score.read(to_image(pixels), prompts)))
+    return float(np.mean(scores_of(scorer, to_image(pixels), prompts)))
 
 
 @pytest.fixture(scope="session")

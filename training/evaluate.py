@@ -47,7 +47,7 @@ def encode_arrays(encoder: Encoder, pictures: Tensor, gray: bool = False) -> Ten
             weights = pixels.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
             luma = ((pixels * weights).sum(1, keepdim=True) * 255).round() / 255
             pixels = luma.expand_as(pixels)
-        found.append(encoder.tower(encoder.preprocess(pixels)))
+        found.append(encoder.embed(pixels))
     return torch.cat(found)
 
 

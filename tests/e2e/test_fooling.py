@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Run
+from conftest import Run, scores_of
 from PIL import Image
 
 from foclip.attacks import FoCLIP, make_plan, objective
@@ -69,10 +69,10 @@ def test_every_figure_is_that_of_the_file(sources: list[Path], score: CLIPScore,
         original, written = (images.read(path) for path in (result.source, result.output))
         close = fidelity(images.to_tensor(written), images.to_tensor(original))
         assert (result.psnr, result.ssim, result.linf) == (close.psnr, close.ssim, close.linf)
-        assert result.scores_before == score.read(original, prompts)
-        assert result.scores_after == score.read(written, prompts)
+        assert result.scores_before == scores_of(score, original, prompts)
+        assert result.scores_after == scores_of(score, written, prompts)
         assert result.score_after == sum(result.scores_after) / 2
-        assert result.gray_score_after == sum(score.read(images.to_gray(written), prompts)) / 2
+        assert result.gray_score_after == sum(scores_of(score, images.to_gray(written), prompts)) / 2
         assert result.gain == result.score_after / result.score_before - 1
         assert (result.steps, result.stopped_by, len(result.curve)) == (5, "steps", 6)
         assert (result.score, result.model, result.fingerprint) == ("clipscore", "mini", score.fingerprint)

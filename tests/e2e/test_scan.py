@@ -483,7 +483,7 @@ def test_a_full_disk_is_one_line_and_finished_parts_stay(mini: Encoder, pictures
     arguments = ("scan", path, "--out", out, "--method", "rule", "--workers", 1)
     done = subprocess.run([sys.executable, "-c", FULL, *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 1
-    lines = done.stderr.strip().split("\n")
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("[")]  # but progress, on a slow machine
     assert len(lines) == 1, done.stderr
     assert "00000001.parquet: cannot be written (File too large)" in lines[0]
     assert digest(Folder(out)) == {"00000000.parquet": whole["00000000.parquet"]}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import file_score, fooled_by
+from conftest import file_score, fooled_by, raw_scores_of
 from PIL import Image
 from torch import Tensor
 
@@ -60,13 +60,13 @@ def pictures(small_photos: list[Image.Image]) -> list[Tensor]:
 
 def loss(attack: AttackPlan, score: CLIPScore, pixels: Tensor) -> float:
     """The attack's objective of the file."""
-    values = score.of_picture(to_image(pixels), ARTWORKS)[None]
+    values = raw_scores_of(score, to_image(pixels), ARTWORKS)[None]
     return float(attack.method.objective(values, pixels[None] / 255, pixels[None] / 255))
 
 
 def cosines(encoder: Encoder, x: Tensor) -> Tensor:
     """(1, 10), of pixels float (3, H, W)."""
-    return encoder.encode_pixels([x]) @ encoder.encode_texts(ARTWORKS).T
+    return encoder.embed(x[None]) @ encoder.encode_texts(ARTWORKS).T
 
 
 def gradient(encoder: Encoder, x: Tensor, term: FeatureAlignment | Lowest) -> Tensor:
@@ -285,7 +285,7 @@ def test_mifgsm_accumulates_normalised_gradients(mini: Encoder, score: CLIPScore
 def test_single_prompt_raises_its_prompt_more_and_the_others_less(score: CLIPScore, pictures: list[Tensor]) -> None:
     def rise(attack: AttackPlan) -> Tensor:
         fooled = alone(attack, score, pictures[0])
-        before, after = (score.of_picture(to_image(x), ARTWORKS) for x in (pictures[0], fooled))
+        before, after = (raw_scores_of(score, to_image(x), ARTWORKS) for x in (pictures[0], fooled))
         return after - before
 
     naive, all_of_them = (

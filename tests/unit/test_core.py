@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 import foclip
-from foclip.attacks import AttackState, Constraint, Stopping
+from foclip.attacks import PGD, AttackState, Constraint, Stopping, default_plan
+from foclip.attacks.loop import bytes_needed
 from foclip.core import attacking, scoring
 from foclip.core.attacking import Attacked, attack
 from foclip.data.images import to_tensor
@@ -40,7 +41,12 @@ def pixels_of(found: Iterator[Attacked | Failure]) -> dict[str, torch.Tensor]:
 
 def test_scores_and_failures_come_in_order(samples: list[Sample], scorer: Scorer, tmp_path: Path) -> None:
     bare = Sample("bare", samples[0].image)
-    stream = [Failure("caption", "no picture"), samples[0], Sample("gone", tmp_path / "gone.png", ("a",)), bare]
+    stream: list[Sample | Failure] = [
+        Failure("caption", "no picture"),
+        samples[0],
+        Sample("gone", tmp_path / "gone.png", ("a",)),
+        bare,
+    ]
     found = list(scoring.score(iter(stream), scorer))
     assert [each.image if isinstance(each, scoring.Scored) else each.source for each in found] == [
         "caption",
@@ -61,7 +67,7 @@ def test_an_attack_writes_no_file(
     def on_step(states: Sequence[AttackState]) -> None:
         steps.append(tuple(states[0].preview().shape))
 
-    stream = [samples[0], Failure("caption", "no picture"), Sample("gone", "gone.png", ("a",))]
+    stream: list[Sample | Failure] = [samples[0], Failure("caption", "no picture"), Sample("gone", "gone.png", ("a",))]
     found = list(foclip.attack(stream, scorer, constraint=LIMITS, stop=STOP, on_step=on_step))
     assert list(tmp_path.iterdir()) == []
     assert {each.source for each in found if isinstance(each, Failure)} == {"caption", "gone"}
@@ -73,14 +79,14 @@ def test_an_attack_writes_no_file(
     assert isinstance(samples[0].image, Image.Image)
     assert torch.equal(attacked.original, to_tensor(samples[0].image))
     # what `fool` writes is the same picture
-    plan = attacking.default_plan(scorer, steps=4, budgets=("psnr:35",), mask="none")
+    plan = default_plan(scorer, steps=4, budgets=("psnr:35",), mask="none")
     (result,) = fool(samples[0].image, ["a cat"], "out", model=scorer, attack=plan)
     assert torch.equal(to_tensor(Image.open(result.output)), attacked.pixels)
 
 
 def test_by_default_nobody_notices(samples: list[Sample], scorer: Scorer) -> None:
-    plan = attacking.default_plan(scorer)
-    for method in (None, foclip.attacks.PGD()):  # type: ignore[attr-defined]
+    plan = default_plan(scorer)
+    for method in (None, PGD()):
         (found,) = attack(samples[:1], scorer, method, stop=Stopping(steps=1))
         assert isinstance(found, Attacked)
     assert [str(budget) for budget in plan.constraint.budgets] == ["flip99:0.2"]
@@ -130,8 +136,8 @@ def test_pictures_wait_until_there_is_memory(
     samples: list[Sample], scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = Sample("large", Image.new("RGB", (400, 300), "red"), ("a cat",))
-    plan = attacking.default_plan(scorer, steps=2)
-    need = attacking.bytes_needed(plan, scorer, 80 * 70)
+    plan = default_plan(scorer, steps=2)
+    need = bytes_needed(plan, scorer, 80 * 70)
     monkeypatch.setattr(attacking, "available_memory", lambda device: 2 * need + 1)
     active: list[int] = []
     found = list(attacking.attack_with(plan, [large, *samples], scorer, on_step=lambda s: active.append(len(s))))

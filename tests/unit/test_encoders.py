@@ -15,7 +15,9 @@ from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import EncoderError, PromptTruncationWarning, UsageError
 from foclip.models import Encoder, OpenClipEncoder, catalogue, embedded, load_encoder
+from foclip.models.batching import embeddings, raw_scores
 from foclip.models.preprocess import Preprocess
+from foclip.models.scores import CLIPScore
 
 
 def opened(name: str) -> OpenClipEncoder:
@@ -39,14 +41,15 @@ def test_preprocessing_agrees_with_the_models_own(encoder: OpenClipEncoder, phot
     pictures = [images.read(path) for path in photo_files]
     texts = encoder.encode_texts(ARTWORKS)
     theirs = encoder.encode_pictures(pictures) @ texts.T
-    ours = encoder.encode_pixels([images.to_tensor(picture) / 255 for picture in pictures]) @ texts.T
+    seen = [encoder.preprocess.pixels(images.to_tensor(picture)[None] / 255) for picture in pictures]
+    ours = encoder.embed(torch.cat(seen)) @ texts.T
     assert (ours - theirs).abs().max() <= 0.002
 
 
 def test_differentiable_at_any_size(encoder: OpenClipEncoder) -> None:
     for height, width in ((50, 300), (17, 9), (1, 1), encoder.image_size):
         pixels = torch.rand(2, 3, height, width, requires_grad=True)
-        vectors = encoder.encode_pixels(list(pixels))
+        vectors = encoder.embed(pixels)
         (gradient,) = torch.autograd.grad(vectors[:, 0].sum(), pixels)
         assert torch.allclose(vectors.norm(dim=1), torch.ones(2), atol=1e-5)
         assert gradient.isfinite().all()
@@ -67,7 +70,7 @@ def test_every_preprocessing_mode_matches_open_clips(
     ours = Preprocess(size, mean, std, kind, mode, 90)
     for picture in [*small_photos, small_photos[0].resize((20, 31)), small_photos[0].resize((64, 64))]:
         expected = theirs(picture)
-        actual = ours(images.to_tensor(picture)[None] / 255)[0]
+        actual = ours.normalize(ours.pixels(images.to_tensor(picture)[None] / 255))[0]
         levels = (actual - expected).abs() * torch.tensor(std).view(3, 1, 1) * 255
         assert actual.shape == expected.shape
         assert levels.max() < 1.6  # one 8-bit step, where Pillow's fixed-point sum rounds the other way
@@ -82,10 +85,10 @@ def test_resampling_gradient_is_the_transpose(monkeypatch: pytest.MonkeyPatch) -
     for height, width in ((40, 70), (90, 30), (7, 9)):
         x = torch.rand(1, 3, height, width, generator=generator).requires_grad_(True)
         direction = torch.randn(x.shape, generator=generator)
-        out = preprocess(x)
+        out = preprocess.pixels(x)
         weights = torch.randn(out.shape, generator=generator)
         (gradient,) = torch.autograd.grad((out * weights).sum(), x)
-        change = ((preprocess(x + direction) - out) * weights).sum()
+        change = ((preprocess.pixels(x + direction) - out) * weights).sum()
         assert change.item() == pytest.approx((gradient * direction).sum().item(), rel=1e-4, abs=1e-4)
 
 
@@ -94,9 +97,9 @@ def test_rounding_passes_the_gradient_straight_through() -> None:
     generator = torch.Generator().manual_seed(0)
     x = (0.3 + 0.4 * torch.rand(1, 3, 40, 70, generator=generator)).requires_grad_(True)
     direction = torch.rand(x.shape, generator=generator)  # of one sign, so that the change stands out of the rounding
-    out = preprocess(x)
+    out = preprocess.pixels(x)
     (gradient,) = torch.autograd.grad(out.sum(), x)
-    change = (preprocess(x + 0.2 * direction) - preprocess(x - 0.2 * direction)).sum() / 0.4
+    change = (preprocess.pixels(x + 0.2 * direction) - preprocess.pixels(x - 0.2 * direction)).sum() / 0.4
     assert change.item() == pytest.approx((gradient * direction).sum().item(), rel=0.01)
 
 
@@ -129,14 +132,16 @@ def test_prompts_are_a_list(mini: Encoder, texts: list[str]) -> None:
 
 
 def test_a_row_does_not_depend_on_the_others(mini: Encoder, small_photos: list[Image.Image]) -> None:
-    pixels = [images.to_tensor(picture) / 255 for picture in small_photos]
-    together = mini.encode_pixels(pixels, 6)
+    scorer = CLIPScore(mini)
+    levels = torch.stack([mini.preprocess.image(picture) for picture in small_photos])
+    together = embeddings(scorer, levels, 3)
+    assert torch.equal(embeddings(scorer, levels[3:], 3), together[3:])
+    assert torch.allclose(together, mini.encode_pictures(small_photos), atol=1e-5)
+    targets = [mini.encode_texts(["a cat"])] * len(levels)
+    pixels = [mini.preprocess.pixels(images.to_tensor(picture)[None] / 255) for picture in small_photos]
+    raw = raw_scores(scorer, pixels, targets, 6)
     for i, picture in enumerate(pixels):
-        assert torch.equal(mini.encode_pixels([picture], 6)[0], together[i])
-    levels = torch.stack([images.to_tensor(mini.resize(picture)) for picture in small_photos])
-    resized = mini.encode_resized(levels, 3)
-    assert torch.equal(mini.encode_resized(levels[3:], 3), resized[3:])
-    assert torch.allclose(resized, mini.encode_pictures(small_photos), atol=1e-5)
+        assert torch.equal(raw_scores(scorer, [picture], targets[:1], 6)[0], raw[i])
 
 
 def test_the_fingerprint_tells_weights_and_preprocessing(mini: Encoder) -> None:

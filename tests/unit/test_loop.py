@@ -110,7 +110,7 @@ def test_literal_learning_rate_is_plain_sgd(mini: Encoder, score: CLIPScore, pic
         )
     )
     x = (pictures[0] / 255).requires_grad_(True)
-    cosine = mini.encode_pixels([x]) @ mini.encode_texts(ARTWORKS).T
+    cosine = mini.embed(x[None]) @ mini.encode_texts(ARTWORKS).T
     loss = -cosine.mean() + cosine.var(correction=0)
     (gradient,) = torch.autograd.grad(loss, x)
     assert torch.allclose(seen[0], x - 7.0 * gradient, atol=1e-6)
@@ -298,12 +298,30 @@ def test_closing_ends_it_and_keeps_what_was_begun(score: CLIPScore, pictures: li
     attack, cache = make_plan(FoCLIP, steps=3, budgets="psnr:35", batch_size=2), Cache(tmp_path / "cache")
     first, second = (AttackTask(picture, ARTWORKS) for picture in pictures[:2])
     steps: list[int] = []
-    # None is none for now: the second begins one step later, and is still under attack when the first is done.
-    running = run([first, None, second], score, attack, on_step=lambda states: steps.append(len(states)), states=cache)
+    running = run([first, second], score, attack, on_step=lambda states: steps.append(len(states)), states=cache)
     assert next(running).task is first
     running.close()
-    assert steps == [1, 2, 2, 2]
+    assert steps == [2, 2, 2, 2]
     assert [path.name for path in cache.folder.iterdir()] == [f"{attack.key(score, second)}.pt"]
+
+
+def test_an_interrupt_keeps_what_was_begun(score: CLIPScore, pictures: list[Tensor], tmp_path: Path) -> None:
+    attack, cache = make_plan(FoCLIP, steps=3, budgets="psnr:35", batch_size=1), Cache(tmp_path / "cache")
+    tasks = [AttackTask(picture, ARTWORKS) for picture in pictures[:2]]
+    done: list[AttackResult] = []
+
+    def interrupt(states: Sequence[AttackState]) -> None:
+        if done and states[0].step == 2:
+            raise KeyboardInterrupt
+
+    def take() -> None:
+        for result in run(tasks, score, attack, on_step=interrupt, states=cache, workers=1):
+            done.append(result)
+
+    with pytest.raises(KeyboardInterrupt):
+        take()
+    assert [result.task for result in done] == tasks[:1]
+    assert [path.name for path in cache.folder.iterdir()] == [f"{attack.key(score, tasks[1])}.pt"]
 
 
 class Brightness:

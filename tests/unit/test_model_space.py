@@ -40,7 +40,7 @@ def small_space(height: int, width: int, mode: str) -> tuple[Preprocess, Resampl
 def adjoint(preprocessing: Preprocess, resampler: Resampler, size: tuple[int, int], u: Tensor) -> Tensor:
     """Rᵀu, by the gradient of the exact loop's preprocessing."""
     x = torch.full((1, 3, *size), 0.5, requires_grad=True)
-    return torch.autograd.grad(preprocessing.resize(x), x, resampler.pad(u)[None])[0][0]
+    return torch.autograd.grad(preprocessing.pixels(x), x, resampler.pad(u)[None])[0][0]
 
 
 @pytest.mark.parametrize(("height", "width", "mode"), SIZES)
@@ -72,7 +72,7 @@ def test_a_rendered_picture_is_the_file(height: int, width: int, mode: str, size
     assert (painted.levels / 255 - wanted).abs().max() <= 0.5001 / 255 + 1e-5
     assert painted.changed == pytest.approx(float((painted.levels / 255 - levels / 255).square().sum()), rel=1e-4)
     assert painted.moved == pytest.approx(float((wanted - levels / 255).square().sum()), rel=1e-3, abs=1e-9)
-    seen = preprocessing.resize(painted.levels[None] / 255)[0]
+    seen = preprocessing.pixels(painted.levels[None] / 255)[0]
     # Halves, which float32 sums may round either way, are one in thousands.
     assert (resampler.pad(round8(painted.seen)) - seen).abs().max() <= 1.001 / 255
     assert float((resampler.pad(round8(painted.seen)) != seen).float().mean()) < 1e-2

@@ -2,7 +2,6 @@
 
 import pytest
 
-from foclip import outcome
 from foclip.outcome import Failure, Outcome, print_progress
 
 
@@ -15,7 +14,7 @@ def test_a_stream_becomes_results_and_failures() -> None:
 
 def test_progress_is_printed_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 1.0, 5.0, 6.0, 7.5])
-    monkeypatch.setattr(outcome.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("foclip.outcome.time.monotonic", lambda: next(clock))
     advance = print_progress("fooling", 4)
     for done in (1, 2, 3):
         advance(done, "score 0.9")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import fooled_by
+from conftest import fooled_by, scores_of
 from PIL import Image
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -17,7 +17,7 @@ from foclip.attacks.constraint import MaskKind
 from foclip.cache import Cache
 from foclip.data import images
 from foclip.errors import UsageError
-from foclip.models.scores import Score
+from foclip.models.scorer import Scorer
 from foclip.perceptual import fidelity as module
 from foclip.perceptual import loss as loss_module
 from foclip.perceptual.budget import BOUNDS, Budget, parse, utilisation
@@ -58,7 +58,7 @@ def kept(budgets: tuple[Budget, ...], picture: torch.Tensor, original: torch.Ten
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-def test_the_file_keeps_to_its_budget(score: Score, limit: str) -> None:
+def test_the_file_keeps_to_its_budget(score: Scorer, limit: str) -> None:
     budgets, originals = (parse(limit),), pictures()
     attack = make_plan(FoCLIP, objective=objective(), steps=5, budgets=budgets, mask="visible")
     for fooled, (name, original) in zip(
@@ -69,7 +69,7 @@ def test_the_file_keeps_to_its_budget(score: Score, limit: str) -> None:
 
 @pytest.mark.parametrize("attack", [FoCLIP, PGD, Adam])
 @pytest.mark.parametrize("mask", ["none", "visible"])
-def test_every_attack_keeps_to_several_budgets_at_once(score: Score, attack: type[Attack], mask: MaskKind) -> None:
+def test_every_attack_keeps_to_several_budgets_at_once(score: Scorer, attack: type[Attack], mask: MaskKind) -> None:
     budgets = tuple(map(parse, ("psnr:36", "psnr:38", "flip99:0.1", "ssim:0.97")))
     chosen = make_plan(attack, steps=5, budgets=budgets, mask=mask, init="image")
     originals = [pictures()[name] for name in ("noise", "ramp", "white")]
@@ -77,7 +77,7 @@ def test_every_attack_keeps_to_several_budgets_at_once(score: Score, attack: typ
         assert kept(budgets, fooled.pixels, original)
 
 
-def test_a_budget_is_used_and_not_wasted(score: Score, small_photos: list[Image.Image]) -> None:
+def test_a_budget_is_used_and_not_wasted(score: Scorer, small_photos: list[Image.Image]) -> None:
     original = images.to_tensor(small_photos[0])
     for limit in ("flip99:0.15", "ssim:0.98"):
         attack = make_plan(FoCLIP, objective=objective(), steps=20, budgets=(parse(limit),), mask="visible")
@@ -87,14 +87,14 @@ def test_a_budget_is_used_and_not_wasted(score: Score, small_photos: list[Image.
         assert max(fooled.scores) > fooled.scores[0] + 0.1
 
 
-def test_what_cannot_be_done_is_said(score: Score) -> None:
+def test_what_cannot_be_done_is_said(score: Scorer) -> None:
     gray = torch.full((3, 64, 64), 128, dtype=torch.uint8)
     (fooled,) = fooled_by(make_plan(FoCLIP, steps=5, budgets=(parse("flip99:0.001"),)), score, [gray], PROMPTS)
     assert torch.equal(fooled.pixels, gray)
     assert fooled.stopped_by == "budget"
 
 
-def test_a_target_is_reached_within_the_budget(score: Score, small_photos: list[Image.Image]) -> None:
+def test_a_target_is_reached_within_the_budget(score: Scorer, small_photos: list[Image.Image]) -> None:
     original = images.to_tensor(small_photos[0])
     attack = make_plan(
         FoCLIP, objective=objective(), steps=200, budgets=(parse("flip99:0.2"),), mask="visible", target=0.35
@@ -175,7 +175,7 @@ def test_a_coarse_mask_and_its_texture_are_the_fine_one(size: tuple[int, int], s
         assert texture.std() > 0.1
 
 
-def test_a_masked_picture_is_seen_less(score: Score, small_photos: list[Image.Image]) -> None:
+def test_a_masked_picture_is_seen_less(score: Scorer, small_photos: list[Image.Image]) -> None:
     originals = [images.to_tensor(photo) for photo in small_photos[:2]]
     seen = {}
     masks: tuple[MaskKind, ...] = ("none", "visible")
@@ -267,7 +267,7 @@ def test_perceptual_loss_in_strips_is_the_same(
 
 
 def test_a_refined_picture_scores_more_within_the_same_budgets(
-    score: Score, small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+    score: Scorer, small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     originals = [images.to_tensor(photo) for photo in small_photos[:2]]
     budgets = tuple(map(parse, ("flip99:0.2", "flip:0.045", "ssim:0.99")))
@@ -277,13 +277,13 @@ def test_a_refined_picture_scores_more_within_the_same_budgets(
     masked = fooled_by(attack, score, originals, PROMPTS)
     for fooled, before, original in zip(refined, masked, originals, strict=True):
         assert kept(budgets, fooled.pixels, original)
-        reached = [np.mean(score.read(images.to_image(each.pixels), PROMPTS)) for each in (fooled, before)]
+        reached = [np.mean(scores_of(score, images.to_image(each.pixels), PROMPTS)) for each in (fooled, before)]
         assert reached[0] > 1.03 * reached[1]
 
 
 @pytest.mark.parametrize("stop", [14, 15, 16, 18])
 def test_refinement_goes_on_where_it_was_interrupted(
-    score: Score, small_photos: list[Image.Image], tmp_path: Path, stop: int
+    score: Scorer, small_photos: list[Image.Image], tmp_path: Path, stop: int
 ) -> None:
     attack = make_plan(FoCLIP, objective=objective(), steps=20, budgets=(parse("flip99:0.2"),), mask="visible")
     task, cache = AttackTask(images.to_tensor(small_photos[0]), PROMPTS), Cache(tmp_path / "store")

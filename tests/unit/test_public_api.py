@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import scores_of
 from PIL import Image
 
 import foclip
@@ -92,7 +93,7 @@ def test_no_function_has_the_name_of_a_module_of_its_package() -> None:
 def test_score(mixed: list[Source], score: CLIPScore, small_photos: list[Image.Image]) -> None:
     progress = Progress()
     outcome = foclip.score(mixed, "artworks", model=score, progress=progress)
-    expected = score.read(small_photos[0], ARTWORKS)
+    expected = scores_of(score, small_photos[0], ARTWORKS)
     assert [Path(scored.image).name for scored in outcome] == NAMES
     for scored in outcome:
         assert isinstance(scored, Scored)
@@ -150,7 +151,7 @@ def test_fool(mixed: list[Source], score: CLIPScore, tmp_path: Path) -> None:
     for result in outcome:
         assert isinstance(result, Result)
         assert Path(result.output).read_bytes() == outputs[0].read_bytes()  # one picture, however it is given
-        assert result.score_after == score.read(foclip_read(result.output), ("a cat",))[0]
+        assert result.score_after == scores_of(score, foclip_read(result.output), ("a cat",))[0]
         assert result.psnr is None or result.psnr >= 35
     assert [(text, total) for text, total, _ in progress.seen] == [("fooling", 4 * 9)]
     assert progress.seen[0][2] == sorted(progress.seen[0][2])

@@ -16,15 +16,13 @@ from PIL import Image
 from torch import Tensor
 
 from foclip.errors import CompileWarning, UsageError
-from foclip.models import legacy
-from foclip.models.legacy import LegacyEncoder
 from foclip.models.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class Encoder(LegacyEncoder, ABC):
+class Encoder(ABC):
     """A frozen dual encoder in evaluation mode; one subclass per family of models.
 
     Attributes:
@@ -81,10 +79,8 @@ class Encoder(LegacyEncoder, ABC):
 
     def tower(self, inputs: Tensor) -> Tensor:
         """Float32 unit vectors (B, D) of normalised pictures (B, 3, *image_size), differentiably."""
-        dtype, compiled = legacy.passes.get()
-        dtype, compiled = self.dtype or dtype, self.compiled or compiled
-        with torch.autocast(self.device.type, dtype, enabled=dtype is not None):
-            found = (self._compiled_features if compiled else self.features)(inputs)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            found = (self._compiled_features if self.compiled else self.features)(inputs)
         return torch.nn.functional.normalize(found.float(), dim=-1)
 
     @cached_property

@@ -250,14 +250,6 @@ class Preprocess:
             x = torch.nn.functional.pad(x, (*across.pad, *down.pad), value=self.fill)
         return x
 
-    seen = property(lambda self: self.region)  # legacy
-
-    def __call__(self, pixels: Tensor) -> Tensor:  # legacy
-        return self.normalize(self.pixels(pixels))
-
-    def resize(self, pixels: Tensor) -> Tensor:  # legacy
-        return self.pixels(pixels)
-
     def resampler(self, height: int, width: int) -> "Resampler":
         """Resize and crop of pictures of height × width as a linear map."""
         from foclip.models.resampler import Resampler  # it needs this class

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from foclip.models.encoder import Encoder
-from foclip.models.legacy import LegacyScore
 from foclip.models.preprocess import Preprocess
 from foclip.models.registry import load_encoder
 from foclip.models.scorer import Inputs, ScoreInfo, Targets
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class EmbeddingScore(LegacyScore, ABC):
+class EmbeddingScore(ABC):
     """A score that compares a picture's embedding with what it makes of the prompts; an `EmbeddingScorer`.
 
     A subclass adds `encode_prompts` and `compare`, and sets `info`.

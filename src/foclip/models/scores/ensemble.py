@@ -11,7 +11,6 @@ from PIL import Image
 from torch import Tensor
 
 from foclip.errors import UsageError
-from foclip.models.legacy import LegacyScore
 from foclip.models.scorer import EmbeddingScorer, Inputs, Preprocessor, Targets
 
 
@@ -43,7 +42,7 @@ class EnsemblePreprocess:
         """None: several models see several small pictures."""
 
 
-class Ensemble(LegacyScore, ABC):
+class Ensemble(ABC):
     """Several scores as one, each with its own model and preprocessing.
 
     A subclass adds `combine`, and sets `name`.
