@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from foclip.errors import EncoderError
+from foclip.models.encoder import Encoder
 from foclip.models.preprocess import Preprocess
 from foclip.models.scorer import ScoreInfo, unit_interval
 
@@ -84,17 +86,58 @@ class Taste(Toy):
         return torch.sigmoid(self.network(2 * unit_interval(pixels) - 1))
 
 
+def seeded(network: nn.Module, seed: int) -> nn.Module:
+    """The network with weights that the seed alone makes; no other thread's random numbers take part."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.normal_(0, 0.3, generator=generator)
+    return network
+
+
 def load_cross(model: object, device: torch.device) -> Cross:
     """The score named `toy`. It has a model of its own, so `model` is not used."""
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        return Cross(CrossNetwork(), device)
+    return Cross(seeded(CrossNetwork(), 0), device)
 
 
 def load_taste(model: object, device: torch.device) -> Taste:
     """The score named `toy-taste`."""
-    with torch.random.fork_rng([]):
-        torch.manual_seed(1)
-        return Taste(
-            nn.Sequential(nn.Conv2d(3, WIDTH, PATCH, PATCH), nn.Tanh(), nn.Flatten(), nn.Linear(WIDTH * 16, 1)), device
-        )
+    network = nn.Sequential(nn.Conv2d(3, WIDTH, PATCH, PATCH), nn.Tanh(), nn.Flatten(), nn.Linear(WIDTH * 16, 1))
+    return Taste(seeded(network, 1), device)
+
+
+class ToyEncoder(Encoder):
+    """A dual encoder of two random layers: a family of its own, named `toy-clip:SEED`."""
+
+    def __init__(self, name: str, seed: int, device: torch.device) -> None:
+        self.name, self.device = name, device
+        self.preprocess = Preprocess((SIDE, SIDE), device=device)
+        generator = torch.Generator().manual_seed(seed)
+        self._picture = torch.randn(3 * SIDE**2, WIDTH, generator=generator).to(device)
+        self._words = torch.randn(64, WIDTH, generator=generator).to(device)
+
+    @property
+    def parameter_count(self) -> int:
+        return self._picture.numel() + self._words.numel()
+
+    @property
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self.preprocess.description.encode())
+        for weight in (self._picture, self._words):
+            digest.update(weight.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def features(self, inputs: Tensor) -> Tensor:
+        return inputs.flatten(1) @ self._picture
+
+    def texts(self, texts: list[str]) -> Tensor:
+        numbers = [[zlib.crc32(word.encode()) % 64 for word in text.split()] for text in texts]
+        return nn.functional.normalize(torch.stack([self._words[own].sum(dim=0) for own in numbers]), dim=-1)
+
+
+def load_encoder(name: str, device: torch.device) -> ToyEncoder:
+    """The encoder `toy-clip:SEED`."""
+    seed = name.partition(":")[2]
+    if not seed.isdecimal():
+        raise EncoderError(f"{name}: write toy-clip:SEED with a whole number")
+    return ToyEncoder(name, int(seed), device)
