@@ -5,7 +5,6 @@ open_clip prepares PIL pictures with torchvision: Pillow's antialiased resize, a
 """
 
 import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose, ToTensor
@@ -51,6 +50,9 @@ class Preprocess(Resize):
         self.description = repr((size, tuple(mean), tuple(std), interpolation, resize_mode, fill_color))
         mean_, std_ = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (mean, std))
         self._scale, self._offset = 1 / std_, -mean_ / std_
+
+        # Here, since `import foclip.metrics` must stay light: open_clip loads transformers and jinja2.
+        from open_clip.transform import PreprocessCfg, image_transform_v2
 
         config = PreprocessCfg(size, "RGB", mean, std, interpolation, resize_mode, fill_color)
         steps = image_transform_v2(config, is_train=False).transforms
