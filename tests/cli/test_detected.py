@@ -17,7 +17,7 @@ from foclip.detection.detector import shipped
 from foclip.models.scores import CLIPScore
 from foclip.outcome import Failure, Outcome
 from foclip.reports import detected
-from foclip.reports.heat import UNSEEN, drawn, heat, spread
+from foclip.reports.heat import UNSEEN, drawn, heat_map, spread
 from foclip.runs.fooling import fool
 
 pytestmark = pytest.mark.usefixtures("_embedded_once")
@@ -158,8 +158,8 @@ def test_the_map_adds_up_and_finds_what_was_changed(score: CLIPScore, small_phot
             pixels = to_tensor(picture)
             pixels[..., half] = result.pixels[..., half]
             changed = to_image(pixels)
-            found = heat(score, changed, prompts)
-            assert torch.equal(found, heat(score, changed, prompts))
+            found = heat_map(score, changed, prompts)
+            assert torch.equal(found, heat_map(score, changed, prompts))
             lost = (
                 file_score(score, pixels, prompts) - scores_of(score, transformation(UNSEEN).exact(changed), prompts)[0]
             )

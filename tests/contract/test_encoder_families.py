@@ -1,6 +1,7 @@
 """Every family of encoders keeps what `foclip.models.encoder.Encoder` promises."""
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,7 @@ def test_it_crosses_processes(encoder: Encoder) -> None:
 
 
 def test_prompts_are_a_list(encoder: Encoder) -> None:
+    wrong: Sequence[str]
     for wrong in ("a cat", []):
         with pytest.raises(UsageError, match="give a list of prompts"):
             encoder.encode_texts(wrong)

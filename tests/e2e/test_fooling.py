@@ -79,6 +79,9 @@ def test_every_figure_is_that_of_the_file(sources: list[Path], score: CLIPScore,
         assert result.config == json.loads(json.dumps(ATTACK.config()))
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.exact
 def test_on_ray_pictures_have_the_same_bytes(sources: list[Path], score: CLIPScore, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     prompts = [["a cat"], ["a dog", "a cup", "a spoon"], ["a dog", "a cat"]]

@@ -591,6 +591,8 @@ def test_rays_actor_writes_the_same_bytes(mini: Encoder, pictures: list[bytes], 
         replace(actor, fingerprint="x").mapper  # noqa: B018
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 def test_on_ray(run: Run, mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
     pytest.importorskip("ray")
     path = write_table(tmp_path / "a.parquet", [*pictures[:7], b"broken"])

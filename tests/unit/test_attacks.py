@@ -36,7 +36,7 @@ from foclip.data.images import to_gray, to_image, to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError
 from foclip.models import Encoder
-from foclip.models.preprocess import round8
+from foclip.models.resize import round8
 from foclip.models.scores import CLIPScore
 from foclip.objective import FeatureAlignment, Lowest, OnePrompt
 from foclip.perceptual.fidelity import fidelity

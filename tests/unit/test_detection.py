@@ -38,7 +38,7 @@ from foclip.detection import (
 )
 from foclip.detection.detector import shipped
 from foclip.detection.rule import DriftThreshold, in_gray
-from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, scenarios
+from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, attack_scenarios
 from foclip.errors import UsageError
 from foclip.models import Encoder, embedded, load_encoder
 from foclip.models.scores import CLIPScore
@@ -458,7 +458,7 @@ def test_a_detector_of_a_foreign_hardened_encoder_loads_nothing(
 
 
 def test_scenarios_reach_what_they_are_named_for(score: CLIPScore, small_photos: list[Image.Image]) -> None:
-    found = {scenario.name: scenario for scenario in scenarios(steps=4)}
+    found = {scenario.name: scenario for scenario in attack_scenarios(steps=4)}
     assert len(found) >= 15
     partial = found["own caption, 40 dB, up by 0.8"].attack
     task = AttackTask(to_tensor(small_photos[0]), ("a photo of a cat.",))
@@ -485,9 +485,7 @@ def test_calibrated_again_nothing_is_fooled_again(
 
     before = written()
     assert len(before) == 24
-    monkeypatch.setattr(
-        "foclip.runs.executors.run", lambda attack, score, jobs, *_, **__: iter(list(jobs))
-    )  # a job would break
+    monkeypatch.setattr("foclip.runs.executors.run", lambda tasks, *_, **__: iter(list(tasks)))  # a task would break
     again = calibrate(clean, "artworks", work, model=score, **CALIBRATED)
     assert again.detector == calibration.detector
     assert written() == before

@@ -79,7 +79,7 @@ def test_every_preprocessing_mode_matches_open_clips(
 
 def test_resampling_gradient_is_the_transpose(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without rounding the resize is linear: the change along any direction is what the gradient says."""
-    monkeypatch.setattr("foclip.models.preprocess.round8", lambda values: values)
+    monkeypatch.setattr("foclip.models.resize.round8", lambda values: values)
     preprocess = Preprocess((12, 12), (0.0,) * 3, (1.0,) * 3)
     generator = torch.Generator().manual_seed(0)
     for height, width in ((40, 70), (90, 30), (7, 9)):

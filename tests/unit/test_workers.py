@@ -49,6 +49,8 @@ def test_an_item_whose_process_dies_is_told() -> None:
     assert sum(isinstance(result, WorkerDied) for result in found.values()) < 10  # those that were begun
 
 
+@pytest.mark.ray
+@pytest.mark.slow
 def test_ray_gives_an_item_to_another_actor_when_one_dies(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     died = tmp_path / "died"

@@ -25,7 +25,7 @@ from foclip.attacks.task import AttackResult, AttackTask
 from foclip.cache import Cache
 from foclip.errors import UsageError
 from foclip.models.batching import TargetCache, figures, raw_scores
-from foclip.models.preprocess import round8
+from foclip.models.resize import round8
 from foclip.models.scorer import Scorer
 
 #: Full-size float32 copies of a picture that moves in all its pixels, at most: original, pixels, best, rounded,

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from foclip.attacks.space import SUM_TOLERANCE, Space
-from foclip.models.preprocess import round8
 from foclip.models.resampler import Rendered, Resampler
+from foclip.models.resize import round8
 from foclip.perceptual.mask import coarse_mask
 
 #: A picture of so many times the model's values is rendered at every step, one of n times that at every nth.

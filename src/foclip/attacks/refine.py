@@ -23,7 +23,7 @@ from torch import Tensor
 from foclip.attacks.plan import AttackPlan
 from foclip.attacks.space import pixel_space
 from foclip.attacks.state import MOST_RADIUS, AttackState
-from foclip.models.preprocess import round8
+from foclip.models.resize import round8
 from foclip.perceptual.loss import PerceptualLoss
 from foclip.perceptual.mask import Mask, visibility_mask
 

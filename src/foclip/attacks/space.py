@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from foclip.models.preprocess import round8
+from foclip.models.resize import round8
 from foclip.perceptual.mask import Mask, visibility_mask
 
 #: A file is kept this part below the budget, so that float32 sums cannot let it slip beyond the budget.

@@ -9,7 +9,7 @@ from foclip.data.prompts import Prompts
 from foclip.data.samples import Sample, in_batches, prepare
 from foclip.detection.features import Sensitivity
 from foclip.detection.probes import HardenedScores, Prober, Views
-from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, LEAST_RISE, Change, Scenario, scenarios
+from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, LEAST_RISE, Change, Scenario, attack_scenarios
 from foclip.detection.transformations import View
 from foclip.models.scorer import EmbeddingScorer
 from foclip.outcome import Advance, Failure, Progress, no_progress
@@ -75,7 +75,7 @@ def fool(
 ) -> list[tuple[Scenario, bool, Result]]:
     """Fooled pictures: of each its scenario, whether its original is held out, and its figures."""
     views = tuple(View(probe, scorer.preprocess) for probe in PROBES)
-    chosen = scenarios(steps, scorer.info.temperature, scorer.info.floor, views)
+    chosen = attack_scenarios(steps, scorer.info.temperature, scorer.info.floor, views)
     # Both halves (every other picture) get every scenario, and a picture that is fooled again gets another one.
     plan: dict[str, list[int]] = {}
     for number in range(fooled):

@@ -21,7 +21,7 @@ from foclip.calibration.examples import AS_IT_IS, Example
 from foclip.detection.cascade import Cascade, Logistic
 from foclip.detection.conformal import Calibrated
 from foclip.detection.detector import Detector
-from foclip.detection.features import Sensitivity, feature_names, features
+from foclip.detection.features import Sensitivity, feature_names, feature_values
 from foclip.detection.probes import NO_HARDENED, HardenedScores
 from foclip.detection.rule import DriftThreshold, Sweep, in_gray, sweep
 from foclip.detection.scenarios import BLATANT, CROPPED
@@ -166,7 +166,7 @@ def fit_logistic(
         inputs: Names as in `features`.
         kinds: The kind of each clean picture, and of each fooled one; all are of one kind unless given.
     """
-    table = np.array([features(sensitivity, inputs) for sensitivity in (*clean, *fooled)])
+    table = np.array([feature_values(sensitivity, inputs) for sensitivity in (*clean, *fooled)])
     clean_kinds, fooled_kinds = kinds or ([""] * len(clean), [""] * len(fooled))
     weights = np.array([*_weights(clean_kinds), *_weights(fooled_kinds)])
     scaler = StandardScaler().fit(table)

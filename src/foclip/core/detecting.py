@@ -19,16 +19,6 @@ from foclip.outcome import Failure
 CHUNK = 64
 
 
-def check_seed(seed: int | None, method: Method) -> None:
-    """Refuse random amounts for a probe that has no amount.
-
-    Raises:
-        UsageError: The rule decides, whose one probe is gray.
-    """
-    if seed is not None and method == "rule":
-        raise UsageError("seed: the rule's only probe is gray, which has no random amount; leave one of them out")
-
-
 class BatchDetector:
     """Judges batches of pictures with a detector. It belongs to one stream of pictures, with what that remembers.
 
@@ -63,7 +53,8 @@ class BatchDetector:
         seed: int | None = None,
         targets: Callable[[Prompts], Targets] | None = None,
     ) -> None:
-        check_seed(seed, method)
+        if seed is not None and method == "rule":
+            raise UsageError("seed: the rule's only probe is gray, which has no random amount; leave one of them out")
         own = require_embedding(scorer)
         detector.check(own.encoder)
         knows = detector.score == own.info.name

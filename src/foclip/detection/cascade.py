@@ -8,7 +8,7 @@ not probed at all.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from foclip.detection.features import FEATURES, Sensitivity, features, probes_of, split
+from foclip.detection.features import FEATURES, Sensitivity, feature_values, probes_of, split_name
 from foclip.detection.probes import SOME_ROWS
 from foclip.errors import UsageError
 
@@ -38,7 +38,7 @@ class Logistic:
     intercept: float
 
     def __post_init__(self) -> None:
-        if unknown := [name for name in self.inputs if split(name)[0] not in FEATURES]:
+        if unknown := [name for name in self.inputs if split_name(name)[0] not in FEATURES]:
             raise UsageError(f"unknown inputs {unknown[:3]}")
         if not self.inputs or {len(self.mean), len(self.scale), len(self.weight)} != {len(self.inputs)}:
             raise UsageError("as many means, scales and weights as inputs are needed, and at least one")
@@ -58,11 +58,11 @@ class Logistic:
         """The part of the log-odds that each probe adds."""
         parts = dict.fromkeys(self.probes, 0.0)
         for name, term in zip(self.inputs, self._terms(measured), strict=True):
-            parts[split(name)[1]] += term
+            parts[split_name(name)[1]] += term
         return parts
 
     def _terms(self, measured: Sensitivity) -> list[float]:
-        terms = zip(features(measured, self.inputs), self.mean, self.scale, self.weight, strict=True)
+        terms = zip(feature_values(measured, self.inputs), self.mean, self.scale, self.weight, strict=True)
         return [weight * (value - mean) / scale for value, mean, scale, weight in terms]
 
 

@@ -184,16 +184,16 @@ def feature_names(probes: Sequence[str], with_prompts: bool) -> list[str]:
 
 
 @lru_cache(maxsize=4096)
-def split(name: str) -> tuple[str, str]:
+def split_name(name: str) -> tuple[str, str]:
     """Kind and probe of a feature's name; both are empty if there is no such kind."""
     return next(((kind, name[len(kind) + 1 :]) for kind in FEATURES if name.startswith(f"{kind}_")), ("", ""))
 
 
 def probes_of(names: Sequence[str]) -> list[str]:
     """The probes of features, each once."""
-    return list(dict.fromkeys(split(name)[1] for name in names))
+    return list(dict.fromkeys(split_name(name)[1] for name in names))
 
 
-def features(measured: Sensitivity, names: Sequence[str]) -> list[float]:
+def feature_values(measured: Sensitivity, names: Sequence[str]) -> list[float]:
     """The features of these names."""
-    return [FEATURES[kind](measured.change(probe)) for kind, probe in map(split, names)]
+    return [FEATURES[kind](measured.change(probe)) for kind, probe in map(split_name, names)]

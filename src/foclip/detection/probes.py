@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TypeGuard, TypeVar
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -40,18 +40,13 @@ GRAY_LEVELS = 2
 NO_MATCH = 0.1
 
 
-def has_embedding(scorer: Scorer) -> TypeGuard[EmbeddingScorer]:
-    """Whether a score compares a picture's embedding with its prompts, so that there is an embedding shift."""
-    return isinstance(scorer, EmbeddingScorer)
-
-
 def require_embedding(scorer: Scorer) -> EmbeddingScorer:
     """The scorer, if a detector can probe it.
 
     Raises:
         UsageError: It has no embedding.
     """
-    if not has_embedding(scorer):
+    if not isinstance(scorer, EmbeddingScorer):
         raise UsageError(
             f"score: {scorer.info.name} has no embedding, so embedding drift and zero-shot captions, which detectors "
             "are made of, cannot be measured; detect with a score over an encoder, such as clipscore"

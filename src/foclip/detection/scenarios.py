@@ -44,7 +44,7 @@ class Scenario:
     attack: AttackPlan
 
 
-def scenarios(
+def attack_scenarios(
     steps: int = 60, temperature: float = 0.01, floor: float = 0.25, probes: tuple[View, ...] = (), seed: int = 0
 ) -> list[Scenario]:
     """The scenarios that a detector is calibrated on: faint ones for the own caption first, since these pay.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from foclip import files
 from foclip.errors import EncoderError, PromptTruncationWarning
-from foclip.models import catalogue, checkpoints, trainable
+from foclip.models import catalogue, checkpoints, embedded, trainable
 from foclip.models.cast import cast
 from foclip.models.encoder import Encoder
 from foclip.models.fuse import fuse_batchnorm
@@ -153,6 +153,18 @@ def load(name: str, device: torch.device) -> Encoder:
     if files.is_file(Path(weights)):
         checkpoints.check(Path(weights))
     return create(name, architecture, weights, device)
+
+
+def load_embedded(name: str, device: torch.device) -> "OpenClipEncoder":
+    """An embedded encoder, after checking its files.
+
+    Raises:
+        EncoderError: A file is missing, or differs from the one that was released.
+    """
+    folder, tower = embedded.verified_path(name), None
+    if name in embedded.ORIGINALS:
+        folder, tower = embedded.verified_path(embedded.ORIGINALS[name]), folder / embedded.TOWER
+    return create(name, f"local-dir:{folder}", None, device, tower)
 
 
 def create(

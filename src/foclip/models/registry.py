@@ -130,17 +130,14 @@ def load_encoder(name: str = embedded.DEFAULT, device: "str | torch.device" = "a
         EncoderError: The name is unknown, or the weights are out of reach, damaged, of another architecture, or more
             than weights.
     """
-    place = _checked(device)
-    if name in embedded.names():
-        return embedded.load(name, place)
-    scheme = name.partition(":")[0]
-    if scheme in schemes():
+    place, scheme = _checked(device), name.partition(":")[0]
+    if name not in embedded.names() and scheme in schemes():
         make = _families.get(scheme) or _found(ENCODERS, scheme, _FAMILIES)
         loaded: Encoder = make(name.removeprefix("open_clip:"), place)
         return loaded
     from foclip.models import open_clip
 
-    return open_clip.load(name, place)
+    return (open_clip.load_embedded if name in embedded.names() else open_clip.load)(name, place)
 
 
 def resolve(model: "str | Encoder | Scorer", score: str = DEFAULT, device: str = "auto") -> "Scorer":

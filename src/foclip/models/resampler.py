@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from foclip.models.banded import Block, blocks, multiply
-from foclip.models.preprocess import Axis, Preprocess, round8
+from foclip.models.resize import Axis, Resize, round8
 
 #: Values of a strip: 1 MB of float32.
 STRIP = 2**18
@@ -41,7 +41,7 @@ class Resampler:
     """R and its transpose for pictures of one size.
 
     Args:
-        preprocess: The encoder's.
+        resize: The encoder's.
         height: Rows of the pictures.
         width: Columns of the pictures.
 
@@ -50,15 +50,15 @@ class Resampler:
         resizes: Whether R does more than cut: else a picture is as small as what the model sees of it.
     """
 
-    def __init__(self, preprocess: Preprocess, height: int, width: int) -> None:
-        self._preprocess = preprocess
-        axes = preprocess.axes(height, width)
-        down, across = (_Side(axis, preprocess.device) for axis in axes)
+    def __init__(self, resize: Resize, height: int, width: int) -> None:
+        self._resize = resize
+        axes = resize.axes(height, width)
+        down, across = (_Side(axis, resize.device) for axis in axes)
         self.shape = (3, down.cells, across.cells)
         self.resizes = any(axis.blocks for axis in axes)
         self._padding = (*axes[1].pad, *axes[0].pad)
         # The axis that Pillow resizes first lies along the last dimension.
-        self._turned = preprocess.down_first(height, width)
+        self._turned = resize.down_first(height, width)
         self._first, self._second = (down, across) if self._turned else (across, down)
 
     def _turn(self, tensor: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Resampler:
         """The model's whole input (3, *size) in [0, 1], padding and all."""
         if not any(self._padding):
             return seen
-        return torch.nn.functional.pad(seen, self._padding, value=self._preprocess.fill)
+        return torch.nn.functional.pad(seen, self._padding, value=self._resize.fill)
 
     def look(self, levels: Tensor) -> Tensor:
         """What the model sees of a picture, uint8 (3, H, W), before Pillow's last rounding: float (3, h, w)."""

@@ -19,7 +19,7 @@ from foclip.errors import ImageError
 from foclip.models.scorer import EmbeddingScorer
 from foclip.models.scores.clip import CLIPScore
 from foclip.outcome import Outcome, Progress, no_progress
-from foclip.reports.heat import drawn, heat
+from foclip.reports.heat import drawn, heat_map
 from foclip.reports.html import figure, picture, render
 
 #: Files of the report in its folder; `foclip fool` may have a report.html of its own there.
@@ -135,7 +135,7 @@ def _shown(detection: Detection, scorer: EmbeddingScorer, hardened: Collection[s
     if not prompts and detection.zero_shot_caption:  # told by its cosine, whatever the score
         prompts, by = (detection.zero_shot_caption,), CLIPScore(scorer.encoder)
     if detection.tampered and prompts:
-        part = heat(by, small, prompts)
+        part = heat_map(by, small, prompts)
         caption = f"map: what JPEG takes away adds {float(part.sum()):+.3f} to the score"
         shown.append((caption, picture(drawn(part, small))))
     return shown

@@ -33,7 +33,7 @@ SPREAD = 0.04
 FULL = 99.5
 
 
-def heat(scorer: EmbeddingScorer, picture: Image.Image, prompts: Prompts) -> Tensor:
+def heat_map(scorer: EmbeddingScorer, picture: Image.Image, prompts: Prompts) -> Tensor:
     """What of each pixel's score, the mean over the prompts, JPEG takes away.
 
     Args:

@@ -10,14 +10,8 @@ import hashlib
 import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from foclip.errors import EncoderError
-
-if TYPE_CHECKING:
-    import torch
-
-    from foclip.models.encoder import Encoder
 
 FOLDER = Path(__file__).parent
 DEFAULT = "mini"
@@ -64,17 +58,3 @@ def verified_path(name: str) -> Path:
         if actual != expected:
             raise EncoderError(f"{name}: {FOLDER / file} is damaged (its SHA-256 differs); reinstall foclip")
     return path(name)
-
-
-def load(name: str, device: "torch.device") -> "Encoder":
-    """An embedded encoder, after checking its files.
-
-    Raises:
-        EncoderError: As for `verified_path`.
-    """
-    from foclip.models import open_clip
-
-    folder, tower = verified_path(name), None
-    if name in ORIGINALS:
-        folder, tower = verified_path(ORIGINALS[name]), folder / TOWER
-    return open_clip.create(name, f"local-dir:{folder}", None, device, tower)
