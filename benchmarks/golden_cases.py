@@ -8,6 +8,7 @@ lines, Python: what `answer` holds in the end is kept. It runs in a folder of it
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -29,7 +30,7 @@ CAPTIONS = {
     "coffee": ["a photo of a cup of coffee."],
 }
 #: Tiles that share no pixel: pictures to calibrate on and to harden with.
-TILES, TILE = 24, 64
+TILES, TILE = 20, 64
 
 ARTWORKS, TWO = "--prompts artworks", "--prompts ../pictures/prompts.txt"
 #: `fool` of the three photos; eight steps are the least that have two of perceptual refinement.
@@ -93,6 +94,7 @@ CASES = {
     "fool-sidecar": "fool ../pictures/photos --captions sidecar --steps 8 --out out --json",
     "fool-imagenet": "fool ../pictures/photos --prompts imagenet:25 --steps 4 --batch-size 2 --out out --json",
     "fool-odd": f"fool ../pictures/odd {TWO} --prompt cats --steps 4 --out out --json",
+    "fool-large": f"fool ../pictures/large {ARTWORKS} --steps 4 --out out --json",
     "fool-adds-up": f"{ONE} --steps 2 && {FOOL} --steps 2 && {ONE} --steps 2",
     "fool-clip-iqa": "fool ../pictures/photos --score clip-iqa --steps 8 --out out --json",
     "fool-default-steps": f"{FOOL} --target 0.7",
@@ -107,7 +109,6 @@ CASES = {
     "fool-vit": f"{FOOL} --steps 8 --model mini-vit",
     "fool-vit-psnr": f"{FOOL} --steps 8 --model mini-vit --min-psnr 36",
     "fool-robust": f"{FOOL} --steps 8 --model mini-robust --min-psnr 36",
-    "demo": "demo --steps 1 --out out",
     # score
     "score": f"{SCORE} {ARTWORKS}",
     "score-fooled": "score ../fool/out ../fool-vit/out --prompts imagenet:7 --prompt dogs --json",
@@ -228,8 +229,9 @@ def write_pictures(folder: Path) -> None:
     Args:
         folder: `OUT/pictures`.
     """
-    for name in ("photos", "odd", "tiles", "pair"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in ("photos", "large", "odd", "tiles", "pair"):
+        (folder / name).mkdir(parents=True)
     photos = {name: _photo(name).crop(box).resize(size) for name, (box, size) in PHOTOS.items()}
     for name, picture in photos.items():
         picture.save(folder / "photos" / f"{name}.png")
@@ -239,6 +241,7 @@ def write_pictures(folder: Path) -> None:
     (folder / "prompts.txt").write_text("a photo of a dog.\na painting of a boat.\n")
     for name in ("astronaut", "coffee"):
         photos[name].save(folder / "pair" / f"{name}.png")
+    _photo("coffee").save(folder / "large" / "coffee.png")
     _write_odd(folder / "odd", photos["astronaut"])
     for number, tile in enumerate(_tiles()):
         tile.save(folder / "tiles" / f"{number:02d}.png")
@@ -268,20 +271,20 @@ def _tiles() -> list[Image.Image]:
 def write_pools(folders: list[str]) -> int:
     """Write the pictures of folders as a WebDataset tar and a Parquet table, and count them.
 
-    One row is without a caption, and one is damaged.
+    One row is damaged, and in the table one is without a caption.
     """
     paths = sorted(path for folder in folders for path in Path(folder).glob("*.png"))
     contents = [path.read_bytes() for path in paths]
-    captions: list[str | None] = [CAPTIONS[path.stem][0] for path in paths]
-    captions[-1], contents[0] = None, contents[0][:200]
+    contents[0] = contents[0][:200]
+    captions = [CAPTIONS[path.stem][0] for path in paths]
     with tarfile.open("pool.tar", "w") as tar:
         for number, (content, caption) in enumerate(zip(contents, captions, strict=True)):
             members = {"png": content, "json": json.dumps({"uid": f"{number + 1:032x}"}).encode()}
-            for suffix, member in (members | ({"txt": caption.encode()} if caption else {})).items():
+            for suffix, member in (members | {"txt": caption.encode()}).items():
                 about = tarfile.TarInfo(f"{number:05d}.{suffix}")
                 about.size = len(member)
                 tar.addfile(about, io.BytesIO(member))
     names = [f"row-{number}" for number in range(len(contents))]
-    columns = {"image": contents, "caption": captions[::-1], "alt": captions, "id": names}
+    columns = {"image": contents, "caption": captions[::-1], "alt": [*captions[:-1], None], "id": names}
     parquet.write_table(pa.table(columns), "pool.parquet", row_group_size=4)
     return len(contents)

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ def _read(path: Path) -> Any:
     if not path.stat().st_size:
         return None
     if path.suffix == ".json":
-        return json.loads(path.read_text(encoding="utf-8"))
+        with suppress(ValueError):  # what was cut off is compared by its bytes
+            return json.loads(path.read_text(encoding="utf-8"))
     if path.suffix == ".csv":
         with path.open(encoding="utf-8", newline="") as file:
             return [{key: _number(cell) for key, cell in row.items()} for row in csv.DictReader(file)]
