@@ -122,7 +122,7 @@ import hashlib, sys, time
 from foclip.cli.interrupts import answered
 start = time.monotonic()
 hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000)
-rounds = int(200_000 * 8 / (time.monotonic() - start))
+rounds = int(200_000 * 60 / (time.monotonic() - start))  # it is ended long before
 with answered():
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", rounds)
