@@ -120,6 +120,7 @@ answer = attacked(make_plan(FoCLIP, steps=3, budgets="psnr:36"), aware)
 }
 #: Keys of JSON and columns of tables: {"looks": "probes"}.
 KEYS: dict[str, str] = {
+    "beside": "comparisons",
     "look": "probe",
     "looks": "probes",
     "look_score": "probe_score",
