@@ -103,7 +103,7 @@ def _embedded_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def toys() -> Iterator[None]:
     """Another package with two scores, `toy` and `toy-taste`, found by its entry points alone."""
     with pytest.MonkeyPatch.context() as patch:
