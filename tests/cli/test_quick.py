@@ -138,8 +138,8 @@ def test_an_interrupt_is_answered_while_the_main_thread_is_busy() -> None:
     process.send_signal(signal.SIGINT)
     line = process.stderr.readline()
     assert line.startswith("stopping after the step that is under way")
-    assert time.monotonic() - start < 10  # 0.8 s on an idle machine
+    assert time.monotonic() - start < 2.5
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)  # and a second one ends it
-    assert process.wait(timeout=20) == 130
+    assert process.wait(timeout=3) == 130
     assert process.stderr.read() == ""

@@ -215,7 +215,7 @@ def test_a_score_by_name(mini: Encoder, score: CLIPScore) -> None:
     assert resolve(mini, "clip-iqa").info.name == "clip-iqa"
     assert resolve(score) is score
     assert resolve(score, "clip-iqa") is score  # what is one already stays
-    with pytest.raises(UsageError, match=r"^score: 'x' is none of clipscore, clip-iqa"):
+    with pytest.raises(UsageError, match=r"^score: 'x' is none of clipscore, clip-iqa$"):
         resolve(mini, "x")
 
 
