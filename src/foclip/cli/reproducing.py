@@ -69,7 +69,7 @@ def reproduce(
     others = [name for name in embedded.names() if name not in all_hardened]
     names = list(dict.fromkeys([model, *others, *(also or [])]))
     scores = [progress.load_over_encoder(name, score, device) for name in names]
-    twins = [
+    hardened_scores = [
         progress.load_over_encoder(name, score, device) for name in hardened or embedded.HARDENED.get(model, ())[:1]
     ]
     from foclip.runs.executors import running
@@ -88,11 +88,11 @@ def reproduce(
         progress.resumable(stopped) as shown_progress,
         running(engine, address) as attacks,
     ):
-        work = harness.StudyContext(scores, out, settings, shown_progress, twins, attacks)
+        work = harness.StudyContext(scores, out, settings, shown_progress, hardened_scores, attacks)
         run = {
             "model": work.score.model,
             "score": work.score.info.name,
-            "fingerprints": {each.model: each.fingerprint for each in (*scores, *twins)},
+            "fingerprints": {each.model: each.fingerprint for each in (*scores, *hardened_scores)},
             "device": str(work.score.device),
             "settings": vars(settings) | {"images": _text(images), "paintings": _text(paintings)},
             "pictures": [picture.name for picture in work.pictures],
