@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from threading import Lock
 from types import MappingProxyType
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
@@ -20,6 +22,7 @@ from foclip.data.prompts import ARTWORKS, Prompts, imagenet
 from foclip.detection.features import Sensitivity, drift
 from foclip.detection.transformations import transformation
 from foclip.errors import UsageError
+from foclip.models import Encoder
 from foclip.models.batching import TargetCache, embeddings, figures, pass_rows
 from foclip.models.scorer import EmbeddingScorer, Preprocessor, Scorer, Targets
 
@@ -88,6 +91,11 @@ def _tensor(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
     return inputs
 
 
+#: Vectors of the captions by encoder, which take seconds to make; they go when the encoder goes.
+_caption_vectors: WeakKeyDictionary[Encoder, Tensor] = WeakKeyDictionary()
+_captioning = Lock()
+
+
 class Captioner:
     """Finds zero-shot which of a thousand captions a picture fits best.
 
@@ -100,10 +108,13 @@ class Captioner:
 
     @cached_property
     def _captions(self) -> tuple[Prompts, Tensor]:
-        """The captions and their vectors (T, D), made when they are first needed."""
+        """The captions and their vectors (T, D), made when an encoder's are first needed."""
         captions = (*imagenet(1000), *ARTWORKS)
-        with torch.inference_mode(False), torch.no_grad():
-            return captions, self._encoder.encode_texts(captions).cpu()
+        with _captioning:
+            if self._encoder not in _caption_vectors:
+                with torch.inference_mode(False), torch.no_grad():
+                    _caption_vectors[self._encoder] = self._encoder.encode_texts(captions).cpu()
+            return captions, _caption_vectors[self._encoder]
 
     def __call__(self, vectors: Tensor) -> tuple[str, list[float]]:
         """The caption that the first of some unit vectors (N, D) fits best, and the cosines of all with it."""
