@@ -117,7 +117,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Checkpoint files of real architectures with random weights."""
     folder = tmp_path_factory.mktemp("checkpoints")
     paths = {}
-    for architecture in ("ViT-B-32", "RN50"):
+    for architecture in ("ViT-S-32", "RN50"):
         torch.manual_seed(0)
         paths[architecture] = folder / f"{architecture}.pt"
         torch.save({"state_dict": open_clip.create_model(architecture).state_dict()}, paths[architecture])

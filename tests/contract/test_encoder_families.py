@@ -17,7 +17,7 @@ NAMES = ("mini", "mini-vit", "mini-robust-46", "local-dir", "file", "toy-clip:7"
 
 @pytest.fixture(scope="module", params=NAMES)
 def encoder(request: pytest.FixtureRequest, toys: None, checkpoints: dict[str, Path]) -> Encoder:
-    special = {"local-dir": f"local-dir:{embedded.path('mini')}", "file": str(checkpoints["ViT-B-32"])}
+    special = {"local-dir": f"local-dir:{embedded.path('mini')}", "file": str(checkpoints["ViT-S-32"])}
     return load_encoder(special.get(request.param, request.param), "cpu")
 
 

@@ -1,21 +1,22 @@
 """A folder of results: runs add up, nothing foreign is overwritten, what was begun goes on."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from calling import started
 from conftest import Run, scores_of
 from PIL import Image
 
-from foclip.attacks import FoCLIP, make_plan, objective
+from foclip.attacks import FoCLIP, loop, make_plan, objective
 from foclip.attacks import run as attack_here
 from foclip.attacks.refine import Refinement
+from foclip.attacks.state import AttackState
 from foclip.cache import locked
 from foclip.data import images
 from foclip.errors import ImageError, UsageError
@@ -278,23 +279,29 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(
     assert read_results(out) == resumed.results
 
 
+def wait_in_step_7() -> None:
+    """Every step is saved, and the eighth never ends."""
+    loop.SAVE_EVERY = 0.0
+    step = FoCLIP.automatic_step
+
+    def slow(self: FoCLIP, state: AttackState, *ends: Any) -> Any:
+        time.sleep(60 if state.step == 7 else 0)
+        return step(self, state, *ends)
+
+    FoCLIP.automatic_step = slow  # type: ignore[method-assign]
+
+
 def test_killed_in_the_middle_it_goes_on_where_it_was_saved(
     run: Run, sources: list[Path], score: CLIPScore, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed without a word, as by the system: what was last saved goes on, and ends in the bytes of a whole run."""
-    code = (
-        "import sys, time, foclip.attacks.loop as loop; loop.SAVE_EVERY = 0.0;"
-        "from foclip.attacks import FoCLIP; step = FoCLIP.automatic_step;"
-        "sleep = lambda state: time.sleep(60 if state.step == 7 else 0);"
-        "FoCLIP.automatic_step = lambda self, state, *ends: (sleep(state), step(self, state, *ends))[1];"
-        "from foclip.cli import main; sys.argv[0] = 'foclip'; main()"
-    )
     call = ["fool", str(sources[0]), "--prompt", "a cat", "--steps", "12", "--out"]
-    with subprocess.Popen([sys.executable, "-c", code, *call, str(out)], stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None and saved_steps(out) < [7]:
-            time.sleep(0.1)
-        process.kill()
+    process = started(*call, out, prepare=wait_in_step_7)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.is_alive() and saved_steps(out) < [7]:
+        time.sleep(0.1)
+    process.kill()
+    process.join()
     assert saved_steps(out) == [7]
     assert read_results(out) == []
     counted: list[int] = []

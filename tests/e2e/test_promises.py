@@ -2,10 +2,9 @@
 
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from calling import PROGRESS, call
+from calling import PROGRESS, call, started
 from PIL import Image, ImageCms
 from scipy.stats import binom
 
@@ -240,19 +239,19 @@ def test_a_mistyped_input_leaves_results_as_they_were(folder: Path) -> None:
 
 def test_two_runs_at_once_in_one_folder(folder: Path) -> None:
     update = FoCLIP.update
-    second: list[subprocess.CompletedProcess[str]] = []
+    second: list[BaseProcess] = []
 
     def step(self: FoCLIP, *arguments: Any) -> None:
         if not second:
-            command = [sys.executable, "-m", "foclip", "fool", "b.png", *map(str, QUICK), "out"]
-            second.append(subprocess.run(command, capture_output=True, text=True))
+            second.append(started("fool", "b.png", *QUICK, "out", err=folder / "err.txt"))
+            second[0].join()
         update(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(FoCLIP, "update", step)
         assert call("fool", "a.png", *QUICK, "out").code == 0
-    assert second[0].returncode == 2
-    (line,) = PROGRESS.sub("", second[0].stderr).splitlines()
+    assert second[0].exitcode == 2
+    (line,) = PROGRESS.sub("", (folder / "err.txt").read_text()).splitlines()
     assert "out" in line
     assert [row["source"] for row in results(folder / "out")] == ["a.png"]
     assert call("fool", "b.png", *QUICK, "out").code == 0  # nothing locks it any more

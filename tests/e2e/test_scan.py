@@ -4,9 +4,8 @@ import hashlib
 import io
 import json
 import os
+import resource
 import signal
-import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,11 +18,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from calling import started
 from conftest import Run
 from PIL import Image
 from zoo import encoded, png_header, tiles
 
 import foclip
+from foclip import files
 from foclip.data.sources import Columns, Listing, archive, items
 from foclip.detection import Detector
 from foclip.detection.detector import shipped
@@ -462,30 +463,30 @@ def test_a_source_that_disappears_leaves_finished_parts(mini: Encoder, pictures:
     assert digest(scan([tmp_path / "*.tar"], out.out, model=mini, method="rule", settings=TWO)) == whole
 
 
-FULL = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from foclip import cli, files
-replacing = files.replacing
-def on_a_full_disk(path, sync=False):
-    if path.name == "00000001.parquet":  # a file may have no more bytes from here on, as on a full disk
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
-    return replacing(path, sync)
-files.replacing = on_a_full_disk
-cli.main()
-"""
-
-
-def test_a_full_disk_is_one_line_and_finished_parts_stay(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_and_finished_parts_stay(
+    run: Run, mini: Encoder, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_table(tmp_path / "a.parquet", pictures)
     whole = digest(scan([path], tmp_path / "whole", model=mini, method="rule", settings=TWO))
     out = tmp_path / "out"
-    arguments = ("scan", path, "--out", out, "--method", "rule", "--workers", 1)
-    done = subprocess.run([sys.executable, "-c", FULL, *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 1
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("[")]  # but progress, on a slow machine
-    assert len(lines) == 1, done.stderr
-    assert "00000001.parquet: cannot be written (File too large)" in lines[0]
+    replacing, limits = files.replacing, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def on_a_full_disk(path: Path, sync: bool = False) -> Any:
+        if path.name == "00000001.parquet":  # a file may have no more bytes from here on, as on a full disk
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        return replacing(path, sync)
+
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "replacing", on_a_full_disk)
+            code, _, err = run("scan", path, "--out", out, "--method", "rule", "--workers", 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert code == 1
+    (line,) = err.splitlines()
+    assert "00000001.parquet: cannot be written (File too large)" in line
     assert digest(Folder(out)) == {"00000000.parquet": whole["00000000.parquet"]}
     assert digest(scan([path], out, model=mini, method="rule", settings=TWO)) == whole
 
@@ -496,12 +497,11 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(
     write_table(tmp_path / "a.parquet", pictures * 12, group=12)
     whole = digest(scan([tmp_path / "a.parquet"], tmp_path / "whole", model=mini, method="rule", settings=TWO))
     out = Folder(tmp_path / "out")
-    command = [sys.executable, "-m", "foclip", "scan", tmp_path / "a.parquet", "--out", out.out, "--method", "rule"]
-    process = subprocess.Popen([*map(str, command), "--workers", "2"], stderr=subprocess.DEVNULL)
-    while len(list(out.parts.glob("0*.parquet"))) < 3 and process.poll() is None:
+    process = started("scan", tmp_path / "a.parquet", "--out", out.out, "--method", "rule", "--workers", 2)
+    while len(list(out.parts.glob("0*.parquet"))) < 3 and process.is_alive():
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     done = digest(out)
     assert 3 <= len(done) < len(whole)
     time.sleep(5 * workers.NOTICE)  # its workers see that it is gone

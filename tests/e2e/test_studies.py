@@ -1,7 +1,5 @@
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from calling import started
 from conftest import Run
 from PIL import Image
 from zoo import tiles
@@ -250,28 +249,29 @@ def test_a_vector_is_the_same_to_the_last_bit_in_a_run_that_goes_on(context: Stu
     assert torch.equal(of_another_prompt.cpu(), -first)
 
 
+def short_sweep() -> None:
+    """The settings of the sweep that is killed."""
+    StudySettings.steps, StudySettings.count = 6, 3
+    for name, grid in GRIDS.items():
+        setattr(sweep, name, grid)
+
+
 def test_killed_in_the_middle_of_a_sweep_gives_the_same_table(
     run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StudySettings, "steps", 6)
-    script = (
-        "from foclip.studies.harness import StudySettings; from foclip.studies import sweep;"
-        "StudySettings.steps = 6; StudySettings.count = 3;"
-        f"[setattr(sweep, name, grid) for name, grid in {GRIDS!r}.items()];"
-        "from foclip.cli import main; main()"
-    )
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     call = ("reproduce", "sweep", "--quick", "--images", str(folder), "--out")
 
     def finished(out: Path) -> dict[str, int]:
         return {path.name: path.stat().st_mtime_ns for path in (out / "cache").glob("*.json")}
 
-    process = subprocess.Popen([sys.executable, "-c", script, *call, str(killed)], stderr=subprocess.DEVNULL)
-    with process:
-        deadline = time.monotonic() + 300
-        while len(finished(killed)) < 8 and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
-        process.kill()
+    process = started(*call, killed, prepare=short_sweep)
+    deadline = time.monotonic() + 300
+    while len(finished(killed)) < 8 and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    process.join()
     before = finished(killed)
     assert len(before) >= 8
     assert not (killed / "sweep").exists()

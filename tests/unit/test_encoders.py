@@ -26,7 +26,7 @@ def opened(name: str) -> OpenClipEncoder:
     return encoder
 
 
-@pytest.fixture(scope="session", params=["mini", "mini-vit", "ViT-B-32", "RN50"])
+@pytest.fixture(scope="session", params=["mini", "mini-vit", "ViT-S-32", "RN50"])
 def encoder(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> OpenClipEncoder:
     name = request.param
     return opened(name if name in embedded.names() else f"{name}/{checkpoints[name]}")
@@ -208,7 +208,7 @@ def test_a_changed_byte_is_noticed(name: str, tmp_path: Path, monkeypatch: pytes
         load_encoder(name)
 
 
-@pytest.mark.parametrize("architecture", ["ViT-B-32", "RN50"])
+@pytest.mark.parametrize("architecture", ["ViT-S-32", "RN50"])
 def test_a_bare_checkpoint_is_recognised(checkpoints: dict[str, Path], architecture: str) -> None:
     assert models.checkpoints.architecture(checkpoints[architecture]) == architecture
 
