@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from foclip.perceptual.flip import PIXELS_PER_DEGREE, bell, correlated
+from foclip.perceptual.flip import PIXELS_PER_DEGREE, Flip, bell, correlated
 
 #: SSIM looks through an 11×11 window, a bell with this deviation (Wang et al. 2004); smaller pictures have none.
 SSIM_WINDOW, SSIM_DEVIATION = 11, 1.5
@@ -73,10 +73,13 @@ class Comparison:
     Args:
         picture: uint8 (3, H, W).
         original: Likewise.
+        flip: The FLIP of the original, kept from before: many times faster than the authors' own program, and within
+            1e-4 of it in every pixel; on the picture's device. Without it, that program is used.
     """
 
-    def __init__(self, picture: Tensor, original: Tensor) -> None:
+    def __init__(self, picture: Tensor, original: Tensor, flip: Flip | None = None) -> None:
         self._pictures = picture.cpu(), original.cpu()
+        self._picture, self._flip = picture, flip
         self._maps: dict[str, Floats] = {}
 
     def figures(self, names: tuple[str, ...], part: tuple[slice, slice] = (slice(None), slice(None))) -> dict[str, Any]:
@@ -97,7 +100,10 @@ class Comparison:
     def map(self, name: str) -> Floats:
         """`delta_e` or `flip` of every pixel, (H, W)."""
         if name not in self._maps:
-            self._maps[name] = _in_strips({"delta_e": _delta_e, "flip": _flip}[name], *self._pictures)
+            if name == "flip" and self._flip is not None:
+                self._maps[name] = self._flip.map(self._picture).cpu().numpy()
+            else:
+                self._maps[name] = _in_strips({"delta_e": _delta_e, "flip": _flip}[name], *self._pictures)
         return self._maps[name]
 
 
