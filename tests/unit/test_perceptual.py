@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import fooled_by, scores_of
 from PIL import Image
+from skimage.metrics import structural_similarity
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from foclip.attacks import PGD, Adam, Attack, AttackState, AttackTask, FoCLIP, make_plan, objective, refine, run
@@ -193,6 +194,40 @@ def test_maps_in_strips_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STRIP", 70 * 20)
     for name, expected in zip(("flip", "delta_e"), whole, strict=True):
         assert np.array_equal(Comparison(a, b).map(name), expected)
+
+
+def right_ssim(picture: torch.Tensor, original: torch.Tensor) -> float:
+    """The mean over windows that lie within the picture, by scikit-image."""
+    pair = (each.numpy() for each in (picture, original))
+    settings: dict[str, Any] = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    _, values = structural_similarity(*pair, **settings, data_range=255, channel_axis=0, full=True)
+    return float(values[:, 5:-5, 5:-5].mean())
+
+
+def test_ssim_is_a_mean_over_windows_within_the_picture(small_photos: list[Image.Image]) -> None:
+    gray = torch.full((3, 32, 32), 128, dtype=torch.uint8)
+    framed = torch.zeros_like(gray)
+    framed[:, 1:-1, 1:-1] = 128
+    assert fidelity(framed, gray).ssim == pytest.approx(0.9601, abs=5e-5)
+    original, picture = changed(small_photos[0])
+    noise = pictures()["noise"]
+    pairs = [(framed, gray), (picture, original), (255 - original, original), (noise, noise.flip(1))]
+    pairs += [(noise[:, :11, :11], noise[:, 11:22, :11]), (noise[:, :11], noise[:, 20:31])]
+    for a, b in pairs:
+        assert fidelity(a, b).ssim == pytest.approx(right_ssim(a, b), abs=5e-6)
+
+
+def test_ssim_does_not_depend_on_strips(monkeypatch: pytest.MonkeyPatch, small_photos: list[Image.Image]) -> None:
+    original, picture = changed(small_photos[0])
+    whole = Comparison(picture, original).figures(("ssim",))["ssim"]
+    for rows in (1, 7, 50):
+        monkeypatch.setattr(module, "SSIM_STRIP", rows * original.shape[2])
+        assert Comparison(picture, original).figures(("ssim",))["ssim"] == pytest.approx(whole, abs=1e-9)
+
+
+@pytest.mark.parametrize("size", [(10, 40), (40, 10), (1, 1)])
+def test_what_no_window_lies_in_has_no_ssim(size: tuple[int, int]) -> None:
+    assert math.isnan(fidelity(*torch.zeros(2, 3, *size, dtype=torch.uint8)).ssim)
 
 
 def test_equal_pictures_have_nothing_to_see() -> None:

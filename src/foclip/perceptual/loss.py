@@ -26,8 +26,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foclip.models.banded import Block, multiply
-from foclip.perceptual.fidelity import OVERLAP, PIXELS_PER_DEGREE
+from foclip.perceptual.fidelity import OVERLAP, SSIM_DEVIATION, SSIM_WINDOW
+from foclip.perceptual.flip import (
+    COLOUR_POWER,
+    FEATURE_POWER,
+    KNEE_AT,
+    KNEE_IS,
+    OPPONENTS,
+    SENSITIVITY,
+    TRISTIMULUS,
+    bell,
+    correlated,
+    deviation_of,
+    feature_filters,
+    linear,
+)
 from foclip.perceptual.mask import KNEE, XYZ
 
 #: The power of FLIP that stands for its worst places.
@@ -36,20 +49,8 @@ POWER = 4
 WEIGHTS, EXPONENTS = (1.8, 1.0, 1.1), (1 / 2, 1.0, 1 / POWER)
 #: Pixels of a strip: its gradient takes about 500 bytes for each.
 STRIP = 2**18
-#: Rows of a block of a filter's matrix.
-BLOCK = 32
-#: SSIM's window (deviation and radius in pixels), and its constants for values in [0, 1].
-SSIM_DEVIATION, SSIM_RADIUS, C1, C2 = 1.5, 5, 0.01**2, 0.03**2
-#: Contrast sensitivity of the eye for light, red against green, and blue against yellow (table 1 of the paper): sums of
-#: bells a √(π/b) e^(-π²x²/b) with x in degrees.
-SENSITIVITY = (((1.0, 0.0047),), ((1.0, 0.0053),), ((34.1, 0.04), (13.5, 0.025)))
-#: Width of an edge or a point in degrees (section 4.3).
-FEATURE = 0.082
-#: FLIP's exponents of colour and features; which share of the largest colour difference makes which share of the map.
-COLOUR_POWER, FEATURE_POWER, KNEE_AT, KNEE_IS = 0.7, 0.5, 0.4, 0.95
-#: Linear opponents (light, red against green, blue against yellow) of CIE XYZ relative to white, and back.
-OPPONENTS = ((0.0, 1.0, 0.0), (1.0, -1.0, 0.0), (0.0, 1.0, -1.0))
-TRISTIMULUS = ((1.0, 1.0, 0.0), (1.0, 0.0, 0.0), (1.0, 0.0, -1.0))
+#: Constants of SSIM for values in [0, 1].
+C1, C2 = 0.01**2, 0.03**2
 #: What is added below roots, whose slope at 0 is infinite: a hundredth of a just noticeable difference, squared.
 LEAST = 1e-4
 
@@ -112,17 +113,17 @@ class _Strip:
     def __init__(self, original: Tensor, inner: slice) -> None:
         self._inner = inner
         self._original = original
-        window = [_bell(SSIM_DEVIATION, SSIM_RADIUS).to(original)] * 2
+        window = [bell(SSIM_DEVIATION, SSIM_WINDOW // 2).to(original)] * 2
         self._window = window
         mean = _blur(original, *window)
         variance = (_blur(original.square(), *window) - mean.square()).clamp(min=0)
         self._structure, self._light = 1 / (2 * variance + C2), 1 / (2 * mean.square() + C1)
         self._square = _blur(self._structure, *window)
         self._eye = [
-            [(share, _bell(deviation, math.ceil(3.3 * deviation)).to(original)) for share, deviation in _bells(channel)]
+            [(share, bell(width, math.ceil(3.3 * width)).to(original)) for share, width in _bells(channel)]
             for channel in SENSITIVITY
         ]
-        self._edge, self._point, self._across = (each.to(original) for each in _feature_filters())
+        self._edge, self._point, self._across = (each.to(original) for each in feature_filters())
         self._xyz, self._opponents, self._back = (
             torch.tensor(each).to(original) for each in (XYZ, OPPONENTS, TRISTIMULUS)
         )
@@ -151,7 +152,7 @@ class _Strip:
 
     def _look(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Colours as the eye blurs them, in Hunt-adjusted CIELAB (3, h, W), and how strong edges and points are."""
-        tristimulus = torch.einsum("ij,jhw->ihw", self._xyz, _linear(picture))
+        tristimulus = torch.einsum("ij,jhw->ihw", self._xyz, linear(picture))
         opponents = torch.einsum("ij,jhw->ihw", self._opponents, tristimulus)
         blurred = [
             torch.stack([share * _blur(channel[None], bell, bell) for share, bell in bells]).sum(dim=0)
@@ -167,30 +168,18 @@ class _Strip:
 
 
 class _Filtered(torch.autograd.Function):
-    """Correlation with a filter along one axis, without borders.
-
-    A product with a banded matrix, and its gradient one with another: faster than PyTorch's convolutions.
-    """
+    """`correlated`, whose gradient is correlated with the filter turned round."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, taps: Tensor, dim: int) -> Tensor:
         ctx.taps, ctx.dim = taps, dim
-        return _correlated(values, taps, dim)
+        return correlated(values, taps, dim)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         border = len(ctx.taps) - 1
         pad = (border, border) if ctx.dim == -1 else (0, 0, border, border)
-        return _correlated(F.pad(gradients[0], pad), ctx.taps.flip(0), ctx.dim), None, None
-
-
-def _correlated(values: Tensor, taps: Tensor, dim: int) -> Tensor:
-    border = len(taps) - 1
-    band = F.pad(taps, (0, BLOCK)).repeat(BLOCK)[: BLOCK * (BLOCK + border)].view(BLOCK, BLOCK + border)
-    cells = values.shape[dim] - border
-    counts = [(first, min(BLOCK, cells - first)) for first in range(0, cells, BLOCK)]
-    matrix = tuple(Block(band[:count, : count + border], first, first + count + border) for first, count in counts)
-    return multiply(values, matrix, dim)
+        return correlated(F.pad(gradients[0], pad), ctx.taps.flip(0), ctx.dim), None, None
 
 
 def _blur(values: Tensor, down: Tensor, across: Tensor) -> Tensor:
@@ -200,39 +189,11 @@ def _blur(values: Tensor, down: Tensor, across: Tensor) -> Tensor:
     return torch.as_tensor(_Filtered.apply(_Filtered.apply(padded, across, -1), down, -2))
 
 
-def _bell(deviation: float, radius: int) -> Tensor:
-    bell = torch.exp(-torch.arange(-radius, radius + 1).square() / (2 * deviation**2))
-    return bell / bell.sum()
-
-
 def _bells(channel: tuple[tuple[float, float], ...]) -> Iterator[tuple[float, float]]:
     """Share and deviation in pixels of each bell of a contrast sensitivity function."""
     areas = [a * math.sqrt(b) for a, b in channel]  # of two-dimensional bells a √(π/b) e^(-π²r²/b), up to a factor
     for area, (_, b) in zip(areas, channel, strict=True):
-        yield area / sum(areas), math.sqrt(b / 2) / math.pi * PIXELS_PER_DEGREE
-
-
-def _feature_filters() -> tuple[Tensor, Tensor, Tensor]:
-    """First and second derivative of a bell, and the bell across: positive weights of their products sum to 1 each."""
-    deviation = 0.5 * FEATURE * PIXELS_PER_DEGREE
-    radius = math.ceil(3 * deviation)
-    places = torch.arange(-radius, radius + 1)
-    bell = torch.exp(-places.square() / (2 * deviation**2))
-    edge, point = -places * bell, (places.square() / deviation**2 - 1) * bell
-    across = bell / bell.sum()
-    return edge / edge.clamp(min=0).sum(), _balanced(point), across
-
-
-def _balanced(taps: Tensor) -> Tensor:
-    """Positive taps that sum to 1, and negative ones that sum to -1."""
-    above, below = taps.clamp(min=0), taps.clamp(max=0)
-    return above / above.sum() - below / below.sum()
-
-
-def _linear(levels: Tensor) -> Tensor:
-    """Linear light of sRGB."""
-    low = levels <= 0.04045
-    return torch.where(low, levels / 12.92, ((levels.clamp(min=0.04) + 0.055) / 1.055) ** 2.4)
+        yield area / sum(areas), deviation_of(b)
 
 
 def _hunt(tristimulus: Tensor) -> Tensor:
