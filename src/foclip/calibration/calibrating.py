@@ -5,7 +5,6 @@ model (`foclip.detection.scenarios`), and τ₁, τ₂ and the cascade are fitte
 other half only measures: its clean pictures give the p-values, and with its fooled ones the ROC.
 """
 
-import math
 import os
 import random
 from collections.abc import Sequence
@@ -21,8 +20,8 @@ from foclip.core.scoring import samples_for
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.data.samples import PromptsOf, Sample, prepare
-from foclip.detection.detector import Detector
-from foclip.detection.hardened import hardened_scores
+from foclip.detection.conformal import pictures_needed
+from foclip.detection.detector import Detector, hardened_scores
 from foclip.detection.probes import require_embedding
 from foclip.detection.rule import Sweep
 from foclip.detection.scenarios import CONDITIONS
@@ -116,9 +115,8 @@ def calibrate(
     known = dict(zip(map(str, everything), own, strict=True)) if own else {}
     samples, failures = collected.results, list(collected.failures)
     random.Random(0).shuffle(samples)  # noqa: S311 (a choice, not a secret)
-    captionless = len(failures)
     found = _distinct(samples, failures, progress("reading clean pictures", len(samples)))
-    duplicates = len(samples) - len(found) - (len(failures) - captionless)
+    duplicates = len(samples) - len(found) - (len(failures) - len(collected.failures))
     _check_enough(len(found), fpr, duplicates)
     bench = Bench(scorer, through, failures)
     caption = known or ({each.name: each.prompts[0] for each in found} if captions else bench.captions(found))
@@ -138,13 +136,12 @@ def calibrate(
     return Calibration(detector, seen + tampered, surface, failures, duplicates, gray)
 
 
-def _check_enough(pictures: int, fpr: float, duplicates: int = 0) -> None:
+def _check_enough(pictures: int, fpr: float, duplicates: int) -> None:
     """Enough to fit on, and enough in the other half to promise `fpr`."""
     besides = f"; {duplicates} duplicates of others do not count" if duplicates else ""
     if pictures < LEAST:
         raise UsageError(f"clean: {pictures} colour pictures are too few, give at least {LEAST}{besides}")
-    needed = math.ceil(1 / fpr - 1e-9) - 1
-    if pictures // 2 < needed:
+    if pictures // 2 < (needed := pictures_needed(fpr)):
         raise UsageError(
             f"fpr: {pictures} clean pictures, half of which measure, cannot promise {fpr:g}; that takes {2 * needed} "
             f"(the least they can promise is {1 / (pictures // 2 + 1):.3g}){besides}"
@@ -157,9 +154,13 @@ def _distinct(samples: Sequence[Sample], failures: list[Failure], report: Advanc
     Copies would stand on both sides of the split, and void the bound: a copy of a clean picture is not
     exchangeable with others.
     """
+
+    def thumbnail(picture: Image.Image) -> np.ndarray:
+        return np.asarray(picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=np.float32).ravel()
+
     kept: list[Sample] = []
     seen = np.empty((len(samples), 3 * THUMBNAIL**2), dtype=np.float32)
-    for place, found in enumerate(prepare(samples, _thumbnail)):
+    for place, found in enumerate(prepare(samples, thumbnail)):
         if isinstance(found, Failure):
             failures.append(found)
         elif not np.any(np.square(seen[: len(kept)] - found[1]).mean(axis=1) < SAME_PICTURE**2):
@@ -167,11 +168,6 @@ def _distinct(samples: Sequence[Sample], failures: list[Failure], report: Advanc
             kept.append(found[0])
         report(place + 1)
     return kept
-
-
-def _thumbnail(picture: Image.Image) -> np.ndarray:
-    small = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32).ravel()
 
 
 def _kinds(background: Sequence[Path]) -> dict[Path, str]:

@@ -5,11 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from foclip.core.scoring import with_prompts
 from foclip.data.prompts import Prompts
 from foclip.data.samples import Sample, in_batches, prepare
-from foclip.detection.detector import Detector, Method
+from foclip.detection.detector import Detection, Detector, Method, Verdict, hardened_of
 from foclip.detection.features import Sensitivity
-from foclip.detection.hardened import hardened_of
 from foclip.detection.probes import FEW_ROWS, HardenedScores, Prober, ProbeSession, Views, require_embedding
-from foclip.detection.verdict import Detection, Verdict
 from foclip.errors import UsageError
 from foclip.models import Encoder
 from foclip.models.scorer import Scorer, Targets

@@ -59,12 +59,8 @@ class DetectorAwareScore:
         seeds: Sequence[int | None] = (None,),
     ) -> None:
         detector.check(scorer.encoder)
-        missing = [
-            name
-            for name, weights in detector.hardened.items()
-            if name not in hardened or hardened[name].encoder.fingerprint != weights
-        ]
-        if missing:
+        given = {name: score.encoder.fingerprint for name, score in hardened.items()}
+        if missing := [name for name, weights in detector.hardened.items() if given.get(name) != weights]:
             raise UsageError(f"hardened: detector {detector.name} needs {', '.join(missing)}; give them")
         self.scorer, self.cascade = scorer, detector.combined.statistic
         self.hardened = {probe: hardened[probe] for probe in self.cascade.probes if probe in detector.hardened}
@@ -74,7 +70,8 @@ class DetectorAwareScore:
         self.info, self.model, self.device = replace(scorer.info, name="detector-aware"), scorer.model, scorer.device
         self.parameter_count = scorer.parameter_count
         each = Preprocessing(tuple(each.preprocess for each in (scorer, *self.hardened.values())))
-        self.preprocess = scorer.preprocess if each.one else EnsemblePreprocess(each.each)
+        one = all(kind == each.kinds[0] for kind in each.kinds)
+        self.preprocess = scorer.preprocess if one else EnsemblePreprocess(each.each)
 
     @property
     def fingerprint(self) -> str:
@@ -99,8 +96,8 @@ class DetectorAwareScore:
         pictures = torch.split(own, 1)
         seen = torch.cat([one for picture in pictures for one in (picture, *(view(picture) for view in self._views))])
         vectors = self.scorer.embed(seen).view(len(own), 1 + len(self._views), -1)
-        through = [each.embed(other) for each, other in zip(self.hardened.values(), others, strict=True)]
-        return torch.cat([vectors, torch.stack(through, dim=1)], dim=1) if through else vectors
+        through = [each.embed(other)[:, None] for each, other in zip(self.hardened.values(), others, strict=True)]
+        return torch.cat([vectors, *through], dim=1)
 
     def compare(self, embeddings: Tensor, targets: Targets) -> Tensor:
         """Raw scores (1, T) of the unit vectors (1, 1 + V, D) of one picture, minus the penalty if V is not 0."""
@@ -124,16 +121,12 @@ class DetectorAwareScore:
             embeddings: Unit vectors (1 + V, D) of the picture and under each probe, those of hardened encoders last.
             scores: Mean figures (1 + V,) over the prompts.
         """
-        floor, names = self.info.floor, [*self._probes, *self.hardened]
-        change = Change(
-            drift(embeddings[0], embeddings[1:]),
-            drop(scores[0], scores[1:], floor),
-            absolute_drop(scores[0], scores[1:], floor),
-        )
+        lost = (formula(scores[0], scores[1:], self.info.floor) for formula in (drop, absolute_drop))
+        change = Change(drift(embeddings[0], embeddings[1:]), *lost)
         known = {
             f"{kind}_{name}": value
             for kind in WITH_PROMPTS
-            for name, value in zip(names, FEATURES[kind](change), strict=True)
+            for name, value in zip([*self._probes, *self.hardened], FEATURES[kind](change), strict=True)
         }
         odds = [_log_odds(step, known) - limit for step, limit in zip(self.cascade.steps, self.limits, strict=True)]
         return torch.stack(odds).amin()

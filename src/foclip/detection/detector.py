@@ -6,23 +6,23 @@ anywhere can be read.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from foclip import files
 from foclip.detection.cascade import Cascade
-from foclip.detection.conformal import Calibrated
+from foclip.detection.conformal import Calibrated, Statistic
 from foclip.detection.features import Sensitivity, feature_names
+from foclip.detection.probes import HardenedScores
 from foclip.detection.rule import DriftThreshold, TwoThresholds
-from foclip.detection.statistic import Statistic
 from foclip.detection.transformations import transformation
-from foclip.detection.verdict import Verdict
 from foclip.errors import UsageError
+from foclip.models import Encoder, embedded
+from foclip.models.registry import shared_encoder
+from foclip.models.scorer import EmbeddingScorer
 from foclip.restore import Share, from_json
-
-if TYPE_CHECKING:
-    from foclip.models.encoder import Encoder
 
 #: Which statistic decides: the combined one, or the paper's two thresholds.
 Method = Literal["combined", "rule"]
@@ -33,11 +33,75 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What a detector says of a measured picture; the names are `Detection`'s.
+
+    Attributes:
+        statistic: The value of the statistic that decided; None where there is none.
+    """
+
+    verdict: str
+    p_value: float | None
+    statistic: float | None
+    decided_by: str
+    probe: str | None = None
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The verdict on one picture, and what it rests on. Every output has these names.
+
+    Attributes:
+        image: Its file, or its place among the pictures.
+        tampered: Whether it was called tampered.
+        verdict: "tampered", "clean", or "undecidable" for a picture without colour in which nothing else is suspicious:
+            no such picture was calibrated on, and the paper's rule cannot tell anything of it.
+        score: Mean figure over the prompts; None without prompts.
+        gray_score: That of the picture in gray; None if the verdict did not take the probe "gray".
+        probe_score: That under `probe`, or with the hardened encoder; None without prompts or probe.
+        drop: Score lost under `probe`, relatively (`foclip.detection.features`); None without prompts or probe.
+        drift: How far the embedding moves under `probe`; None if no probe was taken.
+        p_value: Of the statistic that decided; None if undecidable.
+        decided_by: "combined" or "rule", and "without prompts" where there were none.
+        probe: The probe that told most of those taken, "gray" for the rule. None if none was taken: a picture whose
+            score is too low to have gained anything is not probed.
+        probes: All probes taken, in their order.
+        zero_shot_caption: Without prompts, the caption that the picture fits best; it stood in for them.
+        detector: Name of the detector.
+        prompts: Its prompts; empty without.
+        model: Name of the encoder.
+        seed: Seed of the probes' random amounts; None for the usual amounts.
+    """
+
+    image: str
+    tampered: bool
+    verdict: str
+    score: float | None
+    gray_score: float | None
+    probe_score: float | None
+    drop: float | None
+    drift: float | None
+    p_value: float | None
+    decided_by: str
+    probe: str | None
+    probes: list[str]
+    zero_shot_caption: str | None
+    detector: str
+    prompts: list[str]
+    model: str
+    seed: int | None = None
+
+
+#: Names of the fields of a verdict, in their order.
+FIELDS = tuple(field.name for field in fields(Detection))
+
+
+@dataclass(frozen=True)
 class Decision:
     """A statistic and the bound on false alarms up to which it calls pictures tampered.
 
     Attributes:
-        name: "combined" or "rule", and "without prompts" where there are none.
+        name: What `Detection.decided_by` is.
         part: The statistic with its clean pictures.
         fpr: The bound.
         threshold: Value from which a picture is tampered, whatever its p-value; None if the p-value decides.
@@ -52,7 +116,7 @@ class Decision:
         """The verdict on a picture with which all probes were taken that the statistic needs, or more."""
         statistic = self.part.statistic
         evidence = statistic.evidence(measured)
-        probe = max(evidence, key=lambda name: evidence[name], default=None)
+        probe = max(evidence, key=evidence.__getitem__, default=None)
         if measured.gray_already and statistic.needs_colour:
             return Verdict("undecidable", None, None, self.name, probe)
         value = statistic.value(measured)
@@ -93,7 +157,7 @@ class Detector:
     hardened: dict[str, str] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def check(self, encoder: "Encoder") -> None:
+    def check(self, encoder: Encoder) -> None:
         """Refuse any encoder but the one it was calibrated on.
 
         Raises:
@@ -109,20 +173,8 @@ class Detector:
     @property
     def probes(self) -> list[str]:
         """Names of all probes that a verdict may take; gray, the rule's, is the first."""
-        parts: list[Calibrated[Any]] = [self.rule, self.combined, self.no_prompt]
+        parts = (self.rule, self.combined, self.no_prompt)
         return list(dict.fromkeys(probe for part in parts for probe in part.statistic.probes))
-
-    def part(self, method: Method, with_prompts: bool) -> Calibrated[Any]:
-        """The statistic that decides.
-
-        Raises:
-            UsageError: There is no such method.
-        """
-        if method not in get_args(Method):
-            raise UsageError(f"method: {method!r} is none of {', '.join(get_args(Method))}")
-        if method == "rule":
-            return self.rule if with_prompts else self.drift
-        return self.combined if with_prompts else self.no_prompt
 
     def decision(self, method: Method, with_prompts: bool, fpr: float | None = None) -> Decision:
         """The statistic that decides, with the bound on false alarms: the detector's own, or the one asked for.
@@ -130,7 +182,11 @@ class Detector:
         Raises:
             UsageError: There are too few clean pictures to promise the bound, or there is no such method.
         """
-        part, bound = self.part(method, with_prompts), self.fpr if fpr is None else fpr
+        if method not in get_args(Method):
+            raise UsageError(f"method: {method!r} is none of {', '.join(get_args(Method))}")
+        parts = (self.rule, self.drift) if method == "rule" else (self.combined, self.no_prompt)
+        part: Calibrated[Any] = parts[0 if with_prompts else 1]
+        bound = self.fpr if fpr is None else fpr
         part.threshold(bound)  # refuses what cannot be promised
         own = part.statistic.threshold if fpr is None else None
         return Decision(method if with_prompts else f"{method} without prompts", part, bound, own)
@@ -161,19 +217,18 @@ class Detector:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"detector {path}: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"detector {path}: cut off or no JSON ({error})") from error
-        try:
             if not isinstance(content, dict) or "format" not in content:
                 raise UsageError("not a detector file")
             if content.pop("format") != FORMAT:
                 raise UsageError(f"not of format {FORMAT}, which this version reads; calibrate anew")
             found = from_json(cls, content)
             found._check_probes()
+        except OSError as error:
+            raise UsageError(f"detector {path}: {error.strerror}") from error
         except UsageError as error:
             raise UsageError(f"detector {path}: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"detector {path}: cut off or no JSON ({error})") from error
         return found
 
     def _check_probes(self) -> None:
@@ -187,7 +242,7 @@ class Detector:
                 raise UsageError(f"unknown inputs {unknown[:3]}")
 
 
-def shipped(encoder: "Encoder") -> Detector:
+def shipped(encoder: Encoder) -> Detector:
     """The detector that comes with an embedded encoder.
 
     Raises:
@@ -200,3 +255,48 @@ def shipped(encoder: "Encoder") -> Detector:
             f"foclip calibrate --model {encoder.name} --clean DIR --out detector.json"
         )
     return Detector.load(path)
+
+
+def hardened_scores(scorer: EmbeddingScorer, hardened: Sequence[str | Encoder] = ()) -> HardenedScores:
+    """The same score over hardened versions of its encoder, which may be given by their names.
+
+    Without any, these are the hardened encoders that come with the encoder, if any do.
+    """
+    own = embedded.HARDENED.get(scorer.encoder.name, ())
+    if not hardened and own and scorer.encoder.fingerprint == shared_encoder(scorer.encoder.name, "cpu").fingerprint:
+        hardened = own
+    return {encoder.name: scorer.with_encoder(encoder) for encoder in (_encoder(each, scorer) for each in hardened)}
+
+
+def hardened_of(detector: Detector, scorer: EmbeddingScorer, hardened: Sequence[str | Encoder] = ()) -> HardenedScores:
+    """The same score over a detector's hardened encoders, by the names that the detector has for them.
+
+    A detector file may come from anywhere, so it must not make us load whatever it names: an embedded encoder is found
+    by its name, any other one has to be given.
+
+    Args:
+        detector: A detector of the scorer's encoder.
+        scorer: The score.
+        hardened: Hardened encoders that are not embedded, or their names.
+
+    Raises:
+        UsageError: The detector needs a hardened encoder that is not given, or has other weights.
+    """
+    detector.check(scorer.encoder)
+    given = [_encoder(each, scorer) for each in hardened]
+    found = {}
+    for name, weights in detector.hardened.items():
+        known = [*given, _encoder(name, scorer)] if name in embedded.names() else given
+        fitting = [encoder for encoder in known if encoder.fingerprint == weights]
+        if not fitting:
+            others = ", ".join(f"{encoder.name} ({encoder.fingerprint[:12]}…)" for encoder in known)
+            raise UsageError(
+                f"hardened: detector {detector.name} needs the hardened encoder {name!r} (weights {weights[:12]}…); "
+                f"give it{f', and not {others}' if others else ''}"
+            )
+        found[name] = scorer.with_encoder(fitting[0])
+    return found
+
+
+def _encoder(encoder: str | Encoder, scorer: EmbeddingScorer) -> Encoder:
+    return shared_encoder(encoder, str(scorer.device)) if isinstance(encoder, str) else encoder

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -56,9 +56,7 @@ def require_embedding(scorer: Scorer) -> EmbeddingScorer:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a picture to what each of several encoders sees, by its own preprocessing of the original picture.
-
-    Encoders with one preprocessing share what it makes.
+    """From a picture to what each of several encoders sees; those with one preprocessing share what it makes.
 
     Attributes:
         each: Preprocessing of the encoder, then of each hardened one.
@@ -66,34 +64,21 @@ class Preprocessing:
 
     each: tuple[Preprocessor, ...]
 
-    @property
-    def one(self) -> bool:
-        """Whether all encoders have one preprocessing."""
-        return all(_same(self.each[0], other) for other in self.each[1:])
+    @cached_property
+    def kinds(self) -> list[Any]:
+        """What tells one preprocessing from another."""
+        return [getattr(own, "description", own) for own in self.each]
 
     def __call__(self, picture: Image.Image) -> Views:
-        views: list[Tensor] = []
-        for place, own in enumerate(self.each):
-            same = next((views[before] for before in range(place) if _same(self.each[before], own)), None)
-            views.append(_tensor(own.image(picture)) if same is None else same)
+        views: list[Any] = []  # a scorer with one encoder has one input
+        for place, (kind, own) in enumerate(zip(self.kinds, self.each, strict=True)):
+            first = self.kinds.index(kind)
+            views.append(views[first] if first < place else own.image(picture))
         return tuple(views)
 
 
-def _same(one: Preprocessor, other: Preprocessor) -> bool:
-    return one is other or getattr(one, "description", one) == getattr(other, "description", other)
-
-
-def _tensor(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
-    assert isinstance(inputs, Tensor)  # a scorer with one encoder has one input
-    return inputs
-
-
 class Captioner:
-    """Finds zero-shot which of a thousand captions a picture fits best.
-
-    Args:
-        scorer: A score over the encoder whose embeddings are captioned.
-    """
+    """Finds zero-shot which of a thousand captions a picture fits best, by the embeddings of a score's encoder."""
 
     def __init__(self, scorer: EmbeddingScorer) -> None:
         self._encoder = scorer.encoder
@@ -155,8 +140,7 @@ class Prober:
         """
         if not views:
             return []
-        names = [name for name in probes if name not in self.hardened]
-        names += [name for name in probes if name in self.hardened]
+        names = sorted(probes, key=self.hardened.__contains__)
         vectors = self.embed(views)[:, None]
         if names:
             vectors = torch.cat([vectors, self.embed_under(names, views, ROWS)], dim=1)
@@ -166,9 +150,9 @@ class Prober:
         """Unit vectors (N, D) of pictures, on the CPU."""
         return _embeddings(self.scorer, [view[0] for view in views], ROWS)
 
-    def embed_under(self, probes: Sequence[str], views: Sequence[Views], rows: int) -> Tensor:
-        """Unit vectors (N, V, D) of pictures under each probe, on the CPU; transformations first, then the others."""
-        changes = [transformation(name, self.seed).exact for name in probes if name not in self.hardened]
+    def embed_under(self, names: Sequence[str], views: Sequence[Views], rows: int) -> Tensor:
+        """Unit vectors (N, V, D) of pictures under each probe, on the CPU; transformations come first in `names`."""
+        changes = [transformation(name, self.seed).exact for name in names if name not in self.hardened]
 
         def changed(view: Views) -> list[Tensor]:
             picture = to_image(view[0])
@@ -178,10 +162,9 @@ class Prober:
         if changes:
             inputs = [one for some in _on_threads(changed, views) for one in some]
             found.append(_embeddings(self.scorer, inputs, rows).view(len(views), len(changes), -1))
-        for name, own in self.hardened.items():
-            if name in probes:
-                place = 1 + list(self.hardened).index(name)
-                found.append(_embeddings(own, [view[place] for view in views], rows)[:, None])
+        for name in names[len(changes) :]:
+            place = 1 + list(self.hardened).index(name)
+            found.append(_embeddings(self.hardened[name], [view[place] for view in views], rows)[:, None])
         return torch.cat(found, dim=1)
 
     def tell(
@@ -206,20 +189,13 @@ class Prober:
                 targets = self.targets(asked)
                 assert isinstance(targets, Tensor)
                 score, *moved = figures(scorer, scorer.compare(own, targets.cpu())).mean(dim=-1).tolist()
-                scores = {name: (score, other) for name, other in zip(names, moved, strict=True)}
-                told = replace(told, score=score, compared=scores)
+                told = replace(told, score=score, compared={n: (score, m) for n, m in zip(names, moved, strict=True)})
             found.append(told)
         return found
 
 
 class ProbeSession:
-    """Pictures that are probed again and again, each embedded once.
-
-    Args:
-        prober: What takes the probes.
-        views: What `prober.preprocess` made of each picture.
-        prompts: The prompts of each; an empty tuple for none.
-        captions: As for `Prober.measure`.
+    """Pictures that are probed again and again, each embedded once; arguments as for `Prober.measure`.
 
     Attributes:
         found: What is known of each picture so far.
@@ -233,13 +209,7 @@ class ProbeSession:
         self.found = prober.tell(_gray(views), self._vectors[:, None], (), prompts, captions)
 
     def probe(self, name: str, places: Sequence[int], rows: int = FEW_ROWS) -> None:
-        """Take one more probe of some of the pictures.
-
-        Args:
-            name: The probe.
-            places: Which pictures.
-            rows: Rows of each pass.
-        """
+        """Take one more probe of the pictures at some places, in passes of so many rows."""
         if not places:
             return
         moved = self.prober.embed_under([name], [self.views[place] for place in places], rows)
@@ -274,9 +244,8 @@ def _on_threads(change: Callable[[Item], Made], items: Sequence[Item]) -> list[M
 
 def _gray(views: Sequence[Views]) -> list[bool]:
     """Whether each picture, as the encoder sees it, has no colour."""
-    red, green, blue = torch.stack([view[0] for view in views]).unbind(dim=1)
-    spread = red.maximum(green).maximum(blue) - red.minimum(green).minimum(blue)
-    found: list[bool] = (spread <= GRAY_LEVELS).flatten(1).all(dim=1).tolist()
+    pictures = torch.stack([view[0] for view in views])
+    found: list[bool] = (pictures.amax(dim=1) - pictures.amin(dim=1) <= GRAY_LEVELS).flatten(1).all(dim=1).tolist()
     return found
 
 

@@ -28,11 +28,16 @@ Floats = npt.NDArray[np.float64]
 GRID = np.round(np.arange(0.02, 1.0, 0.02), 2)
 
 
-class _GrayProbe:
-    """Both forms of the rule take one probe: the picture in gray."""
+class _GrayThresholds:
+    """Both forms of the rule take one probe, the picture in gray, and have thresholds in (0, 2]."""
 
     first_rows: ClassVar[int] = ROWS
     needs_colour: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 < value <= 2:
+                raise UsageError(f"{name}: {value} is no threshold in (0, 2]")
 
     @property
     def probes(self) -> list[str]:
@@ -46,24 +51,20 @@ class _GrayProbe:
 
 
 @dataclass(frozen=True)
-class TwoThresholds(_GrayProbe):
+class TwoThresholds(_GrayThresholds):
     """The paper's rule as one number: tampered where it is at least 1.
 
     Attributes:
-        tau1: Threshold on the grayscale drop, above 0.
-        tau2: Threshold on the grayscale drift, above 0.
+        tau1: Threshold on the grayscale drop, in (0, 2].
+        tau2: Threshold on the grayscale drift, in (0, 2].
 
     Raises:
-        UsageError: A threshold is not in (0, 2].
+        UsageError: A threshold is outside.
     """
 
     tau1: float
     tau2: float
     threshold: ClassVar[float | None] = 1.0
-
-    def __post_init__(self) -> None:
-        _check("tau1", self.tau1)
-        _check("tau2", self.tau2)
 
     def value(self, measured: Sensitivity) -> float:
         return self.ratio(measured.drops["gray"], measured.drifts["gray"])
@@ -74,29 +75,14 @@ class TwoThresholds(_GrayProbe):
 
 
 @dataclass(frozen=True)
-class DriftThreshold(_GrayProbe):
-    """What is left of the rule without prompts: drift / τ₂. Its p-value decides.
-
-    Attributes:
-        tau2: Threshold on the grayscale drift, above 0.
-
-    Raises:
-        UsageError: It is not in (0, 2].
-    """
+class DriftThreshold(_GrayThresholds):
+    """What is left of the rule without prompts: drift / τ₂, with τ₂ in (0, 2]. Its p-value decides."""
 
     tau2: float
     threshold: ClassVar[float | None] = None
 
-    def __post_init__(self) -> None:
-        _check("tau2", self.tau2)
-
     def value(self, measured: Sensitivity) -> float:
         return measured.drifts["gray"] / self.tau2
-
-
-def _check(name: str, value: float) -> None:
-    if not 0 < value <= 2:
-        raise UsageError(f"{name}: {value} is no threshold in (0, 2]")
 
 
 @dataclass(frozen=True)
