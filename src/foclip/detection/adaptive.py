@@ -1,9 +1,7 @@
 r"""What attackers optimise who know the detector itself: its probes, its weights and its threshold.
 
-Attackers who only survive the probes leave the detector's own statistic to chance. The measure of a defence are
-attackers who minimise that statistic (Carlini and Wagner 2017, arXiv 1705.07263; Tramèr et al. 2020, arXiv 2002.08347).
-
-A picture passes the cascade (`foclip.detection.cascade`) if at any of its steps k the log-odds of "tampered"
+The measure of a defence are attackers who minimise its own statistic (Carlini and Wagner 2017, arXiv 1705.07263; Tramèr
+et al. 2020, arXiv 2002.08347). A picture passes the cascade (`foclip.detection.cascade`) if at any of its steps k the log-odds of "tampered"
 :math:`l_k` lie below a limit :math:`t_k`: the exit threshold, or for the last step the threshold of the alarm. So with
 the raw scores :math:`v` the attackers maximise
 
@@ -37,7 +35,7 @@ MARGIN = 0.5
 
 
 class DetectorAwareScore:
-    """A `Scorer` with a detection penalty, for attacks: raw scores of float pixels are those of a score minus it.
+    """A `Scorer` for attacks: raw scores of float pixels are those of a score minus a penalty for detection.
 
     Raw scores of uint8 pictures, which files hold, are those of the score itself.
 
@@ -70,7 +68,7 @@ class DetectorAwareScore:
         self.info, self.model, self.device = replace(scorer.info, name="detector-aware"), scorer.model, scorer.device
         self.parameter_count = scorer.parameter_count
         each = Preprocessing(tuple(each.preprocess for each in (scorer, *self.hardened.values())))
-        one = all(kind == each.kinds[0] for kind in each.kinds)
+        one = each.kinds.count(each.kinds[0]) == len(each.kinds)
         self.preprocess = scorer.preprocess if one else EnsemblePreprocess(each.each)
 
     @property
@@ -81,7 +79,6 @@ class DetectorAwareScore:
         return f"{self.info.name} {self.scorer.fingerprint} {hashlib.sha256(known.encode()).hexdigest()}"
 
     def encode_prompts(self, prompts: Sequence[str]) -> Targets:
-        """The targets of the score."""
         return self.scorer.encode_prompts(prompts)
 
     def __call__(self, pixels: Inputs, targets: Targets) -> Tensor:
@@ -115,11 +112,9 @@ class DetectorAwareScore:
         return raw - price
 
     def suspicion(self, embeddings: Tensor, scores: Tensor) -> Tensor:
-        """By how much the picture fails to pass, in log-odds: not above 0, and no alarm is raised.
+        """By how much a picture fails to pass, in log-odds: not above 0, and no alarm is raised.
 
-        Args:
-            embeddings: Unit vectors (1 + V, D) of the picture and under each probe, those of hardened encoders last.
-            scores: Mean figures (1 + V,) over the prompts.
+        `embeddings` (1 + V, D) and mean figures `scores` (1 + V,) are the picture's, then those under each probe.
         """
         lost = (formula(scores[0], scores[1:], self.info.floor) for formula in (drop, absolute_drop))
         change = Change(drift(embeddings[0], embeddings[1:]), *lost)

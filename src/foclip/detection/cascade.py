@@ -70,9 +70,8 @@ class Logistic:
 class Cascade:
     """One probe after another, as long as there is doubt.
 
-    The statistic is one number per picture and a fixed function of it: a picture that left early lies below all that
-    took more probes. Split-conformal p-values of it therefore bound the false alarms of the whole, however many probes
-    a picture took.
+    The statistic is one number per picture: one that left early lies below all that took more probes. Split-conformal
+    p-values of it therefore bound the false alarms of the whole, however many probes a picture took.
 
     Attributes:
         skip_below: Normalised score (`Sensitivity.normalised_score`) below which no probe is taken.

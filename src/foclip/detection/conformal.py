@@ -91,9 +91,9 @@ def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
 class Calibrated(Generic[S]):
     """A statistic with the clean pictures behind its p-values.
 
-    A bound holds for each kind of them, not only on average: pictures come saved again, small, or in odd colours, and
-    one of these kinds may look more suspicious than the others (group-conditional coverage: Vovk, "Conditional
-    validity of inductive conformal predictors", 2012).
+    A bound holds for each kind of them, not only on average: pictures come saved again, small, or in odd colours, which
+    may look more suspicious (group-conditional coverage: Vovk, "Conditional validity of inductive conformal
+    predictors", 2012).
 
     Attributes:
         statistic: The statistic.
@@ -101,8 +101,7 @@ class Calibrated(Generic[S]):
         auc: Area under the ROC curve on pictures that had no part in making it.
         roc: Points [false alarms, caught] of that curve.
         states: Values for the same clean pictures in other states that they come in, each sorted upwards.
-        background: Values for further clean pictures by kind, each sorted upwards. With more of them, lower bounds can
-            be promised.
+        background: Values for further clean pictures by kind, each sorted upwards; more promise lower bounds.
 
     Raises:
         UsageError: Values are missing or not sorted.
@@ -137,17 +136,12 @@ class Calibrated(Generic[S]):
     def p_value(self, statistic: float) -> float:
         """The rank among all different clean pictures, and no less than that among any kind that reaches as high.
 
-        So the bound holds for pictures of each kind as far as their number can promise it, whatever the others are
-        like; beyond that it holds for all different pictures together.
+        So the bound holds for each kind as far as its number can promise it; beyond that, for all pictures together.
         """
         reached = [kind for kind in self.kinds if statistic <= kind[-1]]
         return max(p_value(statistic, kind) for kind in [self.everything, *reached])
 
     def threshold(self, fpr: float) -> float:
-        """The smallest clean statistic x such that "tampered above x" has p ≤ `fpr`.
-
-        Raises:
-            UsageError: As `conformal_threshold`.
-        """
+        """As `conformal_threshold`, over all different clean pictures and every kind of them."""
         each = (conformal_threshold(kind, max(fpr, 1 / (len(kind) + 1))) for kind in self.kinds)
         return max(conformal_threshold(self.everything, fpr), *each)

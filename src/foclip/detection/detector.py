@@ -113,7 +113,7 @@ class Decision:
     threshold: float | None
 
     def judge(self, measured: Sensitivity) -> Verdict:
-        """The verdict on a picture with which all probes were taken that the statistic needs, or more."""
+        """The verdict on a measured picture."""
         statistic = self.part.statistic
         evidence = statistic.evidence(measured)
         probe = max(evidence, key=evidence.__getitem__, default=None)
@@ -138,7 +138,7 @@ class Detector:
         fingerprint: SHA-256 of the encoder's weights and preprocessing; a detector works with no others.
         fpr: Bound on the false-alarm rate that it was made for.
         rule: The paper's rule.
-        drift: What is left of the rule without prompts, calibrated on clean pictures measured without prompts.
+        drift: What is left of the rule without prompts.
         combined: The combined statistic with prompts.
         no_prompt: The combined statistic without prompts.
         hardened: Fingerprints of the hardened encoders that are among the probes, by their names.
@@ -158,11 +158,7 @@ class Detector:
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def check(self, encoder: Encoder) -> None:
-        """Refuse any encoder but the one it was calibrated on.
-
-        Raises:
-            UsageError: The weights differ.
-        """
+        """Raise a `UsageError` for any encoder but the one it was calibrated on."""
         if encoder.fingerprint != self.fingerprint:
             raise UsageError(
                 f"detector {self.name} was calibrated on {self.model} (weights {self.fingerprint[:12]}…), "
@@ -177,7 +173,7 @@ class Detector:
         return list(dict.fromkeys(probe for part in parts for probe in part.statistic.probes))
 
     def decision(self, method: Method, with_prompts: bool, fpr: float | None = None) -> Decision:
-        """The statistic that decides, with the bound on false alarms: the detector's own, or the one asked for.
+        """The statistic that decides, with the bound on false alarms: the detector's own, unless there is an `fpr`.
 
         Raises:
             UsageError: There are too few clean pictures to promise the bound, or there is no such method.
@@ -192,16 +188,7 @@ class Detector:
         return Decision(method if with_prompts else f"{method} without prompts", part, bound, own)
 
     def judge(self, measured: Sensitivity, method: Method = "combined", fpr: float | None = None) -> Verdict:
-        """The verdict on one picture.
-
-        Args:
-            measured: The picture, with all probes that the statistic needs, or more.
-            method: "combined", or "rule" for the paper's two thresholds.
-            fpr: Bound on false alarms instead of the one the detector was made for.
-
-        Raises:
-            UsageError: As for `decision`.
-        """
+        """The verdict on a picture with which all probes were taken that the statistic needs; as for `decision`."""
         return self.decision(method, measured.score is not None, fpr).judge(measured)
 
     def save(self, path: Path) -> None:

@@ -5,10 +5,9 @@ what the two are compared with, we chose
 
 .. math:: \text{tampered} \iff \text{drop} \ge \tau_1 \ \text{and} \ \text{drift} \ge \tau_2
 
-The drop is the paper's quantity, score lost in gray. It sees the picture along the prompts only, so a clean photo that
-barely matches its prompts can lose a large share of little. The drift sees the whole embedding and needs no prompt: a
-picture whose score fell because its meaning hangs on colour moves less than one whose perturbation vanished. Asking
-for both keeps false alarms low. Without prompts the rule is drift ≥ τ₂ alone.
+The drop is the paper's quantity, score lost in gray: a clean photo that barely matches its prompts can lose a large
+share of little. The drift sees the whole embedding: a picture whose score fell because its meaning hangs on colour moves
+less than one whose perturbation vanished. Asking for both keeps false alarms low. Without prompts the rule is drift ≥ τ₂.
 """
 
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ GRID = np.round(np.arange(0.02, 1.0, 0.02), 2)
 
 
 class _GrayThresholds:
-    """Both forms of the rule take one probe, the picture in gray, and have thresholds in (0, 2]."""
+    """Both forms of the rule take one probe, the picture in gray, and refuse thresholds outside (0, 2]."""
 
     first_rows: ClassVar[int] = ROWS
     needs_colour: ClassVar[bool] = True
@@ -57,9 +56,6 @@ class TwoThresholds(_GrayThresholds):
     Attributes:
         tau1: Threshold on the grayscale drop, in (0, 2].
         tau2: Threshold on the grayscale drift, in (0, 2].
-
-    Raises:
-        UsageError: A threshold is outside.
     """
 
     tau1: float
