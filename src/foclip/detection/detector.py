@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from foclip import files
 from foclip.detection.cascade import Cascade
-from foclip.detection.conformal import Calibrated, Statistic
+from foclip.detection.conformal import Calibrated
 from foclip.detection.features import Sensitivity, feature_names
 from foclip.detection.probes import HardenedScores
 from foclip.detection.rule import DriftThreshold, TwoThresholds
@@ -97,37 +97,6 @@ FIELDS = tuple(field.name for field in fields(Detection))
 
 
 @dataclass(frozen=True)
-class Decision:
-    """A statistic and the bound on false alarms up to which it calls pictures tampered.
-
-    Attributes:
-        name: What `Detection.decided_by` is.
-        part: The statistic with its clean pictures.
-        fpr: The bound.
-        threshold: Value from which a picture is tampered, whatever its p-value; None if the p-value decides.
-    """
-
-    name: str
-    part: Calibrated[Statistic]
-    fpr: float
-    threshold: float | None
-
-    def judge(self, measured: Sensitivity) -> Verdict:
-        """The verdict on a measured picture."""
-        statistic = self.part.statistic
-        evidence = statistic.evidence(measured)
-        probe = max(evidence, key=evidence.__getitem__, default=None)
-        if measured.gray_already and statistic.needs_colour:
-            return Verdict("undecidable", None, None, self.name, probe)
-        value = statistic.value(measured)
-        p = self.part.p_value(value)
-        tampered = p <= self.fpr if self.threshold is None else value >= self.threshold
-        if measured.gray_already and not tampered:
-            return Verdict("undecidable", None, value, self.name, probe)
-        return Verdict("tampered" if tampered else "clean", p, value, self.name, probe)
-
-
-@dataclass(frozen=True)
 class Detector:
     """What `foclip calibrate` writes and `foclip detect` reads.
 
@@ -172,24 +141,43 @@ class Detector:
         parts = (self.rule, self.combined, self.no_prompt)
         return list(dict.fromkeys(probe for part in parts for probe in part.statistic.probes))
 
-    def decision(self, method: Method, with_prompts: bool, fpr: float | None = None) -> Decision:
-        """The statistic that decides, with the bound on false alarms: the detector's own, unless there is an `fpr`.
+    def part(self, method: Method, with_prompts: bool, fpr: float | None = None) -> Calibrated[Any]:
+        """The statistic that decides, able to keep to a bound on false alarms; None for the detector's own.
 
         Raises:
             UsageError: There are too few clean pictures to promise the bound, or there is no such method.
         """
         if method not in get_args(Method):
             raise UsageError(f"method: {method!r} is none of {', '.join(get_args(Method))}")
-        parts = (self.rule, self.drift) if method == "rule" else (self.combined, self.no_prompt)
-        part: Calibrated[Any] = parts[0 if with_prompts else 1]
-        bound = self.fpr if fpr is None else fpr
-        part.threshold(bound)  # refuses what cannot be promised
-        own = part.statistic.threshold if fpr is None else None
-        return Decision(method if with_prompts else f"{method} without prompts", part, bound, own)
+        parts = (self.no_prompt, self.combined) if method == "combined" else (self.drift, self.rule)
+        part: Calibrated[Any] = parts[with_prompts]
+        part.threshold(self.fpr if fpr is None else fpr)  # refuses what cannot be promised
+        return part
 
     def judge(self, measured: Sensitivity, method: Method = "combined", fpr: float | None = None) -> Verdict:
-        """The verdict on a picture with which all probes were taken that the statistic needs; as for `decision`."""
-        return self.decision(method, measured.score is not None, fpr).judge(measured)
+        """The verdict on one picture.
+
+        Args:
+            measured: The picture, with all probes that the statistic needs, or more.
+            method: "combined", or "rule" for the paper's two thresholds.
+            fpr: Bound on false alarms instead of the one the detector was made for.
+
+        Raises:
+            UsageError: As for `part`.
+        """
+        part = self.part(method, measured.score is not None, fpr)
+        name = method if measured.score is not None else f"{method} without prompts"
+        statistic, evidence = part.statistic, part.statistic.evidence(measured)
+        probe = max(evidence, key=evidence.__getitem__, default=None)
+        if measured.gray_already and statistic.needs_colour:
+            return Verdict("undecidable", None, None, name, probe)
+        value = statistic.value(measured)
+        p = part.p_value(value)
+        by_p = statistic.threshold is None or fpr is not None
+        tampered = p <= (self.fpr if fpr is None else fpr) if by_p else value >= statistic.threshold
+        if measured.gray_already and not tampered:
+            return Verdict("undecidable", None, value, name, probe)
+        return Verdict("tampered" if tampered else "clean", p, value, name, probe)
 
     def save(self, path: Path) -> None:
         """Write it as JSON numbers, atomically."""

@@ -7,9 +7,11 @@ A probe is a transformation of what the encoder sees, or a hardened encoder in p
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
+from threading import Lock
 from types import MappingProxyType
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from PIL import Image
@@ -20,6 +22,7 @@ from foclip.data.prompts import ARTWORKS, Prompts, imagenet
 from foclip.detection.features import Sensitivity, drift
 from foclip.detection.transformations import transformation
 from foclip.errors import UsageError
+from foclip.models import Encoder
 from foclip.models.batching import TargetCache, embeddings, figures, pass_rows
 from foclip.models.scorer import EmbeddingScorer, Preprocessor, Scorer, Targets
 
@@ -77,25 +80,28 @@ class Preprocessing:
         return tuple(views)
 
 
-class Captioner:
-    """Finds zero-shot which of a thousand captions a picture fits best, by the embeddings of a score's encoder."""
+#: Vectors of the captions by encoder, which take seconds to make; they go when the encoder goes.
+_caption_vectors: WeakKeyDictionary[Encoder, Tensor] = WeakKeyDictionary()
+_captioning = Lock()
 
-    def __init__(self, scorer: EmbeddingScorer) -> None:
-        self._encoder = scorer.encoder
 
-    @cached_property
-    def _captions(self) -> tuple[Prompts, Tensor]:
-        """The captions and their vectors (T, D), made when they are first needed."""
-        captions = (*imagenet(1000), *ARTWORKS)
-        with torch.inference_mode(False), torch.no_grad():
-            return captions, self._encoder.encode_texts(captions).cpu()
+@cache
+def _captions() -> Prompts:
+    return (*imagenet(1000), *ARTWORKS)
 
-    def __call__(self, vectors: Tensor) -> tuple[str, list[float]]:
-        """The caption that the first of some unit vectors (N, D) fits best, and the cosines of all with it."""
-        captions, targets = self._captions
-        cosines = vectors @ targets.T
-        best = int(cosines[0].argmax())
-        return captions[best], (cosines[:, best] / NO_MATCH).tolist()
+
+def zero_shot(encoder: Encoder, vectors: Tensor) -> tuple[str, list[float]]:
+    """Of a thousand captions the one that the first of some unit vectors (N, D) fits best, and how well each fits it.
+
+    An encoder's vectors (T, D) of the captions are made when they are first needed.
+    """
+    with _captioning:
+        if encoder not in _caption_vectors:
+            with torch.inference_mode(False), torch.no_grad():
+                _caption_vectors[encoder] = encoder.encode_texts(_captions()).cpu()
+    cosines = vectors @ _caption_vectors[encoder].T
+    best = int(cosines[0].argmax())
+    return _captions()[best], (cosines[:, best] / NO_MATCH).tolist()
 
 
 class Prober:
@@ -108,7 +114,6 @@ class Prober:
         hardened: The same score over hardened encoders, by the names of the probes.
         seed: Seed of the probes' random amounts (`foclip.detection.transformations`); None for the usual amounts.
         targets: Gives the targets of prompts; None for a cache of this prober's own.
-        captioner: Finds zero-shot captions; None for one of this prober's own.
 
     Raises:
         UsageError: The scorer has no embedding.
@@ -120,12 +125,10 @@ class Prober:
         hardened: HardenedScores = NO_HARDENED,
         seed: int | None = None,
         targets: Callable[[Prompts], Targets] | None = None,
-        captioner: Captioner | None = None,
     ) -> None:
         self.scorer, self.hardened, self.seed = require_embedding(scorer), hardened, seed
         self.preprocess = Preprocessing(tuple(each.preprocess for each in (self.scorer, *hardened.values())))
         self.targets = targets or TargetCache(self.scorer)
-        self.captioner = captioner or Captioner(self.scorer)
 
     def measure(
         self, views: Sequence[Views], prompts: Sequence[Prompts], probes: Sequence[str], captions: bool = False
@@ -144,7 +147,7 @@ class Prober:
         vectors = self.embed(views)[:, None]
         if names:
             vectors = torch.cat([vectors, self.embed_under(names, views, ROWS)], dim=1)
-        return self.tell(_gray(views), vectors, names, prompts, captions)
+        return self.tell(views, vectors, names, prompts, captions)
 
     def embed(self, views: Sequence[Views]) -> Tensor:
         """Unit vectors (N, D) of pictures, on the CPU."""
@@ -168,21 +171,18 @@ class Prober:
         return torch.cat(found, dim=1)
 
     def tell(
-        self,
-        gray: Sequence[bool],
-        vectors: Tensor,
-        names: Sequence[str],
-        prompts: Sequence[Prompts],
-        captions: bool,
+        self, views: Sequence[Views], vectors: Tensor, names: Sequence[str], prompts: Sequence[Prompts], captions: bool
     ) -> list[Sensitivity]:
         """What the unit vectors (N, 1 + V, D) of N pictures and of each under V probes tell."""
         scorer, found = self.scorer, []
+        pictures = torch.stack([view[0] for view in views])
+        gray = (pictures.amax(dim=1) - pictures.amin(dim=1) <= GRAY_LEVELS).flatten(1).all(dim=1).tolist()
         drifts = drift(vectors[:, :1], vectors[:, 1:]).tolist()
         # Products with text vectors picture by picture: those of more rows may round differently.
         for is_gray, drifted, own, asked in zip(gray, drifts, vectors, prompts, strict=True):
             told = Sensitivity(is_gray, dict(zip(names, drifted, strict=True)), scorer.info.floor)
             if captions:
-                caption, (fit, *moved) = self.captioner(own)
+                caption, (fit, *moved) = zero_shot(scorer.encoder, own)
                 lost = {name: fit - other for name, other in zip(names, moved, strict=True)}
                 told = replace(told, zero_shot_caption=caption, caption_score=fit, caption_drops=lost)
             if asked:
@@ -206,16 +206,15 @@ class ProbeSession:
     ) -> None:
         self.prober, self.views, self.prompts, self.captions = prober, views, prompts, captions
         self._vectors = prober.embed(views)
-        self.found = prober.tell(_gray(views), self._vectors[:, None], (), prompts, captions)
+        self.found = prober.tell(views, self._vectors[:, None], (), prompts, captions)
 
     def probe(self, name: str, places: Sequence[int], rows: int = FEW_ROWS) -> None:
         """Take one more probe of the pictures at some places, in passes of so many rows."""
         if not places:
             return
-        moved = self.prober.embed_under([name], [self.views[place] for place in places], rows)
-        pairs = torch.cat([self._vectors[list(places), None], moved], dim=1)
-        gray, prompts = [self.found[place].gray_already for place in places], [self.prompts[place] for place in places]
-        told = self.prober.tell(gray, pairs, [name], prompts, self.captions)
+        views, prompts = [self.views[place] for place in places], [self.prompts[place] for place in places]
+        pairs = torch.cat([self._vectors[list(places), None], self.prober.embed_under([name], views, rows)], dim=1)
+        told = self.prober.tell(views, pairs, [name], prompts, self.captions)
         for place, further in zip(places, told, strict=True):
             self.found[place] = self.found[place].and_then(further)
 
@@ -240,13 +239,6 @@ def _on_threads(change: Callable[[Item], Made], items: Sequence[Item]) -> list[M
         return [change(item) for item in items]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(change, items))
-
-
-def _gray(views: Sequence[Views]) -> list[bool]:
-    """Whether each picture, as the encoder sees it, has no colour."""
-    pictures = torch.stack([view[0] for view in views])
-    found: list[bool] = (pictures.amax(dim=1) - pictures.amin(dim=1) <= GRAY_LEVELS).flatten(1).all(dim=1).tolist()
-    return found
 
 
 def _embeddings(scorer: EmbeddingScorer, images: Sequence[Tensor], rows: int) -> Tensor:

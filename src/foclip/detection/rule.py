@@ -6,8 +6,8 @@ what the two are compared with, we chose
 .. math:: \text{tampered} \iff \text{drop} \ge \tau_1 \ \text{and} \ \text{drift} \ge \tau_2
 
 The drop is the paper's quantity, score lost in gray: a clean photo that barely matches its prompts can lose a large
-share of little. The drift sees the whole embedding: a picture whose score fell because its meaning hangs on colour moves
-less than one whose perturbation vanished. Asking for both keeps false alarms low. Without prompts the rule is drift ≥ τ₂.
+share of little. The drift sees the whole embedding: a picture whose score fell because its meaning hangs on colour
+moves less than one whose perturbation vanished. Asking for both keeps false alarms low. Without prompts, drift alone.
 """
 
 from collections.abc import Sequence
