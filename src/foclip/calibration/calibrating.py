@@ -79,21 +79,19 @@ def calibrate(
 
     Args:
         clean: Files of clean pictures, or folders of them; those without colour are left out.
-        prompts: What they are scored with: for all, a list of prompts or the name of a set, or one list
-            per picture; None for the score's own, or the ten artworks.
+        prompts: What they are scored with, as for `foclip.score`; None for the score's own, or the ten artworks.
         work: Folder for the fooled pictures; called again, it goes on there, or fools nothing again.
         model: A scorer, an encoder, or the name of one.
         score: Name of the score, unless `model` is a scorer.
         steps: Updates per fooled picture; in all `fooled` · `steps` steps of the attack.
         fpr: Bound on false alarms.
-        captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.data.captions`).
+        captions: As for `foclip.score`.
         own: The own caption of each of `clean` and `background`, beside `prompts`; None for `captions`, or else for
             the one that fits best of a thousand.
         fooled: How many fooled pictures to make; with more than there are clean ones, these are fooled again otherwise.
         background: Further clean pictures, measured but not fooled, those of a folder being of one kind: for each kind
             the bound holds, too, and with more of them a lower `fpr` can be promised.
-        hardened: Hardened versions of the encoder, or their names, as further probes; by default those that come with
-            it.
+        hardened: Hardened encoders, or their names, as further probes; by default those that come with the encoder.
         name: The detector's name.
         progress: Progress.
 
@@ -151,8 +149,7 @@ def _check_enough(pictures: int, fpr: float, duplicates: int) -> None:
 def _distinct(samples: Sequence[Sample], failures: list[Failure], report: Advance) -> list[Sample]:
     """The pictures that can be read, without copies of a picture seen before: encoded anew or resized, it counts once.
 
-    Copies would stand on both sides of the split, and void the bound: a copy of a clean picture is not
-    exchangeable with others.
+    Copies would stand on both sides of the split, and a copy of a clean picture is not exchangeable with others.
     """
 
     def thumbnail(picture: Image.Image) -> np.ndarray:

@@ -30,14 +30,10 @@ AS_IT_IS = "as it is"
 
 @dataclass(frozen=True)
 class Example:
-    """One picture of the calibration.
+    """One picture of the calibration, and what was measured of it with its prompts.
 
     Attributes:
-        path: Its file.
-        prompts: The prompts it was measured with.
-        fooled: Whether it was fooled.
         held_out: Whether it belongs to the half that only measures.
-        sensitivity: What was measured.
         scenario: Name of the attack scenario that made it; empty for a clean picture.
         state: What became of the file afterwards, or the state a clean picture came in.
         rise: What the score gained, in units of the score's floor; 0 for a clean picture.
@@ -105,13 +101,7 @@ def fool(
 
 
 class Bench:
-    """Measures pictures of a calibration, all with the same probes.
-
-    Args:
-        scorer: The score.
-        hardened: The same score over hardened encoders.
-        failures: Pictures that cannot be read are added here.
-    """
+    """Measures pictures of a calibration with the same probes; those that cannot be read are added to `failures`."""
 
     def __init__(self, scorer: EmbeddingScorer, hardened: HardenedScores, failures: list[Failure]) -> None:
         self.failures, self._floor, self._prober = failures, scorer.info.floor, Prober(scorer, hardened)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from itertools import chain, repeat
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from foclip.calibration.examples import AS_IT_IS, Example
 from foclip.detection.cascade import Cascade, Logistic
-from foclip.detection.conformal import Calibrated, Statistic
+from foclip.detection.conformal import Calibrated, S
 from foclip.detection.detector import Detector
 from foclip.detection.features import Sensitivity, feature_names, feature_values
 from foclip.detection.probes import NO_HARDENED, HardenedScores
@@ -24,8 +24,6 @@ from foclip.detection.rule import DriftThreshold, Sweep, in_gray, sweep
 from foclip.detection.scenarios import BLATANT, CROPPED
 from foclip.errors import UsageError
 from foclip.models.scorer import EmbeddingScorer
-
-S = TypeVar("S", bound=Statistic)
 
 #: Inverse strength of the L2 penalty on standardised inputs: a few hundred pictures carry no large weights.
 PENALTY = 1.0

@@ -26,7 +26,6 @@ from foclip.detection.transformations import View
 from foclip.errors import UsageError
 from foclip.models.batching import figures
 from foclip.models.scorer import EmbeddingScorer, Inputs, Targets
-from foclip.models.scores.ensemble import EnsemblePreprocess
 
 #: λ: what a unit of log-odds is worth, in units of the score's figure for "no match".
 WEIGHT = 0.5
@@ -67,9 +66,8 @@ class DetectorAwareScore:
         self._views = [View(probe, scorer.preprocess, seed) for seed in seeds for probe in self._probes]
         self.info, self.model, self.device = replace(scorer.info, name="detector-aware"), scorer.model, scorer.device
         self.parameter_count = scorer.parameter_count
-        each = Preprocessing(tuple(each.preprocess for each in (scorer, *self.hardened.values())))
-        one = each.kinds.count(each.kinds[0]) == len(each.kinds)
-        self.preprocess = scorer.preprocess if one else EnsemblePreprocess(each.each)
+        each = Preprocessing([each.preprocess for each in (scorer, *self.hardened.values())])
+        self.preprocess = scorer.preprocess if each.kinds.count(each.kinds[0]) == len(each.kinds) else each
 
     @property
     def fingerprint(self) -> str:

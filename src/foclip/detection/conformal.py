@@ -26,7 +26,7 @@ class Statistic(Protocol):
     """One number per picture, larger for pictures that look fooled: the paper's rule, or the cascade.
 
     Attributes:
-        first_rows: Rows of a pass that takes the first probe. All pictures may take it, or only some.
+        first_rows: Rows of a pass that takes the first probe: all pictures may take it, or only some.
         needs_colour: Whether it can tell nothing of a picture that is gray already.
         threshold: Value from which it calls a picture tampered by itself; None if only its p-value decides.
     """

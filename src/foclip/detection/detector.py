@@ -1,8 +1,7 @@
 """A calibrated detector: statistics, the clean pictures they were calibrated on, and a bound on false alarms.
 
 A detector decides by the combined statistic, a cascade (`foclip.detection.cascade`), or by the paper's rule
-(`foclip.detection.rule`), each with prompts or without. Its file holds numbers and names only, so one that comes from
-anywhere can be read.
+(`foclip.detection.rule`), each with prompts or without. Its file holds numbers and names only, wherever it comes from.
 """
 
 import json
@@ -34,11 +33,7 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a detector says of a measured picture; the names are `Detection`'s.
-
-    Attributes:
-        statistic: The value of the statistic that decided; None where there is none.
-    """
+    """What a detector says of a measured picture; names as in `Detection`, and the value of the `statistic` if any."""
 
     verdict: str
     p_value: float | None
@@ -57,14 +52,13 @@ class Detection:
         verdict: "tampered", "clean", or "undecidable" for a picture without colour in which nothing else is suspicious:
             no such picture was calibrated on, and the paper's rule cannot tell anything of it.
         score: Mean figure over the prompts; None without prompts.
-        gray_score: That of the picture in gray; None if the verdict did not take the probe "gray".
+        gray_score: That of the picture in gray; None if the probe "gray" was not taken.
         probe_score: That under `probe`, or with the hardened encoder; None without prompts or probe.
         drop: Score lost under `probe`, relatively (`foclip.detection.features`); None without prompts or probe.
-        drift: How far the embedding moves under `probe`; None if no probe was taken.
+        drift: How far the embedding moves under `probe`; None without probe.
         p_value: Of the statistic that decided; None if undecidable.
         decided_by: "combined" or "rule", and "without prompts" where there were none.
-        probe: The probe that told most of those taken, "gray" for the rule. None if none was taken: a picture whose
-            score is too low to have gained anything is not probed.
+        probe: The probe that told most. None if none was taken, since the score is too low to have gained anything.
         probes: All probes taken, in their order.
         zero_shot_caption: Without prompts, the caption that the picture fits best; it stood in for them.
         detector: Name of the detector.
@@ -142,7 +136,7 @@ class Detector:
         return list(dict.fromkeys(probe for part in parts for probe in part.statistic.probes))
 
     def part(self, method: Method, with_prompts: bool, fpr: float | None = None) -> Calibrated[Any]:
-        """The statistic that decides, able to keep to a bound on false alarms; None for the detector's own.
+        """The statistic that decides, which can promise a bound on false alarms, by default the detector's own.
 
         Raises:
             UsageError: There are too few clean pictures to promise the bound, or there is no such method.
@@ -155,16 +149,7 @@ class Detector:
         return part
 
     def judge(self, measured: Sensitivity, method: Method = "combined", fpr: float | None = None) -> Verdict:
-        """The verdict on one picture.
-
-        Args:
-            measured: The picture, with all probes that the statistic needs, or more.
-            method: "combined", or "rule" for the paper's two thresholds.
-            fpr: Bound on false alarms instead of the one the detector was made for.
-
-        Raises:
-            UsageError: As for `part`.
-        """
+        """The verdict on a picture with which all probes were taken that the statistic needs, or more; as `part`."""
         part = self.part(method, measured.score is not None, fpr)
         name = method if measured.score is not None else f"{method} without prompts"
         statistic, evidence = part.statistic, part.statistic.evidence(measured)
@@ -188,7 +173,7 @@ class Detector:
         """Read a detector file, trusting nothing in it.
 
         Raises:
-            UsageError: The file is missing, cut off, of another format, or holds what no detector has.
+            UsageError: It is missing, cut off, of another format, or holds what no detector has.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -218,11 +203,7 @@ class Detector:
 
 
 def shipped(encoder: Encoder) -> Detector:
-    """The detector that comes with an embedded encoder.
-
-    Raises:
-        UsageError: None comes with this one.
-    """
+    """The detector that comes with an embedded encoder; a `UsageError` if none comes with this one."""
     path = SHIPPED / f"{encoder.name}.json"
     if not path.is_file():
         raise UsageError(
@@ -233,10 +214,7 @@ def shipped(encoder: Encoder) -> Detector:
 
 
 def hardened_scores(scorer: EmbeddingScorer, hardened: Sequence[str | Encoder] = ()) -> HardenedScores:
-    """The same score over hardened versions of its encoder, which may be given by their names.
-
-    Without any, these are the hardened encoders that come with the encoder, if any do.
-    """
+    """The same score over hardened encoders, or those of these names; by default those that come with its encoder."""
     own = embedded.HARDENED.get(scorer.encoder.name, ())
     if not hardened and own and scorer.encoder.fingerprint == shared_encoder(scorer.encoder.name, "cpu").fingerprint:
         hardened = own
@@ -247,12 +225,7 @@ def hardened_of(detector: Detector, scorer: EmbeddingScorer, hardened: Sequence[
     """The same score over a detector's hardened encoders, by the names that the detector has for them.
 
     A detector file may come from anywhere, so it must not make us load whatever it names: an embedded encoder is found
-    by its name, any other one has to be given.
-
-    Args:
-        detector: A detector of the scorer's encoder.
-        scorer: The score.
-        hardened: Hardened encoders that are not embedded, or their names.
+    by its name, any other one has to be given in `hardened`, or by its name there.
 
     Raises:
         UsageError: The detector needs a hardened encoder that is not given, or has other weights.

@@ -6,11 +6,11 @@ A probe is a transformation of what the encoder sees, or a hardened encoder in p
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from dataclasses import replace
+from functools import cache
 from threading import Lock
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,10 +24,8 @@ from foclip.detection.transformations import transformation
 from foclip.errors import UsageError
 from foclip.models import Encoder
 from foclip.models.batching import TargetCache, embeddings, figures, pass_rows
-from foclip.models.scorer import EmbeddingScorer, Preprocessor, Scorer, Targets
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
+from foclip.models.scorer import EmbeddingScorer, Scorer, Targets
+from foclip.models.scores.ensemble import EnsemblePreprocess
 
 #: The same score over hardened encoders, by their names: those are also the names of the probes.
 HardenedScores = Mapping[str, EmbeddingScorer]
@@ -44,11 +42,7 @@ NO_MATCH = 0.1
 
 
 def require_embedding(scorer: Scorer) -> EmbeddingScorer:
-    """The scorer, if a detector can probe it.
-
-    Raises:
-        UsageError: It has no embedding.
-    """
+    """The scorer, or a `UsageError` if it has no embedding, so that no detector can probe it."""
     if not isinstance(scorer, EmbeddingScorer):
         raise UsageError(
             f"score: {scorer.info.name} has no embedding, so embedding drift and zero-shot captions, which detectors "
@@ -57,24 +51,17 @@ def require_embedding(scorer: Scorer) -> EmbeddingScorer:
     return scorer
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """From a picture to what each of several encoders sees; those with one preprocessing share what it makes.
+class Preprocessing(EnsemblePreprocess):
+    """What the encoder, and each hardened one, sees of a picture; those with one preprocessing share what it makes."""
 
-    Attributes:
-        each: Preprocessing of the encoder, then of each hardened one.
-    """
-
-    each: tuple[Preprocessor, ...]
-
-    @cached_property
+    @property
     def kinds(self) -> list[Any]:
         """What tells one preprocessing from another."""
-        return [getattr(own, "description", own) for own in self.each]
+        return [getattr(own, "description", own) for own in self.members]
 
-    def __call__(self, picture: Image.Image) -> Views:
-        views: list[Any] = []  # a scorer with one encoder has one input
-        for place, (kind, own) in enumerate(zip(self.kinds, self.each, strict=True)):
+    def image(self, picture: Image.Image) -> Views:
+        views: list[Any] = []
+        for place, (kind, own) in enumerate(zip(self.kinds, self.members, strict=True)):
             first = self.kinds.index(kind)
             views.append(views[first] if first < place else own.image(picture))
         return tuple(views)
@@ -127,7 +114,7 @@ class Prober:
         targets: Callable[[Prompts], Targets] | None = None,
     ) -> None:
         self.scorer, self.hardened, self.seed = require_embedding(scorer), hardened, seed
-        self.preprocess = Preprocessing(tuple(each.preprocess for each in (self.scorer, *hardened.values())))
+        self.preprocess = Preprocessing([each.preprocess for each in (self.scorer, *hardened.values())]).image
         self.targets = targets or TargetCache(self.scorer)
 
     def measure(
@@ -139,7 +126,7 @@ class Prober:
             views: What `preprocess` made of each picture.
             prompts: The prompts of each; an empty tuple for none.
             probes: Names of transformations and of hardened encoders.
-            captions: Whether zero-shot captions are looked for, too. The first time embeds a thousand captions.
+            captions: Whether zero-shot captions are looked for, too.
         """
         if not views:
             return []
@@ -163,7 +150,8 @@ class Prober:
 
         found = []
         if changes:
-            inputs = [one for some in _on_threads(changed, views) for one in some]
+            with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # Pillow works outside of Python's lock
+                inputs = [one for some in pool.map(changed, views) for one in some]
             found.append(_embeddings(self.scorer, inputs, rows).view(len(views), len(changes), -1))
         for name in names[len(changes) :]:
             place = 1 + list(self.hardened).index(name)
@@ -230,15 +218,9 @@ def measure(
 ) -> list[Sensitivity]:
     """Sensitivities of RGB pictures of any sizes to probes; arguments as for `Prober` and its `measure`."""
     prober = Prober(scorer, hardened, seed)
-    return prober.measure(_on_threads(prober.preprocess, pictures), prompts, probes, captions)
-
-
-def _on_threads(change: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
-    """What becomes of each item, on as many threads as torch has: Pillow works outside of Python's lock."""
-    if (threads := torch.get_num_threads()) == 1:
-        return [change(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(change, items))
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        views = list(pool.map(prober.preprocess, pictures))
+    return prober.measure(views, prompts, probes, captions)
 
 
 def _embeddings(scorer: EmbeddingScorer, images: Sequence[Tensor], rows: int) -> Tensor:

@@ -1,9 +1,8 @@
 """Small changes of a picture that tell fooled ones: exact, with a differentiable surrogate beside.
 
 FoCLIP (arXiv 2511.06947) looks at the picture in gray; other small changes ("squeezers", Xu et al. 2018, arXiv
-1704.01155) and small moves (mirror, shift, crop, rotation) are here too. All are applied to what the model sees, the
-picture after its resize: a blur of half a pixel then means the same for a thumbnail and for a 50-megapixel photo.
-"mirror+jpeg" is the picture's mirror image, saved as JPEG, at the price of one pass through the model.
+1704.01155) and small moves are here too. All are applied to what the model sees, the picture after its resize: a blur
+of half a pixel then means the same for a thumbnail and for a 50-megapixel photo.
 
 A detector uses the exact form, on 8-bit pictures. An attacker who knows the detector needs a gradient: `View` is exact
 in its forward pass, to the last bit, and goes back through the surrogate, or unchanged where there is none
@@ -181,9 +180,7 @@ def _sampled(pixels: Tensor, affine: Tensor) -> Tensor:
 #: Every transformation by name.
 TRANSFORMATIONS: Mapping[str, Transformation] = {
     "gray": Transformation(to_gray, luma),
-    "red": _channel_as_luma(0),
-    "green": _channel_as_luma(1),
-    "blue": _channel_as_luma(2),
+    **{name: _channel_as_luma(channel) for channel, name in enumerate(("red", "green", "blue"))},
     "jpeg": Transformation(saved("JPEG", 90)),
     "webp": Transformation(saved("WEBP", 80, method=4)),
     "bits": Transformation(partial(ImageOps.posterize, bits=4)),
@@ -210,7 +207,7 @@ RANDOM: Mapping[str, Callable[[np.random.Generator], Transformation]] = {
 
 
 def transformation(name: str, seed: int | None = None) -> Transformation:
-    """The transformation of this name; "a+b" is b after a.
+    """The transformation of this name; "a+b" is b after a, at the price of one pass through the model.
 
     Args:
         name: The name.

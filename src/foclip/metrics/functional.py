@@ -52,12 +52,7 @@ def robust_clip_score(
 ) -> dict[str, Tensor]:
     """CLIPScore, the share of pictures called tampered, and the score with what is left of theirs, as `means`.
 
-    Args:
-        pictures: B pictures.
-        captions: B captions.
-        encoder: The encoder.
-        detector: Calibrated on that encoder; None for the one that comes with it.
-        scale: The weight w.
+    Arguments are as for `clip_score`; the detector is one of the encoder, by default the one that comes with it.
 
     Raises:
         UsageError: As `clip_score`, or the detector belongs to another encoder.

@@ -53,9 +53,9 @@ class Mapper:
     Args:
         scorer: The score.
         detector: The detector; None for scores alone.
-        method: Which of its statistics decides.
-        fpr: Bound on false alarms; None for the detector's own.
-        seed: Of the probes' random amounts (`foclip.detect`); None for the usual ones.
+        method: As for `foclip.core.detecting.BatchDetector`, and so `fpr` and `seed`.
+        fpr: Bound on false alarms.
+        seed: Of the probes' random amounts.
 
     Raises:
         UsageError: The detector belongs to another encoder, or cannot keep to `fpr`.
@@ -92,20 +92,13 @@ class Mapper:
         return pa.schema([*_SOURCE, *verdict, *_FILE, *cosine])
 
     def __call__(self, chunk: Chunk) -> list[Row]:
-        """The rows of a chunk.
-
-        Raises:
-            SourceError: The source is gone.
-        """
+        """The rows of a chunk; a `SourceError` if its source is gone."""
         return self.finish(self.decode(chunk))
 
     def decode(self, chunk: Chunk) -> tuple[list[Row], list[Any]]:
         """Rows of a chunk, and of those without an error what the model, or each of several, sees: uint8 (3, h, w).
 
         This takes no model. Pictures are arrays: torch would open a file for each tensor that goes to another process.
-
-        Raises:
-            SourceError: The source is gone.
         """
         rows, pictures = [], []
         for item in map(load_bytes, chunk.items):
@@ -162,7 +155,6 @@ class Mapper:
                 self._targets.keep((caption,), _each(itemgetter(slice(place, place + 1)), targets))
 
     def _score(self, rows: Sequence[Row], pictures: Sequence[Inputs], prompts: Sequence[Prompts]) -> None:
-        """Scores alone."""
         none_needed = self.scorer.info.prompts == "none"
         places = [place for place, asked in enumerate(prompts) if asked or none_needed]
         targets = [self._targets(prompts[place]) for place in places]
@@ -199,17 +191,8 @@ def mapped(
     """The rows of chunks, in order, computed on the cores of this machine; a bounded number is read ahead.
 
     On a CPU, forked processes with one thread each do all of it: a small model gains more from another picture than
-    from another thread, weights are shared, and rounding does not depend on the number of workers. With a GPU they
-    decode, and this process computes.
-
-    Args:
-        chunks: The chunks.
-        mapper: Makes their rows.
-        workers: How many; None for one per core.
-        processes: Workers are processes where the system can fork; else threads, which only decode.
-
-    Raises:
-        SourceError: A source is gone.
+    from another thread, weights are shared, and rounding does not depend on the number of workers. With a GPU, or
+    where the system cannot fork, workers only decode, and this process computes.
     """
     local = LocalWorkers(workers or cores(), processes)
     whole = local.fork and mapper.scorer.device.type == "cpu"

@@ -39,12 +39,9 @@ Wanted = Callable[[Shard], Callable[[int], bool]]
 
 @dataclass(frozen=True)
 class Chunk:
-    """Items of a shard that follow each other, which are handed to a worker together.
+    """Items of a shard that follow each other, and the share of the shard that is done with them.
 
-    Attributes:
-        shard: Their shard.
-        items: The items. The last chunk of every shard has none, so that a shard without items has a chunk, too.
-        share: The share of the shard that is done with this chunk: 1 for the last one, less for the others.
+    The last chunk of every shard has no items and a share of 1, so that a shard without items has a chunk, too.
     """
 
     shard: Shard
@@ -53,11 +50,7 @@ class Chunk:
 
 
 def read(shards: Iterable[Shard], columns: Columns, size: int = CHUNK, wanted: Wanted | None = None) -> Iterator[Chunk]:
-    """The chunks of shards, in order, of at most `size` items of those that are `wanted` (None: all).
-
-    Raises:
-        SourceError: A source is gone.
-    """
+    """The chunks of shards, in order, of at most `size` of the items that are wanted (None: all)."""
     for shard in shards:
         chosen = wanted(shard) if wanted else lambda place: True
         chunk: list[Item] = []
@@ -91,11 +84,7 @@ class Folder:
         return not self.part(shard.number).exists()
 
     def manifest(self) -> dict[str, Any] | None:
-        """The manifest of an earlier run; None if there was none.
-
-        Raises:
-            UsageError: The file is something else.
-        """
+        """The manifest of an earlier run; None if there was none, and a `UsageError` if it is something else."""
         path = self.out / MANIFEST
         if not path.exists():
             return None
@@ -133,9 +122,6 @@ class Folder:
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, int, pa.RecordBatch]]:
         """All rows, some at a time, after the number of their shard and the place of the first of them in it.
 
-        Args:
-            columns: Names of columns; None for all.
-
         Raises:
             OutputError: A part cannot be read.
         """
@@ -156,11 +142,7 @@ def write(
     schema: pa.Schema,
     report: Callable[[int, float], None] = lambda rows, share: None,
 ) -> None:
-    """Write the part of each shard as its rows come; `report` gets their number and the share of the shard done.
-
-    Raises:
-        OutputError: A part cannot be written.
-    """
+    """Write the part of each shard as its rows come; `report` gets their number and the share of the shard done."""
     for shard, some in groupby(results, key=lambda result: result[0].shard):
         with (
             files.replacing(folder.part(shard.number), sync=True) as partial,
@@ -169,9 +151,8 @@ def write(
             rows: list[Row] = []
             for chunk, new in some:
                 for row in new:
-                    of_its_own = shard.kind == "pictures"
-                    source = f"{shard.url}/{row['key'].rpartition('/')[2]}" if of_its_own else shard.url
-                    rows.append(row | {"source": text(source)})
+                    file = f"/{row['key'].rpartition('/')[2]}" if shard.kind == "pictures" else ""
+                    rows.append(row | {"source": text(f"{shard.url}{file}")})
                 while len(rows) >= ROWS or (rows and chunk.share == 1):
                     writer.write_table(pa.Table.from_pylist(rows[:ROWS], schema=schema))
                     del rows[:ROWS]

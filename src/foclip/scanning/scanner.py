@@ -65,18 +65,17 @@ def scan(
 ) -> Folder:
     """Give every row of data sets a score and a verdict, or an error that says why not.
 
-    If it is stopped, a later call with the same arguments goes on where it was. A score without a detector
-    (`detector_of`) is scanned for scores alone.
+    If it is stopped, a later call with the same arguments goes on where it was.
 
     Args:
         sources: Folders of pictures, WebDataset tars, Parquet tables, globs of them; paths or URLs that fsspec opens.
         out: Folder for parts and manifest; made if needed.
         model: A scorer, an encoder, or the name of one.
         score: Name of the score, unless `model` is one.
-        detector: Or its file; None for the one that comes with the encoder, if any.
-        method: "combined", or "rule" for the paper's two thresholds.
-        fpr: Bound on false alarms; None for the detector's own.
-        seed: Of the probes' random amounts (`foclip.detect`); None for the usual ones.
+        detector: Or its file; None for the one that comes with the encoder. Without any there are scores alone.
+        method: As for `foclip.detect`, and so `fpr` and `seed`.
+        fpr: Bound on false alarms.
+        seed: Of the probes' random amounts.
         columns: Names of columns that are not found by their usual names.
         engine: "local", or "ray" for a cluster whose nodes all see `out` and the sources.
         settings: How it is done.
@@ -104,7 +103,9 @@ def scan(
         elif engine == "ray":
             with connected(how.address) as ray:
                 actors = RayActors(ray, how.workers, gpu=ray.cluster_resources().get("GPU", 0) > 0)
-                work = ShardScan.of(mapper, folder, columns, how.batch_size)
+                names, judge = (scorer.model, scorer.info.name), (mapper.detector, method, fpr, seed)
+                place = folder.out.resolve(), names, scorer.info.scale, scorer.fingerprint
+                work = ShardScan(*place, judge, columns, how.batch_size)
                 for _, rows in actors.map(work, report.pending(folder.misses)):
                     report.add(rows, 1.0)
         else:
@@ -125,23 +126,16 @@ def describe(mapper: Mapper) -> dict[str, Any]:
         "version": version("foclip"),
         "detector": None,
     }
-    if detector is None:
-        return found
-    content = json.dumps(asdict(detector), sort_keys=True, default=str)
-    return found | {
-        "detector": f"{detector.name} {hashlib.sha256(content.encode()).hexdigest()[:16]}",
-        "method": mapper.method,
-        "bound on false alarms": detector.fpr if mapper.fpr is None else mapper.fpr,
-        "seed": mapper.seed,
-    }
+    if detector is not None:
+        content = json.dumps(asdict(detector), sort_keys=True, default=str)
+        found["detector"] = f"{detector.name} {hashlib.sha256(content.encode()).hexdigest()[:16]}"
+        bound = detector.fpr if mapper.fpr is None else mapper.fpr
+        found |= {"method": mapper.method, "bound on false alarms": bound, "seed": mapper.seed}
+    return found
 
 
 def _begin(folder: Folder, judge: dict[str, Any], listing: Listing, retry: bool) -> int:
-    """Begin a scan, or go on with an earlier one; the number of its shards.
-
-    Raises:
-        UsageError: The folder holds another scan.
-    """
+    """Begin a scan, or go on with an earlier one, unless it was another scan; the number of its shards."""
     columns = asdict(listing.columns)
     earlier = folder.manifest()
     if earlier is None:
@@ -191,40 +185,19 @@ def _retry(folder: Folder, mapper: Mapper, columns: Columns, settings: Settings,
 
 @dataclass
 class ShardScan:
-    """What an actor of a cluster does with a shard: the same as one machine, with a model that it loads once.
-
-    Attributes:
-        out: The output folder.
-        scorer: Name of the model and of the score; they are loaded on each node.
-        scale: The score's scale.
-        fingerprint: Of the score where the scan began.
-        judge: The detector and the other arguments of `Mapper`.
-        columns: Names of columns.
-        batch_size: Items in a chunk.
-    """
+    """What an actor of a cluster does with a shard: the same as one machine, with a model that it loads by name."""
 
     out: Path
-    scorer: tuple[str, str]
+    scorer: tuple[str, str]  # names of the model and of the score
     scale: float
-    fingerprint: str
-    judge: tuple[Any, ...]
+    fingerprint: str  # of the score where the scan began
+    judge: tuple[Any, ...]  # the detector and the other arguments of `Mapper`
     columns: Columns
     batch_size: int
 
-    @classmethod
-    def of(cls, mapper: Mapper, folder: Folder, columns: Columns, batch_size: int) -> "ShardScan":
-        """What actors do in place of a mapper."""
-        scorer, judge = mapper.scorer, (mapper.detector, mapper.method, mapper.fpr, mapper.seed)
-        given = (scorer.model, scorer.info.name), scorer.info.scale, scorer.fingerprint
-        return cls(folder.out.resolve(), *given, judge, columns, batch_size)
-
     @cached_property
     def mapper(self) -> Mapper:
-        """Loaded by the first shard.
-
-        Raises:
-            UsageError: The model has other weights on this node.
-        """
+        """Loaded by the first shard; a `UsageError` if the model has other weights on this node."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
         scorer = resolve(*self.scorer, device=device)
         if isinstance(scorer, CLIPScore):

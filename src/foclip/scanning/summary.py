@@ -35,13 +35,10 @@ class Example(NamedTuple):
 
 @dataclass
 class Summary:
-    """What a scan found.
+    """What a scan found: counts of rows by what they say.
 
     Attributes:
         highest: Upper end of the histogram: the score's scale, or the highest score if that is higher.
-        rows: Number of all rows.
-        verdicts: How many rows are clean, tampered, undecidable (without colour).
-        decided_by: How many each statistic decided.
         probes: For how many tampered pictures each probe told most.
         errors: How many rows have each kind of error.
         examples: The first row with each kind of error.
@@ -125,7 +122,6 @@ def summarise(folder: Folder, scale: float) -> Summary:
         OutputError: A part cannot be read.
     """
     summary = Summary(max([scale, *_highest_scores(folder)]))
-    worst: list[tuple[tuple[float, ...], Row]] = []
     for shard, first, batch in folder.rows(COLUMNS):
         rows = batch.to_pandas()
         failed, scored = rows.error.notna(), rows.score.notna()
@@ -142,16 +138,19 @@ def summarise(folder: Folder, scale: float) -> Summary:
             name = kind(row.error)
             summary.errors[name] += 1
             summary.examples.setdefault(name, f"{row.source}, {row.key}: {row.error}")
-        for place in np.flatnonzero(rows.verdict == "tampered").tolist():
-            (row,) = batch.slice(place, 1).to_pylist()
-            summary.probes.update(filter(None, [row["probe"]]))
-            moved = row["drop"] if row["drop"] is not None else row["drift"]
-            entry = (-row["p_value"], -1.0 if moved is None else moved, -shard, -(first + place)), row
-            if len(worst) < WORST or entry[0] > worst[0][0]:
-                (heapq.heappush if len(worst) < WORST else heapq.heapreplace)(worst, entry)
-    ranked = sorted(worst, key=lambda entry: entry[0], reverse=True)
-    summary.worst = [Example(int(-shard), int(-place), row) for (*_, shard, place), row in ranked]
+        tampered = np.flatnonzero(rows.verdict == "tampered")
+        summary.probes.update(rows.probe[tampered].dropna())
+        suspects = zip(tampered.tolist(), batch.take(tampered).to_pylist(), strict=True)
+        found = [Example(shard, first + place, row) for place, row in suspects]
+        summary.worst = heapq.nlargest(WORST, [*summary.worst, *found], _suspicion)
     return summary
+
+
+def _suspicion(example: Example) -> tuple[float, ...]:
+    """By what the most suspicious come first, of equals the one that comes first in the scan."""
+    drop, drift = example.row["drop"], example.row["drift"]
+    moved = drift if drop is None else drop
+    return -example.row["p_value"], -1.0 if moved is None else moved, -example.shard, -example.place
 
 
 def _highest_scores(folder: Folder) -> Iterator[float]:
