@@ -39,23 +39,14 @@ THUMBNAIL, SAME_PICTURE = 16, 2.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """A detector and what it was made from.
-
-    Attributes:
-        detector: The detector.
-        examples: Every picture measured.
-        sweep: Accuracy over τ₁ × τ₂ on the half that made the rule.
-        failures: Pictures that could not be read.
-        duplicates: Clean pictures left out, since they are others' copies.
-        gray: Clean pictures left out, since they have no colour.
-    """
+    """A detector and every picture that was measured for it."""
 
     detector: Detector
     examples: list[Example]
-    sweep: Sweep
+    sweep: Sweep  # accuracy over τ₁ × τ₂ on the half that made the rule
     failures: list[Failure]
-    duplicates: int = 0
-    gray: int = 0
+    duplicates: int = 0  # clean pictures left out, since they are others' copies
+    gray: int = 0  # clean pictures left out, since they have no colour
 
 
 def calibrate(

@@ -30,25 +30,17 @@ AS_IT_IS = "as it is"
 
 @dataclass(frozen=True)
 class Example:
-    """One picture of the calibration, and what was measured of it with its prompts.
-
-    Attributes:
-        held_out: Whether it belongs to the half that only measures.
-        scenario: Name of the attack scenario that made it; empty for a clean picture.
-        state: What became of the file afterwards, or the state a clean picture came in.
-        rise: What the score gained, in units of the score's floor; 0 for a clean picture.
-        background: The kind of a clean picture of the background; empty for others.
-    """
+    """One picture of the calibration, and what was measured of it with its prompts."""
 
     path: Path
     prompts: Prompts
     fooled: bool
-    held_out: bool
+    held_out: bool  # it belongs to the half that only measures
     sensitivity: Sensitivity
-    scenario: str = ""
-    state: str = AS_IT_IS
-    rise: float = 0.0
-    background: str = ""
+    scenario: str = ""  # name of the attack scenario that made it
+    state: str = AS_IT_IS  # what became of the file afterwards, or the state a clean picture came in
+    rise: float = 0.0  # what the score gained, in units of the score's floor
+    background: str = ""  # the kind of a clean picture of the background
 
     @property
     def kind(self) -> str:

@@ -67,7 +67,7 @@ class DetectorAwareScore:
         self.info, self.model, self.device = replace(scorer.info, name="detector-aware"), scorer.model, scorer.device
         self.parameter_count = scorer.parameter_count
         each = Preprocessing([each.preprocess for each in (scorer, *self.hardened.values())])
-        self.preprocess = scorer.preprocess if each.kinds.count(each.kinds[0]) == len(each.kinds) else each
+        self.preprocess = scorer.preprocess if len(set(each.kinds)) == 1 else each
 
     @property
     def fingerprint(self) -> str:

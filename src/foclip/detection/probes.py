@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import cache
 from threading import Lock
 from types import MappingProxyType
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -55,16 +54,13 @@ class Preprocessing(EnsemblePreprocess):
     """What the encoder, and each hardened one, sees of a picture; those with one preprocessing share what it makes."""
 
     @property
-    def kinds(self) -> list[Any]:
+    def kinds(self) -> list[object]:
         """What tells one preprocessing from another."""
-        return [getattr(own, "description", own) for own in self.members]
+        return [getattr(own, "description", id(own)) for own in self.members]
 
     def image(self, picture: Image.Image) -> Views:
-        views: list[Any] = []
-        for place, (kind, own) in enumerate(zip(self.kinds, self.members, strict=True)):
-            first = self.kinds.index(kind)
-            views.append(views[first] if first < place else own.image(picture))
-        return tuple(views)
+        made = {kind: own.image(picture) for kind, own in dict(zip(self.kinds, self.members, strict=True)).items()}
+        return tuple(made[kind] for kind in self.kinds)
 
 
 #: Vectors of the captions by encoder, which take seconds to make; they go when the encoder goes.

@@ -33,19 +33,12 @@ from foclip.scanning.output import CHUNK, FORMAT, Chunk, Folder, Row, read, writ
 
 @dataclass(frozen=True)
 class Settings:
-    """How a scan is done. No row depends on it.
+    """How a scan is done. No row depends on it."""
 
-    Attributes:
-        workers: Processes (or actors) at a time; None for one per core, or as many as there is room for.
-        batch_size: Pictures handed to a process at a time.
-        retry_errors: Do only the rows again that had an error.
-        address: Of a Ray cluster; None for this machine.
-    """
-
-    workers: int | None = None
-    batch_size: int = CHUNK
-    retry_errors: bool = False
-    address: str | None = None
+    workers: int | None = None  # processes, or actors; None for one per core, or as many as there is room for
+    batch_size: int = CHUNK  # pictures handed to a process at a time
+    retry_errors: bool = False  # do only the rows again that had an error
+    address: str | None = None  # of a Ray cluster; None for this machine
 
 
 def scan(

@@ -35,30 +35,22 @@ class Example(NamedTuple):
 
 @dataclass
 class Summary:
-    """What a scan found: counts of rows by what they say.
+    """What a scan found: rows by what they say."""
 
-    Attributes:
-        highest: Upper end of the histogram: the score's scale, or the highest score if that is higher.
-        probes: For how many tampered pictures each probe told most.
-        errors: How many rows have each kind of error.
-        examples: The first row with each kind of error.
-        unscored: Pictures without a score, because they have no caption.
-        scores: Histogram of scores in `BINS` bins from 0 to `highest`, per verdict; "" for no verdict.
-        worst: The most suspicious of the tampered pictures: the lowest p-values, then the largest drops (or drifts,
-            where there is no score).
-    """
-
-    highest: float
+    highest: float  # upper end of the histogram: the score's scale, or the highest score if that is higher
     rows: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
     decided_by: Counter[str] = field(default_factory=Counter)
-    probes: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-    unscored: int = 0
+    probes: Counter[str] = field(default_factory=Counter)  # the one that told most of each tampered picture
+    errors: Counter[str] = field(default_factory=Counter)  # by their kind
+    examples: dict[str, str] = field(default_factory=dict)  # the first row with each kind of error
+    unscored: int = 0  # pictures without a score, because they have no caption
+    #: Histogram of scores in `BINS` bins from 0 to `highest`, per verdict; "" for no verdict.
     scores: dict[str, np.ndarray] = field(
         default_factory=lambda: {verdict: np.zeros(BINS, dtype=np.int64) for verdict in (*VERDICTS, "")}
     )
+    #: The most suspicious of the tampered pictures: the lowest p-values, then the largest drops (or drifts, where there
+    #: is no score).
     worst: list[Example] = field(default_factory=list)
 
     @property
