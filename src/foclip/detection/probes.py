@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 from threading import Lock
 from types import MappingProxyType
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -58,7 +59,7 @@ class Preprocessing(EnsemblePreprocess):
         """What tells one preprocessing from another."""
         return [getattr(own, "description", id(own)) for own in self.members]
 
-    def image(self, picture: Image.Image) -> Views:
+    def image(self, picture: Image.Image) -> tuple[Any, ...]:
         made = {kind: own.image(picture) for kind, own in dict(zip(self.kinds, self.members, strict=True)).items()}
         return tuple(made[kind] for kind in self.kinds)
 
