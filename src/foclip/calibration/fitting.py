@@ -51,14 +51,8 @@ def make_detector(
 ) -> tuple[Detector, Sweep]:
     """A detector from measured pictures, and the accuracy over τ₁ × τ₂ that its rule was chosen by.
 
-    Args:
-        examples: Clean and fooled pictures, measured with `probes`; those held out calibrate, the others fit.
-        scorer: The score they were measured with.
-        fpr: Bound on false alarms.
-        name: The detector's name.
-        probes: The probes of the cascade in their order.
-        hardened: The same score over hardened encoders, where these are among the probes.
-        provenance: What else there is to say of where it comes from.
+    The examples were measured with the score and the `probes`, which are those of the cascade in their order, of
+    `hardened` encoders, too. `provenance` is what else there is to say of where the detector comes from.
 
     Raises:
         UsageError: In one of the halves no attack gained anything, so that there is nothing to catch.

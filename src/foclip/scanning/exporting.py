@@ -47,10 +47,7 @@ def check(path: Path, sources: Sequence[str], columns: Columns) -> None:
 def export(folder: Folder, path: Path, min_score: float | None = None) -> int:
     """Write what passes, every row that has no error and was not called tampered, and return their number.
 
-    Args:
-        folder: Of the scan.
-        path: The file to write.
-        min_score: Least score; None for any, also for pictures without a score.
+    With a `min_score`, rows of a lower score and those without one do not pass.
 
     Raises:
         UsageError: A row has no uid, and the file is one of uids.

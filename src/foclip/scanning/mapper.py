@@ -48,14 +48,8 @@ _FILE = [("error", pa.string()), ("width", pa.int32()), ("height", pa.int32()), 
 class Mapper:
     """Scores and judges the pictures of chunks.
 
-    A score is asked for each picture's caption, or for its default prompts if it has any.
-
-    Args:
-        scorer: The score.
-        detector: The detector; None for scores alone.
-        method: As for `foclip.core.detecting.BatchDetector`, and so `fpr` and `seed`.
-        fpr: Bound on false alarms.
-        seed: Of the probes' random amounts.
+    A score is asked for each picture's caption, or for its default prompts if it has any. Without a detector there are
+    scores alone; `method`, `fpr` and `seed` are as for `foclip.core.detecting.BatchDetector`.
 
     Raises:
         UsageError: The detector belongs to another encoder, or cannot keep to `fpr`.
