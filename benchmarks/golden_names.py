@@ -16,8 +16,7 @@ from foclip.data.images import read, to_image, to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.detection import View
 from foclip.detection.adaptive import DetectorAwareScore
-from foclip.detection.detector import shipped
-from foclip.detection.hardened import hardened_of
+from foclip.detection.detector import hardened_of, shipped
 from foclip.models.scores import MeanEnsemble, MinEnsemble
 from foclip.objective import FeatureAlignment, Lowest
 

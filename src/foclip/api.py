@@ -7,9 +7,8 @@ from foclip.core import detecting, scoring
 from foclip.core.scoring import Scored, samples_for
 from foclip.data.images import Source
 from foclip.data.samples import PromptsOf
-from foclip.detection.detector import Detector, Method, shipped
+from foclip.detection.detector import Detection, Detector, Method, shipped
 from foclip.detection.probes import require_embedding
-from foclip.detection.verdict import Detection
 from foclip.errors import UsageError
 from foclip.models import Encoder
 from foclip.models.registry import DEFAULT, load_encoder, resolve

@@ -33,11 +33,10 @@ from foclip.models import Encoder
 from foclip.models.scores import CLIPScore
 from foclip.runs import workers
 from foclip.scanning import Folder, Settings, scan
-from foclip.scanning.cluster import ShardScan
 from foclip.scanning.exporting import export
 from foclip.scanning.mapper import Mapper, mapped
-from foclip.scanning.output import write
-from foclip.scanning.reader import Chunk, read
+from foclip.scanning.output import Chunk, read, write
+from foclip.scanning.scanner import ShardScan
 from foclip.scanning.summary import kind, summarise
 
 CAPTION = "a photo of a {}."

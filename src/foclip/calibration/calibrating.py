@@ -5,7 +5,6 @@ model (`foclip.detection.scenarios`), and τ₁, τ₂ and the cascade are fitte
 other half only measures: its clean pictures give the p-values, and with its fooled ones the ROC.
 """
 
-import math
 import os
 import random
 from collections.abc import Sequence
@@ -21,8 +20,8 @@ from foclip.core.scoring import samples_for
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.data.samples import PromptsOf, Sample, prepare
-from foclip.detection.detector import Detector
-from foclip.detection.hardened import hardened_scores
+from foclip.detection.conformal import pictures_needed
+from foclip.detection.detector import Detector, hardened_scores
 from foclip.detection.probes import require_embedding
 from foclip.detection.rule import Sweep
 from foclip.detection.scenarios import CONDITIONS
@@ -40,23 +39,14 @@ THUMBNAIL, SAME_PICTURE = 16, 2.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """A detector and what it was made from.
-
-    Attributes:
-        detector: The detector.
-        examples: Every picture measured.
-        sweep: Accuracy over τ₁ × τ₂ on the half that made the rule.
-        failures: Pictures that could not be read.
-        duplicates: Clean pictures left out, since they are others' copies.
-        gray: Clean pictures left out, since they have no colour.
-    """
+    """A detector and every picture that was measured for it."""
 
     detector: Detector
     examples: list[Example]
-    sweep: Sweep
+    sweep: Sweep  # accuracy over τ₁ × τ₂ on the half that made the rule
     failures: list[Failure]
-    duplicates: int = 0
-    gray: int = 0
+    duplicates: int = 0  # clean pictures left out, since they are others' copies
+    gray: int = 0  # clean pictures left out, since they have no colour
 
 
 def calibrate(
@@ -80,21 +70,19 @@ def calibrate(
 
     Args:
         clean: Files of clean pictures, or folders of them; those without colour are left out.
-        prompts: What they are scored with: for all, a list of prompts or the name of a set, or one list
-            per picture; None for the score's own, or the ten artworks.
+        prompts: What they are scored with, as for `foclip.score`; None for the score's own, or the ten artworks.
         work: Folder for the fooled pictures; called again, it goes on there, or fools nothing again.
         model: A scorer, an encoder, or the name of one.
         score: Name of the score, unless `model` is a scorer.
         steps: Updates per fooled picture; in all `fooled` · `steps` steps of the attack.
         fpr: Bound on false alarms.
-        captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.data.captions`).
+        captions: As for `foclip.score`.
         own: The own caption of each of `clean` and `background`, beside `prompts`; None for `captions`, or else for
             the one that fits best of a thousand.
         fooled: How many fooled pictures to make; with more than there are clean ones, these are fooled again otherwise.
         background: Further clean pictures, measured but not fooled, those of a folder being of one kind: for each kind
             the bound holds, too, and with more of them a lower `fpr` can be promised.
-        hardened: Hardened versions of the encoder, or their names, as further probes; by default those that come with
-            it.
+        hardened: Hardened encoders, or their names, as further probes; by default those that come with the encoder.
         name: The detector's name.
         progress: Progress.
 
@@ -116,9 +104,8 @@ def calibrate(
     known = dict(zip(map(str, everything), own, strict=True)) if own else {}
     samples, failures = collected.results, list(collected.failures)
     random.Random(0).shuffle(samples)  # noqa: S311 (a choice, not a secret)
-    captionless = len(failures)
     found = _distinct(samples, failures, progress("reading clean pictures", len(samples)))
-    duplicates = len(samples) - len(found) - (len(failures) - captionless)
+    duplicates = len(samples) - len(found) - (len(failures) - len(collected.failures))
     _check_enough(len(found), fpr, duplicates)
     bench = Bench(scorer, through, failures)
     caption = known or ({each.name: each.prompts[0] for each in found} if captions else bench.captions(found))
@@ -138,13 +125,12 @@ def calibrate(
     return Calibration(detector, seen + tampered, surface, failures, duplicates, gray)
 
 
-def _check_enough(pictures: int, fpr: float, duplicates: int = 0) -> None:
+def _check_enough(pictures: int, fpr: float, duplicates: int) -> None:
     """Enough to fit on, and enough in the other half to promise `fpr`."""
     besides = f"; {duplicates} duplicates of others do not count" if duplicates else ""
     if pictures < LEAST:
         raise UsageError(f"clean: {pictures} colour pictures are too few, give at least {LEAST}{besides}")
-    needed = math.ceil(1 / fpr - 1e-9) - 1
-    if pictures // 2 < needed:
+    if pictures // 2 < (needed := pictures_needed(fpr)):
         raise UsageError(
             f"fpr: {pictures} clean pictures, half of which measure, cannot promise {fpr:g}; that takes {2 * needed} "
             f"(the least they can promise is {1 / (pictures // 2 + 1):.3g}){besides}"
@@ -154,12 +140,15 @@ def _check_enough(pictures: int, fpr: float, duplicates: int = 0) -> None:
 def _distinct(samples: Sequence[Sample], failures: list[Failure], report: Advance) -> list[Sample]:
     """The pictures that can be read, without copies of a picture seen before: encoded anew or resized, it counts once.
 
-    Copies would stand on both sides of the split, and void the bound: a copy of a clean picture is not
-    exchangeable with others.
+    Copies would stand on both sides of the split, and a copy of a clean picture is not exchangeable with others.
     """
+
+    def thumbnail(picture: Image.Image) -> np.ndarray:
+        return np.asarray(picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=np.float32).ravel()
+
     kept: list[Sample] = []
     seen = np.empty((len(samples), 3 * THUMBNAIL**2), dtype=np.float32)
-    for place, found in enumerate(prepare(samples, _thumbnail)):
+    for place, found in enumerate(prepare(samples, thumbnail)):
         if isinstance(found, Failure):
             failures.append(found)
         elif not np.any(np.square(seen[: len(kept)] - found[1]).mean(axis=1) < SAME_PICTURE**2):
@@ -167,11 +156,6 @@ def _distinct(samples: Sequence[Sample], failures: list[Failure], report: Advanc
             kept.append(found[0])
         report(place + 1)
     return kept
-
-
-def _thumbnail(picture: Image.Image) -> np.ndarray:
-    small = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32).ravel()
 
 
 def _kinds(background: Sequence[Path]) -> dict[Path, str]:

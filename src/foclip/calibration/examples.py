@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from foclip.data.prompts import Prompts
 from foclip.data.samples import Sample, in_batches, prepare
@@ -16,6 +17,8 @@ from foclip.outcome import Advance, Failure, Progress, no_progress
 from foclip.runs import fooling
 from foclip.runs.results import Result
 
+T = TypeVar("T")
+
 #: Probes of the combined detector in their order, after the hardened encoders; `benchmarks/looks.py` prints what each
 #: adds.
 PROBES = ("shrink96", "webp", "shrink90", "shift", "crop")
@@ -27,29 +30,17 @@ AS_IT_IS = "as it is"
 
 @dataclass(frozen=True)
 class Example:
-    """One picture of the calibration.
-
-    Attributes:
-        path: Its file.
-        prompts: The prompts it was measured with.
-        fooled: Whether it was fooled.
-        held_out: Whether it belongs to the half that only measures.
-        sensitivity: What was measured.
-        scenario: Name of the attack scenario that made it; empty for a clean picture.
-        state: What became of the file afterwards, or the state a clean picture came in.
-        rise: What the score gained, in units of the score's floor; 0 for a clean picture.
-        background: The kind of a clean picture of the background; empty for others.
-    """
+    """One picture of the calibration, and what was measured of it with its prompts."""
 
     path: Path
     prompts: Prompts
     fooled: bool
-    held_out: bool
+    held_out: bool  # it belongs to the half that only measures
     sensitivity: Sensitivity
-    scenario: str = ""
-    state: str = AS_IT_IS
-    rise: float = 0.0
-    background: str = ""
+    scenario: str = ""  # name of the attack scenario that made it
+    state: str = AS_IT_IS  # what became of the file afterwards, or the state a clean picture came in
+    rise: float = 0.0  # what the score gained, in units of the score's floor
+    background: str = ""  # the kind of a clean picture of the background
 
     @property
     def kind(self) -> str:
@@ -77,112 +68,96 @@ def fool(
     views = tuple(View(probe, scorer.preprocess) for probe in PROBES)
     chosen = attack_scenarios(steps, scorer.info.temperature, scorer.info.floor, views)
     # Both halves (every other picture) get every scenario, and a picture that is fooled again gets another one.
-    plan: dict[str, list[int]] = {}
+    plan: dict[str, list[int]] = {scenario.name: [] for scenario in chosen}
     for number in range(fooled):
         turn = number // 2 + number // len(victims)
-        plan.setdefault(chosen[turn % len(chosen)].name, []).append(number % len(victims))
+        plan[chosen[turn % len(chosen)].name].append(number % len(victims))
+    # An earlier run may have named the same file otherwise.
+    held = {os.path.realpath(victim.path): victim.held_out for victim in victims}
     report, done, results = progress("fooling", fooled), 0, []
     for scenario in chosen:
-        places = list(dict.fromkeys(plan.get(scenario.name, [])))
-        others = [(place + len(victims) // 2) % len(victims) for place in places]
-        wanted: dict[str, list[Prompts]] = {
-            "own": [(caption[str(victims[place].path)],) for place in places],
-            "other": [(caption[str(victims[place].path)],) for place in others],
-            "given": [victims[place].prompts for place in places],
-        }
+        places = list(dict.fromkeys(plan[scenario.name]))
+        away = len(victims) // 2 if scenario.target == "other" else 0
+        own = [(caption[str(victims[(place + away) % len(victims)].path)],) for place in places]
+        wanted = [victims[place].prompts for place in places] if scenario.target == "given" else own
 
         def part(text: str, total: int, before: int = done, count: int = len(places)) -> Advance:
             return lambda steps_done, note="": report(before + count * steps_done / max(total, 1), note)
 
         if places:
             sources = [victims[place].path for place in places]
-            made = fooling.fool(
-                sources, wanted[scenario.target], work, model=scorer, attack=scenario.attack, progress=part
-            )
-            # An earlier run may have named the same file otherwise.
-            held = {os.path.realpath(victims[place].path): victims[place].held_out for place in places}
+            made = fooling.fool(sources, wanted, work, model=scorer, attack=scenario.attack, progress=part)
             results += [(scenario, held[os.path.realpath(result.source)], result) for result in made.results]
         done += len(places)
     return results
 
 
 class Bench:
-    """Measures pictures of a calibration, all with the same probes.
-
-    Args:
-        scorer: The score.
-        hardened: The same score over hardened encoders.
-        failures: Pictures that cannot be read are added here.
-    """
+    """Measures pictures of a calibration with the same probes; those that cannot be read are added to `failures`."""
 
     def __init__(self, scorer: EmbeddingScorer, hardened: HardenedScores, failures: list[Failure]) -> None:
         self.failures, self._floor, self._prober = failures, scorer.info.floor, Prober(scorer, hardened)
         self.probes = [*hardened, *PROBES]
-        self.all = list(dict.fromkeys([*self.probes, "gray"]))  # gray is the probe of the paper's rule
 
     def captions(self, samples: Sequence[Sample]) -> dict[str, str]:
         """By the name of its sample, the zero-shot caption of each picture."""
-        found = self._measured(samples, [None] * len(samples), no_progress("", 0), ())
-        return {samples[place].name: str(sensitivity.zero_shot_caption) for place, sensitivity in found}
+        found = self._measured([(sample, sample) for sample in samples], no_progress("", 0), ())
+        return {sample.name: str(sensitivity.zero_shot_caption) for sample, sensitivity in found}
 
     def clean(self, samples: Sequence[Sample], report: Advance) -> list[Example]:
         """Clean pictures as they are, gray ones left out; every other one is held out."""
         examples: list[Example] = []
-        for place, sensitivity in self._measured(samples, [None] * len(samples), report, self.all):
+        for sample, sensitivity in self._measured([(sample, sample) for sample in samples], report):
             if not sensitivity.gray_already:
-                path, prompts = Path(samples[place].name), samples[place].prompts
-                examples.append(Example(path, prompts, False, len(examples) % 2 == 1, sensitivity))
+                held_out = len(examples) % 2 == 1
+                examples.append(Example(Path(sample.name), sample.prompts, False, held_out, sensitivity))
         return examples
 
     def conditions(self, examples: Sequence[Example], report: Advance) -> list[Example]:
         """The same pictures in all other states that clean pictures come in."""
-        turns = [(example, state) for example in examples for state in CONDITIONS]
-        samples = [Sample(str(example.path), example.path, example.prompts) for example, _ in turns]
-        changes = [CONDITIONS[state] for _, state in turns]
-        return [
-            replace(turns[place][0], sensitivity=sensitivity, state=turns[place][1])
-            for place, sensitivity in self._measured(samples, changes, report, self.all)
+        turns = [
+            (replace(example, state=state), _sample(example.path, example.prompts, change))
+            for example in examples
+            for state, change in CONDITIONS.items()
         ]
+        return [replace(example, sensitivity=found) for example, found in self._measured(turns, report)]
 
     def fooled(self, attacked: Sequence[tuple[Scenario, bool, Result]], report: Advance) -> list[Example]:
         """Fooled files as they are, and each once more after something became of it."""
-        samples = [Sample(result.output, result.output, tuple(result.prompts)) for *_, result in attacked]
-        states = [list(AFTERWARDS)[place // 2 % len(AFTERWARDS)] for place in range(len(samples))]
-        found = []
-        for before, names, changes in (
-            (0, [AS_IT_IS] * len(samples), [None] * len(samples)),
-            (len(samples), states, [AFTERWARDS[state] for state in states]),
-        ):
-            for place, sensitivity in self._measured(samples, changes, report, self.all, before):
-                scenario, held_out, result = attacked[place]
-                rise = sensitivity.normalised_score - result.score_before / self._floor
-                path, prompts = Path(result.output), samples[place].prompts
-                found.append(Example(path, prompts, True, held_out, sensitivity, scenario.name, names[place], rise))
-        return found
+        afterwards = [list(AFTERWARDS)[place // 2 % len(AFTERWARDS)] for place in range(len(attacked))]
+        turns = [
+            ((state, *each), _sample(Path(each[2].output), tuple(each[2].prompts), AFTERWARDS.get(state)))
+            for states in ([AS_IT_IS] * len(attacked), afterwards)
+            for state, each in zip(states, attacked, strict=True)
+        ]
+        examples = []
+        for (state, scenario, held_out, result), found in self._measured(turns, report):
+            rise = found.normalised_score - result.score_before / self._floor
+            path, prompts = Path(result.output), tuple(result.prompts)
+            examples.append(Example(path, prompts, True, held_out, found, scenario.name, state, rise))
+        return examples
 
     def _measured(
-        self,
-        samples: Sequence[Sample],
-        changes: Sequence[Change | None],
-        report: Advance,
-        probes: Sequence[str],
-        before: int = 0,
-    ) -> Iterator[tuple[int, Sensitivity]]:
-        """Sensitivities of pictures after a change of each, with their places; only small pictures are kept."""
+        self, turns: Sequence[tuple[T, Sample]], report: Advance, probes: Sequence[str] | None = None
+    ) -> Iterator[tuple[T, Sensitivity]]:
+        """Sensitivities of samples, each with what it is for; only small pictures are kept."""
+        asked = [*self.probes, "gray"] if probes is None else probes  # gray is the probe of the paper's rule
 
         def measure(batch: list[tuple[Sample, Views]]) -> list[Sensitivity]:
-            prompts, views = [sample.prompts for sample, _ in batch], [view for _, view in batch]
-            return self._prober.measure(views, prompts, probes, captions=True)
+            samples, views = zip(*batch, strict=True)
+            return self._prober.measure(views, [sample.prompts for sample in samples], asked, captions=True)
 
-        changed = (_changed(sample, change) for sample, change in zip(samples, changes, strict=True))
-        for place, found in enumerate(in_batches(prepare(changed, self._prober.preprocess), CHUNK, measure)):
+        prepared = prepare((sample for _, sample in turns), self._prober.preprocess)
+        for place, found in enumerate(in_batches(prepared, CHUNK, measure)):
             if isinstance(found, Failure):
                 self.failures.append(found)
             else:
-                yield place, found
-            if (place + 1) % CHUNK == 0 or place + 1 == len(samples):
-                report(before + place + 1)
+                yield turns[place][0], found
+            if (place + 1) % CHUNK == 0 or place + 1 == len(turns):
+                report(place + 1)
 
 
-def _changed(sample: Sample, change: Change | None) -> Sample:
+def _sample(path: Path, prompts: Prompts, change: Change | None) -> Sample:
+    """A file, after a change."""
+    sample = Sample(str(path), path, prompts)
     return replace(sample, image=lambda admit: change(sample.read(admit))) if change else sample

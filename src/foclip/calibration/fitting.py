@@ -1,16 +1,13 @@
-"""Fitting a detector: the rule, the cascades, and the clean pictures that calibrate them.
-
-Everything that needs scikit-learn is here. One half of the pictures makes the statistics, the other half, held out,
-calibrates them.
-"""
+"""Fitting a detector: half of the pictures makes the rule and the cascades, the other half calibrates them."""
 
 import hashlib
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import chain, repeat
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -19,17 +16,14 @@ from sklearn.preprocessing import StandardScaler
 
 from foclip.calibration.examples import AS_IT_IS, Example
 from foclip.detection.cascade import Cascade, Logistic
-from foclip.detection.conformal import Calibrated
+from foclip.detection.conformal import Calibrated, S
 from foclip.detection.detector import Detector
 from foclip.detection.features import Sensitivity, feature_names, feature_values
 from foclip.detection.probes import NO_HARDENED, HardenedScores
 from foclip.detection.rule import DriftThreshold, Sweep, in_gray, sweep
 from foclip.detection.scenarios import BLATANT, CROPPED
-from foclip.detection.statistic import Statistic
 from foclip.errors import UsageError
 from foclip.models.scorer import EmbeddingScorer
-
-S = TypeVar("S", bound=Statistic)
 
 #: Inverse strength of the L2 penalty on standardised inputs: a few hundred pictures carry no large weights.
 PENALTY = 1.0
@@ -57,30 +51,27 @@ def make_detector(
 ) -> tuple[Detector, Sweep]:
     """A detector from measured pictures, and the accuracy over τ₁ × τ₂ that its rule was chosen by.
 
-    Args:
-        examples: Clean and fooled pictures, measured with `probes`; those held out calibrate, the others fit.
-        scorer: The score they were measured with.
-        fpr: Bound on false alarms.
-        name: The detector's name.
-        probes: The probes of the cascade in their order.
-        hardened: The same score over hardened encoders, where these are among the probes.
-        provenance: What else there is to say of where it comes from.
+    The examples were measured with the score and the `probes`, which are those of the cascade in their order, of
+    `hardened` encoders, too. `provenance` is what else there is to say of where the detector comes from.
 
     Raises:
         UsageError: In one of the halves no attack gained anything, so that there is nothing to catch.
     """
     fit, held = ([e for e in examples if e.held_out == h and (e.counts or not e.fooled)] for h in (False, True))
-    # The rule is the paper's, for pictures as blatant as the paper's; where there are none, for what there is.
     fooled_fit = [e for e in fit if e.fooled]
     if not fooled_fit or not any(e.fooled for e in held):
         raise UsageError(
             f"fooled: too few of the {sum(e.fooled for e in examples)} fooled pictures gained anything to learn from "
             "or to measure on; fool more of them, in more steps"
         )
+    # The rule is the paper's, for pictures as blatant as the paper's; where there are none, for what there is.
     blatant = [e for e in fooled_fit if e.scenario in BLATANT and e.state == AS_IT_IS] or fooled_fit
     plain = [e for e in fit if not e.fooled and e.state == AS_IT_IS]
     surface = sweep(*(in_gray([e.sensitivity for e in part]) for part in (plain, blatant)))
     rule = surface.best()
+    bare_fit, bare_held = (
+        [replace(e, sensitivity=e.sensitivity.without_prompts()) for e in half] for half in (fit, held)
+    )
     told = {
         "clean": sum(not e.fooled and e.counts for e in examples),
         "fooled": sum(e.fooled and e.state == AS_IT_IS for e in examples),
@@ -93,41 +84,46 @@ def make_detector(
         model=scorer.encoder.name,
         fingerprint=scorer.encoder.fingerprint,
         fpr=fpr,
-        rule=_calibrated(rule, held, with_prompts=True),
-        drift=_calibrated(DriftThreshold(rule.tau2), held, with_prompts=False),
-        combined=_calibrated(fit_cascade(fit, probes, with_prompts=True), held, with_prompts=True),
-        no_prompt=_calibrated(fit_cascade(fit, probes, with_prompts=False), held, with_prompts=False),
+        rule=_calibrated(rule, held),
+        drift=_calibrated(DriftThreshold(rule.tau2), bare_held),
+        combined=_calibrated(fit_cascade(fit, probes, with_prompts=True), held),
+        no_prompt=_calibrated(fit_cascade(bare_fit, probes, with_prompts=False), bare_held),
         hardened={probe: own.encoder.fingerprint for probe, own in hardened.items()},
         provenance=told | (provenance or {}),
     )
     return detector, surface
 
 
-def fit_cascade(examples: Sequence[Example], probes: Sequence[str], with_prompts: bool) -> Cascade:
-    """The cascade over these probes that keeps most fooled pictures in doubt and few clean ones.
+def _describe(prompt_sets: set[tuple[str, ...]]) -> list[str] | dict[str, Any]:
+    """One prompt set as it is; of several, how many there were and a digest of them."""
+    if len(prompt_sets) == 1:
+        return list(next(iter(prompt_sets)))
+    sizes = [len(prompts) for prompts in prompt_sets]
+    digest = hashlib.sha256(repr(sorted(prompt_sets)).encode()).hexdigest()
+    return {"sets": len(prompt_sets), "fewest": min(sizes), "most": max(sizes), "sha256": digest}
 
-    Args:
-        examples: Pictures to fit on, clean ones in every state.
-        probes: The probes in their order.
-        with_prompts: Whether it may know the prompts.
+
+def fit_cascade(examples: Sequence[Example], probes: Sequence[str], with_prompts: bool) -> Cascade:
+    """The cascade over these probes, in their order, that keeps most fooled pictures in doubt and few clean ones.
+
+    `with_prompts` says whether the examples were measured with theirs.
     """
-    seen = {id(e): e.sensitivity if with_prompts else e.sensitivity.without_prompts() for e in examples}
     clean, fooled = ([e for e in examples if e.fooled == f] for f in (False, True))
     paying = [e for e in fooled if e.state == AS_IT_IS or e.rise >= STILL_PAYS]
-    usual = [seen[id(e)] for e in clean if e.counts and not e.background]
-    negatives, positives = ([seen[id(e)] for e in part] for part in (clean, fooled))
+    usual = [e.sensitivity for e in clean if e.counts and not e.background]
+    negatives, positives = ([e.sensitivity for e in part] for part in (clean, fooled))
     kinds = ([e.kind for e in clean], [_stratum(e, with_prompts) for e in fooled])
     steps = [
         fit_logistic(negatives, positives, feature_names(probes[:count], with_prompts), kinds)
         for count in range(1, len(probes) + 1)
     ]
-    scores = [seen[id(e)].normalised_score for e in fooled if e.state == AS_IT_IS]
+    scores = [e.sensitivity.normalised_score for e in fooled if e.state == AS_IT_IS]
     skip_below = min(SKIP_BELOW, float(np.quantile(scores, 1 - KEEP))) if scores else 0.0
     exit_thresholds = []
     for step, most in zip(steps[:-1], chain(IN_DOUBT, repeat(IN_DOUBT[-1])), strict=False):
         values: dict[str, list[float]] = {}
         for example in paying:
-            values.setdefault(_stratum(example, with_prompts), []).append(step.log_odds(seen[id(example)]))
+            values.setdefault(_stratum(example, with_prompts), []).append(step.log_odds(example.sensitivity))
         kept = min((float(np.quantile(each, 1 - KEEP)) for each in values.values()), default=-math.inf)
         most_clean = float(np.quantile([step.log_odds(s) for s in usual], 1 - most))
         exit_thresholds.append(max(kept, most_clean))
@@ -143,15 +139,6 @@ def _stratum(example: Example, with_prompts: bool) -> str:
     return f"{example.scenario}, cropped" if with_prompts and example.state == CROPPED else example.kind
 
 
-def _describe(prompt_sets: set[tuple[str, ...]]) -> list[str] | dict[str, Any]:
-    """One prompt set as it is; of several, how many there were and a digest of them."""
-    if len(prompt_sets) == 1:
-        return list(next(iter(prompt_sets)))
-    sizes = [len(prompts) for prompts in prompt_sets]
-    digest = hashlib.sha256(repr(sorted(prompt_sets)).encode()).hexdigest()
-    return {"sets": len(prompt_sets), "fewest": min(sizes), "most": max(sizes), "sha256": digest}
-
-
 def fit_logistic(
     clean: Sequence[Sensitivity],
     fooled: Sequence[Sensitivity],
@@ -160,11 +147,7 @@ def fit_logistic(
 ) -> Logistic:
     """Fit on pictures whose truth is known; clean and fooled ones weigh the same, and so does each kind of either.
 
-    Args:
-        clean: Sensitivities of untouched pictures.
-        fooled: Those of fooled pictures.
-        inputs: Names as in `features`.
-        kinds: The kind of each clean picture, and of each fooled one; all are of one kind unless given.
+    `kinds` are those of the clean pictures and of the fooled ones; all are of one kind unless given.
     """
     table = np.array([feature_values(sensitivity, inputs) for sensitivity in (*clean, *fooled)])
     clean_kinds, fooled_kinds = kinds or ([""] * len(clean), [""] * len(fooled))
@@ -172,9 +155,8 @@ def fit_logistic(
     scaler = StandardScaler().fit(table)
     model = LogisticRegression(C=PENALTY, max_iter=5000)
     model.fit(scaler.transform(table), np.arange(len(table)) >= len(clean), sample_weight=weights * len(table) / 2)
-    return Logistic(
-        list(inputs), scaler.mean_.tolist(), scaler.scale_.tolist(), model.coef_[0].tolist(), float(model.intercept_[0])
-    )
+    mean, scale, weight = (each.tolist() for each in (scaler.mean_, scaler.scale_, model.coef_[0]))
+    return Logistic(list(inputs), mean, scale, weight, float(model.intercept_[0]))
 
 
 def _weights(kinds: Sequence[str]) -> list[float]:
@@ -183,25 +165,17 @@ def _weights(kinds: Sequence[str]) -> list[float]:
     return [1 / (len(counts) * counts[kind]) for kind in kinds]
 
 
-def _calibrated(statistic: S, held: Sequence[Example], with_prompts: bool) -> Calibrated[S]:
+def _calibrated(statistic: S, held: Sequence[Example]) -> Calibrated[S]:
     """The statistic with what it says of the half that only measures."""
-    clean: list[float] = []
-    fooled: list[float] = []
-    states: dict[str, list[float]] = {}
-    background: dict[str, list[float]] = {}
+    fooled = [statistic.value(example.sensitivity) for example in held if example.fooled]
+    kinds: dict[tuple[str, str], list[float]] = {}
     for example in held:
-        seen = example.sensitivity if with_prompts else example.sensitivity.without_prompts()
-        if example.fooled:
-            kind = fooled
-        elif example.state != AS_IT_IS:
-            kind = states.setdefault(example.state, [])
-        else:
-            kind = background.setdefault(example.background, []) if example.background else clean
-        kind.append(statistic.value(seen))
-    truth = np.arange(len(clean) + len(fooled)) >= len(clean)
-    values = np.array(clean + fooled)
+        if not example.fooled:
+            kinds.setdefault((example.state, example.background), []).append(statistic.value(example.sensitivity))
+    clean = kinds.pop((AS_IT_IS, ""), [])
+    truth, values = np.arange(len(clean) + len(fooled)) >= len(clean), np.array(clean + fooled)
     alarms, caught, _ = roc_curve(truth, values)
     points = np.stack([alarms, caught], axis=1).round(5).tolist()
-    for kind in (clean, *states.values(), *background.values()):
-        kind.sort()
-    return Calibrated(statistic, clean, float(roc_auc_score(truth, values)), points, states, background)
+    background = {name: sorted(each) for (_, name), each in kinds.items() if name}
+    states = {state: sorted(each) for (state, name), each in kinds.items() if not name}
+    return Calibrated(statistic, sorted(clean), float(roc_auc_score(truth, values)), points, states, background)

@@ -5,11 +5,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from foclip.core.scoring import with_prompts
 from foclip.data.prompts import Prompts
 from foclip.data.samples import Sample, in_batches, prepare
-from foclip.detection.detector import Detector, Method
+from foclip.detection.detector import Detection, Detector, Method, Verdict, hardened_of
 from foclip.detection.features import Sensitivity
-from foclip.detection.hardened import hardened_of
 from foclip.detection.probes import FEW_ROWS, HardenedScores, Prober, ProbeSession, Views, require_embedding
-from foclip.detection.verdict import Detection, Verdict
 from foclip.errors import UsageError
 from foclip.models import Encoder
 from foclip.models.scorer import Scorer, Targets
@@ -58,12 +56,12 @@ class BatchDetector:
         own = require_embedding(scorer)
         detector.check(own.encoder)
         knows = detector.score == own.info.name
-        self.decisions = {known: detector.decision(method, known, fpr) for known in {knows, False}}
-        needed = {probe for decision in self.decisions.values() for probe in decision.part.statistic.probes}
+        self.parts = {known: detector.part(method, known, fpr) for known in {knows, False}}
+        needed = {probe for part in self.parts.values() for probe in part.statistic.probes}
         scores: HardenedScores = {}
         if needed & detector.hardened.keys():
             scores = hardened if isinstance(hardened, Mapping) else hardened_of(detector, own, hardened)
-        self.detector, self.scorer, self.seed = detector, own, seed
+        self.detector, self.scorer, self.method, self.fpr, self.seed = detector, own, method, fpr, seed
         self._prober, self._captions = Prober(own, scores, seed, targets), method == "combined"
         self.preprocess = self._prober.preprocess
 
@@ -76,22 +74,23 @@ class BatchDetector:
         """
         if not views:
             return []
-        decisions = [self.decisions[bool(asked) and True in self.decisions] for asked in prompts]
-        known = [decision is self.decisions.get(True) for decision in decisions]
+        known = [bool(asked) and True in self.parts for asked in prompts]
+        statistics = [self.parts[each].statistic for each in known]
         session = ProbeSession(self._prober, views, prompts, self._captions and not all(known))
 
         def measured(place: int) -> Sensitivity:
             return session.found[place] if known[place] else session.found[place].without_prompts()
 
         waiting: Iterable[int] = range(len(views))
-        while due := {p: probe for p in waiting if (probe := decisions[p].part.statistic.next_probe(measured(p)))}:
+        while due := {place: probe for place in waiting if (probe := statistics[place].next_probe(measured(place)))}:
             for probe in dict.fromkeys(due.values()):
                 places = [place for place, wanted in due.items() if wanted == probe]
-                first = [place for place in places if probe == decisions[place].part.statistic.probes[0]]
-                session.probe(probe, first, decisions[places[0]].part.statistic.first_rows)
+                first = [place for place in places if probe == statistics[place].probes[0]]
+                session.probe(probe, first, statistics[places[0]].first_rows)
                 session.probe(probe, [place for place in places if place not in first], FEW_ROWS)
             waiting = due
-        return [(session.found[p], decision.judge(measured(p))) for p, decision in enumerate(decisions)]
+        judge = self.detector.judge
+        return [(found, judge(measured(place), self.method, self.fpr)) for place, found in enumerate(session.found)]
 
     def detections(self, names: Sequence[str], views: Sequence[Views], prompts: Sequence[Prompts]) -> list[Detection]:
         """The records of the verdicts; `names` are what results call the pictures."""

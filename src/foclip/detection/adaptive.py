@@ -1,11 +1,9 @@
 r"""What attackers optimise who know the detector itself: its probes, its weights and its threshold.
 
-Attackers who only survive the probes leave the detector's own statistic to chance. The measure of a defence are
-attackers who minimise that statistic (Carlini and Wagner 2017, arXiv 1705.07263; Tramèr et al. 2020, arXiv 2002.08347).
-
-A picture passes the cascade (`foclip.detection.cascade`) if at any of its steps k the log-odds of "tampered"
-:math:`l_k` lie below a limit :math:`t_k`: the exit threshold, or for the last step the threshold of the alarm. So with
-the raw scores :math:`v` the attackers maximise
+The measure of a defence are attackers who minimise its own statistic (Carlini and Wagner 2017, arXiv 1705.07263; Tramèr
+et al. 2020, arXiv 2002.08347). A picture passes the cascade (`foclip.detection.cascade`) if at any of its steps k the
+log-odds of "tampered" :math:`l_k` lie below a limit :math:`t_k`: the exit threshold, or for the last step the threshold
+of the alarm. So with the raw scores :math:`v` the attackers maximise
 
 .. math:: v(x) - \lambda \max \left(0, \min_k \left(l_k(x) - t_k\right) + m\right)
 
@@ -28,7 +26,6 @@ from foclip.detection.transformations import View
 from foclip.errors import UsageError
 from foclip.models.batching import figures
 from foclip.models.scorer import EmbeddingScorer, Inputs, Targets
-from foclip.models.scores.ensemble import EnsemblePreprocess
 
 #: λ: what a unit of log-odds is worth, in units of the score's figure for "no match".
 WEIGHT = 0.5
@@ -37,7 +34,7 @@ MARGIN = 0.5
 
 
 class DetectorAwareScore:
-    """A `Scorer` with a detection penalty, for attacks: raw scores of float pixels are those of a score minus it.
+    """A `Scorer` for attacks: raw scores of float pixels are those of a score minus a penalty for detection.
 
     Raw scores of uint8 pictures, which files hold, are those of the score itself.
 
@@ -59,12 +56,8 @@ class DetectorAwareScore:
         seeds: Sequence[int | None] = (None,),
     ) -> None:
         detector.check(scorer.encoder)
-        missing = [
-            name
-            for name, weights in detector.hardened.items()
-            if name not in hardened or hardened[name].encoder.fingerprint != weights
-        ]
-        if missing:
+        given = {name: score.encoder.fingerprint for name, score in hardened.items()}
+        if missing := [name for name, weights in detector.hardened.items() if given.get(name) != weights]:
             raise UsageError(f"hardened: detector {detector.name} needs {', '.join(missing)}; give them")
         self.scorer, self.cascade = scorer, detector.combined.statistic
         self.hardened = {probe: hardened[probe] for probe in self.cascade.probes if probe in detector.hardened}
@@ -73,8 +66,8 @@ class DetectorAwareScore:
         self._views = [View(probe, scorer.preprocess, seed) for seed in seeds for probe in self._probes]
         self.info, self.model, self.device = replace(scorer.info, name="detector-aware"), scorer.model, scorer.device
         self.parameter_count = scorer.parameter_count
-        each = Preprocessing(tuple(each.preprocess for each in (scorer, *self.hardened.values())))
-        self.preprocess = scorer.preprocess if each.one else EnsemblePreprocess(each.each)
+        each = Preprocessing([each.preprocess for each in (scorer, *self.hardened.values())])
+        self.preprocess = scorer.preprocess if len(set(each.kinds)) == 1 else each
 
     @property
     def fingerprint(self) -> str:
@@ -84,7 +77,6 @@ class DetectorAwareScore:
         return f"{self.info.name} {self.scorer.fingerprint} {hashlib.sha256(known.encode()).hexdigest()}"
 
     def encode_prompts(self, prompts: Sequence[str]) -> Targets:
-        """The targets of the score."""
         return self.scorer.encode_prompts(prompts)
 
     def __call__(self, pixels: Inputs, targets: Targets) -> Tensor:
@@ -99,8 +91,8 @@ class DetectorAwareScore:
         pictures = torch.split(own, 1)
         seen = torch.cat([one for picture in pictures for one in (picture, *(view(picture) for view in self._views))])
         vectors = self.scorer.embed(seen).view(len(own), 1 + len(self._views), -1)
-        through = [each.embed(other) for each, other in zip(self.hardened.values(), others, strict=True)]
-        return torch.cat([vectors, torch.stack(through, dim=1)], dim=1) if through else vectors
+        through = [each.embed(other)[:, None] for each, other in zip(self.hardened.values(), others, strict=True)]
+        return torch.cat([vectors, *through], dim=1)
 
     def compare(self, embeddings: Tensor, targets: Targets) -> Tensor:
         """Raw scores (1, T) of the unit vectors (1, 1 + V, D) of one picture, minus the penalty if V is not 0."""
@@ -118,22 +110,16 @@ class DetectorAwareScore:
         return raw - price
 
     def suspicion(self, embeddings: Tensor, scores: Tensor) -> Tensor:
-        """By how much the picture fails to pass, in log-odds: not above 0, and no alarm is raised.
+        """By how much a picture fails to pass, in log-odds: not above 0, and no alarm is raised.
 
-        Args:
-            embeddings: Unit vectors (1 + V, D) of the picture and under each probe, those of hardened encoders last.
-            scores: Mean figures (1 + V,) over the prompts.
+        `embeddings` (1 + V, D) and mean figures `scores` (1 + V,) are the picture's, then those under each probe.
         """
-        floor, names = self.info.floor, [*self._probes, *self.hardened]
-        change = Change(
-            drift(embeddings[0], embeddings[1:]),
-            drop(scores[0], scores[1:], floor),
-            absolute_drop(scores[0], scores[1:], floor),
-        )
+        lost = (formula(scores[0], scores[1:], self.info.floor) for formula in (drop, absolute_drop))
+        change = Change(drift(embeddings[0], embeddings[1:]), *lost)
         known = {
             f"{kind}_{name}": value
             for kind in WITH_PROMPTS
-            for name, value in zip(names, FEATURES[kind](change), strict=True)
+            for name, value in zip([*self._probes, *self.hardened], FEATURES[kind](change), strict=True)
         }
         odds = [_log_odds(step, known) - limit for step, limit in zip(self.cascade.steps, self.limits, strict=True)]
         return torch.stack(odds).amin()

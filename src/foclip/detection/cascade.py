@@ -8,7 +8,7 @@ not probed at all.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from foclip.detection.features import FEATURES, Sensitivity, feature_values, probes_of, split_name
+from foclip.detection.features import FEATURES, Sensitivity, feature_values, split_name
 from foclip.detection.probes import SOME_ROWS
 from foclip.errors import UsageError
 
@@ -23,7 +23,7 @@ class Logistic:
     Attributes:
         inputs: Names of features (`foclip.detection.features`): `relative_drop_gray`, `drift_blur`, …
         mean: Mean of each input over the pictures it was fitted on.
-        scale: Standard deviation of each.
+        scale: Standard deviation of each, above 0.
         weight: Weight of each standardised input.
         intercept: Constant.
 
@@ -48,7 +48,7 @@ class Logistic:
     @property
     def probes(self) -> list[str]:
         """Names of the probes it needs."""
-        return probes_of(self.inputs)
+        return list(dict.fromkeys(split_name(name)[1] for name in self.inputs))
 
     def log_odds(self, measured: Sensitivity) -> float:
         """Log-odds that the picture was tampered with, as in the pictures it was fitted on."""
@@ -70,13 +70,11 @@ class Logistic:
 class Cascade:
     """One probe after another, as long as there is doubt.
 
-    The statistic is one number per picture and a fixed function of it: a picture that left early lies below all that
-    took more probes. Split-conformal p-values of it therefore bound the false alarms of the whole, however many probes
-    a picture took.
+    The statistic is one number per picture: one that left early lies below all that took more probes. Split-conformal
+    p-values of it therefore bound the false alarms of the whole, however many probes a picture took.
 
     Attributes:
-        skip_below: Normalised score (`Sensitivity.normalised_score`) below which nothing was gained, and no probe is
-            taken.
+        skip_below: Normalised score (`Sensitivity.normalised_score`) below which no probe is taken.
         steps: Log-odds by the first probe, by the first two, and so on up to all.
         exit_thresholds: From which of these log-odds the next probe is taken; one less than `steps`.
 
@@ -105,9 +103,9 @@ class Cascade:
         """How many probes the picture takes, as far as the probes so far can tell: a further one may be needed."""
         if measured.normalised_score < self.skip_below:
             return 0
-        probes = self.probes
-        for count, (step, doubt) in enumerate(zip(self.steps, self.exit_thresholds, strict=False), start=1):
-            if probes[count - 1] not in measured.drifts or step.log_odds(measured) < doubt:
+        stages = zip(self.probes, self.steps, self.exit_thresholds, strict=False)
+        for count, (probe, step, doubt) in enumerate(stages, start=1):
+            if probe not in measured.drifts or step.log_odds(measured) < doubt:
                 return count
         return len(self.steps)
 
@@ -122,6 +120,5 @@ class Cascade:
         return value - BEYOND_DOUBT * (len(self.steps) - taken)
 
     def evidence(self, measured: Sensitivity) -> dict[str, float]:
-        """The part of the log-odds that each probe taken adds."""
         taken = self.taken(measured)
         return self.steps[taken - 1].evidence(measured) if taken else {}

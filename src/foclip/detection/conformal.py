@@ -15,26 +15,55 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
-from foclip.detection.statistic import Statistic
+from foclip.detection.features import Sensitivity
 from foclip.errors import UsageError
 from foclip.restore import Share
+
+
+class Statistic(Protocol):
+    """One number per picture, larger for pictures that look fooled: the paper's rule, or the cascade.
+
+    Attributes:
+        first_rows: Rows of a pass that takes the first probe: all pictures may take it, or only some.
+        needs_colour: Whether it can tell nothing of a picture that is gray already.
+        threshold: Value from which it calls a picture tampered by itself; None if only its p-value decides.
+    """
+
+    first_rows: ClassVar[int]
+    needs_colour: ClassVar[bool]
+    threshold: ClassVar[float | None]
+
+    @property
+    def probes(self) -> list[str]:
+        """The probes, in the order in which they are taken."""
+
+    def next_probe(self, measured: Sensitivity) -> str | None:
+        """The probe that the picture needs next; None if it needs none."""
+
+    def value(self, measured: Sensitivity) -> float:
+        """The statistic of a picture with which all probes were taken that it needs."""
+
+    def evidence(self, measured: Sensitivity) -> dict[str, float]:
+        """What each probe that was taken adds to the suspicion; the largest told most."""
+
 
 S = TypeVar("S", bound=Statistic)
 
 
 def p_value(statistic: float, clean: Sequence[float]) -> float:
-    """(1 + #{clean ≥ statistic}) / (n + 1).
-
-    Args:
-        statistic: That of the picture.
-        clean: Those of n clean pictures, sorted upwards.
+    """(1 + #{clean ≥ statistic}) / (n + 1); `clean` are the statistics of n clean pictures, sorted upwards.
 
     >>> p_value(2.5, [1.0, 2.0, 3.0])
     0.5
     """
     return (1 + len(clean) - bisect_left(clean, statistic)) / (1 + len(clean))
+
+
+def pictures_needed(fpr: float) -> int:
+    """The least number of clean pictures that can promise a bound on the false-alarm rate."""
+    return math.ceil(1 / fpr - 1e-9) - 1
 
 
 def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
@@ -51,9 +80,8 @@ def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
         raise UsageError(f"fpr: {fpr} is not in (0, 1)")
     allowed = math.floor(fpr * (len(clean) + 1) + 1e-9) - 1  # clean pictures that may be at least as suspicious
     if allowed < 0:
-        needed = math.ceil(1 / fpr - 1e-9) - 1
         raise UsageError(
-            f"fpr: {len(clean)} clean pictures cannot promise {fpr:g}; that takes {needed} "
+            f"fpr: {len(clean)} clean pictures cannot promise {fpr:g}; that takes {pictures_needed(fpr)} "
             f"(the least they can promise is {1 / (len(clean) + 1):.3g})"
         )
     return clean[len(clean) - 1 - allowed]
@@ -63,9 +91,9 @@ def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
 class Calibrated(Generic[S]):
     """A statistic with the clean pictures behind its p-values.
 
-    A bound holds for each kind of them, not only on average: pictures come saved again, small, or in odd colours, and
-    one of these kinds may look more suspicious than the others (group-conditional coverage: Vovk, "Conditional
-    validity of inductive conformal predictors", 2012).
+    A bound holds for each kind of them, not only on average: pictures come saved again, small, or in odd colours, which
+    may look more suspicious (group-conditional coverage: Vovk, "Conditional validity of inductive conformal
+    predictors", 2012).
 
     Attributes:
         statistic: The statistic.
@@ -73,8 +101,7 @@ class Calibrated(Generic[S]):
         auc: Area under the ROC curve on pictures that had no part in making it.
         roc: Points [false alarms, caught] of that curve.
         states: Values for the same clean pictures in other states that they come in, each sorted upwards.
-        background: Values for further clean pictures by kind, each sorted upwards. With more of them, lower bounds can
-            be promised.
+        background: Values for further clean pictures by kind, each sorted upwards; more promise lower bounds.
 
     Raises:
         UsageError: Values are missing or not sorted.
@@ -109,17 +136,12 @@ class Calibrated(Generic[S]):
     def p_value(self, statistic: float) -> float:
         """The rank among all different clean pictures, and no less than that among any kind that reaches as high.
 
-        So the bound holds for pictures of each kind as far as their number can promise it, whatever the others are
-        like; beyond that it holds for all different pictures together.
+        So the bound holds for each kind as far as its number can promise it; beyond that, for all pictures together.
         """
         reached = [kind for kind in self.kinds if statistic <= kind[-1]]
         return max(p_value(statistic, kind) for kind in [self.everything, *reached])
 
     def threshold(self, fpr: float) -> float:
-        """The smallest clean statistic x such that "tampered above x" has p ≤ `fpr`.
-
-        Raises:
-            UsageError: As `conformal_threshold`.
-        """
+        """As `conformal_threshold`, over all different clean pictures and every kind of them."""
         each = (conformal_threshold(kind, max(fpr, 1 / (len(kind) + 1))) for kind in self.kinds)
         return max(conformal_threshold(self.everything, fpr), *each)

@@ -1,28 +1,27 @@
 """A calibrated detector: statistics, the clean pictures they were calibrated on, and a bound on false alarms.
 
 A detector decides by the combined statistic, a cascade (`foclip.detection.cascade`), or by the paper's rule
-(`foclip.detection.rule`), each with prompts or without. Its file holds numbers and names only, so one that comes from
-anywhere can be read.
+(`foclip.detection.rule`), each with prompts or without. Its file holds numbers and names only, wherever it comes from.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from foclip import files
 from foclip.detection.cascade import Cascade
 from foclip.detection.conformal import Calibrated
 from foclip.detection.features import Sensitivity, feature_names
+from foclip.detection.probes import HardenedScores
 from foclip.detection.rule import DriftThreshold, TwoThresholds
-from foclip.detection.statistic import Statistic
 from foclip.detection.transformations import transformation
-from foclip.detection.verdict import Verdict
 from foclip.errors import UsageError
+from foclip.models import Encoder, embedded
+from foclip.models.registry import shared_encoder
+from foclip.models.scorer import EmbeddingScorer
 from foclip.restore import Share, from_json
-
-if TYPE_CHECKING:
-    from foclip.models.encoder import Encoder
 
 #: Which statistic decides: the combined one, or the paper's two thresholds.
 Method = Literal["combined", "rule"]
@@ -33,34 +32,62 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 
 @dataclass(frozen=True)
-class Decision:
-    """A statistic and the bound on false alarms up to which it calls pictures tampered.
+class Verdict:
+    """What a detector says of a measured picture; names as in `Detection`, and the value of the `statistic` if any."""
+
+    verdict: str
+    p_value: float | None
+    statistic: float | None
+    decided_by: str
+    probe: str | None = None
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The verdict on one picture, and what it rests on. Every output has these names.
 
     Attributes:
-        name: "combined" or "rule", and "without prompts" where there are none.
-        part: The statistic with its clean pictures.
-        fpr: The bound.
-        threshold: Value from which a picture is tampered, whatever its p-value; None if the p-value decides.
+        image: Its file, or its place among the pictures.
+        tampered: Whether it was called tampered.
+        verdict: "tampered", "clean", or "undecidable" for a picture without colour in which nothing else is suspicious:
+            no such picture was calibrated on, and the paper's rule cannot tell anything of it.
+        score: Mean figure over the prompts; None without prompts.
+        gray_score: That of the picture in gray; None if the probe "gray" was not taken.
+        probe_score: That under `probe`, or with the hardened encoder; None without prompts or probe.
+        drop: Score lost under `probe`, relatively (`foclip.detection.features`); None without prompts or probe.
+        drift: How far the embedding moves under `probe`; None without probe.
+        p_value: Of the statistic that decided; None if undecidable.
+        decided_by: "combined" or "rule", and "without prompts" where there were none.
+        probe: The probe that told most. None if none was taken, since the score is too low to have gained anything.
+        probes: All probes taken, in their order.
+        zero_shot_caption: Without prompts, the caption that the picture fits best; it stood in for them.
+        detector: Name of the detector.
+        prompts: Its prompts; empty without.
+        model: Name of the encoder.
+        seed: Seed of the probes' random amounts; None for the usual amounts.
     """
 
-    name: str
-    part: Calibrated[Statistic]
-    fpr: float
-    threshold: float | None
+    image: str
+    tampered: bool
+    verdict: str
+    score: float | None
+    gray_score: float | None
+    probe_score: float | None
+    drop: float | None
+    drift: float | None
+    p_value: float | None
+    decided_by: str
+    probe: str | None
+    probes: list[str]
+    zero_shot_caption: str | None
+    detector: str
+    prompts: list[str]
+    model: str
+    seed: int | None = None
 
-    def judge(self, measured: Sensitivity) -> Verdict:
-        """The verdict on a picture with which all probes were taken that the statistic needs, or more."""
-        statistic = self.part.statistic
-        evidence = statistic.evidence(measured)
-        probe = max(evidence, key=lambda name: evidence[name], default=None)
-        if measured.gray_already and statistic.needs_colour:
-            return Verdict("undecidable", None, None, self.name, probe)
-        value = statistic.value(measured)
-        p = self.part.p_value(value)
-        tampered = p <= self.fpr if self.threshold is None else value >= self.threshold
-        if measured.gray_already and not tampered:
-            return Verdict("undecidable", None, value, self.name, probe)
-        return Verdict("tampered" if tampered else "clean", p, value, self.name, probe)
+
+#: Names of the fields of a verdict, in their order.
+FIELDS = tuple(field.name for field in fields(Detection))
 
 
 @dataclass(frozen=True)
@@ -74,7 +101,7 @@ class Detector:
         fingerprint: SHA-256 of the encoder's weights and preprocessing; a detector works with no others.
         fpr: Bound on the false-alarm rate that it was made for.
         rule: The paper's rule.
-        drift: What is left of the rule without prompts, calibrated on clean pictures measured without prompts.
+        drift: What is left of the rule without prompts.
         combined: The combined statistic with prompts.
         no_prompt: The combined statistic without prompts.
         hardened: Fingerprints of the hardened encoders that are among the probes, by their names.
@@ -93,12 +120,8 @@ class Detector:
     hardened: dict[str, str] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def check(self, encoder: "Encoder") -> None:
-        """Refuse any encoder but the one it was calibrated on.
-
-        Raises:
-            UsageError: The weights differ.
-        """
+    def check(self, encoder: Encoder) -> None:
+        """Raise a `UsageError` for any encoder but the one it was calibrated on."""
         if encoder.fingerprint != self.fingerprint:
             raise UsageError(
                 f"detector {self.name} was calibrated on {self.model} (weights {self.fingerprint[:12]}…), "
@@ -109,44 +132,37 @@ class Detector:
     @property
     def probes(self) -> list[str]:
         """Names of all probes that a verdict may take; gray, the rule's, is the first."""
-        parts: list[Calibrated[Any]] = [self.rule, self.combined, self.no_prompt]
+        parts = (self.rule, self.combined, self.no_prompt)
         return list(dict.fromkeys(probe for part in parts for probe in part.statistic.probes))
 
-    def part(self, method: Method, with_prompts: bool) -> Calibrated[Any]:
-        """The statistic that decides.
-
-        Raises:
-            UsageError: There is no such method.
-        """
-        if method not in get_args(Method):
-            raise UsageError(f"method: {method!r} is none of {', '.join(get_args(Method))}")
-        if method == "rule":
-            return self.rule if with_prompts else self.drift
-        return self.combined if with_prompts else self.no_prompt
-
-    def decision(self, method: Method, with_prompts: bool, fpr: float | None = None) -> Decision:
-        """The statistic that decides, with the bound on false alarms: the detector's own, or the one asked for.
+    def part(self, method: Method, with_prompts: bool, fpr: float | None = None) -> Calibrated[Any]:
+        """The statistic that decides, which can promise a bound on false alarms, by default the detector's own.
 
         Raises:
             UsageError: There are too few clean pictures to promise the bound, or there is no such method.
         """
-        part, bound = self.part(method, with_prompts), self.fpr if fpr is None else fpr
-        part.threshold(bound)  # refuses what cannot be promised
-        own = part.statistic.threshold if fpr is None else None
-        return Decision(method if with_prompts else f"{method} without prompts", part, bound, own)
+        if method not in get_args(Method):
+            raise UsageError(f"method: {method!r} is none of {', '.join(get_args(Method))}")
+        parts = (self.no_prompt, self.combined) if method == "combined" else (self.drift, self.rule)
+        part: Calibrated[Any] = parts[with_prompts]
+        part.threshold(self.fpr if fpr is None else fpr)  # refuses what cannot be promised
+        return part
 
     def judge(self, measured: Sensitivity, method: Method = "combined", fpr: float | None = None) -> Verdict:
-        """The verdict on one picture.
-
-        Args:
-            measured: The picture, with all probes that the statistic needs, or more.
-            method: "combined", or "rule" for the paper's two thresholds.
-            fpr: Bound on false alarms instead of the one the detector was made for.
-
-        Raises:
-            UsageError: As for `decision`.
-        """
-        return self.decision(method, measured.score is not None, fpr).judge(measured)
+        """The verdict on a picture with which all probes were taken that the statistic needs, or more; as `part`."""
+        part = self.part(method, measured.score is not None, fpr)
+        name = method if measured.score is not None else f"{method} without prompts"
+        statistic, evidence = part.statistic, part.statistic.evidence(measured)
+        probe = max(evidence, key=evidence.__getitem__, default=None)
+        if measured.gray_already and statistic.needs_colour:
+            return Verdict("undecidable", None, None, name, probe)
+        value = statistic.value(measured)
+        p = part.p_value(value)
+        by_p = statistic.threshold is None or fpr is not None
+        tampered = p <= (self.fpr if fpr is None else fpr) if by_p else value >= statistic.threshold
+        if measured.gray_already and not tampered:
+            return Verdict("undecidable", None, value, name, probe)
+        return Verdict("tampered" if tampered else "clean", p, value, name, probe)
 
     def save(self, path: Path) -> None:
         """Write it as JSON numbers, atomically."""
@@ -157,23 +173,22 @@ class Detector:
         """Read a detector file, trusting nothing in it.
 
         Raises:
-            UsageError: The file is missing, cut off, of another format, or holds what no detector has.
+            UsageError: It is missing, cut off, of another format, or holds what no detector has.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"detector {path}: {error.strerror}") from error
-        except (ValueError, RecursionError) as error:
-            raise UsageError(f"detector {path}: cut off or no JSON ({error})") from error
-        try:
             if not isinstance(content, dict) or "format" not in content:
                 raise UsageError("not a detector file")
             if content.pop("format") != FORMAT:
                 raise UsageError(f"not of format {FORMAT}, which this version reads; calibrate anew")
             found = from_json(cls, content)
             found._check_probes()
+        except OSError as error:
+            raise UsageError(f"detector {path}: {error.strerror}") from error
         except UsageError as error:
             raise UsageError(f"detector {path}: {error}") from error
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"detector {path}: cut off or no JSON ({error})") from error
         return found
 
     def _check_probes(self) -> None:
@@ -187,12 +202,8 @@ class Detector:
                 raise UsageError(f"unknown inputs {unknown[:3]}")
 
 
-def shipped(encoder: "Encoder") -> Detector:
-    """The detector that comes with an embedded encoder.
-
-    Raises:
-        UsageError: None comes with this one.
-    """
+def shipped(encoder: Encoder) -> Detector:
+    """The detector that comes with an embedded encoder; a `UsageError` if none comes with this one."""
     path = SHIPPED / f"{encoder.name}.json"
     if not path.is_file():
         raise UsageError(
@@ -200,3 +211,40 @@ def shipped(encoder: "Encoder") -> Detector:
             f"foclip calibrate --model {encoder.name} --clean DIR --out detector.json"
         )
     return Detector.load(path)
+
+
+def hardened_scores(scorer: EmbeddingScorer, hardened: Sequence[str | Encoder] = ()) -> HardenedScores:
+    """The same score over hardened encoders, or those of these names; by default those that come with its encoder."""
+    own = embedded.HARDENED.get(scorer.encoder.name, ())
+    if not hardened and own and scorer.encoder.fingerprint == shared_encoder(scorer.encoder.name, "cpu").fingerprint:
+        hardened = own
+    return {encoder.name: scorer.with_encoder(encoder) for encoder in (_encoder(each, scorer) for each in hardened)}
+
+
+def hardened_of(detector: Detector, scorer: EmbeddingScorer, hardened: Sequence[str | Encoder] = ()) -> HardenedScores:
+    """The same score over a detector's hardened encoders, by the names that the detector has for them.
+
+    A detector file may come from anywhere, so it must not make us load whatever it names: an embedded encoder is found
+    by its name, any other one has to be given in `hardened`, or by its name there.
+
+    Raises:
+        UsageError: The detector needs a hardened encoder that is not given, or has other weights.
+    """
+    detector.check(scorer.encoder)
+    given = [_encoder(each, scorer) for each in hardened]
+    found = {}
+    for name, weights in detector.hardened.items():
+        known = [*given, _encoder(name, scorer)] if name in embedded.names() else given
+        fitting = [encoder for encoder in known if encoder.fingerprint == weights]
+        if not fitting:
+            others = ", ".join(f"{encoder.name} ({encoder.fingerprint[:12]}…)" for encoder in known)
+            raise UsageError(
+                f"hardened: detector {detector.name} needs the hardened encoder {name!r} (weights {weights[:12]}…); "
+                f"give it{f', and not {others}' if others else ''}"
+            )
+        found[name] = scorer.with_encoder(fitting[0])
+    return found
+
+
+def _encoder(encoder: str | Encoder, scorer: EmbeddingScorer) -> Encoder:
+    return shared_encoder(encoder, str(scorer.device)) if isinstance(encoder, str) else encoder

@@ -9,11 +9,9 @@ fooled pictures lose most of their score in grayscale: 63.2 %, originals 8.5 %.
           \text{drift} = 1 - \cos(E, E')
 
 :math:`s_0` is the score's floor (0.25 for CLIPScore, a cosine of 0.1). Below it the score says "no match", and relative
-changes are noise. Above it, the drop is the paper's ratio; below it, the drop is the change in units of :math:`s_0`. A
-drop lies in [-1, 1].
-
-The absolute drop tells faint attacks on a picture's own caption, which the ratio hides: the picture scored before the
-attack too, so a drop from 0.65 to 0.35 is no larger than what a clean picture loses of 0.35.
+changes are noise: there the drop is the change in units of :math:`s_0`. A drop lies in [-1, 1]. The absolute drop tells
+faint attacks on a picture's own caption, which the ratio hides: the picture scored before the attack too, so a drop
+from 0.65 to 0.35 is no larger than what a clean picture loses of 0.35.
 
 Without prompts, a caption is found zero-shot: a picture that was made to score high for a caption fits that caption
 best. What the cosine with the best-fitting of a thousand captions loses, in units of a cosine of 0.1, tells far more
@@ -24,7 +22,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,17 +57,8 @@ def drift(embedding: Tensor, moved: Tensor) -> Tensor:
     return (1 - (embedding * moved).sum(dim=-1)).clamp(min=0)
 
 
-@dataclass(frozen=True)
-class Change:
-    """How far score and embedding move under a probe: floats, or tensors of one shape. None is unknown.
-
-    Attributes:
-        drift: See the module's equations, as for the next two.
-        drop: None without prompts.
-        absolute_drop: None without prompts.
-        caption_drop: What the score for the zero-shot caption loses, in units of a cosine of 0.1.
-        caption_score: That score, in the same units.
-    """
+class Change(NamedTuple):
+    """How far a picture moves under a probe, each a float or tensors of one shape; the names are `Sensitivity`'s."""
 
     drift: Any
     drop: Any = None
@@ -124,20 +113,13 @@ class Sensitivity:
         return self._lost(absolute_drop)
 
     def _lost(self, formula: Callable[[Tensor, Tensor, float], Tensor]) -> dict[str, float]:
-        if not self.compared:
-            return {}
-        before, moved = torch.tensor(list(self.compared.values())).unbind(dim=1)
+        before, moved = torch.tensor(list(self.compared.values())).view(len(self.compared), 2).unbind(dim=1)
         return dict(zip(self.compared, formula(before, moved, self.floor).tolist(), strict=True))
 
     def change(self, probe: str) -> Change:
         """How far the picture moves under a probe that was taken."""
-        return Change(
-            self.drifts[probe],
-            self.drops.get(probe),
-            self.absolute_drops.get(probe),
-            self.caption_drops.get(probe),
-            self.caption_score,
-        )
+        drops = self.drops.get(probe), self.absolute_drops.get(probe), self.caption_drops.get(probe)
+        return Change(self.drifts[probe], *drops, self.caption_score)
 
     def without_prompts(self) -> "Sensitivity":
         """What is known of the picture without its prompts."""
@@ -145,12 +127,8 @@ class Sensitivity:
 
     def and_then(self, further: "Sensitivity") -> "Sensitivity":
         """With what further probes of the same picture found."""
-        return replace(
-            self,
-            drifts=self.drifts | further.drifts,
-            compared=self.compared | further.compared,
-            caption_drops=self.caption_drops | further.caption_drops,
-        )
+        both = {name: getattr(self, name) | getattr(further, name) for name in ("drifts", "compared", "caption_drops")}
+        return replace(self, **both)
 
 
 def _at_least(value: Any, low: float) -> Any:
@@ -187,11 +165,6 @@ def feature_names(probes: Sequence[str], with_prompts: bool) -> list[str]:
 def split_name(name: str) -> tuple[str, str]:
     """Kind and probe of a feature's name; both are empty if there is no such kind."""
     return next(((kind, name[len(kind) + 1 :]) for kind in FEATURES if name.startswith(f"{kind}_")), ("", ""))
-
-
-def probes_of(names: Sequence[str]) -> list[str]:
-    """The probes of features, each once."""
-    return list(dict.fromkeys(split_name(name)[1] for name in names))
 
 
 def feature_values(measured: Sensitivity, names: Sequence[str]) -> list[float]:

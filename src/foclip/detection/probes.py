@@ -6,11 +6,11 @@ A probe is a transformation of what the encoder sees, or a hardened encoder in p
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
+from functools import cache
 from threading import Lock
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -24,10 +24,8 @@ from foclip.detection.transformations import transformation
 from foclip.errors import UsageError
 from foclip.models import Encoder
 from foclip.models.batching import TargetCache, embeddings, figures, pass_rows
-from foclip.models.scorer import EmbeddingScorer, Preprocessor, Scorer, Targets
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
+from foclip.models.scorer import EmbeddingScorer, Scorer, Targets
+from foclip.models.scores.ensemble import EnsemblePreprocess
 
 #: The same score over hardened encoders, by their names: those are also the names of the probes.
 HardenedScores = Mapping[str, EmbeddingScorer]
@@ -44,11 +42,7 @@ NO_MATCH = 0.1
 
 
 def require_embedding(scorer: Scorer) -> EmbeddingScorer:
-    """The scorer, if a detector can probe it.
-
-    Raises:
-        UsageError: It has no embedding.
-    """
+    """The scorer, or a `UsageError` if it has no embedding, so that no detector can probe it."""
     if not isinstance(scorer, EmbeddingScorer):
         raise UsageError(
             f"score: {scorer.info.name} has no embedding, so embedding drift and zero-shot captions, which detectors "
@@ -57,38 +51,17 @@ def require_embedding(scorer: Scorer) -> EmbeddingScorer:
     return scorer
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """From a picture to what each of several encoders sees, by its own preprocessing of the original picture.
-
-    Encoders with one preprocessing share what it makes.
-
-    Attributes:
-        each: Preprocessing of the encoder, then of each hardened one.
-    """
-
-    each: tuple[Preprocessor, ...]
+class Preprocessing(EnsemblePreprocess):
+    """What the encoder, and each hardened one, sees of a picture; those with one preprocessing share what it makes."""
 
     @property
-    def one(self) -> bool:
-        """Whether all encoders have one preprocessing."""
-        return all(_same(self.each[0], other) for other in self.each[1:])
+    def kinds(self) -> list[object]:
+        """What tells one preprocessing from another."""
+        return [getattr(own, "description", id(own)) for own in self.members]
 
-    def __call__(self, picture: Image.Image) -> Views:
-        views: list[Tensor] = []
-        for place, own in enumerate(self.each):
-            same = next((views[before] for before in range(place) if _same(self.each[before], own)), None)
-            views.append(_tensor(own.image(picture)) if same is None else same)
-        return tuple(views)
-
-
-def _same(one: Preprocessor, other: Preprocessor) -> bool:
-    return one is other or getattr(one, "description", one) == getattr(other, "description", other)
-
-
-def _tensor(inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
-    assert isinstance(inputs, Tensor)  # a scorer with one encoder has one input
-    return inputs
+    def image(self, picture: Image.Image) -> tuple[Any, ...]:
+        made = {kind: own.image(picture) for kind, own in dict(zip(self.kinds, self.members, strict=True)).items()}
+        return tuple(made[kind] for kind in self.kinds)
 
 
 #: Vectors of the captions by encoder, which take seconds to make; they go when the encoder goes.
@@ -96,32 +69,23 @@ _caption_vectors: WeakKeyDictionary[Encoder, Tensor] = WeakKeyDictionary()
 _captioning = Lock()
 
 
-class Captioner:
-    """Finds zero-shot which of a thousand captions a picture fits best.
+@cache
+def _captions() -> Prompts:
+    return (*imagenet(1000), *ARTWORKS)
 
-    Args:
-        scorer: A score over the encoder whose embeddings are captioned.
+
+def zero_shot(encoder: Encoder, vectors: Tensor) -> tuple[str, list[float]]:
+    """Of a thousand captions the one that the first of some unit vectors (N, D) fits best, and how well each fits it.
+
+    An encoder's vectors (T, D) of the captions are made when they are first needed.
     """
-
-    def __init__(self, scorer: EmbeddingScorer) -> None:
-        self._encoder = scorer.encoder
-
-    @cached_property
-    def _captions(self) -> tuple[Prompts, Tensor]:
-        """The captions and their vectors (T, D), made when an encoder's are first needed."""
-        captions = (*imagenet(1000), *ARTWORKS)
-        with _captioning:
-            if self._encoder not in _caption_vectors:
-                with torch.inference_mode(False), torch.no_grad():
-                    _caption_vectors[self._encoder] = self._encoder.encode_texts(captions).cpu()
-            return captions, _caption_vectors[self._encoder]
-
-    def __call__(self, vectors: Tensor) -> tuple[str, list[float]]:
-        """The caption that the first of some unit vectors (N, D) fits best, and the cosines of all with it."""
-        captions, targets = self._captions
-        cosines = vectors @ targets.T
-        best = int(cosines[0].argmax())
-        return captions[best], (cosines[:, best] / NO_MATCH).tolist()
+    with _captioning:
+        if encoder not in _caption_vectors:
+            with torch.inference_mode(False), torch.no_grad():
+                _caption_vectors[encoder] = encoder.encode_texts(_captions()).cpu()
+    cosines = vectors @ _caption_vectors[encoder].T
+    best = int(cosines[0].argmax())
+    return _captions()[best], (cosines[:, best] / NO_MATCH).tolist()
 
 
 class Prober:
@@ -134,7 +98,6 @@ class Prober:
         hardened: The same score over hardened encoders, by the names of the probes.
         seed: Seed of the probes' random amounts (`foclip.detection.transformations`); None for the usual amounts.
         targets: Gives the targets of prompts; None for a cache of this prober's own.
-        captioner: Finds zero-shot captions; None for one of this prober's own.
 
     Raises:
         UsageError: The scorer has no embedding.
@@ -146,12 +109,10 @@ class Prober:
         hardened: HardenedScores = NO_HARDENED,
         seed: int | None = None,
         targets: Callable[[Prompts], Targets] | None = None,
-        captioner: Captioner | None = None,
     ) -> None:
         self.scorer, self.hardened, self.seed = require_embedding(scorer), hardened, seed
-        self.preprocess = Preprocessing(tuple(each.preprocess for each in (self.scorer, *hardened.values())))
+        self.preprocess = Preprocessing([each.preprocess for each in (self.scorer, *hardened.values())]).image
         self.targets = targets or TargetCache(self.scorer)
-        self.captioner = captioner or Captioner(self.scorer)
 
     def measure(
         self, views: Sequence[Views], prompts: Sequence[Prompts], probes: Sequence[str], captions: bool = False
@@ -162,24 +123,23 @@ class Prober:
             views: What `preprocess` made of each picture.
             prompts: The prompts of each; an empty tuple for none.
             probes: Names of transformations and of hardened encoders.
-            captions: Whether zero-shot captions are looked for, too. The first time embeds a thousand captions.
+            captions: Whether zero-shot captions are looked for, too.
         """
         if not views:
             return []
-        names = [name for name in probes if name not in self.hardened]
-        names += [name for name in probes if name in self.hardened]
+        names = sorted(probes, key=self.hardened.__contains__)
         vectors = self.embed(views)[:, None]
         if names:
             vectors = torch.cat([vectors, self.embed_under(names, views, ROWS)], dim=1)
-        return self.tell(_gray(views), vectors, names, prompts, captions)
+        return self.tell(views, vectors, names, prompts, captions)
 
     def embed(self, views: Sequence[Views]) -> Tensor:
         """Unit vectors (N, D) of pictures, on the CPU."""
         return _embeddings(self.scorer, [view[0] for view in views], ROWS)
 
-    def embed_under(self, probes: Sequence[str], views: Sequence[Views], rows: int) -> Tensor:
-        """Unit vectors (N, V, D) of pictures under each probe, on the CPU; transformations first, then the others."""
-        changes = [transformation(name, self.seed).exact for name in probes if name not in self.hardened]
+    def embed_under(self, names: Sequence[str], views: Sequence[Views], rows: int) -> Tensor:
+        """Unit vectors (N, V, D) of pictures under each probe, on the CPU; transformations come first in `names`."""
+        changes = [transformation(name, self.seed).exact for name in names if name not in self.hardened]
 
         def changed(view: Views) -> list[Tensor]:
             picture = to_image(view[0])
@@ -187,50 +147,40 @@ class Prober:
 
         found = []
         if changes:
-            inputs = [one for some in _on_threads(changed, views) for one in some]
+            with ThreadPoolExecutor(torch.get_num_threads()) as pool:  # Pillow works outside of Python's lock
+                inputs = [one for some in pool.map(changed, views) for one in some]
             found.append(_embeddings(self.scorer, inputs, rows).view(len(views), len(changes), -1))
-        for name, own in self.hardened.items():
-            if name in probes:
-                place = 1 + list(self.hardened).index(name)
-                found.append(_embeddings(own, [view[place] for view in views], rows)[:, None])
+        for name in names[len(changes) :]:
+            place = 1 + list(self.hardened).index(name)
+            found.append(_embeddings(self.hardened[name], [view[place] for view in views], rows)[:, None])
         return torch.cat(found, dim=1)
 
     def tell(
-        self,
-        gray: Sequence[bool],
-        vectors: Tensor,
-        names: Sequence[str],
-        prompts: Sequence[Prompts],
-        captions: bool,
+        self, views: Sequence[Views], vectors: Tensor, names: Sequence[str], prompts: Sequence[Prompts], captions: bool
     ) -> list[Sensitivity]:
         """What the unit vectors (N, 1 + V, D) of N pictures and of each under V probes tell."""
         scorer, found = self.scorer, []
+        pictures = torch.stack([view[0] for view in views])
+        gray = (pictures.amax(dim=1) - pictures.amin(dim=1) <= GRAY_LEVELS).flatten(1).all(dim=1).tolist()
         drifts = drift(vectors[:, :1], vectors[:, 1:]).tolist()
         # Products with text vectors picture by picture: those of more rows may round differently.
         for is_gray, drifted, own, asked in zip(gray, drifts, vectors, prompts, strict=True):
             told = Sensitivity(is_gray, dict(zip(names, drifted, strict=True)), scorer.info.floor)
             if captions:
-                caption, (fit, *moved) = self.captioner(own)
+                caption, (fit, *moved) = zero_shot(scorer.encoder, own)
                 lost = {name: fit - other for name, other in zip(names, moved, strict=True)}
                 told = replace(told, zero_shot_caption=caption, caption_score=fit, caption_drops=lost)
             if asked:
                 targets = self.targets(asked)
                 assert isinstance(targets, Tensor)
                 score, *moved = figures(scorer, scorer.compare(own, targets.cpu())).mean(dim=-1).tolist()
-                scores = {name: (score, other) for name, other in zip(names, moved, strict=True)}
-                told = replace(told, score=score, compared=scores)
+                told = replace(told, score=score, compared={n: (score, m) for n, m in zip(names, moved, strict=True)})
             found.append(told)
         return found
 
 
 class ProbeSession:
-    """Pictures that are probed again and again, each embedded once.
-
-    Args:
-        prober: What takes the probes.
-        views: What `prober.preprocess` made of each picture.
-        prompts: The prompts of each; an empty tuple for none.
-        captions: As for `Prober.measure`.
+    """Pictures that are probed again and again, each embedded once; arguments as for `Prober.measure`.
 
     Attributes:
         found: What is known of each picture so far.
@@ -241,22 +191,15 @@ class ProbeSession:
     ) -> None:
         self.prober, self.views, self.prompts, self.captions = prober, views, prompts, captions
         self._vectors = prober.embed(views)
-        self.found = prober.tell(_gray(views), self._vectors[:, None], (), prompts, captions)
+        self.found = prober.tell(views, self._vectors[:, None], (), prompts, captions)
 
     def probe(self, name: str, places: Sequence[int], rows: int = FEW_ROWS) -> None:
-        """Take one more probe of some of the pictures.
-
-        Args:
-            name: The probe.
-            places: Which pictures.
-            rows: Rows of each pass.
-        """
+        """Take one more probe of the pictures at some places, in passes of so many rows."""
         if not places:
             return
-        moved = self.prober.embed_under([name], [self.views[place] for place in places], rows)
-        pairs = torch.cat([self._vectors[list(places), None], moved], dim=1)
-        gray, prompts = [self.found[place].gray_already for place in places], [self.prompts[place] for place in places]
-        told = self.prober.tell(gray, pairs, [name], prompts, self.captions)
+        views, prompts = [self.views[place] for place in places], [self.prompts[place] for place in places]
+        pairs = torch.cat([self._vectors[list(places), None], self.prober.embed_under([name], views, rows)], dim=1)
+        told = self.prober.tell(views, pairs, [name], prompts, self.captions)
         for place, further in zip(places, told, strict=True):
             self.found[place] = self.found[place].and_then(further)
 
@@ -272,23 +215,9 @@ def measure(
 ) -> list[Sensitivity]:
     """Sensitivities of RGB pictures of any sizes to probes; arguments as for `Prober` and its `measure`."""
     prober = Prober(scorer, hardened, seed)
-    return prober.measure(_on_threads(prober.preprocess, pictures), prompts, probes, captions)
-
-
-def _on_threads(change: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
-    """What becomes of each item, on as many threads as torch has: Pillow works outside of Python's lock."""
-    if (threads := torch.get_num_threads()) == 1:
-        return [change(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(change, items))
-
-
-def _gray(views: Sequence[Views]) -> list[bool]:
-    """Whether each picture, as the encoder sees it, has no colour."""
-    red, green, blue = torch.stack([view[0] for view in views]).unbind(dim=1)
-    spread = red.maximum(green).maximum(blue) - red.minimum(green).minimum(blue)
-    found: list[bool] = (spread <= GRAY_LEVELS).flatten(1).all(dim=1).tolist()
-    return found
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        views = list(pool.map(prober.preprocess, pictures))
+    return prober.measure(views, prompts, probes, captions)
 
 
 def _embeddings(scorer: EmbeddingScorer, images: Sequence[Tensor], rows: int) -> Tensor:

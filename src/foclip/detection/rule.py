@@ -5,10 +5,9 @@ what the two are compared with, we chose
 
 .. math:: \text{tampered} \iff \text{drop} \ge \tau_1 \ \text{and} \ \text{drift} \ge \tau_2
 
-The drop is the paper's quantity, score lost in gray. It sees the picture along the prompts only, so a clean photo that
-barely matches its prompts can lose a large share of little. The drift sees the whole embedding and needs no prompt: a
-picture whose score fell because its meaning hangs on colour moves less than one whose perturbation vanished. Asking
-for both keeps false alarms low. Without prompts the rule is drift ≥ τ₂ alone.
+The drop is the paper's quantity, score lost in gray: a clean photo that barely matches its prompts can lose a large
+share of little. The drift sees the whole embedding: a picture whose score fell because its meaning hangs on colour
+moves less than one whose perturbation vanished. Asking for both keeps false alarms low. Without prompts, drift alone.
 """
 
 from collections.abc import Sequence
@@ -28,11 +27,16 @@ Floats = npt.NDArray[np.float64]
 GRID = np.round(np.arange(0.02, 1.0, 0.02), 2)
 
 
-class _GrayProbe:
-    """Both forms of the rule take one probe: the picture in gray."""
+class _GrayThresholds:
+    """Both forms of the rule take one probe, the picture in gray, and refuse thresholds outside (0, 2]."""
 
     first_rows: ClassVar[int] = ROWS
     needs_colour: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not 0 < value <= 2:
+                raise UsageError(f"{name}: {value} is no threshold in (0, 2]")
 
     @property
     def probes(self) -> list[str]:
@@ -46,24 +50,17 @@ class _GrayProbe:
 
 
 @dataclass(frozen=True)
-class TwoThresholds(_GrayProbe):
+class TwoThresholds(_GrayThresholds):
     """The paper's rule as one number: tampered where it is at least 1.
 
     Attributes:
-        tau1: Threshold on the grayscale drop, above 0.
-        tau2: Threshold on the grayscale drift, above 0.
-
-    Raises:
-        UsageError: A threshold is not in (0, 2].
+        tau1: Threshold on the grayscale drop, in (0, 2].
+        tau2: Threshold on the grayscale drift, in (0, 2].
     """
 
     tau1: float
     tau2: float
     threshold: ClassVar[float | None] = 1.0
-
-    def __post_init__(self) -> None:
-        _check("tau1", self.tau1)
-        _check("tau2", self.tau2)
 
     def value(self, measured: Sensitivity) -> float:
         return self.ratio(measured.drops["gray"], measured.drifts["gray"])
@@ -74,29 +71,14 @@ class TwoThresholds(_GrayProbe):
 
 
 @dataclass(frozen=True)
-class DriftThreshold(_GrayProbe):
-    """What is left of the rule without prompts: drift / τ₂. Its p-value decides.
-
-    Attributes:
-        tau2: Threshold on the grayscale drift, above 0.
-
-    Raises:
-        UsageError: It is not in (0, 2].
-    """
+class DriftThreshold(_GrayThresholds):
+    """What is left of the rule without prompts: drift / τ₂, with τ₂ in (0, 2]. Its p-value decides."""
 
     tau2: float
     threshold: ClassVar[float | None] = None
 
-    def __post_init__(self) -> None:
-        _check("tau2", self.tau2)
-
     def value(self, measured: Sensitivity) -> float:
         return measured.drifts["gray"] / self.tau2
-
-
-def _check(name: str, value: float) -> None:
-    if not 0 < value <= 2:
-        raise UsageError(f"{name}: {value} is no threshold in (0, 2]")
 
 
 @dataclass(frozen=True)

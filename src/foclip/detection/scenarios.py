@@ -1,8 +1,8 @@
 """The threat model: attack scenarios a detector is made for, and states that pictures come in (docs/threat-model.md).
 
 A scenario says what attackers want (a high score for the picture's own caption, for another one, or for a set of
-prompts), how much they change for it (dB), how far they go, and with which attack. Afterwards the file may be saved
-again, halved or cropped a little. Clean pictures, too, come saved again, small, or in odd colours.
+prompts), how much they change for it (dB), how far they go, and with which attack. Afterwards the file may change
+again. Clean pictures, too, come saved again, small, or in odd colours.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,13 +31,7 @@ Change = Callable[[Image.Image], Image.Image]
 
 @dataclass(frozen=True)
 class Scenario:
-    """One kind of attack on a score.
-
-    Attributes:
-        name: In reports: for which prompts, at which strength, by which attack.
-        target: For which prompts the score is to rise.
-        attack: The attack, its budget in dB and its steps.
-    """
+    """One kind of attack on a score, named in reports by its prompts, its strength and its method."""
 
     name: str
     target: Target
@@ -90,14 +84,11 @@ def attack_scenarios(
     return found
 
 
-def halved(picture: Image.Image) -> Image.Image:
-    """Half the size, as a web page would show it."""
-    size = (max(1, picture.width // 2), max(1, picture.height // 2))
-    return picture.resize(size, Image.Resampling.LANCZOS)
+def _halved(picture: Image.Image) -> Image.Image:
+    return picture.resize([max(1, side // 2) for side in picture.size], Image.Resampling.LANCZOS)
 
 
-def cropped(picture: Image.Image) -> Image.Image:
-    """The middle 95 % of both sides."""
+def _cropped(picture: Image.Image) -> Image.Image:
     dx, dy = (round(side * 0.025) for side in picture.size)
     return picture.crop((dx, dy, picture.width - dx, picture.height - dy))
 
@@ -116,15 +107,15 @@ def _noise(picture: Image.Image) -> Image.Image:
 
 #: What ends a part of most scenarios, and makes the rest probe different from one in a file that was saved again.
 CROPPED = "cropped to 95 %"
-#: What becomes of a fooled file afterwards.
+#: What becomes of a fooled file afterwards: saved again, shrunk as on a web page, or cropped.
 AFTERWARDS: Mapping[str, Change] = {
     "JPEG 95": saved("JPEG", 95),
     "JPEG 85": saved("JPEG", 85),
     "JPEG 75": saved("JPEG", 75),
     "JPEG 60": saved("JPEG", 60),
     "WebP 80": saved("WEBP", 80),
-    "half the size": halved,
-    CROPPED: cropped,
+    "half the size": _halved,
+    CROPPED: _cropped,
 }
 
 #: States that clean pictures come in.

@@ -1,10 +1,8 @@
 """Small changes of a picture that tell fooled ones: exact, with a differentiable surrogate beside.
 
-FoCLIP (arXiv 2511.06947) looks at the picture in gray; other small changes ("squeezers", Xu et al.
-2018, arXiv 1704.01155) and small moves (mirror, shift, crop, rotation) are here too. All are applied to what the model
-sees, the picture after its resize: a blur of half a pixel then means the same for a thumbnail and for a 50-megapixel
-photo. One after another they are one more: "mirror+jpeg" is the picture's mirror image, saved as JPEG, at the
-price of one pass through the model.
+FoCLIP (arXiv 2511.06947) looks at the picture in gray; other small changes ("squeezers", Xu et al. 2018, arXiv
+1704.01155) and small moves are here too. All are applied to what the model sees, the picture after its resize: a blur
+of half a pixel then means the same for a thumbnail and for a 50-megapixel photo.
 
 A detector uses the exact form, on 8-bit pictures. An attacker who knows the detector needs a gradient: `View` is exact
 in its forward pass, to the last bit, and goes back through the surrogate, or unchanged where there is none
@@ -16,7 +14,7 @@ import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 
 import numpy as np
 import torch
@@ -28,6 +26,24 @@ from foclip.data.images import to_gray, to_image, to_tensor
 from foclip.errors import UsageError
 from foclip.models.scorer import Preprocessor
 
+#: Pixels around each that Lanczos' filter reads, and one more.
+LANCZOS = 4
+#: Pixels around a rotated picture that it may bring in.
+MARGIN = 8
+
+
+@dataclass(frozen=True)
+class Transformation:
+    """A small change of a picture.
+
+    Attributes:
+        exact: From an 8-bit RGB picture to another of its size.
+        surrogate: The same for float pixels (B, 3, H, W), differentiable; None where the gradient passes unchanged.
+    """
+
+    exact: Callable[[Image.Image], Image.Image]
+    surrogate: Callable[[Tensor], Tensor] | None = None
+
 
 def luma(pixels: Tensor) -> Tensor:
     """BT.601 luma in three channels, of float (B, 3, H, W)."""
@@ -35,27 +51,18 @@ def luma(pixels: Tensor) -> Tensor:
     return torch.einsum("bchw,c->bhw", pixels, weights)[:, None].expand_as(pixels)
 
 
-def bit_depth(picture: Image.Image) -> Image.Image:
-    """The upper 4 of 8 bits."""
-    return ImageOps.posterize(picture, 4)
+def _channel_as_luma(channel: int) -> Transformation:
+    def exact(picture: Image.Image) -> Image.Image:
+        bands = list(picture.split())
+        bands[channel] = picture.convert("L")
+        return Image.merge("RGB", bands)
 
+    def surrogate(pixels: Tensor) -> Tensor:
+        bands = list(pixels.unbind(dim=1))
+        bands[channel] = luma(pixels)[:, 0]
+        return torch.stack(bands, dim=1)
 
-def blur(picture: Image.Image) -> Image.Image:
-    """Gaussian blur with a standard deviation of half a pixel."""
-    return picture.filter(ImageFilter.GaussianBlur(0.5))
-
-
-def gaussian(pixels: Tensor) -> Tensor:
-    """The same blur of float (B, 3, H, W)."""
-    kernel = torch.exp(-2 * torch.arange(-2.0, 3.0, device=pixels.device).square())
-    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1).expand(3, 1, 1, -1)
-    padded = functional.pad(pixels, (2, 2, 2, 2), mode="replicate")
-    return functional.conv2d(functional.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)
-
-
-def mirror(picture: Image.Image) -> Image.Image:
-    """Left and right exchanged."""
-    return ImageOps.mirror(picture)
+    return Transformation(exact, surrogate)
 
 
 def saved(form: str, quality: int, **options: int) -> Callable[[Image.Image], Image.Image]:
@@ -69,7 +76,26 @@ def saved(form: str, quality: int, **options: int) -> Callable[[Image.Image], Im
     return save
 
 
-def _shift(down: int, left: int) -> "Transformation":
+def _blur(picture: Image.Image) -> Image.Image:
+    """Gaussian blur with a standard deviation of half a pixel."""
+    return picture.filter(ImageFilter.GaussianBlur(0.5))
+
+
+def _gaussian(pixels: Tensor) -> Tensor:
+    """The same blur of float (B, 3, H, W)."""
+    kernel = torch.exp(-2 * torch.arange(-2.0, 3.0, device=pixels.device).square())
+    kernel = (kernel / kernel.sum()).view(1, 1, 1, -1).expand(3, 1, 1, -1)
+    padded = functional.pad(pixels, (2, 2, 2, 2), mode="replicate")
+    return functional.conv2d(functional.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)
+
+
+def _rescaled(picture: Image.Image) -> Image.Image:
+    """Half the size and back, bilinear."""
+    half = picture.resize([max(1, side // 2) for side in picture.size], Image.Resampling.BILINEAR)
+    return half.resize(picture.size, Image.Resampling.BILINEAR)
+
+
+def _shift(down: int, left: int) -> Transformation:
     """Moved by some pixels down and to the left; what comes in repeats the edge."""
 
     def exact(picture: Image.Image) -> Image.Image:
@@ -77,13 +103,12 @@ def _shift(down: int, left: int) -> "Transformation":
         return Image.fromarray(padded[: picture.height, left:])
 
     def surrogate(pixels: Tensor) -> Tensor:
-        padded = functional.pad(pixels, (0, left, down, 0), mode="replicate")
-        return padded[..., : pixels.shape[-2], left:]
+        return functional.pad(pixels, (0, left, down, 0), mode="replicate")[..., : pixels.shape[-2], left:]
 
     return Transformation(exact, surrogate)
 
 
-def _crop(share: float) -> "Transformation":
+def _crop(share: float) -> Transformation:
     """The middle share of both sides, at the old size, bilinear."""
 
     def exact(picture: Image.Image) -> Image.Image:
@@ -94,7 +119,7 @@ def _crop(share: float) -> "Transformation":
     return Transformation(exact, lambda pixels: _sampled(pixels, torch.tensor([[share, 0.0, 0.0], [0.0, share, 0.0]])))
 
 
-def _shrink(share: float) -> "Transformation":
+def _shrink(share: float) -> Transformation:
     """Both sides to exactly a share of theirs, Lanczos; mirrored edges fill the frame.
 
     A picture that was cropped a little after it was fooled scores higher for it: what fooled the model is
@@ -129,7 +154,7 @@ def _shrinking(side: int, share: float) -> np.ndarray:
     return matrix
 
 
-def _rotate(angle: float) -> "Transformation":
+def _rotate(angle: float) -> Transformation:
     """Turned by some degrees, bilinear; what comes in mirrors the edge."""
 
     def exact(picture: Image.Image) -> Image.Image:
@@ -141,8 +166,7 @@ def _rotate(angle: float) -> "Transformation":
     def surrogate(pixels: Tensor) -> Tensor:
         height, width = pixels.shape[-2:]
         cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-        affine = torch.tensor([[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]])
-        return _sampled(pixels, affine)
+        return _sampled(pixels, torch.tensor([[cos, -sin * height / width, 0.0], [sin * width / height, cos, 0.0]]))
 
     return Transformation(exact, surrogate)
 
@@ -153,62 +177,16 @@ def _sampled(pixels: Tensor, affine: Tensor) -> Tensor:
     return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
 
-def rescale(picture: Image.Image) -> Image.Image:
-    """Half the size and back, bilinear."""
-    width, height = picture.size
-    half = picture.resize((max(1, width // 2), max(1, height // 2)), Image.Resampling.BILINEAR)
-    return half.resize(picture.size, Image.Resampling.BILINEAR)
-
-
-#: Pixels around each that Lanczos' filter reads, and one more.
-LANCZOS = 4
-#: Pixels around a rotated picture that it may bring in.
-MARGIN = 8
-#: Between the names of transformations that follow one another.
-THEN = "+"
-
-
-@dataclass(frozen=True)
-class Transformation:
-    """A small change of a picture.
-
-    Attributes:
-        exact: From an 8-bit RGB picture to another of its size.
-        surrogate: The same for float pixels (B, 3, H, W), differentiable; None where the gradient passes unchanged.
-    """
-
-    exact: Callable[[Image.Image], Image.Image]
-    surrogate: Callable[[Tensor], Tensor] | None = None
-
-
-def _channel_as_luma(channel: int) -> Transformation:
-    """One channel replaced by luma."""
-
-    def exact(picture: Image.Image) -> Image.Image:
-        bands = list(picture.split())
-        bands[channel] = picture.convert("L")
-        return Image.merge("RGB", bands)
-
-    def surrogate(pixels: Tensor) -> Tensor:
-        bands = list(pixels.unbind(dim=1))
-        bands[channel] = luma(pixels)[:, 0]
-        return torch.stack(bands, dim=1)
-
-    return Transformation(exact, surrogate)
-
-
 #: Every transformation by name.
 TRANSFORMATIONS: Mapping[str, Transformation] = {
     "gray": Transformation(to_gray, luma),
-    "red": _channel_as_luma(0),
-    "green": _channel_as_luma(1),
-    "blue": _channel_as_luma(2),
+    **{name: _channel_as_luma(channel) for channel, name in enumerate(("red", "green", "blue"))},
     "jpeg": Transformation(saved("JPEG", 90)),
     "webp": Transformation(saved("WEBP", 80, method=4)),
-    "bits": Transformation(bit_depth),
-    "blur": Transformation(blur, gaussian),
-    "rescale": Transformation(rescale),
-    "mirror": Transformation(mirror, lambda pixels: pixels.flip(-1)),
+    "bits": Transformation(partial(ImageOps.posterize, bits=4)),
+    "blur": Transformation(_blur, _gaussian),
+    "rescale": Transformation(_rescaled),
+    "mirror": Transformation(ImageOps.mirror, lambda pixels: pixels.flip(-1)),
     "shift": _shift(3, 2),
     "crop": _crop(0.9),
     "shrink96": _shrink(0.96),
@@ -229,7 +207,7 @@ RANDOM: Mapping[str, Callable[[np.random.Generator], Transformation]] = {
 
 
 def transformation(name: str, seed: int | None = None) -> Transformation:
-    """The transformation of this name; "a+b" is b after a.
+    """The transformation of this name; "a+b" is b after a, at the price of one pass through the model.
 
     Args:
         name: The name.
@@ -238,13 +216,11 @@ def transformation(name: str, seed: int | None = None) -> Transformation:
     Raises:
         UsageError: There is none.
     """
-    unknown = [part for part in name.split(THEN) if part not in TRANSFORMATIONS]
-    if unknown:
+    names = name.split("+")
+    if unknown := [part for part in names if part not in TRANSFORMATIONS]:
         raise UsageError(f"transformation: {unknown[0]!r} is none of {', '.join(TRANSFORMATIONS)}")
-    parts = [TRANSFORMATIONS[part] for part in name.split(THEN)]
-    if seed is not None:
-        dice = np.random.default_rng(zlib.crc32(f"{name} {seed}".encode()))
-        parts = [RANDOM[part](dice) if part in RANDOM else TRANSFORMATIONS[part] for part in name.split(THEN)]
+    dice = None if seed is None else np.random.default_rng(zlib.crc32(f"{name} {seed}".encode()))
+    parts = [RANDOM[part](dice) if dice and part in RANDOM else TRANSFORMATIONS[part] for part in names]
     if len(parts) == 1:
         return parts[0]
     smooth = [part.surrogate for part in parts if part.surrogate]  # the others pass the gradient unchanged

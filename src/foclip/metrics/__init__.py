@@ -1,7 +1,6 @@
 """CLIPScore, and a hardened one, for anyone's evaluation loop: as functions, and as torchmetrics metrics.
 
-The functions are in `foclip.metrics.functional`, the classes thin above them in `foclip.metrics.classes`. torchmetrics
-is imported when a class is first asked for. Pictures are 8-bit, as files are; captions are one per picture.
+torchmetrics is imported when a class is first asked for. Pictures are 8-bit, as files are; each has one caption.
 
 >>> from skimage.data import astronaut
 >>> from PIL import Image

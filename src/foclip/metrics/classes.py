@@ -10,36 +10,35 @@ from torchmetrics import Metric
 from foclip.core.detecting import BatchDetector
 from foclip.detection.detector import Detector, shipped
 from foclip.detection.probes import Prober
-from foclip.metrics import functional
-from foclip.metrics.functional import Pictures, Sums
+from foclip.metrics.functional import Pictures, Sums, clip_score_sums, means, robust_sums
 from foclip.models.encoder import Encoder
 from foclip.models.registry import load_encoder
 from foclip.models.scores.clip import SCALE
 from foclip.models.scores.clip import CLIPScore as Scorer
 
 
-class _Sums(Metric):  # type: ignore[misc]  # torchmetrics is not checked here
-    """A metric whose states are sums over pictures."""
+class _Means(Metric):  # type: ignore[misc]  # torchmetrics is not checked here
+    """Means over pictures, whose states are sums."""
 
     is_differentiable = False
     higher_is_better = True
     full_state_update = False
 
-    def _start(self, *totals: str, counts: Sequence[str] = ("count",)) -> None:
+    def _start(self, *totals: str) -> None:
         for name in totals:
             self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        for name in counts:
-            self.add_state(name, torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def _add(self, sums: Sums) -> None:
         for name, value in sums.items():
             setattr(self, name, getattr(self, name) + value)
 
-    def _sums(self) -> Sums:
-        return {name: getattr(self, name) for name in self._defaults}
+    def compute(self) -> dict[str, Tensor]:
+        """Means over all pictures, as `foclip.metrics.functional.means`."""
+        return means({name: getattr(self, name) for name in self._defaults})
 
 
-class CLIPScore(_Sums):
+class CLIPScore(_Means):
     """Mean CLIPScore over all pictures seen.
 
     Args:
@@ -51,18 +50,18 @@ class CLIPScore(_Sums):
     def __init__(self, encoder: Encoder | str = "mini", scale: float = SCALE, **options: Any) -> None:
         super().__init__(**options)
         self._prober = Prober(Scorer(_loaded(encoder), scale))
-        self._start("total")
+        self._start("clip_score")
 
     def update(self, pictures: Pictures, captions: Sequence[str]) -> None:
         """Add pictures with their captions, one each."""
-        self._add(functional.clip_score_sums(self._prober, pictures, captions))
+        self._add(clip_score_sums(self._prober, pictures, captions))
 
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override]
         """The mean; NaN if nothing was added."""
-        return functional.means(self._sums())["clip_score"]
+        return super().compute()["clip_score"]
 
 
-class RobustCLIPScore(_Sums):
+class RobustCLIPScore(_Means):
     """CLIPScore that says how far it can be trusted.
 
     Args:
@@ -89,17 +88,11 @@ class RobustCLIPScore(_Sums):
         scorer = Scorer(_loaded(encoder), scale)
         self._judge = BatchDetector(detector or shipped(scorer.encoder), scorer)
         self._hardened = None if hardened is None else Prober(scorer.with_encoder(_loaded(hardened)))
-        self._start(
-            "total", "robust_total", *(() if hardened is None else ("hardened_total",)), counts=("tampered", "count")
-        )
+        self._start("clip_score", "tampered", "robust_clip_score", *(["hardened_score"] if self._hardened else []))
 
     def update(self, pictures: Pictures, captions: Sequence[str]) -> None:
         """Add pictures with their captions, one each."""
-        self._add(functional.robust_sums(self._judge, self._hardened, pictures, captions))
-
-    def compute(self) -> dict[str, Tensor]:
-        """Means over all pictures, as `foclip.metrics.functional.means`."""
-        return functional.means(self._sums())
+        self._add(robust_sums(self._judge, self._hardened, pictures, captions))
 
 
 def _loaded(encoder: Encoder | str) -> Encoder:

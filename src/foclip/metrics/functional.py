@@ -20,15 +20,9 @@ from foclip.outcome import Failure
 
 #: B pictures: PIL, pixels (3, H, W) or files; or a tensor (B, 3, H, W), uint8 or float in [0, 1] (rounded to 8 bits).
 Pictures = Sequence[Source] | Tensor
-#: Sums over pictures by name; sums of several batches or processes are added.
+#: Sums over pictures by the names of their means, and the number of pictures, `count`; sums of several batches or
+#: processes are added.
 Sums = Mapping[str, Any]
-#: Names of means, and of the sums that they come from.
-MEANS = {
-    "clip_score": "total",
-    "tampered": "tampered",
-    "robust_clip_score": "robust_total",
-    "hardened_score": "hardened_total",
-}
 
 
 def clip_score(pictures: Pictures, captions: Sequence[str], encoder: Encoder, scale: float = SCALE) -> Tensor:
@@ -56,17 +50,9 @@ def robust_clip_score(
     detector: Detector | None = None,
     scale: float = SCALE,
 ) -> dict[str, Tensor]:
-    """CLIPScore, the share of pictures called tampered, and the score with what is left of theirs.
+    """CLIPScore, the share of pictures called tampered, and the score with what is left of theirs, as `means`.
 
-    Args:
-        pictures: B pictures.
-        captions: B captions.
-        encoder: The encoder.
-        detector: Calibrated on that encoder; None for the one that comes with it.
-        scale: The weight w.
-
-    Returns:
-        As `means`.
+    Arguments are as for `clip_score`; the detector is one of the encoder, by default the one that comes with it.
 
     Raises:
         UsageError: As `clip_score`, or the detector belongs to another encoder.
@@ -76,32 +62,23 @@ def robust_clip_score(
 
 
 def clip_score_sums(prober: Prober, pictures: Pictures, captions: Sequence[str]) -> Sums:
-    """Sum of CLIPScores, `total`, and number of pictures, `count`."""
+    """Sum of CLIPScores."""
     views, prompts = _read(prober.preprocess, pictures, captions)
-    return {"total": sum(found.score or 0.0 for found in prober.measure(views, prompts, ())), "count": len(views)}
+    return {"clip_score": sum(found.score or 0.0 for found in prober.measure(views, prompts, ())), "count": len(views)}
 
 
 def robust_sums(judge: BatchDetector, hardened: Prober | None, pictures: Pictures, captions: Sequence[str]) -> Sums:
-    """Sums over pictures of what `means` gives means of.
-
-    Args:
-        judge: What tells tampered pictures.
-        hardened: What measures the score over a hardened encoder, too; None for none.
-        pictures: B pictures.
-        captions: B captions.
-    """
+    """Sums over pictures of what `means` gives means of; with what measures the score over a hardened encoder, too."""
     views, prompts = _read(judge.preprocess, pictures, captions)
-    total = robust_total = 0.0
-    tampered = 0
+    sums = {"clip_score": 0.0, "tampered": 0, "robust_clip_score": 0.0, "count": len(views)}
     for found, verdict in judge(views, prompts):
         score, caught = found.score or 0.0, verdict.verdict == "tampered"
-        total += score
-        robust_total += min(found.scores.values(), default=score) if caught else score
-        tampered += caught
-    sums = {"total": total, "robust_total": robust_total, "tampered": tampered, "count": len(views)}
-    if hardened is None:
-        return sums
-    return sums | {"hardened_total": clip_score_sums(hardened, pictures, captions)["total"]}
+        sums["clip_score"] += score
+        sums["tampered"] += caught
+        sums["robust_clip_score"] += min(found.scores.values(), default=score) if caught else score
+    if hardened is not None:
+        sums["hardened_score"] = clip_score_sums(hardened, pictures, captions)["clip_score"]
+    return sums
 
 
 def means(sums: Sums) -> dict[str, Tensor]:
@@ -112,12 +89,8 @@ def means(sums: Sums) -> dict[str, Tensor]:
         score that a probe found in place of theirs; `hardened_score`: over the hardened encoder, and `gap`, the score
         minus that.
     """
-    count = torch.as_tensor(sums["count"])
-    found = {
-        name: (torch.as_tensor(sums[total], dtype=torch.float64) / count).float()
-        for name, total in MEANS.items()
-        if total in sums
-    }
+    totals = {name: torch.as_tensor(total, dtype=torch.float64) for name, total in sums.items() if name != "count"}
+    found = {name: (total / torch.as_tensor(sums["count"])).float() for name, total in totals.items()}
     if "hardened_score" in found:
         found["gap"] = found["clip_score"] - found["hardened_score"]
     return found

@@ -14,7 +14,7 @@ from torch import Tensor
 from foclip import __version__, files
 from foclip.data import images
 from foclip.detection import Detection, Detector, transformation
-from foclip.detection.verdict import FIELDS
+from foclip.detection.detector import FIELDS
 from foclip.errors import ImageError
 from foclip.models.scorer import EmbeddingScorer
 from foclip.models.scores.clip import CLIPScore

@@ -7,7 +7,6 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -28,12 +27,7 @@ CHECKED = 8
 
 
 def check(path: Path, sources: Sequence[str], columns: Columns) -> None:
-    """Refuse a file that could not be written after the scan, as far as the first rows tell.
-
-    Args:
-        path: The file to export to.
-        sources: What will be scanned.
-        columns: Names of columns.
+    """Refuse a file that could not be written after the scan of sources, as far as the first rows tell.
 
     Raises:
         UsageError: It ends in neither .npy, .txt nor .parquet, is a folder, or should hold uids, which the first rows
@@ -51,39 +45,29 @@ def check(path: Path, sources: Sequence[str], columns: Columns) -> None:
 
 
 def export(folder: Folder, path: Path, min_score: float | None = None) -> int:
-    """Write what passes: every row that has no error and was not called tampered.
+    """Write what passes, every row that has no error and was not called tampered, and return their number.
 
-    Args:
-        folder: Of the scan.
-        path: The file to write.
-        min_score: Least score; None for any, also for pictures without a score.
-
-    Returns:
-        How many rows passed.
+    With a `min_score`, rows of a lower score and those without one do not pass.
 
     Raises:
         UsageError: A row has no uid, and the file is one of uids.
         OutputError: The file cannot be written.
     """
     count = 0
-    passed = _passed(folder, min_score)
-    with files.replacing(path) as partial, ExitStack() as stack:
+    with files.replacing(path) as partial:
         if path.suffix == ".npy":
-            try:
-                numbers = [_uids(path, batch) for batch in passed]
-            except UsageError as error:
-                raise UsageError(f"{error}; the scan is done: the same command with that name takes seconds") from None
-            kept = np.sort(np.concatenate(numbers or [np.empty(0, UID)]))
-            np.save(stack.enter_context(partial.open("wb")), kept)
+            kept = np.fromiter(_uids(path, _passed(folder, min_score)), UID)
+            with partial.open("wb") as stream:
+                np.save(stream, np.sort(kept))
             return len(kept)
         if path.suffix == ".txt":
-            lines = stack.enter_context(partial.open("w", encoding="utf-8"))
-            for batch in passed:
-                lines.writelines(f"{key}\n" for key in batch.column("key").to_pylist())
-                count += batch.num_rows
-        else:
-            writer = stack.enter_context(parquet.ParquetWriter(partial, folder.schema(), compression="zstd"))
-            for batch in passed:
+            with partial.open("w", encoding="utf-8") as lines:
+                for batch in _passed(folder, min_score):
+                    lines.writelines(f"{key}\n" for key in batch.column("key").to_pylist())
+                    count += batch.num_rows
+            return count
+        with parquet.ParquetWriter(partial, parquet.read_schema(folder.part(0)), compression="zstd") as writer:
+            for batch in _passed(folder, min_score):
                 writer.write_batch(batch)
                 count += batch.num_rows
     return count
@@ -97,10 +81,13 @@ def _passed(folder: Folder, min_score: float | None) -> Iterator[pa.RecordBatch]
         yield batch.filter(passes)
 
 
-def _uids(path: Path, batch: pa.RecordBatch) -> np.ndarray:
-    """The uids of rows as pairs of numbers."""
-    rows = zip(batch.column("uid").to_pylist(), batch.column("key").to_pylist(), strict=True)
-    return np.array([_uid(path, uid, key) for uid, key in rows], UID)
+def _uids(path: Path, batches: Iterator[pa.RecordBatch]) -> Iterator[tuple[int, int]]:
+    try:
+        for batch in batches:
+            for uid, key in zip(batch.column("uid").to_pylist(), batch.column("key").to_pylist(), strict=True):
+                yield _uid(path, uid, key)
+    except UsageError as error:
+        raise UsageError(f"{error}; the scan is done: the same command with that name takes seconds") from None
 
 
 def _uid(path: Path, uid: str | None, key: str) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The output folder of a scan: one Parquet part per shard, written whole or not at all, and what names the scan.
+"""Shards in, parts out: one Parquet part per shard, written whole or not at all, and what names the scan.
 
 ```
 DIR/manifest.json             what was scanned with what; another scan into the same folder must agree
@@ -9,7 +9,7 @@ DIR/parts/00000000.parquet …  the rows of shard 0 …
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -18,39 +18,73 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from foclip import files
-from foclip.data.sources import Shard, text
+from foclip.data.sources import Columns, Item, Shard, items, text
 from foclip.errors import OutputError, UsageError
-from foclip.scanning.mapper import Row
-from foclip.scanning.reader import Chunk
 
+#: Items of a chunk at most.
+CHUNK = 32
+#: Bytes of their files at most, unless one file alone is larger.
+CHUNK_BYTES = 32 * 2**20
 #: Rows of a part that are in memory at a time.
 ROWS = 8192
 #: Version of the folder's format.
 FORMAT = 1
 MANIFEST, LIST, PARTS = "manifest.json", "shards.jsonl", "parts"
 
+#: A row of the output by the names of its columns.
+Row = dict[str, Any]
+#: Given a shard, says which of its places are asked for.
+Wanted = Callable[[Shard], Callable[[int], bool]]
 
-class Folder:
-    """The output folder of a scan.
 
-    Args:
-        out: The folder, which exists.
+@dataclass(frozen=True)
+class Chunk:
+    """Items of a shard that follow each other, and the share of the shard that is done with them.
+
+    The last chunk of every shard has no items and a share of 1, so that a shard without items has a chunk, too.
     """
 
+    shard: Shard
+    items: list[Item]
+    share: float
+
+
+def read(shards: Iterable[Shard], columns: Columns, size: int = CHUNK, wanted: Wanted | None = None) -> Iterator[Chunk]:
+    """The chunks of shards, in order, of at most `size` of the items that are wanted (None: all)."""
+    for shard in shards:
+        chosen = wanted(shard) if wanted else lambda place: True
+        chunk: list[Item] = []
+        rows = done = held = 0
+        for place, item in enumerate(items(shard, columns)):
+            if not chosen(place):
+                continue
+            chunk.append(item)
+            rows, done, held = rows + 1, done + len(item.content), held + len(item.content)
+            if len(chunk) == size or held >= CHUNK_BYTES:
+                share = rows / shard.rows if shard.rows > 0 else done / max(shard.size, 1)
+                yield Chunk(shard, chunk, min(share, 0.999))
+                chunk, held = [], 0
+        if chunk:
+            yield Chunk(shard, chunk, 0.999)
+        yield Chunk(shard, [], 1.0)
+
+
+class Folder:
+    """The output folder of a scan, `out`, which exists."""
+
     def __init__(self, out: Path) -> None:
-        self.out = out
-        self.parts = out / PARTS
+        self.out, self.parts = out, out / PARTS
 
     def part(self, number: int) -> Path:
         """The file of a shard's part."""
         return self.parts / f"{number:08d}.parquet"
 
-    def manifest(self) -> dict[str, Any] | None:
-        """The manifest of an earlier run; None if there was none.
+    def misses(self, shard: Shard) -> bool:
+        """Whether a shard has no part yet."""
+        return not self.part(shard.number).exists()
 
-        Raises:
-            UsageError: The file is something else.
-        """
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest of an earlier run; None if there was none, and a `UsageError` if it is something else."""
         path = self.out / MANIFEST
         if not path.exists():
             return None
@@ -85,16 +119,8 @@ class Folder:
         """The rows of a shard whose part is written."""
         return list(parquet.read_table(self.part(shard.number)).to_pylist())
 
-    def clean_up(self) -> None:
-        """Remove the unfinished files of a run that was killed."""
-        for path in self.parts.glob(".*.part"):
-            path.unlink(missing_ok=True)
-
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[tuple[int, int, pa.RecordBatch]]:
         """All rows, some at a time, after the number of their shard and the place of the first of them in it.
-
-        Args:
-            columns: Names of columns; None for all.
 
         Raises:
             OutputError: A part cannot be read.
@@ -109,10 +135,6 @@ class Folder:
             except (OSError, ValueError) as error:
                 raise OutputError(f"{path}: cannot be read ({error}); remove it and give the command again") from error
 
-    def schema(self) -> pa.Schema:
-        """Columns of the parts."""
-        return parquet.read_schema(self.part(0))
-
 
 def write(
     folder: Folder,
@@ -120,17 +142,7 @@ def write(
     schema: pa.Schema,
     report: Callable[[int, float], None] = lambda rows, share: None,
 ) -> None:
-    """The writer: write the part of each shard as its rows come.
-
-    Args:
-        folder: The folder of the scan.
-        results: Chunks and their rows, in order.
-        schema: Columns of the parts.
-        report: Called with the number of new rows, and the share of their shard that is done.
-
-    Raises:
-        OutputError: A part cannot be written.
-    """
+    """Write the part of each shard as its rows come; `report` gets their number and the share of the shard done."""
     for shard, some in groupby(results, key=lambda result: result[0].shard):
         with (
             files.replacing(folder.part(shard.number), sync=True) as partial,
@@ -138,13 +150,10 @@ def write(
         ):
             rows: list[Row] = []
             for chunk, new in some:
-                rows += (row | {"source": _source(shard, row["key"])} for row in new)
+                for row in new:
+                    file = f"/{row['key'].rpartition('/')[2]}" if shard.kind == "pictures" else ""
+                    rows.append(row | {"source": text(f"{shard.url}{file}")})
                 while len(rows) >= ROWS or (rows and chunk.share == 1):
                     writer.write_table(pa.Table.from_pylist(rows[:ROWS], schema=schema))
                     del rows[:ROWS]
                 report(len(new), chunk.share)
-
-
-def _source(shard: Shard, key: str) -> str:
-    """The file that a row comes from."""
-    return text(f"{shard.url}/{key.rpartition('/')[2]}" if shard.kind == "pictures" else shard.url)

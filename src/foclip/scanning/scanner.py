@@ -1,10 +1,15 @@
-"""Scan data sets: list the shards, do those that are not done, write a part for each."""
+"""Scan data sets: list the shards, do those that are not done on this machine or a Ray cluster, write a part for each.
+
+A part is written whole or not at all, and one that is there is never made again, so a killed run or a lost node costs
+the shards it was at.
+"""
 
 import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -18,28 +23,22 @@ from foclip.errors import UsageError
 from foclip.models import Encoder
 from foclip.models.registry import DEFAULT, resolve
 from foclip.models.scorer import Scorer
+from foclip.models.scores import CLIPScore
 from foclip.outcome import Progress, no_progress
 from foclip.runs.folder import Run
-from foclip.scanning.mapper import Mapper, Row, detector_of, mapped
-from foclip.scanning.output import FORMAT, Folder, write
-from foclip.scanning.reader import CHUNK, Chunk, read
+from foclip.runs.workers import RayActors, connected
+from foclip.scanning.mapper import Mapper, detector_of, mapped
+from foclip.scanning.output import CHUNK, FORMAT, Chunk, Folder, Row, read, write
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a scan is done. No row depends on it.
+    """How a scan is done. No row depends on it."""
 
-    Attributes:
-        workers: Processes at a time; None for one per core.
-        batch_size: Pictures handed to a process at a time.
-        retry_errors: Do only the rows again that had an error.
-        address: Of a Ray cluster; None for this machine.
-    """
-
-    workers: int | None = None
-    batch_size: int = CHUNK
-    retry_errors: bool = False
-    address: str | None = None
+    workers: int | None = None  # processes, or actors; None for one per core, or as many as there is room for
+    batch_size: int = CHUNK  # pictures handed to a process at a time
+    retry_errors: bool = False  # do only the rows again that had an error
+    address: str | None = None  # of a Ray cluster; None for this machine
 
 
 def scan(
@@ -59,20 +58,19 @@ def scan(
 ) -> Folder:
     """Give every row of data sets a score and a verdict, or an error that says why not.
 
-    If it is stopped, a later call with the same arguments goes on where it was. A score without a detector
-    (`detector_of`) is scanned for scores alone.
+    If it is stopped, a later call with the same arguments goes on where it was.
 
     Args:
         sources: Folders of pictures, WebDataset tars, Parquet tables, globs of them; paths or URLs that fsspec opens.
         out: Folder for parts and manifest; made if needed.
         model: A scorer, an encoder, or the name of one.
         score: Name of the score, unless `model` is one.
-        detector: Or its file; None for the one that comes with the encoder, if any.
-        method: "combined", or "rule" for the paper's two thresholds.
-        fpr: Bound on false alarms; None for the detector's own.
-        seed: Of the probes' random amounts (`foclip.detect`); None for the usual ones.
+        detector: Or its file; None for the one that comes with the encoder. Without any there are scores alone.
+        method: As for `foclip.detect`, and so `fpr` and `seed`.
+        fpr: Bound on false alarms.
+        seed: Of the probes' random amounts.
         columns: Names of columns that are not found by their usual names.
-        engine: "local" or "ray".
+        engine: "local", or "ray" for a cluster whose nodes all see `out` and the sources.
         settings: How it is done.
         progress: Progress, in shards.
 
@@ -80,7 +78,8 @@ def scan(
         The folder, with all of its parts.
 
     Raises:
-        UsageError: A source cannot be listed, the detector belongs to another encoder, or `out` holds another scan.
+        UsageError: A source cannot be listed, the detector belongs to another encoder, `out` holds another scan, or
+            there is no such cluster.
         SourceError: A source is gone that was there when the scan began.
         OutputError: A part cannot be written.
     """
@@ -88,20 +87,22 @@ def scan(
     mapper = Mapper(scorer, detector_of(scorer, detector)[0], method, fpr, seed)
     with Run(out):
         folder = Folder(Path(out))
-        judge = describe(mapper)
-        count = _begin(folder, judge, Listing([str(source) for source in sources], columns), how.retry_errors)
-        folder.clean_up()
-        report = _Progress(progress, count)
+        listing = Listing([str(source) for source in sources], columns)
+        report = _Progress(progress, folder, _begin(folder, describe(mapper), listing, how.retry_errors))
+        for unfinished in folder.parts.glob(".*.part"):  # of a run that was killed
+            unfinished.unlink(missing_ok=True)
         if how.retry_errors:
             _retry(folder, mapper, columns, how, report)
         elif engine == "ray":
-            from foclip.scanning import cluster
-
-            cluster.work(
-                folder, mapper, columns, report.pending(folder), report.add, how.workers, how.batch_size, how.address
-            )
+            with connected(how.address) as ray:
+                actors = RayActors(ray, how.workers, gpu=ray.cluster_resources().get("GPU", 0) > 0)
+                names, judge = (scorer.model, scorer.info.name), (mapper.detector, method, fpr, seed)
+                place = folder.out.resolve(), names, scorer.info.scale, scorer.fingerprint
+                work = ShardScan(*place, judge, columns, how.batch_size)
+                for _, rows in actors.map(work, report.pending(folder.misses)):
+                    report.add(rows, 1.0)
         else:
-            chunks = read(report.pending(folder), columns, how.batch_size)
+            chunks = read(report.pending(folder.misses), columns, how.batch_size)
             write(folder, mapped(chunks, mapper, how.workers), mapper.schema, report.add)
         return folder
 
@@ -118,23 +119,16 @@ def describe(mapper: Mapper) -> dict[str, Any]:
         "version": version("foclip"),
         "detector": None,
     }
-    if detector is None:
-        return found
-    content = json.dumps(asdict(detector), sort_keys=True, default=str)
-    return found | {
-        "detector": f"{detector.name} {hashlib.sha256(content.encode()).hexdigest()[:16]}",
-        "method": mapper.method,
-        "bound on false alarms": detector.fpr if mapper.fpr is None else mapper.fpr,
-        "seed": mapper.seed,
-    }
+    if detector is not None:
+        content = json.dumps(asdict(detector), sort_keys=True, default=str)
+        found["detector"] = f"{detector.name} {hashlib.sha256(content.encode()).hexdigest()[:16]}"
+        bound = detector.fpr if mapper.fpr is None else mapper.fpr
+        found |= {"method": mapper.method, "bound on false alarms": bound, "seed": mapper.seed}
+    return found
 
 
 def _begin(folder: Folder, judge: dict[str, Any], listing: Listing, retry: bool) -> int:
-    """Begin a scan, or go on with an earlier one; the number of its shards.
-
-    Raises:
-        UsageError: The folder holds another scan.
-    """
+    """Begin a scan, or go on with an earlier one, unless it was another scan; the number of its shards."""
     columns = asdict(listing.columns)
     earlier = folder.manifest()
     if earlier is None:
@@ -165,20 +159,16 @@ def _begin(folder: Folder, judge: dict[str, Any], listing: Listing, retry: bool)
 def _retry(folder: Folder, mapper: Mapper, columns: Columns, settings: Settings, report: "_Progress") -> None:
     """Do the rows of finished parts again that had an error; all others stay as they are."""
 
+    def failed(shard: Shard) -> bool:
+        return not folder.misses(shard) and any(row["error"] for row in folder.rows_of(shard))
+
     def wanted(shard: Shard) -> Callable[[int], bool]:
         before = folder.rows_of(shard)
         return lambda place: place >= len(before) or bool(before[place]["error"])
 
-    def failed() -> Iterator[Shard]:
-        for shard in folder.shards():
-            if folder.part(shard.number).exists() and any(row["error"] for row in folder.rows_of(shard)):
-                yield shard
-            else:
-                report.show(1)
-
     def results() -> Iterator[tuple[Chunk, list[Row]]]:
-        found = mapped(read(failed(), columns, settings.batch_size, wanted), mapper, settings.workers)
-        for shard, some in groupby(found, key=lambda result: result[0].shard):
+        chunks = read(report.pending(failed), columns, settings.batch_size, wanted)
+        for shard, some in groupby(mapped(chunks, mapper, settings.workers), key=lambda result: result[0].shard):
             again = iter([row for _, rows in some for row in rows])
             rows = [next(again, None) if row["error"] else row for row in folder.rows_of(shard)]
             yield Chunk(shard, [], 1.0), [row for row in (*rows, *again) if row]
@@ -186,20 +176,55 @@ def _retry(folder: Folder, mapper: Mapper, columns: Columns, settings: Settings,
     write(folder, results(), mapper.schema, report.add)
 
 
+@dataclass
+class ShardScan:
+    """What an actor of a cluster does with a shard: the same as one machine, with a model that it loads by name."""
+
+    out: Path
+    scorer: tuple[str, str]  # names of the model and of the score
+    scale: float
+    fingerprint: str  # of the score where the scan began
+    judge: tuple[Any, ...]  # the detector and the other arguments of `Mapper`
+    columns: Columns
+    batch_size: int
+
+    @cached_property
+    def mapper(self) -> Mapper:
+        """Loaded by the first shard; a `UsageError` if the model has other weights on this node."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        scorer = resolve(*self.scorer, device=device)
+        if isinstance(scorer, CLIPScore):
+            scorer = CLIPScore(scorer.encoder, self.scale)
+        if scorer.fingerprint != self.fingerprint:
+            raise UsageError(f"model: {scorer.model} has other weights on this node ({scorer.fingerprint[:22]}…)")
+        if device == "cpu":
+            torch.set_num_threads(1)  # as in the processes of one machine, so that figures are rounded alike
+        return Mapper(scorer, *self.judge)
+
+    def __call__(self, shard: Shard) -> int:
+        """Write the part of a shard, unless it is there; the number of its new rows."""
+        folder, counts = Folder(self.out), [0]
+        if folder.misses(shard):
+            results = mapped(read([shard], self.columns, self.batch_size), self.mapper, workers=1, processes=False)
+            write(folder, results, self.mapper.schema, lambda rows, share: counts.append(rows))
+        return sum(counts)
+
+
 class _Progress:
     """Shards done, and pictures in a second."""
 
-    def __init__(self, progress: Progress, shards: int) -> None:
-        self._advance = progress("scanning", max(shards, 1))
+    def __init__(self, progress: Progress, folder: Folder, shards: int) -> None:
+        self._advance, self._folder = progress("scanning", max(shards, 1)), folder
         self._done, self._pictures, self._since = 0, 0, time.monotonic()
 
-    def pending(self, folder: Folder) -> Iterator[Shard]:
-        """The shards that have no part yet. The others count as done."""
-        for shard in folder.shards():
-            if folder.part(shard.number).exists():
-                self.show(1)
-            else:
+    def pending(self, due: Callable[[Shard], bool]) -> Iterator[Shard]:
+        """The shards that are due. The others count as done."""
+        for shard in self._folder.shards():
+            if due(shard):
                 yield shard
+            else:
+                self._done += 1
+                self._advance(self._done)
 
     def add(self, pictures: int, share: float) -> None:
         """So many more pictures are done, and this share of their shard."""
@@ -207,8 +232,3 @@ class _Progress:
         rate = self._pictures / max(time.monotonic() - self._since, 1e-3)
         self._advance(self._done + share, f"{self._pictures:,} pictures, {rate:,.0f}/s")
         self._done += share == 1
-
-    def show(self, more: int) -> None:
-        """So many more shards are done."""
-        self._done += more
-        self._advance(self._done)

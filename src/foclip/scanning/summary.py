@@ -5,13 +5,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.parquet as parquet
 from scipy.stats import binomtest
 
-from foclip.scanning.output import Folder
+from foclip.scanning.output import Folder, Row
 
 #: Bins of the histogram of scores.
 BINS = 2500
@@ -25,61 +25,43 @@ COLUMNS = [
 VERDICTS = ("clean", "tampered", "undecidable")
 
 
-@dataclass(frozen=True)
-class Example:
-    """A row that the report shows.
-
-    Attributes:
-        shard: Number of its shard.
-        place: Its place there.
-        row: What the part says of it.
-    """
+class Example(NamedTuple):
+    """A row that the report shows, the number of its shard, and its place there."""
 
     shard: int
     place: int
-    row: dict[str, Any]
+    row: Row
 
 
 @dataclass
 class Summary:
-    """What a scan found.
+    """What a scan found: rows by what they say."""
 
-    Attributes:
-        highest: Upper end of the histogram: the score's scale, or the highest score if that is higher.
-        rows: Number of all rows.
-        verdicts: How many rows are clean, tampered, undecidable (without colour).
-        decided_by: How many each statistic decided.
-        probes: For how many tampered pictures each probe told most.
-        errors: How many rows have each kind of error.
-        examples: The first row with each kind of error.
-        unscored: Pictures without a score, because they have no caption.
-        scores: Histogram of scores in `BINS` bins from 0 to `highest`, per verdict; "" for no verdict.
-        worst: The most suspicious of the tampered pictures: the lowest p-values, then the largest drops (or drifts,
-            where there is no score).
-    """
-
-    highest: float
+    highest: float  # upper end of the histogram: the score's scale, or the highest score if that is higher
     rows: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
     decided_by: Counter[str] = field(default_factory=Counter)
-    probes: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, str] = field(default_factory=dict)
-    unscored: int = 0
+    probes: Counter[str] = field(default_factory=Counter)  # the one that told most of each tampered picture
+    errors: Counter[str] = field(default_factory=Counter)  # by their kind
+    examples: dict[str, str] = field(default_factory=dict)  # the first row with each kind of error
+    unscored: int = 0  # pictures without a score, because they have no caption
+    #: Histogram of scores in `BINS` bins from 0 to `highest`, per verdict; "" for no verdict.
     scores: dict[str, np.ndarray] = field(
         default_factory=lambda: {verdict: np.zeros(BINS, dtype=np.int64) for verdict in (*VERDICTS, "")}
     )
+    #: The most suspicious of the tampered pictures: the lowest p-values, then the largest drops (or drifts, where there
+    #: is no score).
     worst: list[Example] = field(default_factory=list)
 
     @property
     def judged(self) -> int:
         """Rows with a verdict."""
-        return sum(self.verdicts.values())
+        return self.verdicts.total()
 
     @property
     def failed(self) -> int:
         """Rows with an error."""
-        return sum(self.errors.values())
+        return self.errors.total()
 
     @property
     def scored(self) -> int:
@@ -126,56 +108,49 @@ def kind(error: str) -> str:
 
 
 def summarise(folder: Folder, scale: float) -> Summary:
-    """Sum up the parts of a scan.
-
-    Args:
-        folder: Its folder.
-        scale: The score's scale.
+    """Sum up the parts of a scan with a score of this scale.
 
     Raises:
         OutputError: A part cannot be read.
     """
     summary = Summary(max([scale, *_highest_scores(folder)]))
-    worst: list[tuple[tuple[float, ...], dict[str, Any]]] = []
     for shard, first, batch in folder.rows(COLUMNS):
-        columns = {name: batch.column(name) for name in COLUMNS}
-        errors, verdicts = columns["error"].to_pylist(), np.array(columns["verdict"].to_pylist(), dtype=object)
-        scores = columns["score"].to_numpy(zero_copy_only=False)
-        failed = np.array([error is not None for error in errors], dtype=bool)
-        scored = ~np.isnan(scores)
-        summary.rows += batch.num_rows
+        rows = batch.to_pandas()
+        failed, scored = rows.error.notna(), rows.score.notna()
+        summary.rows += len(rows)
         summary.unscored += int((~failed & ~scored).sum())
+        summary.verdicts.update(rows.verdict.dropna())
+        summary.decided_by.update(rows.decided_by.dropna())
         for verdict, counts in summary.scores.items():
-            chosen = verdicts == (verdict or None)
-            if verdict:
-                summary.verdicts[verdict] += int(chosen.sum())
-            places = np.minimum((scores[chosen & scored] / summary.highest * BINS).astype(np.int64), BINS - 1)
+            chosen = rows.verdict == verdict if verdict else rows.verdict.isna()
+            scores = rows.score[chosen & scored].to_numpy()
+            places = np.minimum((scores / summary.highest * BINS).astype(np.int64), BINS - 1)
             counts += np.bincount(places, minlength=BINS)
-        summary.decided_by.update(filter(None, columns["decided_by"].to_pylist()))
-        for place in np.flatnonzero(failed).tolist():
-            name = kind(errors[place])
+        for row in rows[failed].itertuples():
+            name = kind(row.error)
             summary.errors[name] += 1
-            told = f"{columns['source'][place]}, {columns['key'][place]}: {errors[place]}"
-            summary.examples.setdefault(name, told)
-        for place in np.flatnonzero(verdicts == "tampered").tolist():
-            row = {name: column[place].as_py() for name, column in columns.items()}
-            summary.probes.update([row["probe"]] if row["probe"] else [])
-            moved = row["drop"] if row["drop"] is not None else row["drift"]
-            entry = (-row["p_value"], -1.0 if moved is None else moved, -shard, -(first + place)), row
-            if len(worst) < WORST or entry[0] > worst[0][0]:
-                (heapq.heappush if len(worst) < WORST else heapq.heapreplace)(worst, entry)
-    ranked = sorted(worst, key=lambda entry: entry[0], reverse=True)
-    summary.worst = [Example(int(-shard), int(-place), row) for (*_, shard, place), row in ranked]
+            summary.examples.setdefault(name, f"{row.source}, {row.key}: {row.error}")
+        tampered = np.flatnonzero(rows.verdict == "tampered")
+        summary.probes.update(rows.probe[tampered].dropna())
+        suspects = zip(tampered.tolist(), batch.take(tampered).to_pylist(), strict=True)
+        found = [Example(shard, first + place, row) for place, row in suspects]
+        summary.worst = heapq.nlargest(WORST, [*summary.worst, *found], _suspicion)
     return summary
+
+
+def _suspicion(example: Example) -> tuple[float, ...]:
+    """By what the most suspicious come first, of equals the one that comes first in the scan."""
+    drop, drift = example.row["drop"], example.row["drift"]
+    moved = drift if drop is None else drop
+    return -example.row["p_value"], -1.0 if moved is None else moved, -example.shard, -example.place
 
 
 def _highest_scores(folder: Folder) -> Iterator[float]:
     """The highest score of each part, as far as its metadata tell."""
     for shard in folder.shards():
-        path = folder.part(shard.number)
-        if not path.exists():
+        if folder.misses(shard):
             continue  # `Folder.rows` says so
-        with parquet.ParquetFile(path) as part:
+        with parquet.ParquetFile(folder.part(shard.number)) as part:
             column = part.schema_arrow.get_field_index("score")
             found = (part.metadata.row_group(group).column(column).statistics for group in range(part.num_row_groups))
             yield from (float(each.max) for each in found if each and each.has_min_max)

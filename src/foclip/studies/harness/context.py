@@ -22,7 +22,6 @@ from foclip.data import images
 from foclip.data.prompts import ARTWORKS, Prompts
 from foclip.data.samples import Sample
 from foclip.detection import TRANSFORMATIONS, Prober, Sensitivity, hardened_scores
-from foclip.detection.probes import Captioner
 from foclip.errors import ImageError, UsageError
 from foclip.models.batching import TargetCache, read_figures
 from foclip.models.scorer import EmbeddingScorer, Scorer
@@ -95,7 +94,6 @@ class StudyContext(StudyInputs):
         self.hardened = tuple(hardened)
         # Each pixel costs time at every step, so a picture is at most twice the encoder's input, or 256 pixels.
         super().__init__(settings, side=max(256, 2 * max(self.score.encoder.image_size)))
-        self._captioners: dict[str, Captioner] = {}
         self.prompts: Prompts = self.score.info.default_prompts or ARTWORKS
         self.cache = Run(out, CACHE).cache
         self._run = run
@@ -211,10 +209,9 @@ class StudyContext(StudyInputs):
         hardened = hardened_scores(chosen)
         if probes is None:
             probes = list(dict.fromkeys([*TRANSFORMATIONS, *PROBES, *hardened]))
-        captioner = self._captioners.setdefault(chosen.fingerprint, Captioner(chosen))
 
         def compute(places: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-            prober = Prober(chosen, hardened, draw, captioner=captioner)
+            prober = Prober(chosen, hardened, draw)
             for first in range(0, len(places), CHUNK):
                 chunk = places[first : first + CHUNK]
                 views = [prober.preprocess(pictures[place].image) for place in chunk]
