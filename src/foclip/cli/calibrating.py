@@ -1,73 +1,46 @@
 """`foclip calibrate`."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from foclip.cli import checks, console, progress
-from foclip.cli.options import (
-    DATA,
-    RUN,
-    Captions,
-    Device,
-    HardenedNames,
-    Json,
-    Model,
-    PromptSet,
-    PromptTexts,
-    ScoreName,
-    path,
-)
+from foclip.cli import console, options, progress
+from foclip.cli.options import DATA, RUN, option, path
 from foclip.errors import UsageError
 
 
 def calibrate(
-    clean: Annotated[
-        list[Path],
-        typer.Option("--clean", help="Folder of clean pictures, or a picture; may be repeated.", parser=path),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Detector file to write; the report goes beside it.", parser=path)],
-    prompts: PromptSet = None,
-    prompt: PromptTexts = None,
-    captions: Captions = None,
-    model: Model = "mini",
-    score: ScoreName = "clipscore",
-    fpr: Annotated[float, typer.Option(help="Bound on false alarms that the detector keeps.")] = 0.01,
-    json: Json = False,
-    background: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Folder of further clean pictures, measured but not fooled: more of them allow a lower --fpr.",
-            parser=path,
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    fooled: Annotated[
-        int, typer.Option(min=4, help="Fooled pictures to make, of every scenario in turn.", rich_help_panel=RUN)
-    ] = 240,
-    steps: Annotated[int, typer.Option(min=1, help="Updates per fooled picture.", rich_help_panel=RUN)] = 60,
-    hardened: HardenedNames = None,
-    device: Device = "auto",
+    clean: list[Path] = option(..., "Folder of clean pictures, or a picture; may be repeated.", parser=path),
+    out: Path = option(..., "Detector file to write; the report goes beside it.", parser=path),
+    prompts: options.PromptSet = None,
+    prompt: options.PromptTexts = None,
+    captions: options.Captions = None,
+    model: options.Model = "mini",
+    score: options.ScoreName = "clipscore",
+    fpr: float = option(0.01, "Bound on false alarms that the detector keeps."),
+    json: options.Json = False,
+    background: list[Path] | None = option(
+        None,
+        "Folder of further clean pictures, measured but not fooled: more of them allow a lower --fpr.",
+        DATA,
+        parser=path,
+    ),
+    fooled: int = option(240, "Fooled pictures to make, of every scenario in turn.", RUN, min=4),
+    steps: int = option(60, "Updates per fooled picture.", RUN, min=1),
+    hardened: options.HardenedNames = None,
+    device: options.Device = "auto",
 ) -> None:
     """Calibrate a detector on clean pictures: fools some of them and bounds the false alarms."""
-    texts = checks.prompts(prompts, prompt)
-    checks.captions(captions)
-    checks.fpr(fpr)
-    checks.folders("clean", clean)
-    checks.folders("background", background or [])
-    checks.models(model, *(hardened or ()))
-    checks.score(score)
+    texts = options.prompts(prompts, prompt)
     if out.suffix != ".json":
         raise UsageError(f"--out {out}: give a file name that ends in .json")
     page = out.with_suffix(".html")
-    checks.out(out.parent, out.name, page.name)
+    models, names = [model, *(hardened or ())], (out.name, page.name)
+    options.check(models, score, captions, fpr=fpr, clean=clean, background=background, out=out.parent, written=names)
     chosen = progress.load(model, score, device)
     from foclip.calibration import calibrate as make_detector
     from foclip.reports import calibration as report
 
     work = out.with_name(f"{out.stem}-fooled")
-    with progress.resumable(f"fooled pictures are kept in {work}, and the same command goes on from there") as shown:
+    with progress.resumable(f"fooled pictures are kept in {work}") as shown:
         found = make_detector(
             clean,
             texts,

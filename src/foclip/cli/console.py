@@ -1,15 +1,19 @@
-"""What the command line prints: tables, JSON, one line per failure, and its exit codes."""
+"""What a command prints, its exit codes, and what it writes of itself."""
 
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
 from foclip.outcome import Failure, Outcome
+
+if TYPE_CHECKING:
+    from foclip.models.scorer import Scorer
 
 Result = TypeVar("Result")
 
@@ -109,3 +113,20 @@ def printable(text: str) -> str:
     return "".join(
         mark.encode("unicode_escape").decode() if unicodedata.category(mark) in ("Cc", "Cs") else mark for mark in text
     )
+
+
+def record(
+    out: Path, scorer: "Scorer", failures: Sequence[Failure], facts: dict[str, Any], packages: Sequence[str] = ()
+) -> None:
+    """Write what is needed to give the command again to the `run.json` of its folder."""
+    from foclip.runs.folder import Run
+
+    run = {
+        "model": scorer.model,
+        "score": scorer.info.name,
+        "fingerprint": scorer.fingerprint,
+        "device": str(scorer.device),
+        **facts,
+        "failures": [vars(failure) for failure in failures],
+    }
+    Run(out).record(sys.argv[1:], run, packages)

@@ -11,11 +11,10 @@ import typer
 from rich.text import Text
 
 from foclip.cli import console
-from foclip.errors import UsageError
 from foclip.outcome import Advance, Progress
 
 if TYPE_CHECKING:
-    from foclip.models.scorer import EmbeddingScorer, Scorer
+    from foclip.models.scorer import Scorer
 
 #: Seconds between plain lines.
 EVERY = 10.0
@@ -30,13 +29,13 @@ def bars() -> Iterator[Progress]:
 
 
 @contextmanager
-def resumable(message: str) -> Iterator[Progress]:
-    """`bars` around work that goes on when the same command is given again; Ctrl-C says so and exits with 130."""
+def resumable(kept: str) -> Iterator[Progress]:
+    """`bars` around work that is kept when Ctrl-C ends it with 130, and goes on when the command is given again."""
     try:
         with bars() as progress:
             yield progress
     except KeyboardInterrupt:
-        console.say(f"interrupted; {message}")
+        console.say(f"interrupted; {kept}, and the same command goes on from there")
         raise typer.Exit(130) from None
 
 
@@ -45,20 +44,6 @@ def loading(name: str) -> AbstractContextManager[object]:
     if not console.stderr.is_terminal:
         _say(f"loading {name}")
     return console.stderr.status(Text(f"loading {name}"))
-
-
-def load_over_encoder(model: str, score: str, device: str) -> "EmbeddingScorer":
-    """A score over an encoder by their names.
-
-    Raises:
-        UsageError: The score has no encoder of its own to embed pictures.
-    """
-    scorer = load(model, score, device)
-    from foclip.models.scorer import EmbeddingScorer
-
-    if not isinstance(scorer, EmbeddingScorer):
-        raise UsageError(f"score: {score} has no embedding, which is needed here; use a score over an encoder")
-    return scorer
 
 
 def load(model: str, score: str, device: str) -> "Scorer":
@@ -73,14 +58,14 @@ def load(model: str, score: str, device: str) -> "Scorer":
 def _bars() -> Iterator[Progress]:
     from rich import progress as rich_progress
 
-    columns = (
+    shown = rich_progress.Progress(
         rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
         rich_progress.MofNCompleteColumn(),
         rich_progress.TextColumn("{task.fields[note]}"),
         rich_progress.TimeRemainingColumn(),
+        console=console.stderr,
     )
-    shown = rich_progress.Progress(*columns, console=console.stderr)
 
     def progress(text: str, total: int) -> Advance:
         shown.start()  # with the first stage: a wrong call shows no bar
@@ -111,11 +96,10 @@ def _lines() -> Iterator[Progress]:
         working[number] = f"{text}: 0 of {total}"
 
         def advance(done: float, note: str = "") -> None:
-            if number not in working:
-                return
-            working[number] = f"{text}: {done:g} of {total}" + (f", {note}" if note else "")
-            if done >= total:
-                _say(working.pop(number))
+            if number in working:
+                working[number] = f"{text}: {done:g} of {total}" + (f", {note}" if note else "")
+                if done >= total:
+                    _say(working.pop(number))
 
         return advance
 

@@ -1,24 +1,13 @@
-"""`foclip score`."""
+"""`foclip score`, and what there is to score with: `foclip models` and `foclip scores`."""
 
+import inspect
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from foclip.cli import checks, console, progress
-from foclip.cli.options import (
-    RUN,
-    Captions,
-    Device,
-    HardenedName,
-    Images,
-    Json,
-    Model,
-    PromptSet,
-    PromptTexts,
-    ScoreName,
-)
+from foclip.cli import console, options, progress
+from foclip.cli.options import RUN, option
 from foclip.errors import UsageError
+from foclip.models import catalogue, registry
 
 if TYPE_CHECKING:
     from foclip.core.scoring import Scored
@@ -28,30 +17,22 @@ SHOWN = 24
 
 
 def score(
-    images: Images,
-    prompts: PromptSet = None,
-    prompt: PromptTexts = None,
-    captions: Captions = None,
-    model: Model = "mini",
-    score: ScoreName = "clipscore",
-    hardened: HardenedName = None,
-    json: Json = False,
-    scale: Annotated[
-        float | None,
-        typer.Option(
-            help="Weight w of CLIPScore: 2.5 (Hessel et al., default), 100 (torchmetrics).",
-            show_default=False,
-            rich_help_panel=RUN,
-        ),
-    ] = None,
-    device: Device = "auto",
+    images: options.Images,
+    prompts: options.PromptSet = None,
+    prompt: options.PromptTexts = None,
+    captions: options.Captions = None,
+    model: options.Model = "mini",
+    score: options.ScoreName = "clipscore",
+    hardened: str | None = option(
+        None, "Hardened encoder that scores each picture too; the gap tells.", metavar="NAME"
+    ),
+    json: options.Json = False,
+    scale: float | None = option(None, "Weight w of CLIPScore: 2.5 (Hessel et al., default), 100 (torchmetrics).", RUN),
+    device: options.Device = "auto",
 ) -> None:
     """Score pictures: their score with each prompt, and its mean."""
-    texts = checks.prompts(prompts, prompt)
-    checks.captions(captions)
-    checks.models(model, *([hardened] if hardened else []))
-    checks.score(score)
-    checks.images(images, json)
+    texts = options.prompts(prompts, prompt)
+    options.check([model, hardened], score, captions, pictures=images, json=json)
     if scale is not None and score != "clipscore":
         raise UsageError(f"--scale: {score} has no weight")
     chosen = progress.load(model, score, device)
@@ -80,3 +61,36 @@ def _print(rows: "Sequence[Scored]") -> None:
 def _short(prompt: str) -> str:
     whole = len(prompt) <= SHOWN or not console.stdout.is_terminal
     return prompt if whole else f"{prompt[: SHOWN - 1]}…"
+
+
+def models(json: options.Json = False) -> None:
+    """List encoders: the embedded ones and every pretrained one of open_clip."""
+    rows = catalogue.available()
+    if json:
+        return console.print_json(rows)
+    table = console.Table("name", "kind", "input / px", "parameters")
+    for row in rows:
+        size = "×".join(map(str, row["image_size"])) if isinstance(row["image_size"], list) else str(row["image_size"])
+        table.add(row["name"], row["kind"], size, f"{row['parameters']:,}" if row["parameters"] else "–")
+    table.show()
+
+
+def scores(json: options.Json = False) -> None:
+    """List scores: what can be fooled, read and defended."""
+    rows = [_described(name) for name in registry.available()]
+    if json:
+        return console.print_json(rows)
+    for row in rows:
+        console.line(f"{row['name']:<12} {row['about']}")
+
+
+def _described(name: str) -> dict[str, Any]:
+    """A score as its class, or the function that makes it, describes it; or why it cannot be loaded."""
+    try:
+        factory = registry.factory(name)
+    except UsageError as error:
+        return {"name": name, "prompts": [], "about": str(error)}
+    kind = getattr(factory, "__self__", factory)  # a class whose method makes it
+    prompts = kind.info.default_prompts if hasattr(kind, "info") else ()
+    about = " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
+    return {"name": name, "prompts": list(prompts), "about": about}

@@ -13,13 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from foclip.data import images
-from foclip.data.sources import Columns, Item, Listing, Shard, items, load_bytes
+from foclip.data.sources import Columns, Item, Listing, items, load_bytes
 from foclip.errors import ImageError
 
 #: Decoded pictures of more bytes than this are kept in a memory-mapped file.
 IN_MEMORY = 6 * 2**30
-#: Called with the number of pictures decoded so far.
-Report = Callable[[int], None]
 
 
 @dataclass
@@ -48,7 +46,7 @@ def count(sources: Sequence[Path]) -> int:
     """
     return sum(
         shard.rows if shard.rows >= 0 else sum(1 for _ in items(shard, Columns(), read=False))
-        for shard in _shards(sources)
+        for shard in Listing(list(map(str, sources)))
     )
 
 
@@ -58,7 +56,7 @@ def decode(
     see: Callable[[Image.Image], Tensor],
     chosen: Iterable[int],
     kept: Path | None = None,
-    report: Report = lambda done: None,
+    report: Callable[[int], None] = lambda done: None,
 ) -> Pictures:
     """Decode some of the pictures that `count` counted.
 
@@ -81,7 +79,6 @@ def decode(
         store = np.empty(shape, dtype=np.uint8)
     enlarged: list[float] = []
     skipped: list[str] = []
-    done = 0
     for place, (name, item) in enumerate(_items(sources)):
         if place not in wanted:
             continue
@@ -93,20 +90,16 @@ def decode(
         except ImageError as error:
             skipped.append(str(error))
             continue
-        store[done] = see(picture).numpy()
+        store[len(enlarged)] = see(picture).numpy()
         enlarged.append(max(1.0, min(size) / min(picture.size)))
-        done += 1
-        report(done)
-    return Pictures(torch.from_numpy(store[:done]), torch.tensor(enlarged, dtype=torch.float32), skipped)
+        report(len(enlarged))
+    levels = torch.from_numpy(store[: len(enlarged)])
+    return Pictures(levels, torch.tensor(enlarged, dtype=torch.float32), skipped)
 
 
-def _shards(paths: Sequence[Path]) -> Iterator[Shard]:
-    return iter(Listing([str(path) for path in paths]))
-
-
-def _items(paths: Sequence[Path]) -> Iterator[tuple[str, Item]]:
+def _items(sources: Sequence[Path]) -> Iterator[tuple[str, Item]]:
     """Every picture with its name, in the order of `count`."""
-    for shard in _shards(paths):
+    for shard in Listing(list(map(str, sources))):
         for item in items(shard, Columns()):
             row = item.key if shard.kind == "tar" else f"row {item.key}"
             yield item.path or f"{shard.url}, {row}", item

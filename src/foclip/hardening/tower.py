@@ -23,10 +23,7 @@ TIMED = 8
 
 @runtime_checkable
 class HardenableEncoder(Protocol):
-    """An encoder whose image tower can be trained, and which can be written with the trained tower.
-
-    Besides what follows it is a `foclip.models.Encoder`.
-    """
+    """A `foclip.models.Encoder` whose image tower can be trained, and which can be written with the trained tower."""
 
     def image_tower(self) -> nn.Module:
         """The frozen image tower: normalised pictures (B, 3, H, W) to unit vectors (B, D). A deep copy can be trained.
@@ -46,11 +43,9 @@ class HardenableEncoder(Protocol):
 
 
 def trainable(encoder: Any, checkpointing: bool = False) -> nn.Module:
-    """A copy of the encoder's image tower with gradients.
+    """A copy of the image tower of a `HardenableEncoder` with gradients.
 
-    Args:
-        encoder: A `HardenableEncoder`. It is not changed.
-        checkpointing: Recompute activations in the backward pass, which saves memory and takes more time.
+    With `checkpointing` activations are recomputed in the backward pass, which saves memory and takes more time.
 
     Raises:
         EncoderError: It has no image tower that can be trained.
