@@ -1,10 +1,6 @@
-"""The command line: each command reads its options, calls the library and prints.
+"""The command line: each command reads its options, calls the library and prints (exit codes: docs/architecture.md).
 
 What imports torch is imported inside the commands, after all that can be checked without it (`options.check`).
-
-Exit codes: 0 all done, 1 some inputs failed (listed; the rest is done), a result could not be written or a source is
-gone, 2 wrong call, 130 interrupted (what is finished is kept), 70 a fault of ours (one line, and a file with the
-traceback).
 """
 
 import os
@@ -13,21 +9,18 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from foclip import __version__
 from foclip.cli import console
-from foclip.cli.calibrating import calibrate
-from foclip.cli.detecting import detect
+from foclip.cli.defending import calibrate, harden
 from foclip.cli.fooling import demo, fool
-from foclip.cli.hardening import harden
 from foclip.cli.interrupts import answered
+from foclip.cli.reading import detect, models, score, scores
 from foclip.cli.reproducing import reproduce
 from foclip.cli.scanning import scan
-from foclip.cli.scoring import models, score, scores
 from foclip.errors import CompileWarning, FoclipError, OutputError, PromptTruncationWarning, SourceError
 
 app = typer.Typer(
@@ -127,7 +120,7 @@ def _fault(error: Exception) -> int:
         "w", prefix="foclip-fault-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
         file.write(f"foclip {__version__}, arguments {sys.argv[1:]!r}\n{''.join(traceback.format_exception(error))}")
-    console.say(f"error: a fault of foclip ({type(error).__name__}: {error}); please report {Path(file.name)}")
+    console.say(f"error: a fault of foclip ({type(error).__name__}: {error}); please report {file.name}")
     return 70
 
 

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 else:
     AttackName = Literal[NAMES]
 
+#: What the table shows of each picture.
+HEADINGS = (
+    *("fooled picture", "score before", "after", "gain", "lowest prompt", "in gray"),
+    *("PSNR / dB", "SSIM", "FLIP", "worst places"),
+)
 #: Options that are settings of a plan (`foclip.attacks.default_plan`).
 SETTINGS = (
     *("alpha", "beta", "balance", "guard", "steps", "lr", "momentum", "target", "rise", "patience", "min_psnr"),
@@ -30,14 +35,15 @@ SETTINGS = (
 
 
 def _own_option(text: str) -> tuple[str, Any]:
-    """Name and value of `NAME=VALUE`; the value is a number if it can be one."""
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise UsageError(f"--attack-option {text}: write NAME=VALUE, as in epsilon=8")
+    """Name and number of `NAME=VALUE`."""
+    name, _, value = text.partition("=")
     try:
-        return name.replace("-", "_"), json_format.loads(value)
+        number = json_format.loads(value)
     except ValueError:
-        return name.replace("-", "_"), value
+        number = None
+    if not name or not isinstance(number, int | float):
+        raise UsageError(f"--attack-option {text}: write NAME=VALUE with a number, as in epsilon=8")
+    return name.replace("-", "_"), number
 
 
 def fool(
@@ -139,11 +145,16 @@ def fool(
         given["precision"] = None
     options.check([model], score, captions, engine=engine, address=address, pictures=images, json=json, out=out)
     chosen = progress.load(model, score, device)
-    from foclip.attacks import ATTACKS, default_plan, fastest_precision
+    from foclip.attacks import ATTACKS, Attack, default_plan, fastest_precision
     from foclip.models.scorer import EmbeddingScorer
 
+    of_attack, of_all = ({setting.name for setting in fields(kind)} for kind in (ATTACKS[attack], Attack))
+    known, own = sorted(of_attack - of_all - {"lr", "momentum"}), dict(attack_option or [])
+    if unknown := [name for name in own if name not in known]:
+        has = ", ".join(known) or "no option of its own"
+        raise UsageError(f"--attack-option {unknown[0]}: --attack {attack} has {has}")
     settings = {name: given[name] for name in SETTINGS if given[name] not in (None, [])}
-    plan = default_plan(chosen, ATTACKS[attack], **settings, **_own(attack, attack_option or []))
+    plan = default_plan(chosen, ATTACKS[attack], **settings, **own)
     if compiled:
         console.say("note: compiling the image tower, which takes minutes")
     if precision == "auto":
@@ -152,23 +163,8 @@ def fool(
         best, ratio = fastest_precision(plan.execution, chosen)
         console.say(f"note: {best}, since bfloat16 is {ratio:.2g} times as fast as float32 here")
         plan = plan.replace(precision=best)
-    _fool(images, texts, out, chosen, plan, json, captions=captions, workers=workers, engine=engine, address=address)
-
-
-def _own(attack: str, given: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """The options that only this attack has."""
-    from foclip.attacks import ATTACKS, Attack
-
-    names, general = ({setting.name for setting in fields(kind)} for kind in (ATTACKS[attack], Attack))
-    own = sorted(names - general - {"lr", "momentum"})
-    for name, value in given:
-        if name not in own:
-            raise UsageError(
-                f"--attack-option {name}: --attack {attack} has {', '.join(own) or 'no option of its own'}"
-            )
-        if not isinstance(value, int | float):
-            raise UsageError(f"--attack-option {name}={value}: give a number")
-    return dict(given)
+    how = {"captions": captions, "workers": workers, "engine": engine, "address": address}
+    _fool(chosen, plan, out, json, pictures=images, prompts=texts, **how)
 
 
 def demo(
@@ -183,18 +179,10 @@ def demo(
     from foclip.data.prompts import ARTWORKS
     from foclip.demo import photos
 
-    _fool(photos(), list(ARTWORKS), out, chosen, default_plan(chosen, steps=steps))
+    _fool(chosen, default_plan(chosen, steps=steps), out, False, pictures=photos(), prompts=list(ARTWORKS))
 
 
-def _fool(
-    sources: Sequence[Path],
-    prompts: list[str] | None,
-    out: Path,
-    score: "Scorer",
-    plan: "AttackPlan",
-    json: bool = False,
-    **how: Any,
-) -> None:
+def _fool(score: "Scorer", plan: "AttackPlan", out: Path, json: bool, **how: Any) -> None:
     """Fool files with a progress bar, write report and `run.json`, and print; Ctrl-C keeps what is finished."""
     from foclip.reports.fooled import FooledReport
     from foclip.runs import fooling
@@ -202,28 +190,22 @@ def _fool(
 
     report = FooledReport()
     with progress.resumable(f"what is finished is in {out}") as shown:
-        done = fooling.fool(
-            sources, prompts, out, model=score, attack=plan, progress=shown, on_result=report.add, **how
-        )
+        done = fooling.fool(out=out, model=score, attack=plan, progress=shown, on_result=report.add, **how)
         packages = ["cma"] if "cma" in sys.modules else []
         console.record(out, score, done.failures, {"config": plan.config()}, packages)
         report.write(out / "report.html", read_results(out), done.failures)
 
     def print_table(results: Sequence["Result"]) -> None:
-        before = ("fooled picture", "score before", "after", "gain", "lowest prompt", "in gray")
-        table = console.Table(*before, "PSNR / dB", "SSIM", "FLIP", "worst places")
-        for result in results:
-            table.add(
-                Path(result.output).name,
-                console.figure(result.score_before),
-                console.figure(result.score_after),
-                "–" if result.gain is None else f"{100 * result.gain:+.1f} %",
-                console.figure(min(result.scores_after)),
-                console.figure(result.gray_score_after),
-                "equal" if result.psnr_seen is None else console.figure(result.psnr_seen, 2),
-                *map(console.figure, (result.ssim, result.flip, result.flip99)),
-            )
-        table.show()
+        console.table(HEADINGS, map(_row, results))
         console.where(report=out / "report.html")
 
     console.show(done, json, print_table)
+
+
+def _row(result: "Result") -> list[str]:
+    gain = "–" if result.gain is None else f"{100 * result.gain:+.1f} %"
+    psnr = "equal" if result.psnr_seen is None else console.figure(result.psnr_seen, 2)
+    scores = (result.score_before, result.score_after, min(result.scores_after), result.gray_score_after)
+    before, after, lowest, gray = map(console.figure, scores)
+    others = map(console.figure, (result.ssim, result.flip, result.flip99))
+    return [Path(result.output).name, before, after, gain, lowest, gray, psnr, *others]

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from itertools import count
 from typing import TYPE_CHECKING
 
 import typer
@@ -56,16 +55,11 @@ def load(model: str, score: str, device: str) -> "Scorer":
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
-    from rich import progress as rich_progress
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
 
-    shown = rich_progress.Progress(
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TextColumn("{task.fields[note]}"),
-        rich_progress.TimeRemainingColumn(),
-        console=console.stderr,
-    )
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[note]}", TimeRemainingColumn())
+    shown = Bars(*columns, console=console.stderr)
 
     def progress(text: str, total: int) -> Advance:
         shown.start()  # with the first stage: a wrong call shows no bar
@@ -82,8 +76,7 @@ def _bars() -> Iterator[Progress]:
 @contextmanager
 def _lines() -> Iterator[Progress]:
     """A line for each stage that is at work every `EVERY` seconds, and one when it ends."""
-    working: dict[int, str] = {}
-    numbers = count()
+    working: dict[object, str] = {}
     ended = threading.Event()
 
     def report() -> None:
@@ -92,14 +85,14 @@ def _lines() -> Iterator[Progress]:
                 _say(text)
 
     def progress(text: str, total: int) -> Advance:
-        number = next(numbers)
-        working[number] = f"{text}: 0 of {total}"
+        stage = object()
+        working[stage] = f"{text}: 0 of {total}"
 
         def advance(done: float, note: str = "") -> None:
-            if number in working:
-                working[number] = f"{text}: {done:g} of {total}" + (f", {note}" if note else "")
+            if stage in working:
+                working[stage] = f"{text}: {done:g} of {total}" + (f", {note}" if note else "")
                 if done >= total:
-                    _say(working.pop(number))
+                    _say(working.pop(stage))
 
         return advance
 

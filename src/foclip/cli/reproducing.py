@@ -11,7 +11,6 @@ from foclip.cli.options import DATA, RUN, option, path
 from foclip.errors import UsageError
 
 if TYPE_CHECKING:
-    from foclip.models.scorer import EmbeddingScorer
     from foclip.studies.harness import StudyResult
 
 
@@ -54,23 +53,18 @@ def reproduce(
         raise UsageError(f"no study {', '.join(unknown)}: choose from {', '.join(known_names)}, all")
     named = [model, *(also or []), *(hardened or [])]
     options.check(named, score, engine=engine, address=address, images=images, paintings=paintings, out=out)
-
-    def load(name: str) -> "EmbeddingScorer":
-        loaded = progress.load(name, score, device)
-        from foclip.detection.probes import require_embedding
-
-        return require_embedding(loaded)
-
     # A hardened encoder is no second encoder: it was made from the first. Name it with --also to see what transfers.
     all_hardened = {name for names in embedded.HARDENED.values() for name in names}
     others = [name for name in embedded.names() if name not in all_hardened]
-    scores = list(map(load, dict.fromkeys([model, *others, *(also or [])])))
-    hardened_scores = list(map(load, hardened or embedded.HARDENED.get(model, ())[:1]))
+    loaded = [progress.load(name, score, device) for name in dict.fromkeys([model, *others, *(also or [])])]
+    loaded_hardened = [progress.load(name, score, device) for name in hardened or embedded.HARDENED.get(model, ())[:1]]
+    from foclip.detection.probes import require_embedding
     from foclip.runs.executors import running
     from foclip.runs.folder import Run
     from foclip.studies import harness
     from foclip.studies.harness.html import write_html
 
+    scores, hardened_scores = (list(map(require_embedding, each)) for each in (loaded, loaded_hardened))
     known = experiments.available()
     chosen = list(known) if "all" in studies else list(dict.fromkeys(studies))
     settings = harness.StudySettings(quick, images, paintings, seed)
@@ -102,10 +96,12 @@ def reproduce(
     if json:
         console.print_json({"report": str(report), "studies": [_as_json(out, study) for study in finished]})
     else:
-        table = console.Table("figure of the paper", "paper", "ours", "photos")
-        for found in (found for study in finished for found in study.report.comparisons):
-            table.add(found.quantity, f"{100 * found.paper:.1f} %", f"{found.ours:.1%}", str(found.ours.photos))
-        table.show()
+        rows = (
+            (found.quantity, f"{100 * found.paper:.1f} %", f"{found.ours:.1%}", str(found.ours.photos))
+            for study in finished
+            for found in study.report.comparisons
+        )
+        console.table(("figure of the paper", "paper", "ours", "photos"), rows)
         console.where(report=report)
     console.finish(work.failures)
 

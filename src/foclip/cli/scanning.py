@@ -1,17 +1,15 @@
 """`foclip scan`."""
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from foclip.cli import console, options, progress
 from foclip.cli.options import DATA, RUN, option, path
 from foclip.errors import UsageError
-
-if TYPE_CHECKING:
-    from foclip.scanning.summary import Summary
 
 
 def scan(
@@ -68,20 +66,9 @@ def scan(
     judge, why_none = scanning.detector_of(chosen, detector)
     if why_none:
         console.say(why_none)
+    judged = partial(scanning.scan, model=chosen, detector=judge, method=method, fpr=fpr, seed=seed)
     with progress.resumable(f"what is finished is in {out}") as shown:
-        folder = scanning.scan(
-            sources,
-            out,
-            model=chosen,
-            detector=judge,
-            method=method,
-            fpr=fpr,
-            seed=seed,
-            columns=columns,
-            engine=engine,
-            settings=settings,
-            progress=shown,
-        )
+        folder = judged(sources, out, columns=columns, engine=engine, settings=settings, progress=shown)
         found = summarise(folder, chosen.info.scale)
         content = found.as_dict()
         files.write_text(out / "summary.json", files.to_json(content))
@@ -94,19 +81,13 @@ def scan(
     if json:
         console.print_json(content | {"parts": str(folder.parts), "report": str(out / "report.html")})
     else:
-        _print(found, kept)
+        verdicts = {verdict: found.verdicts[verdict] for verdict in ("clean", "tampered", "undecidable")}
+        counts = verdicts if found.judged else {"scored": found.scored}
+        counts |= {"not read": found.failed} | ({} if kept is None else {"kept": kept})
+        rows = ((name, f"{count:,}", f"{count / max(found.rows, 1):.2%}") for name, count in counts.items())
+        console.table(("", "rows", "of all"), rows)
         console.where(parts=folder.parts, summary=out / "summary.json", report=out / "report.html")
-    for kind, rows in found.errors.most_common():
-        console.say(f"failed: {rows:,} × {kind}; the first: {found.examples[kind]}")
+    for kind, count in found.errors.most_common():
+        console.say(f"failed: {count:,} × {kind}; the first: {found.examples[kind]}")
     if found.failed:
         raise typer.Exit(1)
-
-
-def _print(found: "Summary", kept: int | None) -> None:
-    table = console.Table("", "rows", "of all")
-    verdicts = {verdict: found.verdicts[verdict] for verdict in ("clean", "tampered", "undecidable")}
-    shown = verdicts if found.judged else {"scored": found.scored}
-    for name, rows in (shown | {"not read": found.failed, "kept": kept}).items():
-        if rows is not None:
-            table.add(name, f"{rows:,}", f"{rows / max(found.rows, 1):.2%}")
-    table.show()

@@ -34,9 +34,6 @@ SHOWN = 20
 #: Packages that the weights depend on.
 PACKAGES = ("foclip", "torch", "open_clip_torch", "timm", "pillow", "numpy")
 
-#: Called with a line of text.
-Log = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Hardened:
@@ -66,7 +63,7 @@ def harden(
     device: str = "auto",
     *,
     progress: Progress = no_progress,
-    log: Log = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
     attack_steps: int = 100,
     checkpoint_seconds: float = 120.0,
     stop_after: int | None = None,
@@ -182,7 +179,7 @@ def _pictures(
     settings: HardenSettings,
     kept: Path,
     progress: Progress,
-    log: Log,
+    log: Callable[[str], None],
 ) -> tuple[Pictures, Pictures]:
     """Pictures to train on, and held-out pictures. Only as many are decoded as the run uses."""
     seen = len({*map(Path.resolve, map(Path, images))})
@@ -229,7 +226,9 @@ def _identity(encoder: Encoder, train: Pictures, settings: HardenSettings) -> st
     return digest.hexdigest()
 
 
-def _train(trainer: Trainer, progress: Progress, log: Log, checkpoint_seconds: float, stop_after: int | None) -> None:
+def _train(
+    trainer: Trainer, progress: Progress, log: Callable[[str], None], checkpoint_seconds: float, stop_after: int | None
+) -> None:
     """Train to the last step, with progress."""
     steps = trainer.settings.steps
     if trainer.step:

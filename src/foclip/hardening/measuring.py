@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foclip.attacks import AttackState, AttackTask, FoCLIP, make_plan, run
 from foclip.data.prompts import ARTWORKS
-from foclip.hardening.perturbation import perturb, random_start
+from foclip.hardening.pictures import perturb, random_start
 from foclip.models import Encoder
 from foclip.models.batching import read_figures
 from foclip.models.scores import CLIPScore
@@ -86,15 +86,9 @@ class Figures:
 def compare(
     original: Encoder, hardened: Encoder, levels: Tensor, min_psnr: float, steps: int, progress: Progress
 ) -> tuple[Figures, Figures]:
-    """Figures of an encoder and of what hardening made of it.
+    """Figures of an encoder and of what hardening made of it, on held-out pictures, uint8 (N, 3, H, W).
 
-    Args:
-        original: Its embeddings of clean pictures count as right.
-        hardened: The hardened encoder.
-        levels: uint8 (N, 3, H, W), held-out pictures of the model's input size.
-        min_psnr: The budget, dB.
-        steps: Steps of FoCLIP.
-        progress: Shows progress.
+    The original's embeddings of clean pictures count as right. FoCLIP takes `steps` within `min_psnr` dB.
     """
     units = -(-len(levels) // BATCH) + steps
     advance = progress("measuring", 2 * units)

@@ -18,12 +18,12 @@ from torch import Tensor, distributed, nn
 
 from foclip.cache import Cache
 from foclip.errors import UsageError
-from foclip.hardening.perturbation import augment, perturb, random_start
-from foclip.hardening.pictures import Pictures
+from foclip.hardening.pictures import Pictures, augment, perturb, random_start
 from foclip.hardening.tower import precision_for
 
-#: Largest number of parameters of a tower that gets a high default learning rate, and of one that gets a middle one.
-SMALL_TOWER, MIDDLE_TOWER = 20_000_000, 60_000_000
+#: Default peak learning rates of image towers with at most so many parameters. FARE (arXiv 2402.12336) uses 1e-5 for
+#: ViT-L/14; a higher rate spoils such a tower. The small towers of this package need a rate a hundred times as high.
+RATES = {20_000_000: 1e-3, 60_000_000: 1e-4, math.inf: 1e-5}
 #: Name of the checkpoint in the cache.
 CHECKPOINT = "checkpoint"
 #: Share of the steps over which the learning rate rises.
@@ -46,7 +46,7 @@ class HardenSettings:
         steps: Training steps.
         batch_size: Pictures per step, over all processes and parts.
         accumulate: Number of parts that a process divides its share of a batch into, to save memory.
-        lr: Peak learning rate of AdamW; None to choose it by the size of the tower (`rate`).
+        lr: Peak learning rate of AdamW; None to choose it by the size of the tower (`RATES`).
         ascent: Steps of the inner attack (projected gradient ascent).
         aimed: Share of the pictures that are pushed towards a text. The others are pushed away from their embedding.
         seed: Seed of the order of the pictures, their crops, and the random starts.
@@ -86,20 +86,6 @@ class HardenSettings:
             raise UsageError(f"lr: {self.lr:g}; give a number above 0")
         if not -1 <= self.keep <= 1:
             raise UsageError(f"keep: {self.keep:g}; give a cosine from -1 to 1")
-
-    def radius(self, values: int) -> float:
-        """Largest Euclidean norm of the change of a picture with this many values in [0, 1]."""
-        return 10 ** (-self.min_psnr / 20) * math.sqrt(values)
-
-    def rate(self, parameters: int) -> float:
-        """Peak learning rate for an image tower with this many parameters.
-
-        FARE (arXiv 2402.12336) uses 1e-5 for ViT-L/14; a higher rate spoils such a tower. The small towers of this
-        package need a rate a hundred times as high.
-        """
-        if self.lr is not None:
-            return self.lr
-        return 1e-3 if parameters <= SMALL_TOWER else 1e-4 if parameters <= MIDDLE_TOWER else 1e-5
 
 
 @dataclass(frozen=True)
@@ -151,7 +137,8 @@ class Trainer:
         self.rank, self.ranks = processes()
         self.trained = [p for p in self.tower.parameters() if p.requires_grad]
         self.parameter_count = sum(p.numel() for p in self.trained)
-        self.peak = self.settings.rate(self.parameter_count)
+        by_size = next(rate for most, rate in RATES.items() if self.parameter_count <= most)
+        self.peak = by_size if self.settings.lr is None else self.settings.lr
         matrices, vectors = ([p for p in self.trained if (p.ndim > 1) == matrix] for matrix in (True, False))
         groups = [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=self.peak)
@@ -202,8 +189,7 @@ class Trainer:
         module: nn.Module = self.tower
         if self.ranks > 1:
             module = nn.parallel.DistributedDataParallel(self.tower, broadcast_buffers=False)
-        first, started = self.step, time.monotonic()
-        saved = started
+        first, started, saved = self.step, time.monotonic(), time.monotonic()
         while self.step < last:
             self._set_rate()
             loss, clean, perturbed = self._update(module)
@@ -252,7 +238,8 @@ class Trainer:
         chosen = self.texts[torch.randint(len(self.texts), (n,), generator=draws).to(device)]
         aimed = (torch.rand(n, generator=draws) < settings.aimed).to(device)
         share = settings.least + (1 - settings.least) * torch.rand(n, generator=draws)
-        radius = (settings.radius(pictures[0].numel()) * share).to(device)
+        largest = 10 ** (-settings.min_psnr / 20) * math.sqrt(pictures[0].numel())
+        radius = (largest * share).to(device)
         noise = draws if device.type == "cpu" else generator(settings.seed, self.step, self.rank, number, device=device)
         start, directions = random_start(pictures, radius, noise), torch.where(aimed[:, None], chosen, -targets)
         encode = partial(self._encode, self.tower)

@@ -1,13 +1,15 @@
-"""`foclip harden`."""
+"""What makes a defence: `foclip calibrate` a detector, `foclip harden` an encoder."""
 
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from foclip.cli import console, options, progress
-from foclip.cli.options import RUN, TRAINING, option, path
+from foclip.cli.options import DATA, RUN, TRAINING, option, path
+from foclip.errors import UsageError
 
 #: Figures of an encoder, and what the table calls them.
 FIGURES = {
@@ -17,6 +19,55 @@ FIGURES = {
     "fooled": "the same, fooled at {min_psnr:g} dB",
     "rise": "rise",
 }
+
+
+def calibrate(
+    clean: list[Path] = option(..., "Folder of clean pictures, or a picture; may be repeated.", parser=path),
+    out: Path = option(..., "Detector file to write; the report goes beside it.", parser=path),
+    prompts: options.PromptSet = None,
+    prompt: options.PromptTexts = None,
+    captions: options.Captions = None,
+    model: options.Model = "mini",
+    score: options.ScoreName = "clipscore",
+    fpr: float = option(0.01, "Bound on false alarms that the detector keeps."),
+    json: options.Json = False,
+    background: list[Path] | None = option(
+        None,
+        "Folder of further clean pictures, measured but not fooled: more of them allow a lower --fpr.",
+        DATA,
+        parser=path,
+    ),
+    fooled: int = option(240, "Fooled pictures to make, of every scenario in turn.", RUN, min=4),
+    steps: int = option(60, "Updates per fooled picture.", RUN, min=1),
+    hardened: options.HardenedNames = None,
+    device: options.Device = "auto",
+) -> None:
+    """Calibrate a detector on clean pictures: fools some of them and bounds the false alarms."""
+    texts = options.prompts(prompts, prompt)
+    if out.suffix != ".json":
+        raise UsageError(f"--out {out}: give a file name that ends in .json")
+    page = out.with_suffix(".html")
+    models, names = [model, *(hardened or ())], (out.name, page.name)
+    options.check(models, score, captions, fpr=fpr, clean=clean, background=background, out=out.parent, written=names)
+    chosen = progress.load(model, score, device)
+    from foclip.calibration import calibrate as make_detector
+    from foclip.reports import calibration as report
+
+    work = out.with_name(f"{out.stem}-fooled")
+    make = partial(make_detector, model=chosen, steps=steps, fpr=fpr, captions=captions, fooled=fooled, name=out.stem)
+    with progress.resumable(f"fooled pictures are kept in {work}") as shown:
+        found = make(clean, texts, work, background=background or (), hardened=hardened or (), progress=shown)
+        found.detector.save(out)
+        report.write(page, found)
+    summary = report.summary(found)
+    if json:
+        console.print_json({"detector": str(out), "report": str(page), "methods": summary})
+    else:
+        headings = ("method", "AUC", "caught", "false alarms", "balanced accuracy")
+        keys = ("auc", "caught", "false_alarms", "balanced_accuracy")
+        console.table(headings, ([row["method"], *(console.figure(row[key]) for key in keys)] for row in summary))
+        console.where(detector=out, report=page)
+    console.finish(found.failures)
 
 
 def harden(
@@ -79,28 +130,17 @@ def harden(
 
     settings = HardenSettings(**{setting.name: given[setting.name] for setting in fields(HardenSettings)})
     with progress.resumable(f"the checkpoint is in {out / '.unfinished'}") as shown:
-        made = run(
-            model,
-            images,
-            out,
-            settings,
-            evaluation or [],
-            device,
-            progress=shown,
-            log=console.say,
-            attack_steps=attack_steps,
-            checkpoint_seconds=checkpoint_every,
-        )
+        how: dict[str, Any] = {"attack_steps": attack_steps, "checkpoint_seconds": checkpoint_every}
+        made = run(model, images, out, settings, evaluation or [], device, progress=shown, log=console.say, **how)
     if made is None:  # another process of the run reports
         return
     if json:
         console.print_json({"folder": str(made.folder), **made.config})
     else:
-        table = console.Table("figure", model, "hardened")
-        for name, text in FIGURES.items():
-            values = (getattr(each, name) for each in (made.before, made.after))
-            table.add(text.format(model=model, min_psnr=min_psnr), *map(console.figure, values))
-        table.show()
+        texts = {name: text.format(model=model, min_psnr=min_psnr) for name, text in FIGURES.items()}
+        both = (made.before, made.after)
+        rows = ([text, *(console.figure(getattr(each, name)) for each in both)] for name, text in texts.items())
+        console.table(("figure", model, "hardened"), rows)
         before, after = made.before.rise, made.after.rise
         lower = f", {1 - after / before:.0%} less" if before > 0 else ""
         console.stdout.print()
