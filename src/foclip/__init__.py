@@ -30,56 +30,33 @@ if TYPE_CHECKING:
     from foclip.scanning import scan
 
 __version__ = "0.1.0"
+__all__ = ["Attack", "AttackPlan", "Budget", "Constraint", "Detector", "FoclipError", "Sample", "Scorer", "Stopping"]
+__all__ += ["__version__", "attack", "calibrate", "detect", "fool", "harden", "load", "load_encoder", "print_progress"]
+__all__ += ["scan", "score"]
 
-#: Where each public name lives. It is imported when it is first asked for, since torch takes seconds.
+#: Where public names live. They are imported when they are first asked for, since torch takes seconds.
 _HOMES = {
-    "Attack": "foclip.attacks",
-    "AttackPlan": "foclip.attacks",
-    "Budget": "foclip.perceptual.budget",
-    "Constraint": "foclip.attacks",
-    "Detector": "foclip.detection",
-    "Sample": "foclip.data.samples",
-    "Scorer": "foclip.models.scorer",
-    "Stopping": "foclip.attacks",
-    "attack": "foclip.core.attacking",
-    "calibrate": "foclip.calibration.calibrating",
-    "detect": "foclip.api",
-    "fool": "foclip.runs.fooling",
-    "harden": "foclip.hardening",
-    "load": "foclip.models.registry",
-    "load_encoder": "foclip.models.registry",
-    "print_progress": "foclip.outcome",
-    "scan": "foclip.scanning",
-    "score": "foclip.api",
+    "foclip.api": ("detect", "score"),
+    "foclip.attacks": ("Attack", "AttackPlan", "Constraint", "Stopping"),
+    "foclip.calibration.calibrating": ("calibrate",),
+    "foclip.core.attacking": ("attack",),
+    "foclip.data.samples": ("Sample",),
+    "foclip.detection": ("Detector",),
+    "foclip.hardening": ("harden",),
+    "foclip.models.registry": ("load", "load_encoder"),
+    "foclip.models.scorer": ("Scorer",),
+    "foclip.outcome": ("print_progress",),
+    "foclip.perceptual.budget": ("Budget",),
+    "foclip.runs.fooling": ("fool",),
+    "foclip.scanning": ("scan",),
 }
-__all__ = [
-    "Attack",
-    "AttackPlan",
-    "Budget",
-    "Constraint",
-    "Detector",
-    "FoclipError",
-    "Sample",
-    "Scorer",
-    "Stopping",
-    "__version__",
-    "attack",
-    "calibrate",
-    "detect",
-    "fool",
-    "harden",
-    "load",
-    "load_encoder",
-    "print_progress",
-    "scan",
-    "score",
-]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

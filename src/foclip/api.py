@@ -45,11 +45,15 @@ def score(
         FoclipError: Prompts, model or score are unusable.
         UsageError: The score has no encoder that another could replace.
     """
-    scorer = resolve(model, score)
-    second = None if hardened is None else with_encoder(scorer, hardened)
+    scorer, second = resolve(model, score), None
+    if hardened is not None:
+        if not isinstance(scorer, EmbeddingScorer):
+            raise UsageError(f"hardened: {scorer.info.name} has no encoder that a hardened one could replace")
+        encoder = load_encoder(hardened, scorer.device) if isinstance(hardened, str) else hardened
+        second = scorer.with_encoder(encoder)
     samples = samples_for(scorer, pictures, prompts, captions)
-    report = progress("scoring", len(samples))
-    return Outcome.of(scoring.score(samples, scorer, second), samples.failures, report)
+    found = scoring.score(samples, scorer, second)
+    return Outcome.of(found, samples.failures, progress("scoring", len(samples)))
 
 
 def detect(
@@ -69,21 +73,20 @@ def detect(
     """Tell fooled pictures, with the prompts of a score or without any.
 
     Args:
-        pictures: Files, folders, PIL pictures or pixels (3, H, W), uint8 or float in [0, 1].
-        prompts: For all pictures, a list of prompts or the name of a set, or one list per picture; None for the score's
-            own, or none.
+        pictures: As for `score`.
+        prompts: As for `score`; there may be none.
         detector: Or its file; None for the one that comes with the encoder.
         method: "combined", or "rule" for the paper's two thresholds.
         fpr: Bound on false alarms; None for the detector's own.
-        captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.data.captions`).
+        captions: As for `score`.
         model: A scorer over an encoder, an encoder, or the name of one.
-        score: Name of the score, unless `model` is a scorer.
+        score: As for `score`.
         hardened: Hardened encoders of the detector, or their names, unless they are embedded ones.
         seed: Seed of the probes' random amounts (of a shift, a crop, a quality). Keep it from those who send pictures:
             attackers who know the detector itself can pass the usual amounts, but hardly any others
             (`foclip.detection.adaptive`). The bound on false alarms was made for the usual amounts, which None stands
             for.
-        progress: Shows progress; `foclip.print_progress` prints it.
+        progress: As for `score`.
 
     Returns:
         `Detection` in the order of the pictures, and failures.
@@ -99,14 +102,3 @@ def detect(
     samples = samples_for(scorer, pictures, prompts, captions, optional=True)
     found = detecting.detect(samples, detector, scorer, method=method, fpr=fpr, hardened=hardened, seed=seed)
     return Outcome.of(found, samples.failures, progress("detecting", len(samples)))
-
-
-def with_encoder(scorer: Scorer, encoder: str | Encoder) -> Scorer:
-    """The same score over another encoder, or over the encoder of this name.
-
-    Raises:
-        UsageError: The score has no encoder that another could replace.
-    """
-    if not isinstance(scorer, EmbeddingScorer):
-        raise UsageError(f"hardened: {scorer.info.name} has no encoder that a hardened one could replace")
-    return scorer.with_encoder(load_encoder(encoder, scorer.device) if isinstance(encoder, str) else encoder)

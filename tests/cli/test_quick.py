@@ -91,10 +91,8 @@ def test_the_first_line_comes_before_torch(tmp_path: Path) -> None:
 
 
 def test_a_table_that_is_piped_has_one_whole_row_per_picture(capsys: pytest.CaptureFixture[str]) -> None:
-    table = console.Table("picture", "gain", "lowest prompt")
-    table.add("folder/" * 40 + "a name.png", "+2376.4 %", "0.1 " + "word " * 40)
-    table.add("tab\there.png", "–", "x")
-    table.show()
+    rows = [("folder/" * 40 + "a name.png", "+2376.4 %", "0.1 " + "word " * 40), ("tab\there.png", "–", "x")]
+    console.table(("picture", "gain", "lowest prompt"), rows)
     head, first, second = capsys.readouterr().out.splitlines()
     assert head.split("\t") == ["picture", "gain", "lowest prompt"]
     assert first.split("\t") == ["folder/" * 40 + "a name.png", "+2376.4 %", "0.1 " + "word " * 40]

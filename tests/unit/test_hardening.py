@@ -24,9 +24,7 @@ from torch import nn
 from foclip.cache import Cache
 from foclip.errors import EncoderError, UsageError
 from foclip.hardening import HardenSettings, TrainingProgress, harden, harden_encoder
-from foclip.hardening.augmentation import augment
-from foclip.hardening.perturbation import perturb, random_start
-from foclip.hardening.pictures import count, decode
+from foclip.hardening.pictures import augment, count, decode, perturb, random_start
 from foclip.hardening.tower import precision_for, trainable
 from foclip.hardening.trainer import Trainer
 from foclip.models import Encoder, OpenClipEncoder, load_encoder

@@ -1,10 +1,6 @@
-"""The command line: one module per command, which reads its options, calls the library and prints.
+"""The command line: each command reads its options, calls the library and prints (exit codes: docs/architecture.md).
 
-What imports torch is imported inside the commands, after all that can be checked without it (`checks`).
-
-Exit codes: 0 all done, 1 some inputs failed (listed; the rest is done), a result could not be written or a source is
-gone, 2 wrong call, 130 interrupted (what is finished is kept), 70 a fault of ours (one line, and a file with the
-traceback).
+What imports torch is imported inside the commands, after all that can be checked without it (`options.check`).
 """
 
 import os
@@ -13,23 +9,18 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from foclip import __version__
-from foclip.cli import console, options
-from foclip.cli.calibrating import calibrate
-from foclip.cli.demonstrating import demo
-from foclip.cli.detecting import detect
-from foclip.cli.fooling import fool
-from foclip.cli.hardening import harden
+from foclip.cli import console
+from foclip.cli.defending import calibrate, harden
+from foclip.cli.fooling import demo, fool
 from foclip.cli.interrupts import answered
-from foclip.cli.listing import models, scores
+from foclip.cli.reading import detect, models, score, scores
 from foclip.cli.reproducing import reproduce
 from foclip.cli.scanning import scan
-from foclip.cli.scoring import score
 from foclip.errors import CompileWarning, FoclipError, OutputError, PromptTruncationWarning, SourceError
 
 app = typer.Typer(
@@ -39,18 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-COMMANDS: tuple[Callable[..., None], ...] = (
-    fool,
-    score,
-    detect,
-    scan,
-    calibrate,
-    harden,
-    reproduce,
-    models,
-    scores,
-    demo,
-)
+COMMANDS: list[Callable[..., None]] = [fool, score, detect, scan, calibrate, harden, reproduce, models, scores, demo]
 for command in COMMANDS:
     app.command(no_args_is_help=command not in (models, scores, demo))(command)
 
@@ -100,12 +80,22 @@ def _run() -> int:
         console.say(f"failed: {error}")
         return 1
     except FoclipError as error:
-        return _refuse(options.as_flags(str(error), options.called(app)))
+        return _refuse(_with_flag(str(error)))
     except (KeyboardInterrupt, typer.Abort):
         console.say("interrupted")
         return 130
     except Exception as error:
         return _unwritten(error) if isinstance(error, OSError) and error.filename is None else _fault(error)
+
+
+def _with_flag(message: str) -> str:
+    """A message of the library, which begins with its argument (`min_psnr: …`), with the option (`--min-psnr: …`)."""
+    argument, _, rest = message.partition(": ")
+    flag = f"--{argument.replace('_', '-')}"
+    group: Any = typer.main.get_command(app)
+    command = next((group.commands[word] for word in sys.argv[1:2] if word in group.commands), None)
+    known = command is not None and any(flag in parameter.opts for parameter in command.params)
+    return f"{flag}: {rest}" if known else message
 
 
 def _refuse(message: str) -> int:
@@ -130,7 +120,7 @@ def _fault(error: Exception) -> int:
         "w", prefix="foclip-fault-", suffix=".txt", delete=False, encoding="utf-8"
     ) as file:
         file.write(f"foclip {__version__}, arguments {sys.argv[1:]!r}\n{''.join(traceback.format_exception(error))}")
-    console.say(f"error: a fault of foclip ({type(error).__name__}: {error}); please report {Path(file.name)}")
+    console.say(f"error: a fault of foclip ({type(error).__name__}: {error}); please report {file.name}")
     return 70
 
 

@@ -1,15 +1,20 @@
-"""What the command line prints: tables, JSON, one line per failure, and its exit codes."""
+"""What a command prints, its exit codes, and what it writes of itself."""
 
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from foclip import files
 from foclip.outcome import Failure, Outcome
+
+if TYPE_CHECKING:
+    from foclip.models.scorer import Scorer
 
 Result = TypeVar("Result")
 
@@ -17,39 +22,27 @@ stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
 
 
-class Table:
-    """Rows of text below their headings: aligned on a terminal, separated by tabs and never cut elsewhere.
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], styles: Sequence[str] = ()) -> None:
+    """Print rows of text below headings, if there are any; the first column names things, the others hold figures.
 
-    The first column names things; the others hold figures.
+    They are aligned on a terminal, where `styles` are for the second cells; elsewhere tabs separate them, never cut.
     """
+    cells = [tuple(map(printable, row)) for row in rows]
+    if not cells:
+        return
+    if not stdout.is_terminal:
+        for row in (headings, *cells):
+            sys.stdout.write("\t".join(row) + "\n")
+        return
+    from rich.table import Table
 
-    def __init__(self, *columns: str) -> None:
-        """Begin with the headings."""
-        self._columns = columns
-        self._rows: list[tuple[tuple[str, ...], str]] = []
-
-    def add(self, *cells: str, style: str = "") -> None:
-        """Add a row; `style` is for its second cell, on a terminal."""
-        self._rows.append((tuple(map(printable, cells)), style))
-
-    def show(self) -> None:
-        """Print the table, if it has rows."""
-        if not self._rows:
-            return
-        if not stdout.is_terminal:
-            for row in (self._columns, *(cells for cells, _ in self._rows)):
-                sys.stdout.write("\t".join(row) + "\n")
-            return
-        from rich import table
-
-        shown = table.Table(box=None, pad_edge=False, header_style="bold")
-        shown.add_column(self._columns[0], overflow="fold")
-        for number, column in enumerate(self._columns[1:], start=1):
-            width = max(len(cells[number]) for cells, _ in self._rows)
-            shown.add_column(column, justify="right", min_width=width)
-        for (name, second, *others), style in self._rows:
-            shown.add_row(Text(name), Text(second, style=style), *map(Text, others))
-        stdout.print(shown)
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown.add_column(headings[0], overflow="fold")
+    for heading, *column in list(zip(headings, *cells, strict=True))[1:]:
+        shown.add_column(heading, justify="right", min_width=max(map(len, column)))
+    for (name, second, *others), style in zip(cells, styles or [""] * len(cells), strict=True):
+        shown.add_row(Text(name), Text(second, style=style), *map(Text, others))
+    stdout.print(shown)
 
 
 def figure(value: float | None, digits: int = 3) -> str:
@@ -59,8 +52,6 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 def print_json(value: Any) -> None:
     """The one JSON document of `--json`."""
-    from foclip import files
-
     sys.stdout.write(files.to_json(value) + "\n")
 
 
@@ -97,10 +88,10 @@ def line(text: str) -> None:
     stdout.print(Text(printable(text)), soft_wrap=True)
 
 
-def where(**files: object) -> None:
+def where(**written: object) -> None:
     """Print where the files are that a command wrote, a line each."""
     stdout.print()
-    for name, path in files.items():
+    for name, path in written.items():
         line(f"{name}: {path}")
 
 
@@ -109,3 +100,20 @@ def printable(text: str) -> str:
     return "".join(
         mark.encode("unicode_escape").decode() if unicodedata.category(mark) in ("Cc", "Cs") else mark for mark in text
     )
+
+
+def record(
+    out: Path, scorer: "Scorer", failures: Sequence[Failure], facts: dict[str, Any], packages: Sequence[str] = ()
+) -> None:
+    """Write what is needed to give the command again to the `run.json` of its folder."""
+    from foclip.runs.folder import Run
+
+    run = {
+        "model": scorer.model,
+        "score": scorer.info.name,
+        "fingerprint": scorer.fingerprint,
+        "device": str(scorer.device),
+        **facts,
+        "failures": [vars(failure) for failure in failures],
+    }
+    Run(out).record(sys.argv[1:], run, packages)

@@ -1,17 +1,26 @@
-"""Options that several commands share, and how the library's errors name them."""
+"""Options that several commands share, and what is wrong with them as far as it can be told without importing torch."""
 
-import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from foclip.errors import UsageError
+from foclip import files
+from foclip.cli import console
+from foclip.data import prompts as prompt_sets
+from foclip.errors import PromptError, UsageError
+from foclip.models import catalogue, embedded, registry
+from foclip.outcome import Failure, Outcome
 
 #: Headings of the groups of options that come after the ones that most calls need.
-ATTACK, DETECTION, DATA, RUN = "Attack", "Detection", "Data", "How it runs"
+ATTACK, DETECTION, TRAINING, DATA, RUN = "Attack", "Detection", "Training", "Data", "How it runs"
+
+
+def option(default: Any, help: str, panel: str | None = None, *, name: str | None = None, **more: Any) -> Any:
+    """`typer.Option` in short; `...` stands for no default, and a name is needed where it is not the parameter's."""
+    return typer.Option(default, *([name] if name else []), help=help, rich_help_panel=panel, **more)
 
 
 def path(text: str) -> Path:
@@ -23,106 +32,114 @@ def path(text: str) -> Path:
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE…", help="Picture files, or folders of them.", parser=path)]
 PromptSet = Annotated[
-    str | None,
-    typer.Option(
-        "--prompts", help="Prompt set: artworks, imagenet:N or a text file (- for standard input).", metavar="SET"
-    ),
+    str | None, option(..., "Prompt set: artworks, imagenet:N or a text file (- for standard input).", metavar="SET")
 ]
-PromptTexts = Annotated[list[str] | None, typer.Option("--prompt", help="One prompt; may be repeated.", metavar="TEXT")]
+PromptTexts = Annotated[list[str] | None, option(..., "One prompt; may be repeated.", metavar="TEXT")]
 Captions = Annotated[
     str | None,
-    typer.Option(
-        help="Captions of each picture: a CSV, TSV or JSONL file with image and caption, or sidecar (photo.txt).",
+    option(
+        ...,
+        "Captions of each picture: a CSV, TSV or JSONL file with image and caption, or sidecar (photo.txt).",
         metavar="FILE",
     ),
 ]
 Model = Annotated[
     str,
-    typer.Option(
-        help="Encoder (foclip models): mini, ARCHITECTURE/TAG, hf-hub:…, local-dir:… or a checkpoint.", metavar="NAME"
+    option(
+        ..., "Encoder (foclip models): mini, ARCHITECTURE/TAG, hf-hub:…, local-dir:… or a checkpoint.", metavar="NAME"
     ),
 ]
-ScoreName = Annotated[str, typer.Option("--score", help="Score (foclip scores).", metavar="NAME")]
-HardenedName = Annotated[
-    str | None,
-    typer.Option(
-        help="Hardened encoder that scores each picture too; the gap tells.", show_default=False, metavar="NAME"
-    ),
-]
+ScoreName = Annotated[str, option(..., "Score (foclip scores).", metavar="NAME")]
 HardenedNames = Annotated[
     list[str] | None,
-    typer.Option(
-        "--hardened",
-        help="Hardened encoder, may be repeated; default: those that come with the encoder, if any.",
-        show_default=False,
+    option(
+        ...,
+        "Hardened encoder, may be repeated; default: those that come with the encoder, if any.",
+        DETECTION,
         metavar="NAME",
-        rich_help_panel=DETECTION,
     ),
 ]
 DetectorFile = Annotated[
-    Path | None,
-    typer.Option(
-        help="File of foclip calibrate; default: the one that comes with the model.", show_default=False, parser=path
-    ),
+    Path | None, option(..., "File of foclip calibrate; default: the one that comes with the model.", parser=path)
 ]
 Method = Annotated[
-    Literal["combined", "rule"],
-    typer.Option(help="The combined detector, or the paper's rule of two thresholds.", rich_help_panel=DETECTION),
+    Literal["combined", "rule"], option(..., "The combined detector, or the paper's rule of two thresholds.", DETECTION)
 ]
-Bound = Annotated[
-    float | None, typer.Option(help="Bound on false alarms; default: the detector's own.", show_default=False)
-]
+Bound = Annotated[float | None, option(..., "Bound on false alarms; default: the detector's own.")]
 ProbeSeed = Annotated[
     int | None,
-    typer.Option(
-        "--seed",
-        min=0,
-        help="Randomise the probes (how far a shift, how much of a crop) with a number that only you know. "
+    option(
+        ...,
+        "Randomise the probes (how far a shift, how much of a crop) with a number that only you know. "
         "An attacker who knows the detector can pass the usual probes.",
-        show_default=False,
-        rich_help_panel=DETECTION,
+        DETECTION,
+        min=0,
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, …", rich_help_panel=RUN)]
-Engine = Annotated[Literal["local", "ray"], typer.Option(help="This machine's cores, or Ray's.", rich_help_panel=RUN)]
-Address = Annotated[
-    str | None,
-    typer.Option(help="Address of a Ray cluster; default: this machine.", show_default=False, rich_help_panel=RUN),
-]
-Out = Annotated[Path, typer.Option("--out", help="Folder for results.", metavar="DIR", parser=path)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else there.")]
+Device = Annotated[str, option(..., "auto, cpu, cuda, cuda:1, …", RUN)]
+Engine = Annotated[Literal["local", "ray"], option(..., "This machine's cores, or Ray's.", RUN)]
+Address = Annotated[str | None, option(..., "Address of a Ray cluster; default: this machine.", RUN)]
+Out = Annotated[Path, option(..., "Folder for results.", metavar="DIR", parser=path)]
+Json = Annotated[bool, option(..., "Print one JSON document on stdout and nothing else there.", name="--json")]
 
 
-def given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given."""
-    return {name: value for name, value in options.items() if value is not None}
+def prompts(prompt_set: str | None, texts: list[str] | None) -> list[str] | None:
+    """The prompts of --prompts and --prompt; None if neither was given.
 
-
-def number_or_auto(text: str) -> Any:
-    """`auto`, or the number that is written there."""
-    if text == "auto":
-        return "auto"
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"--lr {text}: write auto or a number") from None
-
-
-def as_flags(message: str, command: Any) -> str:
-    """A message of the library, which names its argument first (`min_psnr: …`), for the command line (`--min-psnr: …`).
-
-    Args:
-        message: The message.
-        command: The command that was called.
+    Raises:
+        PromptError: They are unusable.
     """
-    argument = re.match(r"([a-z_]+): ", message)
-    names = {option for parameter in command.params for option in parameter.opts} if command else set()
-    flag = f"--{argument[1].replace('_', '-')}" if argument else ""
-    return flag + message[argument.end(1) :] if argument and flag in names else message
+    if prompt_set == "-":
+        texts, prompt_set = [line for line in sys.stdin.read().splitlines() if line.strip()] + (texts or []), None
+    return None if prompt_set is None and not texts else prompt_sets.resolve(prompt_set, texts or [])
 
 
-def called(application: typer.Typer) -> Any:
-    """The command that the command line names, if there is one."""
-    group = typer.main.get_command(application)
-    commands = getattr(group, "commands", {})
-    return next((commands[word] for word in sys.argv[1:2] if word in commands), None)
+def check(
+    models: Sequence[str | None] = (),
+    score: str = registry.DEFAULT,
+    captions: str | None = None,
+    *,
+    fpr: float | None = None,
+    engine: str = "local",
+    address: str | None = None,
+    pictures: Sequence[Path] = (),
+    json: bool = False,
+    out: Path | None = None,
+    written: Sequence[str] = ("run.json", "report.html"),
+    **sources: Path | Sequence[Path] | None,
+) -> None:
+    """Refuse what is wrong in options, and make the folder `out`, in which no file `written` there may be a folder.
+
+    `sources` are files and folders by the names of their options. If none of the `pictures` is there, they are listed,
+    and the command ends with 1; else the others are worth the work.
+
+    Raises:
+        FoclipError: Something is wrong.
+    """
+    if address is not None and engine != "ray":
+        raise UsageError("--address: for --engine ray")
+    if captions and captions != "sidecar" and _missing(Path(captions)):
+        raise PromptError(f"captions: {captions}: no such file")
+    if fpr is not None and not 0 < fpr < 1:
+        raise UsageError(f"fpr: {fpr} is not in (0, 1)")
+    for name, given in sources.items():
+        for source in [given] if isinstance(given, Path) else given or ():
+            if _missing(source) and not set("*?[") & set(str(source)):
+                raise UsageError(f"{name}: {source}: no such file or folder")
+    for model in models:
+        if model is not None and model not in embedded.names() and model.partition(":")[0] not in registry.schemes():
+            catalogue.parse(model)
+    if score not in registry.available():
+        raise UsageError(f"score: {score!r} is none of {', '.join(registry.available())}")
+    if pictures and all(map(_missing, pictures)):
+        failures = [Failure(str(picture), f"{picture}: no such file") for picture in pictures]
+        console.show(Outcome([], failures), json, lambda rows: None)
+    if out is not None:
+        files.output_files(*(files.output_folder(out) / name for name in written))
+
+
+def _missing(path: Path) -> bool:
+    try:
+        return not path.exists()
+    except (OSError, ValueError):  # no name that a file can have: whoever reads it says so
+        return False

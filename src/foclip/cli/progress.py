@@ -4,18 +4,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from itertools import count
 from typing import TYPE_CHECKING
 
 import typer
 from rich.text import Text
 
 from foclip.cli import console
-from foclip.errors import UsageError
 from foclip.outcome import Advance, Progress
 
 if TYPE_CHECKING:
-    from foclip.models.scorer import EmbeddingScorer, Scorer
+    from foclip.models.scorer import Scorer
 
 #: Seconds between plain lines.
 EVERY = 10.0
@@ -30,13 +28,13 @@ def bars() -> Iterator[Progress]:
 
 
 @contextmanager
-def resumable(message: str) -> Iterator[Progress]:
-    """`bars` around work that goes on when the same command is given again; Ctrl-C says so and exits with 130."""
+def resumable(kept: str) -> Iterator[Progress]:
+    """`bars` around work that is kept when Ctrl-C ends it with 130, and goes on when the command is given again."""
     try:
         with bars() as progress:
             yield progress
     except KeyboardInterrupt:
-        console.say(f"interrupted; {message}")
+        console.say(f"interrupted; {kept}, and the same command goes on from there")
         raise typer.Exit(130) from None
 
 
@@ -45,20 +43,6 @@ def loading(name: str) -> AbstractContextManager[object]:
     if not console.stderr.is_terminal:
         _say(f"loading {name}")
     return console.stderr.status(Text(f"loading {name}"))
-
-
-def load_over_encoder(model: str, score: str, device: str) -> "EmbeddingScorer":
-    """A score over an encoder by their names.
-
-    Raises:
-        UsageError: The score has no encoder of its own to embed pictures.
-    """
-    scorer = load(model, score, device)
-    from foclip.models.scorer import EmbeddingScorer
-
-    if not isinstance(scorer, EmbeddingScorer):
-        raise UsageError(f"score: {score} has no embedding, which is needed here; use a score over an encoder")
-    return scorer
 
 
 def load(model: str, score: str, device: str) -> "Scorer":
@@ -71,16 +55,11 @@ def load(model: str, score: str, device: str) -> "Scorer":
 
 @contextmanager
 def _bars() -> Iterator[Progress]:
-    from rich import progress as rich_progress
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
 
-    columns = (
-        rich_progress.TextColumn("{task.description}"),
-        rich_progress.BarColumn(),
-        rich_progress.MofNCompleteColumn(),
-        rich_progress.TextColumn("{task.fields[note]}"),
-        rich_progress.TimeRemainingColumn(),
-    )
-    shown = rich_progress.Progress(*columns, console=console.stderr)
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[note]}", TimeRemainingColumn())
+    shown = Bars(*columns, console=console.stderr)
 
     def progress(text: str, total: int) -> Advance:
         shown.start()  # with the first stage: a wrong call shows no bar
@@ -97,8 +76,7 @@ def _bars() -> Iterator[Progress]:
 @contextmanager
 def _lines() -> Iterator[Progress]:
     """A line for each stage that is at work every `EVERY` seconds, and one when it ends."""
-    working: dict[int, str] = {}
-    numbers = count()
+    working: dict[object, str] = {}
     ended = threading.Event()
 
     def report() -> None:
@@ -107,15 +85,14 @@ def _lines() -> Iterator[Progress]:
                 _say(text)
 
     def progress(text: str, total: int) -> Advance:
-        number = next(numbers)
-        working[number] = f"{text}: 0 of {total}"
+        stage = object()
+        working[stage] = f"{text}: 0 of {total}"
 
         def advance(done: float, note: str = "") -> None:
-            if number not in working:
-                return
-            working[number] = f"{text}: {done:g} of {total}" + (f", {note}" if note else "")
-            if done >= total:
-                _say(working.pop(number))
+            if stage in working:
+                working[stage] = f"{text}: {done:g} of {total}" + (f", {note}" if note else "")
+                if done >= total:
+                    _say(working.pop(stage))
 
         return advance
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foclip.cli import checks, console, progress
-from foclip.cli.options import DATA, RUN, Address, Device, Engine, Json, Model, Out, ScoreName, path
+from foclip.cli import console, options, progress
+from foclip.cli.options import DATA, RUN, option, path
 from foclip.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,35 +18,28 @@ def reproduce(
     studies: Annotated[
         list[str], typer.Argument(metavar="STUDY…", help="Studies (docs/studies.md says what each asks), or all.")
     ],
-    out: Out,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer pictures and steps.")] = False,
-    images: Annotated[
-        Path | None,
-        typer.Option(help="Folder of your own pictures instead of the photos at hand.", metavar="DIR", parser=path),
-    ] = None,
-    paintings: Annotated[
-        Path | None,
-        typer.Option(help="Folder of real paintings, scored beside the photos.", metavar="DIR", parser=path),
-    ] = None,
-    model: Model = "mini",
-    score: ScoreName = "clipscore",
-    json: Json = False,
-    also: Annotated[
-        list[str] | None,
-        typer.Option(help="Another encoder for transfer; may be repeated.", metavar="NAME", rich_help_panel=DATA),
-    ] = None,
-    hardened: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Hardened encoder for robust, instead of the embedded encoder's own; may be repeated.",
-            metavar="NAME",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of pictures, prompts and attacks.", rich_help_panel=RUN)] = 0,
-    engine: Engine = "local",
-    address: Address = None,
-    device: Device = "auto",
+    out: options.Out,
+    quick: bool = option(False, "Fewer pictures and steps.", name="--quick"),
+    images: Path | None = option(
+        None, "Folder of your own pictures instead of the photos at hand.", metavar="DIR", parser=path
+    ),
+    paintings: Path | None = option(
+        None, "Folder of real paintings, scored beside the photos.", metavar="DIR", parser=path
+    ),
+    model: options.Model = "mini",
+    score: options.ScoreName = "clipscore",
+    json: options.Json = False,
+    also: list[str] | None = option(None, "Another encoder for transfer; may be repeated.", DATA, metavar="NAME"),
+    hardened: list[str] | None = option(
+        None,
+        "Hardened encoder for robust, instead of the embedded encoder's own; may be repeated.",
+        DATA,
+        metavar="NAME",
+    ),
+    seed: int = option(0, "Seed of pictures, prompts and attacks.", RUN),
+    engine: options.Engine = "local",
+    address: options.Address = None,
+    device: options.Device = "auto",
 ) -> None:
     """Reproduce the paper and answer its open questions: tables, figures and one report.
 
@@ -55,71 +48,62 @@ def reproduce(
     from foclip import studies as experiments
     from foclip.models import embedded
 
-    checks.engine(engine, address)
     known_names = experiments.names()
     if unknown := [name for name in studies if name not in known_names and name != "all"]:
         raise UsageError(f"no study {', '.join(unknown)}: choose from {', '.join(known_names)}, all")
-    checks.folders("images", [images] if images else [])
-    checks.folders("paintings", [paintings] if paintings else [])
-    checks.models(model, *(also or []), *(hardened or []))
-    checks.score(score)
-    checks.out(out, "run.json", "report.html")
+    named = [model, *(also or []), *(hardened or [])]
+    options.check(named, score, engine=engine, address=address, images=images, paintings=paintings, out=out)
     # A hardened encoder is no second encoder: it was made from the first. Name it with --also to see what transfers.
     all_hardened = {name for names in embedded.HARDENED.values() for name in names}
     others = [name for name in embedded.names() if name not in all_hardened]
-    names = list(dict.fromkeys([model, *others, *(also or [])]))
-    scores = [progress.load_over_encoder(name, score, device) for name in names]
-    hardened_scores = [
-        progress.load_over_encoder(name, score, device) for name in hardened or embedded.HARDENED.get(model, ())[:1]
-    ]
+    loaded = [progress.load(name, score, device) for name in dict.fromkeys([model, *others, *(also or [])])]
+    loaded_hardened = [progress.load(name, score, device) for name in hardened or embedded.HARDENED.get(model, ())[:1]]
+    from foclip.detection.probes import require_embedding
     from foclip.runs.executors import running
     from foclip.runs.folder import Run
     from foclip.studies import harness
     from foclip.studies.harness.html import write_html
 
+    scores, hardened_scores = (list(map(require_embedding, each)) for each in (loaded, loaded_hardened))
     known = experiments.available()
     chosen = list(known) if "all" in studies else list(dict.fromkeys(studies))
     settings = harness.StudySettings(quick, images, paintings, seed)
-    finished: list[harness.StudyResult] = []
+    finished: list[StudyResult] = []
     shown = {name: done for name, study in known.items() if name not in chosen and (done := harness.kept(study, out))}
-    stopped = f"what is finished is in {out}, and the same command goes on from there"
+    report = out / "report.html"
     with (
         Run(out, harness.CACHE) as folder,
-        progress.resumable(stopped) as shown_progress,
+        progress.resumable(f"what is finished is in {out}") as shown_progress,
         running(engine, address) as attacks,
     ):
         work = harness.StudyContext(scores, out, settings, shown_progress, hardened_scores, attacks)
+        folders = {"images": images and str(images), "paintings": paintings and str(paintings)}
         run = {
             "model": work.score.model,
             "score": work.score.info.name,
             "fingerprints": {each.model: each.fingerprint for each in (*scores, *hardened_scores)},
             "device": str(work.score.device),
-            "settings": vars(settings) | {"images": _text(images), "paintings": _text(paintings)},
+            "settings": vars(settings) | folders,
             "pictures": [picture.name for picture in work.pictures],
             "paintings": [painting.name for painting in work.paintings],
             "failures": [vars(failure) for failure in work.failures],
         }
         recorded = folder.record(sys.argv[1:], run, ["pandas", "scipy", "scikit-learn", "scikit-image"])
         for name in chosen:
-            finished.append(harness.reproduce(known[name], work, out))
-            shown[name] = finished[-1]
-            sections = [shown[name] for name in known if name in shown]
-            write_html(out / "report.html", sections, recorded, work.failures)
+            shown[name] = harness.reproduce(known[name], work, out)
+            finished.append(shown[name])
+            write_html(report, [shown[name] for name in known if name in shown], recorded, work.failures)
     if json:
-        console.print_json(
-            {"report": str(out / "report.html"), "studies": [_as_json(out, study) for study in finished]}
-        )
+        console.print_json({"report": str(report), "studies": [_as_json(out, study) for study in finished]})
     else:
-        _print(finished)
-        console.where(report=out / "report.html")
+        rows = (
+            (found.quantity, f"{100 * found.paper:.1f} %", f"{found.ours:.1%}", str(found.ours.photos))
+            for study in finished
+            for found in study.report.comparisons
+        )
+        console.table(("figure of the paper", "paper", "ours", "photos"), rows)
+        console.where(report=report)
     console.finish(work.failures)
-
-
-def _print(finished: "list[StudyResult]") -> None:
-    table = console.Table("figure of the paper", "paper", "ours", "photos")
-    for found in (found for study in finished for found in study.report.comparisons):
-        table.add(found.quantity, f"{100 * found.paper:.1f} %", f"{found.ours:.1%}", str(found.ours.photos))
-    table.show()
 
 
 def _as_json(out: Path, study: "StudyResult") -> dict[str, Any]:
@@ -127,12 +111,5 @@ def _as_json(out: Path, study: "StudyResult") -> dict[str, Any]:
         "name": study.name,
         "table": str(out / study.name / "table.csv"),
         "findings": study.report.findings,
-        "comparisons": [
-            {"quantity": found.quantity, "paper": found.paper, "ours": vars(found.ours)}
-            for found in study.report.comparisons
-        ],
+        "comparisons": [vars(found) | {"ours": vars(found.ours)} for found in study.report.comparisons],
     }
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)

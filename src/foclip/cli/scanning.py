@@ -1,32 +1,15 @@
 """`foclip scan`."""
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from foclip.cli import checks, console, progress
-from foclip.cli.options import (
-    DATA,
-    RUN,
-    Address,
-    Bound,
-    DetectorFile,
-    Device,
-    Engine,
-    Json,
-    Method,
-    Model,
-    Out,
-    ProbeSeed,
-    ScoreName,
-    path,
-)
+from foclip.cli import console, options, progress
+from foclip.cli.options import DATA, RUN, option, path
 from foclip.errors import UsageError
-
-if TYPE_CHECKING:
-    from foclip.scanning.summary import Summary
 
 
 def scan(
@@ -37,94 +20,55 @@ def scan(
             help="Folders of pictures, WebDataset tars, Parquet tables, globs of them; paths or URLs (s3://…).",
         ),
     ],
-    out: Out,
-    model: Model = "mini",
-    score: ScoreName = "clipscore",
-    detector: DetectorFile = None,
-    fpr: Bound = None,
-    keep: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write what passes: DataComp's sorted uids (.npy), keys (.txt) or rows (.parquet).",
-            metavar="FILE",
-            show_default=False,
-            parser=path,
-        ),
-    ] = None,
-    min_score: Annotated[float | None, typer.Option(help="Least score of what passes.", show_default=False)] = None,
-    retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Do only the rows again that had an error.")
-    ] = False,
-    json: Json = False,
-    method: Method = "combined",
-    seed: ProbeSeed = None,
-    image: Annotated[
-        str | None,
-        typer.Option(
-            help="Column of pictures (bytes or paths), if not recognised.", metavar="COLUMN", rich_help_panel=DATA
-        ),
-    ] = None,
-    caption: Annotated[
-        str | None,
-        typer.Option(
-            help="Column, or JSON field, of captions, if not recognised.", metavar="COLUMN", rich_help_panel=DATA
-        ),
-    ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option(help="Column, or JSON field, that identifies a row.", metavar="COLUMN", rich_help_panel=DATA),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes; default: one per core.", show_default=False, rich_help_panel=RUN),
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Pictures handed to a process at a time.", rich_help_panel=RUN)
-    ] = 32,
-    engine: Engine = "local",
-    address: Address = None,
-    device: Device = "auto",
+    out: options.Out,
+    model: options.Model = "mini",
+    score: options.ScoreName = "clipscore",
+    detector: options.DetectorFile = None,
+    fpr: options.Bound = None,
+    keep: Path | None = option(
+        None,
+        "Write what passes: DataComp's sorted uids (.npy), keys (.txt) or rows (.parquet).",
+        metavar="FILE",
+        parser=path,
+    ),
+    min_score: float | None = option(None, "Least score of what passes."),
+    retry_errors: bool = option(False, "Do only the rows again that had an error.", name="--retry-errors"),
+    json: options.Json = False,
+    method: options.Method = "combined",
+    seed: options.ProbeSeed = None,
+    image: str | None = option(None, "Column of pictures (bytes or paths), if not recognised.", DATA, metavar="COLUMN"),
+    caption: str | None = option(
+        None, "Column, or JSON field, of captions, if not recognised.", DATA, metavar="COLUMN"
+    ),
+    key: str | None = option(None, "Column, or JSON field, that identifies a row.", DATA, metavar="COLUMN"),
+    workers: int | None = option(None, "Processes; default: one per core.", RUN, min=1),
+    batch_size: int = option(32, "Pictures handed to a process at a time.", RUN, min=1),
+    engine: options.Engine = "local",
+    address: options.Address = None,
+    device: options.Device = "auto",
 ) -> None:
     """Scan data sets: a score, a verdict and a reason for every row, or why it could not be read."""
-    from foclip import files
-
-    checks.engine(engine, address)
-    checks.fpr(fpr)
-    checks.folders("detector", [detector] if detector else [])
-    checks.models(model)
-    checks.score(score)
     if min_score is not None and keep is None:
         raise UsageError("--min-score: for --keep")
-    checks.out(out, "run.json", "report.html", "summary.json")
+    names = ("run.json", "report.html", "summary.json")
+    options.check([model], score, fpr=fpr, engine=engine, address=address, detector=detector, out=out, written=names)
     chosen = progress.load(model, score, device)
-    from foclip import scanning
+    from foclip import files, scanning
     from foclip.data.sources import Columns
     from foclip.reports import scan as report
     from foclip.runs.folder import Run
     from foclip.scanning import exporting
     from foclip.scanning.summary import summarise
 
-    columns = Columns(image, caption, key)
+    columns, settings = Columns(image, caption, key), scanning.Settings(workers, batch_size, retry_errors, address)
     if keep:
         exporting.check(keep, sources, columns)
     judge, why_none = scanning.detector_of(chosen, detector)
     if why_none:
         console.say(why_none)
-    settings = scanning.Settings(workers, batch_size, retry_errors, address)
-    with progress.resumable(f"what is finished is in {out}, and the same command goes on from there") as shown:
-        folder = scanning.scan(
-            sources,
-            out,
-            model=chosen,
-            detector=judge,
-            method=method,
-            fpr=fpr,
-            seed=seed,
-            columns=columns,
-            engine=engine,
-            settings=settings,
-            progress=shown,
-        )
+    judged = partial(scanning.scan, model=chosen, detector=judge, method=method, fpr=fpr, seed=seed)
+    with progress.resumable(f"what is finished is in {out}") as shown:
+        folder = judged(sources, out, columns=columns, engine=engine, settings=settings, progress=shown)
         found = summarise(folder, chosen.info.scale)
         content = found.as_dict()
         files.write_text(out / "summary.json", files.to_json(content))
@@ -137,21 +81,13 @@ def scan(
     if json:
         console.print_json(content | {"parts": str(folder.parts), "report": str(out / "report.html")})
     else:
-        _print(found, kept)
+        verdicts = {verdict: found.verdicts[verdict] for verdict in ("clean", "tampered", "undecidable")}
+        counts = verdicts if found.judged else {"scored": found.scored}
+        counts |= {"not read": found.failed} | ({} if kept is None else {"kept": kept})
+        rows = ((name, f"{count:,}", f"{count / max(found.rows, 1):.2%}") for name, count in counts.items())
+        console.table(("", "rows", "of all"), rows)
         console.where(parts=folder.parts, summary=out / "summary.json", report=out / "report.html")
-    for kind, rows in found.errors.most_common():
-        console.say(f"failed: {rows:,} × {kind}; the first: {found.examples[kind]}")
+    for kind, count in found.errors.most_common():
+        console.say(f"failed: {count:,} × {kind}; the first: {found.examples[kind]}")
     if found.failed:
         raise typer.Exit(1)
-
-
-def _print(found: "Summary", kept: int | None) -> None:
-    table = console.Table("", "rows", "of all")
-    if found.judged:
-        shown = {verdict: found.verdicts[verdict] for verdict in ("clean", "tampered", "undecidable")}
-    else:
-        shown = {"scored": found.scored}
-    shown["not read"] = found.failed
-    for name, rows in (shown | ({} if kept is None else {"kept": kept})).items():
-        table.add(name, f"{rows:,}", f"{rows / max(found.rows, 1):.2%}")
-    table.show()

@@ -19,25 +19,20 @@ from torch import distributed
 from foclip import files
 from foclip.data import prompts
 from foclip.errors import EncoderError, UsageError
-from foclip.hardening import card
-from foclip.hardening.measuring import Figures, measure, passes
+from foclip.hardening.measuring import FOOLED, Figures, card, compare
 from foclip.hardening.pictures import Pictures, count, decode
-from foclip.hardening.settings import HardenSettings
 from foclip.hardening.tower import HardenableEncoder, trainable
-from foclip.hardening.trainer import CHECKPOINT, Trainer, TrainingProgress, generator
+from foclip.hardening.trainer import CHECKPOINT, HardenSettings, Trainer, TrainingProgress, generator, processes
 from foclip.models import Encoder, load_encoder
 from foclip.outcome import Progress, no_progress
 from foclip.runs.folder import Run
 
 #: Largest number of held-out pictures, and largest share of all pictures.
 HELD_OUT, HELD_OUT_SHARE = 256, 0.1
-#: Held-out pictures that FoCLIP fools, and its steps, for the figures of the card.
-FOOLED, FOOLED_STEPS = 8, 100
 #: Skipped pictures that are logged one by one.
 SHOWN = 20
-
-#: Called with a line of text.
-Log = Callable[[str], None]
+#: Packages that the weights depend on.
+PACKAGES = ("foclip", "torch", "open_clip_torch", "timm", "pillow", "numpy")
 
 
 @dataclass(frozen=True)
@@ -68,8 +63,8 @@ def harden(
     device: str = "auto",
     *,
     progress: Progress = no_progress,
-    log: Log = lambda line: None,
-    attack_steps: int = FOOLED_STEPS,
+    log: Callable[[str], None] = lambda line: None,
+    attack_steps: int = 100,
     checkpoint_seconds: float = 120.0,
     stop_after: int | None = None,
 ) -> Hardened | None:
@@ -98,22 +93,22 @@ def harden(
             far from the original (`HardenSettings.keep`).
         EncoderError: The encoder is unknown or cannot be hardened.
     """
-    settings = settings or HardenSettings()
-    run = Run(out)
-    with _process_group(device, settings) as device, nullcontext() if _rank() else run:  # one process locks the folder
-        if _rank():
+    settings, run = settings or HardenSettings(), Run(out)
+    with _process_group(device, settings) as device, run if processes()[0] == 0 else nullcontext():
+        rank, _ = processes()
+        if rank:
             progress, log = no_progress, lambda line: None
-        work = files.output_folder(files.output_folder(out) / run.cache.folder.name)
+        work = files.output_folder(run.cache.folder)
         encoder = load_encoder(model, device)
         if not isinstance(encoder, HardenableEncoder):
             raise EncoderError(f"{model}: cannot be hardened, encoders of its kind offer no image tower to train")
         write, tower = encoder.exporter(), trainable(encoder, settings.checkpointing)
-        train, held = _pictures(images, evaluation, encoder, settings, work / f"pictures-{_rank()}", progress, log)
+        train, held = _pictures(images, evaluation, encoder, settings, work / f"pictures-{rank}", progress, log)
         # Attackers of a score push towards some text. The captions of ImageNet cover many subjects.
         texts = encoder.encode_texts(prompts.imagenet(1000))
         trainer = Trainer(encoder, tower, train, texts, settings, run.cache, _identity(encoder, train, settings))
         _train(trainer, progress, log, checkpoint_seconds, stop_after)
-        if trainer.step < settings.steps or _rank():
+        if trainer.step < settings.steps or rank:
             return None
         tower.requires_grad_(False)
         folder = files.output_folder(work / "hardened")
@@ -121,61 +116,40 @@ def harden(
         write(tower, folder, settings.half)
         advance(1)
         hardened = load_encoder(f"local-dir:{folder}", device)
-        before, after = _measured(encoder, hardened, held, settings, attack_steps, progress)
+        before, after = compare(encoder, hardened, held.levels, settings.min_psnr, attack_steps, progress)
         if after.clean_cosine < settings.keep:
             raise UsageError(
                 f"keep: nothing written, since the mean cosine with {model} on {len(held)} clean held-out pictures is "
                 f"{after.clean_cosine:.3f}, below {settings.keep:g}; train longer, with a lower learning rate "
                 f"or a smaller change (more dB). The weights are kept in {work / CHECKPOINT}.pt"
             )
-        facts = _facts(model, encoder, images, evaluation, train, held, settings, trainer)
-        facts |= {"fooled_steps": attack_steps, "before": before.as_json(), "after": after.as_json()}
+        skipped = [*train.skipped, *held.skipped]
+        facts = {
+            "original": model,
+            "original_fingerprint": encoder.fingerprint,
+            "settings": vars(settings) | {"lr": trainer.peak, "precision": trainer.precision},
+            "images": [path.name for path in images],
+            "eval": [path.name for path in evaluation],
+            "pictures": len(train),
+            "held_out": len(held),
+            "fooled": min(FOOLED, len(held)),
+            "skipped": skipped,
+            "identity": trainer.identity,
+            "device": encoder.device.type,
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+            "processes": trainer.ranks,
+            "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+            "fooled_steps": attack_steps,
+            "before": before.as_json(),
+            "after": after.as_json(),
+        }
         files.write_text(folder / "training.json", files.to_json(facts) + "\n")
-        files.write_text(folder / "README.md", card.write(out.resolve().name, facts))
+        files.write_text(folder / "README.md", card(out.resolve().name, facts))
         for file in sorted(folder.iterdir(), key=lambda path: path.suffix == ".json"):
             file.replace(out / file.name)
         shutil.rmtree(work)
-        return Hardened(out, before, after, [*train.skipped, *held.skipped], facts)
-
-
-def _train(trainer: Trainer, progress: Progress, log: Log, checkpoint_seconds: float, stop_after: int | None) -> None:
-    """Train to the last step, with progress."""
-    steps = trainer.settings.steps
-    if trainer.step:
-        log(f"continuing at step {trainer.step} of {steps}")
-    parameters = sum(p.numel() for p in trainer.tower.parameters() if p.requires_grad)
-    log(
-        f"{len(trainer.pictures):,} pictures, {parameters:,} parameters, {trainer.precision}, "
-        f"learning rate {trainer.peak:g}, {steps} steps"
-    )
-    advance = progress("training", steps)
-    advance(trainer.step)
-
-    def on_progress(now: TrainingProgress) -> None:
-        minutes, seconds = divmod(round(now.seconds_left), 60)
-        advance(
-            now.step,
-            f"loss {now.loss:.4f}, cosine {now.clean:.3f} clean, {now.perturbed:.3f} perturbed, "
-            f"{minutes}:{seconds:02d} left",
-        )
-
-    trainer.train(on_progress, checkpoint_seconds, stop_after)
-
-
-def _measured(
-    original: Encoder, hardened: Encoder, held: Pictures, settings: HardenSettings, steps: int, progress: Progress
-) -> tuple[Figures, Figures]:
-    """Figures of the original and of the hardened encoder, with progress."""
-    units = passes(len(held), steps)
-    advance = progress("measuring", 2 * units)
-
-    def figures(encoder: Encoder, first: int) -> Figures:
-        budget, show = settings.min_psnr, lambda done: advance(first + done)
-        return measure(encoder, original, held.levels, prompts.ARTWORKS, budget, FOOLED, steps, show)
-
-    found = figures(original, 0), figures(hardened, units)
-    advance(2 * units)
-    return found
+        return Hardened(out, before, after, skipped, facts)
 
 
 @contextmanager
@@ -198,10 +172,6 @@ def _process_group(device: str, settings: HardenSettings) -> Iterator[str]:
         distributed.destroy_process_group()
 
 
-def _rank() -> int:
-    return distributed.get_rank() if distributed.is_initialized() else 0
-
-
 def _pictures(
     images: Sequence[Path],
     evaluation: Sequence[Path],
@@ -209,7 +179,7 @@ def _pictures(
     settings: HardenSettings,
     kept: Path,
     progress: Progress,
-    log: Log,
+    log: Callable[[str], None],
 ) -> tuple[Pictures, Pictures]:
     """Pictures to train on, and held-out pictures. Only as many are decoded as the run uses."""
     seen = len({*map(Path.resolve, map(Path, images))})
@@ -220,9 +190,8 @@ def _pictures(
     order = torch.randperm(total, generator=generator(settings.seed, "choice")).tolist()
     size, see = encoder.preprocess.size, encoder.preprocess.image
     if evaluation:
-        others = count(evaluation)
-        chosen = torch.randperm(others, generator=generator(settings.seed, "held out"))[:HELD_OUT].tolist()
-        held = decode(evaluation, size, see, chosen)
+        others = torch.randperm(count(evaluation), generator=generator(settings.seed, "held out"))
+        held = decode(evaluation, size, see, others[:HELD_OUT].tolist())
         if not len(held):
             raise UsageError(f"eval: no pictures in {', '.join(map(str, evaluation))}")
     else:
@@ -249,7 +218,7 @@ def _pictures(
 def _identity(encoder: Encoder, train: Pictures, settings: HardenSettings) -> str:
     """Digest of everything that the weights depend on. `keep` and `half` only decide what is written."""
     digest = hashlib.sha256(encoder.fingerprint.encode())
-    chosen = {key: value for key, value in settings.config().items() if key not in {"keep", "half"}}
+    chosen = {key: value for key, value in vars(settings).items() if key not in {"keep", "half"}}
     digest.update(json.dumps(chosen, sort_keys=True).encode())
     digest.update(str((len(train), os.environ.get("WORLD_SIZE", "1"))).encode())
     for batch in torch.split(train.levels, 1024):
@@ -257,32 +226,23 @@ def _identity(encoder: Encoder, train: Pictures, settings: HardenSettings) -> st
     return digest.hexdigest()
 
 
-def _facts(
-    model: str,
-    encoder: Encoder,
-    images: Sequence[Path],
-    evaluation: Sequence[Path],
-    train: Pictures,
-    held: Pictures,
-    settings: HardenSettings,
-    trainer: Trainer,
-) -> dict[str, Any]:
-    """Everything that is needed to repeat the run."""
-    packages = ("foclip", "torch", "open_clip_torch", "timm", "pillow", "numpy")
-    return {
-        "original": model,
-        "original_fingerprint": encoder.fingerprint,
-        "settings": settings.config() | {"lr": trainer.peak, "precision": trainer.precision},
-        "images": [path.name for path in images],
-        "eval": [path.name for path in evaluation],
-        "pictures": len(train),
-        "held_out": len(held),
-        "fooled": min(FOOLED, len(held)),
-        "skipped": [*train.skipped, *held.skipped],
-        "identity": trainer.identity,
-        "device": encoder.device.type,
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "processes": trainer.ranks,
-        "versions": {package: version(package) for package in packages} | {"python": platform.python_version()},
-    }
+def _train(
+    trainer: Trainer, progress: Progress, log: Callable[[str], None], checkpoint_seconds: float, stop_after: int | None
+) -> None:
+    """Train to the last step, with progress."""
+    steps = trainer.settings.steps
+    if trainer.step:
+        log(f"continuing at step {trainer.step} of {steps}")
+    log(
+        f"{len(trainer.pictures):,} pictures, {trainer.parameter_count:,} parameters, {trainer.precision}, "
+        f"learning rate {trainer.peak:g}, {steps} steps"
+    )
+    advance = progress("training", steps)
+    advance(trainer.step)
+
+    def on_progress(now: TrainingProgress) -> None:
+        minutes, seconds = divmod(round(now.seconds_left), 60)
+        cosines = f"cosine {now.clean:.3f} clean, {now.perturbed:.3f} perturbed"
+        advance(now.step, f"loss {now.loss:.4f}, {cosines}, {minutes}:{seconds:02d} left")
+
+    trainer.train(on_progress, checkpoint_seconds, stop_after)

@@ -1,15 +1,14 @@
 """What hardening needs of an encoder, and the image tower that is trained.
 
-The tower stays in evaluation mode throughout: batch normalisation keeps the original's running statistics (its scale
-and shift are trained), dropout and stochastic depth are off. So the inner attack fools the very network that attackers
-will fool later, the embedding of a picture does not depend on the others in its batch, and the gradients of parts of a
-batch add up to that of the batch.
+The tower stays in evaluation mode: batch normalisation keeps the original's running statistics (its scale and shift are
+trained), dropout and stochastic depth are off. So the inner attack fools the very network that attackers will fool
+later, and an embedding does not depend on the other pictures or parts of a batch.
 """
 
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +22,7 @@ TIMED = 8
 
 @runtime_checkable
 class HardenableEncoder(Protocol):
-    """An encoder whose image tower can be trained, and which can be written with the trained tower.
-
-    Besides what follows it is a `foclip.models.Encoder`.
-    """
+    """A `foclip.models.Encoder` whose image tower can be trained, and which can be written with the trained tower."""
 
     def image_tower(self) -> nn.Module:
         """The frozen image tower: normalised pictures (B, 3, H, W) to unit vectors (B, D). A deep copy can be trained.
@@ -46,32 +42,28 @@ class HardenableEncoder(Protocol):
 
 
 def trainable(encoder: Any, checkpointing: bool = False) -> nn.Module:
-    """A copy of the encoder's image tower with gradients.
+    """A copy of the image tower of a `HardenableEncoder` with gradients.
 
-    Args:
-        encoder: A `HardenableEncoder`. It is not changed.
-        checkpointing: Recompute activations in the backward pass, which saves memory and takes more time.
+    With `checkpointing` activations are recomputed in the backward pass, which saves memory and takes more time.
 
     Raises:
         EncoderError: It has no image tower that can be trained.
     """
-    tower: nn.Module = copy.deepcopy(encoder.image_tower()).float().eval().requires_grad_(True)
-    set_checkpointing: Any = getattr(tower, "set_grad_checkpointing", None)
-    if checkpointing and set_checkpointing is not None:
-        set_checkpointing()
+    tower: Any = copy.deepcopy(encoder.image_tower()).float().eval().requires_grad_(True)
+    if checkpointing and hasattr(tower, "set_grad_checkpointing"):
+        tower.set_grad_checkpointing()
     parameters = list(tower.parameters())
     try:
         value = tower(_inputs(encoder, 2))
         gradients = torch.autograd.grad(value[:, 0].sum(), parameters, allow_unused=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:160]
-        raise EncoderError(
-            f"{encoder.name}: cannot be hardened, its image tower gives no gradient ({reason})"
-        ) from error
+        fault = f"cannot be hardened, its image tower gives no gradient ({reason})"
+        raise EncoderError(f"{encoder.name}: {fault}") from error
     for parameter, gradient in zip(parameters, gradients, strict=True):
         # A parameter that does not influence the embedding (a caption token of CoCa, for example) is not trained.
         parameter.requires_grad_(gradient is not None)
-    return tower
+    return cast(nn.Module, tower)
 
 
 def precision_for(tower: nn.Module, encoder: Any) -> Precision:

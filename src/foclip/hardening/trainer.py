@@ -1,4 +1,4 @@
-"""The training loop.
+"""The settings of a hardening run, and its training loop.
 
 All random choices of step n come from generators that are seeded with (seed, n). They do not depend on earlier steps,
 so a run that was killed and continues from its checkpoint ends with the same bytes as one that was not.
@@ -7,22 +7,23 @@ so a run that was killed and continues from its checkpoint ends with the same by
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import lru_cache, partial
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, distributed, nn
 
 from foclip.cache import Cache
 from foclip.errors import UsageError
-from foclip.hardening.augmentation import augment
-from foclip.hardening.perturbation import perturb, random_start
-from foclip.hardening.pictures import Pictures
-from foclip.hardening.settings import HardenSettings
+from foclip.hardening.pictures import Pictures, augment, perturb, random_start
 from foclip.hardening.tower import precision_for
 
+#: Default peak learning rates of image towers with at most so many parameters. FARE (arXiv 2402.12336) uses 1e-5 for
+#: ViT-L/14; a higher rate spoils such a tower. The small towers of this package need a rate a hundred times as high.
+RATES = {20_000_000: 1e-3, 60_000_000: 1e-4, math.inf: 1e-5}
 #: Name of the checkpoint in the cache.
 CHECKPOINT = "checkpoint"
 #: Share of the steps over which the learning rate rises.
@@ -35,13 +36,64 @@ LARGEST_GRADIENT = 1.0
 REPORT_EVERY = 25
 
 
+@dataclass(frozen=True, kw_only=True)
+class HardenSettings:
+    """Settings of a run. Two runs with equal settings on equal pictures give equal weights.
+
+    Attributes:
+        min_psnr: Budget of the perturbations in training, in dB at the model's input size.
+        least: The radius of each picture is drawn between this share of the largest radius and the largest.
+        steps: Training steps.
+        batch_size: Pictures per step, over all processes and parts.
+        accumulate: Number of parts that a process divides its share of a batch into, to save memory.
+        lr: Peak learning rate of AdamW; None to choose it by the size of the tower (`RATES`).
+        ascent: Steps of the inner attack (projected gradient ascent).
+        aimed: Share of the pictures that are pushed towards a text. The others are pushed away from their embedding.
+        seed: Seed of the order of the pictures, their crops, and the random starts.
+        precision: "auto" measures at the start which precision is faster on this device.
+        checkpointing: Recompute activations in the backward pass instead of keeping them.
+        keep: Least mean cosine with the original on clean held-out pictures. Below it nothing is written.
+        half: Write float16 weights.
+
+    Raises:
+        UsageError: A value is out of its range.
+    """
+
+    min_psnr: float = 38.0
+    least: float = 0.5
+    steps: int = 1000
+    batch_size: int = 64
+    accumulate: int = 1
+    lr: float | None = None
+    ascent: int = 1
+    aimed: float = 0.5
+    seed: int = 0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    checkpointing: bool = False
+    keep: float = 0.9
+    half: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_psnr < math.inf:
+            raise UsageError(f"min_psnr: {self.min_psnr:g}; give a budget in dB above 0")
+        for name in ("steps", "batch_size", "accumulate", "ascent"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name}: {getattr(self, name)}; give at least 1")
+        for name in ("least", "aimed"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"{name}: {getattr(self, name):g}; give a share from 0 to 1")
+        if self.lr is not None and not 0 < self.lr < math.inf:
+            raise UsageError(f"lr: {self.lr:g}; give a number above 0")
+        if not -1 <= self.keep <= 1:
+            raise UsageError(f"keep: {self.keep:g}; give a cosine from -1 to 1")
+
+
 @dataclass(frozen=True)
 class TrainingProgress:
     """The state of a run.
 
     Attributes:
         step: Finished steps.
-        steps: Steps of the whole run.
         loss: Loss of the last step.
         clean: Mean cosine of the trained and the original encoder on the clean pictures of the last step.
         perturbed: Mean cosine of the trained encoder on perturbed pictures with the original on clean ones.
@@ -49,17 +101,17 @@ class TrainingProgress:
     """
 
     step: int
-    steps: int
     loss: float
     clean: float
     perturbed: float
     seconds_left: float
 
 
+@dataclass(eq=False)
 class Trainer:
-    """A training run: the original encoder, the tower that is trained, the pictures and the current step.
+    """A training run at some step.
 
-    Args:
+    Attributes:
         encoder: The original encoder, a `foclip.hardening.tower.HardenableEncoder`.
         tower: A copy of its image tower, from `foclip.hardening.tower.trainable`.
         pictures: The pictures to train on.
@@ -72,69 +124,55 @@ class Trainer:
         UsageError: The checkpoint belongs to a run of another identity.
     """
 
-    def __init__(
-        self,
-        encoder: Any,
-        tower: nn.Module,
-        pictures: Pictures,
-        texts: Tensor,
-        settings: HardenSettings,
-        cache: Cache,
-        identity: str,
-    ) -> None:
-        self.encoder, self.tower, self.pictures, self.texts = encoder, tower, pictures, texts
-        self.settings, self.cache, self.identity = settings, cache, identity
-        self.original: nn.Module = encoder.image_tower()
-        self.rank, self.ranks = (
-            (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
-        )
-        trained = [p for p in tower.parameters() if p.requires_grad]
-        self.peak = settings.rate(sum(p.numel() for p in trained))
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in trained if p.ndim > 1], "weight_decay": DECAY},
-                {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=self.peak,
-        )
-        self.step = 0
-        self.precision: str = settings.precision
-        self._order: tuple[int, Tensor] = (-1, torch.empty(0))
+    encoder: Any
+    tower: nn.Module
+    pictures: Pictures
+    texts: Tensor
+    settings: HardenSettings
+    cache: Cache
+    identity: str
+
+    def __post_init__(self) -> None:
+        self.original: nn.Module = self.encoder.image_tower()
+        self.rank, self.ranks = processes()
+        self.trained = [p for p in self.tower.parameters() if p.requires_grad]
+        self.parameter_count = sum(p.numel() for p in self.trained)
+        by_size = next(rate for most, rate in RATES.items() if self.parameter_count <= most)
+        self.peak = by_size if self.settings.lr is None else self.settings.lr
+        matrices, vectors = ([p for p in self.trained if (p.ndim > 1) == matrix] for matrix in (True, False))
+        groups = [{"params": matrices, "weight_decay": DECAY}, {"params": vectors, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=self.peak)
+        self.step, self.precision = 0, str(self.settings.precision)
         self._resume()
 
     def _resume(self) -> None:
         state = self.cache.load(CHECKPOINT, self.encoder.device)
         if self.ranks > 1:
             distributed.barrier()  # every process has read it before one writes
-        if state is not None and state.get("identity") != self.identity:
+        if state is None:
+            if self.precision == "auto":
+                bfloat16 = self.rank == 0 and precision_for(self.tower, self.encoder) == "bfloat16"
+                choice = torch.tensor([float(bfloat16)], device=self.encoder.device)
+                if self.ranks > 1:
+                    distributed.broadcast(choice, 0)
+                self.precision = "bfloat16" if choice.item() else "float32"
+            self._save()  # keeps the choice of precision, because a second measurement could end differently
+        elif state.get("identity") != self.identity:
             raise UsageError(
                 f"{self.cache.path(CHECKPOINT, '.pt')}: belongs to a run with other settings, pictures or weights; "
                 "choose another --out, or delete it"
             )
-        if state is not None:
+        else:
             self.step, self.precision = state["step"], state["precision"]
             self.tower.load_state_dict(state["tower"])
             self.optimizer.load_state_dict(state["optimizer"])
-        elif self.precision == "auto":
-            bfloat16 = self.rank == 0 and precision_for(self.tower, self.encoder) == "bfloat16"
-            choice = torch.tensor([float(bfloat16)], device=self.encoder.device)
-            if self.ranks > 1:
-                distributed.broadcast(choice, 0)
-            self.precision = "bfloat16" if choice.item() else "float32"
-        if state is None:
-            self.save()  # keeps the choice of precision, because a second measurement could end differently
 
-    def save(self) -> None:
+    def _save(self) -> None:
         """Write the checkpoint, in the first process only."""
         if self.rank == 0:
-            state = {
-                "identity": self.identity,
-                "step": self.step,
-                "precision": self.precision,
-                "tower": self.tower.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            }
-            self.cache.save(CHECKPOINT, state)
+            names = ("identity", "step", "precision")
+            states = {name: getattr(self, name).state_dict() for name in ("tower", "optimizer")}
+            self.cache.save(CHECKPOINT, {name: getattr(self, name) for name in names} | states)
 
     def train(
         self,
@@ -142,31 +180,28 @@ class Trainer:
         checkpoint_seconds: float = 120.0,
         stop_after: int | None = None,
     ) -> None:
-        """Train to the last step.
+        """Train to the last step, or to step `stop_after`, with a checkpoint every so many seconds and at the end.
 
-        Args:
-            on_progress: Called every `REPORT_EVERY` steps and after the last one.
-            checkpoint_seconds: Seconds between checkpoints.
-            stop_after: Write a checkpoint and return after this step.
+        `on_progress` is called every `REPORT_EVERY` steps and after the last one.
         """
-        settings = self.settings
-        last = settings.steps if stop_after is None else min(stop_after, settings.steps)
+        steps = self.settings.steps
+        last = steps if stop_after is None else min(stop_after, steps)
         module: nn.Module = self.tower
         if self.ranks > 1:
             module = nn.parallel.DistributedDataParallel(self.tower, broadcast_buffers=False)
-        started, first, saved = time.monotonic(), self.step, time.monotonic()
+        first, started, saved = self.step, time.monotonic(), time.monotonic()
         while self.step < last:
             self._set_rate()
-            losses, clean, perturbed = self._update(module)
+            loss, clean, perturbed = self._update(module)
             self.step += 1
             if self.step % REPORT_EVERY == 0 or self.step == last:
-                left = (time.monotonic() - started) / (self.step - first) * (settings.steps - self.step)
-                on_progress(TrainingProgress(self.step, settings.steps, losses, clean, perturbed, left))
+                left = (time.monotonic() - started) / (self.step - first) * (steps - self.step)
+                on_progress(TrainingProgress(self.step, loss, clean, perturbed, left))
             if time.monotonic() - saved > checkpoint_seconds and self.step < last:
-                self.save()
+                self._save()
                 saved = time.monotonic()
         if self.step > first:
-            self.save()
+            self._save()
 
     def _set_rate(self) -> None:
         """Set the learning rate: it rises over the first steps, then falls along a cosine."""
@@ -187,7 +222,7 @@ class Trainer:
             with cast(Any, module).no_sync() if waits else nullcontext():
                 values = self._part(module, part, number, len(part) / len(places))
             totals = [total + value * len(part) / len(places) for total, value in zip(totals, values, strict=True)]
-        nn.utils.clip_grad_norm_([p for p in self.tower.parameters() if p.requires_grad], LARGEST_GRADIENT)
+        nn.utils.clip_grad_norm_(self.trained, LARGEST_GRADIENT)
         self.optimizer.step()
         return totals[0], totals[1], totals[2]
 
@@ -196,24 +231,19 @@ class Trainer:
         draws = generator(settings.seed, self.step, self.rank, number)
         # Towers may have random operations of their own.
         torch.manual_seed(int(torch.randint(2**31, (1,), generator=draws)))
-        levels = self.pictures.levels[places].to(device)
-        pictures = augment(levels, self.pictures.enlarged[places], draws)
+        pictures = augment(self.pictures.levels[places].to(device), self.pictures.enlarged[places], draws)
         n = len(pictures)
         with torch.no_grad():
             targets = self._encode(self.original, pictures)
         chosen = self.texts[torch.randint(len(self.texts), (n,), generator=draws).to(device)]
         aimed = (torch.rand(n, generator=draws) < settings.aimed).to(device)
         share = settings.least + (1 - settings.least) * torch.rand(n, generator=draws)
-        radius = (settings.radius(pictures[0].numel()) * share).to(device)
+        largest = 10 ** (-settings.min_psnr / 20) * math.sqrt(pictures[0].numel())
+        radius = (largest * share).to(device)
         noise = draws if device.type == "cpu" else generator(settings.seed, self.step, self.rank, number, device=device)
-        changed = perturb(
-            lambda x: self._encode(self.tower, x),
-            pictures,
-            torch.where(aimed[:, None], chosen, -targets),
-            radius,
-            random_start(pictures, radius, noise),
-            settings.ascent,
-        )
+        start, directions = random_start(pictures, radius, noise), torch.where(aimed[:, None], chosen, -targets)
+        encode = partial(self._encode, self.tower)
+        changed = perturb(encode, pictures, directions, radius, start, settings.ascent)
         # The squared distance of FARE. Of unit vectors it is 2 - 2 cos.
         loss = (self._encode(module, changed) - targets).square().sum(1).mean()
         torch.autograd.backward(loss * weight)
@@ -234,21 +264,20 @@ class Trainer:
             return torch.as_tensor(module(inputs))
 
     def _places(self) -> Tensor:
-        """The pictures of this process in this step: its share of the batch."""
-        own = self.settings.batch_size // self.ranks
+        """The pictures of this process in this step: its share of a batch of the concatenated epochs."""
+        n, own = len(self.pictures), self.settings.batch_size // self.ranks
         first = self.step * self.settings.batch_size + self.rank * own
-        return torch.cat(list(self._slices(first, own)))
+        return torch.stack([_order(self.settings.seed, p // n, n)[p % n] for p in range(first, first + own)])
 
-    def _slices(self, first: int, length: int) -> Iterator[Tensor]:
-        """Places first … first + length of the concatenated epochs. Each epoch has its own order."""
-        n = len(self.pictures)
-        while length > 0:
-            epoch, place = divmod(first, n)
-            if self._order[0] != epoch:
-                self._order = (epoch, torch.randperm(n, generator=generator(self.settings.seed, "epoch", epoch)))
-            taken = self._order[1][place : place + length]
-            yield taken
-            first, length = first + len(taken), length - len(taken)
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, n: int) -> Tensor:
+    return torch.randperm(n, generator=generator(seed, "epoch", epoch))
+
+
+def processes() -> tuple[int, int]:
+    """Rank of this process, and the number of all that share the work."""
+    return (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
 
 
 def generator(*parts: object, device: torch.device | str = "cpu") -> torch.Generator:

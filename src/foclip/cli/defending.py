@@ -1,0 +1,152 @@
+"""What makes a defence: `foclip calibrate` a detector, `foclip harden` an encoder."""
+
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from foclip.cli import console, options, progress
+from foclip.cli.options import DATA, RUN, TRAINING, option, path
+from foclip.errors import UsageError
+
+#: Figures of an encoder, and what the table calls them.
+FIGURES = {
+    "clean_cosine": "cosine with {model}, clean",
+    "perturbed_cosine": "cosine with {model}, pushed away at {min_psnr:g} dB",
+    "score": "CLIPScore of ten artworks, clean",
+    "fooled": "the same, fooled at {min_psnr:g} dB",
+    "rise": "rise",
+}
+
+
+def calibrate(
+    clean: list[Path] = option(..., "Folder of clean pictures, or a picture; may be repeated.", parser=path),
+    out: Path = option(..., "Detector file to write; the report goes beside it.", parser=path),
+    prompts: options.PromptSet = None,
+    prompt: options.PromptTexts = None,
+    captions: options.Captions = None,
+    model: options.Model = "mini",
+    score: options.ScoreName = "clipscore",
+    fpr: float = option(0.01, "Bound on false alarms that the detector keeps."),
+    json: options.Json = False,
+    background: list[Path] | None = option(
+        None,
+        "Folder of further clean pictures, measured but not fooled: more of them allow a lower --fpr.",
+        DATA,
+        parser=path,
+    ),
+    fooled: int = option(240, "Fooled pictures to make, of every scenario in turn.", RUN, min=4),
+    steps: int = option(60, "Updates per fooled picture.", RUN, min=1),
+    hardened: options.HardenedNames = None,
+    device: options.Device = "auto",
+) -> None:
+    """Calibrate a detector on clean pictures: fools some of them and bounds the false alarms."""
+    texts = options.prompts(prompts, prompt)
+    if out.suffix != ".json":
+        raise UsageError(f"--out {out}: give a file name that ends in .json")
+    page = out.with_suffix(".html")
+    models, names = [model, *(hardened or ())], (out.name, page.name)
+    options.check(models, score, captions, fpr=fpr, clean=clean, background=background, out=out.parent, written=names)
+    chosen = progress.load(model, score, device)
+    from foclip.calibration import calibrate as make_detector
+    from foclip.reports import calibration as report
+
+    work = out.with_name(f"{out.stem}-fooled")
+    make = partial(make_detector, model=chosen, steps=steps, fpr=fpr, captions=captions, fooled=fooled, name=out.stem)
+    with progress.resumable(f"fooled pictures are kept in {work}") as shown:
+        found = make(clean, texts, work, background=background or (), hardened=hardened or (), progress=shown)
+        found.detector.save(out)
+        report.write(page, found)
+    summary = report.summary(found)
+    if json:
+        console.print_json({"detector": str(out), "report": str(page), "methods": summary})
+    else:
+        headings = ("method", "AUC", "caught", "false alarms", "balanced accuracy")
+        keys = ("auc", "caught", "false_alarms", "balanced_accuracy")
+        console.table(headings, ([row["method"], *(console.figure(row[key]) for key in keys)] for row in summary))
+        console.where(detector=out, report=page)
+    console.finish(found.failures)
+
+
+def harden(
+    images: Annotated[
+        list[Path],
+        option(
+            ...,
+            "Pictures to train on: a folder (searched through), tar or Parquet file; may be repeated.",
+            metavar="PATH",
+            parser=path,
+        ),
+    ],
+    out: options.Out,
+    model: options.Model = "mini",
+    min_psnr: float = option(38.0, "Largest change it is hardened against, dB."),
+    steps: int = option(1000, "Updates of the weights.", min=1),
+    keep: float = option(
+        0.9, "Least cosine with the original on clean held-out pictures; below it, nothing is written."
+    ),
+    evaluation: list[Path] | None = option(
+        None,
+        "Pictures to measure on; may be repeated. Default: some of --images are held out.",
+        name="--eval",
+        metavar="PATH",
+        parser=path,
+    ),
+    json: options.Json = False,
+    least: float = option(
+        0.5, "Least change: each picture's is drawn between this share of the largest and it.", TRAINING
+    ),
+    batch_size: int = option(64, "Pictures per update, over all processes.", TRAINING, min=1),
+    lr: float | None = option(None, "Peak learning rate; default by size: 1e-3 (small towers) to 1e-5.", TRAINING),
+    ascent: int = option(1, "Gradient steps that perturb a picture.", TRAINING, min=1),
+    aimed: float = option(
+        0.5, "Share of the pictures pushed towards a text, not just away from their place.", TRAINING
+    ),
+    seed: int = option(0, "Seed of order, crops and random starts.", TRAINING),
+    attack_steps: int = option(
+        100, "Steps of the attack on original and hardened encoder that the figures come from.", RUN, min=1
+    ),
+    accumulate: int = option(1, "Cut each batch into so many parts, to save memory.", RUN, min=1),
+    checkpoint_every: float = option(120.0, "Seconds between checkpoints.", RUN, min=0),
+    precision: Literal["auto", "float32", "bfloat16"] = option(
+        "auto", "auto: whichever is measured faster at the start.", RUN
+    ),
+    checkpointing: bool = option(False, "Recompute activations: less memory, more time.", RUN, name="--checkpointing"),
+    half: bool = option(False, "Write float16 weights.", RUN, name="--half"),
+    device: options.Device = "auto",
+) -> None:
+    """Harden an encoder: one whose scores are hard to raise, trained on pictures alone.
+
+    Killed or interrupted, the same command goes on from its checkpoint. Under torchrun, several
+    processes share the work. Exit code 1: some pictures could not be read and were left out.
+    """
+    given = dict(locals())
+    options.check([model], images=images, eval=evaluation)
+    with progress.loading(model):
+        from foclip.hardening import HardenSettings
+        from foclip.hardening import harden as run
+
+    settings = HardenSettings(**{setting.name: given[setting.name] for setting in fields(HardenSettings)})
+    with progress.resumable(f"the checkpoint is in {out / '.unfinished'}") as shown:
+        how: dict[str, Any] = {"attack_steps": attack_steps, "checkpoint_seconds": checkpoint_every}
+        made = run(model, images, out, settings, evaluation or [], device, progress=shown, log=console.say, **how)
+    if made is None:  # another process of the run reports
+        return
+    if json:
+        console.print_json({"folder": str(made.folder), **made.config})
+    else:
+        texts = {name: text.format(model=model, min_psnr=min_psnr) for name, text in FIGURES.items()}
+        both = (made.before, made.after)
+        rows = ([text, *(console.figure(getattr(each, name)) for each in both)] for name, text in texts.items())
+        console.table(("figure", model, "hardened"), rows)
+        before, after = made.before.rise, made.after.rise
+        lower = f", {1 - after / before:.0%} less" if before > 0 else ""
+        console.stdout.print()
+        console.line(
+            f"FoCLIP raises {model}'s score by {before:.2f} and the hardened encoder's by {after:.2f}{lower}; "
+            f"load it as local-dir:{made.folder}"
+        )
+    if made.skipped:
+        raise typer.Exit(1)

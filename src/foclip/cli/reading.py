@@ -1,0 +1,160 @@
+"""What reads pictures: `foclip score` and `foclip detect`; and what there is to do so: `foclip models`, `scores`."""
+
+import inspect
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from foclip.cli import console, options, progress
+from foclip.cli.options import RUN, option, path
+from foclip.errors import UsageError
+from foclip.models import catalogue, registry
+
+if TYPE_CHECKING:
+    from foclip.core.scoring import Scored
+    from foclip.detection import Detection
+
+#: Characters of a prompt that a table on a terminal shows.
+SHOWN = 24
+#: How a verdict looks on a terminal.
+STYLES = {"tampered": "bold red", "undecidable": "yellow", "clean": ""}
+
+
+def score(
+    images: options.Images,
+    prompts: options.PromptSet = None,
+    prompt: options.PromptTexts = None,
+    captions: options.Captions = None,
+    model: options.Model = "mini",
+    score: options.ScoreName = "clipscore",
+    hardened: str | None = option(
+        None, "Hardened encoder that scores each picture too; the gap tells.", metavar="NAME"
+    ),
+    json: options.Json = False,
+    scale: float | None = option(None, "Weight w of CLIPScore: 2.5 (Hessel et al., default), 100 (torchmetrics).", RUN),
+    device: options.Device = "auto",
+) -> None:
+    """Score pictures: their score with each prompt, and its mean."""
+    texts = options.prompts(prompts, prompt)
+    options.check([model, hardened], score, captions, pictures=images, json=json)
+    if scale is not None and score != "clipscore":
+        raise UsageError(f"--scale: {score} has no weight")
+    chosen = progress.load(model, score, device)
+    from foclip import api
+    from foclip.models.scores import CLIPScore
+
+    if scale is not None and isinstance(chosen, CLIPScore):
+        chosen = CLIPScore(chosen.encoder, scale)
+    with progress.bars() as shown:
+        found = api.score(images, texts, model=chosen, captions=captions, hardened=hardened, progress=shown)
+    console.show(found, json, _print_scores)
+
+
+def _print_scores(rows: "Sequence[Scored]") -> None:
+    hardened = ("on the hardened", "gap") if rows[0].gap is not None else ()
+    several = ("lowest prompt", "highest prompt") if any(len(row.scores) > 1 for row in rows) else ()
+
+    def cells(row: "Scored") -> list[str]:
+        figures = [row.score, *((row.hardened_score, row.gap) if hardened else ())]
+        ends = (min(row.scores), max(row.scores)) if several else ()
+        named = [f"{console.figure(end, 4)} {_short(row.prompts[row.scores.index(end)])}" for end in ends]
+        return [row.image, *(console.figure(value, 4) for value in figures), *named]
+
+    console.table(("picture", "score", *hardened, *several), map(cells, rows))
+
+
+def _short(prompt: str) -> str:
+    whole = len(prompt) <= SHOWN or not console.stdout.is_terminal
+    return prompt if whole else f"{prompt[: SHOWN - 1]}…"
+
+
+def detect(
+    images: options.Images,
+    prompts: options.PromptSet = None,
+    prompt: options.PromptTexts = None,
+    captions: options.Captions = None,
+    model: options.Model = "mini",
+    score: options.ScoreName = "clipscore",
+    detector: options.DetectorFile = None,
+    fpr: options.Bound = None,
+    out: Path | None = option(None, "Folder for a report: a page and a table.", metavar="DIR", parser=path),
+    json: options.Json = False,
+    method: options.Method = "combined",
+    seed: options.ProbeSeed = None,
+    hardened: options.HardenedNames = None,
+    device: options.Device = "auto",
+) -> None:
+    """Detect fooled pictures, with the prompts of a score or without any."""
+    texts = options.prompts(prompts, prompt)
+    models, names = [model, *(hardened or ())], ("run.json", "verdicts.html", "verdicts.csv")
+    options.check(
+        models, score, captions, fpr=fpr, detector=detector, pictures=images, json=json, out=out, written=names
+    )
+    loaded = progress.load(model, score, device)
+    from foclip import api
+    from foclip.detection.detector import Detector, shipped
+    from foclip.detection.probes import require_embedding
+    from foclip.reports import detected
+
+    chosen = require_embedding(loaded)
+    judge = shipped(chosen.encoder) if detector is None else Detector.load(detector)
+    judged = partial(api.detect, model=chosen, detector=judge, method=method, fpr=fpr, captions=captions, seed=seed)
+    with progress.bars() as shown:
+        found = judged(images, texts, hardened=hardened or (), progress=shown)
+    console.list_results(found, json, _print_detections)  # before anything is drawn: that may take a while, or fail
+    if out:
+        facts = {"detector": judge.name, "fpr": judge.fpr if fpr is None else fpr}
+        console.record(out, chosen, found.failures, facts)
+        with progress.bars() as shown:
+            detected.write(out, found, chosen, judge, fpr, shown)
+        if not json:
+            console.where(report=out / detected.PAGE, table=out / detected.TABLE)
+    console.finish(found.failures)
+
+
+def _print_detections(rows: "Sequence[Detection]") -> None:
+    def cells(row: "Detection") -> list[str]:
+        figures = (console.figure(value) for value in (row.drop, row.drift, row.score))
+        return [row.image, row.verdict, console.figure(row.p_value, 4), row.probe or "–", *figures]
+
+    headings = ("picture", "verdict", "p", "probe", "drop", "drift", "score")
+    console.table(headings, map(cells, rows), [STYLES[row.verdict] for row in rows])
+    if any(row.verdict == "undecidable" for row in rows):
+        console.line(
+            "undecidable: the picture is gray already, so there is no colour to lose, and nothing else is suspicious"
+        )
+
+
+def models(json: options.Json = False) -> None:
+    """List encoders: the embedded ones and every pretrained one of open_clip."""
+    rows = catalogue.available()
+    if json:
+        return console.print_json(rows)
+
+    def cells(row: dict[str, Any]) -> list[str]:
+        size = "×".join(map(str, row["image_size"])) if isinstance(row["image_size"], list) else str(row["image_size"])
+        return [row["name"], row["kind"], size, f"{row['parameters']:,}" if row["parameters"] else "–"]
+
+    console.table(("name", "kind", "input / px", "parameters"), map(cells, rows))
+
+
+def scores(json: options.Json = False) -> None:
+    """List scores: what can be fooled, read and defended."""
+    rows = [_described(name) for name in registry.available()]
+    if json:
+        return console.print_json(rows)
+    for row in rows:
+        console.line(f"{row['name']:<12} {row['about']}")
+
+
+def _described(name: str) -> dict[str, Any]:
+    """A score as its class, or the function that makes it, describes it; or why it cannot be loaded."""
+    try:
+        factory = registry.factory(name)
+    except UsageError as error:
+        return {"name": name, "prompts": [], "about": str(error)}
+    kind = getattr(factory, "__self__", factory)  # a class whose method makes it
+    prompts = kind.info.default_prompts if hasattr(kind, "info") else ()
+    about = " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
+    return {"name": name, "prompts": list(prompts), "about": about}
