@@ -24,11 +24,7 @@ FORMAT = 1
 
 
 class Cache:
-    """A folder of pieces of work, made when first needed.
-
-    Args:
-        folder: Where it lies.
-    """
+    """A folder of pieces of work, made when first needed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -58,8 +54,7 @@ class Cache:
     def fill(self, keys: Sequence[str], compute: Callable[[list[int]], Iterable[tuple[int, Any]]]) -> list[Any]:
         """The contents of pieces; those that are not finished are computed, and kept one by one.
 
-        Contents are always read back from disk, so they are the same whether they were computed now or by an earlier
-        run.
+        Contents are always read back from disk, so they are the same whether they were computed now or earlier.
 
         Args:
             keys: One key per piece.
@@ -98,12 +93,9 @@ class Cache:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process as long as the block lasts.
+    """Lock a folder for this process as long as the block lasts; a `UsageError` if another process is at work there.
 
     The lock is the operating system's, on the folder itself: it leaves nothing behind and ends with the process.
-
-    Raises:
-        UsageError: Another process is at work there.
     """
     try:
         import fcntl

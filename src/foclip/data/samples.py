@@ -61,14 +61,7 @@ class Sample:
     prompts: Prompts = ()
 
     def read(self, admit: Admit = images.admit_any) -> Image.Image:
-        """The upright 8-bit RGB picture.
-
-        Args:
-            admit: Called with width and height before the pixels are decoded (`foclip.data.images.Admit`).
-
-        Raises:
-            ImageError: It cannot be read.
-        """
+        """The upright 8-bit RGB picture, as `foclip.data.images.decoded` gives it."""
         return self.image(admit) if callable(self.image) else images.decoded(self.image, admit)
 
 
@@ -81,7 +74,7 @@ def collect_samples(
     optional: bool = False,
     exclude: Path | None = None,
 ) -> Outcome[Sample]:
-    """Samples of pictures and the prompts of each.
+    """Samples in the order of the pictures; pictures without a caption, and captions without a picture, are failures.
 
     Args:
         pictures: One or several; a folder stands for the pictures in it.
@@ -91,28 +84,22 @@ def collect_samples(
         optional: There may be no prompts at all.
         exclude: A folder to leave out where it lies in one of the folders of pictures: results are no inputs.
 
-    Returns:
-        The samples, in the order of the pictures. Pictures without a caption, and captions without a picture, are
-        failures.
-
     Raises:
         UsageError: There is no picture, both prompts and captions are given, or lists differ in length.
         PromptError: Prompts or captions are unusable.
     """
-    sources = _sources(pictures, exclude)
+    sources, failures = _sources(pictures, exclude), list[Failure]()
     if captions is not None:
         if prompts is not None:
             raise UsageError("captions: give either prompts or captions, not both")
         found, failures = caption_files.captions_of(sources, captions)
-        return Outcome(_samples([sources[number] for number in found], list(map(tuple, found.values()))), failures)
-    if prompts is None and not default and not optional:
+        sources, each = [sources[number] for number in found], [tuple(own) for own in found.values()]
+    elif prompts is None and not default and not optional:
         raise PromptError("prompts: no prompts given; name a set such as artworks, or give some")
-    return Outcome(_samples(sources, _prompts_of_each(prompts, default, len(sources))), [])
-
-
-def _samples(sources: Sequence[Source], prompts: Sequence[Prompts]) -> list[Sample]:
+    else:
+        each = _prompts_of_each(prompts, default, len(sources))
     named = (images.name(source, number) for number, source in enumerate(sources, start=1))
-    return [Sample(*each) for each in zip(named, sources, prompts, strict=True)]
+    return Outcome([Sample(*of_one) for of_one in zip(named, sources, each, strict=True)], failures)
 
 
 def _sources(pictures: Source | Sequence[Source], exclude: Path | None) -> list[Source]:
@@ -142,11 +129,11 @@ def _prompts_of_each(prompts: PromptsOf, default: Prompts, count: int) -> list[P
         return [default] * count
     if isinstance(prompts, str):
         return [tuple(prompt_sets.resolve(prompts))] * count
-    if all(isinstance(prompt, str) for prompt in prompts):
-        return [tuple(prompt_sets.resolve(None, as_prompts([str(prompt) for prompt in prompts])))] * count
-    if len(prompts) != count:
+    shared = all(isinstance(prompt, str) for prompt in prompts)
+    if not shared and len(prompts) != count:
         raise UsageError(f"prompts: {len(prompts)} lists of prompts for {count} pictures")
-    return [tuple(prompt_sets.resolve(None, as_prompts(own))) for own in prompts]
+    each = [tuple(prompt_sets.resolve(None, as_prompts(own))) for own in ([list(prompts)] if shared else prompts)]
+    return each * count if shared else each
 
 
 def prepare(
@@ -157,10 +144,11 @@ def prepare(
     decoded_bytes: int = DECODED_BYTES,
     threads: int | None = None,
 ) -> Iterator[tuple[Sample, T] | Failure]:
-    """Decode pictures ahead on threads, and yield what `make` makes of each, in order.
+    """Decode pictures ahead on threads, and yield each sample with what `make` makes of its picture, in order.
 
     Full-size pictures exist only while they are decoded and `make` works on them. Closing the iterator waits for the
-    pictures that are being decoded, drops the others, and leaves no thread.
+    pictures that are being decoded, drops the others, and leaves no thread. A picture that cannot be read is yielded as
+    a `Failure`.
 
     Args:
         samples: Read one by one, at most `ahead` of what is yielded. Failures are passed on at their place.
@@ -168,9 +156,6 @@ def prepare(
         ahead: Prepared samples that may wait.
         decoded_bytes: Bytes of full-size pictures in memory at the same time. A larger picture is decoded alone.
         threads: Threads; None for one per core.
-
-    Yields:
-        For each sample either it and what `make` returned, or a `Failure`.
     """
     room = _Room(decoded_bytes)
 
@@ -203,12 +188,9 @@ def prepare(
 def in_batches(
     prepared: Iterable[tuple[Sample, T] | Failure], size: int, compute: Callable[[list[tuple[Sample, T]]], Iterable[R]]
 ) -> Iterator[R | Failure]:
-    """Compute results batch by batch, and yield them with the failures, in order.
+    """Compute results of what `prepare` yields, and yield them with the failures, in order.
 
-    Args:
-        prepared: What `prepare` yields.
-        size: Samples per batch, failures included.
-        compute: Gives one result per sample of a batch, in its order.
+    A batch has `size` samples, failures included; `compute` gives one result per sample of a batch, in its order.
     """
     items = iter(prepared)
     while batch := list(islice(items, size)):

@@ -7,6 +7,7 @@ from typing import Any
 
 import open_clip
 import torch
+from safetensors import safe_open
 
 from foclip.errors import EncoderError
 
@@ -16,8 +17,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 def architecture(path: Path) -> str:
     """The open_clip architecture whose weights have the shapes found in `path`.
 
-    Weights do not tell their activation: where `X` and `X-quickgelu` both fit,
-    `X` is taken; write `X-quickgelu/FILE` for the other.
+    Weights do not tell their activation: where `X` and `X-quickgelu` both fit, `X` is taken; write `X-quickgelu/FILE`
+    for the other.
 
     Raises:
         EncoderError: The file is damaged, holds more than weights, or fits no architecture.
@@ -33,11 +34,7 @@ def architecture(path: Path) -> str:
 
 
 def check(path: Path) -> None:
-    """Refuse a file that holds no weights, before a model is built for it.
-
-    Raises:
-        EncoderError: It is damaged, holds more than weights, or none.
-    """
+    """Refuse a file that is damaged, or holds no weights or more than weights, before a model is built for it."""
     if not _shapes(path):
         raise EncoderError(f"{path}: holds no weights by name; save the model's state_dict as safetensors")
 
@@ -46,8 +43,6 @@ def _shapes(path: Path) -> Shapes:
     """Shape of every tensor in a checkpoint, without running code from it."""
     try:
         if path.suffix == ".safetensors":
-            from safetensors import safe_open
-
             with safe_open(str(path), framework="pt") as file:
                 return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -76,26 +71,18 @@ def _fits(config: Mapping[str, Any], shapes: Shapes) -> bool:
         f"{prefix}positional_embedding": (text.get("context_length", 77), width),
         f"{prefix}text_projection": (width, embed),
     }
-    layers = vision["layers"]
+    layers, base, size = vision["layers"], vision["width"], vision["image_size"]
     if isinstance(layers, list):
-        base = vision["width"]
-        cells = vision["image_size"] // 32
         expected["visual.conv1.weight"] = (base // 2, 3, 3, 3)
-        expected["visual.attnpool.positional_embedding"] = (cells * cells + 1, base * 32)
+        expected["visual.attnpool.positional_embedding"] = ((size // 32) ** 2 + 1, base * 32)
         counts = {f"visual.layer{i}": n for i, n in enumerate(layers, start=1)}
     else:
-        patch, base = vision["patch_size"], vision["width"]
-        cells = vision["image_size"] // patch
+        patch = vision["patch_size"]
         expected["visual.conv1.weight"] = (base, 3, patch, patch)
-        expected["visual.positional_embedding"] = (cells * cells + 1, base)
+        expected["visual.positional_embedding"] = ((size // patch) ** 2 + 1, base)
         counts = {"visual.transformer.resblocks": layers}
     counts[f"{prefix}transformer.resblocks"] = text.get("layers", 12)
+    blocks = {part: {key[len(part) :].split(".")[1] for key in shapes if key.startswith(f"{part}.")} for part in counts}
     return all(shapes.get(key) == shape for key, shape in expected.items()) and all(
-        _blocks(shapes, key) == count for key, count in counts.items()
+        len(blocks[part]) == count for part, count in counts.items()
     )
-
-
-def _blocks(shapes: Shapes, prefix: str) -> int:
-    """How many numbered blocks there are under `prefix`."""
-    start = prefix + "."
-    return len({key[len(start) :].split(".")[0] for key in shapes if key.startswith(start)})

@@ -67,11 +67,9 @@ class Encoder(ABC):
         """Unit vectors (T, D) of texts."""
 
     def in_precision(self, dtype: torch.dtype | None, compiled: bool = False) -> "Self":
-        """The same encoder whose image tower computes otherwise; resizing and rounding stay in float32.
+        """The same encoder whose image tower computes in another precision; resizing and rounding stay in float32.
 
-        Args:
-            dtype: The precision; None for float32.
-            compiled: Whether the tower is compiled; one that cannot be goes on as it is, with a `CompileWarning`.
+        If it is to be compiled and cannot be, it goes on as it is, with a `CompileWarning`.
         """
         other = copy.copy(self)
         other.dtype, other.compiled = dtype, compiled
@@ -98,33 +96,24 @@ class Encoder(ABC):
                 reason = str(error).partition("\n")[0] or type(error).__name__
                 warnings.warn(f"{self.name}: torch.compile failed, going on without ({reason})", CompileWarning, 2)
                 compiled = self.features
-                return compiled(inputs)
+            return compiled(inputs)
 
         return features
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """Unit vectors of what `preprocess` made, or of pictures of any size, differentiably.
+        """Unit vectors (B, D) of what `preprocess` made, or of pictures of any size, float32, differentiably.
 
         Args:
             pixels: float (B, 3, H, W) in [0, 1], or uint8 (B, 3, *image_size) as written in a file.
-
-        Returns:
-            (B, D), float32, each row of length 1.
         """
         seen = self.preprocess.pixels(pixels) if pixels.is_floating_point() else pixels
         return self.tower(self.preprocess.normalize(seen.to(self.device)))
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors of prompts.
+        """Unit vectors (T, D) of T prompts, float32.
 
-        A prompt longer than the model's context keeps its beginning and its
-        end-of-text token, and a `PromptTruncationWarning` says so.
-
-        Args:
-            texts: T prompts.
-
-        Returns:
-            (T, D), float32, each row of length 1.
+        A prompt longer than the model's context keeps its beginning and its end-of-text token, and a
+        `PromptTruncationWarning` says so.
 
         Raises:
             UsageError: It is one string, or there is none.
@@ -136,8 +125,5 @@ class Encoder(ABC):
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Image.Image], batch_size: int = 32) -> Tensor:
         """Unit vectors (B, D) of RGB pictures through the model's own preprocessing."""
-        batches = [
-            self.embed(torch.stack([self.preprocess.image(picture) for picture in pictures[i : i + batch_size]]))
-            for i in range(0, len(pictures), batch_size)
-        ]
-        return torch.cat(batches)
+        batches = (pictures[first : first + batch_size] for first in range(0, len(pictures), batch_size))
+        return torch.cat([self.embed(torch.stack([*map(self.preprocess.image, batch)])) for batch in batches])

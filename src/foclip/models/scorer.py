@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from foclip.models.encoder import Encoder
-    from foclip.models.resampler import Resampler
+    from foclip.models.preprocess import Resampler
 
 #: Pictures as the model sees them: (B, 3, h, w), float in [0, 1] or uint8; a tuple of such where several models look.
 Inputs = Tensor | tuple[Tensor, ...]
@@ -29,21 +29,17 @@ Targets = Tensor | tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class ScoreInfo:
-    """What is to be known of a score.
+    """What is to be known of a score."""
 
-    Attributes:
-        name: What `--score` calls it.
-        scale: The figure is scale · max(raw score, 0).
-        floor: Figure below which a picture matches none of its prompts, so that relative changes are noise.
-        temperature: Temperature at which the softmax over raw scores gives probabilities of prompts.
-        prompts: Whether a picture needs prompts. With "optional", `default_prompts` stand in for them.
-        default_prompts: The prompts it is asked with unless others are given.
-    """
-
+    #: What `--score` calls it.
     name: str
+    #: The figure is scale · max(raw score, 0).
     scale: float = 1.0
+    #: Figure below which a picture matches none of its prompts, so that relative changes are noise.
     floor: float = 0.1
+    #: Temperature at which the softmax over raw scores gives probabilities of prompts.
     temperature: float = 0.01
+    #: Whether a picture needs prompts. With "optional", `default_prompts` stand in for them.
     prompts: Literal["required", "optional", "none"] = "required"
     default_prompts: Prompts = ()
 
@@ -101,19 +97,13 @@ class Scorer(Protocol):
     def __call__(self, pixels: Inputs, targets: Targets) -> Tensor:
         """Raw scores (B, T), differentiable with respect to `pixels`; T is 1 for a score without prompts.
 
-        Args:
-            pixels: What `preprocess` made: float (B, 3, h, w) in [0, 1], or uint8 as written in a file.
-            targets: What `encode_prompts` made.
+        `pixels` is what `preprocess` made, float (B, 3, h, w) in [0, 1], or uint8 as written in a file.
         """
 
 
 @runtime_checkable
 class EmbeddingScorer(Scorer, Protocol):
-    """A score that compares a picture's embedding with its prompts.
-
-    Attributes:
-        encoder: The encoder behind it.
-    """
+    """A score that compares the embedding that its encoder makes of a picture with its prompts."""
 
     @property
     def encoder(self) -> "Encoder": ...

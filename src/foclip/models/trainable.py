@@ -1,6 +1,7 @@
 """Training the image tower of an open_clip model, and writing the model back with the trained tower.
 
-The result is a folder that open_clip loads with `local-dir:` and nothing else.
+The result is a folder that open_clip loads with `local-dir:` and nothing else. The functions are methods of
+`foclip.models.OpenClipEncoder`.
 """
 
 import json
@@ -17,7 +18,6 @@ from torch import Tensor, nn
 
 from foclip import files
 from foclip.errors import EncoderError
-from foclip.models import checkpoints, embedded
 
 if TYPE_CHECKING:
     from foclip.models.open_clip import OpenClipEncoder
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 #: Files of a model's folder that belong to its tokenizer.
 TOKENIZER = ("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "added_tokens.json", "*.model")
+#: Types of weights that cannot be trained.
+QUANTISED = {torch.int8, torch.uint8, torch.qint8, torch.quint8}
 
 #: Writes an encoder with another image tower to an existing folder, with float16 weights or with those of the tower.
 Exporter = Callable[[nn.Module, Path, bool], None]
@@ -47,49 +49,33 @@ class ImageTower(nn.Module):
             set_checkpointing(True)
 
 
-def image_tower(encoder: "OpenClipEncoder") -> ImageTower:
+def image_tower(encoder: "OpenClipEncoder") -> nn.Module:
     """The encoder's image tower as a module, frozen. It shares the weights of the encoder.
 
     Raises:
         EncoderError: It has no image tower of its own, or one that is quantised or scripted.
     """
     model, visual = encoder.model, getattr(encoder.model, "visual", None)
+    problem = None
     if not isinstance(visual, nn.Module) or not hasattr(model, "encode_image"):
-        raise EncoderError(f"{encoder.name}: cannot be hardened, it has no image tower of its own (`model.visual`)")
-    if isinstance(model, torch.jit.ScriptModule) or isinstance(visual, torch.jit.ScriptModule):
-        raise EncoderError(f"{encoder.name}: cannot be hardened, its image tower is compiled (TorchScript)")
-    parameters = list(visual.parameters())
-    if _quantised(visual) or not parameters or any(not p.is_floating_point() for p in parameters):
-        raise EncoderError(
-            f"{encoder.name}: cannot be hardened, its image tower is quantised; use the original weights"
-        )
+        problem = "it has no image tower of its own (`model.visual`)"
+    elif isinstance(model, torch.jit.ScriptModule) or isinstance(visual, torch.jit.ScriptModule):
+        problem = "its image tower is compiled (TorchScript)"
+    elif (
+        not (parameters := list(visual.parameters()))
+        or not all(weight.is_floating_point() for weight in parameters)
+        or any(isinstance(value, Tensor) and value.dtype in QUANTISED for value in visual.state_dict().values())
+        or any("quantized" in type(module).__module__ for module in visual.modules())
+    ):
+        problem = "its image tower is quantised; use the original weights"
+    if problem:
+        raise EncoderError(f"{encoder.name}: cannot be hardened, {problem}")
     return ImageTower(model)
 
 
-def _quantised(visual: nn.Module) -> bool:
-    dtypes = {tensor.dtype for tensor in visual.state_dict().values() if isinstance(tensor, Tensor)}
-    small = {torch.int8, torch.uint8, torch.qint8, torch.quint8}
-    return bool(dtypes & small) or any("quantized" in type(module).__module__ for module in visual.modules())
-
-
 def model_config(encoder: "OpenClipEncoder") -> dict[str, Any]:
-    """open_clip's configuration of an encoder's architecture, found by the name that the encoder was loaded by.
-
-    Raises:
-        EncoderError: The architecture cannot be told from the name.
-    """
-    name = encoder.name
-    found: dict[str, Any] | None = None
-    if (folder := _folder(name)) is not None:
-        name = f"local-dir:{folder}"
-    if name.startswith(("local-dir:", "hf-hub:")):
-        found = open_clip.get_model_config(name)
-    elif Path(name).is_file():
-        found = open_clip.get_model_config(checkpoints.architecture(Path(name)) or "")
-    else:
-        known, parts = set(open_clip.list_models()), name.split("/")
-        heads = ("-".join(parts[:count]) for count in range(len(parts), 0, -1))
-        found = next((open_clip.get_model_config(head) for head in heads if head in known), None)
+    """open_clip's configuration of an encoder's architecture; an `EncoderError` if open_clip has no name for it."""
+    found: dict[str, Any] | None = open_clip.get_model_config(encoder.architecture)
     if found is None:
         raise EncoderError(f"{encoder.name}: cannot be hardened, its architecture has no name in open_clip")
     if any(type(module).__name__ == "QuickGELU" for module in encoder.model.modules()):
@@ -113,18 +99,15 @@ def exporter(encoder: "OpenClipEncoder") -> Exporter:
             "preprocess_cfg": {key: preprocessing[key] for key in kept if key in preprocessing},
         }
         files.write_text(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
-        weights = encoder.model.state_dict() | tower.state_dict()
-        save_file(
-            {
-                # Each tensor is copied: safetensors refuses tensors that share memory.
-                key: value.detach().cpu().to(_dtype(value, half), memory_format=torch.contiguous_format, copy=True)
-                for key, value in weights.items()
-            },
-            folder / WEIGHTS,
-            metadata={"format": "pt"},
-        )
+        weights = {}
+        for key, value in (encoder.model.state_dict() | tower.state_dict()).items():
+            dtype = torch.float16 if half and value.is_floating_point() else value.dtype
+            # Each tensor is copied: safetensors refuses tensors that share memory.
+            weights[key] = value.detach().cpu().to(dtype, memory_format=torch.contiguous_format, copy=True)
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
         (folder / WEIGHTS).chmod(0o644)
-        if (source := _folder(encoder.name)) is not None:
+        if encoder.architecture.startswith("local-dir:"):
+            source = Path(encoder.architecture.removeprefix("local-dir:"))
             for file in {file for pattern in TOKENIZER for file in source.glob(pattern) if file.is_file()}:
                 shutil.copyfile(file, folder / file.name)
         elif isinstance(encoder.tokenizer, HFTokenizer):
@@ -132,14 +115,3 @@ def exporter(encoder: "OpenClipEncoder") -> Exporter:
             encoder.tokenizer.save_pretrained(folder)
 
     return export
-
-
-def _dtype(value: torch.Tensor, half: bool) -> torch.dtype:
-    return torch.float16 if half and value.is_floating_point() else value.dtype
-
-
-def _folder(name: str) -> Path | None:
-    """The folder that an encoder was loaded from, if there is one."""
-    if name in embedded.names():
-        return embedded.path(embedded.ORIGINALS.get(name, name))
-    return Path(name.removeprefix("local-dir:")) if name.startswith("local-dir:") else None

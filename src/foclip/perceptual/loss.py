@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foclip.models.banded import Block, multiply
+from foclip.models.resize import Block, multiply
 from foclip.perceptual.fidelity import OVERLAP, PIXELS_PER_DEGREE
 from foclip.perceptual.mask import KNEE, XYZ
 

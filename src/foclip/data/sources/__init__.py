@@ -10,18 +10,15 @@ from typing import Any
 
 from foclip.data.sources import archive, table
 from foclip.data.sources.item import MAX_PICTURE, MAX_TEXT, Columns, Item, Shard, text
-from foclip.data.sources.listing import Digest, Listing, file_system, source_missing
+from foclip.data.sources.listing import Listing, file_system, source_missing
 
-__all__ = ["Columns", "Digest", "Item", "Listing", "Shard", "items", "load_bytes", "text"]
+__all__ = ["Columns", "Item", "Listing", "Shard", "items", "load_bytes", "text"]
 
 
 def items(shard: Shard, columns: Columns, read: bool = True) -> Iterator[Item]:
     """The rows of a shard, in its order; pictures that are files of their own are left to `load_bytes`.
 
-    Args:
-        shard: The shard.
-        columns: Names of columns.
-        read: Whether the contents of tars are read; False gives keys only, to count them.
+    Without `read`, tars give keys only, to count them.
 
     Raises:
         SourceError: The file is not there any more.

@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from foclip.data import images
-from foclip.data.sources.item import MAX_PICTURE, MAX_TEXT, Columns, Item, text
+from foclip.data.sources.item import MAX_PICTURE, MAX_TEXT, Columns, Item, first_of_each_key, text
 
 #: Suffixes of members that hold a caption.
 CAPTIONS = ("txt", "caption", "text")
@@ -59,21 +59,17 @@ def items(stream: BinaryIO, name: str, columns: Columns, read: bool = True) -> I
     Raises:
         OSError: The file cannot be read any more. Damage is no exception, but an item with an error.
     """
-    seen: set[int] = set()
+    return first_of_each_key(_items(stream, name, columns, read))
+
+
+def _items(stream: BinaryIO, name: str, columns: Columns, read: bool) -> Iterator[Item]:
     last = "its beginning"
     for sample in _samples(stream, read):
         if isinstance(sample, str):
             yield Item(f"{name}#end", error=f"tar cut off or damaged after {last} ({sample})")
             return
         last = sample.key
-        for number, item in enumerate(_rows(sample, columns, read)):
-            digest = hash(item.key)
-            if digest in seen:
-                yield Item(item.key, caption=item.caption, error="duplicate key; the first of its name counts")
-            else:
-                yield item
-            seen.add(digest)
-            last = sample.key if not number else last
+        yield from _rows(sample, columns, read)
 
 
 def _samples(stream: BinaryIO, read: bool) -> Iterator["_Sample | str"]:
@@ -98,10 +94,9 @@ def _samples(stream: BinaryIO, read: bool) -> Iterator["_Sample | str"]:
                     yield sample
                     return
             ended_by = getattr(tar, "ended_by", None)
-    except DAMAGE as error:
-        ended_by = error
-    except OSError as error:
-        if error.errno is not None:  # not gzip's "CRC check failed" or bz2's "Invalid data stream"
+    except (*DAMAGE, OSError) as error:
+        # The errors of a lost disk have a number; not gzip's "CRC check failed" or bz2's "Invalid data stream".
+        if getattr(error, "errno", None) is not None:
             raise
         ended_by = error
     if sample:
@@ -150,8 +145,8 @@ def _rows(sample: _Sample, columns: Columns, read: bool) -> Iterator[Item]:
             key = _string(fields, columns.key) or key if columns.key else key
         except ValueError as problem:
             error = str(problem)
-    plain = {suffix: content for suffix, content in sample.pictures.items() if "." not in suffix}
-    pictures = plain or dict(list(sample.pictures.items())[:1])
+    pictures = {suffix: content for suffix, content in sample.pictures.items() if "." not in suffix}
+    pictures = pictures or dict(list(sample.pictures.items())[:1])
     if error or not pictures:
         held = ", ".join(sorted(sample.suffixes))
         yield Item(key, caption=caption, uid=uid, error=error or f"no picture in the sample (it holds {text(held)})")
@@ -161,11 +156,8 @@ def _rows(sample: _Sample, columns: Columns, read: bool) -> Iterator[Item]:
 
 
 def _fields(sample: _Sample) -> dict[str, Any]:
-    content = sample.texts.get("json")
-    if content is None:
-        return {}
     try:
-        fields = json.loads(content)
+        fields = json.loads(sample.texts.get("json", "{}"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its .json is no JSON ({text(error)})") from error
     return fields if isinstance(fields, dict) else {}

@@ -1,6 +1,7 @@
 """A data set consists of shards, and a shard of items, each with one picture; `Columns` names what holds what."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 #: Largest picture file that is read, in bytes. A larger one becomes a row with an error.
 MAX_PICTURE = 256 * 2**20
@@ -71,7 +72,15 @@ class Shard:
     names: tuple[str, ...] = ()
 
 
+def first_of_each_key(items: Iterable[Item]) -> Iterator[Item]:
+    """The items; those whose key was there before become errors. In memory is a number for each key."""
+    seen = set[int]()
+    for item in items:
+        known = (digest := hash(item.key)) in seen
+        seen.add(digest)
+        yield replace(item, content=b"", path=None, error="duplicate key; the first counts") if known else item
+
+
 def text(value: object, limit: int | None = None) -> str:
     """One line that every file format can hold. Bytes of a name that are no UTF-8 are written as numbers."""
-    line = " ".join(str(value).encode(errors="backslashreplace").decode().split())
-    return line if limit is None else line[:limit]
+    return " ".join(str(value).encode(errors="backslashreplace").decode().split())[:limit]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from foclip.data.sources.item import MAX_PICTURE, Columns, Item, text
+from foclip.data.sources.item import MAX_PICTURE, Columns, Item, first_of_each_key, text
 from foclip.errors import UsageError
 
 #: Usual names of the columns of pictures, captions and keys. The first that a table has is taken.
@@ -42,14 +42,15 @@ def columns_of(names: list[str], columns: Columns, url: str) -> dict[str, str]:
     for role, name in vars(columns).items():
         if name is not None and name not in names:
             raise UsageError(f"{role}: {url} has no column {name} (it has {', '.join(names)})")
-    image = columns.image or next((name for name in IMAGES if name in names), None)
-    if image is None:
+    usual = {"image": IMAGES, "caption": CAPTIONS, "key": KEYS, "uid": ("uid",), "reason": (REASON,)}
+    asked = {role: (name,) for role, name in vars(columns).items() if name}
+    candidates = (usual | asked).items()
+    found = {role: name for role, those in candidates if (name := next((n for n in those if n in names), None))}
+    if "image" not in found:
         raise UsageError(
             f"image: none of the columns of {url} ({', '.join(names)}) is called {' or '.join(IMAGES)}; name it"
         )
-    wanted = {"image": (image,), "caption": (columns.caption,) if columns.caption else CAPTIONS}
-    wanted |= {"key": (columns.key,) if columns.key else KEYS, "uid": ("uid",), "reason": (REASON,)}
-    return {role: name for role, those in wanted.items() if (name := next((n for n in those if n in names), None))}
+    return found
 
 
 def items(stream: BinaryIO, group: int, first: int, columns: Columns, url: str) -> Iterator[Item]:
@@ -69,27 +70,18 @@ def items(stream: BinaryIO, group: int, first: int, columns: Columns, url: str) 
         UsageError: As `columns_of`.
     """
     table = open_table(stream)
-    count = table.metadata.row_group(group).num_rows
+    end = first + table.metadata.row_group(group).num_rows
     roles = columns_of(table.schema_arrow.names, columns, url)
-    done, problem, seen = 0, "the table ends", set[int]()
+    problem = "the table ends"
     try:
-        names = list(dict.fromkeys(roles.values()))
-        for batch in table.iter_batches(batch_size=ROWS, row_groups=[group], columns=names):
-            values = {role: batch.column(name).to_pylist() for role, name in roles.items()}
-            for number in range(batch.num_rows):
-                item = _item({role: column[number] for role, column in values.items()}, first + done)
-                if (digest := hash(item.key)) in seen:
-                    item = Item(item.key, caption=item.caption, uid=item.uid, error="duplicate key; the first counts")
-                seen.add(digest)
-                done += 1
-                yield item
-    except (UsageError, GeneratorExit):
-        raise
+        for item in first_of_each_key(_rows(table, group, first, roles)):
+            first += 1
+            yield item
     except Exception as error:  # pyarrow raises its own types
         _raise_lost_file(error)
         problem = text(error, 200)
-    for number in range(done, count):
-        yield Item(str(first + number), error=f"the table is damaged here ({problem})")
+    for number in range(first, end):
+        yield Item(str(number), error=f"the table is damaged here ({problem})")
 
 
 def _raise_lost_file(error: Exception) -> None:
@@ -98,8 +90,17 @@ def _raise_lost_file(error: Exception) -> None:
         raise error
 
 
+def _rows(table: Any, group: int, number: int, roles: dict[str, str]) -> Iterator[Item]:
+    names = list(dict.fromkeys(roles.values()))
+    for batch in table.iter_batches(batch_size=ROWS, row_groups=[group], columns=names):
+        values = [batch.column(name).to_pylist() for name in roles.values()]
+        for row in zip(*values, strict=True):
+            yield _item(dict(zip(roles, row, strict=True)), number)
+            number += 1
+
+
 def _item(row: dict[str, Any], number: int) -> Item:
-    key, caption, value, uid = (row.get(role) for role in ("key", "caption", "image", "uid"))
+    key, caption, value, uid, reason = (row.get(role) for role in ("key", "caption", "image", "uid", "reason"))
     key = text(number if key is None or isinstance(key, float | dict | list) else key)
     uid = uid if isinstance(uid, str) else None
     if caption is not None and not isinstance(caption, str):
@@ -107,21 +108,18 @@ def _item(row: dict[str, Any], number: int) -> Item:
     caption = caption.strip() or None if caption else None
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
-    error: str | None
     if value is None:
-        reason = row.get("reason")
-        error = f"no picture ({text(reason, 200)})" if reason else "no picture"
-    elif not isinstance(value, bytes | str):
-        error = f"its picture is {type(value).__name__}, neither bytes nor a path"
+        error: str | None = f"no picture ({text(reason, 200)})" if reason else "no picture"
     elif isinstance(value, str):
         error = _outside(value)
-        if error is None:
-            return Item(key, path=value, caption=caption, uid=uid)
-    elif len(value) > MAX_PICTURE:
-        error = f"a file of {len(value):,} bytes is more than is read"
+    elif not isinstance(value, bytes):
+        error = f"its picture is {type(value).__name__}, neither bytes nor a path"
     else:
-        return Item(key, value, caption=caption, uid=uid)
-    return Item(key, caption=caption, uid=uid, error=error)
+        error = f"a file of {len(value):,} bytes is more than is read" if len(value) > MAX_PICTURE else None
+    if error:
+        return Item(key, caption=caption, uid=uid, error=error)
+    content, path = (b"", value) if isinstance(value, str) else (value, None)
+    return Item(key, content, path, caption, uid)
 
 
 def _outside(path: str) -> str | None:

@@ -20,14 +20,7 @@ if TYPE_CHECKING:
 class EmbeddingScore(ABC):
     """A score that compares a picture's embedding with what it makes of the prompts; an `EmbeddingScorer`.
 
-    A subclass adds `encode_prompts` and `compare`, and sets `info`.
-
-    Args:
-        encoder: The encoder behind it.
-
-    Attributes:
-        info: Name, scale, floor, prompts.
-        encoder: That encoder.
+    A subclass adds `encode_prompts` and `compare`, and sets `info`. What else a scorer tells is its encoder's.
     """
 
     info: ScoreInfo
@@ -43,27 +36,22 @@ class EmbeddingScore(ABC):
 
     @property
     def model(self) -> str:
-        """Name of the encoder."""
         return self.encoder.name
 
     @property
     def preprocess(self) -> Preprocess:
-        """The encoder's preprocessing."""
         return self.encoder.preprocess
 
     @property
     def device(self) -> torch.device:
-        """Where the encoder is."""
         return self.encoder.device
 
     @property
     def parameter_count(self) -> int:
-        """Number of the encoder's parameters."""
         return self.encoder.parameter_count
 
     @property
     def fingerprint(self) -> str:
-        """Digest of score, weights and preprocessing."""
         return f"{self.info.name} {self.encoder.fingerprint}"
 
     @abstractmethod
@@ -80,7 +68,6 @@ class EmbeddingScore(ABC):
         return self.encoder.embed(pixels)
 
     def __call__(self, pixels: Inputs, targets: Targets) -> Tensor:
-        """Raw scores (B, T) of what `preprocess` made, differentiably."""
         return self.compare(self.embed(pixels), targets)
 
     def with_encoder(self, encoder: Encoder) -> "Self":
