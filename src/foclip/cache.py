@@ -2,7 +2,7 @@
 
 Each piece is named by a digest of everything its result depends on (`Cache.key`), so a result is never reused, and work
 never continued, under other settings. A finished piece is one JSON file, perhaps with further files of the same name
-beside it. An unfinished piece is one file of tensors. Every file is written whole or not at all.
+beside it; an unfinished one is a file of tensors.
 """
 
 import hashlib
@@ -35,7 +35,6 @@ class Cache:
         return hashlib.sha256(repr((FORMAT, *parts)).encode()).hexdigest()[:32]
 
     def path(self, key: str, suffix: str = ".json") -> Path:
-        """The file of a piece."""
         return self.folder / f"{key}{suffix}"
 
     def get(self, key: str) -> Any:
@@ -54,11 +53,8 @@ class Cache:
     def fill(self, keys: Sequence[str], compute: Callable[[list[int]], Iterable[tuple[int, Any]]]) -> list[Any]:
         """The contents of pieces; those that are not finished are computed, and kept one by one.
 
-        Contents are always read back from disk, so they are the same whether they were computed now or earlier.
-
-        Args:
-            keys: One key per piece.
-            compute: Given places in `keys`, yields each place with its content as soon as it is finished.
+        Given places in `keys`, `compute` yields each place with its content as soon as it is finished. Contents are
+        always read back from disk, so they are the same whether they were computed now or earlier.
         """
         first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))  # the same work is asked for once
         missing = sorted(place for key, place in first.items() if self.get(key) is None)

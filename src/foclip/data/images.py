@@ -1,9 +1,8 @@
 """Pictures in and out: the only place that opens a picture file.
 
 `read` takes what people have (rotated phone photos, CMYK scans, 16-bit PNGs, animations, transparent logos) and what
-attackers send (bombs, truncated files, text named .jpg). It returns an upright 8-bit RGB picture, or raises an
-`ImageError` that names the file. `decoded` does the same for pictures in memory, and `foclip.data.samples.prepare` for
-many pictures. `write` writes the PNG whose score is then reported.
+attackers send (bombs, truncated files, text named .jpg), `decoded` also pictures in memory, and
+`foclip.data.samples.prepare` many of them.
 """
 
 import io
@@ -75,26 +74,23 @@ def decoded(source: Source, admit: Admit = admit_any) -> Image.Image:
     return to_image(pixels)
 
 
-def read(path: str | Path, admit: Admit = admit_any) -> Image.Image:
+def read(path: str | Path, admit: Admit = admit_any, content: bytes | None = None) -> Image.Image:
     """Read a picture file as an upright 8-bit RGB picture.
 
     EXIF orientation and colour profiles (to sRGB) are applied, transparency is laid over white, CMYK, palette
     and 16-bit pictures are converted, and of an animation the first frame is taken.
 
+    Args:
+        path: The file.
+        admit: Called with width and height before the pixels are decoded.
+        content: The bytes of the file, if it lies in a tar or a table.
+
     Raises:
         ImageError: Not a picture, truncated, larger than `MAX_PIXELS`, or unreadable.
     """
-    return _read(Path(path), Path(path), admit)
-
-
-def decode(content: bytes, name: str, admit: Admit = admit_any) -> Image.Image:
-    """The same as `read` for the bytes of a picture file that lies in a tar or a table; errors call it `name`."""
-    return _read(io.BytesIO(content), Path(name), admit)
-
-
-def _read(source: Path | io.BytesIO, path: Path, admit: Admit) -> Image.Image:
+    path = Path(path)
     try:
-        with Image.open(source, formats=_formats()) as image:
+        with Image.open(path if content is None else io.BytesIO(content), formats=_formats()) as image:
             _admitted(path, image.size, admit)
             image.seek(0)
             image.load()
@@ -117,14 +113,18 @@ def _read(source: Path | io.BytesIO, path: Path, admit: Admit) -> Image.Image:
         raise ImageError(f"{path}: broken picture ({_reason(error)})") from error
 
 
+def decode(content: bytes, name: str, admit: Admit = admit_any) -> Image.Image:
+    """`read` of the bytes of a picture file; errors call it `name`."""
+    return read(name, admit, content)
+
+
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    # those that this build of Pillow knows
-    Image.init()
+    Image.init()  # finds out what this build of Pillow knows
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 

@@ -1,16 +1,13 @@
 """Samples: pictures with their prompts, from what a caller gives to what a model sees.
 
 `collect_samples` turns files, folders and pictures in memory into samples. `prepare` decodes them ahead on threads and
-hands over what the caller makes of each picture, usually the small picture that a model sees. Scoring, detection,
-calibration, metrics and scans all read pictures this way. A picture that cannot be read is a `Failure` in the stream,
-at its place.
+hands over what the caller makes of each picture, usually the small picture that a model sees.
 """
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -37,7 +34,7 @@ R = TypeVar("R")
 #: Prompts for all pictures, the name of a prompt set, or one list of prompts per picture.
 PromptsOf = str | Sequence[str] | Sequence[Sequence[str]] | None
 
-#: Prepared samples that may wait for the consumer. One batch is worked on while the next is prepared.
+#: Prepared samples that may wait for the consumer.
 AHEAD = 64
 #: Bytes of full-size pictures that may be decoded at the same time. One picture is always allowed.
 DECODED_BYTES = 512 * 2**20
@@ -49,11 +46,8 @@ BYTES_PER_PIXEL = 6
 class Sample:
     """A picture and its prompts.
 
-    Attributes:
-        name: What results and failures call it.
-        image: A file, a PIL picture, or pixels (3, H, W), uint8 or float in [0, 1]; or a function that reads it when
-            it is its turn, such as ``partial(images.decode, content, name)``.
-        prompts: Its prompts; empty if there are none.
+    The picture is a file, a PIL picture, or pixels (3, H, W), uint8 or float in [0, 1]; or a function that reads it
+    when it is its turn, such as ``partial(images.decode, content, name)``. Results and failures call it `name`.
     """
 
     name: str
@@ -111,17 +105,18 @@ def _sources(pictures: Source | Sequence[Source], exclude: Path | None) -> list[
         if not isinstance(source, str | Path):
             sources.append(source)
             continue
-        inside = exclude is not None and _below(exclude, Path(source))
-        found = [p for p in images.find([source]) if not (inside and _below(p, exclude))]
-        sources.extend(found or [source])  # a folder without pictures stays, to be listed as what it is
+        found = images.find([source])
+        if exclude is not None and _below(exclude, Path(source)):
+            found = [path for path in found if not _below(path, exclude)]
+        sources += found or [source]  # a folder without pictures stays, to be listed as what it is
     if all(isinstance(source, str | Path) and files.is_folder(Path(source)) for source in sources):
         raise UsageError(f"pictures: no pictures in {', '.join(map(str, given)) or 'an empty list'}")
     return sources
 
 
-def _below(path: Path, folder: Path | None) -> bool:
+def _below(path: Path, folder: Path) -> bool:
     # realpath, since resolve() raises where links go round in circles
-    return folder is not None and Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
+    return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
 
 
 def _prompts_of_each(prompts: PromptsOf, default: Prompts, count: int) -> list[Prompts]:
@@ -147,11 +142,11 @@ def prepare(
     """Decode pictures ahead on threads, and yield each sample with what `make` makes of its picture, in order.
 
     Full-size pictures exist only while they are decoded and `make` works on them. Closing the iterator waits for the
-    pictures that are being decoded, drops the others, and leaves no thread. A picture that cannot be read is yielded as
-    a `Failure`.
+    pictures that are being decoded, drops the others, and leaves no thread. A picture that cannot be read becomes a
+    `Failure` at its place.
 
     Args:
-        samples: Read one by one, at most `ahead` of what is yielded. Failures are passed on at their place.
+        samples: Read one by one, at most `ahead` of what is yielded.
         make: Called on a thread with the RGB picture. Keep what it returns small: up to `ahead` of them wait.
         ahead: Prepared samples that may wait.
         decoded_bytes: Bytes of full-size pictures in memory at the same time. A larger picture is decoded alone.
@@ -160,15 +155,17 @@ def prepare(
     room = _Room(decoded_bytes)
 
     def work(sample: Sample) -> tuple[Sample, T] | Failure:
-        with ExitStack() as held:
+        held: list[int] = []
 
-            def admit(width: int, height: int) -> None:
-                held.enter_context(room.taken(BYTES_PER_PIXEL * width * height))
+        def admit(width: int, height: int) -> None:
+            held.append(room.take(BYTES_PER_PIXEL * width * height))
 
-            try:
-                return sample, make(sample.read(admit))
-            except ImageError as error:
-                return Failure(sample.name, str(error))
+        try:
+            return sample, make(sample.read(admit))
+        except ImageError as error:
+            return Failure(sample.name, str(error))
+        finally:
+            room.leave(sum(held))
 
     coming: deque[Future[tuple[Sample, T] | Failure] | Failure] = deque()
     rest = iter(samples)
@@ -206,15 +203,14 @@ class _Room:
     def __init__(self, size: int) -> None:
         self._size, self._used, self._changed = size, 0, Condition()
 
-    @contextmanager
-    def taken(self, count: int) -> Iterator[None]:
-        """Wait until there is room for `count` bytes, and hold them as long as the block lasts."""
+    def take(self, count: int) -> int:
+        """Wait until there is room for `count` bytes."""
         with self._changed:
             self._changed.wait_for(lambda: not self._used or self._used + count <= self._size)
             self._used += count
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._used -= count
-                self._changed.notify_all()
+        return count
+
+    def leave(self, count: int) -> None:
+        with self._changed:
+            self._used -= count
+            self._changed.notify_all()

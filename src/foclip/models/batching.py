@@ -1,8 +1,7 @@
-"""Passes of fixed size between streams of pictures and a scorer's model.
+"""Passes of fixed size between streams of pictures and a scorer's model: whatever reads or raises scores goes through.
 
 Libraries pick other kernels for another batch size, and those round differently. A figure must not depend on what
-else is in its batch, so every pass has the same number of rows and is padded with black. Everything that reads or
-raises scores goes through the functions of this module.
+else is in its batch, so every pass has the same number of rows and is padded with black.
 """
 
 from collections import OrderedDict, defaultdict
@@ -62,16 +61,13 @@ class TargetCache:
 
 
 def raw_scores(scorer: Scorer, inputs: Sequence[Inputs], targets: Sequence[Targets], rows: int) -> list[Tensor]:
-    """Raw scores of pictures in one pass, differentiable with respect to the inputs.
+    """Raw scores of B pictures in one pass, B tensors (1, T_i), differentiable with respect to the inputs.
 
     Args:
         scorer: The scorer.
         inputs: What `scorer.preprocess.pixels` made of B pictures, each (1, 3, h, w).
         targets: The targets of each.
         rows: Rows of the pass, at least B.
-
-    Returns:
-        B tensors (1, T_i).
     """
     if hasattr(scorer, "embed"):  # one pass for all, whatever their prompts
         embedding: Any = scorer
@@ -91,10 +87,7 @@ def raw_scores(scorer: Scorer, inputs: Sequence[Inputs], targets: Sequence[Targe
 def read_scores(scorer: Scorer, images: Sequence[Inputs], targets: Sequence[Targets]) -> list[Tensor]:
     """Raw scores (T_i,) of pictures as files hold them; not even by rounding do they depend on each other.
 
-    Args:
-        scorer: The scorer.
-        images: What `scorer.preprocess.image` made of N pictures, each uint8 (3, h, w).
-        targets: The targets of each.
+    `images` is what `scorer.preprocess.image` made of N pictures, each uint8 (3, h, w); each has its `targets`.
     """
     rows = pass_rows(scorer, READ_ROWS, 1)
     found: list[Tensor] = []
@@ -125,7 +118,7 @@ def _mapped(change: Callable[[Tensor], Tensor], batch: Any) -> Any:
 
 
 def _joined(inputs: Sequence[Inputs]) -> Any:
-    """Pictures as one batch; where several models look, as the tuple of each model's batch."""
+    """Pictures as one batch, or as the tuple of each model's batch."""
     if isinstance(inputs[0], tuple):
         return tuple(torch.cat(parts) for parts in zip(*inputs, strict=True))
     return torch.cat(list(inputs))  # type: ignore[arg-type]

@@ -29,10 +29,9 @@ _BUFFERS = re.compile(r"running_mean$|running_var$|num_batches_tracked$|attn_mas
 def available() -> list[dict[str, Any]]:
     """Every encoder that has a name: the embedded ones first, then open_clip's pretrained ones.
 
-    Returns:
-        One dict each with `name`, `kind` ("embedded" or "open_clip"), `path` (the folder that open_clip loads with
-        `local-dir:`; None for an image tower alone and for open_clip's own), `image_size` in pixels and `parameters`
-        (None where the weights are not at hand).
+    Each has a `name`, `kind` ("embedded" or "open_clip"), `path` (the folder that open_clip loads with `local-dir:`;
+    None for an image tower alone and for open_clip's own), `image_size` in pixels, and `parameters` (None where the
+    weights are not at hand).
     """
     rows = [_embedded(name) for name in embedded.names()]
     known = _architectures()
@@ -43,14 +42,10 @@ def available() -> list[dict[str, Any]]:
 
 
 def parse(name: str) -> tuple[str | None, str]:
-    """Architecture and weights that a name of no scheme stands for.
+    """Architecture (None for a checkpoint alone, whose weights tell it), and tag or file that a name stands for.
 
-    Args:
-        name: `ARCHITECTURE/TAG`, `ARCHITECTURE/FILE` (open_clip also takes `ViT-B/32` for `ViT-B-32`), or the path of a
-            checkpoint.
-
-    Returns:
-        Architecture (None for a checkpoint alone, whose architecture its weights tell), and tag or file.
+    It is `ARCHITECTURE/TAG`, `ARCHITECTURE/FILE` (open_clip also takes `ViT-B/32` for `ViT-B-32`), or the path of a
+    checkpoint.
 
     Raises:
         EncoderError: There is no such encoder; the message names what is near.
@@ -126,10 +121,7 @@ def _natural(name: str) -> list[Any]:
 
 @cache
 def _pretrained() -> dict[str, Any]:
-    """Pretrained weights by architecture and tag: the table of `open_clip/pretrained.py`.
-
-    It is made by the code of that file without the imports that load torch.
-    """
+    """Pretrained weights by architecture and tag: what the code of `pretrained.py` makes without its heavy imports."""
     names: dict[str, Any] = {}
     for file in ("constants.py", "version.py", "pretrained.py"):
         module = ast.parse(open_clip_file(file).read_text(encoding="utf-8"))

@@ -15,10 +15,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def architecture(path: Path) -> str:
-    """The open_clip architecture whose weights have the shapes found in `path`.
-
-    Weights do not tell their activation: where `X` and `X-quickgelu` both fit, `X` is taken; write `X-quickgelu/FILE`
-    for the other.
+    """The open_clip architecture whose weights have the shapes found in `path`; of X and X-quickgelu it is X.
 
     Raises:
         EncoderError: The file is damaged, holds more than weights, or fits no architecture.
@@ -46,15 +43,11 @@ def _shapes(path: Path) -> Shapes:
             with safe_open(str(path), framework="pt") as file:
                 return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except UnpicklingError as error:
-        raise EncoderError(
-            f"{path}: refused, since it holds more than weights and loading it could run code, or is no checkpoint; "
-            "save the model's state_dict as safetensors"
-        ) from error
     except Exception as error:
-        raise EncoderError(
-            f"{path}: no weights-only checkpoint that can be read; save the model's state_dict as safetensors"
-        ) from error
+        problem = "no weights-only checkpoint that can be read"
+        if isinstance(error, UnpicklingError):
+            problem = "refused, since it holds more than weights and loading it could run code, or is no checkpoint"
+        raise EncoderError(f"{path}: {problem}; save the model's state_dict as safetensors") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
     return {key.removeprefix("module."): tuple(value.shape) for key, value in state.items() if hasattr(value, "shape")}
 

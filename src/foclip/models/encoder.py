@@ -23,21 +23,13 @@ if TYPE_CHECKING:
 
 
 class Encoder(ABC):
-    """A frozen dual encoder in evaluation mode; one subclass per family of models.
+    """A frozen dual encoder in evaluation mode; one subclass per family of models."""
 
-    Attributes:
-        name: The name it was loaded by.
-        device: Where its vectors are.
-        preprocess: From pictures to what it sees.
-        dtype: Precision that the image tower computes in, where autocast knows how to; None for float32.
-        compiled: Whether the image tower runs as `torch.compile` makes it.
-    """
-
-    name: str
-    device: torch.device
+    name: str  # the name it was loaded by
+    device: torch.device  # where its vectors are
     preprocess: Preprocess
-    dtype: torch.dtype | None = None
-    compiled: bool = False
+    dtype: torch.dtype | None = None  # of the image tower, where autocast knows how to; None for float32
+    compiled: bool = False  # whether the image tower runs as `torch.compile` makes it
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs; what was compiled is compiled there anew."""

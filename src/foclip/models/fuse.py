@@ -69,19 +69,14 @@ def _pairs(model: Any, example: Tensor) -> list[tuple[nn.BatchNorm2d, nn.Conv2d]
     made: dict[int, tuple[nn.Conv2d, Tensor]] = {}
     pairs: list[tuple[nn.BatchNorm2d, nn.Conv2d]] = []
 
-    def after(module: nn.Conv2d, _: Any, output: Tensor) -> None:
-        made[id(output)] = (module, output)  # the output is kept, or another tensor could get its number
-
-    def before(module: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
-        if id(inputs[0]) in made and module.running_mean is not None:  # else it depends on the batch
+    def seen(module: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d):
+            made[id(output)] = (module, output)  # the output is kept, or another tensor could get its number
+        elif id(inputs[0]) in made and module.running_mean is not None:  # else it depends on the batch
             pairs.append((module, made[id(inputs[0])][0]))
 
-    handles = []
-    for module in model.visual.modules():
-        if type(module) is nn.Conv2d:
-            handles.append(module.register_forward_hook(after))
-        elif type(module) in (nn.BatchNorm2d, BatchNormAct2d):
-            handles.append(module.register_forward_pre_hook(before))
+    kinds = (nn.Conv2d, nn.BatchNorm2d, BatchNormAct2d)
+    handles = [part.register_forward_hook(seen) for part in model.visual.modules() if type(part) in kinds]
     model.encode_image(example)
     for handle in handles:
         handle.remove()

@@ -33,13 +33,9 @@ _TOKENIZING = threading.Lock()
 class OpenClipEncoder(Encoder):
     """CLIP, SigLIP, CoCa … as open_clip builds them.
 
-    Get one from `foclip.load_encoder`; the constructor takes an open_clip model and its tokenizer.
-
-    Attributes:
-        model: The open_clip model; no parameter requires a gradient.
-        tokenizer: Its tokenizer.
-        architecture: What open_clip calls its architecture, or where the folder or repository with its configuration is
-            (`local-dir:FOLDER`, `hf-hub:ORGANISATION/REPOSITORY`); unless given, the beginning of its name.
+    Get one from `foclip.load_encoder`; the constructor takes an open_clip model, whose parameters it freezes, its
+    tokenizer, and what open_clip calls its architecture, or where the folder or repository with its configuration is
+    (`local-dir:FOLDER`, `hf-hub:ORGANISATION/REPOSITORY`); unless given, that is the beginning of its name.
     """
 
     image_tower, exporter = trainable.image_tower, trainable.exporter
@@ -84,8 +80,17 @@ class OpenClipEncoder(Encoder):
 
     @torch.no_grad()
     def texts(self, texts: list[str]) -> Tensor:
-        tokens, truncated = self.tokenize(texts)
-        if truncated:
+        context = self.tokenizer.context_length
+        with _TOKENIZING:
+            # One token more than the model reads: what spills into it was cut.
+            longer = self.tokenizer([*texts, ""], context_length=context + 1)
+            tokens = self.tokenizer(texts, context_length=context)
+        empty = longer[-1]
+        pad = empty[-1]
+        if truncated := (longer[:-1, -1] != pad).nonzero().flatten().tolist():
+            # Most text towers read their result from the end-of-text token: the last one that is kept.
+            if len(ends := empty[empty != pad]):
+                tokens[truncated, -1] = ends[-1]
             message = (
                 f"{len(truncated)} of {len(texts)} prompts are longer than the {tokens.shape[1]} tokens "
                 f"{self.name} reads; only their beginning counts (first: {texts[truncated[0]][:60]!r}…)"
@@ -94,31 +99,9 @@ class OpenClipEncoder(Encoder):
         chunks = torch.split(tokens.to(self.device), TEXT_BATCH)
         return torch.cat([self.model.encode_text(chunk, normalize=True) for chunk in chunks])
 
-    def tokenize(self, texts: list[str]) -> tuple[Tensor, list[int]]:
-        """Tokens (T, context) of prompts, and the indices of those that were cut short.
-
-        The last kept token of a cut prompt is the end-of-text token, which most text towers read their result from.
-        """
-        context = self.tokenizer.context_length
-        with _TOKENIZING:
-            # One token more than the model reads: what spills into it was cut.
-            longer = self.tokenizer([*texts, ""], context_length=context + 1)
-            tokens = self.tokenizer(texts, context_length=context)
-        empty = longer[-1]
-        pad = empty[-1]
-        truncated = (longer[:-1, -1] != pad).nonzero().flatten().tolist()
-        ends = empty[empty != pad]
-        if len(ends):
-            tokens[truncated, -1] = ends[-1]
-        return tokens, truncated
-
 
 def load(name: str, device: torch.device) -> Encoder:
-    """An encoder by one of open_clip's names, or of a checkpoint file.
-
-    Args:
-        name: `ARCHITECTURE/TAG`, `ARCHITECTURE/FILE`, `FILE`, `hf-hub:ORGANISATION/REPOSITORY` or `local-dir:FOLDER`.
-        device: Where the model lives.
+    """An encoder by one of open_clip's names, or of a checkpoint file (`foclip.models.registry`).
 
     Raises:
         EncoderError: The name is unknown, or the weights are out of reach, damaged, of another architecture, or more
@@ -153,9 +136,6 @@ def create(
         weights: Tag or file of the weights; None where the folder or repository holds them.
         device: Where the model lives.
         tower: A file of weights for the image tower, in place of those loaded with the model.
-
-    Raises:
-        EncoderError: As for `load`.
     """
     options: dict[str, Any] = {}
     if weights is not None:

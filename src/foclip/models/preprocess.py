@@ -1,7 +1,4 @@
-r"""An encoder's preprocessing: exact, as its authors ship it, on PIL pictures; and on pixels, differentiably.
-
-open_clip prepares PIL pictures with torchvision: Pillow's antialiased resize, a centre crop, normalisation.
-`Preprocess.image` is that; `Preprocess.pixels` does the same on tensors (`foclip.models.resize`).
+r"""An encoder's preprocessing: exact, as open_clip ships it, on PIL pictures; and on pixels, differentiably.
 
 Resize and crop are a linear map R, from a picture of one size to what the model sees of it: a `Resampler`. The gradient
 with respect to the picture is :math:`R^T g`, so whatever sums up gradients moves it by some :math:`R^T u` with u of the
@@ -29,7 +26,7 @@ STRIP = 2**18
 
 
 class Preprocess:
-    """An encoder's resize, crop and normalisation, as open_clip does them: exact on PIL pictures, and on pixels.
+    """An encoder's antialiased resize, crop or padding, and normalisation.
 
     Args:
         size: (height, width) of the encoder's input.
@@ -40,10 +37,6 @@ class Preprocess:
             "squash" (ignore the aspect ratio).
         fill_color: Value of padding, 0..255.
         device: Where the encoder computes.
-
-    Attributes:
-        size: (height, width) of the encoder's input.
-        description: All of this as text.
     """
 
     def __init__(
@@ -58,6 +51,7 @@ class Preprocess:
     ) -> None:
         self.size, self.device, self.fill = size, torch.device(device), fill_color / 255
         self._mode, self._bilinear = resize_mode, interpolation == "bilinear"
+        #: All of this as text.
         self.description = repr((size, tuple(mean), tuple(std), interpolation, resize_mode, fill_color))
         mean_, std_ = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (mean, std))
         self._scale, self._offset = 1 / std_, -mean_ / std_
@@ -75,11 +69,9 @@ class Preprocess:
         return to_tensor(picture if picture.size == (self.size[1], self.size[0]) else self._resize(picture))
 
     def normalize(self, pixels: Tensor) -> Tensor:
-        """The encoder's input (B, 3, *size), float32.
+        """The encoder's input (B, 3, *size), float32, of uint8 as `image` or of float in [0, 1] as `pixels` gives it.
 
-        Args:
-            pixels: uint8 as `image` gives it, normalised by torchvision's own operations; or float in [0, 1] as
-                `pixels` gives it, in one operation, whose rounding may differ in the last bit.
+        The one is normalised by torchvision's own operations, the other in one, whose last bit may differ.
         """
         if pixels.is_floating_point():
             return torch.addcmul(self._offset, pixels, self._scale)
@@ -118,13 +110,9 @@ class Preprocess:
         return down, across, 0 < height - new_height > 2 * (width - new_width)
 
     def pixels(self, pixels: Tensor) -> Tensor:
-        """What the encoder sees of pixels, differentiably.
+        """What the encoder sees of float32 pixels (B, 3, H, W), RGB in [0, 1], of any H and W, differentiably.
 
-        Args:
-            pixels: float32 (B, 3, H, W), RGB in [0, 1], any H and W.
-
-        Returns:
-            (B, 3, *size) in [0, 1], rounded to 8 bits after each axis as Pillow rounds.
+        It is (B, 3, *size) in [0, 1], rounded to 8 bits after each axis as Pillow rounds.
         """
         down, across, down_first = self.axes(*pixels.shape[-2:])
         x = pixels[..., down.kept, across.kept]
@@ -202,12 +190,9 @@ class Resampler:
         return self._turn(multiply(round8(lines.div_(255)), self._second.blocks, -2)).contiguous()
 
     def paint(self, levels: Tensor, small: Tensor, texture: Tensor | None = None) -> Rendered:
-        """Change a picture by Rᵀ of `small`, clamp it, round it to 8 bits, and look at it as the model does.
+        """Change a picture, uint8 (3, H, W), by Rᵀ of `small`, clamp it, round it, and look at it as the model does.
 
-        Args:
-            levels: The picture, uint8 (3, H, W).
-            small: float (3, h, w), in [0, 1] units.
-            texture: float (H, W), what each pixel's change is multiplied by; None for 1.
+        `small` is float (3, h, w), in [0, 1] units. Each pixel's change is multiplied by `texture`, float (H, W).
         """
         painted = levels.clone()
         before, after = (self._cut(tensor) for tensor in (levels, painted))

@@ -72,16 +72,12 @@ class _Registry:
 
 #: The score unless another is asked for.
 DEFAULT = "clipscore"
-_scores = _Registry(
-    "score",
-    "foclip.scorers",
-    {
-        DEFAULT: "foclip.models.scores.clip:CLIPScore.load",
-        "clip-iqa": "foclip.models.scores.clip_iqa:CLIPIQA.load",
-    },
-)
-_open_clip = dict.fromkeys(("open_clip", "hf-hub", "local-dir"), "foclip.models.open_clip:load")
-_families = _Registry("scheme", "foclip.encoders", _open_clip)
+_SCORES = {
+    DEFAULT: "foclip.models.scores.clip:CLIPScore.load",
+    "clip-iqa": "foclip.models.scores.clip_iqa:CLIPIQA.load",
+}
+_FAMILIES = dict.fromkeys(("open_clip", "hf-hub", "local-dir"), "foclip.models.open_clip:load")
+_scores, _families = _Registry("score", "foclip.scorers", _SCORES), _Registry("scheme", "foclip.encoders", _FAMILIES)
 #: Names of all scores, the default first; and what adds one.
 available, register = _scores.names, _scores.register
 #: Schemes of all families of encoders; and what adds one.
@@ -129,12 +125,7 @@ def load_encoder(name: str = embedded.DEFAULT, device: "str | torch.device" = "a
 
 
 def resolve(model: "str | Encoder | Scorer", score: str = DEFAULT, device: str = "auto") -> "Scorer":
-    """The scorer that is meant: `model` itself if it is one, else the score of this name over the encoder.
-
-    Args:
-        model: A scorer, an encoder or the name of one.
-        score: Name of the score, unless `model` is one.
-        device: Where a model that is loaded here lives.
+    """The scorer that is meant: `model` itself if it is one, else the score of this name over that encoder.
 
     Raises:
         UsageError: There is no score of this name, or `model` is none of the three.
@@ -156,9 +147,8 @@ def shared_encoder(name: str, device: str = "auto") -> "Encoder":
     return load_encoder(name, device)
 
 
-def clear_cache() -> None:
-    """Forget the encoders that are kept between calls, so that their memory can be used for others."""
-    shared_encoder.cache_clear()
+#: Forgets the encoders that are kept between calls, so that their memory can be used for others.
+clear_cache = shared_encoder.cache_clear
 
 
 def _checked(device: "str | torch.device") -> "torch.device":

@@ -74,10 +74,9 @@ class _Round8(torch.autograd.Function):
 
 
 def round8(values: Tensor) -> Tensor:
-    """The 8-bit version of `values` in [0, 1] (same shape), with a straight-through gradient.
+    """The 8-bit version of `values` in [0, 1]: the gradient of the rounding is taken as 1, that of the clamp is exact.
 
-    The gradient of the rounding is taken as 1 (Bengio et al. 2013, arXiv 1308.3432), that of the clamp to [0, 1] is
-    exact: 0 outside.
+    This is the straight-through estimator (Bengio et al. 2013, arXiv 1308.3432).
     """
     return torch.as_tensor(_Round8.apply(values))
 

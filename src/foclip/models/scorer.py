@@ -1,4 +1,4 @@
-"""What attacks, detectors, scans and pages know of a score: pictures and prompts to raw scores, differentiably.
+"""What everything else knows of a score.
 
 A `Scorer` gives each picture and prompt a raw score, which attacks raise and which may be negative. People read the
 figure, scale · max(raw score, 0). An `EmbeddingScorer` compares a picture's embedding with the prompts, as CLIPScore
@@ -31,17 +31,12 @@ Targets = Tensor | tuple[Tensor, ...]
 class ScoreInfo:
     """What is to be known of a score."""
 
-    #: What `--score` calls it.
-    name: str
-    #: The figure is scale · max(raw score, 0).
-    scale: float = 1.0
-    #: Figure below which a picture matches none of its prompts, so that relative changes are noise.
-    floor: float = 0.1
-    #: Temperature at which the softmax over raw scores gives probabilities of prompts.
-    temperature: float = 0.01
-    #: Whether a picture needs prompts. With "optional", `default_prompts` stand in for them.
-    prompts: Literal["required", "optional", "none"] = "required"
-    default_prompts: Prompts = ()
+    name: str  # what `--score` calls it
+    scale: float = 1.0  # the figure is scale · max(raw score, 0)
+    floor: float = 0.1  # figure below which a picture matches none of its prompts, so that relative changes are noise
+    temperature: float = 0.01  # of the softmax over raw scores that gives probabilities of prompts
+    prompts: Literal["required", "optional", "none"] = "required"  # whether a picture needs prompts
+    default_prompts: Prompts = ()  # what it is asked with unless others are given, if they are optional
 
 
 @runtime_checkable

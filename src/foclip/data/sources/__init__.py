@@ -18,10 +18,7 @@ __all__ = ["Columns", "Item", "Listing", "Shard", "items", "load_bytes", "text"]
 def items(shard: Shard, columns: Columns, read: bool = True) -> Iterator[Item]:
     """The rows of a shard, in its order; pictures that are files of their own are left to `load_bytes`.
 
-    Without `read`, tars give keys only, to count them.
-
-    Raises:
-        SourceError: The file is not there any more.
+    Without `read`, tars give keys only, to count them. Raises a `SourceError` if the file is not there any more.
     """
     if shard.kind == "pictures":
         for name in shard.names:
@@ -34,7 +31,12 @@ def items(shard: Shard, columns: Columns, read: bool = True) -> Iterator[Item]:
             if shard.kind == "tar":
                 yield from archive.items(stream, text(name), columns, read)
             elif shard.group < 0:
-                yield Item(text(name), error=_why_no_table(stream))
+                error = "could not be read when the scan began"
+                try:
+                    table.open_table(stream)
+                except ValueError as problem:
+                    error = str(problem)
+                yield Item(text(name), error=error)
             else:
                 for item in table.items(stream, shard.group, shard.first, columns, text(shard.url)):
                     yield replace(item, path=f"{folder}/{item.path}") if item.path else item
@@ -42,19 +44,10 @@ def items(shard: Shard, columns: Columns, read: bool = True) -> Iterator[Item]:
         raise source_missing(shard.url, error) from error
 
 
-def _why_no_table(stream: Any) -> str:
-    try:
-        table.open_table(stream)
-    except ValueError as error:
-        return str(error)
-    return "could not be read when the scan began"
-
-
 def load_bytes(item: Item) -> Item:
     """The item with the content of its picture file and the caption beside it, if its picture is a file of its own.
 
-    Raises:
-        SourceError: The file is not there any more, and its folder is empty or missing.
+    Raises a `SourceError` if it is not there any more, and its folder is empty or missing.
     """
     if item.path is None or item.error:
         return item

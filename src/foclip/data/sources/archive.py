@@ -50,26 +50,20 @@ class _Header(tarfile.TarInfo):
 def items(stream: BinaryIO, name: str, columns: Columns, read: bool = True) -> Iterator[Item]:
     """The rows of a tar, compressed or not, in one pass. In memory are one sample, and a number for each key.
 
-    Args:
-        stream: The open file.
-        name: What rows about the tar itself are called.
-        columns: Fields of the JSON beside the pictures.
-        read: Read pictures and captions; else only count.
-
-    Raises:
-        OSError: The file cannot be read any more. Damage is no exception, but an item with an error.
+    The row about a damaged tar is called after its `name`. Without `read` the tar's pictures are counted only. An
+    `OSError` means that the file cannot be read any more; damage is no exception, but an item with an error.
     """
-    return first_of_each_key(_items(stream, name, columns, read))
 
+    def found() -> Iterator[Item]:
+        last = "its beginning"
+        for sample in _samples(stream, read):
+            if isinstance(sample, str):
+                yield Item(f"{name}#end", error=f"tar cut off or damaged after {last} ({sample})")
+                return
+            last = sample.key
+            yield from _rows(sample, columns, read)
 
-def _items(stream: BinaryIO, name: str, columns: Columns, read: bool) -> Iterator[Item]:
-    last = "its beginning"
-    for sample in _samples(stream, read):
-        if isinstance(sample, str):
-            yield Item(f"{name}#end", error=f"tar cut off or damaged after {last} ({sample})")
-            return
-        last = sample.key
-        yield from _rows(sample, columns, read)
+    return first_of_each_key(found())
 
 
 def _samples(stream: BinaryIO, read: bool) -> Iterator["_Sample | str"]:
@@ -112,8 +106,9 @@ def _split(name: str) -> tuple[str, str]:
     """
     folder, _, file = name.rpartition("/")
     stem, _, suffix = file.partition(".")
-    hidden = not stem or not suffix or "__MACOSX" in folder
-    return ("", "") if hidden else (f"{folder}/{stem}" if folder else stem, suffix.lower())
+    if not stem or not suffix or "__MACOSX" in folder:
+        return "", ""
+    return f"{folder}/{stem}" if folder else stem, suffix.lower()
 
 
 def _add(sample: _Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, read: bool) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -31,17 +32,16 @@ class _Entry:
 
 
 class _Digest:
-    """Tells one source from another by the names of its files and by their contents, without reading all of them.
+    """Tells one source from another without reading all of it.
 
-    A picture file counts by name and size. A tar or table counts by its first and last bytes as well; in a store that
-    has entity tags, by its tag.
+    A file counts by its name and size; a tar or table also by its first and last bytes, or by an entity tag.
     """
 
     def __init__(self) -> None:
         self.files, self.bytes = 0, 0
         self._names, self._content = hashlib.sha256(), hashlib.sha256()
 
-    def add(self, entry: _Entry) -> None:
+    def add(self, entry: _Entry) -> _Entry:
         self.files, self.bytes = self.files + 1, self.bytes + entry.size
         self._names.update(repr(entry.name).encode())
         tag = entry.tag
@@ -52,6 +52,7 @@ class _Digest:
                 stream.seek(max(0, entry.size - ENDS))
                 tag += stream.read(ENDS)
         self._content.update(repr((entry.name, entry.size, tag)).encode())
+        return entry
 
     def as_dict(self) -> dict[str, Any]:
         counts = {"files": self.files, "bytes": self.bytes}
@@ -59,11 +60,10 @@ class _Digest:
 
 
 class Listing:
-    """The shards of sources, which a user named, found while one iterates over it, and numbered in order.
+    """The shards of sources, found while one iterates over it, and numbered in order.
 
-    Raises:
-        UsageError: While iterating: a source does not exist, holds nothing of use, or is a table without a column of
-            pictures.
+    Iterating raises a `UsageError` if a source does not exist, holds nothing of use, or is a table without a column of
+    pictures.
     """
 
     def __init__(self, sources: Sequence[str], columns: Columns | None = None) -> None:
@@ -74,7 +74,7 @@ class Listing:
         self._digests = [_Digest() for _ in self.sources]
         number = 0
         for source, digest in zip(self.sources, self._digests, strict=True):
-            for shard in _shards(_entries(source), self.columns, digest):
+            for shard in _shards(map(digest.add, _entries(source)), self.columns):
                 yield replace(shard, number=number)
                 number += 1
 
@@ -163,30 +163,15 @@ def _walk(fs: Any, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield path, info
 
 
-def _shards(entries: Iterable[_Entry], columns: Columns, digest: _Digest) -> Iterator[Shard]:
+def _shards(entries: Iterable[_Entry], columns: Columns) -> Iterator[Shard]:
     """Shards of the files of one source. Pictures that follow each other in one folder share a shard."""
-    names: list[str] = []
-    folder, prefix, size = "", "", 0
-
-    def pictures() -> Shard:
-        return Shard(0, "pictures", folder, size, len(names), prefix=prefix, names=tuple(names))
-
-    for entry in entries:
-        digest.add(entry)
-        parent, _, name = entry.url.rpartition("/")
-        if names and (entry.kind != "picture" or parent != folder or len(names) == SLICE):
-            yield pictures()
-            names, size = [], 0
-        if entry.kind == "picture":
-            folder, prefix = parent, entry.name[: len(entry.name) - len(name)]
-            names.append(name)
-            size += entry.size
-        elif entry.kind == "tar":
-            yield Shard(0, "tar", entry.url, entry.size)
-        else:
-            yield from _row_groups(entry, columns)
-    if names:
-        yield pictures()
+    for (kind, folder), group in groupby(entries, key=lambda entry: (entry.kind, entry.url.rpartition("/")[0])):
+        while kind == "picture" and (some := list(islice(group, SLICE))):
+            names = tuple(entry.url.rpartition("/")[2] for entry in some)
+            prefix = some[-1].name.removesuffix(names[-1])
+            yield Shard(0, "pictures", folder, sum(entry.size for entry in some), len(some), prefix=prefix, names=names)
+        for entry in group:
+            yield from _row_groups(entry, columns) if kind == "table" else [Shard(0, "tar", entry.url, entry.size)]
 
 
 def _row_groups(entry: _Entry, columns: Columns) -> Iterator[Shard]:

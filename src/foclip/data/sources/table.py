@@ -18,12 +18,7 @@ ROWS = 64
 
 
 def open_table(stream: BinaryIO) -> Any:
-    """An open table, which is read page by page instead of a whole row group at once.
-
-    Raises:
-        OSError: The file cannot be read any more.
-        ValueError: It is no Parquet.
-    """
+    """An open table, which is read page by page instead of a whole row group at once; a `ValueError` if it is none."""
     import pyarrow.parquet as parquet
 
     try:
@@ -56,18 +51,8 @@ def columns_of(names: list[str], columns: Columns, url: str) -> dict[str, str]:
 def items(stream: BinaryIO, group: int, first: int, columns: Columns, url: str) -> Iterator[Item]:
     """The rows of one row group, in one pass that holds few of them at a time.
 
-    If the rest of the group cannot be decoded, each row of that rest becomes an item with an error.
-
-    Args:
-        stream: The open file.
-        group: The row group.
-        first: Number of its first row in the table.
-        columns: Names of columns.
-        url: What messages call the table.
-
-    Raises:
-        OSError: The file cannot be read any more.
-        UsageError: As `columns_of`.
+    If the rest of the group cannot be decoded, each row of that rest becomes an item with an error. Errors call the
+    table `url`; `first` is the number of the group's first row in it.
     """
     table = open_table(stream)
     end = first + table.metadata.row_group(group).num_rows
@@ -95,19 +80,17 @@ def _rows(table: Any, group: int, number: int, roles: dict[str, str]) -> Iterato
     for batch in table.iter_batches(batch_size=ROWS, row_groups=[group], columns=names):
         values = [batch.column(name).to_pylist() for name in roles.values()]
         for row in zip(*values, strict=True):
-            yield _item(dict(zip(roles, row, strict=True)), number)
+            yield _item(number, **dict(zip(roles, row, strict=True)))
             number += 1
 
 
-def _item(row: dict[str, Any], number: int) -> Item:
-    key, caption, value, uid, reason = (row.get(role) for role in ("key", "caption", "image", "uid", "reason"))
+def _item(number: int, image: Any, caption: Any = None, key: Any = None, uid: Any = None, reason: Any = None) -> Item:
     key = text(number if key is None or isinstance(key, float | dict | list) else key)
     uid = uid if isinstance(uid, str) else None
     if caption is not None and not isinstance(caption, str):
         return Item(key, uid=uid, error=f"its caption is {type(caption).__name__}, not text")
     caption = caption.strip() or None if caption else None
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
+    value = (image.get("bytes") or image.get("path")) if isinstance(image, dict) else image
     if value is None:
         error: str | None = f"no picture ({text(reason, 200)})" if reason else "no picture"
     elif isinstance(value, str):
@@ -118,15 +101,14 @@ def _item(row: dict[str, Any], number: int) -> Item:
         error = f"a file of {len(value):,} bytes is more than is read" if len(value) > MAX_PICTURE else None
     if error:
         return Item(key, caption=caption, uid=uid, error=error)
-    content, path = (b"", value) if isinstance(value, str) else (value, None)
-    return Item(key, content, path, caption, uid)
+    return Item(key, b"", value, caption, uid) if isinstance(value, str) else Item(key, value, None, caption, uid)
 
 
 def _outside(path: str) -> str | None:
     """Why a path in a table is not followed; None if it stays below the table's folder."""
-    parts = PurePosixPath(path.replace("\\", "/"))
     if "://" in path:
         return "its picture is a URL, which is not fetched"
+    parts = PurePosixPath(path.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or "\x00" in path:
         return "its path leads out of the table's folder"
     return None

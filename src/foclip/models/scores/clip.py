@@ -22,13 +22,7 @@ class CLIPScore(EmbeddingScore):
     .. math:: \text{CLIPScore}(x, p) = w \max(\cos(E(x), E(p)), 0)
 
     Its temperature is that at which CLIP itself turns cosines into probabilities (a `logit_scale` of 100).
-
-    Args:
-        encoder: The encoder.
-        scale: The weight w: 2.5 (Hessel et al.), 100 in torchmetrics.
-
-    Raises:
-        UsageError: `scale` is not above 0.
+    `scale` is the weight w, above 0: 2.5 (Hessel et al.), 100 in torchmetrics.
     """
 
     name = "clipscore"

@@ -21,9 +21,6 @@ class CLIPIQA(EmbeddingScore):
               100 \cos(E(x), E(\text{Bad } p)) \bigr)
 
     Below its floor of 0.1 a picture is bad without doubt, and relative changes are noise.
-
-    Args:
-        encoder: The encoder.
     """
 
     name = "clip-iqa"
