@@ -1,8 +1,7 @@
 """Pieces of work on disk: finished ones are found again, and unfinished ones go on where they were.
 
-Each piece is named by a digest of everything its result depends on (`Cache.key`), so a result is never reused, and work
-never continued, under other settings. A finished piece is one JSON file, perhaps with further files of the same name
-beside it; an unfinished one is a file of tensors.
+Each piece is named by a digest of everything its result depends on (`Cache.key`). A finished piece is one JSON file,
+perhaps with further files of the same name beside it; an unfinished one is a file of tensors.
 """
 
 import hashlib
@@ -89,16 +88,13 @@ class Cache:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process as long as the block lasts; a `UsageError` if another process is at work there.
-
-    The lock is the operating system's, on the folder itself: it leaves nothing behind and ends with the process.
-    """
+    """Lock a folder for this process as long as the block lasts; a `UsageError` if another process is at work there."""
     try:
         import fcntl
     except ImportError:  # Windows: without a lock
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY)  # this lock leaves nothing behind, and ends with the process
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,8 +1,4 @@
-"""The one exception family of the package.
-
-Every error a user can cause is raised where it is found; its message names the file or argument and the way out. The
-command line prints the message as one line; library users catch `FoclipError`.
-"""
+"""The one exception family of the package: messages name the file or argument and the way out, in one line."""
 
 
 class FoclipError(Exception):

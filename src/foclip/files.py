@@ -15,10 +15,8 @@ from foclip.errors import OutputError, UsageError
 def replacing(path: Path, sync: bool = False) -> Iterator[Path]:
     """A file beside `path` to write to. At the end it is renamed to `path`, so `path` is there whole or not at all.
 
-    With `sync`, its content is on the disk before it is renamed, and the new name when the block ends.
-
-    Raises:
-        OutputError: It cannot be written.
+    With `sync`, its content is on the disk before it is renamed, and the new name when the block ends. An `OutputError`
+    says that it cannot be written.
     """
     # The name has a fixed length: that of `path` may be as long as the file system allows.
     partial = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{os.getpid()}.part")
@@ -65,11 +63,7 @@ def to_json(value: Any) -> str:
 
 
 def output_folder(path: Path) -> Path:
-    """Make a folder for results.
-
-    Raises:
-        UsageError: The path is a file, or the folder cannot be made.
-    """
+    """Make a folder for results; a `UsageError` if the path is a file, or it cannot be made."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:

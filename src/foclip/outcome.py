@@ -40,10 +40,7 @@ class Outcome(Generic[Result]):
         failures: Sequence[Failure] = (),
         advance: Callable[[float], None] = lambda done: None,
     ) -> "Outcome[Result]":
-        """The outcome of a stream of results and failures.
-
-        Failures that are known already come first. `advance` is called with the number of inputs done, after each.
-        """
+        """The outcome of a stream, and of failures known before; `advance` gets the number done, after each."""
         outcome: Outcome[Result] = cls([], list(failures))
         for number, found in enumerate(stream, start=1):
             if isinstance(found, Failure):

@@ -33,11 +33,7 @@ Share = Annotated[float, Range(0, 1)]
 
 
 def from_json(kind: type[T], content: Any) -> T:
-    """A dataclass from what `json.loads` gave: an object with exactly its fields.
-
-    Raises:
-        UsageError: A name is missing or unknown, or a value is of another type or out of its range.
-    """
+    """A dataclass of what `json.loads` gave; a `UsageError` if a field is missing, unknown or of a wrong value."""
     return _restored(kind, content, "")  # type: ignore[no-any-return]
 
 

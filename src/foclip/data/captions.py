@@ -29,12 +29,8 @@ SEPARATORS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}
 def captions_of(sources: Sequence[Source], captions: str | Path) -> tuple[dict[int, list[str]], list[Failure]]:
     """The captions of pictures by the pictures' places, in order, and what has no partner.
 
-    Args:
-        sources: The pictures. Only files have captions.
-        captions: A file of pairs, or `SIDECAR`.
-
-    Raises:
-        PromptError: The file of pairs cannot be read or is no such file.
+    They come from a file of pairs, or are a `SIDECAR`. Only pictures that are files have captions. A `PromptError` says
+    why the file of pairs cannot be read.
     """
     paths = {number: Path(source) for number, source in enumerate(sources) if isinstance(source, str | Path)}
     beside = str(captions) == SIDECAR
@@ -100,19 +96,16 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
         lines = io.StringIO(prompt_sets.text_of(path, MAX_BYTES), newline="")
     except PromptError as error:
         raise PromptError(f"captions: {error}") from error
+    if not separator:
+        yield from _json_lines(path, lines)
+        return
+    rows = csv.DictReader(lines, delimiter=separator)
     try:
-        yield from _table(path, lines, separator) if separator else _json_lines(path, lines)
+        if not {"image", "caption"} <= set(rows.fieldnames or ()):
+            raise PromptError(f"{path}: its first line must name the columns image and caption")
+        yield from ((rows.line_num, row["image"], row["caption"] or "") for row in rows if row["image"])
     except csv.Error as error:
         raise PromptError(f"{path}: no table ({error})") from error
-
-
-def _table(path: Path, lines: io.StringIO, separator: str) -> Iterator[tuple[int, str, str]]:
-    rows = csv.DictReader(lines, delimiter=separator)
-    if not {"image", "caption"} <= set(rows.fieldnames or ()):
-        raise PromptError(f"{path}: its first line must name the columns image and caption")
-    for row in rows:
-        if row["image"]:
-            yield rows.line_num, row["image"], row["caption"] or ""
 
 
 def _json_lines(path: Path, lines: io.StringIO) -> Iterator[tuple[int, str, str]]:

@@ -25,7 +25,7 @@ SUFFIXES = frozenset(
     | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k"}
 )
 
-#: Largest picture that is decoded, in pixels (100 megapixels: 300 MB as 8-bit RGB).
+#: Largest picture that is decoded, in pixels (300 MB as 8-bit RGB).
 MAX_PIXELS = 100_000_000
 #: Largest ratio of the sides: beyond it, resizing the short side blows up the long one.
 MAX_ASPECT = 500
@@ -77,16 +77,9 @@ def decoded(source: Source, admit: Admit = admit_any) -> Image.Image:
 def read(path: str | Path, admit: Admit = admit_any, content: bytes | None = None) -> Image.Image:
     """Read a picture file as an upright 8-bit RGB picture.
 
-    EXIF orientation and colour profiles (to sRGB) are applied, transparency is laid over white, CMYK, palette
-    and 16-bit pictures are converted, and of an animation the first frame is taken.
-
-    Args:
-        path: The file.
-        admit: Called with width and height before the pixels are decoded.
-        content: The bytes of the file, if it lies in a tar or a table.
-
-    Raises:
-        ImageError: Not a picture, truncated, larger than `MAX_PIXELS`, or unreadable.
+    EXIF orientation and colour profiles (to sRGB) are applied, transparency is laid over white, CMYK, palette and
+    16-bit pictures are converted, and of an animation the first frame is taken. `content` are the bytes of a file that
+    lies in a tar or a table. An `ImageError` says why it cannot be read.
     """
     path = Path(path)
     try:

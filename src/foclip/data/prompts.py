@@ -1,7 +1,6 @@
 """Prompts: the texts that pictures are scored with.
 
-A prompt set is named `artworks`, `imagenet:N`, or by the path of a UTF-8 text file with one prompt per line. `resolve`
-turns such a name, and prompts given one by one, into a list of strings.
+A prompt set is named `artworks`, `imagenet:N`, or by the path of a UTF-8 text file with one prompt per line.
 """
 
 import random
@@ -43,14 +42,7 @@ def open_clip_file(name: str) -> Path:
 
 
 def imagenet(count: int) -> list[str]:
-    """Captions of `count` of the 1,000 ImageNet classes.
-
-    The classes come in one fixed random order, so `imagenet(25)` is the beginning of `imagenet(100)`, and neighbours
-    are no related species.
-
-    Raises:
-        PromptError: `count` is not in 1..1000.
-    """
+    """Captions of the first `count` (1 to 1000) ImageNet classes, in one random order: neighbours are not related."""
     if not 1 <= count <= 1000:
         raise PromptError(f"imagenet:{count}: give a number from 1 to 1000")
     names = sorted(run_path(str(open_clip_file("zero_shot_metadata.py")))["IMAGENET_CLASSNAMES"])
@@ -66,11 +58,7 @@ def as_prompts(prompts: Sequence[str]) -> Prompts:
 
 
 def text_of(path: Path, limit: int) -> str:
-    """The text of a UTF-8 file, without a byte order mark.
-
-    Raises:
-        PromptError: The file cannot be read, is not UTF-8 or holds more than `limit` bytes.
-    """
+    """The text of a UTF-8 file of at most `limit` bytes, without a byte order mark; a `PromptError` if it is none."""
     try:
         if path.stat().st_size > limit:
             raise PromptError(f"{path}: more than {limit:,} bytes")
@@ -82,7 +70,7 @@ def text_of(path: Path, limit: int) -> str:
 
 
 def read(path: Path) -> list[str]:
-    """The prompts of a text file, one per line, without blank lines; a `PromptError` if there is none, or as above."""
+    """The prompts of a text file, one per line, without blank lines; a `PromptError` if there is none."""
     prompts = [line.strip() for line in text_of(path, MAX_FILE_BYTES).splitlines() if line.strip()]
     if not prompts:
         raise PromptError(f"{path}: holds no prompt (one per line)")
@@ -90,12 +78,8 @@ def read(path: Path) -> list[str]:
 
 
 def resolve(prompt_set: str | None = None, prompts: Sequence[str] = ()) -> list[str]:
-    """The prompts of a set's name and of prompts given one by one, in this order, without white space around them.
-
-    Raises:
-        PromptError: The set is unknown, a prompt is empty, or there is none at all.
-    """
-    result = [] if prompt_set is None else _named(prompt_set)
+    """The prompts of a set, and prompts given one by one; a `PromptError` if one is empty, or there is none at all."""
+    result = [] if prompt_set is None else _prompts_of(prompt_set)
     for number, prompt in enumerate(prompts, start=1):
         if not prompt.strip():
             raise PromptError(f"prompt {number} is empty")
@@ -105,7 +89,7 @@ def resolve(prompt_set: str | None = None, prompts: Sequence[str] = ()) -> list[
     return result
 
 
-def _named(prompt_set: str) -> list[str]:
+def _prompts_of(prompt_set: str) -> list[str]:
     if prompt_set == "artworks":
         return [*ARTWORKS]
     if prompt_set.startswith("imagenet:"):

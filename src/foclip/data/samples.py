@@ -60,27 +60,18 @@ class Sample:
 
 
 def collect_samples(
-    pictures: Source | Sequence[Source],
-    prompts: PromptsOf = None,
-    captions: str | Path | None = None,
+    pictures: Source | Sequence[Source],  # one or several; a folder stands for the pictures in it
+    prompts: PromptsOf = None,  # for all of them, or one list per picture
+    captions: str | Path | None = None,  # instead of prompts, a file of captions or "sidecar" (`foclip.data.captions`)
     *,
-    default: Prompts = (),
-    optional: bool = False,
-    exclude: Path | None = None,
+    default: Prompts = (),  # the prompts when neither is given; empty if there are none
+    optional: bool = False,  # there may be no prompts at all
+    exclude: Path | None = None,  # a folder of results, left out where it lies in one of the folders of pictures
 ) -> Outcome[Sample]:
     """Samples in the order of the pictures; pictures without a caption, and captions without a picture, are failures.
 
-    Args:
-        pictures: One or several; a folder stands for the pictures in it.
-        prompts: For all of them, or one list per picture.
-        captions: Instead of prompts, a file of captions or "sidecar" (`foclip.data.captions`).
-        default: The prompts when neither is given; empty if there are none.
-        optional: There may be no prompts at all.
-        exclude: A folder to leave out where it lies in one of the folders of pictures: results are no inputs.
-
-    Raises:
-        UsageError: There is no picture, both prompts and captions are given, or lists differ in length.
-        PromptError: Prompts or captions are unusable.
+    A `UsageError` says that there is no picture, that both prompts and captions are given, or that lists differ in
+    length; a `PromptError` that prompts or captions are unusable.
     """
     sources, failures = _sources(pictures, exclude), list[Failure]()
     if captions is not None:
@@ -124,33 +115,25 @@ def _prompts_of_each(prompts: PromptsOf, default: Prompts, count: int) -> list[P
         return [default] * count
     if isinstance(prompts, str):
         return [tuple(prompt_sets.resolve(prompts))] * count
-    shared = all(isinstance(prompt, str) for prompt in prompts)
-    if not shared and len(prompts) != count:
+    if all(isinstance(prompt, str) for prompt in prompts):
+        return [tuple(prompt_sets.resolve(None, as_prompts([str(prompt) for prompt in prompts])))] * count
+    if len(prompts) != count:
         raise UsageError(f"prompts: {len(prompts)} lists of prompts for {count} pictures")
-    each = [tuple(prompt_sets.resolve(None, as_prompts(own))) for own in ([list(prompts)] if shared else prompts)]
-    return each * count if shared else each
+    return [tuple(prompt_sets.resolve(None, as_prompts(own))) for own in prompts]
 
 
 def prepare(
-    samples: Iterable[Sample | Failure],
-    make: Callable[[Image.Image], T],
+    samples: Iterable[Sample | Failure],  # read one by one, at most `ahead` of what is yielded
+    make: Callable[[Image.Image], T],  # called on a thread; keep what it returns small: up to `ahead` of them wait
     *,
     ahead: int = AHEAD,
     decoded_bytes: int = DECODED_BYTES,
-    threads: int | None = None,
+    threads: int | None = None,  # None for one per core
 ) -> Iterator[tuple[Sample, T] | Failure]:
     """Decode pictures ahead on threads, and yield each sample with what `make` makes of its picture, in order.
 
-    Full-size pictures exist only while they are decoded and `make` works on them. Closing the iterator waits for the
-    pictures that are being decoded, drops the others, and leaves no thread. A picture that cannot be read becomes a
-    `Failure` at its place.
-
-    Args:
-        samples: Read one by one, at most `ahead` of what is yielded.
-        make: Called on a thread with the RGB picture. Keep what it returns small: up to `ahead` of them wait.
-        ahead: Prepared samples that may wait.
-        decoded_bytes: Bytes of full-size pictures in memory at the same time. A larger picture is decoded alone.
-        threads: Threads; None for one per core.
+    A picture that cannot be read becomes a `Failure` at its place. Full-size pictures exist only while they are decoded
+    and `make` works on them. Closing the iterator drops those that are not being decoded, and leaves no thread.
     """
     room = _Room(decoded_bytes)
 

@@ -61,13 +61,9 @@ class TargetCache:
 
 
 def raw_scores(scorer: Scorer, inputs: Sequence[Inputs], targets: Sequence[Targets], rows: int) -> list[Tensor]:
-    """Raw scores of B pictures in one pass, B tensors (1, T_i), differentiable with respect to the inputs.
+    """Raw scores of B pictures in one pass of `rows` ≥ B, B tensors (1, T_i), differentiable.
 
-    Args:
-        scorer: The scorer.
-        inputs: What `scorer.preprocess.pixels` made of B pictures, each (1, 3, h, w).
-        targets: The targets of each.
-        rows: Rows of the pass, at least B.
+    `inputs` are what `scorer.preprocess.pixels` made of each, (1, 3, h, w); each has its `targets`.
     """
     if hasattr(scorer, "embed"):  # one pass for all, whatever their prompts
         embedding: Any = scorer
@@ -85,10 +81,7 @@ def raw_scores(scorer: Scorer, inputs: Sequence[Inputs], targets: Sequence[Targe
 
 @torch.inference_mode()
 def read_scores(scorer: Scorer, images: Sequence[Inputs], targets: Sequence[Targets]) -> list[Tensor]:
-    """Raw scores (T_i,) of pictures as files hold them; not even by rounding do they depend on each other.
-
-    `images` is what `scorer.preprocess.image` made of N pictures, each uint8 (3, h, w); each has its `targets`.
-    """
+    """Raw scores (T_i,) of preprocessed pictures, uint8 (3, h, w); not even by rounding do they affect each other."""
     rows = pass_rows(scorer, READ_ROWS, 1)
     found: list[Tensor] = []
     for first in range(0, len(images), rows):
@@ -104,10 +97,7 @@ def read_figures(scorer: Scorer, images: Sequence[Inputs], targets: Sequence[Tar
 
 @torch.inference_mode()
 def embeddings(scorer: EmbeddingScorer, images: Tensor, rows: int) -> Tensor:
-    """Unit vectors (N, D) of pictures as files hold them, in passes of `rows` rows.
-
-    `images` is what `scorer.preprocess.image` made of N pictures, uint8 (N, 3, h, w).
-    """
+    """Unit vectors (N, D) of preprocessed pictures, uint8 (N, 3, h, w), in passes of `rows` rows."""
     passes = torch.split(images, rows)
     return torch.cat([scorer.embed(_padded(part.to(scorer.device), rows))[: len(part)] for part in passes])
 

@@ -1,8 +1,7 @@
 """What encoders there are, by name, without importing torch.
 
 open_clip keeps its architectures as JSON files and its pretrained weights in one table of `pretrained.py`. Both are
-read here as files, since importing open_clip takes seconds and a gigabyte. Once it is imported anyway, it is asked for
-the architectures, which a user may have added to.
+read here as files, since importing open_clip takes seconds and a gigabyte.
 """
 
 import ast
@@ -45,10 +44,7 @@ def parse(name: str) -> tuple[str | None, str]:
     """Architecture (None for a checkpoint alone, whose weights tell it), and tag or file that a name stands for.
 
     It is `ARCHITECTURE/TAG`, `ARCHITECTURE/FILE` (open_clip also takes `ViT-B/32` for `ViT-B-32`), or the path of a
-    checkpoint.
-
-    Raises:
-        EncoderError: There is no such encoder; the message names what is near.
+    checkpoint. An `EncoderError` for any other names what is near.
     """
     known = _architectures()
     parts = name.split("/")
@@ -61,8 +57,8 @@ def parse(name: str) -> tuple[str | None, str]:
     weights = "/".join(parts[count:])
     tags = list(_pretrained().get(architecture, ()))
     if not weights:
-        ways = [f"{architecture}/{tag}" for tag in tags[:4]] + [f"{architecture}/CHECKPOINT"]
-        raise EncoderError(f"{name} names no weights: use one of {', '.join(ways)}")
+        ways = ", ".join(f"{architecture}/{tag}" for tag in [*tags[:4], "CHECKPOINT"])
+        raise EncoderError(f"{name} names no weights: use one of {ways}")
     if weights.lower().replace("-", "_") not in tags and not files.is_file(Path(weights)):
         raise EncoderError(
             f"{name}: {weights!r} is neither a file nor a pretrained tag of {architecture} "
@@ -84,6 +80,9 @@ def _unknown(name: str, architectures: list[str]) -> str:
 
 def _embedded(name: str) -> dict[str, Any]:
     folder = embedded.path(embedded.ORIGINALS.get(name, name))
+    with (folder / "open_clip_model.safetensors").open("rb") as stream:  # eight bytes say how long the JSON after it is
+        tensors = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    shapes = [entry["shape"] for key, entry in tensors.items() if "shape" in entry and not _BUFFERS.search(key)]
     config = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
     # An image tower alone has the parameters of its original, and no configuration that open_clip could load.
     return {
@@ -91,32 +90,20 @@ def _embedded(name: str) -> dict[str, Any]:
         "kind": "embedded",
         "path": None if name in embedded.ORIGINALS else str(folder),
         "image_size": config["model_cfg"]["vision_cfg"]["image_size"],
-        "parameters": _parameters(folder / "open_clip_model.safetensors"),
+        "parameters": sum(map(prod, shapes)),
     }
 
 
-def _parameters(file: Path) -> int:
-    """Parameters of a safetensors file, from its header: eight bytes that say its length, then JSON."""
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return sum(prod(entry["shape"]) for key, entry in header.items() if "shape" in entry and not _BUFFERS.search(key))
-
-
 def _architectures() -> dict[str, dict[str, Any]]:
-    """open_clip's architectures in its order: each one's configuration of the image tower."""
-    if "open_clip" in sys.modules:
+    """open_clip's architectures, and each one's configuration of the image tower."""
+    if "open_clip" in sys.modules:  # a user may have added to them
         import open_clip
 
         return {name: open_clip.get_model_config(name)["vision_cfg"] for name in open_clip.list_models()}
     paths = open_clip_file("model_configs").glob("*.json")
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
-    clip = [name for name, config in found.items() if {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys()]
-    return {name: found[name]["vision_cfg"] for name in sorted(clip, key=_natural)}
-
-
-def _natural(name: str) -> list[Any]:
-    """Sorts numbers in a name by value, as open_clip does."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name.lower())]
+    needed = {"embed_dim", "vision_cfg", "text_cfg"}
+    return {name: config["vision_cfg"] for name, config in found.items() if needed <= config.keys()}
 
 
 @cache

@@ -1,8 +1,4 @@
-"""What everything here needs of an encoder: pictures and prompts to unit vectors in one space.
-
-An encoder is frozen. A copy of it that computes in another precision, or compiled, shares its weights
-(`Encoder.in_precision`).
-"""
+"""What everything here needs of an encoder: pictures and prompts to unit vectors in one space."""
 
 import copy
 import warnings
@@ -59,10 +55,7 @@ class Encoder(ABC):
         """Unit vectors (T, D) of texts."""
 
     def in_precision(self, dtype: torch.dtype | None, compiled: bool = False) -> "Self":
-        """The same encoder whose image tower computes in another precision; resizing and rounding stay in float32.
-
-        If it is to be compiled and cannot be, it goes on as it is, with a `CompileWarning`.
-        """
+        """The same encoder, with the same weights, whose image tower computes in another precision, or compiled."""
         other = copy.copy(self)
         other.dtype, other.compiled = dtype, compiled
         return other
@@ -93,22 +86,15 @@ class Encoder(ABC):
         return features
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """Unit vectors (B, D) of what `preprocess` made, or of pictures of any size, float32, differentiably.
-
-        Args:
-            pixels: float (B, 3, H, W) in [0, 1], or uint8 (B, 3, *image_size) as written in a file.
-        """
+        """Unit vectors (B, D), float32, of float pixels (B, 3, H, W) in [0, 1], or of preprocessed uint8 ones."""
         seen = self.preprocess.pixels(pixels) if pixels.is_floating_point() else pixels
         return self.tower(self.preprocess.normalize(seen.to(self.device)))
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors (T, D) of T prompts, float32.
+        """Unit vectors (T, D) of T prompts, float32; a `UsageError` if it is one string, or there is none.
 
         A prompt longer than the model's context keeps its beginning and its end-of-text token, and a
         `PromptTruncationWarning` says so.
-
-        Raises:
-            UsageError: It is one string, or there is none.
         """
         if isinstance(texts, str) or not texts:
             raise UsageError("texts: give a list of prompts, at least one")

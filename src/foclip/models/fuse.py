@@ -1,13 +1,9 @@
 """The image tower of a frozen model, made faster: batch norms are fused with convolutions, and weights are cast once.
 
-In evaluation a batch norm multiplies and shifts every channel by constants, which the weights and the bias of the
-convolution before it can do as well (Markuš, "Fusing batch normalization and convolution in runtime", 2018): one
-operation less per layer, forward and backward. Which norm follows which convolution is seen by running the model once,
-and what comes of it is checked by running it once more.
-
-Autocast casts the weights of a frozen model again with every pass; `cast` does it once. One operation stays in float32
-on a CPU: the gradient of fused attention takes longer in bfloat16 there, for the few and short sequences of small
-pictures.
+In evaluation a batch norm multiplies and shifts every channel by constants, which the convolution before it can do as
+well (Markuš, "Fusing batch normalization and convolution in runtime", 2018). Which norm follows which convolution is
+seen by running the model once, and what comes of it is checked by running it once more. Autocast would cast the weights
+again with every pass.
 """
 
 import copy
@@ -42,11 +38,8 @@ def with_own_tower(model: nn.Module) -> Any:
 def fuse_batchnorm(model: nn.Module, example: Tensor) -> nn.Module:
     """The model with the batch norms of its image tower fused; itself where there are none.
 
-    It shares all other weights with the model, which is left as it is.
-
-    Args:
-        model: A dual encoder in evaluation mode with an image tower `visual` and `encode_image`.
-        example: Inputs of its image tower to run it with, float (B, 3, H, W).
+    It shares all other weights with the model, which is left as it is: a dual encoder in evaluation mode with an image
+    tower `visual` and `encode_image`. It is run with the `example`, float (B, 3, H, W).
     """
     tower = getattr(model, "visual", None)
     if not isinstance(tower, nn.Module) or not any(isinstance(each, nn.BatchNorm2d) for each in tower.modules()):
@@ -101,7 +94,7 @@ def cast(model: nn.Module, dtype: torch.dtype) -> Any:
 
 
 class _Attention(nn.Module):
-    """A module whose fused attention is computed in float32."""
+    """A module whose fused attention is computed in float32: for small pictures its gradient is slower in bfloat16."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from foclip import files
 from foclip.errors import EncoderError, PromptTruncationWarning
-from foclip.models import catalogue, checkpoints, embedded, trainable
+from foclip.models import catalogue, checkpoints, embedded
 from foclip.models.encoder import Encoder
 from foclip.models.fuse import cast, fuse_batchnorm
 from foclip.models.preprocess import Preprocess
@@ -38,7 +38,7 @@ class OpenClipEncoder(Encoder):
     (`local-dir:FOLDER`, `hf-hub:ORGANISATION/REPOSITORY`); unless given, that is the beginning of its name.
     """
 
-    image_tower, exporter = trainable.image_tower, trainable.exporter
+    image_tower, exporter = checkpoints.image_tower, checkpoints.exporter
 
     def __init__(
         self, name: str, model: nn.Module, tokenizer: Any, device: torch.device | str = "cpu", architecture: str = ""
@@ -80,17 +80,8 @@ class OpenClipEncoder(Encoder):
 
     @torch.no_grad()
     def texts(self, texts: list[str]) -> Tensor:
-        context = self.tokenizer.context_length
-        with _TOKENIZING:
-            # One token more than the model reads: what spills into it was cut.
-            longer = self.tokenizer([*texts, ""], context_length=context + 1)
-            tokens = self.tokenizer(texts, context_length=context)
-        empty = longer[-1]
-        pad = empty[-1]
-        if truncated := (longer[:-1, -1] != pad).nonzero().flatten().tolist():
-            # Most text towers read their result from the end-of-text token: the last one that is kept.
-            if len(ends := empty[empty != pad]):
-                tokens[truncated, -1] = ends[-1]
+        tokens, truncated = self.tokenize(texts)
+        if truncated:
             message = (
                 f"{len(truncated)} of {len(texts)} prompts are longer than the {tokens.shape[1]} tokens "
                 f"{self.name} reads; only their beginning counts (first: {texts[truncated[0]][:60]!r}…)"
@@ -99,14 +90,22 @@ class OpenClipEncoder(Encoder):
         chunks = torch.split(tokens.to(self.device), TEXT_BATCH)
         return torch.cat([self.model.encode_text(chunk, normalize=True) for chunk in chunks])
 
+    def tokenize(self, texts: list[str]) -> tuple[Tensor, list[int]]:
+        """Tokens (T, context) of prompts, and the indices of those that were cut short."""
+        context = self.tokenizer.context_length
+        with _TOKENIZING:
+            # One token more than the model reads: what spills into it was cut.
+            longer = self.tokenizer([*texts, ""], context_length=context + 1)
+            tokens = self.tokenizer(texts, context_length=context)
+        empty, pad = longer[-1], longer[-1, -1]
+        truncated = (longer[:-1, -1] != pad).nonzero().flatten().tolist()
+        if len(ends := empty[empty != pad]):  # the end-of-text token, which most text towers read their result from
+            tokens[truncated, -1] = ends[-1]
+        return tokens, truncated
+
 
 def load(name: str, device: torch.device) -> Encoder:
-    """An encoder by one of open_clip's names, or of a checkpoint file (`foclip.models.registry`).
-
-    Raises:
-        EncoderError: The name is unknown, or the weights are out of reach, damaged, of another architecture, or more
-            than weights.
-    """
+    """An encoder by one of open_clip's names, or of a checkpoint file; errors as of `foclip.models.load_encoder`."""
     if name.startswith(("hf-hub:", "local-dir:")):
         return create(name, name, None, device)
     architecture, weights = catalogue.parse(name)
@@ -128,14 +127,10 @@ def load_embedded(name: str, device: torch.device) -> "OpenClipEncoder":
 def create(
     name: str, model_name: str, weights: str | None, device: torch.device, tower: Path | None = None
 ) -> OpenClipEncoder:
-    """Build a model of open_clip's.
+    """Build a model of open_clip's, which calls it `model_name`, as an encoder called `name`.
 
-    Args:
-        name: What the encoder is called.
-        model_name: What open_clip calls the architecture, or where its folder or repository is.
-        weights: Tag or file of the weights; None where the folder or repository holds them.
-        device: Where the model lives.
-        tower: A file of weights for the image tower, in place of those loaded with the model.
+    `weights` are a tag or a file; None where the model's folder or repository holds them. `tower` is a file of weights
+    for the image tower, in place of those loaded with the model.
     """
     options: dict[str, Any] = {}
     if weights is not None:

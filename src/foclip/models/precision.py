@@ -21,10 +21,7 @@ SLOW = 10.0
 
 
 def faster_precision(run: Callable[[torch.dtype | None], Tensor]) -> tuple[Precision, float]:
-    """The faster precision, and how many times as fast bfloat16 is as float32.
-
-    `run` makes one forward and backward pass in a precision (None: float32) and returns any tensor of its result.
-    """
+    """The faster precision for a pass that `run` makes (None: float32), and how many times as fast bfloat16 is."""
     plain, lower = (_seconds(run, dtype) for dtype in (None, torch.bfloat16))
     return ("bfloat16" if plain / lower >= FASTER else "float32"), plain / lower
 

@@ -4,8 +4,7 @@ Resize and crop are a linear map R, from a picture of one size to what the model
 with respect to the picture is :math:`R^T g`, so whatever sums up gradients moves it by some :math:`R^T u` with u of the
 model's size. What the model then sees changes by :math:`R R^T u`, and the squared change of the picture is
 :math:`u^T R R^T u`: both cost the same for a thumbnail and for a 50-megapixel photo, since R is separable and
-:math:`R R^T` a small banded matrix per axis. Only writing the picture itself reads all of its pixels; that is done in
-strips that stay in the processor's cache.
+:math:`R R^T` a small banded matrix per axis. Only writing the picture itself reads all of its pixels.
 """
 
 from dataclasses import dataclass
@@ -17,40 +16,33 @@ from torchvision.transforms import Compose, ToTensor
 from torchvision.transforms.functional import normalize
 
 from foclip.data.images import to_tensor
-from foclip.models.resize import Axis, axis, multiply, round8
+from foclip.models.resize import axis, multiply, round8
 
 #: Means and standard deviations of OpenAI's CLIP, per channel.
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-#: Values of a strip: 1 MB of float32.
+#: Values of a strip of a picture, which stays in the processor's cache: 1 MB of float32.
 STRIP = 2**18
 
 
 class Preprocess:
     """An encoder's antialiased resize, crop or padding, and normalisation.
 
-    Args:
-        size: (height, width) of the encoder's input.
-        mean: Mean per channel, in [0, 1].
-        std: Standard deviation per channel.
-        interpolation: "bicubic" or "bilinear".
-        resize_mode: "shortest" (short side to size, cut the rest), "longest" (long side to size, pad the rest) or
-            "squash" (ignore the aspect ratio).
-        fill_color: Value of padding, 0..255.
-        device: Where the encoder computes.
+    The mode "shortest" resizes the short side and cuts the rest, "longest" resizes the long side and pads the rest, and
+    "squash" ignores the aspect ratio.
     """
 
     def __init__(
         self,
-        size: tuple[int, int],
-        mean: tuple[float, ...] = CLIP_MEAN,
+        size: tuple[int, int],  # (height, width) of the encoder's input
+        mean: tuple[float, ...] = CLIP_MEAN,  # per channel, in [0, 1]
         std: tuple[float, ...] = CLIP_STD,
-        interpolation: str = "bicubic",
+        interpolation: str = "bicubic",  # or "bilinear"
         resize_mode: str = "shortest",
-        fill_color: int = 0,
-        device: torch.device | str = "cpu",
+        fill_color: int = 0,  # of padding, 0..255
+        device: torch.device | str = "cpu",  # where the encoder computes
     ) -> None:
         self.size, self.device, self.fill = size, torch.device(device), fill_color / 255
-        self._mode, self._bilinear = resize_mode, interpolation == "bilinear"
+        self._mode, self.bilinear = resize_mode, interpolation == "bilinear"
         #: All of this as text.
         self.description = repr((size, tuple(mean), tuple(std), interpolation, resize_mode, fill_color))
         mean_, std_ = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (mean, std))
@@ -78,7 +70,7 @@ class Preprocess:
         inputs = pixels.float().div_(255)  # fresh, so the rest is done in place: a copy costs a large part of it
         return torch.as_tensor(normalize(inputs, self._normalize.mean, self._normalize.std, inplace=True))
 
-    def _resized(self, height: int, width: int) -> tuple[int, int]:
+    def resized(self, height: int, width: int) -> tuple[int, int]:
         """Size after resizing a picture of height × width, before cutting or padding."""
         target_h, target_w = self.size
         if self._mode == "squash":
@@ -91,39 +83,17 @@ class Preprocess:
         return int(target_w * height / width), target_w
 
     def region(self, height: int, width: int) -> tuple[slice, slice]:
-        """Rows and columns of a picture of height × width that the encoder sees; the rest is cut away.
-
-        The resize reads a few cells beyond them, with small weights.
-        """
-        sizes = zip((height, width), self._resized(height, width), self.size, strict=True)
+        """Rows and columns of a picture of height × width that the encoder sees, but for a few with small weights."""
+        sizes = zip((height, width), self.resized(height, width), self.size, strict=True)
         down, across = (_kept(*each) for each in sizes)
         return down, across
-
-    def axes(self, height: int, width: int) -> tuple[Axis, Axis, bool]:
-        """What happens to a picture of height × width along its columns, and along its rows; and if columns come first.
-
-        As Pillow does it (13.0): horizontally first, but pictures that shrink far more in height the other way.
-        """
-        new_height, new_width = self._resized(height, width)
-        down = axis(height, new_height, self.size[0], self._bilinear, self.device)
-        across = axis(width, new_width, self.size[1], self._bilinear, self.device)
-        return down, across, 0 < height - new_height > 2 * (width - new_width)
 
     def pixels(self, pixels: Tensor) -> Tensor:
         """What the encoder sees of float32 pixels (B, 3, H, W), RGB in [0, 1], of any H and W, differentiably.
 
         It is (B, 3, *size) in [0, 1], rounded to 8 bits after each axis as Pillow rounds.
         """
-        down, across, down_first = self.axes(*pixels.shape[-2:])
-        x = pixels[..., down.kept, across.kept]
-        x = across.resample(down.resample(x, -2), -1) if down_first else down.resample(across.resample(x, -1), -2)
-        return self.pad(x, down, across)
-
-    def pad(self, seen: Tensor, down: Axis, across: Axis) -> Tensor:
-        """The whole input (…, *size) of what is seen of a picture."""
-        if not any((*across.pad, *down.pad)):
-            return seen
-        return torch.nn.functional.pad(seen, (*across.pad, *down.pad), value=self.fill)
+        return self.resampler(*pixels.shape[-2:]).apply(pixels)
 
     def resampler(self, height: int, width: int) -> "Resampler":
         """Resize and crop of pictures of height × width as a linear map."""
@@ -148,21 +118,26 @@ class Rendered:
 
 
 class Resampler:
-    """R and its transpose for pictures of one size.
-
-    Attributes:
-        shape: (3, h, w): what the model sees, less its padding.
-        resizes: Whether R does more than cut: else a picture is as small as what the model sees of it.
-    """
+    """R and its transpose for pictures of one size; R `resizes` if it does more than cut."""
 
     def __init__(self, preprocess: Preprocess, height: int, width: int) -> None:
-        self._preprocess = preprocess
-        self._down, self._across, self._turned = preprocess.axes(height, width)
-        # The axis that Pillow resizes first lies along the last dimension.
-        first, second = (self._down, self._across) if self._turned else (self._across, self._down)
-        self._first, self._second = first, second
-        self.shape = (3, *(sum(len(block.weights) for block in each.blocks) for each in (self._down, self._across)))
-        self.resizes = first.resizes or second.resizes
+        resized = new_height, new_width = preprocess.resized(height, width)
+        sizes = zip((height, width), resized, preprocess.size, strict=True)
+        down, across = (axis(*each, preprocess.bilinear, preprocess.device) for each in sizes)
+        #: (3, h, w): what the model sees, less its padding.
+        self.shape = (3, *(sum(len(block.weights) for block in each.blocks) for each in (down, across)))
+        self.resizes = down.resizes or across.resizes
+        self._padding, self._fill = (*across.pad, *down.pad), preprocess.fill
+        # As Pillow does it (13.0): rows first, but pictures that shrink far more in height the other way. The axis that
+        # is resized first lies along the last dimension.
+        self._turned = 0 < height - new_height > 2 * (width - new_width)
+        self._first, self._second = (down, across) if self._turned else (across, down)
+
+    def apply(self, pixels: Tensor) -> Tensor:
+        """What the model sees of pixels (`Preprocess.pixels`)."""
+        dims = (-2, -1) if self._turned else (-1, -2)
+        seen = self._first.resample(self._turn(self._cut(pixels)), dims[0])
+        return self.pad(self._second.resample(seen, dims[1]))
 
     def _turn(self, tensor: Tensor) -> Tensor:
         return tensor.transpose(-1, -2) if self._turned else tensor
@@ -177,7 +152,9 @@ class Resampler:
 
     def pad(self, seen: Tensor) -> Tensor:
         """The model's whole input (3, *size) in [0, 1], padding and all."""
-        return self._preprocess.pad(seen, self._down, self._across)
+        if not any(self._padding):
+            return seen
+        return torch.nn.functional.pad(seen, self._padding, value=self._fill)
 
     def look(self, levels: Tensor) -> Tensor:
         """What the model sees of a picture, uint8 (3, H, W), before Pillow's last rounding: float (3, h, w)."""

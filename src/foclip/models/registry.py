@@ -45,15 +45,13 @@ class _Registry:
         return list(dict.fromkeys([*self._own, *self._added, *(each.name for each in entry_points(group=self._group))]))
 
     def register(self, name: str) -> Callable[[Made], Made]:
-        """Add the decorated function under a name; a `UsageError` if there is one of this name.
+        """Add the decorated function; a `UsageError` if there is one of this name.
 
-        A score is made of an encoder (or the name of one) and a device; an encoder of its name `SCHEME:REST` and a
-        device.
+        It makes a score of an encoder (or the name of one) and a device, or an encoder of its name and a device.
         """
-        known = self.names()
 
         def add(made: Made) -> Made:
-            if name in known:
+            if name in self.names():
                 raise UsageError(f"{self._kind}: there is a {name!r} already")
             self._added[name] = made
             return made
@@ -85,16 +83,12 @@ schemes, register_encoder = _families.names, _families.register
 
 
 def load(name: str = DEFAULT, model: "str | Encoder" = embedded.DEFAULT, *, device: str = "auto") -> "Scorer":
-    """Load a score by its name.
+    """Load a score by its name; a `UsageError` if there is none, an `EncoderError` if its encoder cannot be loaded.
 
     Args:
         name: Name of the score (`available`).
         model: The encoder behind it, or its name; a score with a model of its own takes no notice of it.
         device: Where a model that is loaded here lives ("cpu", "cuda", "cuda:1", …); "auto" is a GPU if there is one.
-
-    Raises:
-        UsageError: There is no score of this name.
-        EncoderError: There is no encoder of this name, or it cannot be loaded.
     """
     return factory(name)(model, _checked(device))
 
@@ -109,12 +103,7 @@ def factory(name: str) -> "ScorerFactory":
 
 
 def load_encoder(name: str = embedded.DEFAULT, device: "str | torch.device" = "auto") -> "Encoder":
-    """Load an encoder by its name (see the module's description), frozen and in evaluation mode; device as for `load`.
-
-    Raises:
-        EncoderError: The name is unknown, or the weights are out of reach, damaged, of another architecture, or more
-            than weights.
-    """
+    """Load an encoder by its name (see the module), frozen and in evaluation mode; an `EncoderError` if that fails."""
     place, scheme = _checked(device), name.partition(":")[0]
     if name not in embedded.names() and scheme in schemes():
         loaded: Encoder = _families[scheme](name.removeprefix("open_clip:"), place)
@@ -125,12 +114,7 @@ def load_encoder(name: str = embedded.DEFAULT, device: "str | torch.device" = "a
 
 
 def resolve(model: "str | Encoder | Scorer", score: str = DEFAULT, device: str = "auto") -> "Scorer":
-    """The scorer that is meant: `model` itself if it is one, else the score of this name over that encoder.
-
-    Raises:
-        UsageError: There is no score of this name, or `model` is none of the three.
-        EncoderError: There is no encoder of this name, or it cannot be loaded.
-    """
+    """The scorer that is meant: `model` itself if it is one, else the score of this name over that encoder (`load`)."""
     from foclip.models.encoder import Encoder
     from foclip.models.scorer import Scorer
 

@@ -1,11 +1,9 @@
 """Resizing along one axis as Pillow does it: with its filters and its rounding, differentiably, and block by block.
 
 Pillow resizes 8-bit pictures in two passes, one per axis, and rounds to 8 bits after each. Here each pass is a
-product with Pillow's own filter weights, and the gradient passes straight through the rounding. So the similarity that
-an attack optimises is the one that the file will be given.
-
-The matrix of a filter is banded: a row has few weights, all near its centre. It is cut into blocks of rows, and a block
-is multiplied with just the cells it uses, which costs a small part of the full product.
+product with Pillow's own filter weights, so the similarity that an attack optimises is the one that the file will be
+given. The matrix of a filter is banded: a row has few weights, all near its centre. It is cut into blocks of rows, and
+a block is multiplied with just the cells it uses.
 """
 
 from dataclasses import dataclass
@@ -74,10 +72,7 @@ class _Round8(torch.autograd.Function):
 
 
 def round8(values: Tensor) -> Tensor:
-    """The 8-bit version of `values` in [0, 1]: the gradient of the rounding is taken as 1, that of the clamp is exact.
-
-    This is the straight-through estimator (Bengio et al. 2013, arXiv 1308.3432).
-    """
+    """Values in [0, 1] rounded to 8 bits; the gradient goes straight through (Bengio et al. 2013, arXiv 1308.3432)."""
     return torch.as_tensor(_Round8.apply(values))
 
 

@@ -62,29 +62,20 @@ class Preprocessor(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """A score of pictures for prompts.
-
-    Attributes:
-        info: Name, scale, floor, prompts.
-        model: Name of the model behind it.
-        preprocess: From pictures to what the model sees.
-        device: Where it computes.
-        parameter_count: Number of parameters of the model; a large one gains nothing from a batch on a CPU.
-        fingerprint: Digest of score, weights and preprocessing: what raw scores depend on besides the inputs.
-    """
+    """A score of pictures for prompts."""
 
     info: ScoreInfo
 
     @property
-    def model(self) -> str: ...
+    def model(self) -> str: ...  # name of the model behind it
     @property
     def preprocess(self) -> Preprocessor: ...
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device: ...  # where it computes
     @property
-    def parameter_count(self) -> int: ...
+    def parameter_count(self) -> int: ...  # of the model; a large one gains nothing from a batch on a CPU
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str: ...  # digest of all that raw scores depend on besides the inputs: score, weights, …
 
     def encode_prompts(self, prompts: Sequence[str]) -> Targets:
         """What pictures are compared with, T prompts along the first axis. A score without prompts is given none."""
@@ -114,8 +105,3 @@ class EmbeddingScorer(Scorer, Protocol):
 
     def in_precision(self, dtype: torch.dtype | None, compiled: bool = False) -> "Self":
         """The same score whose image tower computes in another precision, or as `torch.compile` makes it."""
-
-
-def unit_interval(pixels: Tensor) -> Tensor:
-    """Pixels as float32 in [0, 1]; those of uint8 are divided by 255."""
-    return pixels if pixels.is_floating_point() else pixels.float().div_(255)

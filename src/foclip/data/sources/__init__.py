@@ -16,10 +16,7 @@ __all__ = ["Columns", "Item", "Listing", "Shard", "items", "load_bytes", "text"]
 
 
 def items(shard: Shard, columns: Columns, read: bool = True) -> Iterator[Item]:
-    """The rows of a shard, in its order; pictures that are files of their own are left to `load_bytes`.
-
-    Without `read`, tars give keys only, to count them. Raises a `SourceError` if the file is not there any more.
-    """
+    """The rows of a shard, in order; picture files are left to `load_bytes`, and without `read` tars give keys only."""
     if shard.kind == "pictures":
         for name in shard.names:
             yield Item(text(f"{shard.prefix}{name}"), path=f"{shard.url}/{name}")
@@ -45,10 +42,7 @@ def items(shard: Shard, columns: Columns, read: bool = True) -> Iterator[Item]:
 
 
 def load_bytes(item: Item) -> Item:
-    """The item with the content of its picture file and the caption beside it, if its picture is a file of its own.
-
-    Raises a `SourceError` if it is not there any more, and its folder is empty or missing.
-    """
+    """The item with what its picture file and the `.txt` beside it hold; a `SourceError` if its folder is gone."""
     if item.path is None or item.error:
         return item
     fs, path = file_system(item.path)

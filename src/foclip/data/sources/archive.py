@@ -53,21 +53,12 @@ def items(stream: BinaryIO, name: str, columns: Columns, read: bool = True) -> I
     The row about a damaged tar is called after its `name`. Without `read` the tar's pictures are counted only. An
     `OSError` means that the file cannot be read any more; damage is no exception, but an item with an error.
     """
-
-    def found() -> Iterator[Item]:
-        last = "its beginning"
-        for sample in _samples(stream, read):
-            if isinstance(sample, str):
-                yield Item(f"{name}#end", error=f"tar cut off or damaged after {last} ({sample})")
-                return
-            last = sample.key
-            yield from _rows(sample, columns, read)
-
-    return first_of_each_key(found())
+    samples = _samples(stream, name, read)
+    return first_of_each_key(item for sample in samples for item in _rows(sample, columns, read))
 
 
-def _samples(stream: BinaryIO, read: bool) -> Iterator["_Sample | str"]:
-    """Samples; last, if the tar has no end mark, the reason why it ended."""
+def _samples(stream: BinaryIO, name: str, read: bool) -> Iterator[_Sample]:
+    """Samples; the last says why the tar ended, if it has no end mark."""
     sample: _Sample | None = None
     try:
         with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as tar:
@@ -96,14 +87,12 @@ def _samples(stream: BinaryIO, read: bool) -> Iterator["_Sample | str"]:
     if sample:
         yield sample
     if not isinstance(ended_by, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
-        yield text(ended_by)
+        last = sample.key if sample else "its beginning"
+        yield _Sample(f"{name}#end", error=f"tar cut off or damaged after {last} ({text(ended_by)})")
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Key and suffixes of a member as WebDataset has them: up to and from the first dot of the file's name.
-
-    Hidden files and those without suffix are no part of a sample: no key.
-    """
+    """Key and suffixes of a member, up to and from the first dot of the file's name; no key for hidden files."""
     folder, _, file = name.rpartition("/")
     stem, _, suffix = file.partition(".")
     if not stem or not suffix or "__MACOSX" in folder:

@@ -32,10 +32,7 @@ class _Entry:
 
 
 class _Digest:
-    """Tells one source from another without reading all of it.
-
-    A file counts by its name and size; a tar or table also by its first and last bytes, or by an entity tag.
-    """
+    """Tells sources apart: by names and sizes of files, and by entity tags, or the ends of tars and tables."""
 
     def __init__(self) -> None:
         self.files, self.bytes = 0, 0
@@ -117,35 +114,28 @@ def _entries(source: str) -> Iterator[_Entry]:
     Of a folder, hidden files are passed over, and so are the tables that img2dataset writes beside its tars.
     """
     fs, path = file_system(source)
+    remote = "file" not in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
+    found = False
     try:
         pattern = any(mark in path for mark in "*?[") and not fs.exists(path)
         roots = sorted(fs.glob(path)) if pattern else [path] if fs.exists(path) else []
         if not roots:
             raise UsageError(f"source: {text(source)}: no such file or folder")
-        entries = (entry for root in roots for entry in _entries_below(fs, root))
-        if (first := next(entries, None)) is None:
-            raise UsageError(f"source: {text(source)}: no pictures, tars or Parquet tables in it")
-        yield first
-        yield from entries
+        for root in roots:
+            about = fs.info(root)
+            folder = about["type"] == "directory"
+            if not folder and not _kind(root):
+                raise UsageError(f"source: {text(root)}: neither a picture, a tar nor a Parquet table by its name")
+            start = len(root.rstrip("/")) + 1 if folder else root.rfind("/") + 1
+            for file, info in _walk(fs, root) if folder else [(root, about)]:
+                found = True
+                tag = next((info[key] for key in ("ETag", "etag", "md5Hash") if info.get(key)), None)
+                url = str(fs.unstrip_protocol(file)) if remote else file
+                yield _Entry(url, file[start:], _kind(file), int(info.get("size") or 0), tag)
     except (OSError, ValueError) as error:
         raise UsageError(f"source: {text(source)}: {text(getattr(error, 'strerror', None) or error)}") from error
-
-
-def _entries_below(fs: Any, root: str) -> Iterator[_Entry]:
-    remote = "file" not in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
-
-    def entry(path: str, name: str, info: dict[str, Any]) -> _Entry:
-        tag = next((info[key] for key in ("ETag", "etag", "md5Hash") if info.get(key)), None)
-        return _Entry(fs.unstrip_protocol(path) if remote else path, name, _kind(path), int(info.get("size") or 0), tag)
-
-    info = fs.info(root)
-    if info["type"] == "directory":
-        start = len(root.rstrip("/")) + 1
-        yield from (entry(path, path[start:], found) for path, found in _walk(fs, root))
-    elif _kind(name := root.rpartition("/")[2]):
-        yield entry(root, name, info)
-    else:
-        raise UsageError(f"source: {text(root)}: neither a picture, a tar nor a Parquet table by its name")
+    if not found:
+        raise UsageError(f"source: {text(source)}: no pictures, tars or Parquet tables in it")
 
 
 def _walk(fs: Any, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -29,11 +29,7 @@ def open_table(stream: BinaryIO) -> Any:
 
 
 def columns_of(names: list[str], columns: Columns, url: str) -> dict[str, str]:
-    """Which columns hold the `image` and, where there are any, the `caption`, the `key`, the `uid` and the `reason`.
-
-    Raises:
-        UsageError: There is no column of pictures, or none of a name that was asked for.
-    """
+    """Which columns hold the `image` and, where there are any, the `caption`, the `key`, the `uid` and the `reason`."""
     for role, name in vars(columns).items():
         if name is not None and name not in names:
             raise UsageError(f"{role}: {url} has no column {name} (it has {', '.join(names)})")
@@ -90,7 +86,7 @@ def _item(number: int, image: Any, caption: Any = None, key: Any = None, uid: An
     if caption is not None and not isinstance(caption, str):
         return Item(key, uid=uid, error=f"its caption is {type(caption).__name__}, not text")
     caption = caption.strip() or None if caption else None
-    value = (image.get("bytes") or image.get("path")) if isinstance(image, dict) else image
+    value: Any = (image.get("bytes") or image.get("path")) if isinstance(image, dict) else image
     if value is None:
         error: str | None = f"no picture ({text(reason, 200)})" if reason else "no picture"
     elif isinstance(value, str):

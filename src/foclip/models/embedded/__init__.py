@@ -40,11 +40,7 @@ def path(name: str) -> Path:
 
 
 def verified_path(name: str) -> Path:
-    """The folder of an embedded encoder, after checking every file against its checksum.
-
-    Raises:
-        EncoderError: A file is missing or differs from the one that was released.
-    """
+    """The folder of an embedded encoder, if its files are those that were released; else an `EncoderError`."""
     for file, expected in _checksums().items():
         if file.startswith(f"{name}/"):
             try:

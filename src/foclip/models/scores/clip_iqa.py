@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from foclip.models.scorer import ScoreInfo, Targets
-from foclip.models.scores.base import EmbeddingScore
+from foclip.models.scores.clip import EmbeddingScore
 
 #: The two sides of what a prompt names; "photo." gives the paper's "Good photo." and "Bad photo.".
 GOOD, BAD = "Good", "Bad"

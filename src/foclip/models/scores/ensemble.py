@@ -42,11 +42,7 @@ class EnsemblePreprocess:
 
 
 class Ensemble(ABC):
-    """Several scores as one, each with its own model and preprocessing. A subclass adds `combine`, and sets `name`.
-
-    Raises:
-        UsageError: There is no score, they differ in scale or device, or one has no embedding.
-    """
+    """Several scores as one, each with its own model and preprocessing. A subclass adds `combine`, and sets `name`."""
 
     name: ClassVar[str]
 
