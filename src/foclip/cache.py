@@ -1,8 +1,7 @@
 """Pieces of work on disk: finished ones are found again, and unfinished ones go on where they were.
 
-Each piece is named by a digest of everything its result depends on (`Cache.key`), so a result is never reused, and work
-never continued, under other settings. A finished piece is one JSON file, perhaps with further files of the same name
-beside it. An unfinished piece is one file of tensors. Every file is written whole or not at all.
+Each piece is named by a digest of everything its result depends on (`Cache.key`). A finished piece is one JSON file,
+perhaps with further files of the same name beside it; an unfinished one is a file of tensors.
 """
 
 import hashlib
@@ -24,11 +23,7 @@ FORMAT = 1
 
 
 class Cache:
-    """A folder of pieces of work, made when first needed.
-
-    Args:
-        folder: Where it lies.
-    """
+    """A folder of pieces of work, made when first needed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -39,7 +34,6 @@ class Cache:
         return hashlib.sha256(repr((FORMAT, *parts)).encode()).hexdigest()[:32]
 
     def path(self, key: str, suffix: str = ".json") -> Path:
-        """The file of a piece."""
         return self.folder / f"{key}{suffix}"
 
     def get(self, key: str) -> Any:
@@ -58,12 +52,8 @@ class Cache:
     def fill(self, keys: Sequence[str], compute: Callable[[list[int]], Iterable[tuple[int, Any]]]) -> list[Any]:
         """The contents of pieces; those that are not finished are computed, and kept one by one.
 
-        Contents are always read back from disk, so they are the same whether they were computed now or by an earlier
-        run.
-
-        Args:
-            keys: One key per piece.
-            compute: Given places in `keys`, yields each place with its content as soon as it is finished.
+        Given places in `keys`, `compute` yields each place with its content as soon as it is finished. Contents are
+        always read back from disk, so they are the same whether they were computed now or earlier.
         """
         first = dict(zip(reversed(keys), reversed(range(len(keys))), strict=True))  # the same work is asked for once
         missing = sorted(place for key, place in first.items() if self.get(key) is None)
@@ -98,19 +88,13 @@ class Cache:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process as long as the block lasts.
-
-    The lock is the operating system's, on the folder itself: it leaves nothing behind and ends with the process.
-
-    Raises:
-        UsageError: Another process is at work there.
-    """
+    """Lock a folder for this process as long as the block lasts; a `UsageError` if another process is at work there."""
     try:
         import fcntl
     except ImportError:  # Windows: without a lock
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY)  # this lock leaves nothing behind, and ends with the process
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

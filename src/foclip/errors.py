@@ -1,9 +1,4 @@
-"""The one exception family of the package.
-
-Every error a user can cause is raised where it is found, as a subclass of
-`FoclipError` whose message names the file or argument and the way out. The
-command line prints the message as one line; library users catch one type.
-"""
+"""The one exception family of the package: messages name the file or argument and the way out, in one line."""
 
 
 class FoclipError(Exception):

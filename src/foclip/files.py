@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,12 +15,8 @@ from foclip.errors import OutputError, UsageError
 def replacing(path: Path, sync: bool = False) -> Iterator[Path]:
     """A file beside `path` to write to. At the end it is renamed to `path`, so `path` is there whole or not at all.
 
-    Args:
-        path: The file.
-        sync: Wait until the content is on the disk before the file is renamed, and then until the new name is, too.
-
-    Raises:
-        OutputError: It cannot be written.
+    With `sync`, its content is on the disk before it is renamed, and the new name when the block ends. An `OutputError`
+    says that it cannot be written.
     """
     # The name has a fixed length: that of `path` may be as long as the file system allows.
     partial = path.with_name(f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.{os.getpid()}.part")
@@ -63,25 +58,12 @@ def write_text(path: Path, text: str) -> None:
 
 def to_json(value: Any) -> str:
     """JSON text. JSON has no infinities and no NaN; they become null."""
-    return json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    finite = json.loads(json.dumps(value), parse_constant=lambda name: None)
+    return json.dumps(finite, indent=1, ensure_ascii=False)
 
 
 def output_folder(path: Path) -> Path:
-    """Make a folder for results.
-
-    Raises:
-        UsageError: The path is a file, or the folder cannot be made.
-    """
+    """Make a folder for results; a `UsageError` if the path is a file, or it cannot be made."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -90,11 +72,7 @@ def output_folder(path: Path) -> Path:
 
 
 def output_files(*paths: Path) -> None:
-    """Refuse paths for results that are folders, before any work is done.
-
-    Raises:
-        UsageError: One is a folder, or cannot be a file.
-    """
+    """Refuse paths for results that are folders or cannot be files, with a `UsageError`, before any work is done."""
     for path in paths:
         if is_folder(path):
             raise UsageError(f"out: {path} is a folder; choose another place for results")
@@ -105,16 +83,10 @@ def output_files(*paths: Path) -> None:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file; False for names that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
+    """Whether there is a file; False for names that no file can have, for which `Path.is_file` raises."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def is_folder(path: Path) -> bool:
     """Whether there is a folder; False for names that no folder can have."""
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):
-        return False
+    return os.path.isdir(path)  # noqa: PTH112

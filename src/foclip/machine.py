@@ -14,10 +14,7 @@ def cores() -> int:
 
 def available_memory(device: "torch.device") -> int:
     """Bytes of memory that are free on a device; of the machine's own memory unless it is a GPU."""
-    if device.type == "cuda":
-        import torch
-
-        return int(torch.cuda.mem_get_info(device)[0])
     import psutil
+    import torch
 
-    return int(psutil.virtual_memory().available)
+    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)

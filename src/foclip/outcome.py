@@ -14,12 +14,7 @@ EVERY = 5.0
 
 @dataclass(frozen=True)
 class Failure:
-    """An input that was not done.
-
-    Attributes:
-        source: What the input is called.
-        reason: Why, in one line that names the input.
-    """
+    """An input that was not done: what it is called, and why, in one line that names it."""
 
     source: str
     reason: str
@@ -27,12 +22,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome(Generic[Result]):
-    """Results in the order of the inputs, and the inputs that failed.
-
-    Attributes:
-        results: One per input that was done.
-        failures: The others.
-    """
+    """Results, one per input that was done, in the order of the inputs; and the inputs that failed."""
 
     results: list[Result]
     failures: list[Failure]
@@ -50,13 +40,7 @@ class Outcome(Generic[Result]):
         failures: Sequence[Failure] = (),
         advance: Callable[[float], None] = lambda done: None,
     ) -> "Outcome[Result]":
-        """The outcome of a stream of results and failures.
-
-        Args:
-            stream: One result or failure per input.
-            failures: Failures that are known already; they come first.
-            advance: Called with the number of inputs done, after each.
-        """
+        """The outcome of a stream, and of failures known before; `advance` gets the number done, after each."""
         outcome: Outcome[Result] = cls([], list(failures))
         for number, found in enumerate(stream, start=1):
             if isinstance(found, Failure):
@@ -70,8 +54,7 @@ class Outcome(Generic[Result]):
 class Advance(Protocol):
     """Called with the number done so far, and what there is to say about it."""
 
-    def __call__(self, done: float, note: str = "") -> None:
-        """Show it."""
+    def __call__(self, done: float, note: str = "") -> None: ...
 
 
 #: Called with a text and a total, returns what to call with the number done so far.

@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 #: Characters of a wrong value that a message shows.
 SHOWN = 60
+#: What messages call the types of JSON.
+_NAMES = {list: "a list", dict: "an object", str: "a text", bool: "true or false", int: "a whole number"}
 
 
 @dataclass(frozen=True)
@@ -30,70 +32,45 @@ ANY = Range(-1e6, 1e6)
 Share = Annotated[float, Range(0, 1)]
 
 
-def from_json(kind: type[T], content: Any, where: str = "") -> T:
-    """A dataclass from what `json.loads` gave.
-
-    Args:
-        kind: The dataclass.
-        content: An object with exactly its fields.
-        where: What messages call the content.
-
-    Raises:
-        UsageError: A name is missing or unknown, or a value is of another type or out of its range.
-    """
-    return _restored(kind, content, where)  # type: ignore[no-any-return]
+def from_json(kind: type[T], content: Any) -> T:
+    """A dataclass of what `json.loads` gave; a `UsageError` if a field is missing, unknown or of a wrong value."""
+    return _restored(kind, content, "")  # type: ignore[no-any-return]
 
 
 def _restored(kind: Any, content: Any, where: str) -> Any:
     if kind is Any:
         return content
-    limits = ANY
-    if get_origin(kind) is Annotated:
-        kind, limits = get_args(kind)
+    kind, limits = get_args(kind) if get_origin(kind) is Annotated else (kind, ANY)
     if kind is float:
-        return _number(content, limits, where)
-    outer = get_origin(kind) or kind
+        if type(content) not in (int, float) or not limits.low <= content <= limits.high:
+            raise UsageError(f"{where}: {_short(content)} is not a number in [{limits.low:g}, {limits.high:g}]")
+        return float(content)
+    outer, inner = get_origin(kind) or kind, get_args(kind)
+    expected = dict if is_dataclass(outer) else outer
+    if type(content) is not expected:
+        raise UsageError(f"{where or 'the file'}: {_short(content)} is not {_NAMES[expected]}")
     if is_dataclass(outer):
-        return _dataclass(
-            outer, dict(zip(getattr(outer, "__parameters__", ()), get_args(kind), strict=True)), content, where
-        )
-    if type(content) is not outer:
-        raise UsageError(f"{where or 'the file'}: {_short(content)} is not {_NAMES[outer]}")
+        return _dataclass(outer, dict(zip(getattr(outer, "__parameters__", ()), inner, strict=True)), content, where)
     if outer is list:
-        (inner,) = get_args(kind)
-        return [_restored(inner, item, f"{where}[{place}]") for place, item in enumerate(content)]
+        return [_restored(inner[0], item, f"{where}[{place}]") for place, item in enumerate(content)]
     if outer is dict:
-        _, inner = get_args(kind)
-        return {key: _restored(inner, item, f"{where}[{_short(key)}]") for key, item in content.items()}
+        return {key: _restored(inner[1], item, f"{where}[{_short(key)}]") for key, item in content.items()}
     return content
 
 
-_NAMES = {list: "a list", dict: "an object", str: "a text", bool: "true or false", int: "a whole number"}
-
-
-def _dataclass(kind: Any, types: dict[Any, Any], content: Any, where: str) -> Any:
+def _dataclass(kind: Any, types: dict[Any, Any], content: dict[str, Any], where: str) -> Any:
     """A dataclass; `types` are those that stand for its type variables."""
-    if not isinstance(content, dict):
-        raise UsageError(f"{where or 'the file'}: {_short(content)} is not an object")
     hints, names = get_type_hints(kind, include_extras=True), [field.name for field in fields(kind)]
+    start = f"{where}." if where else ""
     missing, unknown = [name for name in names if name not in content], sorted(content.keys() - set(names))
-    for problem, found in (("is missing", missing), ("is unknown", unknown)):
-        if found:
-            raise UsageError(f"{f'{where}.' if where else ''}{_short(found[0])} {problem}")
-    values = {}
-    for name in names:
-        kind_of_value = types.get(hints[name], hints[name])
-        values[name] = _restored(kind_of_value, content[name], f"{where}.{name}" if where else name)
+    if missing or unknown:
+        problem = f"{_short(missing[0])} is missing" if missing else f"{_short(unknown[0])} is unknown"
+        raise UsageError(f"{start}{problem}")
+    values = {name: _restored(types.get(hints[name], hints[name]), content[name], f"{start}{name}") for name in names}
     try:
         return kind(**values)
     except UsageError as error:
         raise UsageError(f"{where}: {error}" if where else str(error)) from error
-
-
-def _number(content: Any, limits: Range, where: str) -> float:
-    if type(content) not in (int, float) or not limits.low <= content <= limits.high:
-        raise UsageError(f"{where}: {_short(content)} is not a number in [{limits.low:g}, {limits.high:g}]")
-    return float(content)
 
 
 def _short(value: Any) -> str:

@@ -14,9 +14,14 @@ from torch import Tensor, nn
 from foclip.errors import EncoderError
 from foclip.models.encoder import Encoder
 from foclip.models.preprocess import Preprocess
-from foclip.models.scorer import ScoreInfo, unit_interval
+from foclip.models.scorer import ScoreInfo
 
 WIDTH, SIDE, PATCH, WORDS = 16, 32, 8, 6
+
+
+def unit_interval(pixels: Tensor) -> Tensor:
+    """Pixels as float32 in [0, 1]; those of uint8 are divided by 255."""
+    return pixels if pixels.is_floating_point() else pixels.float().div_(255)
 
 
 class Toy:

@@ -28,7 +28,7 @@ from foclip.hardening.pictures import augment, count, decode, perturb, random_st
 from foclip.hardening.tower import precision_for, trainable
 from foclip.hardening.trainer import Trainer
 from foclip.models import Encoder, OpenClipEncoder, load_encoder
-from foclip.models.trainable import model_config
+from foclip.models.checkpoints import model_config
 
 #: A run that ends in seconds; float32, because which precision is faster is a matter of the machine.
 SHORT = ("--steps", 3, "--batch-size", 8, "--precision", "float32", "--keep", 0, "--attack-steps", 2)

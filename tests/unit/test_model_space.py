@@ -14,8 +14,7 @@ from foclip.attacks.stopping import TOLERANCE
 from foclip.data.images import read, to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError
-from foclip.models.preprocess import Preprocess
-from foclip.models.resampler import Resampler
+from foclip.models.preprocess import Preprocess, Resampler
 from foclip.models.resize import round8
 from foclip.models.scores import CLIPScore, MeanEnsemble
 from foclip.perceptual.budget import Budget

@@ -20,7 +20,7 @@ from foclip.data.images import to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import CompileWarning, UsageError
 from foclip.models import Encoder, OpenClipEncoder, load_encoder
-from foclip.models.cast import cast
+from foclip.models.fuse import cast
 from foclip.models.precision import FASTER, Precision
 from foclip.models.scores import CLIPScore
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from foclip.attacks.space import SUM_TOLERANCE, Space
-from foclip.models.resampler import Rendered, Resampler
+from foclip.models.preprocess import Rendered, Resampler
 from foclip.models.resize import round8
 from foclip.perceptual.mask import coarse_mask
 

@@ -8,6 +8,7 @@ without a picture are failures; neither is passed over.
 import csv
 import io
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,15 +29,12 @@ SEPARATORS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}
 def captions_of(sources: Sequence[Source], captions: str | Path) -> tuple[dict[int, list[str]], list[Failure]]:
     """The captions of pictures by the pictures' places, in order, and what has no partner.
 
-    Args:
-        sources: The pictures. Only files have captions.
-        captions: A file of pairs, or `SIDECAR`.
-
-    Raises:
-        PromptError: The file of pairs cannot be read or is no such file.
+    They come from a file of pairs, or are a `SIDECAR`. Only pictures that are files have captions. A `PromptError` says
+    why the file of pairs cannot be read.
     """
+    paths = {number: Path(source) for number, source in enumerate(sources) if isinstance(source, str | Path)}
     beside = str(captions) == SIDECAR
-    found, failures = _sidecars(sources) if beside else _matched(sources, Path(captions))
+    found, failures = _sidecars(paths) if beside else _matched(paths, Path(captions))
     missing = "no file of its name ends in .txt" if beside else f"{captions} has no row for it"
     for number, source in enumerate(sources):
         if number not in found:
@@ -45,52 +43,40 @@ def captions_of(sources: Sequence[Source], captions: str | Path) -> tuple[dict[i
     return dict(sorted(found.items())), failures
 
 
-def _sidecars(sources: Sequence[Source]) -> tuple[dict[int, list[str]], list[Failure]]:
+def _sidecars(paths: dict[int, Path]) -> tuple[dict[int, list[str]], list[Failure]]:
     """Captions from the text files beside the pictures."""
     found: dict[int, list[str]] = {}
     failures: list[Failure] = []
-    folders: dict[Path, None] = {}
-    for number, source in enumerate(sources):
-        if not isinstance(source, str | Path):
-            continue
-        beside = Path(source).with_suffix(".txt")
-        folders[beside.parent] = None
-        if beside.is_file():
+    for number, path in paths.items():
+        if (beside := path.with_suffix(".txt")).is_file():
             try:
                 found[number] = prompt_sets.read(beside)
             except PromptError as error:
                 failures.append(Failure(str(beside), str(error)))
+    folders = dict.fromkeys(path.parent for path in paths.values())
     for text in (path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.txt"))):
         if not any(text.with_suffix(suffix).exists() for suffix in images.SUFFIXES | {".JPG", ".JPEG", ".PNG"}):
             failures.append(Failure(str(text), f"{text}: a caption without a picture"))
     return found, failures
 
 
-def _matched(sources: Sequence[Source], path: Path) -> tuple[dict[int, list[str]], list[Failure]]:
-    """Captions from a file of pairs.
-
-    A row names its picture by a path, relative to the file, or by its bare name.
-    """
-    by_path: dict[Path | None, list[int]] = {}
-    by_name: dict[str, list[int]] = {}
-    for number, source in enumerate(sources):
-        if isinstance(source, str | Path):
-            by_path.setdefault(_resolved(Path(source)), []).append(number)
-            by_name.setdefault(Path(source).name, []).append(number)
+def _matched(paths: dict[int, Path], pairs: Path) -> tuple[dict[int, list[str]], list[Failure]]:
+    """Captions from a file whose rows name a picture by a path, relative to the file, or by its bare name."""
+    places: dict[Path | str | None, list[int]] = defaultdict(list)
+    for number, path in paths.items():
+        places[_resolved(path)].append(number)
+        places[path.name].append(number)
     found: dict[int, list[str]] = {}
     failures: list[Failure] = []
-    for line, image, caption in _rows(path):
-        named = _resolved(path.parent / image)
-        places = by_path.get(named) if named else None
-        if places is None and Path(image).name == image:
-            places = by_name.get(image)
-        if places is None:
-            failures.append(Failure(image, f"{path}, line {line}: a caption without a picture ({image})"))
-        elif not caption.strip():
-            failures.append(Failure(image, f"{path}, line {line}: an empty caption ({image})"))
-        else:
-            for place in places:
-                found.setdefault(place, []).append(caption.strip())
+    for line, image, caption in _rows(pairs):
+        named = _resolved(pairs.parent / image)
+        meant = (places.get(named) if named else None) or (places.get(image) if Path(image).name == image else None)
+        if not meant or not caption.strip():
+            problem = "an empty caption" if meant else "a caption without a picture"
+            failures.append(Failure(image, f"{pairs}, line {line}: {problem} ({image})"))
+            continue
+        for place in meant:
+            found.setdefault(place, []).append(caption.strip())
     return found, failures
 
 
@@ -110,19 +96,16 @@ def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
         lines = io.StringIO(prompt_sets.text_of(path, MAX_BYTES), newline="")
     except PromptError as error:
         raise PromptError(f"captions: {error}") from error
+    if not separator:
+        yield from _json_lines(path, lines)
+        return
+    rows = csv.DictReader(lines, delimiter=separator)
     try:
-        yield from _table(path, lines, separator) if separator else _json_lines(path, lines)
+        if not {"image", "caption"} <= set(rows.fieldnames or ()):
+            raise PromptError(f"{path}: its first line must name the columns image and caption")
+        yield from ((rows.line_num, row["image"], row["caption"] or "") for row in rows if row["image"])
     except csv.Error as error:
         raise PromptError(f"{path}: no table ({error})") from error
-
-
-def _table(path: Path, lines: io.StringIO, separator: str) -> Iterator[tuple[int, str, str]]:
-    rows = csv.DictReader(lines, delimiter=separator)
-    if not {"image", "caption"} <= set(rows.fieldnames or ()):
-        raise PromptError(f"{path}: its first line must name the columns image and caption")
-    for row in rows:
-        if row["image"]:
-            yield rows.line_num, row["image"], row["caption"] or ""
 
 
 def _json_lines(path: Path, lines: io.StringIO) -> Iterator[tuple[int, str, str]]:
@@ -133,7 +116,6 @@ def _json_lines(path: Path, lines: io.StringIO) -> Iterator[tuple[int, str, str]
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise PromptError(f"{path}, line {number}: no JSON ({error})") from error
-        image, caption = (row.get(key) for key in ("image", "caption")) if isinstance(row, dict) else (None, None)
-        if not isinstance(image, str) or not isinstance(caption, str):
+        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("image", "caption")):
             raise PromptError(f"{path}, line {number}: needs the texts image and caption")
-        yield number, image, caption
+        yield number, row["image"], row["caption"]

@@ -1,9 +1,8 @@
 """Pictures in and out: the only place that opens a picture file.
 
 `read` takes what people have (rotated phone photos, CMYK scans, 16-bit PNGs, animations, transparent logos) and what
-attackers send (bombs, truncated files, text named .jpg). It returns an upright 8-bit RGB picture, or raises an
-`ImageError` that names the file. `decoded` does the same for pictures in memory, and `foclip.data.samples.prepare` for
-many pictures. `write` writes the PNG whose score is then reported.
+attackers send (bombs, truncated files, text named .jpg), `decoded` also pictures in memory, and
+`foclip.data.samples.prepare` many of them.
 """
 
 import io
@@ -26,7 +25,7 @@ SUFFIXES = frozenset(
     | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k"}
 )
 
-#: Largest picture that is decoded, in pixels (100 megapixels: 300 MB as 8-bit RGB).
+#: Largest picture that is decoded, in pixels (300 MB as 8-bit RGB).
 MAX_PIXELS = 100_000_000
 #: Largest ratio of the sides: beyond it, resizing the short side blows up the long one.
 MAX_ASPECT = 500
@@ -49,31 +48,23 @@ def name(source: Source, number: int) -> str:
 
 
 def decoded(source: Source, admit: Admit = admit_any) -> Image.Image:
-    """The upright 8-bit RGB picture of a file, as `read` gives it, or of a picture in memory.
-
-    Raises:
-        ImageError: It cannot be read, or has another shape, type or range.
-    """
+    """The upright 8-bit RGB picture of a file, as `read` gives it, or of a picture in memory, with the same errors."""
     if isinstance(source, str | Path):
         return read(source, admit)
     if isinstance(source, Image.Image):
-        _check_size("picture", source.size)
-        admit(*source.size)
+        _admitted("picture", source.size, admit)
         try:
             return _upright(source)
         except Exception as error:  # a file that is opened but not yet decoded may be damaged
             raise ImageError(f"picture: {_reason(error)}") from error
     try:
-        array = (
-            np.array(source) if isinstance(source, np.ndarray) else source
-        )  # a copy, since torch warns of arrays that are read-only
-        pixels = torch.as_tensor(array).detach().cpu()
+        # Arrays are copied, since torch warns of those that are read-only.
+        pixels = torch.as_tensor(np.array(source) if isinstance(source, np.ndarray) else source).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ImageError(f"picture: {type(source).__name__} is neither a file, a PIL picture nor pixels") from error
     if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.numel():
         raise ImageError(f"picture: shape {tuple(pixels.shape)} is not (3, H, W)")
-    _check_size("picture", (pixels.shape[2], pixels.shape[1]))
-    admit(pixels.shape[2], pixels.shape[1])
+    _admitted("picture", (pixels.shape[2], pixels.shape[1]), admit)
     if pixels.is_floating_point():
         if not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN fails it too
             raise ImageError("picture: floating-point pixels must lie in [0, 1]; give 0 to 255 as uint8")
@@ -83,42 +74,17 @@ def decoded(source: Source, admit: Admit = admit_any) -> Image.Image:
     return to_image(pixels)
 
 
-def read(path: str | Path, admit: Admit = admit_any) -> Image.Image:
+def read(path: str | Path, admit: Admit = admit_any, content: bytes | None = None) -> Image.Image:
     """Read a picture file as an upright 8-bit RGB picture.
 
-    EXIF orientation and colour profiles (to sRGB) are applied, transparency is laid over white, CMYK, palette
-    and 16-bit pictures are converted, and of an animation the first frame is taken.
-
-    Args:
-        path: The file.
-        admit: Called with width and height before the pixels are decoded.
-
-    Raises:
-        ImageError: Not a picture, truncated, larger than `MAX_PIXELS`, or unreadable.
+    EXIF orientation and colour profiles (to sRGB) are applied, transparency is laid over white, CMYK, palette and
+    16-bit pictures are converted, and of an animation the first frame is taken. `content` are the bytes of a file that
+    lies in a tar or a table. An `ImageError` says why it cannot be read.
     """
-    return _read(Path(path), Path(path), admit)
-
-
-def decode(content: bytes, name: str, admit: Admit = admit_any) -> Image.Image:
-    """The same as `read` for the bytes of a picture file that lies in a tar or a table.
-
-    Args:
-        content: The bytes of the picture file.
-        name: What error messages call it.
-        admit: As for `read`.
-
-    Raises:
-        ImageError: As for `read`.
-    """
-    return _read(io.BytesIO(content), Path(name), admit)
-
-
-def _read(source: Path | io.BytesIO, path: Path, admit: Admit) -> Image.Image:
-    """Read a file or its bytes; messages call it `path`."""
+    path = Path(path)
     try:
-        with Image.open(source, formats=_formats()) as image:
-            _check_size(path, image.size)
-            admit(*image.size)
+        with Image.open(path if content is None else io.BytesIO(content), formats=_formats()) as image:
+            _admitted(path, image.size, admit)
             image.seek(0)
             image.load()
             return _upright(image)
@@ -140,23 +106,29 @@ def _read(source: Path | io.BytesIO, path: Path, admit: Admit) -> Image.Image:
         raise ImageError(f"{path}: broken picture ({_reason(error)})") from error
 
 
+def decode(content: bytes, name: str, admit: Admit = admit_any) -> Image.Image:
+    """`read` of the bytes of a picture file; errors call it `name`."""
+    return read(name, admit, content)
+
+
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this build of Pillow knows."""
-    Image.init()
+    Image.init()  # finds out what this build of Pillow knows
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _check_size(name: str | Path, size: tuple[int, int]) -> None:
+def _admitted(name: str | Path, size: tuple[int, int], admit: Admit) -> None:
+    """Wait for room for a picture whose size is allowed."""
     width, height = size
     if width * height > MAX_PIXELS:
         raise ImageError(f"{name}: {width}×{height} is more than {MAX_PIXELS // 10**6} megapixels")
     if max(size) > MAX_ASPECT * min(size):
         raise ImageError(f"{name}: {width}×{height} is longer than {MAX_ASPECT}:1")
+    admit(width, height)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -207,10 +179,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def find(paths: Sequence[str | Path]) -> list[Path]:
-    """Files as given; for a folder, the pictures in it and in the folders below, sorted by name.
-
-    Hidden files and folders, whose names begin with a dot, are left out.
-    """
+    """Files as given; for a folder, the pictures in it and below, sorted by name, but for hidden files and folders."""
     found: list[Path] = []
     for path in map(Path, paths):
         if files.is_folder(path):
@@ -222,11 +191,7 @@ def find(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def write(image: Image.Image, path: str | Path) -> None:
-    """Write a PNG atomically: the file is there whole or not at all.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Write a PNG: the file is there whole or not at all; an `OutputError` if it cannot be written."""
     with files.replacing(Path(path)) as partial:
         image.save(partial, format="PNG")
 

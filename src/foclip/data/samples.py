@@ -1,16 +1,13 @@
 """Samples: pictures with their prompts, from what a caller gives to what a model sees.
 
 `collect_samples` turns files, folders and pictures in memory into samples. `prepare` decodes them ahead on threads and
-hands over what the caller makes of each picture, usually the small picture that a model sees. Scoring, detection,
-calibration, metrics and scans all read pictures this way. A picture that cannot be read is a `Failure` in the stream,
-at its place.
+hands over what the caller makes of each picture, usually the small picture that a model sees.
 """
 
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -37,7 +34,7 @@ R = TypeVar("R")
 #: Prompts for all pictures, the name of a prompt set, or one list of prompts per picture.
 PromptsOf = str | Sequence[str] | Sequence[Sequence[str]] | None
 
-#: Prepared samples that may wait for the consumer. One batch is worked on while the next is prepared.
+#: Prepared samples that may wait for the consumer.
 AHEAD = 64
 #: Bytes of full-size pictures that may be decoded at the same time. One picture is always allowed.
 DECODED_BYTES = 512 * 2**20
@@ -49,11 +46,8 @@ BYTES_PER_PIXEL = 6
 class Sample:
     """A picture and its prompts.
 
-    Attributes:
-        name: What results and failures call it.
-        image: A file, a PIL picture, or pixels (3, H, W), uint8 or float in [0, 1]; or a function that reads it when
-            it is its turn, such as ``partial(images.decode, content, name)``.
-        prompts: Its prompts; empty if there are none.
+    The picture is a file, a PIL picture, or pixels (3, H, W), uint8 or float in [0, 1]; or a function that reads it
+    when it is its turn, such as ``partial(images.decode, content, name)``. Results and failures call it `name`.
     """
 
     name: str
@@ -61,58 +55,36 @@ class Sample:
     prompts: Prompts = ()
 
     def read(self, admit: Admit = images.admit_any) -> Image.Image:
-        """The upright 8-bit RGB picture.
-
-        Args:
-            admit: Called with width and height before the pixels are decoded (`foclip.data.images.Admit`).
-
-        Raises:
-            ImageError: It cannot be read.
-        """
+        """The upright 8-bit RGB picture, as `foclip.data.images.decoded` gives it."""
         return self.image(admit) if callable(self.image) else images.decoded(self.image, admit)
 
 
 def collect_samples(
-    pictures: Source | Sequence[Source],
-    prompts: PromptsOf = None,
-    captions: str | Path | None = None,
+    pictures: Source | Sequence[Source],  # one or several; a folder stands for the pictures in it
+    prompts: PromptsOf = None,  # for all of them, or one list per picture
+    captions: str | Path | None = None,  # instead of prompts, a file of captions or "sidecar" (`foclip.data.captions`)
     *,
-    default: Prompts = (),
-    optional: bool = False,
-    exclude: Path | None = None,
+    default: Prompts = (),  # the prompts when neither is given; empty if there are none
+    optional: bool = False,  # there may be no prompts at all
+    exclude: Path | None = None,  # a folder of results, left out where it lies in one of the folders of pictures
 ) -> Outcome[Sample]:
-    """Samples of pictures and the prompts of each.
+    """Samples in the order of the pictures; pictures without a caption, and captions without a picture, are failures.
 
-    Args:
-        pictures: One or several; a folder stands for the pictures in it.
-        prompts: For all of them, or one list per picture.
-        captions: Instead of prompts, a file of captions or "sidecar" (`foclip.data.captions`).
-        default: The prompts when neither is given; empty if there are none.
-        optional: There may be no prompts at all.
-        exclude: A folder to leave out where it lies in one of the folders of pictures: results are no inputs.
-
-    Returns:
-        The samples, in the order of the pictures. Pictures without a caption, and captions without a picture, are
-        failures.
-
-    Raises:
-        UsageError: There is no picture, both prompts and captions are given, or lists differ in length.
-        PromptError: Prompts or captions are unusable.
+    A `UsageError` says that there is no picture, that both prompts and captions are given, or that lists differ in
+    length; a `PromptError` that prompts or captions are unusable.
     """
-    sources = _sources(pictures, exclude)
+    sources, failures = _sources(pictures, exclude), list[Failure]()
     if captions is not None:
         if prompts is not None:
             raise UsageError("captions: give either prompts or captions, not both")
         found, failures = caption_files.captions_of(sources, captions)
-        return Outcome(_samples([sources[number] for number in found], list(map(tuple, found.values()))), failures)
-    if prompts is None and not default and not optional:
+        sources, each = [sources[number] for number in found], [tuple(own) for own in found.values()]
+    elif prompts is None and not default and not optional:
         raise PromptError("prompts: no prompts given; name a set such as artworks, or give some")
-    return Outcome(_samples(sources, _prompts_of_each(prompts, default, len(sources))), [])
-
-
-def _samples(sources: Sequence[Source], prompts: Sequence[Prompts]) -> list[Sample]:
+    else:
+        each = _prompts_of_each(prompts, default, len(sources))
     named = (images.name(source, number) for number, source in enumerate(sources, start=1))
-    return [Sample(*each) for each in zip(named, sources, prompts, strict=True)]
+    return Outcome([Sample(*of_one) for of_one in zip(named, sources, each, strict=True)], failures)
 
 
 def _sources(pictures: Source | Sequence[Source], exclude: Path | None) -> list[Source]:
@@ -124,17 +96,18 @@ def _sources(pictures: Source | Sequence[Source], exclude: Path | None) -> list[
         if not isinstance(source, str | Path):
             sources.append(source)
             continue
-        inside = exclude is not None and _below(exclude, Path(source))
-        found = [p for p in images.find([source]) if not (inside and _below(p, exclude))]
-        sources.extend(found or [source])  # a folder without pictures stays, to be listed as what it is
+        found = images.find([source])
+        if exclude is not None and _below(exclude, Path(source)):
+            found = [path for path in found if not _below(path, exclude)]
+        sources += found or [source]  # a folder without pictures stays, to be listed as what it is
     if all(isinstance(source, str | Path) and files.is_folder(Path(source)) for source in sources):
         raise UsageError(f"pictures: no pictures in {', '.join(map(str, given)) or 'an empty list'}")
     return sources
 
 
-def _below(path: Path, folder: Path | None) -> bool:
+def _below(path: Path, folder: Path) -> bool:
     # realpath, since resolve() raises where links go round in circles
-    return folder is not None and Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
+    return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
 
 
 def _prompts_of_each(prompts: PromptsOf, default: Prompts, count: int) -> list[Prompts]:
@@ -150,40 +123,32 @@ def _prompts_of_each(prompts: PromptsOf, default: Prompts, count: int) -> list[P
 
 
 def prepare(
-    samples: Iterable[Sample | Failure],
-    make: Callable[[Image.Image], T],
+    samples: Iterable[Sample | Failure],  # read one by one, at most `ahead` of what is yielded
+    make: Callable[[Image.Image], T],  # called on a thread; keep what it returns small: up to `ahead` of them wait
     *,
     ahead: int = AHEAD,
     decoded_bytes: int = DECODED_BYTES,
-    threads: int | None = None,
+    threads: int | None = None,  # None for one per core
 ) -> Iterator[tuple[Sample, T] | Failure]:
-    """Decode pictures ahead on threads, and yield what `make` makes of each, in order.
+    """Decode pictures ahead on threads, and yield each sample with what `make` makes of its picture, in order.
 
-    Full-size pictures exist only while they are decoded and `make` works on them. Closing the iterator waits for the
-    pictures that are being decoded, drops the others, and leaves no thread.
-
-    Args:
-        samples: Read one by one, at most `ahead` of what is yielded. Failures are passed on at their place.
-        make: Called on a thread with the RGB picture. Keep what it returns small: up to `ahead` of them wait.
-        ahead: Prepared samples that may wait.
-        decoded_bytes: Bytes of full-size pictures in memory at the same time. A larger picture is decoded alone.
-        threads: Threads; None for one per core.
-
-    Yields:
-        For each sample either it and what `make` returned, or a `Failure`.
+    A picture that cannot be read becomes a `Failure` at its place. Full-size pictures exist only while they are decoded
+    and `make` works on them. Closing the iterator drops those that are not being decoded, and leaves no thread.
     """
     room = _Room(decoded_bytes)
 
     def work(sample: Sample) -> tuple[Sample, T] | Failure:
-        with ExitStack() as held:
+        held: list[int] = []
 
-            def admit(width: int, height: int) -> None:
-                held.enter_context(room.taken(BYTES_PER_PIXEL * width * height))
+        def admit(width: int, height: int) -> None:
+            held.append(room.take(BYTES_PER_PIXEL * width * height))
 
-            try:
-                return sample, make(sample.read(admit))
-            except ImageError as error:
-                return Failure(sample.name, str(error))
+        try:
+            return sample, make(sample.read(admit))
+        except ImageError as error:
+            return Failure(sample.name, str(error))
+        finally:
+            room.leave(sum(held))
 
     coming: deque[Future[tuple[Sample, T] | Failure] | Failure] = deque()
     rest = iter(samples)
@@ -203,12 +168,9 @@ def prepare(
 def in_batches(
     prepared: Iterable[tuple[Sample, T] | Failure], size: int, compute: Callable[[list[tuple[Sample, T]]], Iterable[R]]
 ) -> Iterator[R | Failure]:
-    """Compute results batch by batch, and yield them with the failures, in order.
+    """Compute results of what `prepare` yields, and yield them with the failures, in order.
 
-    Args:
-        prepared: What `prepare` yields.
-        size: Samples per batch, failures included.
-        compute: Gives one result per sample of a batch, in its order.
+    A batch has `size` samples, failures included; `compute` gives one result per sample of a batch, in its order.
     """
     items = iter(prepared)
     while batch := list(islice(items, size)):
@@ -224,15 +186,14 @@ class _Room:
     def __init__(self, size: int) -> None:
         self._size, self._used, self._changed = size, 0, Condition()
 
-    @contextmanager
-    def taken(self, count: int) -> Iterator[None]:
-        """Wait until there is room for `count` bytes, and hold them as long as the block lasts."""
+    def take(self, count: int) -> int:
+        """Wait until there is room for `count` bytes."""
         with self._changed:
             self._changed.wait_for(lambda: not self._used or self._used + count <= self._size)
             self._used += count
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._used -= count
-                self._changed.notify_all()
+        return count
+
+    def leave(self, count: int) -> None:
+        with self._changed:
+            self._used -= count
+            self._changed.notify_all()

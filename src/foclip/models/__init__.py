@@ -15,34 +15,15 @@ if TYPE_CHECKING:
     from foclip.models.registry import available, clear_cache, load, load_encoder, register, register_encoder, resolve
     from foclip.models.scorer import EmbeddingScorer, ScoreInfo, Scorer
 
-#: Where each name lives; it is imported when it is first asked for, since torch takes seconds.
-_HOMES = {
-    "Encoder": "encoder",
-    "OpenClipEncoder": "open_clip",
-    "EmbeddingScorer": "scorer",
-    "ScoreInfo": "scorer",
-    "Scorer": "scorer",
-    **dict.fromkeys(
-        ("available", "clear_cache", "load", "load_encoder", "register", "register_encoder", "resolve"), "registry"
-    ),
-}
-__all__ = [
-    "EmbeddingScorer",
-    "Encoder",
-    "OpenClipEncoder",
-    "ScoreInfo",
-    "Scorer",
-    "available",
-    "clear_cache",
-    "load",
-    "load_encoder",
-    "register",
-    "register_encoder",
-    "resolve",
-]
+__all__ = ["EmbeddingScorer", "Encoder", "OpenClipEncoder", "ScoreInfo", "Scorer"]
+__all__ += ["available", "clear_cache", "load", "load_encoder", "register", "register_encoder", "resolve"]
+#: Where names live that are not in the registry.
+_HOMES = {"Encoder": "encoder", "OpenClipEncoder": "open_clip"}
+_HOMES |= {"EmbeddingScorer": "scorer", "ScoreInfo": "scorer", "Scorer": "scorer"}
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    # Imported when it is first asked for, since torch takes seconds.
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'registry')}"), name)

@@ -1,12 +1,11 @@
-"""Passes of fixed size between streams of pictures and a scorer's model.
+"""Passes of fixed size between streams of pictures and a scorer's model: whatever reads or raises scores goes through.
 
 Libraries pick other kernels for another batch size, and those round differently. A figure must not depend on what
-else is in its batch, so every pass has the same number of rows and is padded with black. Everything that reads or
-raises scores goes through the functions of this module.
+else is in its batch, so every pass has the same number of rows and is padded with black.
 """
 
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -34,11 +33,8 @@ def figures(scorer: Scorer, raw: Tensor) -> Tensor:
 class TargetCache:
     """Prompts to targets, each set of prompts encoded once as long as it is remembered.
 
-    A cache belongs to one stream of pictures. It is not shared between threads.
-
-    Args:
-        scorer: The scorer.
-        size: Prompt sets that are remembered; the one that was asked for longest ago is forgotten first.
+    The set that was asked for longest ago is forgotten first; `size` sets are remembered. A cache belongs to one stream
+    of pictures. It is not shared between threads.
     """
 
     def __init__(self, scorer: Scorer, size: int = 1024) -> None:
@@ -46,7 +42,6 @@ class TargetCache:
         self._kept: OrderedDict[Prompts, Targets] = OrderedDict()
 
     def __call__(self, prompts: Prompts) -> Targets:
-        """The targets of prompts."""
         if prompts in self._kept:
             self._kept.move_to_end(prompts)
         else:
@@ -66,43 +61,31 @@ class TargetCache:
 
 
 def raw_scores(scorer: Scorer, inputs: Sequence[Inputs], targets: Sequence[Targets], rows: int) -> list[Tensor]:
-    """Raw scores of pictures in one pass, differentiable with respect to the inputs.
+    """Raw scores of B pictures in one pass of `rows` ≥ B, B tensors (1, T_i), differentiable.
 
-    Args:
-        scorer: The scorer.
-        inputs: What `scorer.preprocess.pixels` made of B pictures, each (1, 3, h, w).
-        targets: The targets of each.
-        rows: Rows of the pass, at least B.
-
-    Returns:
-        B tensors (1, T_i).
+    `inputs` are what `scorer.preprocess.pixels` made of each, (1, 3, h, w); each has its `targets`.
     """
-    batch = _map(torch.cat, inputs)
     if hasattr(scorer, "embed"):  # one pass for all, whatever their prompts
-        embedded = _rows(scorer.embed(_padded(batch, rows)), len(inputs))
-        each = (_slice(embedded, place) for place in range(len(inputs)))
-        return [scorer.compare(one, own) for one, own in zip(each, targets, strict=True)]  # type: ignore[attr-defined]
-    found: list[Any] = [None] * len(inputs)
-    for own, places in _groups(targets):
-        raw = scorer(_padded(_map(torch.cat, [inputs[place] for place in places]), rows), own)
-        for row, place in enumerate(places):
-            found[place] = raw[row : row + 1]
-    return found
+        embedding: Any = scorer
+        embedded = embedding.embed(_padded(_joined(inputs), rows))
+        return [embedding.compare(_row(embedded, place), own) for place, own in enumerate(targets)]
+    places = defaultdict[int, list[int]](list)
+    for place, own in enumerate(targets):
+        places[id(own)].append(place)  # one pass for those whose targets are one object
+    found = dict[int, Tensor]()
+    for some in places.values():
+        raw = scorer(_padded(_joined([inputs[place] for place in some]), rows), targets[some[0]])
+        found |= {place: raw[row : row + 1] for row, place in enumerate(some)}
+    return [found[place] for place in range(len(inputs))]
 
 
 @torch.inference_mode()
 def read_scores(scorer: Scorer, images: Sequence[Inputs], targets: Sequence[Targets]) -> list[Tensor]:
-    """Raw scores (T_i,) of pictures as files hold them; not even by rounding do they depend on each other.
-
-    Args:
-        scorer: The scorer.
-        images: What `scorer.preprocess.image` made of N pictures, each uint8 (3, h, w).
-        targets: The targets of each.
-    """
+    """Raw scores (T_i,) of preprocessed pictures, uint8 (3, h, w); not even by rounding do they affect each other."""
     rows = pass_rows(scorer, READ_ROWS, 1)
     found: list[Tensor] = []
     for first in range(0, len(images), rows):
-        some = [_map(lambda parts: parts[0][None].to(scorer.device), [image]) for image in images[first : first + rows]]
+        some = [_mapped(lambda part: part[None].to(scorer.device), image) for image in images[first : first + rows]]
         found += [raw[0] for raw in raw_scores(scorer, some, targets[first : first + rows], rows)]
     return found
 
@@ -114,44 +97,32 @@ def read_figures(scorer: Scorer, images: Sequence[Inputs], targets: Sequence[Tar
 
 @torch.inference_mode()
 def embeddings(scorer: EmbeddingScorer, images: Tensor, rows: int) -> Tensor:
-    """Unit vectors (N, D) of pictures as files hold them, in passes of `rows` rows.
-
-    Args:
-        scorer: A scorer with an embedding.
-        images: What `scorer.preprocess.image` made of N pictures, uint8 (N, 3, h, w).
-        rows: Rows of each pass.
-    """
+    """Unit vectors (N, D) of preprocessed pictures, uint8 (N, 3, h, w), in passes of `rows` rows."""
     passes = torch.split(images, rows)
     return torch.cat([scorer.embed(_padded(part.to(scorer.device), rows))[: len(part)] for part in passes])
 
 
-def _map(change: Any, inputs: Sequence[Inputs]) -> Any:
-    """`change` of a list of tensors; of a list of tuples, the tuple of `change` of each model's tensors."""
+def _mapped(change: Callable[[Tensor], Tensor], batch: Any) -> Any:
+    """`change` of a batch, or of each of a tuple of batches."""
+    return tuple(change(part) for part in batch) if isinstance(batch, tuple) else change(batch)
+
+
+def _joined(inputs: Sequence[Inputs]) -> Any:
+    """Pictures as one batch, or as the tuple of each model's batch."""
     if isinstance(inputs[0], tuple):
-        return tuple(change(list(parts)) for parts in zip(*inputs, strict=True))
-    return change(list(inputs))
+        return tuple(torch.cat(parts) for parts in zip(*inputs, strict=True))
+    return torch.cat(list(inputs))  # type: ignore[arg-type]
 
 
 def _padded(batch: Any, rows: int) -> Any:
     """The batch, or each of a tuple of batches, with black pictures up to `rows`."""
-    if isinstance(batch, tuple):
-        return tuple(_padded(part, rows) for part in batch)
-    if len(batch) == rows:
-        return batch
-    return torch.cat([batch, batch.new_zeros(rows - len(batch), *batch.shape[1:])])
+
+    def padded(part: Tensor) -> Tensor:
+        missing = rows - len(part)
+        return torch.cat([part, part.new_zeros(missing, *part.shape[1:])]) if missing else part
+
+    return _mapped(padded, batch)
 
 
-def _rows(batch: Any, count: int) -> Any:
-    return tuple(part[:count] for part in batch) if isinstance(batch, tuple) else batch[:count]
-
-
-def _slice(batch: Any, place: int) -> Any:
-    return tuple(_slice(part, place) for part in batch) if isinstance(batch, tuple) else batch[place : place + 1]
-
-
-def _groups(targets: Sequence[Targets]) -> Iterator[tuple[Targets, list[int]]]:
-    """Targets that are one object, each with its places."""
-    places: dict[int, list[int]] = {}
-    for place, own in enumerate(targets):
-        places.setdefault(id(own), []).append(place)
-    return ((targets[some[0]], some) for some in places.values())
+def _row(batch: Any, place: int) -> Any:
+    return _mapped(lambda part: part[place : place + 1], batch)

@@ -1,8 +1,7 @@
 """What encoders there are, by name, without importing torch.
 
-open_clip keeps its architectures as JSON files and its pretrained weights in one table of `pretrained.py`.
-Both are read here as files, since importing open_clip takes seconds and a gigabyte. Once open_clip is
-imported anyway, it is asked instead.
+open_clip keeps its architectures as JSON files and its pretrained weights in one table of `pretrained.py`. Both are
+read here as files, since importing open_clip takes seconds and a gigabyte.
 """
 
 import ast
@@ -11,12 +10,12 @@ import json
 import re
 import sys
 from functools import cache
-from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from foclip import files
+from foclip.data.prompts import open_clip_file
 from foclip.errors import EncoderError
 from foclip.models import embedded
 
@@ -29,51 +28,25 @@ _BUFFERS = re.compile(r"running_mean$|running_var$|num_batches_tracked$|attn_mas
 def available() -> list[dict[str, Any]]:
     """Every encoder that has a name: the embedded ones first, then open_clip's pretrained ones.
 
-    Returns:
-        One dict each with `name`, `kind` ("embedded" or "open_clip"), `path` (the folder that open_clip
-        loads with `local-dir:`; None for an image tower alone and for open_clip's own), `image_size` in
-        pixels and `parameters` (None where the weights are not at hand).
+    Each has a `name`, `kind` ("embedded" or "open_clip"), `path` (the folder that open_clip loads with `local-dir:`;
+    None for an image tower alone and for open_clip's own), `image_size` in pixels, and `parameters` (None where the
+    weights are not at hand).
     """
     rows = [_embedded(name) for name in embedded.names()]
-    known = architectures()
-    for architecture, tags in pretrained().items():
-        size = known[architecture]["vision_cfg"].get("image_size", 224)
-        rows += [_row(f"{architecture}/{tag}", "open_clip", None, size, None) for tag in tags]
+    known = _architectures()
+    for architecture, tags in _pretrained().items():
+        facts = {"kind": "open_clip", "path": None, "image_size": known[architecture].get("image_size", 224)}
+        rows += [{"name": f"{architecture}/{tag}", **facts, "parameters": None} for tag in tags]
     return rows
 
 
-def architectures() -> dict[str, dict[str, Any]]:
-    """open_clip's architectures: configuration by name, in open_clip's order."""
-    if "open_clip" in sys.modules:
-        import open_clip
-
-        return {name: open_clip.get_model_config(name) or {} for name in open_clip.list_models()}
-    return _architectures()
-
-
-def pretrained() -> dict[str, list[str]]:
-    """Tags of open_clip's pretrained weights, by architecture."""
-    if "open_clip" in sys.modules:
-        import open_clip
-
-        return {name: open_clip.list_pretrained_tags_by_model(name) for name in _pretrained()}
-    return {architecture: list(tags) for architecture, tags in _pretrained().items()}
-
-
 def parse(name: str) -> tuple[str | None, str]:
-    """Architecture and weights that a name of no scheme stands for.
+    """Architecture (None for a checkpoint alone, whose weights tell it), and tag or file that a name stands for.
 
-    Args:
-        name: `ARCHITECTURE/TAG`, `ARCHITECTURE/FILE` (open_clip also takes `ViT-B/32` for `ViT-B-32`), or
-            the path of a checkpoint.
-
-    Returns:
-        Architecture (None for a checkpoint alone, whose architecture its weights tell), and tag or file.
-
-    Raises:
-        EncoderError: There is no such encoder; the message names what is near.
+    It is `ARCHITECTURE/TAG`, `ARCHITECTURE/FILE` (open_clip also takes `ViT-B/32` for `ViT-B-32`), or the path of a
+    checkpoint. An `EncoderError` for any other names what is near.
     """
-    known = architectures()
+    known = _architectures()
     parts = name.split("/")
     starts = ((count, "-".join(parts[:count])) for count in range(len(parts), 0, -1))
     count, architecture = next(((count, start) for count, start in starts if start in known), (0, ""))
@@ -82,10 +55,10 @@ def parse(name: str) -> tuple[str | None, str]:
             return None, name
         raise EncoderError(_unknown(name, list(known)))
     weights = "/".join(parts[count:])
-    tags = pretrained().get(architecture, [])
+    tags = list(_pretrained().get(architecture, ()))
     if not weights:
-        ways = [f"{architecture}/{tag}" for tag in tags[:4]] + [f"{architecture}/CHECKPOINT"]
-        raise EncoderError(f"{name} names no weights: use one of {', '.join(ways)}")
+        ways = ", ".join(f"{architecture}/{tag}" for tag in [*tags[:4], "CHECKPOINT"])
+        raise EncoderError(f"{name} names no weights: use one of {ways}")
     if weights.lower().replace("-", "_") not in tags and not files.is_file(Path(weights)):
         raise EncoderError(
             f"{name}: {weights!r} is neither a file nor a pretrained tag of {architecture} "
@@ -106,57 +79,41 @@ def _unknown(name: str, architectures: list[str]) -> str:
 
 
 def _embedded(name: str) -> dict[str, Any]:
-    folder = embedded.path(name)
-    original = embedded.path(embedded.ORIGINALS.get(name, name))
-    config = json.loads((original / "open_clip_config.json").read_text(encoding="utf-8"))
+    folder = embedded.path(embedded.ORIGINALS.get(name, name))
+    with (folder / "open_clip_model.safetensors").open("rb") as stream:  # eight bytes say how long the JSON after it is
+        tensors = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+    shapes = [entry["shape"] for key, entry in tensors.items() if "shape" in entry and not _BUFFERS.search(key)]
+    config = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))
     # An image tower alone has the parameters of its original, and no configuration that open_clip could load.
-    path = str(folder) if folder == original else None
-    size = config["model_cfg"]["vision_cfg"]["image_size"]
-    return _row(name, "embedded", path, size, _parameters(original / "open_clip_model.safetensors"))
+    return {
+        "name": name,
+        "kind": "embedded",
+        "path": None if name in embedded.ORIGINALS else str(folder),
+        "image_size": config["model_cfg"]["vision_cfg"]["image_size"],
+        "parameters": sum(map(prod, shapes)),
+    }
 
 
-def _parameters(file: Path) -> int:
-    """Parameters of a safetensors file, from its header: eight bytes that say its length, then JSON."""
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return sum(prod(entry["shape"]) for key, entry in header.items() if "shape" in entry and not _BUFFERS.search(key))
-
-
-def _row(name: str, kind: str, path: str | None, image_size: Any, parameters: int | None) -> dict[str, Any]:
-    return {"name": name, "kind": kind, "path": path, "image_size": image_size, "parameters": parameters}
-
-
-def _folder() -> Path:
-    """open_clip's folder; finding a package does not import it."""
-    spec = find_spec("open_clip")
-    assert spec is not None, "open_clip is a dependency of this package"
-    assert spec.origin is not None
-    return Path(spec.origin).parent
-
-
-@cache
 def _architectures() -> dict[str, dict[str, Any]]:
-    found = {file.stem: json.loads(file.read_text()) for file in (_folder() / "model_configs").glob("*.json")}
-    clip = {name: config for name, config in found.items() if {"embed_dim", "vision_cfg", "text_cfg"} <= config.keys()}
-    return {name: clip[name] for name in sorted(clip, key=_natural)}
+    """open_clip's architectures, and each one's configuration of the image tower."""
+    if "open_clip" in sys.modules:  # a user may have added to them
+        import open_clip
 
-
-def _natural(name: str) -> list[Any]:
-    """Sorts numbers in a name by value, as open_clip does."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name.lower())]
+        return {name: open_clip.get_model_config(name)["vision_cfg"] for name in open_clip.list_models()}
+    paths = open_clip_file("model_configs").glob("*.json")
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    needed = {"embed_dim", "vision_cfg", "text_cfg"}
+    return {name: config["vision_cfg"] for name, config in found.items() if needed <= config.keys()}
 
 
 @cache
 def _pretrained() -> dict[str, Any]:
-    """The table of `open_clip/pretrained.py`, from its code without the imports that load torch."""
+    """Pretrained weights by architecture and tag: what the code of `pretrained.py` makes without its heavy imports."""
     names: dict[str, Any] = {}
     for file in ("constants.py", "version.py", "pretrained.py"):
-        module = ast.parse((_folder() / file).read_text(encoding="utf-8"))
-        module.body = [node for node in module.body if not isinstance(node, ast.Try) and not _relative(node)]
+        module = ast.parse(open_clip_file(file).read_text(encoding="utf-8"))
+        # Only a relative import has a level.
+        module.body = [node for node in module.body if not isinstance(node, ast.Try) and not getattr(node, "level", 0)]
         exec(compile(module, file, "exec"), names)  # noqa: S102 (open_clip's own code)
     table: dict[str, Any] = names["_PRETRAINED"]
     return table
-
-
-def _relative(node: ast.stmt) -> bool:
-    return isinstance(node, ast.ImportFrom) and node.level > 0

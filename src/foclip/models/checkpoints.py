@@ -1,27 +1,41 @@
-"""Which open_clip architecture a checkpoint file belongs to, by the shapes of its weights."""
+"""Checkpoints of open_clip's models: whose weights a file holds, and a model written with another image tower.
 
-from collections.abc import Mapping
+What is written is a folder that open_clip loads with `local-dir:` and nothing else.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import open_clip
 import torch
+from open_clip.tokenizer import HFTokenizer
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
 
+from foclip import files
 from foclip.errors import EncoderError
 
+if TYPE_CHECKING:
+    from foclip.models.open_clip import OpenClipEncoder
+
+WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
+#: Files of a model's folder that belong to its tokenizer.
+TOKENIZER = ("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "added_tokens.json", "*.model")
+#: Types of weights that cannot be trained.
+QUANTISED = {torch.int8, torch.uint8, torch.qint8, torch.quint8}
+
+#: Writes an encoder with another image tower to an existing folder, with float16 weights or with those of the tower.
+Exporter = Callable[[nn.Module, Path, bool], None]
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 def architecture(path: Path) -> str:
-    """The open_clip architecture whose weights have the shapes found in `path`.
-
-    Weights do not tell their activation: where `X` and `X-quickgelu` both fit,
-    `X` is taken; write `X-quickgelu/FILE` for the other.
-
-    Raises:
-        EncoderError: The file is damaged, holds more than weights, or fits no architecture.
-    """
+    """The open_clip architecture whose weights have the shapes found in `path`; of X and X-quickgelu it is X."""
     shapes = _shapes(path)
     found = [name for name in open_clip.list_models() if _fits(open_clip.get_model_config(name), shapes)]
     if not found:
@@ -33,11 +47,7 @@ def architecture(path: Path) -> str:
 
 
 def check(path: Path) -> None:
-    """Refuse a file that holds no weights, before a model is built for it.
-
-    Raises:
-        EncoderError: It is damaged, holds more than weights, or none.
-    """
+    """Refuse a file that is damaged, or holds no weights or more than weights, before a model is built for it."""
     if not _shapes(path):
         raise EncoderError(f"{path}: holds no weights by name; save the model's state_dict as safetensors")
 
@@ -46,20 +56,14 @@ def _shapes(path: Path) -> Shapes:
     """Shape of every tensor in a checkpoint, without running code from it."""
     try:
         if path.suffix == ".safetensors":
-            from safetensors import safe_open
-
             with safe_open(str(path), framework="pt") as file:
                 return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except UnpicklingError as error:
-        raise EncoderError(
-            f"{path}: refused, since it holds more than weights and loading it could run code, or is no checkpoint; "
-            "save the model's state_dict as safetensors"
-        ) from error
     except Exception as error:
-        raise EncoderError(
-            f"{path}: no weights-only checkpoint that can be read; save the model's state_dict as safetensors"
-        ) from error
+        problem = "no weights-only checkpoint that can be read"
+        if isinstance(error, UnpicklingError):
+            problem = "refused, since it holds more than weights and loading it could run code, or is no checkpoint"
+        raise EncoderError(f"{path}: {problem}; save the model's state_dict as safetensors") from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
     return {key.removeprefix("module."): tuple(value.shape) for key, value in state.items() if hasattr(value, "shape")}
 
@@ -76,26 +80,94 @@ def _fits(config: Mapping[str, Any], shapes: Shapes) -> bool:
         f"{prefix}positional_embedding": (text.get("context_length", 77), width),
         f"{prefix}text_projection": (width, embed),
     }
-    layers = vision["layers"]
+    layers, base, size = vision["layers"], vision["width"], vision["image_size"]
     if isinstance(layers, list):
-        base = vision["width"]
-        cells = vision["image_size"] // 32
         expected["visual.conv1.weight"] = (base // 2, 3, 3, 3)
-        expected["visual.attnpool.positional_embedding"] = (cells * cells + 1, base * 32)
+        expected["visual.attnpool.positional_embedding"] = ((size // 32) ** 2 + 1, base * 32)
         counts = {f"visual.layer{i}": n for i, n in enumerate(layers, start=1)}
     else:
-        patch, base = vision["patch_size"], vision["width"]
-        cells = vision["image_size"] // patch
+        patch = vision["patch_size"]
         expected["visual.conv1.weight"] = (base, 3, patch, patch)
-        expected["visual.positional_embedding"] = (cells * cells + 1, base)
+        expected["visual.positional_embedding"] = ((size // patch) ** 2 + 1, base)
         counts = {"visual.transformer.resblocks": layers}
     counts[f"{prefix}transformer.resblocks"] = text.get("layers", 12)
-    return all(shapes.get(key) == shape for key, shape in expected.items()) and all(
-        _blocks(shapes, key) == count for key, count in counts.items()
-    )
+    blocks = {part: {key[len(part) :].split(".")[1] for key in shapes if key.startswith(f"{part}.")} for part in counts}
+    same = all(shapes.get(key) == shape for key, shape in expected.items())
+    return same and counts == {part: len(numbers) for part, numbers in blocks.items()}
 
 
-def _blocks(shapes: Shapes, prefix: str) -> int:
-    """How many numbered blocks there are under `prefix`."""
-    start = prefix + "."
-    return len({key[len(start) :].split(".")[0] for key in shapes if key.startswith(start)})
+class ImageTower(nn.Module):
+    """Normalised pictures (B, 3, H, W) to unit vectors (B, D). Its parameters are those of the image tower alone."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.visual: nn.Module = model.visual
+        self._whole = [model]  # in a list, so that the parameters of the text tower are not this module's
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.functional.normalize(self._whole[0].encode_image(inputs).float(), dim=-1)
+
+    def set_grad_checkpointing(self) -> None:
+        """Recompute activations in the backward pass, if the tower can."""
+        if (set_checkpointing := getattr(self.visual, "set_grad_checkpointing", None)) is not None:
+            set_checkpointing(True)
+
+
+def image_tower(encoder: "OpenClipEncoder") -> nn.Module:
+    """The image tower, a frozen module that shares the encoder's weights; an `EncoderError` if it cannot be trained."""
+    model, visual = encoder.model, getattr(encoder.model, "visual", None)
+    problem = None
+    if not isinstance(visual, nn.Module) or not hasattr(model, "encode_image"):
+        problem = "it has no image tower of its own (`model.visual`)"
+    elif isinstance(model, torch.jit.ScriptModule) or isinstance(visual, torch.jit.ScriptModule):
+        problem = "its image tower is compiled (TorchScript)"
+    elif (
+        not (parameters := list(visual.parameters()))
+        or not all(weight.is_floating_point() for weight in parameters)
+        or any(isinstance(value, Tensor) and value.dtype in QUANTISED for value in visual.state_dict().values())
+        or any("quantized" in type(module).__module__ for module in visual.modules())
+    ):
+        problem = "its image tower is quantised; use the original weights"
+    if problem:
+        raise EncoderError(f"{encoder.name}: cannot be hardened, {problem}")
+    return ImageTower(model)
+
+
+def model_config(encoder: "OpenClipEncoder") -> dict[str, Any]:
+    """open_clip's configuration of an encoder's architecture; an `EncoderError` if open_clip has no name for it."""
+    found: dict[str, Any] | None = open_clip.get_model_config(encoder.architecture)
+    if found is None:
+        raise EncoderError(f"{encoder.name}: cannot be hardened, its architecture has no name in open_clip")
+    if any(type(module).__name__ == "QuickGELU" for module in encoder.model.modules()):
+        found["quick_gelu"] = True  # the tag of the weights may ask for it
+    return found
+
+
+def exporter(encoder: "OpenClipEncoder") -> Exporter:
+    """What writes the encoder with another image tower. Text tower, tokenizer and preprocessing stay as they are."""
+    config = model_config(encoder)
+
+    def export(tower: nn.Module, folder: Path, half: bool) -> None:
+        preprocessing = open_clip.get_model_preprocess_cfg(encoder.model)
+        kept = ("mean", "std", "interpolation", "resize_mode", "fill_color")
+        settings = {
+            "model_cfg": config,
+            "preprocess_cfg": {key: preprocessing[key] for key in kept if key in preprocessing},
+        }
+        files.write_text(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
+        weights = {}
+        for key, value in (encoder.model.state_dict() | tower.state_dict()).items():
+            dtype = torch.float16 if half and value.is_floating_point() else value.dtype
+            # Each tensor is copied: safetensors refuses tensors that share memory.
+            weights[key] = value.detach().cpu().to(dtype, memory_format=torch.contiguous_format, copy=True)
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+        (folder / WEIGHTS).chmod(0o644)
+        if encoder.architecture.startswith("local-dir:"):
+            source = Path(encoder.architecture.removeprefix("local-dir:"))
+            for file in {file for pattern in TOKENIZER for file in source.glob(pattern) if file.is_file()}:
+                shutil.copyfile(file, folder / file.name)
+        elif isinstance(encoder.tokenizer, HFTokenizer):
+            # With `local-dir:`, open_clip takes such a tokenizer from the folder, whatever the configuration names.
+            encoder.tokenizer.save_pretrained(folder)
+
+    return export

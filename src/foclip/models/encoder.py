@@ -1,8 +1,4 @@
-"""What everything here needs of an encoder: pictures and prompts to unit vectors in one space.
-
-An encoder is frozen. A copy of it that computes in another precision, or compiled, shares its weights
-(`Encoder.in_precision`).
-"""
+"""What everything here needs of an encoder: pictures and prompts to unit vectors in one space."""
 
 import copy
 import warnings
@@ -23,21 +19,13 @@ if TYPE_CHECKING:
 
 
 class Encoder(ABC):
-    """A frozen dual encoder in evaluation mode; one subclass per family of models.
+    """A frozen dual encoder in evaluation mode; one subclass per family of models."""
 
-    Attributes:
-        name: The name it was loaded by.
-        device: Where its vectors are.
-        preprocess: From pictures to what it sees.
-        dtype: Precision that the image tower computes in, where autocast knows how to; None for float32.
-        compiled: Whether the image tower runs as `torch.compile` makes it.
-    """
-
-    name: str
-    device: torch.device
+    name: str  # the name it was loaded by
+    device: torch.device  # where its vectors are
     preprocess: Preprocess
-    dtype: torch.dtype | None = None
-    compiled: bool = False
+    dtype: torch.dtype | None = None  # of the image tower, where autocast knows how to; None for float32
+    compiled: bool = False  # whether the image tower runs as `torch.compile` makes it
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs; what was compiled is compiled there anew."""
@@ -67,12 +55,7 @@ class Encoder(ABC):
         """Unit vectors (T, D) of texts."""
 
     def in_precision(self, dtype: torch.dtype | None, compiled: bool = False) -> "Self":
-        """The same encoder whose image tower computes otherwise; resizing and rounding stay in float32.
-
-        Args:
-            dtype: The precision; None for float32.
-            compiled: Whether the tower is compiled; one that cannot be goes on as it is, with a `CompileWarning`.
-        """
+        """The same encoder, with the same weights, whose image tower computes in another precision, or compiled."""
         other = copy.copy(self)
         other.dtype, other.compiled = dtype, compiled
         return other
@@ -98,36 +81,20 @@ class Encoder(ABC):
                 reason = str(error).partition("\n")[0] or type(error).__name__
                 warnings.warn(f"{self.name}: torch.compile failed, going on without ({reason})", CompileWarning, 2)
                 compiled = self.features
-                return compiled(inputs)
+            return compiled(inputs)
 
         return features
 
     def embed(self, pixels: Tensor) -> Tensor:
-        """Unit vectors of what `preprocess` made, or of pictures of any size, differentiably.
-
-        Args:
-            pixels: float (B, 3, H, W) in [0, 1], or uint8 (B, 3, *image_size) as written in a file.
-
-        Returns:
-            (B, D), float32, each row of length 1.
-        """
+        """Unit vectors (B, D), float32, of float pixels (B, 3, H, W) in [0, 1], or of preprocessed uint8 ones."""
         seen = self.preprocess.pixels(pixels) if pixels.is_floating_point() else pixels
         return self.tower(self.preprocess.normalize(seen.to(self.device)))
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors of prompts.
+        """Unit vectors (T, D) of T prompts, float32; a `UsageError` if it is one string, or there is none.
 
-        A prompt longer than the model's context keeps its beginning and its
-        end-of-text token, and a `PromptTruncationWarning` says so.
-
-        Args:
-            texts: T prompts.
-
-        Returns:
-            (T, D), float32, each row of length 1.
-
-        Raises:
-            UsageError: It is one string, or there is none.
+        A prompt longer than the model's context keeps its beginning and its end-of-text token, and a
+        `PromptTruncationWarning` says so.
         """
         if isinstance(texts, str) or not texts:
             raise UsageError("texts: give a list of prompts, at least one")
@@ -136,8 +103,5 @@ class Encoder(ABC):
     @torch.no_grad()
     def encode_pictures(self, pictures: Sequence[Image.Image], batch_size: int = 32) -> Tensor:
         """Unit vectors (B, D) of RGB pictures through the model's own preprocessing."""
-        batches = [
-            self.embed(torch.stack([self.preprocess.image(picture) for picture in pictures[i : i + batch_size]]))
-            for i in range(0, len(pictures), batch_size)
-        ]
-        return torch.cat(batches)
+        batches = (pictures[first : first + batch_size] for first in range(0, len(pictures), batch_size))
+        return torch.cat([self.embed(torch.stack([*map(self.preprocess.image, batch)])) for batch in batches])

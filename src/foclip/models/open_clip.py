@@ -19,10 +19,9 @@ from torch import Tensor, nn
 
 from foclip import files
 from foclip.errors import EncoderError, PromptTruncationWarning
-from foclip.models import catalogue, checkpoints, embedded, trainable
-from foclip.models.cast import cast
+from foclip.models import catalogue, checkpoints, embedded
 from foclip.models.encoder import Encoder
-from foclip.models.fuse import fuse_batchnorm
+from foclip.models.fuse import cast, fuse_batchnorm
 from foclip.models.preprocess import Preprocess
 
 #: Prompts per pass through the text tower.
@@ -34,31 +33,25 @@ _TOKENIZING = threading.Lock()
 class OpenClipEncoder(Encoder):
     """CLIP, SigLIP, CoCa … as open_clip builds them.
 
-    Get one from `foclip.load`; the constructor takes an open_clip model and its tokenizer.
-
-    Attributes:
-        model: The open_clip model; no parameter requires a gradient.
-        tokenizer: Its tokenizer.
+    Get one from `foclip.load_encoder`; the constructor takes an open_clip model, whose parameters it freezes, its
+    tokenizer, and what open_clip calls its architecture, or where the folder or repository with its configuration is
+    (`local-dir:FOLDER`, `hf-hub:ORGANISATION/REPOSITORY`); unless given, that is the beginning of its name.
     """
 
-    def __init__(self, name: str, model: nn.Module, tokenizer: Any, device: torch.device | str = "cpu") -> None:
-        self.name = name
-        self.device = torch.device(device)
+    image_tower, exporter = checkpoints.image_tower, checkpoints.exporter
+
+    def __init__(
+        self, name: str, model: nn.Module, tokenizer: Any, device: torch.device | str = "cpu", architecture: str = ""
+    ) -> None:
+        self.name, self.tokenizer, self.device = name, tokenizer, torch.device(device)
+        self.architecture = architecture or name.partition("/")[0]
         self.model: Any = model.to(self.device).eval().requires_grad_(False)
         if self.device.type == "cpu":  # convolutions on CPUs are up to a fifth faster with this layout
             self.model.to(memory_format=torch.channels_last)
-        self.tokenizer = tokenizer
         config = PreprocessCfg(**open_clip.get_model_preprocess_cfg(model))
-        height, width = config.input_size[1:]
-        self.preprocess = Preprocess(
-            (int(height), int(width)),
-            config.mean,
-            config.std,
-            config.interpolation,
-            config.resize_mode,
-            config.fill_color,
-            self.device,
-        )
+        height, width = map(int, config.input_size[1:])
+        resizing = (config.interpolation, config.resize_mode, config.fill_color)
+        self.preprocess = Preprocess((height, width), config.mean, config.std, *resizing, self.device)
         example = torch.randn(1, 3, *self.image_size, generator=torch.Generator().manual_seed(0))
         self._fused: Any = fuse_batchnorm(self.model, example.to(self.device))
         self._cast: dict[torch.dtype, Any] = {}
@@ -77,74 +70,42 @@ class OpenClipEncoder(Encoder):
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def image_tower(self) -> nn.Module:
-        """The image tower as a module (`foclip.hardening.tower.HardenableEncoder`)."""
-        return trainable.image_tower(self)
-
-    def exporter(self) -> trainable.Exporter:
-        """What writes the encoder with another image tower."""
-        return trainable.exporter(self)
-
     def features(self, inputs: Tensor) -> Tensor:
-        return torch.as_tensor(self._in_dtype().encode_image(inputs))
-
-    def _in_dtype(self) -> Any:
-        """The model whose weights are cast to the precision that autocast computes in."""
-        kind = self.device.type
-        if not torch.is_autocast_enabled(kind):
-            return self._fused
-        dtype = torch.get_autocast_dtype(kind)
-        if dtype not in self._cast:
-            self._cast[dtype] = cast(self._fused, dtype)
-        return self._cast[dtype]
+        model, kind = self._fused, self.device.type
+        if torch.is_autocast_enabled(kind):
+            if (dtype := torch.get_autocast_dtype(kind)) not in self._cast:
+                self._cast[dtype] = cast(self._fused, dtype)
+            model = self._cast[dtype]
+        return torch.as_tensor(model.encode_image(inputs))
 
     @torch.no_grad()
     def texts(self, texts: list[str]) -> Tensor:
         tokens, truncated = self.tokenize(texts)
         if truncated:
-            shown = texts[truncated[0]][:60]
-            warnings.warn(
+            message = (
                 f"{len(truncated)} of {len(texts)} prompts are longer than the {tokens.shape[1]} tokens "
-                f"{self.name} reads; only their beginning counts (first: {shown!r}…)",
-                PromptTruncationWarning,
-                stacklevel=3,
+                f"{self.name} reads; only their beginning counts (first: {texts[truncated[0]][:60]!r}…)"
             )
-        chunks = [
-            self.model.encode_text(chunk, normalize=True) for chunk in torch.split(tokens.to(self.device), TEXT_BATCH)
-        ]
-        return torch.cat(chunks)
+            warnings.warn(message, PromptTruncationWarning, stacklevel=3)
+        chunks = torch.split(tokens.to(self.device), TEXT_BATCH)
+        return torch.cat([self.model.encode_text(chunk, normalize=True) for chunk in chunks])
 
     def tokenize(self, texts: list[str]) -> tuple[Tensor, list[int]]:
-        """Tokens (T, context) of prompts, and the indices of those that were cut short.
-
-        The last kept token of a cut prompt is the end-of-text token, which
-        most text towers read their result from.
-        """
+        """Tokens (T, context) of prompts, and the indices of those that were cut short."""
         context = self.tokenizer.context_length
         with _TOKENIZING:
             # One token more than the model reads: what spills into it was cut.
             longer = self.tokenizer([*texts, ""], context_length=context + 1)
             tokens = self.tokenizer(texts, context_length=context)
-        empty = longer[-1]
-        pad = empty[-1]
+        empty, pad = longer[-1], longer[-1, -1]
         truncated = (longer[:-1, -1] != pad).nonzero().flatten().tolist()
-        ends = empty[empty != pad]
-        if len(ends):
+        if len(ends := empty[empty != pad]):  # the end-of-text token, which most text towers read their result from
             tokens[truncated, -1] = ends[-1]
         return tokens, truncated
 
 
 def load(name: str, device: torch.device) -> Encoder:
-    """An encoder by one of open_clip's names, or of a checkpoint file.
-
-    Args:
-        name: `ARCHITECTURE/TAG`, `ARCHITECTURE/FILE`, `FILE`, `hf-hub:ORGANISATION/REPOSITORY` or `local-dir:FOLDER`.
-        device: Where the model lives.
-
-    Raises:
-        EncoderError: The name is unknown, or the weights are out of reach, damaged, of another architecture, or more
-            than weights.
-    """
+    """An encoder by one of open_clip's names, or of a checkpoint file; errors as of `foclip.models.load_encoder`."""
     if name.startswith(("hf-hub:", "local-dir:")):
         return create(name, name, None, device)
     architecture, weights = catalogue.parse(name)
@@ -156,11 +117,7 @@ def load(name: str, device: torch.device) -> Encoder:
 
 
 def load_embedded(name: str, device: torch.device) -> "OpenClipEncoder":
-    """An embedded encoder, after checking its files.
-
-    Raises:
-        EncoderError: A file is missing, or differs from the one that was released.
-    """
+    """An embedded encoder, after checking its files; an `EncoderError` if one differs from what was released."""
     folder, tower = embedded.verified_path(name), None
     if name in embedded.ORIGINALS:
         folder, tower = embedded.verified_path(embedded.ORIGINALS[name]), folder / embedded.TOWER
@@ -170,24 +127,17 @@ def load_embedded(name: str, device: torch.device) -> "OpenClipEncoder":
 def create(
     name: str, model_name: str, weights: str | None, device: torch.device, tower: Path | None = None
 ) -> OpenClipEncoder:
-    """Build a model of open_clip's.
+    """Build a model of open_clip's, which calls it `model_name`, as an encoder called `name`.
 
-    Args:
-        name: What the encoder is called.
-        model_name: What open_clip calls the architecture, or where its folder or repository is.
-        weights: Tag or file of the weights; None where the folder or repository holds them.
-        device: Where the model lives.
-        tower: A file of weights for the image tower, in place of those loaded with the model.
-
-    Raises:
-        EncoderError: As for `load`.
+    `weights` are a tag or a file; None where the model's folder or repository holds them. `tower` is a file of weights
+    for the image tower, in place of those loaded with the model.
     """
     options: dict[str, Any] = {}
     if weights is not None:
         tag = open_clip.get_pretrained_cfg(model_name, weights)
         if tag.get("quick_gelu") and not (open_clip.get_model_config(model_name) or {}).get("quick_gelu"):
-            # RN50/openai and the like: the weights were trained with QuickGELU; open_clip only
-            # warns and would score with another activation than the authors'.
+            # RN50/openai and the like: the weights were trained with QuickGELU; open_clip only warns and would score
+            # with another activation than the authors'.
             options["force_quick_gelu"] = True
     try:
         with _quiet():
@@ -197,29 +147,31 @@ def create(
             model.visual.load_state_dict(load_file(tower))
         if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
             raise ValueError("its weights are not finite (NaN or infinity among them)")
-        return OpenClipEncoder(name, model, tokenizer, device)
+        return OpenClipEncoder(name, model, tokenizer, device, model_name)
     except Exception as error:  # open_clip, torch and the hub raise a dozen types for one cause each
         raise EncoderError(f"{name}: {_reason(error)}") from error
 
 
+#: Why a model did not load, with the way out, by what is said in the error.
+_REASONS = {
+    ("weights_only", "unpickl", "torchscript"): (
+        "refused, since this file holds more than weights and loading it could run code; "
+        "save its state_dict as safetensors"
+    ),
+    ("download", "connection", "hf-hub", "hf hub"): (
+        "its weights cannot be downloaded; check the network (or HF_HUB_OFFLINE), or fetch the "
+        "file elsewhere and pass ARCHITECTURE/FILE (%s)"
+    ),
+    ("deserializ", "safetensor"): "its weights file is damaged or cut off (%s)",
+    ("state_dict", "size mismatch"): "the weights do not fit the architecture (%s)",
+}
+
+
 def _reason(error: Exception) -> str:
-    """One line on why a model did not load, with the way out."""
     text = " ".join(str(error).split())
-    lower = text.lower()
-    if "weights_only" in lower or "unpickl" in lower or "torchscript" in lower:
-        return (
-            "refused, since this file holds more than weights and loading it could run code; "
-            "save its state_dict as safetensors"
-        )
-    if "download" in lower or "connection" in lower or "hf-hub" in lower or "hf hub" in lower:
-        return (
-            "its weights cannot be downloaded; check the network (or HF_HUB_OFFLINE), or fetch the "
-            f"file elsewhere and pass ARCHITECTURE/FILE ({text[:160]})"
-        )
-    if "deserializ" in lower or "safetensor" in lower:
-        return f"its weights file is damaged or cut off ({text[:160]})"
-    if "state_dict" in lower or "size mismatch" in lower:
-        return f"the weights do not fit the architecture ({text[:160]})"
+    for words, reason in _REASONS.items():
+        if any(word in text.lower() for word in words):
+            return reason.replace("%s", text[:160])
     return text[:300] or type(error).__name__
 
 
@@ -227,19 +179,15 @@ def _reason(error: Exception) -> str:
 _loading: ContextVar[bool] = ContextVar("loading", default=False)
 
 
-class _OfNoModelBeingLoaded(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not _loading.get()
-
-
-_FILTER = _OfNoModelBeingLoaded()
+def _no_model_is_loading(record: logging.LogRecord) -> bool:
+    return not _loading.get()
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Nothing is logged by this thread meanwhile; what other threads log is left alone."""
     for logger in (None, "timm", "huggingface_hub", "open_clip"):
-        logging.getLogger(logger).addFilter(_FILTER)  # adding it twice adds it once
+        logging.getLogger(logger).addFilter(_no_model_is_loading)  # adding it twice adds it once
     token = _loading.set(True)
     try:
         yield

@@ -27,113 +27,86 @@ if TYPE_CHECKING:
     from foclip.models.encoder import Encoder
     from foclip.models.scorer import Scorer
 
-    #: Makes an encoder, given its name and a device.
-    EncoderFactory = Callable[[str, torch.device], Encoder]
     #: Makes a scorer, given an encoder or the name of one, and a device.
     ScorerFactory = Callable[[str | Encoder, torch.device], Scorer]
 
 Made = TypeVar("Made", bound=Callable[..., Any])
 
+
+class _Registry:
+    """What makes models of one kind: by names of this package, registered ones, and those of an entry point group."""
+
+    def __init__(self, kind: str, group: str, own: dict[str, str]) -> None:
+        self._kind, self._group, self._own = kind, group, own
+        self._added: dict[str, Any] = {}
+
+    def names(self) -> list[str]:
+        """All names, those of this package first."""
+        return list(dict.fromkeys([*self._own, *self._added, *(each.name for each in entry_points(group=self._group))]))
+
+    def register(self, name: str) -> Callable[[Made], Made]:
+        """Add the decorated function; a `UsageError` if there is one of this name.
+
+        It makes a score of an encoder (or the name of one) and a device, or an encoder of its name and a device.
+        """
+
+        def add(made: Made) -> Made:
+            if name in self.names():
+                raise UsageError(f"{self._kind}: there is a {name!r} already")
+            self._added[name] = made
+            return made
+
+        return add
+
+    def __getitem__(self, name: str) -> Any:
+        if name in self._added:
+            return self._added[name]
+        own = [EntryPoint(name, self._own[name], self._group)] if name in self._own else []
+        try:
+            return next(iter(own or entry_points(group=self._group, name=name))).load()
+        except Exception as error:  # of another package, which may fail in any way
+            raise UsageError(f"{name}: its package cannot be loaded ({type(error).__name__}: {error})") from error
+
+
 #: The score unless another is asked for.
 DEFAULT = "clipscore"
-SCORERS, ENCODERS = "foclip.scorers", "foclip.encoders"
-#: Scores of this package by name, the default first.
 _SCORES = {
     DEFAULT: "foclip.models.scores.clip:CLIPScore.load",
     "clip-iqa": "foclip.models.scores.clip_iqa:CLIPIQA.load",
 }
-#: Families of encoders by the scheme before the colon.
-_FAMILIES = {
-    "open_clip": "foclip.models.open_clip:load",
-    "hf-hub": "foclip.models.open_clip:load",
-    "local-dir": "foclip.models.open_clip:load",
-}
-_scores: "dict[str, ScorerFactory]" = {}
-_families: "dict[str, EncoderFactory]" = {}
-
-
-def register(name: str) -> Callable[[Made], Made]:
-    """Add a score: the decorated function makes it, given an encoder (or the name of one) and a device.
-
-    Raises:
-        UsageError: There is a score of this name.
-    """
-    return _registered("score", name, _scores, available())
-
-
-def register_encoder(scheme: str) -> Callable[[Made], Made]:
-    """Add a family of encoders: the decorated function makes `SCHEME:REST`, given this name and a device.
-
-    Raises:
-        UsageError: There is a family of this scheme.
-    """
-    return _registered("scheme", scheme, _families, schemes())
-
-
-def _registered(kind: str, name: str, added: dict[str, Any], known: list[str]) -> Callable[[Made], Made]:
-    def add(made: Made) -> Made:
-        if name in known:
-            raise UsageError(f"{kind}: there is a {name!r} already")
-        added[name] = made
-        return made
-
-    return add
-
-
-def available() -> list[str]:
-    """Names of all scores, the default first."""
-    return list(dict.fromkeys([*_SCORES, *_scores, *(point.name for point in entry_points(group=SCORERS))]))
-
-
-def schemes() -> list[str]:
-    """Schemes of all families of encoders."""
-    return list(dict.fromkeys([*_FAMILIES, *_families, *(point.name for point in entry_points(group=ENCODERS))]))
+_FAMILIES = dict.fromkeys(("open_clip", "hf-hub", "local-dir"), "foclip.models.open_clip:load")
+_scores, _families = _Registry("score", "foclip.scorers", _SCORES), _Registry("scheme", "foclip.encoders", _FAMILIES)
+#: Names of all scores, the default first; and what adds one.
+available, register = _scores.names, _scores.register
+#: Schemes of all families of encoders; and what adds one.
+schemes, register_encoder = _families.names, _families.register
 
 
 def load(name: str = DEFAULT, model: "str | Encoder" = embedded.DEFAULT, *, device: str = "auto") -> "Scorer":
-    """Load a score by its name.
+    """Load a score by its name; a `UsageError` if there is none, an `EncoderError` if its encoder cannot be loaded.
 
     Args:
         name: Name of the score (`available`).
         model: The encoder behind it, or its name; a score with a model of its own takes no notice of it.
         device: Where a model that is loaded here lives ("cpu", "cuda", "cuda:1", …); "auto" is a GPU if there is one.
-
-    Raises:
-        UsageError: There is no score of this name.
-        EncoderError: There is no encoder of this name, or it cannot be loaded.
     """
-    scorer: Scorer = factory(name)(model, _checked(device))
-    return scorer
+    return factory(name)(model, _checked(device))
 
 
 def factory(name: str) -> "ScorerFactory":
-    """What makes the score of this name.
-
-    Raises:
-        UsageError: There is no score of this name, or its package cannot be loaded.
-    """
+    """What makes the score of this name; a `UsageError` if there is none, or its package cannot be loaded."""
     if name not in available():
         hint = f"; {name!r} is an encoder: load_encoder({name!r})" if name in embedded.names() else ""
         raise UsageError(f"score: {name!r} is none of {', '.join(available())}{hint}")
-    made: ScorerFactory = _scores.get(name) or _found(SCORERS, name, _SCORES)
+    made: ScorerFactory = _scores[name]
     return made
 
 
 def load_encoder(name: str = embedded.DEFAULT, device: "str | torch.device" = "auto") -> "Encoder":
-    """Load an encoder by its name, frozen and in evaluation mode.
-
-    Args:
-        name: See the module's description.
-        device: As for `load`.
-
-    Raises:
-        EncoderError: The name is unknown, or the weights are out of reach, damaged, of another architecture, or more
-            than weights.
-    """
+    """Load an encoder by its name (see the module), frozen and in evaluation mode; an `EncoderError` if that fails."""
     place, scheme = _checked(device), name.partition(":")[0]
     if name not in embedded.names() and scheme in schemes():
-        make = _families.get(scheme) or _found(ENCODERS, scheme, _FAMILIES)
-        loaded: Encoder = make(name.removeprefix("open_clip:"), place)
+        loaded: Encoder = _families[scheme](name.removeprefix("open_clip:"), place)
         return loaded
     from foclip.models import open_clip
 
@@ -141,17 +114,7 @@ def load_encoder(name: str = embedded.DEFAULT, device: "str | torch.device" = "a
 
 
 def resolve(model: "str | Encoder | Scorer", score: str = DEFAULT, device: str = "auto") -> "Scorer":
-    """The scorer that is meant: `model` itself if it is one, else the score of this name over the encoder.
-
-    Args:
-        model: A scorer, an encoder or the name of one.
-        score: Name of the score, unless `model` is one.
-        device: Where a model that is loaded here lives.
-
-    Raises:
-        UsageError: There is no score of this name, or `model` is none of the three.
-        EncoderError: There is no encoder of this name, or it cannot be loaded.
-    """
+    """The scorer that is meant: `model` itself if it is one, else the score of this name over that encoder (`load`)."""
     from foclip.models.encoder import Encoder
     from foclip.models.scorer import Scorer
 
@@ -168,18 +131,8 @@ def shared_encoder(name: str, device: str = "auto") -> "Encoder":
     return load_encoder(name, device)
 
 
-def clear_cache() -> None:
-    """Forget the encoders that are kept between calls, so that their memory can be used for others."""
-    shared_encoder.cache_clear()
-
-
-def _found(group: str, name: str, own: dict[str, str]) -> Any:
-    """What an entry point of this package or of another one names."""
-    points = [EntryPoint(name, own[name], group)] if name in own else list(entry_points(group=group, name=name))
-    try:
-        return points[0].load()
-    except Exception as error:  # of another package, which may fail in any way
-        raise UsageError(f"{name}: its package cannot be loaded ({type(error).__name__}: {error})") from error
+#: Forgets the encoders that are kept between calls, so that their memory can be used for others.
+clear_cache = shared_encoder.cache_clear
 
 
 def _checked(device: "str | torch.device") -> "torch.device":

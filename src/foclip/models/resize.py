@@ -1,19 +1,58 @@
-"""Resize and crop on pixel tensors, differentiable, and with the rounding that Pillow does.
+"""Resizing along one axis as Pillow does it: with its filters and its rounding, differentiably, and block by block.
 
 Pillow resizes 8-bit pictures in two passes, one per axis, and rounds to 8 bits after each. Here each pass is a
-product with Pillow's own filter weights, and the gradient passes straight through the rounding. So the similarity that
-an attack optimises is the one that the file will be given.
+product with Pillow's own filter weights, so the similarity that an attack optimises is the one that the file will be
+given. The matrix of a filter is banded: a row has few weights, all near its centre. It is cut into blocks of rows, and
+a block is multiplied with just the cells it uses.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from foclip.models.banded import Block, blocks, multiply
+#: Cells of the smaller side per block.
+BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive output cells as weighted sums of the input cells start..stop."""
+
+    weights: Tensor  # (output cells, stop - start)
+    start: int
+    stop: int
+
+
+def blocks(matrix: np.ndarray, device: torch.device) -> tuple[Block, ...]:
+    """A banded matrix cut into blocks of rows with the columns they use."""
+    found = []
+    for rows in np.array_split(matrix, max(1, round(min(matrix.shape) / BLOCK))):
+        used = np.flatnonzero(rows.any(axis=0))
+        start, stop = int(used[0]), int(used[-1]) + 1
+        weights = torch.from_numpy(np.ascontiguousarray(rows[:, start:stop], dtype=np.float32)).to(device)
+        found.append(Block(weights, start, stop))
+    return tuple(found)
+
+
+def multiply(values: Tensor, blocks: tuple[Block, ...], dim: int) -> Tensor:
+    """The product of a banded matrix with every line of `values` along `dim` (-1 or -2)."""
+    shape = list(values.shape)
+    shape[dim] = sum(len(block.weights) for block in blocks)
+    result = values.new_empty(shape)
+    if dim == -1:
+        values, lines = values.reshape(-1, values.shape[-1]), result.view(-1, shape[-1])
+    first = 0
+    for block in blocks:
+        cells = slice(first, first := first + len(block.weights))
+        if dim == -1:
+            torch.mm(values[:, block.start : block.stop], block.weights.T, out=lines[:, cells])
+        else:
+            torch.matmul(block.weights, values[..., block.start : block.stop, :], out=result[..., cells, :])
+    return result
 
 
 class _Round8(torch.autograd.Function):
@@ -33,21 +72,12 @@ class _Round8(torch.autograd.Function):
 
 
 def round8(values: Tensor) -> Tensor:
-    """The 8-bit version of `values` in [0, 1] (same shape), with a straight-through gradient.
-
-    The gradient of the rounding is taken as 1 (Bengio et al. 2013, arXiv
-    1308.3432), that of the clamp to [0, 1] is exact: 0 outside.
-    """
+    """Values in [0, 1] rounded to 8 bits; the gradient goes straight through (Bengio et al. 2013, arXiv 1308.3432)."""
     return torch.as_tensor(_Round8.apply(values))
 
 
 class _Resample(torch.autograd.Function):
-    """Weighted sums along the last or the last but one axis, block by block.
-
-    A row of a resampling filter has few non-zero weights, all near its
-    centre; multiplying blocks of rows with just the cells they use costs a small
-    part of the full product. The gradient is the transposed filter's product.
-    """
+    """Weighted sums along one axis; the gradient is the transposed filter's product."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, axis: "Axis", dim: int) -> Tensor:
@@ -61,43 +91,49 @@ class _Resample(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class Axis:
-    """What happens along one axis: a range of cells is kept, and resampled unless `blocks` is empty."""
+    """What happens along one axis: a range of cells is kept, and resampled if it `resizes`."""
 
+    resizes: bool
     blocks: tuple[Block, ...]
     transposed: tuple[Block, ...]
-    start: int  # first input cell that counts
-    stop: int  # one past the last
+    kept: slice  # input cells that count
     pad: tuple[int, int]  # cells of fill colour before and after
+
+    @cached_property
+    def gram(self) -> tuple[Block, ...]:
+        """The matrix of `blocks` times its transpose."""
+        matrix = np.zeros((sum(len(block.weights) for block in self.blocks), self.kept.stop - self.kept.start))
+        first = 0
+        for block in self.blocks:
+            rows = slice(first, first := first + len(block.weights))
+            matrix[rows, block.start : block.stop] = block.weights.cpu().double().numpy()
+        return blocks(matrix @ matrix.T, self.blocks[0].weights.device)
+
+    def resample(self, pixels: Tensor, dim: int) -> Tensor:
+        """The kept cells of `pixels` in [0, 1] along `dim` (-1 or -2), resampled and rounded as Pillow does it."""
+        return round8(torch.as_tensor(_Resample.apply(pixels, self, dim))) if self.resizes else pixels
 
 
 @lru_cache(maxsize=64)
-def _axis(size: int, resized: int, target: int, bilinear: bool, device: torch.device) -> Axis:
+def axis(size: int, resized: int, target: int, bilinear: bool, device: torch.device) -> Axis:
     """Resize `size` cells to `resized`, then cut or pad to `target` in the middle."""
     offset = round((resized - target) / 2.0) if resized > target else 0
     count = min(resized, target)
     before = (target - resized) // 2 if target > resized else 0
     pad = (before, target - count - before)
     if resized == size:
-        return Axis((), (), offset, offset + count, pad)
+        same = blocks(np.eye(count), device)
+        return Axis(False, same, same, slice(offset, offset + count), pad)
     weights = _pillow_weights(size, resized, bilinear)[offset : offset + count]
     used = np.flatnonzero(weights.any(axis=0))
-    first, last = int(used[0]), int(used[-1]) + 1
-    weights = weights[:, first:last]
-    return Axis(blocks(weights, device), blocks(weights.T, device), first, last, pad)
-
-
-def _kept(size: int, resized: int, target: int) -> slice:
-    """The cells of `size` that are left when `resized` of them are cut to `target` in the middle."""
-    offset, scale = max(0, round((resized - target) / 2.0)), size / resized
-    start = min(round(offset * scale), size - 1)
-    return slice(start, max(start + 1, round((offset + min(resized, target)) * scale)))  # never nothing
+    kept = slice(int(used[0]), int(used[-1]) + 1)
+    return Axis(True, blocks(weights[:, kept], device), blocks(weights[:, kept].T, device), kept, pad)
 
 
 def _pillow_weights(size: int, resized: int, bilinear: bool) -> np.ndarray:
     """Pillow's resampling filter as a (resized, size) matrix whose rows sum to 1.
 
-    Bicubic is Keys' kernel with a = -0.5; when shrinking, the kernel is
-    stretched by the scale (antialiasing).
+    Bicubic is Keys' kernel with a = -0.5; when shrinking, the kernel is stretched by the scale (antialiasing).
     """
     scale = size / resized
     stretch = max(scale, 1.0)
@@ -116,90 +152,3 @@ def _pillow_weights(size: int, resized: int, bilinear: bool) -> np.ndarray:
             kernel = np.where(t < 1, inner, np.where(t < 2, outer, 0))
         weights[row, first:last] = kernel / kernel.sum()
     return weights
-
-
-class Resize:
-    """The part of an encoder's preprocessing from a picture of any size to what the encoder sees.
-
-    Args:
-        size: (height, width) of what the encoder sees.
-        interpolation: "bicubic" or "bilinear".
-        resize_mode: "shortest" (short side to size, cut the rest), "longest"
-            (long side to size, pad the rest) or "squash" (ignore the aspect ratio).
-        fill_color: Value of padding, 0..255.
-        device: Where the encoder computes.
-    """
-
-    def __init__(
-        self,
-        size: tuple[int, int],
-        interpolation: str = "bicubic",
-        resize_mode: str = "shortest",
-        fill_color: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.size = size
-        self.bilinear = interpolation == "bilinear"
-        self.resize_mode = resize_mode
-        self.fill = fill_color / 255
-        self.device = torch.device(device)
-
-    def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Size after resizing a picture of height × width, before cutting or padding."""
-        target_h, target_w = self.size
-        if self.resize_mode == "squash":
-            return target_h, target_w
-        if self.resize_mode == "longest":
-            ratio = max(height / target_h, width / target_w)
-            return round(height / ratio), round(width / ratio)
-        if target_h != target_w:
-            ratio = min(height / target_h, width / target_w)
-            return round(height / ratio), round(width / ratio)
-        if height <= width:
-            return target_h, int(target_h * width / height)
-        return int(target_w * height / width), target_w
-
-    def region(self, height: int, width: int) -> tuple[slice, slice]:
-        """Rows and columns of a picture of height × width that the encoder sees; the rest is cut away.
-
-        The resize reads a few cells beyond them, with small weights.
-        """
-        sizes = zip((height, width), self.resized(height, width), self.size, strict=True)
-        down, across = (_kept(*each) for each in sizes)
-        return down, across
-
-    def axes(self, height: int, width: int) -> "tuple[Axis, Axis]":
-        """What happens to a picture of height × width along its columns, and along its rows."""
-        new_height, new_width = self.resized(height, width)
-        down = _axis(height, new_height, self.size[0], self.bilinear, self.device)
-        return down, _axis(width, new_width, self.size[1], self.bilinear, self.device)
-
-    def down_first(self, height: int, width: int) -> bool:
-        """Whether columns are resized before rows.
-
-        As Pillow does it (13.0): horizontally first, but pictures that shrink far more in height the other way.
-        """
-        new_height, new_width = self.resized(height, width)
-        return 0 < height - new_height > 2 * (width - new_width)
-
-    def pixels(self, pixels: Tensor) -> Tensor:
-        """What the encoder sees of pixels, differentiably.
-
-        Args:
-            pixels: float32 (B, 3, H, W), RGB in [0, 1], any H and W.
-
-        Returns:
-            (B, 3, *size) in [0, 1], rounded to 8 bits after each axis as Pillow rounds.
-        """
-        height, width = pixels.shape[-2:]
-        down, across = self.axes(height, width)
-        x = pixels[..., down.start : down.stop, across.start : across.stop]
-        passes = [(across, -1), (down, -2)]
-        if self.down_first(height, width):
-            passes.reverse()
-        for axis, dim in passes:
-            if axis.blocks:
-                x = round8(torch.as_tensor(_Resample.apply(x, axis, dim)))
-        if any(across.pad) or any(down.pad):
-            x = torch.nn.functional.pad(x, (*across.pad, *down.pad), value=self.fill)
-        return x

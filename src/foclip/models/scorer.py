@@ -1,4 +1,4 @@
-"""What attacks, detectors, scans and pages know of a score: pictures and prompts to raw scores, differentiably.
+"""What everything else knows of a score.
 
 A `Scorer` gives each picture and prompt a raw score, which attacks raise and which may be negative. People read the
 figure, scale · max(raw score, 0). An `EmbeddingScorer` compares a picture's embedding with the prompts, as CLIPScore
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from foclip.models.encoder import Encoder
-    from foclip.models.resampler import Resampler
+    from foclip.models.preprocess import Resampler
 
 #: Pictures as the model sees them: (B, 3, h, w), float in [0, 1] or uint8; a tuple of such where several models look.
 Inputs = Tensor | tuple[Tensor, ...]
@@ -29,23 +29,14 @@ Targets = Tensor | tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class ScoreInfo:
-    """What is to be known of a score.
+    """What is to be known of a score."""
 
-    Attributes:
-        name: What `--score` calls it.
-        scale: The figure is scale · max(raw score, 0).
-        floor: Figure below which a picture matches none of its prompts, so that relative changes are noise.
-        temperature: Temperature at which the softmax over raw scores gives probabilities of prompts.
-        prompts: Whether a picture needs prompts. With "optional", `default_prompts` stand in for them.
-        default_prompts: The prompts it is asked with unless others are given.
-    """
-
-    name: str
-    scale: float = 1.0
-    floor: float = 0.1
-    temperature: float = 0.01
-    prompts: Literal["required", "optional", "none"] = "required"
-    default_prompts: Prompts = ()
+    name: str  # what `--score` calls it
+    scale: float = 1.0  # the figure is scale · max(raw score, 0)
+    floor: float = 0.1  # figure below which a picture matches none of its prompts, so that relative changes are noise
+    temperature: float = 0.01  # of the softmax over raw scores that gives probabilities of prompts
+    prompts: Literal["required", "optional", "none"] = "required"  # whether a picture needs prompts
+    default_prompts: Prompts = ()  # what it is asked with unless others are given, if they are optional
 
 
 @runtime_checkable
@@ -71,29 +62,20 @@ class Preprocessor(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """A score of pictures for prompts.
-
-    Attributes:
-        info: Name, scale, floor, prompts.
-        model: Name of the model behind it.
-        preprocess: From pictures to what the model sees.
-        device: Where it computes.
-        parameter_count: Number of parameters of the model; a large one gains nothing from a batch on a CPU.
-        fingerprint: Digest of score, weights and preprocessing: what raw scores depend on besides the inputs.
-    """
+    """A score of pictures for prompts."""
 
     info: ScoreInfo
 
     @property
-    def model(self) -> str: ...
+    def model(self) -> str: ...  # name of the model behind it
     @property
     def preprocess(self) -> Preprocessor: ...
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device: ...  # where it computes
     @property
-    def parameter_count(self) -> int: ...
+    def parameter_count(self) -> int: ...  # of the model; a large one gains nothing from a batch on a CPU
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str: ...  # digest of all that raw scores depend on besides the inputs: score, weights, …
 
     def encode_prompts(self, prompts: Sequence[str]) -> Targets:
         """What pictures are compared with, T prompts along the first axis. A score without prompts is given none."""
@@ -101,19 +83,13 @@ class Scorer(Protocol):
     def __call__(self, pixels: Inputs, targets: Targets) -> Tensor:
         """Raw scores (B, T), differentiable with respect to `pixels`; T is 1 for a score without prompts.
 
-        Args:
-            pixels: What `preprocess` made: float (B, 3, h, w) in [0, 1], or uint8 as written in a file.
-            targets: What `encode_prompts` made.
+        `pixels` is what `preprocess` made, float (B, 3, h, w) in [0, 1], or uint8 as written in a file.
         """
 
 
 @runtime_checkable
 class EmbeddingScorer(Scorer, Protocol):
-    """A score that compares a picture's embedding with its prompts.
-
-    Attributes:
-        encoder: The encoder behind it.
-    """
+    """A score that compares the embedding that its encoder makes of a picture with its prompts."""
 
     @property
     def encoder(self) -> "Encoder": ...
@@ -129,8 +105,3 @@ class EmbeddingScorer(Scorer, Protocol):
 
     def in_precision(self, dtype: torch.dtype | None, compiled: bool = False) -> "Self":
         """The same score whose image tower computes in another precision, or as `torch.compile` makes it."""
-
-
-def unit_interval(pixels: Tensor) -> Tensor:
-    """Pixels as float32 in [0, 1]; those of uint8 are divided by 255."""
-    return pixels if pixels.is_floating_point() else pixels.float().div_(255)

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foclip.models.banded import Block, multiply
+from foclip.models.resize import Block, multiply
 from foclip.perceptual.mask import KNEE
 
 #: Viewing distance, FLIP's own: 0.7 m from a monitor 0.7 m wide with 3840 pixels across, each shown as it is.

@@ -10,22 +10,13 @@ from typing import Any
 
 from foclip.data.sources import archive, table
 from foclip.data.sources.item import MAX_PICTURE, MAX_TEXT, Columns, Item, Shard, text
-from foclip.data.sources.listing import Digest, Listing, file_system, source_missing
+from foclip.data.sources.listing import Listing, file_system, source_missing
 
-__all__ = ["Columns", "Digest", "Item", "Listing", "Shard", "items", "load_bytes", "text"]
+__all__ = ["Columns", "Item", "Listing", "Shard", "items", "load_bytes", "text"]
 
 
 def items(shard: Shard, columns: Columns, read: bool = True) -> Iterator[Item]:
-    """The rows of a shard, in its order; pictures that are files of their own are left to `load_bytes`.
-
-    Args:
-        shard: The shard.
-        columns: Names of columns.
-        read: Whether the contents of tars are read; False gives keys only, to count them.
-
-    Raises:
-        SourceError: The file is not there any more.
-    """
+    """The rows of a shard, in order; picture files are left to `load_bytes`, and without `read` tars give keys only."""
     if shard.kind == "pictures":
         for name in shard.names:
             yield Item(text(f"{shard.prefix}{name}"), path=f"{shard.url}/{name}")
@@ -37,7 +28,12 @@ def items(shard: Shard, columns: Columns, read: bool = True) -> Iterator[Item]:
             if shard.kind == "tar":
                 yield from archive.items(stream, text(name), columns, read)
             elif shard.group < 0:
-                yield Item(text(name), error=_why_no_table(stream))
+                error = "could not be read when the scan began"
+                try:
+                    table.open_table(stream)
+                except ValueError as problem:
+                    error = str(problem)
+                yield Item(text(name), error=error)
             else:
                 for item in table.items(stream, shard.group, shard.first, columns, text(shard.url)):
                     yield replace(item, path=f"{folder}/{item.path}") if item.path else item
@@ -45,20 +41,8 @@ def items(shard: Shard, columns: Columns, read: bool = True) -> Iterator[Item]:
         raise source_missing(shard.url, error) from error
 
 
-def _why_no_table(stream: Any) -> str:
-    try:
-        table.open_table(stream)
-    except ValueError as error:
-        return str(error)
-    return "could not be read when the scan began"
-
-
 def load_bytes(item: Item) -> Item:
-    """The item with the content of its picture file and the caption beside it, if its picture is a file of its own.
-
-    Raises:
-        SourceError: The file is not there any more, and its folder is empty or missing.
-    """
+    """The item with what its picture file and the `.txt` beside it hold; a `SourceError` if its folder is gone."""
     if item.path is None or item.error:
         return item
     fs, path = file_system(item.path)

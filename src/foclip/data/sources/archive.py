@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from foclip.data import images
-from foclip.data.sources.item import MAX_PICTURE, MAX_TEXT, Columns, Item, text
+from foclip.data.sources.item import MAX_PICTURE, MAX_TEXT, Columns, Item, first_of_each_key, text
 
 #: Suffixes of members that hold a caption.
 CAPTIONS = ("txt", "caption", "text")
@@ -50,34 +50,15 @@ class _Header(tarfile.TarInfo):
 def items(stream: BinaryIO, name: str, columns: Columns, read: bool = True) -> Iterator[Item]:
     """The rows of a tar, compressed or not, in one pass. In memory are one sample, and a number for each key.
 
-    Args:
-        stream: The open file.
-        name: What rows about the tar itself are called.
-        columns: Fields of the JSON beside the pictures.
-        read: Read pictures and captions; else only count.
-
-    Raises:
-        OSError: The file cannot be read any more. Damage is no exception, but an item with an error.
+    The row about a damaged tar is called after its `name`. Without `read` the tar's pictures are counted only. An
+    `OSError` means that the file cannot be read any more; damage is no exception, but an item with an error.
     """
-    seen: set[int] = set()
-    last = "its beginning"
-    for sample in _samples(stream, read):
-        if isinstance(sample, str):
-            yield Item(f"{name}#end", error=f"tar cut off or damaged after {last} ({sample})")
-            return
-        last = sample.key
-        for number, item in enumerate(_rows(sample, columns, read)):
-            digest = hash(item.key)
-            if digest in seen:
-                yield Item(item.key, caption=item.caption, error="duplicate key; the first of its name counts")
-            else:
-                yield item
-            seen.add(digest)
-            last = sample.key if not number else last
+    samples = _samples(stream, name, read)
+    return first_of_each_key(item for sample in samples for item in _rows(sample, columns, read))
 
 
-def _samples(stream: BinaryIO, read: bool) -> Iterator["_Sample | str"]:
-    """Samples; last, if the tar has no end mark, the reason why it ended."""
+def _samples(stream: BinaryIO, name: str, read: bool) -> Iterator[_Sample]:
+    """Samples; the last says why the tar ended, if it has no end mark."""
     sample: _Sample | None = None
     try:
         with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as tar:
@@ -98,27 +79,25 @@ def _samples(stream: BinaryIO, read: bool) -> Iterator["_Sample | str"]:
                     yield sample
                     return
             ended_by = getattr(tar, "ended_by", None)
-    except DAMAGE as error:
-        ended_by = error
-    except OSError as error:
-        if error.errno is not None:  # not gzip's "CRC check failed" or bz2's "Invalid data stream"
+    except (*DAMAGE, OSError) as error:
+        # The errors of a lost disk have a number; not gzip's "CRC check failed" or bz2's "Invalid data stream".
+        if getattr(error, "errno", None) is not None:
             raise
         ended_by = error
     if sample:
         yield sample
     if not isinstance(ended_by, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
-        yield text(ended_by)
+        last = sample.key if sample else "its beginning"
+        yield _Sample(f"{name}#end", error=f"tar cut off or damaged after {last} ({text(ended_by)})")
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Key and suffixes of a member as WebDataset has them: up to and from the first dot of the file's name.
-
-    Hidden files and those without suffix are no part of a sample: no key.
-    """
+    """Key and suffixes of a member, up to and from the first dot of the file's name; no key for hidden files."""
     folder, _, file = name.rpartition("/")
     stem, _, suffix = file.partition(".")
-    hidden = not stem or not suffix or "__MACOSX" in folder
-    return ("", "") if hidden else (f"{folder}/{stem}" if folder else stem, suffix.lower())
+    if not stem or not suffix or "__MACOSX" in folder:
+        return "", ""
+    return f"{folder}/{stem}" if folder else stem, suffix.lower()
 
 
 def _add(sample: _Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, read: bool) -> None:
@@ -150,8 +129,8 @@ def _rows(sample: _Sample, columns: Columns, read: bool) -> Iterator[Item]:
             key = _string(fields, columns.key) or key if columns.key else key
         except ValueError as problem:
             error = str(problem)
-    plain = {suffix: content for suffix, content in sample.pictures.items() if "." not in suffix}
-    pictures = plain or dict(list(sample.pictures.items())[:1])
+    pictures = {suffix: content for suffix, content in sample.pictures.items() if "." not in suffix}
+    pictures = pictures or dict(list(sample.pictures.items())[:1])
     if error or not pictures:
         held = ", ".join(sorted(sample.suffixes))
         yield Item(key, caption=caption, uid=uid, error=error or f"no picture in the sample (it holds {text(held)})")
@@ -161,11 +140,8 @@ def _rows(sample: _Sample, columns: Columns, read: bool) -> Iterator[Item]:
 
 
 def _fields(sample: _Sample) -> dict[str, Any]:
-    content = sample.texts.get("json")
-    if content is None:
-        return {}
     try:
-        fields = json.loads(content)
+        fields = json.loads(sample.texts.get("json", "{}"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its .json is no JSON ({text(error)})") from error
     return fields if isinstance(fields, dict) else {}

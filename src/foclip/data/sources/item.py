@@ -1,6 +1,7 @@
 """A data set consists of shards, and a shard of items, each with one picture; `Columns` names what holds what."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 #: Largest picture file that is read, in bytes. A larger one becomes a row with an error.
 MAX_PICTURE = 256 * 2**20
@@ -10,68 +11,49 @@ MAX_TEXT = 10 * 2**20
 
 @dataclass(frozen=True)
 class Item:
-    """One row of a data set: the bytes of a picture file, or why there are none.
+    """One row of a data set: the bytes of a picture file, or why there are none."""
 
-    Attributes:
-        key: What the data set calls it.
-        content: The picture file; empty if there is an error, if it has a path, or if only counting.
-        path: Where the picture is, if it is a file of its own that is still to be read (`sources.load_bytes`).
-        caption: Its caption; None for none.
-        uid: Its identifier. DataComp's has 32 hexadecimal digits. None where the data set has none.
-        error: Why it cannot be read; None if it can.
-    """
-
-    key: str
-    content: bytes = b""
-    path: str | None = None
+    key: str  # what the data set calls it
+    content: bytes = b""  # the picture file; empty if there is an error, if it has a path, or if only counting
+    path: str | None = None  # where the picture is, if it is a file of its own that `sources.load_bytes` still reads
     caption: str | None = None
-    uid: str | None = None
-    error: str | None = None
+    uid: str | None = None  # its identifier; DataComp's has 32 hexadecimal digits
+    error: str | None = None  # why it cannot be read
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of columns of a table, or of fields of the JSON beside a picture in a tar; None: found by usual names.
+    """Names of columns of a table, or of fields of the JSON beside a picture in a tar; None: found by usual names."""
 
-    Attributes:
-        image: Picture bytes, Hugging Face's {bytes, path}, or paths below the table's folder.
-        caption: The caption.
-        key: What identifies a row.
-    """
-
-    image: str | None = None
+    image: str | None = None  # picture bytes, Hugging Face's {bytes, path}, or paths below the table's folder
     caption: str | None = None
-    key: str | None = None
+    key: str | None = None  # what identifies a row
 
 
 @dataclass(frozen=True)
 class Shard:
-    """The unit of work: a tar, a row group of a Parquet table, or a slice of a folder's pictures.
+    """The unit of work: a tar, a row group of a Parquet table, or a slice of a folder's pictures."""
 
-    Attributes:
-        number: Its place in the data set.
-        kind: "tar", "table" or "pictures".
-        url: The file, or the folder that the names are relative to.
-        size: Bytes to read, about.
-        rows: Number of items; -1 for a tar, whose number is known only after it was read.
-        group: The row group; -1 for a file that is no Parquet table.
-        first: The number of the group's first row in the table.
-        prefix: Path of the folder below the source, ending in a slash; empty for the source itself.
-        names: File names of the pictures.
-    """
+    number: int  # its place in the data set
+    kind: str  # "tar", "table" or "pictures"
+    url: str  # the file, or the folder that the names are relative to
+    size: int  # bytes to read, about
+    rows: int = -1  # number of items; -1 for a tar, whose number is known only after it was read
+    group: int = 0  # the row group; -1 for a file that is no Parquet table
+    first: int = 0  # the number of the group's first row in the table
+    prefix: str = ""  # path of the folder below the source, ending in a slash; empty for the source itself
+    names: tuple[str, ...] = ()  # file names of the pictures
 
-    number: int
-    kind: str
-    url: str
-    size: int
-    rows: int = -1
-    group: int = 0
-    first: int = 0
-    prefix: str = ""
-    names: tuple[str, ...] = ()
+
+def first_of_each_key(items: Iterable[Item]) -> Iterator[Item]:
+    """The items; those whose key was there before become errors. In memory is a number for each key."""
+    seen = set[int]()
+    for item in items:
+        known = (digest := hash(item.key)) in seen
+        seen.add(digest)
+        yield replace(item, content=b"", path=None, error="duplicate key; the first counts") if known else item
 
 
 def text(value: object, limit: int | None = None) -> str:
     """One line that every file format can hold. Bytes of a name that are no UTF-8 are written as numbers."""
-    line = " ".join(str(value).encode(errors="backslashreplace").decode().split())
-    return line if limit is None else line[:limit]
+    return " ".join(str(value).encode(errors="backslashreplace").decode().split())[:limit]

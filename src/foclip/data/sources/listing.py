@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -20,43 +21,27 @@ ENDS = 4096
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A file of a source.
-
-    Attributes:
-        url: Where it is.
-        name: Its path below the source.
-        kind: "tar", "table" or "picture".
-        info: What the file system says of it.
-    """
+class _Entry:
+    """A file of a source."""
 
     url: str
-    name: str
-    kind: str
-    info: dict[str, Any]
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file; 0 where the file system does not say."""
-        return int(self.info.get("size") or 0)
+    name: str  # its path below the source
+    kind: str  # "tar", "table" or "picture"
+    size: int  # bytes; 0 where the file system does not say
+    tag: object  # the entity tag of its content, in stores that have them
 
 
-class Digest:
-    """Tells one source from another by the names of its files and by their contents, without reading all of them.
-
-    A picture file counts by name and size. A tar or table counts by its first and last bytes as well; in a store that
-    has entity tags, by its tag.
-    """
+class _Digest:
+    """Tells sources apart: by names and sizes of files, and by entity tags, or the ends of tars and tables."""
 
     def __init__(self) -> None:
         self.files, self.bytes = 0, 0
         self._names, self._content = hashlib.sha256(), hashlib.sha256()
 
-    def add(self, entry: Entry) -> None:
-        """Take a file into account."""
+    def add(self, entry: _Entry) -> _Entry:
         self.files, self.bytes = self.files + 1, self.bytes + entry.size
         self._names.update(repr(entry.name).encode())
-        tag = next((entry.info[key] for key in ("ETag", "etag", "md5Hash") if entry.info.get(key)), None)
+        tag = entry.tag
         if tag is None and entry.kind != "picture":
             fs, path = file_system(entry.url)
             with fs.open(path, "rb") as stream:
@@ -64,53 +49,40 @@ class Digest:
                 stream.seek(max(0, entry.size - ENDS))
                 tag += stream.read(ENDS)
         self._content.update(repr((entry.name, entry.size, tag)).encode())
+        return entry
 
     def as_dict(self) -> dict[str, Any]:
-        """For the manifest."""
         counts = {"files": self.files, "bytes": self.bytes}
         return counts | {"names": self._names.hexdigest()[:32], "content": self._content.hexdigest()[:32]}
 
 
 class Listing:
-    """The shards of sources, found while one iterates over it.
+    """The shards of sources, found while one iterates over it, and numbered in order.
 
-    Args:
-        sources: What the user named.
-        columns: Names of columns.
-
-    Attributes:
-        digests: One for each source, complete after the last iteration.
+    Iterating raises a `UsageError` if a source does not exist, holds nothing of use, or is a table without a column of
+    pictures.
     """
 
     def __init__(self, sources: Sequence[str], columns: Columns | None = None) -> None:
         self.sources, self.columns = sources, columns or Columns()
-        self.digests: list[Digest] = []
+        self._digests: list[_Digest] = []
 
     def __iter__(self) -> Iterator[Shard]:
-        """The shards, numbered in order.
-
-        Raises:
-            UsageError: A source does not exist, holds nothing of use, or is a table without a column of pictures.
-        """
-        self.digests = [Digest() for _ in self.sources]
+        self._digests = [_Digest() for _ in self.sources]
         number = 0
-        for source, digest in zip(self.sources, self.digests, strict=True):
-            for shard in _shards(_entries(source), self.columns, digest):
+        for source, digest in zip(self.sources, self._digests, strict=True):
+            for shard in _shards(map(digest.add, _entries(source)), self.columns):
                 yield replace(shard, number=number)
                 number += 1
 
     def as_dicts(self) -> list[dict[str, Any]]:
-        """Each source with its digest, for the manifest."""
-        found = zip(self.sources, self.digests, strict=True)
+        """Each source with its digest, for the manifest; complete after the last iteration."""
+        found = zip(self.sources, self._digests, strict=True)
         return [{"source": source} | digest.as_dict() for source, digest in found]
 
 
 def file_system(url: str) -> tuple[Any, str]:
-    """The file system of a path or URL, and the path in it.
-
-    Raises:
-        UsageError: There is no such protocol, or a package for it is missing.
-    """
+    """The file system of a path or URL, and the path in it; a `UsageError` if there is no such protocol."""
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except (ImportError, ValueError, OSError) as error:
@@ -136,44 +108,34 @@ def _kind(name: str) -> str:
     return "table" if name.endswith((".parquet", ".pq")) else ""
 
 
-def _entries(source: str) -> Iterator[Entry]:
+def _entries(source: str) -> Iterator[_Entry]:
     """The files of one source, in an order that depends on nothing but their names.
 
     Of a folder, hidden files are passed over, and so are the tables that img2dataset writes beside its tars.
     """
     fs, path = file_system(source)
+    remote = "file" not in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
+    found = False
     try:
         pattern = any(mark in path for mark in "*?[") and not fs.exists(path)
         roots = sorted(fs.glob(path)) if pattern else [path] if fs.exists(path) else []
         if not roots:
             raise UsageError(f"source: {text(source)}: no such file or folder")
-        found = False
         for root in roots:
-            for entry in _entries_below(fs, root):
+            about = fs.info(root)
+            folder = about["type"] == "directory"
+            if not folder and not _kind(root):
+                raise UsageError(f"source: {text(root)}: neither a picture, a tar nor a Parquet table by its name")
+            start = len(root.rstrip("/")) + 1 if folder else root.rfind("/") + 1
+            for file, info in _walk(fs, root) if folder else [(root, about)]:
                 found = True
-                yield entry
+                tag = next((info[key] for key in ("ETag", "etag", "md5Hash") if info.get(key)), None)
+                url = str(fs.unstrip_protocol(file)) if remote else file
+                yield _Entry(url, file[start:], _kind(file), int(info.get("size") or 0), tag)
     except (OSError, ValueError) as error:
         raise UsageError(f"source: {text(source)}: {text(getattr(error, 'strerror', None) or error)}") from error
     if not found:
         raise UsageError(f"source: {text(source)}: no pictures, tars or Parquet tables in it")
-
-
-def _entries_below(fs: Any, root: str) -> Iterator[Entry]:
-    remote = "file" not in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
-
-    def url(path: str) -> str:
-        return str(fs.unstrip_protocol(path)) if remote else path
-
-    info = fs.info(root)
-    if info["type"] == "directory":
-        start = len(root.rstrip("/")) + 1
-        for path, found in _walk(fs, root):
-            yield Entry(url(path), path[start:], _kind(path), found)
-        return
-    name = root.rpartition("/")[2]
-    if not _kind(name):
-        raise UsageError(f"source: {text(root)}: neither a picture, a tar nor a Parquet table by its name")
-    yield Entry(url(root), name, _kind(name), info)
 
 
 def _walk(fs: Any, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -191,33 +153,18 @@ def _walk(fs: Any, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield path, info
 
 
-def _shards(entries: Iterable[Entry], columns: Columns, digest: Digest) -> Iterator[Shard]:
+def _shards(entries: Iterable[_Entry], columns: Columns) -> Iterator[Shard]:
     """Shards of the files of one source. Pictures that follow each other in one folder share a shard."""
-    names: list[str] = []
-    folder, prefix, size = "", "", 0
-
-    def pictures() -> Shard:
-        return Shard(0, "pictures", folder, size, len(names), prefix=prefix, names=tuple(names))
-
-    for entry in entries:
-        digest.add(entry)
-        parent, _, name = entry.url.rpartition("/")
-        if names and (entry.kind != "picture" or parent != folder or len(names) == SLICE):
-            yield pictures()
-            names, size = [], 0
-        if entry.kind == "picture":
-            folder, prefix = parent, entry.name[: len(entry.name) - len(name)]
-            names.append(name)
-            size += entry.size
-        elif entry.kind == "tar":
-            yield Shard(0, "tar", entry.url, entry.size)
-        else:
-            yield from _row_groups(entry, columns)
-    if names:
-        yield pictures()
+    for (kind, folder), group in groupby(entries, key=lambda entry: (entry.kind, entry.url.rpartition("/")[0])):
+        while kind == "picture" and (some := list(islice(group, SLICE))):
+            names = tuple(entry.url.rpartition("/")[2] for entry in some)
+            prefix = some[-1].name.removesuffix(names[-1])
+            yield Shard(0, "pictures", folder, sum(entry.size for entry in some), len(some), prefix=prefix, names=names)
+        for entry in group:
+            yield from _row_groups(entry, columns) if kind == "table" else [Shard(0, "tar", entry.url, entry.size)]
 
 
-def _row_groups(entry: Entry, columns: Columns) -> Iterator[Shard]:
+def _row_groups(entry: _Entry, columns: Columns) -> Iterator[Shard]:
     """A shard for each row group. A file that is no table makes one shard, whose only row says so."""
     fs, path = file_system(entry.url)
     with fs.open(path, "rb") as stream:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from foclip.data.sources.item import MAX_PICTURE, Columns, Item, text
+from foclip.data.sources.item import MAX_PICTURE, Columns, Item, first_of_each_key, text
 from foclip.errors import UsageError
 
 #: Usual names of the columns of pictures, captions and keys. The first that a table has is taken.
@@ -18,12 +18,7 @@ ROWS = 64
 
 
 def open_table(stream: BinaryIO) -> Any:
-    """An open table, which is read page by page instead of a whole row group at once.
-
-    Raises:
-        OSError: The file cannot be read any more.
-        ValueError: It is no Parquet.
-    """
+    """An open table, which is read page by page instead of a whole row group at once; a `ValueError` if it is none."""
     import pyarrow.parquet as parquet
 
     try:
@@ -34,62 +29,40 @@ def open_table(stream: BinaryIO) -> Any:
 
 
 def columns_of(names: list[str], columns: Columns, url: str) -> dict[str, str]:
-    """Which columns hold the `image` and, where there are any, the `caption`, the `key`, the `uid` and the `reason`.
-
-    Raises:
-        UsageError: There is no column of pictures, or none of a name that was asked for.
-    """
+    """Which columns hold the `image` and, where there are any, the `caption`, the `key`, the `uid` and the `reason`."""
     for role, name in vars(columns).items():
         if name is not None and name not in names:
             raise UsageError(f"{role}: {url} has no column {name} (it has {', '.join(names)})")
-    image = columns.image or next((name for name in IMAGES if name in names), None)
-    if image is None:
+    usual = {"image": IMAGES, "caption": CAPTIONS, "key": KEYS, "uid": ("uid",), "reason": (REASON,)}
+    asked = {role: (name,) for role, name in vars(columns).items() if name}
+    candidates = (usual | asked).items()
+    found = {role: name for role, those in candidates if (name := next((n for n in those if n in names), None))}
+    if "image" not in found:
         raise UsageError(
             f"image: none of the columns of {url} ({', '.join(names)}) is called {' or '.join(IMAGES)}; name it"
         )
-    wanted = {"image": (image,), "caption": (columns.caption,) if columns.caption else CAPTIONS}
-    wanted |= {"key": (columns.key,) if columns.key else KEYS, "uid": ("uid",), "reason": (REASON,)}
-    return {role: name for role, those in wanted.items() if (name := next((n for n in those if n in names), None))}
+    return found
 
 
 def items(stream: BinaryIO, group: int, first: int, columns: Columns, url: str) -> Iterator[Item]:
     """The rows of one row group, in one pass that holds few of them at a time.
 
-    If the rest of the group cannot be decoded, each row of that rest becomes an item with an error.
-
-    Args:
-        stream: The open file.
-        group: The row group.
-        first: Number of its first row in the table.
-        columns: Names of columns.
-        url: What messages call the table.
-
-    Raises:
-        OSError: The file cannot be read any more.
-        UsageError: As `columns_of`.
+    If the rest of the group cannot be decoded, each row of that rest becomes an item with an error. Errors call the
+    table `url`; `first` is the number of the group's first row in it.
     """
     table = open_table(stream)
-    count = table.metadata.row_group(group).num_rows
+    end = first + table.metadata.row_group(group).num_rows
     roles = columns_of(table.schema_arrow.names, columns, url)
-    done, problem, seen = 0, "the table ends", set[int]()
+    problem = "the table ends"
     try:
-        names = list(dict.fromkeys(roles.values()))
-        for batch in table.iter_batches(batch_size=ROWS, row_groups=[group], columns=names):
-            values = {role: batch.column(name).to_pylist() for role, name in roles.items()}
-            for number in range(batch.num_rows):
-                item = _item({role: column[number] for role, column in values.items()}, first + done)
-                if (digest := hash(item.key)) in seen:
-                    item = Item(item.key, caption=item.caption, uid=item.uid, error="duplicate key; the first counts")
-                seen.add(digest)
-                done += 1
-                yield item
-    except (UsageError, GeneratorExit):
-        raise
+        for item in first_of_each_key(_rows(table, group, first, roles)):
+            first += 1
+            yield item
     except Exception as error:  # pyarrow raises its own types
         _raise_lost_file(error)
         problem = text(error, 200)
-    for number in range(done, count):
-        yield Item(str(first + number), error=f"the table is damaged here ({problem})")
+    for number in range(first, end):
+        yield Item(str(number), error=f"the table is damaged here ({problem})")
 
 
 def _raise_lost_file(error: Exception) -> None:
@@ -98,37 +71,40 @@ def _raise_lost_file(error: Exception) -> None:
         raise error
 
 
-def _item(row: dict[str, Any], number: int) -> Item:
-    key, caption, value, uid = (row.get(role) for role in ("key", "caption", "image", "uid"))
+def _rows(table: Any, group: int, number: int, roles: dict[str, str]) -> Iterator[Item]:
+    names = list(dict.fromkeys(roles.values()))
+    for batch in table.iter_batches(batch_size=ROWS, row_groups=[group], columns=names):
+        values = [batch.column(name).to_pylist() for name in roles.values()]
+        for row in zip(*values, strict=True):
+            yield _item(number, **dict(zip(roles, row, strict=True)))
+            number += 1
+
+
+def _item(number: int, image: Any, caption: Any = None, key: Any = None, uid: Any = None, reason: Any = None) -> Item:
     key = text(number if key is None or isinstance(key, float | dict | list) else key)
     uid = uid if isinstance(uid, str) else None
     if caption is not None and not isinstance(caption, str):
         return Item(key, uid=uid, error=f"its caption is {type(caption).__name__}, not text")
     caption = caption.strip() or None if caption else None
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path")
-    error: str | None
+    value: Any = (image.get("bytes") or image.get("path")) if isinstance(image, dict) else image
     if value is None:
-        reason = row.get("reason")
-        error = f"no picture ({text(reason, 200)})" if reason else "no picture"
-    elif not isinstance(value, bytes | str):
-        error = f"its picture is {type(value).__name__}, neither bytes nor a path"
+        error: str | None = f"no picture ({text(reason, 200)})" if reason else "no picture"
     elif isinstance(value, str):
         error = _outside(value)
-        if error is None:
-            return Item(key, path=value, caption=caption, uid=uid)
-    elif len(value) > MAX_PICTURE:
-        error = f"a file of {len(value):,} bytes is more than is read"
+    elif not isinstance(value, bytes):
+        error = f"its picture is {type(value).__name__}, neither bytes nor a path"
     else:
-        return Item(key, value, caption=caption, uid=uid)
-    return Item(key, caption=caption, uid=uid, error=error)
+        error = f"a file of {len(value):,} bytes is more than is read" if len(value) > MAX_PICTURE else None
+    if error:
+        return Item(key, caption=caption, uid=uid, error=error)
+    return Item(key, b"", value, caption, uid) if isinstance(value, str) else Item(key, value, None, caption, uid)
 
 
 def _outside(path: str) -> str | None:
     """Why a path in a table is not followed; None if it stays below the table's folder."""
-    parts = PurePosixPath(path.replace("\\", "/"))
     if "://" in path:
         return "its picture is a URL, which is not fetched"
+    parts = PurePosixPath(path.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or "\x00" in path:
         return "its path leads out of the table's folder"
     return None

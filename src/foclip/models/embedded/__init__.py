@@ -1,9 +1,7 @@
 """The encoders that ship with the package: one open_clip `local-dir:` folder each.
 
 Of a twin that detectors look through, the folder has the image tower alone: everything else is its original's.
-
-`SHA256SUMS.json` lists every file a model needs with its SHA-256; `verified_path`
-refuses a folder in which a byte has changed.
+`SHA256SUMS.json` lists every file a model needs with its SHA-256.
 """
 
 import hashlib
@@ -16,7 +14,7 @@ from foclip.errors import EncoderError
 FOLDER = Path(__file__).parent
 DEFAULT = "mini"
 #: Hardened twins by the encoder they were made from, the one that resists most first. A detector looks through them in
-#: this order: what an attacker can do against the first look bounds what he gets past all of them.
+#: this order: what an attacker can do against the first look bounds what they get past all of them.
 HARDENED = {"mini": ("mini-robust", "mini-robust-46"), "mini-vit": ("mini-vit-robust-44",)}
 #: Whose text tower, tokenizer and configuration a folder that has an image tower alone goes with.
 ORIGINALS = {"mini-robust-46": "mini", "mini-vit-robust-44": "mini-vit"}
@@ -33,8 +31,7 @@ def _checksums() -> dict[str, str]:
 
 def names() -> list[str]:
     """Names of the embedded encoders, the default first."""
-    found = {file.split("/")[0] for file in _checksums()}
-    return sorted(found, key=lambda name: (name != DEFAULT, name))
+    return sorted({file.split("/")[0] for file in _checksums()}, key=lambda name: (name != DEFAULT, name))
 
 
 def path(name: str) -> Path:
@@ -43,18 +40,13 @@ def path(name: str) -> Path:
 
 
 def verified_path(name: str) -> Path:
-    """The folder of an embedded encoder after checking every file against its checksum.
-
-    Raises:
-        EncoderError: A file is missing or differs from the one that was released.
-    """
+    """The folder of an embedded encoder, if its files are those that were released; else an `EncoderError`."""
     for file, expected in _checksums().items():
-        if not file.startswith(f"{name}/"):
-            continue
-        try:
-            actual = hashlib.sha256((FOLDER / file).read_bytes()).hexdigest()
-        except OSError as error:
-            raise EncoderError(f"{name}: {FOLDER / file} cannot be read; reinstall foclip") from error
-        if actual != expected:
-            raise EncoderError(f"{name}: {FOLDER / file} is damaged (its SHA-256 differs); reinstall foclip")
+        if file.startswith(f"{name}/"):
+            try:
+                actual = hashlib.sha256((FOLDER / file).read_bytes()).hexdigest()
+            except OSError as error:
+                raise EncoderError(f"{name}: {FOLDER / file} cannot be read; reinstall foclip") from error
+            if actual != expected:
+                raise EncoderError(f"{name}: {FOLDER / file} is damaged (its SHA-256 differs); reinstall foclip")
     return path(name)

@@ -1,7 +1,6 @@
 """Scores: one file each. `foclip.models.scorer` says what a score is, `foclip.models.registry` finds one by name."""
 
-from foclip.models.scores.base import EmbeddingScore
-from foclip.models.scores.clip import CLIPScore
+from foclip.models.scores.clip import CLIPScore, EmbeddingScore
 from foclip.models.scores.clip_iqa import CLIPIQA
 from foclip.models.scores.ensemble import Ensemble, MeanEnsemble, MinEnsemble
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from foclip.models.scorer import ScoreInfo, Targets
-from foclip.models.scores.base import EmbeddingScore
+from foclip.models.scores.clip import EmbeddingScore
 
 #: The two sides of what a prompt names; "photo." gives the paper's "Good photo." and "Bad photo.".
 GOOD, BAD = "Good", "Bad"
@@ -21,9 +21,6 @@ class CLIPIQA(EmbeddingScore):
               100 \cos(E(x), E(\text{Bad } p)) \bigr)
 
     Below its floor of 0.1 a picture is bad without doubt, and relative changes are noise.
-
-    Args:
-        encoder: The encoder.
     """
 
     name = "clip-iqa"

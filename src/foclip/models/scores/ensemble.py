@@ -15,7 +15,7 @@ from foclip.models.scorer import EmbeddingScorer, Inputs, Preprocessor, Targets
 
 
 class EnsemblePreprocess:
-    """What each of several models sees of a picture, as a tuple."""
+    """What each of several models sees of a picture, as a tuple; a `Preprocessor`."""
 
     def __init__(self, members: Sequence[Preprocessor]) -> None:
         self.members = tuple(members)
@@ -26,33 +26,23 @@ class EnsemblePreprocess:
         return max(member.size for member in self.members)
 
     def image(self, picture: Image.Image) -> tuple[Any, ...]:
-        """Each model's exact preprocessing of one RGB picture."""
         return tuple(member.image(picture) for member in self.members)
 
     def pixels(self, pixels: Tensor) -> tuple[Any, ...]:
-        """Each model's differentiable preprocessing of pixels (B, 3, H, W)."""
         return tuple(member.pixels(pixels) for member in self.members)
 
     def region(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns that any of the models sees."""
-        rows, columns = zip(*(member.region(height, width) for member in self.members), strict=True)
-        return _around(rows), _around(columns)
+        each = zip(*(member.region(height, width) for member in self.members), strict=True)
+        rows, columns = (slice(min(some.start for some in seen), max(some.stop for some in seen)) for seen in each)
+        return rows, columns
 
     def resampler(self, height: int, width: int) -> None:
         """None: several models see several small pictures."""
 
 
 class Ensemble(ABC):
-    """Several scores as one, each with its own model and preprocessing.
-
-    A subclass adds `combine`, and sets `name`.
-
-    Args:
-        scorers: M ≥ 1 scores with embeddings, with one scale and on one device.
-
-    Raises:
-        UsageError: There is none, they differ in scale or device, or one has no embedding.
-    """
+    """Several scores as one, each with its own model and preprocessing. A subclass adds `combine`, and sets `name`."""
 
     name: ClassVar[str]
 
@@ -73,16 +63,14 @@ class Ensemble(ABC):
 
     @abstractmethod
     def combine(self, raw: Tensor) -> Tensor:
-        """Raw scores of all members (M, …) as one (…), differentiably."""
+        """Raw scores of all M members (M, …) as one (…), differentiably."""
 
     @property
     def fingerprint(self) -> str:
-        """Digest of all members."""
         each = " ".join(scorer.fingerprint for scorer in self.scorers)
         return f"{self.name} {hashlib.sha256(each.encode()).hexdigest()}"
 
     def encode_prompts(self, prompts: Sequence[str]) -> tuple[Any, ...]:
-        """The targets of each member."""
         return tuple(scorer.encode_prompts(prompts) for scorer in self.scorers)
 
     def embed(self, pixels: Inputs) -> tuple[Tensor, ...]:
@@ -95,11 +83,9 @@ class Ensemble(ABC):
         return self.combine(torch.stack([scorer.compare(own, asked) for scorer, own, asked in each]))
 
     def __call__(self, pixels: Inputs, targets: Targets) -> Tensor:
-        """Raw scores (B, T) of what `preprocess` made, differentiably."""
         return self.compare(self.embed(pixels), targets)
 
     def in_precision(self, dtype: torch.dtype | None, compiled: bool = False) -> "Ensemble":
-        """The same scores whose image towers compute in another precision, or as `torch.compile` makes them."""
         return type(self)([scorer.in_precision(dtype, compiled) for scorer in self.scorers])
 
 
@@ -119,7 +105,3 @@ class MinEnsemble(Ensemble):
 
     def combine(self, raw: Tensor) -> Tensor:
         return raw.amin(dim=0)
-
-
-def _around(ranges: Sequence[slice]) -> slice:
-    return slice(min(each.start for each in ranges), max(each.stop for each in ranges))
