@@ -288,7 +288,7 @@ def wait_in_step_7() -> None:
         time.sleep(60 if state.step == 7 else 0)
         return step(self, state, *ends)
 
-    FoCLIP.automatic_step = slow  # type: ignore[method-assign]
+    FoCLIP.automatic_step = slow  # type: ignore[assignment, method-assign]
 
 
 def test_killed_in_the_middle_it_goes_on_where_it_was_saved(

@@ -273,9 +273,12 @@ def test_a_vector_is_the_same_to_the_last_bit_in_a_run_that_goes_on(context: Stu
 
 def short_sweep() -> None:
     """The settings of the sweep that is killed."""
-    StudySettings.steps, StudySettings.count = 6, 3
-    for name, grid in GRIDS.items():
-        setattr(sweep, name, grid)
+    for home, name, value in (
+        (StudySettings, "steps", 6),
+        (StudySettings, "count", 3),
+        *((sweep, *x) for x in GRIDS.items()),
+    ):
+        setattr(home, name, value)
 
 
 def test_killed_in_the_middle_of_a_sweep_gives_the_same_table(
