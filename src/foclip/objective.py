@@ -29,6 +29,16 @@ GuardKind = Literal["range", "l2"]
 QUANTUM = 1 / (255 * math.sqrt(12))
 
 
+def check_kind(name: str, given: str, kinds: Any) -> None:
+    """Refuse what is none of the values of a `Literal`, `kinds`.
+
+    Raises:
+        UsageError: It is none of them.
+    """
+    if given not in get_args(kinds):
+        raise UsageError(f"{name}: {given!r} is none of {', '.join(get_args(kinds))}")
+
+
 class Objective(ABC):
     """A function of pictures to be minimised; `a + b` and `2.0 * a` are objectives too."""
 
@@ -141,7 +151,7 @@ class ScoreBalance(Objective):
     temperature: float = 0.01
 
     def __post_init__(self) -> None:
-        _check("balance", self.kind, get_args(BalanceKind))
+        check_kind("balance", self.kind, BalanceKind)
         if not 0 < self.temperature < math.inf:
             raise UsageError(f"temperature: {self.temperature} is no number above 0")
 
@@ -174,18 +184,13 @@ class PixelGuard(Objective):
     kind: GuardKind = "range"
 
     def __post_init__(self) -> None:
-        _check("guard", self.kind, get_args(GuardKind))
+        check_kind("guard", self.kind, GuardKind)
 
     def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
         if self.kind == "range":
             return torch.stack([torch.as_tensor(_Excess.apply(x)) for x in pixels])
         distances = [(x - x0).square().mean() for x, x0 in zip(pixels, originals, strict=True)]
         return (torch.stack(distances) + QUANTUM**2).sqrt() - QUANTUM
-
-
-def _check(name: str, kind: str, kinds: tuple[str, ...]) -> None:
-    if kind not in kinds:
-        raise UsageError(f"{name}: {kind!r} is none of {', '.join(kinds)}")
 
 
 class _Excess(torch.autograd.Function):

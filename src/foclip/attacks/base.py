@@ -8,25 +8,15 @@ and one per view.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
 
 from foclip.attacks.state import AttackState
 from foclip.errors import UsageError
-from foclip.objective import FeatureAlignment, Objective
+from foclip.objective import FeatureAlignment, Objective, check_kind
 
 Init = Literal["image", "noise"]
-
-
-def check_lr(lr: float | str) -> None:
-    """Refuse a learning rate that is neither "auto" nor a number above 0.
-
-    Raises:
-        UsageError: It is neither.
-    """
-    if lr != "auto" and (isinstance(lr, str) or not 0 < lr < math.inf):
-        raise UsageError(f"lr: {lr} is neither 'auto' nor a number above 0")
 
 
 class View(Protocol):
@@ -78,8 +68,7 @@ class Attack(ABC):
     views: tuple[View, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.init not in get_args(Init):
-            raise UsageError(f"init: {self.init!r} is none of {', '.join(get_args(Init))}")
+        check_kind("init", self.init, Init)
 
     @abstractmethod
     def update(self, state: AttackState, gradient: Tensor) -> None:
@@ -100,12 +89,20 @@ class Attack(ABC):
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in Attack.__dataclass_fields__}
 
     def automatic_step(self, state: AttackState, first: float, last: float) -> float:
-        """How far a picture moves in this step, RMS in [0, 1] units. It falls along a cosine over the attack's steps.
+        """How far a picture moves in this step, RMS in [0, 1] units: along a cosine from `first` to `last`.
 
-        Args:
-            state: The picture.
-            first: The first step, as a fraction of the change that is allowed.
-            last: The last one.
+        Both are fractions of the change that the budget allows; where budgets are measured, of what they have left.
         """
         fall = 0.5 * (1 + math.cos(math.pi * state.step / state.steps))
-        return state.constraint.radius * (last + (first - last) * fall)
+        length = state.constraint.radius * (last + (first - last) * fall)
+        return length * state.radius_fraction if state.constraint.measured else length
+
+
+def check_lr(lr: float | str) -> None:
+    """Refuse a learning rate that is neither "auto" nor a number above 0.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if lr != "auto" and (isinstance(lr, str) or not 0 < lr < math.inf):
+        raise UsageError(f"lr: {lr} is neither 'auto' nor a number above 0")

@@ -1,8 +1,7 @@
 """A black-box attack: CMA-ES (Hansen 2016, arXiv 1604.00772) over low frequencies, from scores alone.
 
-CLIPMasterPrints (arXiv 2307.03798) searches the latent space of an image
-generator this way. Here no generator is needed: the unknowns are the lowest
-coefficients of the change's discrete cosine transform, where a search with few
+CLIPMasterPrints (arXiv 2307.03798) searches the latent space of an image generator this way. Here no generator is
+needed: the unknowns are the lowest coefficients of the change's discrete cosine transform, where a search with few
 queries does best (Guo et al. 2019, arXiv 1809.08758).
 """
 
@@ -55,15 +54,14 @@ class CMAES(Attack):
         start = state.memory["start"]
         rows, columns = (_frequencies(size, self.block, start.device) for size in start.shape[1:])
         shape = (3, len(rows), len(columns))
+        told = state.losses[-1:]
         if state.search is None:
             spread = state.constraint.radius * math.sqrt(start.numel() / math.prod(shape))
             state.search = _Search(math.prod(shape), spread, state.seed)
             told = state.losses[1:]  # the search of a resumed run is told all it knew
-        else:
-            told = state.losses[-1:]
         for loss in told:
             state.search.tell(loss)
-        coefficients = torch.from_numpy(state.search.candidate).to(start).view(shape)
+        coefficients = torch.from_numpy(state.search.candidate()).to(start).view(shape)
         torch.add(start, state.space.push(rows.T @ coefficients @ columns), out=state.space.pixels)
 
 
@@ -77,13 +75,12 @@ class _Search:
         self._candidates: list[np.ndarray] = self._strategy.ask()
         self._values: list[float] = []
 
-    @property
     def candidate(self) -> np.ndarray:
         """The candidate whose value is wanted next."""
         return self._candidates[len(self._values)]
 
     def tell(self, value: float) -> None:
-        """The value of `candidate`; after the last one of a generation the distribution moves."""
+        """Take the value of `candidate`; after the last one of a generation the distribution moves."""
         self._values.append(value)
         if len(self._values) == len(self._candidates):
             self._strategy.tell(self._candidates, self._values)

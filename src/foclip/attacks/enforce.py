@@ -23,7 +23,7 @@ def is_due(state: AttackState) -> bool:
     if state.step == 0 or not state.constraint.measured:
         return False
     left = state.last - state.step
-    return state.measure_next or _is_power_of_4(state.step) or left == 0 or _is_power_of_4(left)
+    return state.measure_next or left == 0 or _is_power_of_4(state.step) or _is_power_of_4(left)
 
 
 def enforce_budgets(state: AttackState) -> None:

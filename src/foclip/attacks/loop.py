@@ -9,22 +9,20 @@ number of slots, and the score, and on nothing else.
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cache
+from functools import cache, partial
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from foclip.attacks import enforce, refine
-from foclip.attacks.execution import default_workers, threads_per_batch
-from foclip.attacks.model_space import ModelSpace
-from foclip.attacks.plan import AttackPlan
-from foclip.attacks.space import Space, pixel_space
-from foclip.attacks.state import AttackState, Mover
-from foclip.attacks.task import AttackResult, AttackTask
+from foclip.attacks.plan import AttackPlan, threads_per_batch
+from foclip.attacks.space import ModelSpace, PixelSpace
+from foclip.attacks.state import AttackResult, AttackState, AttackTask
 from foclip.cache import Cache
 from foclip.errors import UsageError
 from foclip.models.batching import TargetCache, figures, raw_scores
+from foclip.models.resampler import Resampler
 from foclip.models.resize import round8
 from foclip.models.scorer import Scorer
 
@@ -73,14 +71,13 @@ def run(
     """
     plan.check(scorer)
     slots, queue, targets = plan.execution.slots(scorer), iter(tasks), TargetCache(scorer)
-    batches = workers or plan.execution.workers or default_workers(scorer)
-    step = _Step(plan, scorer, plan.execution.prepared(scorer), slots)
+    batches = workers or plan.execution.batches(scorer)
+    step = partial(_step, plan=plan, scorer=scorer, model=plan.execution.prepared(scorer), slots=slots)
     active: list[AttackState] = []
     waiting: AttackTask | None = None
-    need = cache(lambda pixels: bytes_needed(plan, scorer, pixels))
+    need = cache(partial(bytes_needed, plan, scorer))
 
     def fits(task: AttackTask) -> bool:
-        """Whether there is memory for one more picture."""
         others = sum(need(state.task.pixels) for state in active)
         return memory is None or not active or others + need(task.pixels) <= memory
 
@@ -113,81 +110,82 @@ def run(
             raise
 
 
-class _Step:
+def _step(states: Sequence[AttackState], plan: AttackPlan, scorer: Scorer, model: Scorer, slots: int) -> None:
     """One step of a batch: score every 8-bit picture, keep the best, move those that are not done.
 
     Args:
+        states: The pictures.
         plan: The attack.
         scorer: Reads files.
         model: The same scorer in the precision of the attack.
         slots: Pictures that go through the model together, at least as many as there are.
     """
-
-    def __init__(self, plan: AttackPlan, scorer: Scorer, model: Scorer, slots: int) -> None:
-        self.plan, self.scorer, self.model, self.slots = plan, scorer, model, slots
-
-    def __call__(self, states: Sequence[AttackState]) -> None:
-        started, method = time.perf_counter(), self.plan.method
-        for state in states:
-            state.enforced = state.step == 0 or not state.constraint.measured
-            if enforce.is_due(state):
-                enforce.enforce_budgets(state)
-        parameters = [state.parameters().requires_grad_(method.uses_gradient) for state in states]
-        pictures = [state.space.picture(pixels) for state, pixels in zip(states, parameters, strict=True)]
-        losses, means = self._evaluate(states, parameters, pictures)
-        gradients: Sequence[Tensor] = [losses.new_zeros(())] * len(states)
-        if method.uses_gradient:
-            gradients = torch.autograd.grad(losses.sum(), parameters)
-        with torch.no_grad():
-            values = torch.stack([losses, means]).tolist()
-            for state, pixels, picture, gradient, loss, mean in zip(
-                states, parameters, pictures, gradients, *values, strict=True
-            ):
-                pixels.requires_grad_(False)
-                state.record(picture, loss, mean, self.scorer)
-                if not state.stopped_by:
-                    mover: Mover = state.refinement or method
-                    mover.update(state, state.space.pull(gradient) if method.uses_gradient else gradient)
-                    state.project()
-                    state.step += 1
-        elapsed = (time.perf_counter() - started) / len(states)
-        for state in states:
-            state.seconds += elapsed
-
-    def _evaluate(
-        self, states: Sequence[AttackState], parameters: Sequence[Tensor], pictures: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """The objective of every picture, (B,), and the mean figure over its prompts, (B,)."""
-        method, targets = self.plan.method, [state.targets for state in states]
-        versions = [pictures, *([round8(view(picture[None]))[0] for picture in pictures] for view in method.views)]
-        raw = [
-            raw_scores(self.model, [self.model.preprocess.pixels(p[None]) for p in version], targets, self.slots)
-            for version in versions
-        ]
-        losses, means = [], []
-        # States are sorted by their number of prompts; those with the same number share the small operations.
-        for _, group in groupby(range(len(states)), key=lambda i: raw[0][i].shape[1]):
-            places = list(group)
-            own, *views = (torch.cat([scores[i] for i in places]) for scores in raw)
-            scores = torch.stack([own, *views]).mean(dim=0) if views else own
-            originals = [states[i].space.original for i in places]
-            losses.append(method.objective(scores, [parameters[i] for i in places], originals))
-            means.append(figures(self.scorer, own.detach()).mean(dim=1))
-        return torch.cat(losses), torch.cat(means)
+    started, method = time.perf_counter(), plan.method
+    for state in states:
+        state.enforced = state.step == 0 or not state.constraint.measured
+        if enforce.is_due(state):
+            enforce.enforce_budgets(state)
+        elif state.step:
+            state.space.begin_step(state.step, state.last - state.step)
+    parameters = [state.space.pixels.requires_grad_(method.uses_gradient) for state in states]
+    pictures = [state.space.picture(pixels) for state, pixels in zip(states, parameters, strict=True)]
+    versions = [pictures, *([round8(view(picture[None]))[0] for picture in pictures] for view in method.views)]
+    targets = [state.targets for state in states]
+    inputs = ([model.preprocess.pixels(picture[None]) for picture in version] for version in versions)
+    raw = [raw_scores(model, each, targets, slots) for each in inputs]
+    losses, means = _evaluate(states, plan, scorer, raw)
+    gradients: Sequence[Tensor] = [losses.new_zeros(())] * len(states)
+    if method.uses_gradient:
+        gradients = torch.autograd.grad(losses.sum(), parameters)
+    with torch.no_grad():
+        values = torch.stack([losses, means], dim=1).tolist()
+        for state, picture, gradient, (loss, mean) in zip(states, pictures, gradients, values, strict=True):
+            state.space.pixels.requires_grad_(False)
+            state.record(picture, loss, mean, scorer)
+            if not state.stopped_by:
+                move = state.refine or method.update
+                move(state, state.space.pull(gradient) if method.uses_gradient else gradient)
+                state.project()
+                state.step += 1
+    elapsed = (time.perf_counter() - started) / len(states)
+    for state in states:
+        state.seconds += elapsed
 
 
-def uses_model_space(plan: AttackPlan, scorer: Scorer, size: tuple[int, int] = (8, 8)) -> bool:
-    """Whether a picture of this size moves at the model's resolution; by default, one that every model resizes.
+def _evaluate(
+    states: Sequence[AttackState], plan: AttackPlan, scorer: Scorer, raw: Sequence[Sequence[Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """The objective of every picture, (B,), and the mean figure over its prompts, (B,).
 
-    Views see all of a picture, or another size of it. And where nothing is resized, nothing is saved.
+    `raw` are the raw scores of every picture, then those of each of its views.
     """
-    resampler = scorer.preprocess.resampler(*size)
-    return plan.method.sums_gradients and not plan.method.views and resampler is not None and resampler.resizes
+    losses, means = [], []
+    # States are sorted by their number of prompts; those with the same number share the small operations.
+    for _, group in groupby(range(len(states)), key=lambda i: raw[0][i].shape[1]):
+        places = list(group)
+        own, *views = (torch.cat([scores[i] for i in places]) for scores in raw)
+        scores = torch.stack([own, *views]).mean(dim=0) if views else own
+        pixels, originals = zip(*[(states[i].space.pixels, states[i].space.original) for i in places], strict=True)
+        losses.append(plan.method.objective(scores, pixels, originals))
+        means.append(figures(scorer, own.detach()).mean(dim=1))
+    return torch.cat(losses), torch.cat(means)
+
+
+def _resampler(plan: AttackPlan, scorer: Scorer, height: int = 8, width: int = 8) -> Resampler | None:
+    """R, if a picture of this size (by default, one that every model resizes) moves at the model's resolution.
+
+    Noise and views have all pixels of a picture, or another size of it. And where nothing is resized, nothing is saved.
+    """
+    method = plan.method
+    if method.views or method.init == "noise" or not method.sums_gradients:
+        return None
+    resampler = scorer.preprocess.resampler(height, width)
+    return resampler if resampler is not None and resampler.resizes else None
 
 
 def bytes_needed(plan: AttackPlan, scorer: Scorer, pixels: int) -> int:
     """Bytes of memory that fooling a picture of so many pixels takes at most."""
-    copies = MODEL_COPIES if uses_model_space(plan, scorer) else PIXEL_COPIES
+    copies = PIXEL_COPIES if _resampler(plan, scorer) is None else MODEL_COPIES
     if refine.planned_steps(plan, pixels):
         copies = PIXEL_COPIES + REFINE_COPIES
     return copies * 4 * 3 * pixels
@@ -201,7 +199,7 @@ def _start(
         raise UsageError("prompts: give a list of strings, at least one")
     key = plan.key(scorer, task)
     saved = states.load(key, scorer.device) if states else None
-    refining = saved is not None and saved["phase"] == "refine"
+    refining = saved is not None and saved["refining"]
     seed = int.from_bytes(task.digest(plan.method.seed).digest()[:7], "big")
     state = AttackState(
         task=task,
@@ -217,21 +215,21 @@ def _start(
     if saved is not None:
         state.restore(saved)
     if refining:
-        state.refinement = refine.Refinement.of(state)
+        state.refine = refine.Refinement(state.space).update
     return state
 
 
-def _space(task: AttackTask, scorer: Scorer, plan: AttackPlan, seed: int, refining: bool) -> Space:
-    """Where a picture begins to move."""
-    region, limit = scorer.preprocess.region(*task.size), plan.constraint.limit
-    space: Space
-    if not refining and uses_model_space(plan, scorer, task.size):
-        resampler = scorer.preprocess.resampler(*task.size)
-        assert resampler is not None
-        space = ModelSpace(task.picture.to(scorer.device), resampler, region, limit)
+def _space(task: AttackTask, scorer: Scorer, plan: AttackPlan, seed: int, refining: bool) -> PixelSpace:
+    """Where a picture moves."""
+    _, height, width = task.picture.shape
+    picture, region = task.picture.to(scorer.device), scorer.preprocess.region(height, width)
+    resampler, limit = None if refining else _resampler(plan, scorer, height, width), plan.constraint.limit
+    if resampler is None:
+        space = PixelSpace(picture.float() / 255, region, limit)
     else:
-        noise = seed if plan.method.init == "noise" else None
-        space = pixel_space(task.picture, scorer.device, region, limit, noise)
+        space = ModelSpace(picture, resampler, region, limit)
+    if plan.method.init == "noise":
+        space.pixels = torch.rand(picture.shape, generator=torch.Generator().manual_seed(seed)).to(scorer.device)
     if plan.constraint.mask == "visible" and not refining:
         space.use_mask()
     return space

@@ -8,15 +8,11 @@ score, so its file has the same bytes wherever it was made. If a node is lost, R
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import count, islice
+from itertools import islice
 from typing import Any
 
-import torch
-
 from foclip.attacks import AttackPlan, AttackResult, AttackTask, run
-from foclip.attacks.execution import default_workers
-from foclip.attacks.loop import StepCallback
-from foclip.cache import Cache
+from foclip.attacks.plan import threads_per_batch
 from foclip.core.attacking import RunAttack
 from foclip.machine import available_memory
 from foclip.models.scorer import Scorer
@@ -43,13 +39,9 @@ def running(engine: str, address: str | None = None, workers: int | None = None)
 
 
 class _Cluster:
-    """Attacks pictures on actors of Ray; a `RunAttack`.
+    """Attacks pictures on at most so many actors of Ray; a `RunAttack`.
 
     A picture that was not finished when the run ended is begun anew: nodes need not share a disk.
-
-    Args:
-        ray: Ray, connected.
-        workers: Actors at most; None for as many as there is room for.
     """
 
     def __init__(self, ray: Any, workers: int | None) -> None:
@@ -58,39 +50,20 @@ class _Cluster:
         self._attackers: dict[tuple[object, ...], _Attacker] = {}
 
     def __call__(
-        self,
-        tasks: Iterable[AttackTask],
-        scorer: Scorer,
-        plan: AttackPlan,
-        *,
-        on_step: StepCallback | None = None,
-        states: Cache | None = None,
-        memory: int | None = None,
+        self, tasks: Iterable[AttackTask], scorer: Scorer, plan: AttackPlan, **others: object
     ) -> Iterator[AttackResult]:
         """As `foclip.attacks.loop.run`. There are no steps to call `on_step` for, and no states to keep."""
         plan.check(scorer)
         if self._actors is None:
-            # As many as a pass has here, since another number of threads rounds differently.
-            threads = max(1, torch.get_num_threads() // default_workers(scorer))
+            threads = threads_per_batch(scorer)  # another number of threads rounds differently
             self._actors = RayActors(self._ray, self._workers, threads, gpu=scorer.device.type == "cuda")
         identity = (scorer.fingerprint, scorer.info.scale, str(scorer.device))
         attacker = self._attackers.setdefault(identity, _Attacker(scorer))
-        asked: dict[int, AttackTask] = {}
-        for _, found in self._actors.map(attacker, _batches(plan, iter(tasks), plan.execution.slots(scorer), asked)):
-            for number, *results in found:
-                yield AttackResult(asked.pop(number), *results)
-
-
-#: A plan, and tasks by their numbers.
-Batch = tuple[AttackPlan, dict[int, AttackTask]]
-
-
-def _batches(plan: AttackPlan, tasks: Iterator[AttackTask], size: int, asked: dict[int, AttackTask]) -> Iterator[Batch]:
-    """Batches of at most `size` tasks for an actor; the tasks are added to `asked` by their numbers."""
-    numbers = count()
-    while batch := {number: task for task, number in zip(islice(tasks, size), numbers, strict=False)}:
-        asked |= batch
-        yield plan, batch
+        queue, slots = iter(tasks), plan.execution.slots(scorer)
+        batches = ((plan, batch) for batch in iter(lambda: list(islice(queue, slots)), []))
+        for (_, batch), found in self._actors.map(attacker, batches):
+            for place, *result in found:
+                yield AttackResult(batch[place], *result)
 
 
 class _Attacker:
@@ -99,10 +72,9 @@ class _Attacker:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
 
-    def __call__(self, batch: Batch) -> list[tuple[Any, ...]]:
-        """The number of each task, and the fields of its `AttackResult`."""
+    def __call__(self, batch: tuple[AttackPlan, list[AttackTask]]) -> list[tuple[Any, ...]]:
+        """The place of each task in the batch, and the other fields of its `AttackResult`."""
         plan, tasks = batch
-        numbers = {task: number for number, task in tasks.items()}
         memory = available_memory(self._scorer.device)
-        found = run(tasks.values(), self._scorer, plan, workers=1, memory=memory)
-        return [(numbers[f.task], f.pixels, f.scores, f.steps, f.stopped_by, f.seconds) for f in found]
+        found = run(tasks, self._scorer, plan, workers=1, memory=memory)
+        return [(tasks.index(f.task), f.pixels, f.scores, f.steps, f.stopped_by, f.seconds) for f in found]
