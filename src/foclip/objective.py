@@ -21,20 +21,14 @@ from foclip.errors import UsageError
 
 #: Pictures as one tensor (B, 3, H, W) or, when their sizes differ, as B tensors (3, H_i, W_i).
 Pictures = Tensor | Sequence[Tensor]
-
 BalanceKind = Literal["variance", "kl"]
 GuardKind = Literal["range", "l2"]
-
 #: RMS error of rounding to 8 bits, 1 / (255 √12): the smallest change a written picture can show.
 QUANTUM = 1 / (255 * math.sqrt(12))
 
 
 def check_kind(name: str, given: str, kinds: Any) -> None:
-    """Refuse what is none of the values of a `Literal`, `kinds`.
-
-    Raises:
-        UsageError: It is none of them.
-    """
+    """Refuse, with a `UsageError`, what is none of the values of a `Literal`, `kinds`."""
     if given not in get_args(kinds):
         raise UsageError(f"{name}: {given!r} is none of {', '.join(get_args(kinds))}")
 
@@ -98,10 +92,7 @@ class FeatureAlignment(Objective):
 
 @dataclass(frozen=True)
 class Lowest(Objective):
-    r"""The negative raw score of the prompt that lags furthest behind (CLIPMasterPrints, arXiv 2307.03798).
-
-    .. math:: L_\text{lowest} = -\min_t s_t
-    """
+    """The negative raw score of the prompt that lags furthest behind (CLIPMasterPrints, arXiv 2307.03798)."""
 
     def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
         return -scores.amin(dim=1)
@@ -109,15 +100,10 @@ class Lowest(Objective):
 
 @dataclass(frozen=True)
 class OnePrompt(Objective):
-    r"""The negative raw score of one prompt alone; the others do not count.
-
-    .. math:: L_\text{one} = -s_i
+    """The negative raw score of one prompt alone; the others do not count.
 
     Attributes:
-        index: :math:`i`, its place among the prompts, from 0.
-
-    Raises:
-        UsageError: On the call, if there is no such prompt.
+        index: Its place among the prompts, from 0. On the call, a `UsageError` says if there is no such prompt.
     """
 
     index: int = 0
@@ -132,16 +118,12 @@ class OnePrompt(Objective):
 class ScoreBalance(Objective):
     r"""Score balance: no prompt may lag behind.
 
-    ``"variance"`` is the population variance of the scores (0 for one prompt),
+    ``"variance"`` is the population variance of the scores (0 for one prompt), ``"kl"`` the divergence of the softmax
+    over prompts from uniform, with the temperature :math:`\tau` at which the score turns raw scores into probabilities
+    (CLIP's ``logit_scale`` of 100 is 0.01):
 
-    .. math:: L_\text{var} = \frac{1}{T} \sum_t (s_t - \bar s)^2
-
-    ``"kl"`` is the divergence of the softmax over prompts from uniform,
-
-    .. math:: L_\text{KL} = \sum_t q_t \log (T q_t), \qquad q = \operatorname{softmax}(s / \tau)
-
-    with the temperature :math:`\tau` at which the score turns raw scores into probabilities
-    (CLIP's ``logit_scale`` of 100 is 0.01).
+    .. math:: L_\text{var} = \frac{1}{T} \sum_t (s_t - \bar s)^2, \qquad
+        L_\text{KL} = \sum_t q_t \log (T q_t), \quad q = \operatorname{softmax}(s / \tau)
 
     Raises:
         UsageError: There is no such kind, or the temperature is not above 0.
@@ -166,16 +148,13 @@ class ScoreBalance(Objective):
 class PixelGuard(Objective):
     r"""Pixel guard: keeps the picture a picture.
 
-    ``"range"`` is the mean excess outside [0, 1],
+    ``"range"`` is the mean excess outside [0, 1], ``"l2"`` the distance to the original per pixel (root mean square):
 
-    .. math:: L_\text{range} = \operatorname{mean}(\operatorname{ReLU}(-x) + \operatorname{ReLU}(x - 1))
+    .. math:: L_\text{range} = \operatorname{mean}(\operatorname{ReLU}(-x) + \operatorname{ReLU}(x - 1)), \qquad
+        L_2 = \sqrt{\operatorname{mean}((x - x_0)^2) + \epsilon^2} - \epsilon
 
-    ``"l2"`` is the distance to the original per pixel (root mean square),
-
-    .. math:: L_{2} = \sqrt{\operatorname{mean}((x - x_0)^2) + \epsilon^2} - \epsilon
-
-    with :math:`\epsilon` = 1 / (255 √12), the error of rounding to 8 bits, which makes the gradient at :math:`x = x_0`
-    finite. Both are means, so a weight means the same at every picture size.
+    :math:`\epsilon` = 1 / (255 √12), the error of rounding to 8 bits, makes the gradient at :math:`x = x_0` finite.
+    Both are means, so a weight means the same at every picture size.
 
     Raises:
         UsageError: There is no such kind.

@@ -1,7 +1,7 @@
 """Auto-PGD (Croce and Hein 2020, arXiv 2003.01690) for the mean squared error: steps whose size nobody has to choose.
 
-The first part of AutoAttack, by which robust classifiers are judged. A step starts at twice the budget's radius, and is
-halved whenever it stops paying; the search then goes on from the best picture so far.
+A step starts at twice the budget's radius, and is halved whenever it stops paying; the search then goes on from the
+best picture so far.
 """
 
 import math
@@ -16,12 +16,9 @@ from torch import Tensor
 from foclip.attacks.base import Attack
 from foclip.attacks.state import AttackState
 
-#: First step, in radii of the budget.
-FIRST = 2.0
-#: α of equation 4: weight of the new step; the rest is that of the move before.
-ALPHA = 0.75
-#: ρ of condition 1: the share of steps that must improve, or their size is halved.
-RHO = 0.75
+#: First step, in radii of the budget; α of equation 4, the weight of the new step beside that of the move before; and
+#: ρ of condition 1, the share of steps that must improve, or their size is halved.
+FIRST, ALPHA, RHO = 2.0, 0.75, 0.75
 #: The first checkpoint, how much each period is shorter than the one before, and the shortest: shares of all steps.
 PERIOD, SHORTER, SHORTEST = 0.22, 0.03, 0.06
 
@@ -69,8 +66,7 @@ class AutoPGD(Attack):
 @lru_cache(maxsize=64)
 def checkpoints(steps: int) -> tuple[int, ...]:
     """The steps after which the step size is judged: ⌈p_j · steps⌉ of section 3.2, without 0."""
-    period, at = PERIOD, PERIOD
-    marks = []
+    period, at, marks = PERIOD, PERIOD, []
     while at < 1:
         marks.append(math.ceil(round(at * steps, 6)))  # the sums of float64 are a little off
         period = max(period - SHORTER, SHORTEST)
@@ -81,14 +77,12 @@ def checkpoints(steps: int) -> tuple[int, ...]:
 def halvings(losses: list[float], steps: int) -> list[bool]:
     """Whether the step size is halved at each checkpoint that `losses` have reached.
 
-    It is, where fewer than ρ of the steps since the last checkpoint improved the loss (condition 1), or
-    where it was not halved last time and the best loss has not improved since (condition 2).
+    It is, where fewer than ρ of the steps since the last checkpoint improved the loss (condition 1), or where it was
+    not halved last time and the best loss has not improved since (condition 2).
     """
     halved: list[bool] = []
     last = 0
-    for mark in checkpoints(steps):
-        if mark >= len(losses):
-            break
+    for mark in (mark for mark in checkpoints(steps) if mark < len(losses)):
         period = losses[last : mark + 1]
         rarely = sum(after < before for before, after in pairwise(period)) < RHO * (mark - last)
         stuck = not any(halved[-1:]) and min(period) >= min(losses[: last + 1])

@@ -1,8 +1,6 @@
-"""What an attack method is: how it moves a picture.
+"""What an attack method is: how it moves a picture, given the gradient of the objective or only its values so far.
 
-A method adds `update`: how a picture moves, given the gradient of the objective or, for a black-box method, only the
-objective's values so far. `foclip.attacks.loop` drives every method. One step is one query of the score per picture,
-and one per view.
+`foclip.attacks.loop` drives every method. One step is one query of the score per picture, and one per view.
 """
 
 import math
@@ -22,19 +20,11 @@ Init = Literal["image", "noise"]
 class View(Protocol):
     """A differentiable transformation of a picture that the objective sees beside the picture itself.
 
-    Its `repr` must say all that it does: it is written into configurations, and unfinished work is found again by it.
-    The `repr` of a frozen dataclass does.
+    Its `repr`, as of a frozen dataclass, must say all that it does: unfinished work is found again by it.
     """
 
     def __call__(self, picture: Tensor) -> Tensor:
-        """The transformed picture.
-
-        Args:
-            picture: float (1, 3, H, W) in [0, 1].
-
-        Returns:
-            float (1, 3, any height, any width). Values outside [0, 1] are clamped.
-        """
+        """From float (1, 3, H, W) in [0, 1] to (1, 3, any height, any width); values outside [0, 1] are clamped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +89,6 @@ class Attack(ABC):
 
 
 def check_lr(lr: float | str) -> None:
-    """Refuse a learning rate that is neither "auto" nor a number above 0.
-
-    Raises:
-        UsageError: It is neither.
-    """
+    """Refuse, with a `UsageError`, a learning rate that is neither "auto" nor a number above 0."""
     if lr != "auto" and (isinstance(lr, str) or not 0 < lr < math.inf):
         raise UsageError(f"lr: {lr} is neither 'auto' nor a number above 0")

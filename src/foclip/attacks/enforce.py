@@ -1,9 +1,8 @@
 """Measuring an iterate, as a file, against every budget, and pulling it back until it keeps to all of them.
 
-FLIP or SSIM of every iterate would cost more than the iterates. So they are measured at a few steps, more often the
-nearer the end, before the pictures of those steps are scored. A picture beyond a budget is pulled back towards its
-original until its 8-bit file keeps to all budgets; only such pictures can be kept. The scarcest budget also tells how
-far the next iterates may go.
+FLIP or SSIM of every iterate would cost more than the iterates, so they are measured at a few steps, before the
+pictures of those steps are scored. Only such pictures can be kept. The scarcest budget also tells how far the next
+iterates may go.
 """
 
 from foclip.attacks.state import MOST_RADIUS, AttackState

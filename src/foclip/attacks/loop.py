@@ -1,14 +1,13 @@
 """Drives every attack: tasks in, 8-bit pictures that score higher out.
 
-A batch has a fixed number of slots. Each slot carries one picture of any size from its first to its last step, and the
-next picture takes over a slot that is free. The model always sees a full batch, padded if need be, because kernels for
-another batch size round differently. So a picture's result depends on the picture, its prompts, the plan with that
-number of slots, and the score, and on nothing else.
+A batch has a fixed number of slots; each carries one picture of any size from its first to its last step. The model
+always sees a full batch, padded if need be, because kernels for another batch size round differently. So a picture's
+result depends on the picture, its prompts, the plan with that number of slots, and the score, and on nothing else.
 """
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from itertools import groupby
 
@@ -81,10 +80,9 @@ def run(
         others = sum(need(state.task.pixels) for state in active)
         return memory is None or not active or others + need(task.pixels) <= memory
 
-    saved = time.monotonic()
-    threads = threads_per_batch(scorer)
-    with ThreadPoolExecutor(batches, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        try:
+    saved, threads = time.monotonic(), threads_per_batch(scorer)
+    try:
+        with ThreadPoolExecutor(batches, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
             while True:
                 while len(active) < batches * slots and (waiting := waiting or next(queue, None)) and fits(waiting):
                     active.append(_start(waiting, scorer, plan, targets, states))
@@ -95,7 +93,7 @@ def run(
                 for state in active:
                     if refine.is_due(state):
                         refine.begin(state)
-                _wait_for_all([pool.submit(step, active[i : i + slots]) for i in range(0, len(active), slots)])
+                list(pool.map(step, [active[i : i + slots] for i in range(0, len(active), slots)]))
                 if on_step:
                     on_step(active)
                 for state in [state for state in active if state.stopped_by]:
@@ -104,21 +102,16 @@ def run(
                 if states and time.monotonic() - saved >= SAVE_EVERY:
                     _save(states, active)
                     saved = time.monotonic()
-        except (KeyboardInterrupt, GeneratorExit):
-            if states:
-                _save(states, active)
-            raise
+    except (KeyboardInterrupt, GeneratorExit):  # the pool has waited for the steps in it, so all states are whole
+        if states:
+            _save(states, active)
+        raise
 
 
 def _step(states: Sequence[AttackState], plan: AttackPlan, scorer: Scorer, model: Scorer, slots: int) -> None:
     """One step of a batch: score every 8-bit picture, keep the best, move those that are not done.
 
-    Args:
-        states: The pictures.
-        plan: The attack.
-        scorer: Reads files.
-        model: The same scorer in the precision of the attack.
-        slots: Pictures that go through the model together, at least as many as there are.
+    `model` is the scorer in the precision of the attack; `slots` pictures go through it together.
     """
     started, method = time.perf_counter(), plan.method
     for state in states:
@@ -233,15 +226,6 @@ def _space(task: AttackTask, scorer: Scorer, plan: AttackPlan, seed: int, refini
     if plan.constraint.mask == "visible" and not refining:
         space.use_mask()
     return space
-
-
-def _wait_for_all(steps: Sequence[Future[None]]) -> None:
-    """Wait for a step of every batch; also if interrupted, so that all states are whole."""
-    try:
-        for step in steps:
-            step.result()
-    finally:
-        wait(steps)
 
 
 def _save(states: Cache, active: Sequence[AttackState]) -> None:

@@ -86,8 +86,7 @@ def fastest_precision(execution: Execution, scorer: EmbeddingScorer) -> tuple[Pr
     """The faster precision on this device, and how many times as fast bfloat16 is as float32.
 
     It is measured, since no name of a device tells it: processors without instructions for bfloat16 are many times
-    slower in it than in float32, others are twice as fast. A forward and backward pass of the image tower is timed,
-    with as many rows as the attack has; compiled, which takes minutes, if the attack is.
+    slower in it. A forward and backward pass of the image tower is timed, as the attack runs it.
     """
     size = scorer.preprocess.size
     inputs = torch.zeros(execution.slots(scorer), 3, *size, device=scorer.device, requires_grad=True)
@@ -104,20 +103,14 @@ def fastest_precision(execution: Execution, scorer: EmbeddingScorer) -> tuple[Pr
 class AttackPlan:
     """Everything that says what is done to a picture.
 
-    Attributes:
-        method: How a picture moves.
-        constraint: What it must keep to.
-        stopping: When the attack ends.
-        execution: How it is run.
-
     Raises:
         UsageError: A start from noise is to keep to a budget or a mask, or a method that needs a budget has none.
     """
 
-    method: Attack
-    constraint: Constraint = field(default_factory=Constraint)
-    stopping: Stopping = field(default_factory=Stopping)
-    execution: Execution = field(default_factory=Execution)
+    method: Attack  #: How a picture moves.
+    constraint: Constraint = field(default_factory=Constraint)  #: What it must keep to.
+    stopping: Stopping = field(default_factory=Stopping)  #: When the attack ends.
+    execution: Execution = field(default_factory=Execution)  #: How it is run.
 
     def __post_init__(self) -> None:
         if self.stopping.steps is None:
@@ -179,11 +172,7 @@ class AttackPlan:
 
 
 def make_plan(method: type[Attack] | Attack = FoCLIP, **settings: Any) -> AttackPlan:
-    """A plan from settings of all its pieces.
-
-    Args:
-        method: The method, or its class.
-        settings: As for `AttackPlan.replace`. Without any there is no budget and no mask.
+    """A plan from settings of all its pieces, as for `AttackPlan.replace`; without any, no budget and no mask.
 
     Raises:
         UsageError: There is no such setting, or a value is unusable.
@@ -195,11 +184,8 @@ def make_plan(method: type[Attack] | Attack = FoCLIP, **settings: Any) -> Attack
 def default_plan(scorer: Scorer, method: type[Attack] = FoCLIP, **settings: Any) -> AttackPlan:
     """What is done to pictures unless told otherwise: FoCLIP, where and as far as nobody notices.
 
-    Args:
-        scorer: The score to fool.
-        method: Another method.
-        settings: As for `make_plan`. `alpha`, `beta`, `balance` and `guard` set FoCLIP's objective. `min_psnr` is
-            another way to write a budget on PSNR: alone, it is the paper's, without a mask; 0 is no budget at all.
+    Settings are as for `make_plan`. `alpha`, `beta`, `balance` and `guard` set FoCLIP's objective for this scorer.
+    `min_psnr` is a budget on PSNR in other words: alone, it is the paper's, without a mask; 0 is no budget at all.
 
     Raises:
         UsageError: There is no such setting, or a value is unusable.

@@ -1,17 +1,14 @@
 r"""Refinement: the last steps of an attack make the change less visible, at the value that the objective has.
 
-A method's own steps move a picture along Rᵀ of gradients, weighted by a mask that is computed from the original alone.
-That is not enough, because visibility also depends on the change itself. FLIP's mean grows ever slower with a change,
-so it is lower where few pixels take all of it. FLIP's worst places are where many small changes meet. And SSIM ignores
-what is the same all over a window. So the last steps go down the gradient of visibility V (`foclip.perceptual.loss`) in
-all pixels. They move along the tangent of the objective L (gradient projection, Rosen 1960), and back to where L was:
+A mask that is computed from the original alone is not enough, because visibility also depends on the change itself. So
+the last steps go down the gradient of visibility V (`foclip.perceptual.loss`) in all pixels, along the tangent of the
+objective L (gradient projection, Rosen 1960), and back to where L was:
 
 .. math:: v \leftarrow \mu v + P M^T \nabla V, \qquad d = M P v, \qquad
     x \leftarrow x - \eta \, \frac{d}{\operatorname{rms}(d)} - \frac{L - L_0}{\lvert g \rvert^2} \, M g
 
-where M is the mask, g = Mᵀ∇L, P takes away the part along g, and μ is a momentum. The budgets then have room left. When
-they are measured (`foclip.attacks.enforce`), the change is made larger until it is used. L₀ is what L was at the last
-measurement.
+where M is the mask, g = Mᵀ∇L, P takes away the part along g, μ is a momentum, and L₀ is what L was at the last
+measurement. The budgets then have room left; when they are measured, the change is made larger until it is used.
 """
 
 import math
@@ -37,10 +34,7 @@ AHEAD = 1.15
 
 
 def planned_steps(plan: AttackPlan, pixels: int) -> int:
-    """Steps, the last of an attack, that refine a picture of so many pixels.
-
-    Their gain must be measurable: they need the mask, and budgets that are measured.
-    """
+    """Steps, the last of an attack, that refine a picture of so many pixels; they need a mask and measured budgets."""
     masked = plan.constraint.mask == "visible" and plan.constraint.measured
     possible = masked and plan.method.uses_gradient and pixels <= MOST_PIXELS
     return min(MOST_STEPS, plan.steps // 4) if possible else 0

@@ -1,11 +1,4 @@
-"""Where a picture moves: in all its pixels, or at the model's resolution, where a step costs the same at any size.
-
-Where every move is a sum of gradients, the picture is x₀ + Rᵀu, with u of the model's size (`Resampler`). What the
-model sees, how far the picture has moved, and how it is pulled back into its budget are then sums over u. They leave
-out clamping to [0, 1] and rounding to 8 bits. So the picture itself is rendered at some steps, more often the smaller
-it is and the nearer the end. What the model sees of the rendered picture, and how far that has moved, then replace the
-sums, and the iterate is the 8-bit picture itself. Only such iterates can be kept.
-"""
+"""Where a picture moves: in all its pixels, or at the model's resolution, where a step costs the same at any size."""
 
 import math
 from typing import Any
@@ -127,11 +120,10 @@ class PixelSpace:
 class ModelSpace(PixelSpace):
     """A picture as the model sees it, float (3, h, w).
 
-    Args:
-        picture: The original, uint8 (3, H, W).
-        resampler: R, from pictures of this size to what the model sees.
-        region: Rows and columns of the picture that the score depends on.
-        limit: As for `PixelSpace`.
+    Where every move is a sum of gradients, the picture is x₀ + Rᵀu, with u of the model's size (`Resampler`). What the
+    model sees and how far the picture has moved are sums over u, but for clamping to [0, 1] and rounding to 8 bits. So
+    the picture itself is rendered at some steps, more often the smaller it is and the nearer the end. What is known of
+    the rendered picture then replaces the sums, and the iterate is the 8-bit picture. Only such iterates can be kept.
     """
 
     def __init__(self, picture: Tensor, resampler: Resampler, region: tuple[slice, slice], limit: float | None) -> None:

@@ -33,23 +33,18 @@ SAVED = (
 class AttackTask:
     """A picture to fool.
 
-    Attributes:
-        picture: uint8 (3, H, W), RGB.
-        prompts: Its prompts; none for a score that needs none.
-        tag: A number by which the caller finds the task again in the result.
-
     Raises:
         UsageError: The picture is of another shape or type, or the prompts are no list of strings.
     """
 
-    picture: Tensor
-    prompts: Prompts
-    tag: int = 0
+    picture: Tensor  #: uint8 (3, H, W), RGB.
+    prompts: Prompts  #: Its prompts; none for a score that needs none.
+    tag: int = 0  #: A number by which the caller finds the task again in the result.
 
     def __post_init__(self) -> None:
-        shaped = self.picture.ndim == 3 and self.picture.shape[0] == 3 and self.picture.numel()
-        if self.picture.dtype != torch.uint8 or not shaped:
-            raise UsageError(f"picture: {self.picture.dtype} {tuple(self.picture.shape)} is not uint8 (3, H, W)")
+        shape = tuple(self.picture.shape)
+        if self.picture.dtype != torch.uint8 or len(shape) != 3 or shape[0] != 3 or not self.picture.numel():
+            raise UsageError(f"picture: {self.picture.dtype} {shape} is not uint8 (3, H, W)")
         if not (isinstance(self.prompts, tuple | list) and all(isinstance(prompt, str) for prompt in self.prompts)):
             raise UsageError("prompts: give a list of strings")
         object.__setattr__(self, "prompts", tuple(self.prompts))
@@ -68,23 +63,14 @@ class AttackTask:
 
 @dataclass(frozen=True, eq=False)
 class AttackResult:
-    """The result for one picture.
+    """The result for one picture."""
 
-    Attributes:
-        task: What was asked.
-        pixels: uint8 (3, H, W), the best iterate within every budget.
-        scores: Mean figure of the 8-bit iterate over the prompts at steps 0, 1, …
-        steps: Updates made.
-        stopped_by: "target", "steps" or "plateau"; "budget" where nothing within it is better than the original.
-        seconds: Time spent on this picture.
-    """
-
-    task: AttackTask
-    pixels: Tensor
-    scores: list[float]
-    steps: int
-    stopped_by: str
-    seconds: float
+    task: AttackTask  #: What was asked.
+    pixels: Tensor  #: uint8 (3, H, W), the best iterate within every budget.
+    scores: list[float]  #: Mean figure of the 8-bit iterate over the prompts at steps 0, 1, …
+    steps: int  #: Updates made.
+    stopped_by: str  #: "target", "steps" or "plateau"; "budget" where nothing within it is better than the original.
+    seconds: float  #: Time spent on this picture.
 
 
 @dataclass(kw_only=True, eq=False)
@@ -175,23 +161,19 @@ class AttackState:
         """Largest sum of squared changes that projection leaves: rounding adds QUANTUM² to their mean on average."""
         return self.radius_fraction**2 * max(limit - QUANTUM**2, limit / 4) * self.space.values
 
-    def allowed(self, picture: Tensor) -> bool | None:
+    def _allowed(self, picture: Tensor) -> bool | None:
         """Whether the iterate, as a file, is within every budget; None if that is not known."""
         return (self.enforced or None) if (within := self.space.within(picture)) else within
 
     def record(self, picture: Tensor, loss: float, figure: float, scorer: Scorer) -> None:
-        """Record this step's iterate, keep it if it is the best one allowed, and decide whether to stop.
+        """Record this step's iterate, an 8-bit picture as float (3, h, w), with its objective and mean figure.
 
-        Args:
-            picture: The 8-bit picture that was scored, float (3, h, w).
-            loss: Its objective.
-            figure: Its mean figure over the prompts.
-            scorer: Reads the file of a picture that has reached its target.
+        Keep it if it is the best one allowed, and decide whether to stop; `scorer` reads the file of one at its target.
         """
         # An interrupted step may have recorded something already; it is replaced.
         self.losses[self.step :] = [loss]
         self.scores[self.step :] = [figure]
-        allowed = self.allowed(picture)
+        allowed = self._allowed(picture)
         if allowed and loss < self.best_loss:
             self.best, self.best_loss = self.space.file(picture), loss
         if allowed is False:  # changes of nearly one size, as sign steps make, may all round up: stay further inside
@@ -202,7 +184,7 @@ class AttackState:
             elif allowed is not False:
                 file = self.space.file(picture)
                 (raw,) = read_scores(scorer, [scorer.preprocess.image(to_image(file))], [self.targets])
-                if self.allowed(picture) and self._reached(float(figures(scorer, raw).mean()), scorer):
+                if self._allowed(picture) and self._reached(float(figures(scorer, raw).mean()), scorer):
                     self.best, self.best_loss, self.stopped_by = file, loss, "target"
         if self.step >= self.last and not self.stopped_by:
             self.stopped_by = "plateau" if self.last < self.steps else "steps"

@@ -95,30 +95,28 @@ class BatchDetector:
 
     def detections(self, names: Sequence[str], views: Sequence[Views], prompts: Sequence[Prompts]) -> list[Detection]:
         """The records of the verdicts; `names` are what results call the pictures."""
-        each = zip(names, prompts, self(views, prompts), strict=True)
-        return [self._record(name, asked, measured, verdict) for name, asked, (measured, verdict) in each]
-
-    def _record(self, name: str, prompts: Prompts, measured: Sensitivity, verdict: Verdict) -> Detection:
-        probe = verdict.probe or ""
-        return Detection(
-            image=name,
-            tampered=verdict.verdict == "tampered",
-            verdict=verdict.verdict,
-            score=measured.score,
-            gray_score=measured.scores.get("gray"),
-            probe_score=measured.scores.get(probe),
-            drop=measured.drops.get(probe),
-            drift=measured.drifts.get(probe),
-            p_value=verdict.p_value,
-            decided_by=verdict.decided_by,
-            probe=verdict.probe,
-            probes=list(measured.drifts),
-            zero_shot_caption=None if prompts else measured.zero_shot_caption,
-            detector=self.detector.name,
-            prompts=list(prompts),
-            model=self.scorer.model,
-            seed=self.seed,
-        )
+        return [
+            Detection(
+                image=name,
+                tampered=verdict.verdict == "tampered",
+                verdict=verdict.verdict,
+                score=measured.score,
+                gray_score=measured.scores.get("gray"),
+                probe_score=measured.scores.get(verdict.probe or ""),
+                drop=measured.drops.get(verdict.probe or ""),
+                drift=measured.drifts.get(verdict.probe or ""),
+                p_value=verdict.p_value,
+                decided_by=verdict.decided_by,
+                probe=verdict.probe,
+                probes=list(measured.drifts),
+                zero_shot_caption=None if asked else measured.zero_shot_caption,
+                detector=self.detector.name,
+                prompts=list(asked),
+                model=self.scorer.model,
+                seed=self.seed,
+            )
+            for name, asked, (measured, verdict) in zip(names, prompts, self(views, prompts), strict=True)
+        ]
 
 
 def detect(
@@ -134,20 +132,11 @@ def detect(
     """Tell fooled pictures, with their prompts or without any.
 
     Pictures are decoded ahead on threads (`foclip.data.samples.prepare`), and only what the encoders see of them is
-    kept. A verdict does not depend on the other pictures.
-
-    Args:
-        samples: The pictures; failures among them are passed on. The scorer's default prompts stand in for missing
-            ones.
-        detector: A detector of the scorer's encoder.
-        scorer: The score, one over an encoder.
-        method: As for `BatchDetector`.
-        fpr: As for `BatchDetector`.
-        hardened: As for `BatchDetector`.
-        seed: As for `BatchDetector`.
+    kept. A verdict does not depend on the other pictures. The scorer's default prompts stand in for missing ones. All
+    other arguments are as for `BatchDetector`.
 
     Returns:
-        An iterator that gives for each sample its verdict or a failure, in order.
+        An iterator that gives for each sample its verdict or a failure, in order; failures are passed on.
 
     Raises:
         UsageError: As for `BatchDetector`, before a picture is read.

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from foclip import files
@@ -21,27 +20,21 @@ RECORD = "run.json"
 PACKAGES = ("foclip", "torch", "open_clip_torch", "pillow", "numpy")
 
 
-class Run:
+class Run(ExitStack):
     """A folder that a run works in.
 
     ``with Run(out) as run:`` makes the folder, and locks it as long as the block lasts. `run.cache` holds finished and
-    unfinished pieces of work under digests of everything they depend on (`foclip.cache.Cache`): `cache.fill` computes
-    the pieces that are missing, and `cache.save` and `cache.load` keep the state of an unfinished one. `record` writes
-    `run.json`; that needs no lock.
+    unfinished pieces of work (`foclip.cache.Cache`). `record` writes `run.json`; that needs no lock.
 
     Args:
         out: The folder.
         cache: Name of the folder in it that holds pieces of work.
-
-    Attributes:
-        out: The folder.
-        cache: Its pieces of work.
     """
 
     def __init__(self, out: str | Path, cache: str = UNFINISHED) -> None:
+        super().__init__()
         self.out = Path(out)
         self.cache = Cache(self.out / cache)
-        self._lock = ExitStack()
 
     def __enter__(self) -> "Run":
         """Make and lock the folder.
@@ -52,14 +45,8 @@ class Run:
         files.output_folder(self.out)
         if self.cache.folder.exists() and not files.is_folder(self.cache.folder):
             raise UsageError(f"out: {self.cache.folder} is a file; choose another folder")
-        self._lock.enter_context(locked(self.out))
+        self.enter_context(locked(self.out))
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Unlock the folder."""
-        self._lock.close()
 
     def record(self, command: Sequence[str], facts: dict[str, Any], packages: Sequence[str] = ()) -> dict[str, Any]:
         """Write what was run to `run.json`; earlier runs that were recorded there stay, under `earlier`.
