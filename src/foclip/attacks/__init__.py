@@ -4,9 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from foclip.attacks.autopgd import AutoPGD
     from foclip.attacks.base import Attack, View
-    from foclip.attacks.baselines import MIFGSM, PGD, Adam
+    from foclip.attacks.baselines import MIFGSM, PGD, Adam, AutoPGD
     from foclip.attacks.cmaes import CMAES
     from foclip.attacks.constraint import Constraint, Stopping
     from foclip.attacks.foclip import FoCLIP, Restart, SinglePrompt, objective
@@ -64,7 +63,7 @@ def __getattr__(name: str) -> Any:
     if name == "ATTACKS":
         return {method: __getattr__(kind) for method, kind in _METHODS.items()}
     if name in __all__:
-        for module in ("base", "foclip", "plan", "loop", "baselines", "autopgd", "cmaes"):
+        for module in ("base", "foclip", "plan", "loop", "baselines", "cmaes"):
             if found := getattr(import_module(f"{__name__}.{module}"), name, None):
                 return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

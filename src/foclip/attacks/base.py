@@ -5,8 +5,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -15,16 +16,10 @@ from foclip.errors import UsageError
 from foclip.objective import FeatureAlignment, Objective, check_kind
 
 Init = Literal["image", "noise"]
-
-
-class View(Protocol):
-    """A differentiable transformation of a picture that the objective sees beside the picture itself.
-
-    Its `repr`, as of a frozen dataclass, must say all that it does: unfinished work is found again by it.
-    """
-
-    def __call__(self, picture: Tensor) -> Tensor:
-        """From float (1, 3, H, W) in [0, 1] to (1, 3, any height, any width); values outside [0, 1] are clamped."""
+#: A differentiable transformation of a picture that the objective sees beside the picture itself: from float
+#: (1, 3, H, W) in [0, 1] to (1, 3, any height, any width); values outside [0, 1] are clamped. Its `repr`, as that of a
+#: frozen dataclass, must say all that it does: unfinished work is found again by it.
+View = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +39,7 @@ class Attack(ABC):
             stay those of the picture itself.
 
     Raises:
-        UsageError: A value is out of its range.
+        UsageError: A value, here or of a method's own, is out of its range.
     """
 
     name: ClassVar[str]
@@ -62,21 +57,15 @@ class Attack(ABC):
 
     @abstractmethod
     def update(self, state: AttackState, gradient: Tensor) -> None:
-        """Move `state.space.pixels` in place.
+        """Move `state.space.pixels` in place; the objective's last value is the last of `state.losses`.
 
-        Args:
-            state: The picture; the objective's last value is the last of its `losses`.
-            gradient: The objective's gradient (3, h, w), which may be overwritten; 0 unless the method `uses_gradient`.
+        Its gradient (3, h, w) may be overwritten; it is 0 unless the method `uses_gradient`.
         """
 
     @property
     def sums_gradients(self) -> bool:
         """Whether every move is a sum of gradients: then a picture can move at the model's resolution."""
         return False
-
-    def options(self) -> dict[str, Any]:
-        """The settings of this method alone, by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in Attack.__dataclass_fields__}
 
     def automatic_step(self, state: AttackState, first: float, last: float) -> float:
         """How far a picture moves in this step, RMS in [0, 1] units: along a cosine from `first` to `last`.

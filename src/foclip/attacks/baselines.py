@@ -1,14 +1,15 @@
-"""Methods that FoCLIP is compared with: PGD and Adam of CLIPMasterPrints (arXiv 2307.03798), and MI-FGSM.
+"""Methods that FoCLIP is compared with: PGD and Adam of CLIPMasterPrints (arXiv 2307.03798), MI-FGSM and Auto-PGD.
 
-CLIPMasterPrints runs 1,000 steps on ViT-L/14 at 336 px, for the prompt that scores lowest: PGD (Madry et al. 2018,
-arXiv 1706.06083) with steps of one level within ±15 levels, and Adam (Kingma and Ba 2015, arXiv 1412.6980) with
-learning rate 0.1 from noise. Here the picture keeps its own size. The authors of MI-FGSM (Dong et al. 2018, arXiv
-1710.06081) take 10 steps of ε / 10 with ε = 16 levels and decay factor 1, so that the fooled picture transfers to other
-models.
+CLIPMasterPrints runs 1,000 steps for the prompt that scores lowest: PGD (Madry et al. 2018, arXiv 1706.06083) with
+steps of one level within ±15 levels, and Adam (Kingma and Ba 2015, arXiv 1412.6980) with learning rate 0.1 from noise.
+MI-FGSM (Dong et al. 2018, arXiv 1710.06081) takes 10 steps, so that the fooled picture transfers to other models.
+Auto-PGD is by Croce and Hein (2020, arXiv 2003.01690).
 """
 
 import math
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 import torch
@@ -24,6 +25,11 @@ from foclip.objective import Lowest, Objective
 LEARNING_RATE, FIRST_STEP, LAST_STEP = 0.1, 0.1, 0.002
 #: Adam's own decay rates of the two moments, and what keeps the division finite.
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+#: Auto-PGD's first step, in radii of the budget; α of equation 4, the weight of the new step beside that of the move
+#: before; and ρ of condition 1, the share of steps that must improve, or their size is halved.
+FIRST, ALPHA, RHO = 2.0, 0.75, 0.75
+#: Its first checkpoint, how much each period is shorter than the one before, and the shortest: shares of all steps.
+PERIOD, SHORTER, SHORTEST = 0.22, 0.03, 0.06
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +37,7 @@ class SignAttack(Attack):
     """Steps of equal size in every channel, never further than `epsilon` from the original.
 
     Attributes:
-        epsilon: Largest change of a channel, in 8-bit levels (1..255). Budgets hold besides.
-
-    Raises:
-        UsageError: `epsilon` is out of its range, or the start is noise, which no `epsilon` holds.
+        epsilon: Largest change of a channel, in 8-bit levels (1..255). Budgets hold besides. Not from noise.
     """
 
     epsilon: int
@@ -49,10 +52,9 @@ class SignAttack(Attack):
     def sign_step(self, state: AttackState, direction: Tensor, levels: float) -> None:
         """Move against the sign of `direction` (3, H, W), within `epsilon` and [0, 1]; overwrites `direction`."""
         space, epsilon = state.space, self.epsilon / 255
-        pixels, original = space.pixels, space.original
         space.move(space.push(direction.sign_()), -levels / 255)
-        change = torch.sub(pixels, original, out=space.scratch).clamp_(-epsilon, epsilon)
-        torch.add(original, change, out=pixels).clamp_(0, 1)
+        change = torch.sub(space.pixels, space.original, out=space.scratch).clamp_(-epsilon, epsilon)
+        torch.add(space.original, change, out=space.pixels).clamp_(0, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +64,10 @@ class PGD(SignAttack):
     .. math:: x \leftarrow \Pi_{\|x - x_0\|_\infty \le \epsilon} (x - \eta \operatorname{sign} g)
 
     Attributes:
-        step_size: :math:`\eta`, in 8-bit levels.
-
-    Raises:
-        UsageError: `step_size` is not above 0.
+        step_size: :math:`\eta`, in 8-bit levels, above 0.
     """
 
     name: ClassVar[str] = "pgd"
-
     objective: Objective = field(default_factory=Lowest)
     epsilon: int = 15
     step_size: float = 1.0
@@ -89,18 +87,12 @@ class MIFGSM(SignAttack):
 
     .. math:: v \leftarrow \mu v + \frac{g}{\|g\|_1}, \qquad x \leftarrow x - \frac{\epsilon}{T} \operatorname{sign} v
 
-    where T is the number of steps.
-
     Attributes:
-        decay: :math:`\mu`, at least 0.
-
-    Raises:
-        UsageError: `decay` is negative or not finite.
+        decay: :math:`\mu`, at least 0. T is the number of steps.
     """
 
     name: ClassVar[str] = "mifgsm"
     default_steps: ClassVar[int] = 10
-
     epsilon: int = 16
     decay: float = 1.0
 
@@ -131,7 +123,6 @@ class Adam(Attack):
     """
 
     name: ClassVar[str] = "adam"
-
     objective: Objective = field(default_factory=Lowest)
     init: Init = "noise"
     lr: float | Literal["auto"] = "auto"
@@ -153,3 +144,74 @@ class Adam(Attack):
             return self.lr
         within_budget = state.constraint.limit is not None
         return self.automatic_step(state, FIRST_STEP, LAST_STEP) if within_budget else LEARNING_RATE
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoPGD(Attack):
+    r"""Projected gradient descent with momentum in the mean squared error (algorithm 1 with its L2 step).
+
+    A step starts at twice the budget's radius, and is halved whenever it stops paying; the search then goes on from the
+    best picture so far.
+
+    .. math:: z = \Pi \left(x_k - \eta \, g / \|g\|\right), \qquad
+        x_{k+1} = \Pi \left(x_k + \alpha (z - x_k) + (1 - \alpha) (x_k - x_{k-1})\right)
+
+    The norm is the root mean square over what the model sees, as a budget's is, and Π is the nearest picture within the
+    budget, then within [0, 1]. Without a budget the step is that of 35 dB, and nothing holds the picture back.
+    """
+
+    name: ClassVar[str] = "apgd"
+
+    def update(self, state: AttackState, gradient: Tensor) -> None:
+        space, memory = state.space, state.memory
+        pixels = space.pixels
+        if state.losses[-1] == state.best_loss:
+            memory["best"], memory["best gradient"] = pixels.clone(), gradient.clone()
+        checkpoint = state.step in checkpoints(state.steps)
+        if checkpoint or state.search is None:
+            state.search = halvings(state.losses, state.steps)
+        if checkpoint and state.search[-1]:
+            pixels.copy_(memory["best"])
+            gradient.copy_(memory["best gradient"])
+
+        here = pixels.clone()
+        seen = gradient[:, space.region[0], space.region[1]]
+        inverse_rms = math.sqrt(seen.numel()) / torch.linalg.vector_norm(seen).clamp(min=1e-30)
+        size = FIRST * state.constraint.radius / 2 ** sum(state.search)
+        pixels.addcmul_(gradient, inverse_rms, value=-size)
+        state.project()
+        pixels.clamp_(0, 1)
+        if state.step:
+            move = torch.sub(here, memory["before"], out=space.scratch)
+            pixels.lerp_(here, 1 - ALPHA).add_(move, alpha=1 - ALPHA)
+            state.project()
+            pixels.clamp_(0, 1)
+        memory["before"] = here
+
+
+@lru_cache(maxsize=64)
+def checkpoints(steps: int) -> tuple[int, ...]:
+    """The steps after which the step size is judged: ⌈p_j · steps⌉ of section 3.2, without 0."""
+    period, at, marks = PERIOD, PERIOD, []
+    while at < 1:
+        marks.append(math.ceil(round(at * steps, 6)))  # the sums of float64 are a little off
+        period = max(period - SHORTER, SHORTEST)
+        at += period
+    return tuple(marks)
+
+
+def halvings(losses: list[float], steps: int) -> list[bool]:
+    """Whether the step size is halved at each checkpoint that `losses` have reached.
+
+    It is, where fewer than ρ of the steps since the last checkpoint improved the loss (condition 1), or where it was
+    not halved last time and the best loss has not improved since (condition 2).
+    """
+    halved: list[bool] = []
+    last = 0
+    for mark in (mark for mark in checkpoints(steps) if mark < len(losses)):
+        period = losses[last : mark + 1]
+        rarely = sum(after < before for before, after in pairwise(period)) < RHO * (mark - last)
+        stuck = not any(halved[-1:]) and min(period) >= min(losses[: last + 1])
+        halved.append(rarely or stuck)
+        last = mark
+    return halved

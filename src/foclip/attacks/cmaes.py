@@ -30,16 +30,15 @@ class CMAES(Attack):
     at the edge of the budget (35 dB without one).
 
     Attributes:
-        block: Frequencies per axis; block² coefficients in each of three channels.
+        block: Frequencies per axis, at least 1; block² coefficients in each of three channels.
 
     Raises:
-        UsageError: `block` is less than 1, or the package `cma` is not installed.
+        UsageError: A value is out of its range, or the package `cma` is not installed.
     """
 
     name: ClassVar[str] = "cmaes"
     default_steps: ClassVar[int] = 10_000
     uses_gradient: ClassVar[bool] = False
-
     objective: Objective = field(default_factory=Lowest)
     block: int = 16
 

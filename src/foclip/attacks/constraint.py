@@ -17,7 +17,6 @@ LEAST_PSNR = 20.0
 TOLERANCE = 1e-5
 #: The objective must fall by this within `Stopping.patience` steps.
 LEAST_FALL = 1e-4
-
 MaskKind = Literal["none", "visible"]
 
 

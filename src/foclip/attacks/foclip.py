@@ -39,12 +39,7 @@ def objective(
 ) -> Objective:
     """The paper's objective: feature alignment + α · score balance + β · pixel guard.
 
-    Args:
-        alpha: α, weight of the score balance.
-        beta: β, weight of the pixel guard.
-        balance: Kind of score balance.
-        guard: Kind of pixel guard.
-        temperature: That of the score to fool, for the balance by KL.
+    The temperature is that of the score to fool, for the balance by KL.
 
     Raises:
         UsageError: A weight is negative or not finite, or there is no such kind.
@@ -64,18 +59,16 @@ class FoCLIP(Attack):
     Attributes:
         objective: The paper's, with weights of 1, unless given.
         lr: A number is the step size :math:`\eta`, taken literally. ``"auto"`` divides each gradient by its length and
-            moves along :math:`-v` by a length of its own. In T steps that falls along a cosine from
-            :math:`0.56 (1 - \mu)^{1/4}` to :math:`0.8 / T` times the change that the budget allows (35 dB without one),
-            so it suits any encoder and size. At the budget's edge only the part of :math:`v` along the edge is kept
-            (`AttackState.tangent`). The very first step goes to the edge, unless a target or rise may end the attack on
-            its way there.
+            moves along :math:`-v` by a length of its own, which suits any encoder and size: in T steps it falls along a
+            cosine from :math:`0.56 (1 - \mu)^{1/4}` to :math:`0.8 / T` times the change that the budget allows (35 dB
+            without one). At the budget's edge only the part of :math:`v` along the edge is kept. The very first step
+            goes to the edge, unless a target or rise may end the attack on its way there.
         momentum: :math:`\mu`, in [0, 1); None for :math:`1 - 5 / T`, but from 0.5 to 0.9, and for the paper's 0.5 with
             a learning rate that is a number.
     """
 
     name: ClassVar[str] = "foclip"
     default_steps: ClassVar[int] = 150
-
     objective: Objective = field(default_factory=objective)
     lr: float | Literal["auto"] = "auto"
     momentum: float | None = None
@@ -111,13 +104,9 @@ class FoCLIP(Attack):
 
 @dataclass(frozen=True, kw_only=True)
 class SinglePrompt(FoCLIP):
-    """Naive ascent on one prompt, the first unless `objective` names another: FoCLIP's optimiser alone.
-
-    The other prompts are scored, but nothing raises their scores.
-    """
+    """Naive ascent on one prompt, the first unless `objective` names another: FoCLIP's optimiser alone."""
 
     name: ClassVar[str] = "single-prompt"
-
     objective: Objective = field(default_factory=OnePrompt)
 
 
@@ -125,18 +114,12 @@ class SinglePrompt(FoCLIP):
 class Restart(FoCLIP):
     """FoCLIP from a random point within its budget, since a search from one start may end in one valley.
 
-    The first update is the jump there.
-
     Attributes:
-        start: 0 for the picture itself; every other number is another smooth random change.
-
-    Raises:
-        UsageError: `start` is negative.
+        start: 0 for the picture itself; every other number is another smooth random change, made by the first update.
     """
 
     name: ClassVar[str] = "restart"
     needs_budget: ClassVar[bool] = True
-
     start: int = 1
 
     def __post_init__(self) -> None:
@@ -154,8 +137,8 @@ class Restart(FoCLIP):
             return
         pixels, psnr = state.space.pixels, state.constraint.psnr
         assert psnr is not None
-        generator = torch.Generator().manual_seed(state.seed + self.start)
         height, width = pixels.shape[-2:]
+        generator = torch.Generator().manual_seed(state.seed + self.start)
         coarse = torch.randn(1, 3, -(-height // CELL), -(-width // CELL), generator=generator)
         noise = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)[0]
         noise *= SHARE * 10 ** (-psnr / 20) / noise.square().mean().sqrt()

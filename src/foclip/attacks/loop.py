@@ -14,7 +14,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from foclip.attacks import enforce, refine
+from foclip.attacks import refine
 from foclip.attacks.plan import AttackPlan, threads_per_batch
 from foclip.attacks.space import ModelSpace, PixelSpace
 from foclip.attacks.state import AttackResult, AttackState, AttackTask
@@ -25,16 +25,12 @@ from foclip.models.resampler import Resampler
 from foclip.models.resize import round8
 from foclip.models.scorer import Scorer
 
-#: Full-size float32 copies of a picture that moves in all its pixels, at most: original, pixels, best, rounded,
-#: gradient, scratch, the moments, and what the resize keeps for its backward pass.
-PIXEL_COPIES = 14
-#: The same at the model's resolution, where pictures are kept as bytes, and for measuring what was written.
-MODEL_COPIES = 8
-#: What refinement adds: a mask of all pixels, momentum, and what is known of the original.
-REFINE_COPIES = 12
+#: Full-size float32 copies of a picture that moves in all its pixels, at most (original, pixels, best, rounded,
+#: gradient, scratch, the moments, what the resize keeps for its backward pass); of one at the model's resolution, where
+#: pictures are kept as bytes; and what refinement adds (a mask of all pixels, momentum, what is known of the original).
+PIXEL_COPIES, MODEL_COPIES, REFINE_COPIES = 14, 8, 12
 #: Seconds between two writes of unfinished work.
 SAVE_EVERY = 30.0
-
 #: Called after every step with the pictures under attack.
 StepCallback = Callable[[Sequence[AttackState]], None]
 
@@ -49,18 +45,16 @@ def run(
     workers: int | None = None,
     memory: int | None = None,
 ) -> Generator[AttackResult, None, None]:
-    """Attack pictures of any sizes; yields each as it finishes. Closing the generator ends the attack.
+    """Attack pictures of any sizes. Closing the generator, or an exception in `on_step`, ends the attack.
 
     Args:
         tasks: Read one by one as slots get free.
         scorer: The score to fool.
         plan: The attack.
-        on_step: Called after every step with the pictures under attack. What it raises ends the attack.
+        on_step: Called after every step with the pictures under attack.
         states: Where unfinished pictures are kept, by `AttackPlan.key`, for a later run.
-        workers: Batches that go through the model at once, each on a thread of its own; None for the plan's. Results do
-            not depend on it.
-        memory: Bytes that pictures under attack may take together (`bytes_needed`); the next one waits until it fits.
-            One picture may always be attacked. None for no limit.
+        workers: Batches at once, each on a thread of its own; None for the plan's. Results do not depend on it.
+        memory: Bytes that pictures under attack may take together (`bytes_needed`), except for a picture alone.
 
     Yields:
         One result per task, in the order they finish.
@@ -116,8 +110,8 @@ def _step(states: Sequence[AttackState], plan: AttackPlan, scorer: Scorer, model
     started, method = time.perf_counter(), plan.method
     for state in states:
         state.enforced = state.step == 0 or not state.constraint.measured
-        if enforce.is_due(state):
-            enforce.enforce_budgets(state)
+        if state.is_measured():
+            state.enforce_budgets()
         elif state.step:
             state.space.begin_step(state.step, state.last - state.step)
     parameters = [state.space.pixels.requires_grad_(method.uses_gradient) for state in states]
@@ -148,10 +142,7 @@ def _step(states: Sequence[AttackState], plan: AttackPlan, scorer: Scorer, model
 def _evaluate(
     states: Sequence[AttackState], plan: AttackPlan, scorer: Scorer, raw: Sequence[Sequence[Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """The objective of every picture, (B,), and the mean figure over its prompts, (B,).
-
-    `raw` are the raw scores of every picture, then those of each of its views.
-    """
+    """Objective and mean figure of every picture, each (B,), from raw scores of the pictures, then of each view."""
     losses, means = [], []
     # States are sorted by their number of prompts; those with the same number share the small operations.
     for _, group in groupby(range(len(states)), key=lambda i: raw[0][i].shape[1]):
@@ -165,10 +156,8 @@ def _evaluate(
 
 
 def _resampler(plan: AttackPlan, scorer: Scorer, height: int = 8, width: int = 8) -> Resampler | None:
-    """R, if a picture of this size (by default, one that every model resizes) moves at the model's resolution.
-
-    Noise and views have all pixels of a picture, or another size of it. And where nothing is resized, nothing is saved.
-    """
+    """R, if a picture of this size (by default, one that every model resizes) moves at the model's resolution."""
+    # Noise and views have all pixels of a picture, or another size of it. Where nothing is resized, nothing is saved.
     method = plan.method
     if method.views or method.init == "noise" or not method.sums_gradients:
         return None

@@ -128,16 +128,12 @@ class AttackPlan:
         return self.stopping.steps or 0
 
     def replace(self, **settings: Any) -> "AttackPlan":
-        """This plan with other settings, by the names that `config` has; budgets may be written "flip99:0.2".
-
-        Raises:
-            UsageError: There is no such setting, or a value is unusable.
-        """
+        """This plan with other settings, by their names in `config`, as for `make_plan`."""
         return _composed((self.method, self.constraint, self.stopping, self.execution), settings)
 
     def config(self) -> dict[str, Any]:
         """Every setting that a result depends on as plain JSON values, to write beside it."""
-        method, execution = self.method, self.execution
+        method = self.method
         return {
             "attack": method.name,
             "objective": str(method.objective),
@@ -146,11 +142,11 @@ class AttackPlan:
             "mask": self.constraint.mask,
             "init": method.init,
             "seed": method.seed,
-            "batch_size": execution.batch_size,
-            "precision": execution.precision,
-            "compiled": execution.compiled,
+            "batch_size": self.execution.batch_size,
+            "precision": self.execution.precision,
+            "compiled": self.execution.compiled,
             "views": [repr(view) for view in method.views],
-            **method.options(),
+            **{f.name: getattr(method, f.name) for f in fields(method) if f.name not in Attack.__dataclass_fields__},
         }
 
     def key(self, scorer: Scorer, task: AttackTask) -> str:
@@ -172,7 +168,7 @@ class AttackPlan:
 
 
 def make_plan(method: type[Attack] | Attack = FoCLIP, **settings: Any) -> AttackPlan:
-    """A plan from settings of all its pieces, as for `AttackPlan.replace`; without any, no budget and no mask.
+    """A plan from settings of all its pieces; budgets may be written "flip99:0.2". Without any, none, and no mask.
 
     Raises:
         UsageError: There is no such setting, or a value is unusable.

@@ -17,11 +17,18 @@ from foclip.errors import UsageError
 from foclip.models.batching import figures, read_scores
 from foclip.models.scorer import Scorer, Targets
 from foclip.objective import QUANTUM
+from foclip.perceptual.budget import utilisation
+from foclip.perceptual.fidelity import Comparison
 
-#: The budget's ball has its edge where the squared change is this part of the largest.
-EDGE = 0.98
-#: Of the way to the budget's edge, the projection leaves at most this.
-MOST_RADIUS = 0.999
+#: The budget's ball has its edge where the squared change is this part of the largest. Of the way to the edge, the
+#: projection leaves at most this.
+EDGE, MOST_RADIUS = 0.98, 0.999
+#: Measurements of one iterate at most; one that is beyond a budget even then gives way to the original.
+MOST_MEASUREMENTS = 12
+#: What a picture is pulled back to, as a share of the scarcest budget, and by how much at least.
+AIM, LEAST_PULL = 0.99, 0.98
+#: Below this share a budget counts as unused, and by how much a picture is then pushed outwards at most.
+UNUSED, MOST_PUSH = 0.97, 1.3
 #: What is saved of a state, besides its space, to go on later.
 SAVED = (
     *("step", "last", "seconds", "stopped_by", "losses", "scores"),
@@ -77,8 +84,7 @@ class AttackResult:
 class AttackState:
     """A picture under attack.
 
-    An attack searches first: its method moves the picture in `space`. The last steps may refine: they make the change
-    less visible (`foclip.attacks.refine`), in a space of all pixels.
+    Its method searches, in `space`; the last steps may refine (`foclip.attacks.refine`), in a space of all pixels.
     """
 
     task: AttackTask  #: What is asked.
@@ -112,11 +118,7 @@ class AttackState:
             self.radius_fraction = min(MOST_RADIUS, TYPICAL_CHANGE / self.constraint.radius)
 
     def preview(self) -> Tensor:
-        """The picture as it would be written now, uint8 (3, H, W).
-
-        It is the iterate of the next step: within PSNR's budgets but for rounding, and not yet measured against the
-        others. `best` is the best iterate known to keep to all of them.
-        """
+        """The next iterate as it would be written now, uint8 (3, H, W); unlike `best`, it may be beyond a budget."""
         return self.space.preview()
 
     def saved(self) -> dict[str, Any]:
@@ -161,6 +163,37 @@ class AttackState:
         """Largest sum of squared changes that projection leaves: rounding adds QUANTUM² to their mean on average."""
         return self.radius_fraction**2 * max(limit - QUANTUM**2, limit / 4) * self.space.values
 
+    def is_measured(self) -> bool:
+        """Whether this step's iterate is measured: after and before 4, 16, 64 … steps, at the end, when asked for."""
+        if self.step == 0 or not self.constraint.measured:
+            return False
+        left = self.last - self.step
+        return self.measure_next or left == 0 or _is_power_of_4(self.step) or _is_power_of_4(left)
+
+    def enforce_budgets(self) -> None:
+        """Measure this step's iterate as a file, and pull it back towards its original until it keeps to every budget.
+
+        Only such iterates can be kept. Near the end, one that leaves some of a budget unused is first pushed outwards.
+        """
+        self.measure_next = False
+        budgets, space = self.constraint.measured, self.space
+        for measurement in range(MOST_MEASUREMENTS):
+            comparison = Comparison(space.render(), self.task.picture)
+            used, change = utilisation(budgets, comparison, space.region), space.change()
+            if used > 0 and change > 0:  # the next iterates may go as far as this one, over what it used
+                self.radius_fraction = min(MOST_RADIUS, AIM * change / (used * self.constraint.radius))
+            if not measurement and 0 < used < UNUSED and self.last - self.step <= self.last / 4:
+                space.scale(min(AIM / used, MOST_PUSH))
+                self.project()
+            elif used <= 1:
+                break
+            else:
+                space.scale(min(LEAST_PULL, AIM / used))
+        else:
+            space.scale(0)
+            space.render()
+        self.enforced = True
+
     def _allowed(self, picture: Tensor) -> bool | None:
         """Whether the iterate, as a file, is within every budget; None if that is not known."""
         return (self.enforced or None) if (within := self.space.within(picture)) else within
@@ -193,3 +226,7 @@ class AttackState:
 
     def _reached(self, figure: float, scorer: Scorer) -> bool:
         return self.stopping.reached(figure, self.scores[0], scorer.info.scale)
+
+
+def _is_power_of_4(count: int) -> bool:
+    return count > 0 and count & (count - 1) == 0 and count.bit_length() % 2 == 1

@@ -59,7 +59,7 @@ def attack(
     Closing the generator, or an exception in `on_step`, ends the attack within a step and leaves no thread.
 
     Args:
-        samples: The pictures; they are read one by one as slots get free. Failures among them are passed on.
+        samples: Read one by one as slots get free. Failures among them are passed on.
         scorer: The score to raise.
         method: How a picture moves; None for FoCLIP.
         constraint: What the picture must keep to; None for changes that nobody notices
@@ -124,11 +124,8 @@ def attack_with(
                 read[task] = sample
                 yield task
 
-    def failed() -> Iterator[Failure]:
-        while failures:
-            yield failures.pop(0)
-
     for result in run(tasks(), scorer, plan, on_step=on_step, states=states, memory=memory):
-        yield from failed()
+        yield from failures
+        failures.clear()
         yield Attacked(**vars(result), sample=read.pop(result.task))
-    yield from failed()
+    yield from failures

@@ -23,7 +23,8 @@ class BatchDetector:
     """Judges batches of pictures with a detector. It belongs to one stream of pictures, with what that remembers.
 
     Every picture takes the probes that it needs, and no more. A detector knows the drops of one score; pictures that
-    are scored with another score of its encoder are judged without prompts.
+    are scored with another score of its encoder are judged without prompts. `preprocess` makes of a picture what
+    `__call__` needs of it.
 
     Args:
         detector: A detector of the score's encoder.
@@ -34,9 +35,6 @@ class BatchDetector:
             over them, as `hardened_of` gives it.
         seed: Seed of the probes' random amounts; None for the usual amounts.
         targets: Gives the targets of prompts; None for a cache of its own.
-
-    Attributes:
-        preprocess: From a picture to what `__call__` needs of it.
 
     Raises:
         UsageError: The score has no embedding, the detector belongs to another encoder, its hardened encoders are
@@ -68,12 +66,7 @@ class BatchDetector:
         self.preprocess = self._prober.preprocess
 
     def __call__(self, views: Sequence[Views], prompts: Sequence[Prompts]) -> list[tuple[Sensitivity, Verdict]]:
-        """Sensitivity and verdict of each picture.
-
-        Args:
-            views: What `preprocess` made of each.
-            prompts: The prompts of each; an empty tuple for none.
-        """
+        """Sensitivity and verdict of each picture, of which `preprocess` made a view; no prompts are an empty tuple."""
         if not views:
             return []
         decisions = [self.decisions[bool(asked) and True in self.decisions] for asked in prompts]

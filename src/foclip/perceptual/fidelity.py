@@ -6,7 +6,7 @@ which we report the mean and the 99th percentile: a smear on a wall is in the se
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,8 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 SSIM_WINDOW = 11
 #: Viewing distance, FLIP's own: 0.7 m from a monitor 0.7 m wide with 3840 pixels across, each shown as it is.
 PIXELS_PER_DEGREE = 67.0
-#: Pixels of a strip in which maps are made: FLIP takes about 200 bytes for each, CIEDE2000 as many.
-STRIP = 2**20
-#: The same for SSIM, which takes about 800 bytes for each.
-SSIM_STRIP = 2**18
+#: Pixels of a strip in which maps are made (FLIP takes about 200 bytes for each, CIEDE2000 too), and of SSIM's (800).
+STRIP, SSIM_STRIP = 2**20, 2**18
 #: Rows beyond a strip that its map depends on: FLIP's widest filter reaches 10 pixels at `PIXELS_PER_DEGREE`.
 OVERLAP = 16
 #: The percentile that stands for the worst places.
@@ -111,16 +109,19 @@ def _linf(picture: Tensor, original: Tensor) -> int:
 
 def _in_strips(compare: Callable[[Floats, Floats], Floats], picture: Tensor, original: Tensor) -> Floats:
     """A map (H, W) of two pictures, made strip by strip so that its memory does not grow with the picture."""
-    height, width = picture.shape[1:]
-    step = max(OVERLAP, STRIP // width)
     parts = []
-    for first in range(0, height, step):
-        start = max(0, first - OVERLAP)
-        rows = slice(start, min(height, first + step + OVERLAP))
+    for rows, inner in strips(*picture.shape[1:], STRIP):
         before, after = ((each[:, rows].permute(1, 2, 0).float() / 255).contiguous() for each in (original, picture))
-        found = compare(before.numpy(), after.numpy())
-        parts.append(found[first - start : first - start + step])
+        parts.append(compare(before.numpy(), after.numpy())[inner])
     return np.concatenate(parts)
+
+
+def strips(height: int, width: int, pixels: int) -> Iterator[tuple[slice, slice]]:
+    """Rows of strips of so many pixels, with those around them that maps depend on, and which of the rows count."""
+    step = max(OVERLAP, pixels // width)
+    for first in range(0, height, step):
+        start, last = max(0, first - OVERLAP), min(first + step, height)
+        yield slice(start, min(height, last + OVERLAP)), slice(first - start, last - start)
 
 
 def _flip(original: Floats, picture: Floats) -> Floats:

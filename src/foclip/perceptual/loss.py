@@ -23,17 +23,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foclip.models.banded import Block, multiply
-from foclip.perceptual.fidelity import OVERLAP, PIXELS_PER_DEGREE
+from foclip.perceptual.fidelity import PIXELS_PER_DEGREE, strips
 from foclip.perceptual.mask import KNEE, XYZ
 
 #: The power of FLIP that stands for its worst places.
 POWER = 4
 #: Weights of the terms of V, and to which power each is taken.
 WEIGHTS, EXPONENTS = (1.8, 1.0, 1.1), (1 / 2, 1.0, 1 / POWER)
-#: Pixels of a strip: its gradient takes about 500 bytes for each.
-STRIP = 2**18
-#: Rows of a block of a filter's matrix.
-BLOCK = 32
+#: Pixels of a strip, whose gradient takes about 500 bytes for each; and rows of a block of a filter's matrix.
+STRIP, BLOCK = 2**18, 32
 #: SSIM's window (deviation and radius in pixels), and its constants for values in [0, 1].
 SSIM_DEVIATION, SSIM_RADIUS, C1, C2 = 1.5, 5, 0.01**2, 0.03**2
 #: Contrast sensitivity of the eye for light, red against green, and blue against yellow (table 1 of the paper): sums of
@@ -56,12 +54,7 @@ class PerceptualLoss:
     def __init__(self, original: Tensor) -> None:
         height, width = original.shape[1:]
         self._counts = original.new_tensor((original.numel(), height * width, height * width))
-        step = max(OVERLAP, STRIP // width)
-        self._strips = []
-        for first in range(0, height, step):  # with the rows beyond a strip that its map depends on
-            start, last = max(0, first - OVERLAP), min(first + step, height)
-            rows = slice(start, min(height, last + OVERLAP))
-            self._strips.append((rows, _Strip(original[:, rows], slice(first - start, last - start))))
+        self._strips = [(rows, _Strip(original[:, rows], inner)) for rows, inner in strips(height, width, STRIP)]
 
     def terms(self, picture: Tensor) -> Tensor:
         """D, the mean of m, and that of its fourth power, float (3,), of a picture like the original."""
@@ -141,10 +134,7 @@ class _Strip:
 
 
 class _Filtered(torch.autograd.Function):
-    """Correlation with a filter along one axis, without borders.
-
-    A product with a banded matrix, and its gradient one with another: faster than PyTorch's convolutions.
-    """
+    """Correlation with a filter along one axis, without borders: banded products are faster than convolutions."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, taps: Tensor, dim: int) -> Tensor:
@@ -193,14 +183,8 @@ def _feature_filters() -> tuple[Tensor, Tensor, Tensor]:
     places = torch.arange(-radius, radius + 1)
     bell = torch.exp(-places.square() / (2 * deviation**2))
     edge, point = -places * bell, (places.square() / deviation**2 - 1) * bell
-    across = bell / bell.sum()
-    return edge / edge.clamp(min=0).sum(), _balanced(point), across
-
-
-def _balanced(taps: Tensor) -> Tensor:
-    """Positive taps that sum to 1, and negative ones that sum to -1."""
-    above, below = taps.clamp(min=0), taps.clamp(max=0)
-    return above / above.sum() - below / below.sum()
+    above, below = point.clamp(min=0), point.clamp(max=0)
+    return edge / edge.clamp(min=0).sum(), above / above.sum() - below / below.sum(), bell / bell.sum()
 
 
 def _linear(levels: Tensor) -> Tensor:

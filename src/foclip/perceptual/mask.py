@@ -30,10 +30,8 @@ LIGHT, BLUE, DARKEST = 2.0, 0.5, 0.2
 #: Cells of the original per cell of a coarse mask at most, along each side: what is finer is averaged away first.
 FINEST = 4
 #: The deviation that SSIM's constant C₂ = (0.03)² stands for, in [0, 1] units: contrast below it masks nothing.
-LEAST_CONTRAST = 0.03 / 2**0.5
-#: Contrast above this masks no more.
-MOST_CONTRAST = 0.06
-
+#: Contrast above the second masks no more.
+LEAST_CONTRAST, MOST_CONTRAST = 0.03 / 2**0.5, 0.06
 #: sRGB (IEC 61966-2-1, linear) to CIE XYZ, relative to the white of sRGB.
 XYZ = ((0.4339, 0.3762, 0.1899), (0.2126, 0.7152, 0.0722), (0.0178, 0.1095, 0.8727))
 #: CIELAB's linear part near black ends here.
@@ -73,14 +71,8 @@ def visibility_mask(original: Tensor) -> Mask:
 def coarse_mask(original: Tensor, size: tuple[int, int]) -> tuple[Mask, Tensor]:
     """The same for changes that are as coarse as the cells of a smaller picture.
 
-    A change of the original is the coarse one, made large, times a texture, which holds what is finer than a cell.
-
-    Args:
-        original: float (3, H, W) in [0, 1], sRGB.
-        size: Rows and columns of cells.
-
-    Returns:
-        The mask of the cells, and the texture, (H, W), about 1 on average.
+    A change of the original is the coarse one, made large, times a texture, (H, W), about 1 on average, that holds what
+    is finer than a cell.
     """
     height, width = original.shape[1:]
     fine = (min(FINEST * size[0], height), min(FINEST * size[1], width))

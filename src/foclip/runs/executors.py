@@ -1,8 +1,7 @@
 """Where attacks run: on this machine, or spread over a Ray cluster.
 
 An actor of Ray is given a batch of pictures, as many as go through the model at once, and attacks it as this machine
-would (`foclip.attacks.loop`). A picture's result depends on nothing but the picture, its prompts, the plan and the
-score, so its file has the same bytes wherever it was made. If a node is lost, Ray repeats its batches elsewhere.
+would, so files have the same bytes wherever they were made. If a node is lost, Ray repeats its batches elsewhere.
 """
 
 from collections.abc import Iterable, Iterator
@@ -47,7 +46,7 @@ class _Cluster:
     def __init__(self, ray: Any, workers: int | None) -> None:
         self._ray, self._workers = ray, workers
         self._actors: RayActors | None = None
-        self._attackers: dict[tuple[object, ...], _Attacker] = {}
+        self._attackers: dict[tuple[object, ...], partial[Any]] = {}
 
     def __call__(
         self, tasks: Iterable[AttackTask], scorer: Scorer, plan: AttackPlan, **others: object
@@ -57,8 +56,8 @@ class _Cluster:
         if self._actors is None:
             threads = threads_per_batch(scorer)  # another number of threads rounds differently
             self._actors = RayActors(self._ray, self._workers, threads, gpu=scorer.device.type == "cuda")
-        identity = (scorer.fingerprint, scorer.info.scale, str(scorer.device))
-        attacker = self._attackers.setdefault(identity, _Attacker(scorer))
+        identity = (scorer.fingerprint, scorer.info.scale, str(scorer.device))  # it is sent to the actors once
+        attacker = self._attackers.setdefault(identity, partial(_attack, scorer))
         queue, slots = iter(tasks), plan.execution.slots(scorer)
         batches = ((plan, batch) for batch in iter(lambda: list(islice(queue, slots)), []))
         for (_, batch), found in self._actors.map(attacker, batches):
@@ -66,15 +65,8 @@ class _Cluster:
                 yield AttackResult(batch[place], *result)
 
 
-class _Attacker:
-    """What an actor does: attack a batch."""
-
-    def __init__(self, scorer: Scorer) -> None:
-        self._scorer = scorer
-
-    def __call__(self, batch: tuple[AttackPlan, list[AttackTask]]) -> list[tuple[Any, ...]]:
-        """The place of each task in the batch, and the other fields of its `AttackResult`."""
-        plan, tasks = batch
-        memory = available_memory(self._scorer.device)
-        found = run(tasks, self._scorer, plan, workers=1, memory=memory)
-        return [(tasks.index(f.task), f.pixels, f.scores, f.steps, f.stopped_by, f.seconds) for f in found]
+def _attack(scorer: Scorer, batch: tuple[AttackPlan, list[AttackTask]]) -> list[tuple[Any, ...]]:
+    """On an actor, attack a batch: the place of each task in it, and the other fields of its `AttackResult`."""
+    plan, tasks = batch
+    found = run(tasks, scorer, plan, workers=1, memory=available_memory(scorer.device))
+    return [(tasks.index(f.task), f.pixels, f.scores, f.steps, f.stopped_by, f.seconds) for f in found]

@@ -12,10 +12,8 @@ from foclip import files
 from foclip.cache import Cache, locked
 from foclip.errors import UsageError
 
-#: Where a run keeps unfinished work. A later run goes on from there.
-UNFINISHED = ".unfinished"
-#: What is needed to make the results of a folder again.
-RECORD = "run.json"
+#: Where a run keeps unfinished work, from which a later run goes on; and what is needed to make its results again.
+UNFINISHED, RECORD = ".unfinished", "run.json"
 #: Packages that every figure depends on.
 PACKAGES = ("foclip", "torch", "open_clip_torch", "pillow", "numpy")
 
@@ -49,15 +47,12 @@ class Run(ExitStack):
         return self
 
     def record(self, command: Sequence[str], facts: dict[str, Any], packages: Sequence[str] = ()) -> dict[str, Any]:
-        """Write what was run to `run.json`; earlier runs that were recorded there stay, under `earlier`.
+        """Write to `run.json`, and return, what was run; earlier runs that were recorded there stay, under `earlier`.
 
         Args:
             command: Arguments of the command line.
             facts: What else there is to say: model, settings, failures …
             packages: Packages that matter besides `PACKAGES`.
-
-        Returns:
-            What was written of this run.
         """
         versions = {package: version(package) for package in (*PACKAGES, *packages)}
         this = {"command": list(command)} | facts | {"versions": versions | {"python": sys.version.split()[0]}}

@@ -50,10 +50,9 @@ def fool(
 ) -> Outcome[Result]:
     """Fool pictures for prompts and write them to `out`, with `results.json`.
 
-    A picture that cannot be read is a `Failure`; the others are done all the same. If the call is stopped, a later call
-    with the same arguments keeps what was finished and continues what was begun. Runs in one folder add up: a picture
-    that was fooled there with the same settings is not fooled again. Files that were not written by such a run are not
-    overwritten; a name that is taken gets a number.
+    A picture that cannot be read is a `Failure`; the others are done all the same. Runs in one folder add up: what was
+    fooled there with the same settings is not fooled again, and what a stopped run began is continued. Files that were
+    not written by such a run are not overwritten; a name that is taken gets a number.
 
     Args:
         pictures: Files, folders, PIL pictures or pixels (3, H, W), uint8 or float in [0, 1].

@@ -69,10 +69,7 @@ class OutputSlot:
 
 
 class Results:
-    """What earlier runs wrote to a folder, and what this one adds.
-
-    Args:
-        run: The folder, locked.
+    """What earlier runs wrote to a locked folder, and what this one adds.
 
     Raises:
         UsageError: Its `results.json` is something else.

@@ -31,10 +31,8 @@ R = TypeVar("R")
 AHEAD = 4
 #: Seconds after which worker processes notice that their parent process has ended.
 NOTICE = 0.2
-#: Cores that Ray's own tasks take beside the actors.
-SPARE = 2
-#: Workers that one item may lose on Ray. After that the item is at fault.
-DEATHS = 10
+#: Cores that Ray's own tasks take beside the actors; and workers that one item may lose before the item is at fault.
+SPARE, DEATHS = 2, 10
 
 
 class WorkerDied:
@@ -47,14 +45,10 @@ class LocalWorkers:
 
     Worker processes are forked, so they share the memory of what the function holds, such as the weights of a model.
     Each has one torch thread.
-
-    Attributes:
-        count: Number of workers.
-        processes: Workers are processes if the system can fork, else threads.
     """
 
-    count: int
-    processes: bool = True
+    count: int  #: Number of workers.
+    processes: bool = True  #: Workers are processes if the system can fork, else threads.
 
     @property
     def fork(self) -> bool:
@@ -124,8 +118,7 @@ def _call(item: Any) -> Any:
 class RayActors:
     """Workers that are actors of a Ray cluster; results come in the order in which they are finished.
 
-    Functions, items and results are pickled. An actor keeps the function that it was last called with. Actors are
-    started by the first `map`, and kept.
+    Functions, items and results are pickled. Actors are started by the first `map`, and kept with the last function.
 
     Args:
         ray: Ray, connected (`connected`).
@@ -209,10 +202,7 @@ class _Actor:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[Any]:
-    """Ray, started on this machine or connected to a cluster; what was started here is ended here.
-
-    Args:
-        address: Of the cluster; None for Ray on this machine.
+    """Ray, connected to the cluster at this address or started on this machine; what was started here is ended here.
 
     Raises:
         UsageError: Ray is not installed, or there is no cluster at this address.
