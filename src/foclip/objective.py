@@ -38,15 +38,12 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
-        """One value per picture.
+        """One value per picture, (B,); lower is better.
 
         Args:
             scores: Raw scores (B, T) of each picture with its T prompts, T ≥ 1; cosines, for CLIPScore.
             pixels: The pictures as optimised, float in about [0, 1]; values may lie outside.
             originals: The pictures they started from, float in [0, 1].
-
-        Returns:
-            (B,), lower is better.
         """
 
     def __add__(self, other: "Objective") -> "Objective":
@@ -100,13 +97,9 @@ class Lowest(Objective):
 
 @dataclass(frozen=True)
 class OnePrompt(Objective):
-    """The negative raw score of one prompt alone; the others do not count.
+    """The negative raw score of one prompt alone. On the call, a `UsageError` says if there is no such prompt."""
 
-    Attributes:
-        index: Its place among the prompts, from 0. On the call, a `UsageError` says if there is no such prompt.
-    """
-
-    index: int = 0
+    index: int = 0  #: Its place among the prompts, from 0.
 
     def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
         if not 0 <= self.index < scores.shape[1]:

@@ -27,10 +27,6 @@ class Attack(ABC):
     """A method that raises the score of pictures for prompts.
 
     Attributes:
-        name: What the command line and `AttackPlan.config` call it.
-        default_steps: Updates per picture unless a number is given.
-        uses_gradient: Whether `update` needs the gradient; that of a black-box method does not.
-        needs_budget: Whether it works only within a budget.
         objective: What is minimised.
         init: Start from the picture itself or from uniform noise of its size.
         seed: Seeds what is random, together with the picture's content.
@@ -42,10 +38,10 @@ class Attack(ABC):
         UsageError: A value, here or of a method's own, is out of its range.
     """
 
-    name: ClassVar[str]
-    default_steps: ClassVar[int] = 1000
-    uses_gradient: ClassVar[bool] = True
-    needs_budget: ClassVar[bool] = False
+    name: ClassVar[str]  #: What the command line and `AttackPlan.config` call it.
+    default_steps: ClassVar[int] = 1000  #: Updates per picture unless a number is given.
+    uses_gradient: ClassVar[bool] = True  #: Whether `update` needs the gradient; that of a black-box method does not.
+    needs_budget: ClassVar[bool] = False  #: Whether it works only within a budget.
 
     objective: Objective = field(default_factory=FeatureAlignment)
     init: Init = "image"

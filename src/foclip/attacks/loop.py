@@ -202,7 +202,6 @@ def _start(
 
 
 def _space(task: AttackTask, scorer: Scorer, plan: AttackPlan, seed: int, refining: bool) -> PixelSpace:
-    """Where a picture moves."""
     _, height, width = task.picture.shape
     picture, region = task.picture.to(scorer.device), scorer.preprocess.region(height, width)
     resampler, limit = None if refining else _resampler(plan, scorer, height, width), plan.constraint.limit

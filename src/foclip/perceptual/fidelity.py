@@ -110,7 +110,7 @@ def _linf(picture: Tensor, original: Tensor) -> int:
 def _in_strips(compare: Callable[[Floats, Floats], Floats], picture: Tensor, original: Tensor) -> Floats:
     """A map (H, W) of two pictures, made strip by strip so that its memory does not grow with the picture."""
     parts = []
-    for rows, inner in strips(*picture.shape[1:], STRIP):
+    for rows, inner in strips(picture.shape[1], picture.shape[2], STRIP):
         before, after = ((each[:, rows].permute(1, 2, 0).float() / 255).contiguous() for each in (original, picture))
         parts.append(compare(before.numpy(), after.numpy())[inner])
     return np.concatenate(parts)

@@ -22,10 +22,8 @@ from foclip.runs.workers import RayActors, connected
 def running(engine: str, address: str | None = None, workers: int | None = None) -> Iterator[RunAttack]:
     """What attacks pictures on an engine, as long as the block lasts.
 
-    Args:
-        engine: "local" or "ray".
-        address: Of a Ray cluster; None for Ray on this machine.
-        workers: Batches at the same time; None for what suits the score, and on Ray for as many as there is room for.
+    The engine is "local" or "ray", on the cluster at `address` or on this machine. `workers` are batches at the same
+    time; None for what suits the score, and on Ray for as many as there is room for.
 
     Raises:
         UsageError: Ray is not installed, or there is no cluster at this address.

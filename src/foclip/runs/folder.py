@@ -49,10 +49,7 @@ class Run(ExitStack):
     def record(self, command: Sequence[str], facts: dict[str, Any], packages: Sequence[str] = ()) -> dict[str, Any]:
         """Write to `run.json`, and return, what was run; earlier runs that were recorded there stay, under `earlier`.
 
-        Args:
-            command: Arguments of the command line.
-            facts: What else there is to say: model, settings, failures …
-            packages: Packages that matter besides `PACKAGES`.
+        That is the command line, other facts (model, settings, failures …), and versions of `PACKAGES` and others.
         """
         versions = {package: version(package) for package in (*PACKAGES, *packages)}
         this = {"command": list(command)} | facts | {"versions": versions | {"python": sys.version.split()[0]}}

@@ -182,8 +182,6 @@ class RayActors:
 
 
 class _Actor:
-    """An actor that calls functions."""
-
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
         self._held: Any = None
