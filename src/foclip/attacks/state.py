@@ -18,7 +18,6 @@ from foclip.models.batching import figures, read_scores
 from foclip.models.scorer import Scorer, Targets
 from foclip.objective import QUANTUM
 from foclip.perceptual.budget import utilisation
-from foclip.perceptual.fidelity import Comparison
 
 #: The budget's ball has its edge where the squared change is this part of the largest. Of the way to the edge, the
 #: projection leaves at most this.
@@ -175,6 +174,8 @@ class AttackState:
 
         Only such iterates can be kept. Near the end, one that leaves some of a budget unused is first pushed outwards.
         """
+        from foclip.perceptual.fidelity import Comparison  # what it needs takes seconds to import
+
         self.measure_next = False
         budgets, space = self.constraint.measured, self.space
         for measurement in range(MOST_MEASUREMENTS):
