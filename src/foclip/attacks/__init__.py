@@ -63,7 +63,7 @@ def __getattr__(name: str) -> Any:
     if name == "ATTACKS":
         return {method: __getattr__(kind) for method, kind in _METHODS.items()}
     if name in __all__:
-        for module in ("base", "foclip", "plan", "loop", "baselines", "cmaes"):
+        for module in ("state", "base", "foclip", "plan", "baselines", "cmaes", "loop"):  # from light to heavy
             if found := getattr(import_module(f"{__name__}.{module}"), name, None):
                 return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
