@@ -21,12 +21,16 @@ from foclip.errors import UsageError
 
 #: Pictures as one tensor (B, 3, H, W) or, when their sizes differ, as B tensors (3, H_i, W_i).
 Pictures = Tensor | Sequence[Tensor]
-
 BalanceKind = Literal["variance", "kl"]
 GuardKind = Literal["range", "l2"]
-
 #: RMS error of rounding to 8 bits, 1 / (255 √12): the smallest change a written picture can show.
 QUANTUM = 1 / (255 * math.sqrt(12))
+
+
+def check_kind(name: str, given: str, kinds: Any) -> None:
+    """Refuse, with a `UsageError`, what is none of the values of a `Literal`, `kinds`."""
+    if given not in get_args(kinds):
+        raise UsageError(f"{name}: {given!r} is none of {', '.join(get_args(kinds))}")
 
 
 class Objective(ABC):
@@ -34,15 +38,12 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
-        """One value per picture.
+        """One value per picture, (B,); lower is better.
 
         Args:
             scores: Raw scores (B, T) of each picture with its T prompts, T ≥ 1; cosines, for CLIPScore.
             pixels: The pictures as optimised, float in about [0, 1]; values may lie outside.
             originals: The pictures they started from, float in [0, 1].
-
-        Returns:
-            (B,), lower is better.
         """
 
     def __add__(self, other: "Objective") -> "Objective":
@@ -88,10 +89,7 @@ class FeatureAlignment(Objective):
 
 @dataclass(frozen=True)
 class Lowest(Objective):
-    r"""The negative raw score of the prompt that lags furthest behind (CLIPMasterPrints, arXiv 2307.03798).
-
-    .. math:: L_\text{lowest} = -\min_t s_t
-    """
+    """The negative raw score of the prompt that lags furthest behind (CLIPMasterPrints, arXiv 2307.03798)."""
 
     def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
         return -scores.amin(dim=1)
@@ -99,18 +97,9 @@ class Lowest(Objective):
 
 @dataclass(frozen=True)
 class OnePrompt(Objective):
-    r"""The negative raw score of one prompt alone; the others do not count.
+    """The negative raw score of one prompt alone. On the call, a `UsageError` says if there is no such prompt."""
 
-    .. math:: L_\text{one} = -s_i
-
-    Attributes:
-        index: :math:`i`, its place among the prompts, from 0.
-
-    Raises:
-        UsageError: On the call, if there is no such prompt.
-    """
-
-    index: int = 0
+    index: int = 0  #: Its place among the prompts, from 0.
 
     def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
         if not 0 <= self.index < scores.shape[1]:
@@ -122,16 +111,12 @@ class OnePrompt(Objective):
 class ScoreBalance(Objective):
     r"""Score balance: no prompt may lag behind.
 
-    ``"variance"`` is the population variance of the scores (0 for one prompt),
+    ``"variance"`` is the population variance of the scores (0 for one prompt), ``"kl"`` the divergence of the softmax
+    over prompts from uniform, with the temperature :math:`\tau` at which the score turns raw scores into probabilities
+    (CLIP's ``logit_scale`` of 100 is 0.01):
 
-    .. math:: L_\text{var} = \frac{1}{T} \sum_t (s_t - \bar s)^2
-
-    ``"kl"`` is the divergence of the softmax over prompts from uniform,
-
-    .. math:: L_\text{KL} = \sum_t q_t \log (T q_t), \qquad q = \operatorname{softmax}(s / \tau)
-
-    with the temperature :math:`\tau` at which the score turns raw scores into probabilities
-    (CLIP's ``logit_scale`` of 100 is 0.01).
+    .. math:: L_\text{var} = \frac{1}{T} \sum_t (s_t - \bar s)^2, \qquad
+        L_\text{KL} = \sum_t q_t \log (T q_t), \quad q = \operatorname{softmax}(s / \tau)
 
     Raises:
         UsageError: There is no such kind, or the temperature is not above 0.
@@ -141,7 +126,7 @@ class ScoreBalance(Objective):
     temperature: float = 0.01
 
     def __post_init__(self) -> None:
-        _check("balance", self.kind, get_args(BalanceKind))
+        check_kind("balance", self.kind, BalanceKind)
         if not 0 < self.temperature < math.inf:
             raise UsageError(f"temperature: {self.temperature} is no number above 0")
 
@@ -156,16 +141,13 @@ class ScoreBalance(Objective):
 class PixelGuard(Objective):
     r"""Pixel guard: keeps the picture a picture.
 
-    ``"range"`` is the mean excess outside [0, 1],
+    ``"range"`` is the mean excess outside [0, 1], ``"l2"`` the distance to the original per pixel (root mean square):
 
-    .. math:: L_\text{range} = \operatorname{mean}(\operatorname{ReLU}(-x) + \operatorname{ReLU}(x - 1))
+    .. math:: L_\text{range} = \operatorname{mean}(\operatorname{ReLU}(-x) + \operatorname{ReLU}(x - 1)), \qquad
+        L_2 = \sqrt{\operatorname{mean}((x - x_0)^2) + \epsilon^2} - \epsilon
 
-    ``"l2"`` is the distance to the original per pixel (root mean square),
-
-    .. math:: L_{2} = \sqrt{\operatorname{mean}((x - x_0)^2) + \epsilon^2} - \epsilon
-
-    with :math:`\epsilon` = 1 / (255 √12), the error of rounding to 8 bits, which makes the gradient at :math:`x = x_0`
-    finite. Both are means, so a weight means the same at every picture size.
+    :math:`\epsilon` = 1 / (255 √12), the error of rounding to 8 bits, makes the gradient at :math:`x = x_0` finite.
+    Both are means, so a weight means the same at every picture size.
 
     Raises:
         UsageError: There is no such kind.
@@ -174,18 +156,13 @@ class PixelGuard(Objective):
     kind: GuardKind = "range"
 
     def __post_init__(self) -> None:
-        _check("guard", self.kind, get_args(GuardKind))
+        check_kind("guard", self.kind, GuardKind)
 
     def __call__(self, scores: Tensor, pixels: Pictures, originals: Pictures) -> Tensor:
         if self.kind == "range":
             return torch.stack([torch.as_tensor(_Excess.apply(x)) for x in pixels])
         distances = [(x - x0).square().mean() for x, x0 in zip(pixels, originals, strict=True)]
         return (torch.stack(distances) + QUANTUM**2).sqrt() - QUANTUM
-
-
-def _check(name: str, kind: str, kinds: tuple[str, ...]) -> None:
-    if kind not in kinds:
-        raise UsageError(f"{name}: {kind!r} is none of {', '.join(kinds)}")
 
 
 class _Excess(torch.autograd.Function):

@@ -29,7 +29,7 @@ from foclip.attacks import (
     objective,
     run,
 )
-from foclip.attacks.autopgd import checkpoints, halvings
+from foclip.attacks.baselines import checkpoints, halvings
 from foclip.attacks.cmaes import _frequencies
 from foclip.cache import Cache
 from foclip.data.images import to_gray, to_image, to_tensor

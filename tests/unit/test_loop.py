@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from foclip.attacks import AttackResult, AttackState, AttackTask, FoCLIP, make_plan, objective, run
-from foclip.attacks.stopping import TOLERANCE
+from foclip.attacks.constraint import TOLERANCE
 from foclip.cache import Cache
 from foclip.data.images import to_tensor
 from foclip.data.prompts import ARTWORKS

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from foclip.attacks import AttackTask, FoCLIP, SinglePrompt, make_plan, objective, run
-from foclip.attacks.stopping import TOLERANCE
+from foclip.attacks.constraint import TOLERANCE
 from foclip.data.images import read, to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError

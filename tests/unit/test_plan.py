@@ -22,8 +22,7 @@ from foclip.attacks import (
     make_plan,
     objective,
 )
-from foclip.attacks.plan import check_settings
-from foclip.attacks.stopping import TOLERANCE
+from foclip.attacks.constraint import TOLERANCE
 from foclip.errors import UsageError
 from foclip.models.scores import CLIPScore
 from foclip.perceptual.budget import Budget
@@ -67,8 +66,7 @@ def test_a_setting_that_is_not_there_is_refused(given: dict[str, object]) -> Non
         make_plan(FoCLIP, **given)
     assert "\n" not in str(caught.value)
     with pytest.raises(UsageError, match="--attack pgd has no --alpha, --lr"):
-        check_settings(PGD, ["lr", "alpha", "steps", "min_psnr", "epsilon"])
-    check_settings(FoCLIP, ["alpha", "beta", "balance", "guard", "lr", "workers", "min_psnr"])
+        make_plan(PGD, lr=7.0, alpha=1.0, steps=3, epsilon=3)
 
 
 def test_what_fool_does_unless_told_otherwise(score: CLIPScore) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch.overrides import TorchFunctionMode
 
 from foclip.attacks import FoCLIP, fastest_precision, make_plan, objective
-from foclip.attacks.execution import Execution
+from foclip.attacks.plan import Execution
 from foclip.data.images import to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import CompileWarning, UsageError

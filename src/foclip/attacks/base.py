@@ -1,50 +1,25 @@
-"""What an attack method is: how it moves a picture.
+"""What an attack method is: how it moves a picture, given the gradient of the objective or only its values so far.
 
-A method adds `update`: how a picture moves, given the gradient of the objective or, for a black-box method, only the
-objective's values so far. `foclip.attacks.loop` drives every method. One step is one query of the score per picture,
-and one per view.
+`foclip.attacks.loop` drives every method. One step is one query of the score per picture, and one per view.
 """
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, Protocol, get_args
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from foclip.attacks.state import AttackState
 from foclip.errors import UsageError
-from foclip.objective import FeatureAlignment, Objective
+from foclip.objective import FeatureAlignment, Objective, check_kind
 
 Init = Literal["image", "noise"]
-
-
-def check_lr(lr: float | str) -> None:
-    """Refuse a learning rate that is neither "auto" nor a number above 0.
-
-    Raises:
-        UsageError: It is neither.
-    """
-    if lr != "auto" and (isinstance(lr, str) or not 0 < lr < math.inf):
-        raise UsageError(f"lr: {lr} is neither 'auto' nor a number above 0")
-
-
-class View(Protocol):
-    """A differentiable transformation of a picture that the objective sees beside the picture itself.
-
-    Its `repr` must say all that it does: it is written into configurations, and unfinished work is found again by it.
-    The `repr` of a frozen dataclass does.
-    """
-
-    def __call__(self, picture: Tensor) -> Tensor:
-        """The transformed picture.
-
-        Args:
-            picture: float (1, 3, H, W) in [0, 1].
-
-        Returns:
-            float (1, 3, any height, any width). Values outside [0, 1] are clamped.
-        """
+#: A differentiable transformation of a picture that the objective sees beside the picture itself: from float
+#: (1, 3, H, W) in [0, 1] to (1, 3, any height, any width); values outside [0, 1] are clamped. Its `repr`, as that of a
+#: frozen dataclass, must say all that it does: unfinished work is found again by it.
+View = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +27,6 @@ class Attack(ABC):
     """A method that raises the score of pictures for prompts.
 
     Attributes:
-        name: What the command line and `AttackPlan.config` call it.
-        default_steps: Updates per picture unless a number is given.
-        uses_gradient: Whether `update` needs the gradient; that of a black-box method does not.
-        needs_budget: Whether it works only within a budget.
         objective: What is minimised.
         init: Start from the picture itself or from uniform noise of its size.
         seed: Seeds what is random, together with the picture's content.
@@ -64,13 +35,13 @@ class Attack(ABC):
             stay those of the picture itself.
 
     Raises:
-        UsageError: A value is out of its range.
+        UsageError: A value, here or of a method's own, is out of its range.
     """
 
-    name: ClassVar[str]
-    default_steps: ClassVar[int] = 1000
-    uses_gradient: ClassVar[bool] = True
-    needs_budget: ClassVar[bool] = False
+    name: ClassVar[str]  #: What the command line and `AttackPlan.config` call it.
+    default_steps: ClassVar[int] = 1000  #: Updates per picture unless a number is given.
+    uses_gradient: ClassVar[bool] = True  #: Whether `update` needs the gradient; that of a black-box method does not.
+    needs_budget: ClassVar[bool] = False  #: Whether it works only within a budget.
 
     objective: Objective = field(default_factory=FeatureAlignment)
     init: Init = "image"
@@ -78,16 +49,13 @@ class Attack(ABC):
     views: tuple[View, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.init not in get_args(Init):
-            raise UsageError(f"init: {self.init!r} is none of {', '.join(get_args(Init))}")
+        check_kind("init", self.init, Init)
 
     @abstractmethod
     def update(self, state: AttackState, gradient: Tensor) -> None:
-        """Move `state.space.pixels` in place.
+        """Move `state.space.pixels` in place; the objective's last value is the last of `state.losses`.
 
-        Args:
-            state: The picture; the objective's last value is the last of its `losses`.
-            gradient: The objective's gradient (3, h, w), which may be overwritten; 0 unless the method `uses_gradient`.
+        Its gradient (3, h, w) may be overwritten; it is 0 unless the method `uses_gradient`.
         """
 
     @property
@@ -95,17 +63,17 @@ class Attack(ABC):
         """Whether every move is a sum of gradients: then a picture can move at the model's resolution."""
         return False
 
-    def options(self) -> dict[str, Any]:
-        """The settings of this method alone, by name."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in Attack.__dataclass_fields__}
-
     def automatic_step(self, state: AttackState, first: float, last: float) -> float:
-        """How far a picture moves in this step, RMS in [0, 1] units. It falls along a cosine over the attack's steps.
+        """How far a picture moves in this step, RMS in [0, 1] units: along a cosine from `first` to `last`.
 
-        Args:
-            state: The picture.
-            first: The first step, as a fraction of the change that is allowed.
-            last: The last one.
+        Both are fractions of the change that the budget allows; where budgets are measured, of what they have left.
         """
         fall = 0.5 * (1 + math.cos(math.pi * state.step / state.steps))
-        return state.constraint.radius * (last + (first - last) * fall)
+        length = state.constraint.radius * (last + (first - last) * fall)
+        return length * state.radius_fraction if state.constraint.measured else length
+
+
+def check_lr(lr: float | str) -> None:
+    """Refuse, with a `UsageError`, a learning rate that is neither "auto" nor a number above 0."""
+    if lr != "auto" and (isinstance(lr, str) or not 0 < lr < math.inf):
+        raise UsageError(f"lr: {lr} is neither 'auto' nor a number above 0")

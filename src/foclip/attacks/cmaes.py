@@ -1,12 +1,12 @@
 """A black-box attack: CMA-ES (Hansen 2016, arXiv 1604.00772) over low frequencies, from scores alone.
 
-CLIPMasterPrints (arXiv 2307.03798) searches the latent space of an image
-generator this way. Here no generator is needed: the unknowns are the lowest
-coefficients of the change's discrete cosine transform, where a search with few
+CLIPMasterPrints (arXiv 2307.03798) searches the latent space of an image generator this way. Here no generator is
+needed: the unknowns are the lowest coefficients of the change's discrete cosine transform, where a search with few
 queries does best (Guo et al. 2019, arXiv 1809.08758).
 """
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -26,20 +26,19 @@ class CMAES(Attack):
     """Covariance matrix adaptation over a block of DCT coefficients per channel.
 
     A step is one query: one candidate is scored. `steps` are the queries after that of the start. The transform is
-    orthonormal, so a change of coefficients is a change of pixels of the same length, and the first candidates lie
-    about at the edge of the budget (35 dB without one).
+    orthonormal: a change of coefficients is a change of pixels of the same length, and the first candidates lie about
+    at the edge of the budget (35 dB without one).
 
     Attributes:
-        block: Frequencies per axis; block² coefficients in each of three channels.
+        block: Frequencies per axis, at least 1; block² coefficients in each of three channels.
 
     Raises:
-        UsageError: `block` is less than 1, or the package `cma` is not installed.
+        UsageError: A value is out of its range, or the package `cma` is not installed.
     """
 
     name: ClassVar[str] = "cmaes"
     default_steps: ClassVar[int] = 10_000
     uses_gradient: ClassVar[bool] = False
-
     objective: Objective = field(default_factory=Lowest)
     block: int = 16
 
@@ -55,39 +54,28 @@ class CMAES(Attack):
         start = state.memory["start"]
         rows, columns = (_frequencies(size, self.block, start.device) for size in start.shape[1:])
         shape = (3, len(rows), len(columns))
+        told: list[float | None] = [*state.losses[-1:]]
         if state.search is None:
             spread = state.constraint.radius * math.sqrt(start.numel() / math.prod(shape))
-            state.search = _Search(math.prod(shape), spread, state.seed)
-            told = state.losses[1:]  # the search of a resumed run is told all it knew
-        else:
-            told = state.losses[-1:]
+            state.search = _search(math.prod(shape), spread, state.seed)
+            told = [None, *state.losses[1:]]  # None begins; the search of a resumed run is told all it knew
         for loss in told:
-            state.search.tell(loss)
-        coefficients = torch.from_numpy(state.search.candidate).to(start).view(shape)
+            candidate = state.search.send(loss)
+        coefficients = torch.from_numpy(candidate).to(start).view(shape)
         torch.add(start, state.space.push(rows.T @ coefficients @ columns), out=state.space.pixels)
 
 
-class _Search:
-    """CMA-ES that is asked for one candidate at a time, with random numbers of its own."""
-
-    def __init__(self, unknowns: int, spread: float, seed: int) -> None:
-        generator = np.random.default_rng(seed)
-        options = {"randn": lambda *shape: generator.standard_normal(shape), "seed": math.nan, "verbose": -9}
-        self._strategy = _cma().CMAEvolutionStrategy(np.zeros(unknowns), spread, options)
-        self._candidates: list[np.ndarray] = self._strategy.ask()
-        self._values: list[float] = []
-
-    @property
-    def candidate(self) -> np.ndarray:
-        """The candidate whose value is wanted next."""
-        return self._candidates[len(self._values)]
-
-    def tell(self, value: float) -> None:
-        """The value of `candidate`; after the last one of a generation the distribution moves."""
-        self._values.append(value)
-        if len(self._values) == len(self._candidates):
-            self._strategy.tell(self._candidates, self._values)
-            self._candidates, self._values = self._strategy.ask(), []
+def _search(unknowns: int, spread: float, seed: int) -> Generator[np.ndarray, float | None, None]:
+    """CMA-ES one candidate at a time: it is sent the value of each; after a generation the distribution moves."""
+    generator = np.random.default_rng(seed)
+    options = {"randn": lambda *shape: generator.standard_normal(shape), "seed": math.nan, "verbose": -9}
+    strategy = _cma().CMAEvolutionStrategy(np.zeros(unknowns), spread, options)
+    while True:
+        candidates = strategy.ask()
+        values = []
+        for candidate in candidates:
+            values.append((yield candidate))
+        strategy.tell(candidates, values)
 
 
 @lru_cache(maxsize=64)

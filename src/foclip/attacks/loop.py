@@ -1,43 +1,36 @@
 """Drives every attack: tasks in, 8-bit pictures that score higher out.
 
-A batch has a fixed number of slots. Each slot carries one picture of any size from its first to its last step, and the
-next picture takes over a slot that is free. The model always sees a full batch, padded if need be, because kernels for
-another batch size round differently. So a picture's result depends on the picture, its prompts, the plan with that
-number of slots, and the score, and on nothing else.
+A batch has a fixed number of slots; each carries one picture of any size from its first to its last step. The model
+always sees a full batch, padded if need be, because kernels for another batch size round differently. So a picture's
+result depends on the picture, its prompts, the plan with that number of slots, and the score, and on nothing else.
 """
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from foclip.attacks import enforce, refine
-from foclip.attacks.execution import default_workers, threads_per_batch
-from foclip.attacks.model_space import ModelSpace
-from foclip.attacks.plan import AttackPlan
-from foclip.attacks.space import Space, pixel_space
-from foclip.attacks.state import AttackState, Mover
-from foclip.attacks.task import AttackResult, AttackTask
+from foclip.attacks import refine
+from foclip.attacks.plan import AttackPlan, threads_per_batch
+from foclip.attacks.space import ModelSpace, PixelSpace
+from foclip.attacks.state import AttackResult, AttackState, AttackTask
 from foclip.cache import Cache
 from foclip.errors import UsageError
 from foclip.models.batching import TargetCache, figures, raw_scores
+from foclip.models.preprocess import Resampler
 from foclip.models.resize import round8
 from foclip.models.scorer import Scorer
 
-#: Full-size float32 copies of a picture that moves in all its pixels, at most: original, pixels, best, rounded,
-#: gradient, scratch, the moments, and what the resize keeps for its backward pass.
-PIXEL_COPIES = 14
-#: The same at the model's resolution, where pictures are kept as bytes, and for measuring what was written.
-MODEL_COPIES = 8
-#: What refinement adds: a mask of all pixels, momentum, and what is known of the original.
-REFINE_COPIES = 12
+#: Full-size float32 copies of a picture that moves in all its pixels, at most (original, pixels, best, rounded,
+#: gradient, scratch, the moments, what the resize keeps for its backward pass); of one at the model's resolution, where
+#: pictures are kept as bytes; and what refinement adds (a mask of all pixels, momentum, what is known of the original).
+PIXEL_COPIES, MODEL_COPIES, REFINE_COPIES = 14, 8, 12
 #: Seconds between two writes of unfinished work.
 SAVE_EVERY = 30.0
-
 #: Called after every step with the pictures under attack.
 StepCallback = Callable[[Sequence[AttackState]], None]
 
@@ -52,18 +45,16 @@ def run(
     workers: int | None = None,
     memory: int | None = None,
 ) -> Generator[AttackResult, None, None]:
-    """Attack pictures of any sizes; yields each as it finishes. Closing the generator ends the attack.
+    """Attack pictures of any sizes. Closing the generator, or an exception in `on_step`, ends the attack.
 
     Args:
         tasks: Read one by one as slots get free.
         scorer: The score to fool.
         plan: The attack.
-        on_step: Called after every step with the pictures under attack. What it raises ends the attack.
+        on_step: Called after every step with the pictures under attack.
         states: Where unfinished pictures are kept, by `AttackPlan.key`, for a later run.
-        workers: Batches that go through the model at once, each on a thread of its own; None for the plan's. Results do
-            not depend on it.
-        memory: Bytes that pictures under attack may take together (`bytes_needed`); the next one waits until it fits.
-            One picture may always be attacked. None for no limit.
+        workers: Batches at once, each on a thread of its own; None for the plan's. Results do not depend on it.
+        memory: Bytes that pictures under attack may take together (`bytes_needed`), except for a picture alone.
 
     Yields:
         One result per task, in the order they finish.
@@ -73,21 +64,19 @@ def run(
     """
     plan.check(scorer)
     slots, queue, targets = plan.execution.slots(scorer), iter(tasks), TargetCache(scorer)
-    batches = workers or plan.execution.workers or default_workers(scorer)
-    step = _Step(plan, scorer, plan.execution.prepared(scorer), slots)
+    batches = workers or plan.execution.batches(scorer)
+    step = partial(_step, plan=plan, scorer=scorer, model=plan.execution.prepared(scorer), slots=slots)
     active: list[AttackState] = []
     waiting: AttackTask | None = None
-    need = cache(lambda pixels: bytes_needed(plan, scorer, pixels))
+    need = cache(partial(bytes_needed, plan, scorer))
 
     def fits(task: AttackTask) -> bool:
-        """Whether there is memory for one more picture."""
         others = sum(need(state.task.pixels) for state in active)
         return memory is None or not active or others + need(task.pixels) <= memory
 
-    saved = time.monotonic()
-    threads = threads_per_batch(scorer)
-    with ThreadPoolExecutor(batches, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
-        try:
+    saved, threads = time.monotonic(), threads_per_batch(scorer)
+    try:
+        with ThreadPoolExecutor(batches, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
             while True:
                 while len(active) < batches * slots and (waiting := waiting or next(queue, None)) and fits(waiting):
                     active.append(_start(waiting, scorer, plan, targets, states))
@@ -98,7 +87,7 @@ def run(
                 for state in active:
                     if refine.is_due(state):
                         refine.begin(state)
-                _wait_for_all([pool.submit(step, active[i : i + slots]) for i in range(0, len(active), slots)])
+                list(pool.map(step, [active[i : i + slots] for i in range(0, len(active), slots)]))
                 if on_step:
                     on_step(active)
                 for state in [state for state in active if state.stopped_by]:
@@ -107,87 +96,78 @@ def run(
                 if states and time.monotonic() - saved >= SAVE_EVERY:
                     _save(states, active)
                     saved = time.monotonic()
-        except (KeyboardInterrupt, GeneratorExit):
-            if states:
-                _save(states, active)
-            raise
+    except (KeyboardInterrupt, GeneratorExit):  # the pool has waited for the steps in it, so all states are whole
+        if states:
+            _save(states, active)
+        raise
 
 
-class _Step:
+def _step(states: Sequence[AttackState], plan: AttackPlan, scorer: Scorer, model: Scorer, slots: int) -> None:
     """One step of a batch: score every 8-bit picture, keep the best, move those that are not done.
 
-    Args:
-        plan: The attack.
-        scorer: Reads files.
-        model: The same scorer in the precision of the attack.
-        slots: Pictures that go through the model together, at least as many as there are.
+    `model` is the scorer in the precision of the attack; `slots` pictures go through it together.
     """
-
-    def __init__(self, plan: AttackPlan, scorer: Scorer, model: Scorer, slots: int) -> None:
-        self.plan, self.scorer, self.model, self.slots = plan, scorer, model, slots
-
-    def __call__(self, states: Sequence[AttackState]) -> None:
-        started, method = time.perf_counter(), self.plan.method
-        for state in states:
-            state.enforced = state.step == 0 or not state.constraint.measured
-            if enforce.is_due(state):
-                enforce.enforce_budgets(state)
-        parameters = [state.parameters().requires_grad_(method.uses_gradient) for state in states]
-        pictures = [state.space.picture(pixels) for state, pixels in zip(states, parameters, strict=True)]
-        losses, means = self._evaluate(states, parameters, pictures)
-        gradients: Sequence[Tensor] = [losses.new_zeros(())] * len(states)
-        if method.uses_gradient:
-            gradients = torch.autograd.grad(losses.sum(), parameters)
-        with torch.no_grad():
-            values = torch.stack([losses, means]).tolist()
-            for state, pixels, picture, gradient, loss, mean in zip(
-                states, parameters, pictures, gradients, *values, strict=True
-            ):
-                pixels.requires_grad_(False)
-                state.record(picture, loss, mean, self.scorer)
-                if not state.stopped_by:
-                    mover: Mover = state.refinement or method
-                    mover.update(state, state.space.pull(gradient) if method.uses_gradient else gradient)
-                    state.project()
-                    state.step += 1
-        elapsed = (time.perf_counter() - started) / len(states)
-        for state in states:
-            state.seconds += elapsed
-
-    def _evaluate(
-        self, states: Sequence[AttackState], parameters: Sequence[Tensor], pictures: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """The objective of every picture, (B,), and the mean figure over its prompts, (B,)."""
-        method, targets = self.plan.method, [state.targets for state in states]
-        versions = [pictures, *([round8(view(picture[None]))[0] for picture in pictures] for view in method.views)]
-        raw = [
-            raw_scores(self.model, [self.model.preprocess.pixels(p[None]) for p in version], targets, self.slots)
-            for version in versions
-        ]
-        losses, means = [], []
-        # States are sorted by their number of prompts; those with the same number share the small operations.
-        for _, group in groupby(range(len(states)), key=lambda i: raw[0][i].shape[1]):
-            places = list(group)
-            own, *views = (torch.cat([scores[i] for i in places]) for scores in raw)
-            scores = torch.stack([own, *views]).mean(dim=0) if views else own
-            originals = [states[i].space.original for i in places]
-            losses.append(method.objective(scores, [parameters[i] for i in places], originals))
-            means.append(figures(self.scorer, own.detach()).mean(dim=1))
-        return torch.cat(losses), torch.cat(means)
+    started, method = time.perf_counter(), plan.method
+    for state in states:
+        state.enforced = state.step == 0 or not state.constraint.measured
+        if state.is_measured():
+            state.enforce_budgets()
+        elif state.step:
+            state.space.begin_step(state.step, state.last - state.step)
+    parameters = [state.space.pixels.requires_grad_(method.uses_gradient) for state in states]
+    pictures = [state.space.picture(pixels) for state, pixels in zip(states, parameters, strict=True)]
+    versions = [pictures, *([round8(view(picture[None]))[0] for picture in pictures] for view in method.views)]
+    targets = [state.targets for state in states]
+    inputs = ([model.preprocess.pixels(picture[None]) for picture in version] for version in versions)
+    raw = [raw_scores(model, each, targets, slots) for each in inputs]
+    losses, means = _evaluate(states, plan, scorer, raw)
+    gradients: Sequence[Tensor] = [losses.new_zeros(())] * len(states)
+    if method.uses_gradient:
+        gradients = torch.autograd.grad(losses.sum(), parameters)
+    with torch.no_grad():
+        values = torch.stack([losses, means], dim=1).tolist()
+        for state, picture, gradient, (loss, mean) in zip(states, pictures, gradients, values, strict=True):
+            state.space.pixels.requires_grad_(False)
+            state.record(picture, loss, mean, scorer)
+            if not state.stopped_by:
+                move = state.refine or method.update
+                move(state, state.space.pull(gradient) if method.uses_gradient else gradient)
+                state.project()
+                state.step += 1
+    elapsed = (time.perf_counter() - started) / len(states)
+    for state in states:
+        state.seconds += elapsed
 
 
-def uses_model_space(plan: AttackPlan, scorer: Scorer, size: tuple[int, int] = (8, 8)) -> bool:
-    """Whether a picture of this size moves at the model's resolution; by default, one that every model resizes.
+def _evaluate(
+    states: Sequence[AttackState], plan: AttackPlan, scorer: Scorer, raw: Sequence[Sequence[Tensor]]
+) -> tuple[Tensor, Tensor]:
+    """Objective and mean figure of every picture, each (B,), from raw scores of the pictures, then of each view."""
+    losses, means = [], []
+    # States are sorted by their number of prompts; those with the same number share the small operations.
+    for _, group in groupby(range(len(states)), key=lambda i: raw[0][i].shape[1]):
+        places = list(group)
+        own, *views = (torch.cat([scores[i] for i in places]) for scores in raw)
+        scores = torch.stack([own, *views]).mean(dim=0) if views else own
+        pixels, originals = zip(*[(states[i].space.pixels, states[i].space.original) for i in places], strict=True)
+        losses.append(plan.method.objective(scores, pixels, originals))
+        means.append(figures(scorer, own.detach()).mean(dim=1))
+    return torch.cat(losses), torch.cat(means)
 
-    Views see all of a picture, or another size of it. And where nothing is resized, nothing is saved.
-    """
-    resampler = scorer.preprocess.resampler(*size)
-    return plan.method.sums_gradients and not plan.method.views and resampler is not None and resampler.resizes
+
+def _resampler(plan: AttackPlan, scorer: Scorer, height: int = 8, width: int = 8) -> Resampler | None:
+    """R, if a picture of this size (by default, one that every model resizes) moves at the model's resolution."""
+    # Noise and views have all pixels of a picture, or another size of it. Where nothing is resized, nothing is saved.
+    method = plan.method
+    if method.views or method.init == "noise" or not method.sums_gradients:
+        return None
+    resampler = scorer.preprocess.resampler(height, width)
+    return resampler if resampler is not None and resampler.resizes else None
 
 
 def bytes_needed(plan: AttackPlan, scorer: Scorer, pixels: int) -> int:
     """Bytes of memory that fooling a picture of so many pixels takes at most."""
-    copies = MODEL_COPIES if uses_model_space(plan, scorer) else PIXEL_COPIES
+    copies = PIXEL_COPIES if _resampler(plan, scorer) is None else MODEL_COPIES
     if refine.planned_steps(plan, pixels):
         copies = PIXEL_COPIES + REFINE_COPIES
     return copies * 4 * 3 * pixels
@@ -201,7 +181,7 @@ def _start(
         raise UsageError("prompts: give a list of strings, at least one")
     key = plan.key(scorer, task)
     saved = states.load(key, scorer.device) if states else None
-    refining = saved is not None and saved["phase"] == "refine"
+    refining = saved is not None and saved["refining"]
     seed = int.from_bytes(task.digest(plan.method.seed).digest()[:7], "big")
     state = AttackState(
         task=task,
@@ -217,33 +197,23 @@ def _start(
     if saved is not None:
         state.restore(saved)
     if refining:
-        state.refinement = refine.Refinement.of(state)
+        state.refine = refine.Refinement(state.space).update
     return state
 
 
-def _space(task: AttackTask, scorer: Scorer, plan: AttackPlan, seed: int, refining: bool) -> Space:
-    """Where a picture begins to move."""
-    region, limit = scorer.preprocess.region(*task.size), plan.constraint.limit
-    space: Space
-    if not refining and uses_model_space(plan, scorer, task.size):
-        resampler = scorer.preprocess.resampler(*task.size)
-        assert resampler is not None
-        space = ModelSpace(task.picture.to(scorer.device), resampler, region, limit)
+def _space(task: AttackTask, scorer: Scorer, plan: AttackPlan, seed: int, refining: bool) -> PixelSpace:
+    _, height, width = task.picture.shape
+    picture, region = task.picture.to(scorer.device), scorer.preprocess.region(height, width)
+    resampler, limit = None if refining else _resampler(plan, scorer, height, width), plan.constraint.limit
+    if resampler is None:
+        space = PixelSpace(picture.float() / 255, region, limit)
     else:
-        noise = seed if plan.method.init == "noise" else None
-        space = pixel_space(task.picture, scorer.device, region, limit, noise)
+        space = ModelSpace(picture, resampler, region, limit)
+    if plan.method.init == "noise":
+        space.pixels = torch.rand(picture.shape, generator=torch.Generator().manual_seed(seed)).to(scorer.device)
     if plan.constraint.mask == "visible" and not refining:
         space.use_mask()
     return space
-
-
-def _wait_for_all(steps: Sequence[Future[None]]) -> None:
-    """Wait for a step of every batch; also if interrupted, so that all states are whole."""
-    try:
-        for step in steps:
-            step.result()
-    finally:
-        wait(steps)
 
 
 def _save(states: Cache, active: Sequence[AttackState]) -> None:

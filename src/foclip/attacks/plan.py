@@ -4,41 +4,113 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+import torch
+
 from foclip.attacks.base import Attack
-from foclip.attacks.constraint import Constraint
-from foclip.attacks.execution import Execution
+from foclip.attacks.constraint import Constraint, Stopping
 from foclip.attacks.foclip import FoCLIP, objective
-from foclip.attacks.stopping import Stopping
-from foclip.attacks.task import AttackTask
+from foclip.attacks.state import AttackTask
 from foclip.cache import Cache
 from foclip.errors import UsageError
-from foclip.models.scorer import Scorer
+from foclip.models.batching import pass_rows
+from foclip.models.precision import Precision, faster_precision
+from foclip.models.scorer import EmbeddingScorer, Scorer
+from foclip.objective import check_kind
 from foclip.perceptual.budget import Budget, parse
 
 #: What nobody notices, and what pictures keep to unless told otherwise: FLIP's worst places stay below 0.2.
 UNNOTICED = (Budget("flip99", 0.2),)
 #: Settings of FoCLIP's objective.
 WEIGHTS = ("alpha", "beta", "balance", "guard")
+#: Slots of a batch unless given (small towers on a CPU, and GPUs, are faster with several pictures), and at most.
+SLOTS, MOST_SLOTS = 4, 4096
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How an attack is run.
+
+    Attributes:
+        batch_size: Slots: the number of pictures that go through the model together. The batch size is fixed. If fewer
+            pictures than slots are left, the batch is padded. None chooses by the score.
+        precision: What the model computes in during the attack. Files are always read in float32.
+        compiled: Whether `torch.compile` makes the model faster during the attack; where it cannot, a `CompileWarning`
+            says so. On a GPU it uses CUDA graphs.
+        workers: Batches at once, each on a thread of its own; None chooses by the score. Results do not depend on it.
+
+    Raises:
+        UsageError: A value is out of its range.
+    """
+
+    batch_size: int | None = None
+    precision: Precision = "float32"
+    compiled: bool = False
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and not 1 <= self.batch_size <= MOST_SLOTS:
+            raise UsageError(f"batch_size: {self.batch_size} is no number of pictures from 1 to {MOST_SLOTS}")
+        check_kind("precision", self.precision, Precision)
+        if self.workers is not None and self.workers < 1:
+            raise UsageError(f"workers: {self.workers} is no number of batches from 1 up")
+
+    def slots(self, scorer: Scorer) -> int:
+        """Pictures that go through the model together."""
+        return self.batch_size or pass_rows(scorer, SLOTS, 1)
+
+    def batches(self, scorer: Scorer) -> int:
+        """Batches at once: one per core where a model is too small to use a second core, else one."""
+        return self.workers or torch.get_num_threads() // threads_per_batch(scorer)
+
+    def prepared(self, scorer: Scorer) -> Scorer:
+        """The scorer in the precision of the attack, compiled or not.
+
+        Raises:
+            UsageError: The scorer computes in float32 only.
+        """
+        if self.precision == "float32" and not self.compiled:
+            return scorer
+        view: Any = getattr(scorer, "in_precision", None)
+        if view is None:
+            raise UsageError(f"precision: {scorer.info.name} computes in float32, uncompiled; leave both options out")
+        found: Scorer = view(None if self.precision == "float32" else torch.bfloat16, self.compiled)
+        return found
+
+
+def threads_per_batch(scorer: Scorer) -> int:
+    """Threads of a pass, however many batches there are at once: another number of threads rounds differently."""
+    return 1 if pass_rows(scorer, SLOTS, 1) > 1 and scorer.device.type == "cpu" else torch.get_num_threads()
+
+
+def fastest_precision(execution: Execution, scorer: EmbeddingScorer) -> tuple[Precision, float]:
+    """The faster precision on this device, and how many times as fast bfloat16 is as float32.
+
+    It is measured, since no name of a device tells it: processors without instructions for bfloat16 are many times
+    slower in it. A forward and backward pass of the image tower is timed, as the attack runs it.
+    """
+    size = scorer.preprocess.size
+    inputs = torch.zeros(execution.slots(scorer), 3, *size, device=scorer.device, requires_grad=True)
+
+    def run(dtype: torch.dtype | None) -> torch.Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            embeddings = scorer.in_precision(dtype, execution.compiled).embed(inputs)
+            return torch.autograd.grad(embeddings[:, 0].sum(), inputs)[0]
+
+    return faster_precision(run)
 
 
 @dataclass(frozen=True)
 class AttackPlan:
     """Everything that says what is done to a picture.
 
-    Attributes:
-        method: How a picture moves.
-        constraint: What it must keep to.
-        stopping: When the attack ends.
-        execution: How it is run.
-
     Raises:
         UsageError: A start from noise is to keep to a budget or a mask, or a method that needs a budget has none.
     """
 
-    method: Attack
-    constraint: Constraint = field(default_factory=Constraint)
-    stopping: Stopping = field(default_factory=Stopping)
-    execution: Execution = field(default_factory=Execution)
+    method: Attack  #: How a picture moves.
+    constraint: Constraint = field(default_factory=Constraint)  #: What it must keep to.
+    stopping: Stopping = field(default_factory=Stopping)  #: When the attack ends.
+    execution: Execution = field(default_factory=Execution)  #: How it is run.
 
     def __post_init__(self) -> None:
         if self.stopping.steps is None:
@@ -56,29 +128,25 @@ class AttackPlan:
         return self.stopping.steps or 0
 
     def replace(self, **settings: Any) -> "AttackPlan":
-        """This plan with other settings, by the names that `config` has; budgets may be written "flip99:0.2".
-
-        Raises:
-            UsageError: There is no such setting, or a value is unusable.
-        """
+        """This plan with other settings, by their names in `config`, as for `make_plan`."""
         return _composed((self.method, self.constraint, self.stopping, self.execution), settings)
 
     def config(self) -> dict[str, Any]:
         """Every setting that a result depends on as plain JSON values, to write beside it."""
-        method, constraint, execution = self.method, self.constraint, self.execution
+        method = self.method
         return {
             "attack": method.name,
             "objective": str(method.objective),
             **vars(self.stopping),
-            "budgets": [str(budget) for budget in constraint.budgets],
-            "mask": constraint.mask,
+            "budgets": [str(budget) for budget in self.constraint.budgets],
+            "mask": self.constraint.mask,
             "init": method.init,
             "seed": method.seed,
-            "batch_size": execution.batch_size,
-            "precision": execution.precision,
-            "compiled": execution.compiled,
+            "batch_size": self.execution.batch_size,
+            "precision": self.execution.precision,
+            "compiled": self.execution.compiled,
             "views": [repr(view) for view in method.views],
-            **method.options(),
+            **{f.name: getattr(method, f.name) for f in fields(method) if f.name not in Attack.__dataclass_fields__},
         }
 
     def key(self, scorer: Scorer, task: AttackTask) -> str:
@@ -100,11 +168,7 @@ class AttackPlan:
 
 
 def make_plan(method: type[Attack] | Attack = FoCLIP, **settings: Any) -> AttackPlan:
-    """A plan from settings of all its pieces.
-
-    Args:
-        method: The method, or its class.
-        settings: As for `AttackPlan.replace`. Without any there is no budget and no mask.
+    """A plan from settings of all its pieces; budgets may be written "flip99:0.2". Without any, none, and no mask.
 
     Raises:
         UsageError: There is no such setting, or a value is unusable.
@@ -116,11 +180,8 @@ def make_plan(method: type[Attack] | Attack = FoCLIP, **settings: Any) -> Attack
 def default_plan(scorer: Scorer, method: type[Attack] = FoCLIP, **settings: Any) -> AttackPlan:
     """What is done to pictures unless told otherwise: FoCLIP, where and as far as nobody notices.
 
-    Args:
-        scorer: The score to fool.
-        method: Another method.
-        settings: As for `make_plan`. `alpha`, `beta`, `balance` and `guard` set FoCLIP's objective. `min_psnr` is
-            another way to write a budget on PSNR: alone, it is the paper's, without a mask; 0 is no budget at all.
+    Settings are as for `make_plan`. `alpha`, `beta`, `balance` and `guard` set FoCLIP's objective for this scorer.
+    `min_psnr` is a budget on PSNR in other words: alone, it is the paper's, without a mask; 0 is no budget at all.
 
     Raises:
         UsageError: There is no such setting, or a value is unusable.
@@ -140,21 +201,6 @@ def default_plan(scorer: Scorer, method: type[Attack] = FoCLIP, **settings: Any)
     return make_plan(method, budgets=budgets, **settings)
 
 
-def check_settings(method: type[Attack], names: Iterable[str]) -> None:
-    """Refuse settings that `default_plan` does not have with this method.
-
-    Raises:
-        UsageError: There is such a one.
-    """
-    own = {f.name for kind in (method, Constraint, Stopping, Execution) for f in fields(kind)} | {"min_psnr"}
-    _refuse(method.name, set(names) - own - set(WEIGHTS if method is FoCLIP else ()))
-
-
-def _refuse(method: str, foreign: Iterable[str]) -> None:
-    if names := ", ".join(f"--{name.replace('_', '-')}" for name in sorted(foreign)):
-        raise UsageError(f"--attack {method} has no {names}")
-
-
 def _composed(pieces: tuple[Attack, Constraint, Stopping, Execution], settings: dict[str, Any]) -> AttackPlan:
     """The plan of these pieces, each with those of the settings that are its own."""
     left = dict(settings)
@@ -164,12 +210,11 @@ def _composed(pieces: tuple[Attack, Constraint, Stopping, Execution], settings: 
     for piece in pieces:
         own = {f.name: left.pop(f.name) for f in fields(piece) if f.name in left}
         made.append(replace(piece, **own))
-    _refuse(pieces[0].name, left)
+    if foreign := ", ".join(f"--{name.replace('_', '-')}" for name in sorted(left)):
+        raise UsageError(f"--attack {pieces[0].name} has no {foreign}")
     return AttackPlan(*made)
 
 
 def _budgets(given: str | Budget | Iterable[str | Budget] | None) -> tuple[Budget, ...]:
-    if given is None:
-        return ()
-    each = [given] if isinstance(given, str | Budget) else given
+    each = [given] if isinstance(given, str | Budget) else given or ()
     return tuple(parse(budget) if isinstance(budget, str) else budget for budget in each)

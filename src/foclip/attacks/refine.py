@@ -1,31 +1,27 @@
 r"""Refinement: the last steps of an attack make the change less visible, at the value that the objective has.
 
-A method's own steps move a picture along Rᵀ of gradients, weighted by a mask that is computed from the original alone.
-That is not enough, because visibility also depends on the change itself. FLIP's mean grows ever slower with a change,
-so it is lower where few pixels take all of it. FLIP's worst places are where many small changes meet. And SSIM ignores
-what is the same all over a window. So the last steps go down the gradient of visibility V (`foclip.perceptual.loss`) in
-all pixels. They move along the tangent of the objective L (gradient projection, Rosen 1960), and back to where L was:
+A mask that is computed from the original alone is not enough, because visibility also depends on the change itself. So
+the last steps go down the gradient of visibility V (`foclip.perceptual.loss`) in all pixels, along the tangent of the
+objective L (gradient projection, Rosen 1960), and back to where L was:
 
 .. math:: v \leftarrow \mu v + P M^T \nabla V, \qquad d = M P v, \qquad
     x \leftarrow x - \eta \, \frac{d}{\operatorname{rms}(d)} - \frac{L - L_0}{\lvert g \rvert^2} \, M g
 
-where M is the mask, g = Mᵀ∇L, P takes away the part along g, and μ is a momentum. The budgets then have room left. When
-they are measured (`foclip.attacks.enforce`), the change is made larger until it is used. L₀ is what L was at the last
-measurement.
+where M is the mask, g = Mᵀ∇L, P takes away the part along g, μ is a momentum, and L₀ is what L was at the last
+measurement. The budgets then have room left; when they are measured, the change is made larger until it is used.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from foclip.attacks.plan import AttackPlan
-from foclip.attacks.space import pixel_space
+from foclip.attacks.space import PixelSpace
 from foclip.attacks.state import MOST_RADIUS, AttackState
 from foclip.models.resize import round8
 from foclip.perceptual.loss import PerceptualLoss
-from foclip.perceptual.mask import Mask, visibility_mask
+from foclip.perceptual.mask import visibility_mask
 
 #: Most refining steps, and most pixels of a picture that is refined: of more, a step takes seconds and gigabytes.
 MOST_STEPS, MOST_PIXELS = 30, 2**22
@@ -38,10 +34,7 @@ AHEAD = 1.15
 
 
 def planned_steps(plan: AttackPlan, pixels: int) -> int:
-    """Steps, the last of an attack, that refine a picture of so many pixels.
-
-    Their gain must be measurable: they need the mask, and budgets that are measured.
-    """
+    """Steps, the last of an attack, that refine a picture of so many pixels; they need a mask and measured budgets."""
     masked = plan.constraint.mask == "visible" and plan.constraint.measured
     possible = masked and plan.method.uses_gradient and pixels <= MOST_PIXELS
     return min(MOST_STEPS, plan.steps // 4) if possible else 0
@@ -49,64 +42,50 @@ def planned_steps(plan: AttackPlan, pixels: int) -> int:
 
 def is_due(state: AttackState) -> bool:
     """Whether a picture's refinement begins with this step."""
-    return state.phase == "search" and 0 < state.last - state.step <= state.refine_steps
+    return state.refine is None and 0 < state.last - state.step <= state.refine_steps
 
 
 @torch.inference_mode(False)  # as `run` begins a picture
 def begin(state: AttackState) -> None:
     """From now on, refine the picture as it would be written now, in all its pixels."""
     file = state.space.render()
-    space = pixel_space(state.task.picture, file.device, state.space.region, state.space.limit, None)
-    space.pixels = torch.lerp(space.original, file.float() / 255, AHEAD)
-    state.space, state.memory, state.phase = space, {}, "refine"
-    state.refinement = Refinement.of(state)
+    original = state.task.picture.to(file.device).float() / 255
+    state.space, state.memory = PixelSpace(original, state.space.region, state.space.limit), {}
+    state.space.pixels = torch.lerp(original, file.float() / 255, AHEAD)
+    state.refine = Refinement(state.space).update
 
 
-@dataclass(frozen=True, eq=False)
 class Refinement:
-    """What refines the part of a picture that the model sees.
+    """What refines the part of a picture that the model sees; the picture moves in all its pixels."""
 
-    Attributes:
-        part: All channels, and the rows and columns of that part.
-        mask: Its mask.
-        visibility: How visible a change of it is.
-    """
-
-    part: tuple[slice, slice, slice]
-    mask: Mask
-    visibility: PerceptualLoss
-
-    @classmethod
-    def of(cls, state: AttackState) -> "Refinement":
-        """The refinement of a picture that moves in all its pixels."""
-        part = (slice(None), *state.space.region)
-        original = state.space.original[part].contiguous()
-        return cls(part, visibility_mask(original), PerceptualLoss(original))
+    def __init__(self, space: PixelSpace) -> None:
+        self._part = (slice(None), *space.region)
+        original = space.original[self._part].contiguous()
+        self._mask, self._visibility = visibility_mask(original), PerceptualLoss(original)
 
     def update(self, state: AttackState, gradient: Tensor) -> None:
         """Move a picture; arguments as for `Attack.update`."""
-        memory, loss = state.memory, state.losses[-1]
-        pixels, rise = state.space.pixels[self.part], gradient[self.part]
-        picture = round8(pixels)
+        memory, loss, mask = state.memory, state.losses[-1], self._mask
+        pixels, picture = state.space.pixels[self._part], round8(state.space.pixels[self._part])
         if "terms at first" not in memory:
-            memory["terms at first"] = self.visibility.terms(picture)
+            memory["terms at first"] = self._visibility.terms(picture)
         if state.enforced or "held" not in memory:
             memory["held"] = torch.tensor(loss, dtype=torch.float64)
             # Being less visible, the change may be larger; the next measurement tells how much.
             state.radius_fraction = MOST_RADIUS
-        uphill = self.mask.pull(rise)
+        uphill = mask.pull(gradient[self._part])
         square = uphill.square().sum().clamp(min=1e-30)
 
         def level(direction: Tensor) -> Tensor:
             return direction - uphill * ((uphill * direction).sum() / square)
 
-        visible = self.mask.pull(self.visibility.gradient(picture, memory["terms at first"]))
+        visible = mask.pull(self._visibility.gradient(picture, memory["terms at first"]))
         velocity = memory.setdefault("velocity", torch.zeros_like(visible))
         velocity.mul_(MOMENTUM).add_(level(visible))
-        direction = self.mask.push(level(velocity))
-        size = _rms(pixels - state.space.original[self.part])
+        direction = mask.push(level(velocity))
+        size = _rms(pixels - state.space.original[self._part])
         fall = 0.5 * (1 + math.cos(math.pi * (1 - (state.last - state.step) / state.refine_steps)))
-        back = self.mask.push(uphill) * ((loss - float(memory["held"])) / square)
+        back = mask.push(uphill) * ((loss - float(memory["held"])) / square)
         # Where the objective is flat, the way back would be long, and no longer that of the tangent.
         back *= (FIRST_STEP * size / _rms(back)).clamp(max=1)
         length = size * (LAST_STEP + (FIRST_STEP - LAST_STEP) * fall)

@@ -1,107 +1,115 @@
-"""A picture under attack: where it is, what it must keep to, and what is known of it so far."""
+"""One picture: what is asked of an attack, what it answers, and what is known in between."""
 
+import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from foclip.attacks.constraint import TYPICAL_CHANGE, Constraint
-from foclip.attacks.space import Space
-from foclip.attacks.stopping import Stopping
-from foclip.attacks.task import AttackTask
+from foclip.attacks.constraint import TYPICAL_CHANGE, Constraint, Stopping
+from foclip.attacks.space import PixelSpace
 from foclip.data.images import to_image
+from foclip.data.prompts import Prompts
+from foclip.errors import UsageError
 from foclip.models.batching import figures, read_scores
 from foclip.models.scorer import Scorer, Targets
 from foclip.objective import QUANTUM
+from foclip.perceptual.budget import utilisation
 
-#: The budget's ball has its edge where the squared change is this part of the largest.
-EDGE = 0.98
-#: Of the way to the budget's edge, the projection leaves at most this.
-MOST_RADIUS = 0.999
+#: The budget's ball has its edge where the squared change is this part of the largest. Of the way to the edge, the
+#: projection leaves at most this.
+EDGE, MOST_RADIUS = 0.98, 0.999
+#: Measurements of one iterate at most; one that is beyond a budget even then gives way to the original.
+MOST_MEASUREMENTS = 12
+#: What a picture is pulled back to, as a share of the scarcest budget, and by how much at least.
+AIM, LEAST_PULL = 0.99, 0.98
+#: Below this share a budget counts as unused, and by how much a picture is then pushed outwards at most.
+UNUSED, MOST_PUSH = 0.97, 1.3
 #: What is saved of a state, besides its space, to go on later.
 SAVED = (
-    "step",
-    "best",
-    "best_loss",
-    "losses",
-    "scores",
-    "memory",
-    "radius_fraction",
-    "measure_next",
-    "last",
-    "phase",
-    "seconds",
-    "stopped_by",
+    *("step", "last", "seconds", "stopped_by", "losses", "scores"),
+    *("best", "best_loss", "memory", "radius_fraction", "measure_next"),
 )
 
 
-class Mover(Protocol):
-    """What moves a picture in a step: the attack's method, or a refinement."""
+@dataclass(frozen=True, eq=False)
+class AttackTask:
+    """A picture to fool.
 
-    def update(self, state: "AttackState", gradient: Tensor) -> None:
-        """Move `state.space.pixels` in place, given the objective's gradient, (3, h, w)."""
+    Raises:
+        UsageError: The picture is of another shape or type, or the prompts are no list of strings.
+    """
+
+    picture: Tensor  #: uint8 (3, H, W), RGB.
+    prompts: Prompts  #: Its prompts; none for a score that needs none.
+    tag: int = 0  #: A number by which the caller finds the task again in the result.
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.picture.shape)
+        if self.picture.dtype != torch.uint8 or len(shape) != 3 or shape[0] != 3 or not self.picture.numel():
+            raise UsageError(f"picture: {self.picture.dtype} {shape} is not uint8 (3, H, W)")
+        if not (isinstance(self.prompts, tuple | list) and all(isinstance(prompt, str) for prompt in self.prompts)):
+            raise UsageError("prompts: give a list of strings")
+        object.__setattr__(self, "prompts", tuple(self.prompts))
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of the picture."""
+        return self.picture[0].numel()
+
+    def digest(self, *before: object) -> "hashlib._Hash":
+        """SHA-256 of what is given and of the picture."""
+        digest = hashlib.sha256(repr((*before, tuple(self.picture.shape))).encode())
+        digest.update(self.picture.cpu().contiguous().numpy().tobytes())
+        return digest
+
+
+@dataclass(frozen=True, eq=False)
+class AttackResult:
+    """The result for one picture."""
+
+    task: AttackTask  #: What was asked.
+    pixels: Tensor  #: uint8 (3, H, W), the best iterate within every budget.
+    scores: list[float]  #: Mean figure of the 8-bit iterate over the prompts at steps 0, 1, …
+    steps: int  #: Updates made.
+    stopped_by: str  #: "target", "steps" or "plateau"; "budget" where nothing within it is better than the original.
+    seconds: float  #: Time spent on this picture.
 
 
 @dataclass(kw_only=True, eq=False)
 class AttackState:
     """A picture under attack.
 
-    An attack searches first: its method moves the picture in `space`. The last steps may refine: they make the change
-    less visible (`foclip.attacks.refine`), in a space of all pixels.
-
-    Attributes:
-        task: What is asked.
-        targets: Its prompts, encoded.
-        key: Name of this work in a cache.
-        seed: Made of the method's seed and the picture's content, so it differs from picture to picture.
-        constraint: What the picture must keep to.
-        stopping: When the attack ends.
-        steps: Updates that are planned.
-        refine_steps: How many of them, the last ones, refine.
-        space: Where the picture moves.
-        refinement: What moves the picture in the refining steps; None before them.
-        step: Updates made so far.
-        phase: What this step does.
-        best: Best 8-bit iterate so far that keeps to every budget, uint8 (3, H, W); None before step 0.
-        best_loss: Objective of `best`.
-        losses: Objective of the 8-bit iterate at every step.
-        scores: Mean figure of the 8-bit iterate over the prompts, at every step.
-        memory: What the method carries from step to step, by name.
-        search: State of a method that cannot be saved; the method builds it again from `losses`.
-        radius_fraction: How much of the way to the budget's edge the projection leaves, below 1.
-        measure_next: Whether the next iterate is measured against the budgets (`foclip.attacks.enforce`).
-        enforced: Whether this step's iterate is within every budget that must be measured.
-        last: The step at which the attack ends at the latest.
-        seconds: Time spent so far.
-        stopped_by: Why it ended; empty while it goes on.
+    Its method searches, in `space`; the last steps may refine (`foclip.attacks.refine`), in a space of all pixels.
     """
 
-    task: AttackTask
-    targets: Targets
-    key: str
-    seed: int
-    constraint: Constraint
-    stopping: Stopping
-    steps: int
-    refine_steps: int
-    space: Space
-    refinement: Mover | None = None
-    step: int = 0
-    phase: Literal["search", "refine"] = "search"
-    best: Tensor | None = None
-    best_loss: float = math.inf
-    losses: list[float] = field(default_factory=list)
-    scores: list[float] = field(default_factory=list)
-    memory: dict[str, Tensor] = field(default_factory=dict)
-    search: Any = None
-    radius_fraction: float = MOST_RADIUS
-    measure_next: bool = False
-    enforced: bool = True
-    last: int = 0
-    seconds: float = 0.0
-    stopped_by: Literal["target", "steps", "plateau", ""] = ""
+    task: AttackTask  #: What is asked.
+    targets: Targets  #: Its prompts, encoded.
+    key: str  #: Name of this work in a cache.
+    seed: int  #: Made of the method's seed and the picture's content, so it differs from picture to picture.
+    constraint: Constraint  #: What the picture must keep to.
+    stopping: Stopping  #: When the attack ends.
+    steps: int  #: Updates that are planned.
+    refine_steps: int  #: How many of them, the last ones, refine.
+    space: PixelSpace  #: Where the picture moves.
+    #: What moves the picture in the refining steps, as `Attack.update` does before them; None until they begin.
+    refine: Callable[["AttackState", Tensor], None] | None = None
+    step: int = 0  #: Updates made so far.
+    best: Tensor | None = None  #: Best 8-bit iterate within every budget, uint8 (3, H, W); None before step 0.
+    best_loss: float = math.inf  #: Objective of `best`.
+    losses: list[float] = field(default_factory=list)  #: Objective of the 8-bit iterate at every step.
+    scores: list[float] = field(default_factory=list)  #: Its mean figure over the prompts, at every step.
+    memory: dict[str, Tensor] = field(default_factory=dict)  #: What the method carries from step to step, by name.
+    search: Any = None  #: State of a method that cannot be saved; the method builds it again from `losses`.
+    radius_fraction: float = MOST_RADIUS  #: How much of the way to the budget's edge the projection leaves, below 1.
+    measure_next: bool = False  #: Whether the next iterate is measured against the budgets.
+    enforced: bool = True  #: Whether this step's iterate is within every budget that must be measured.
+    last: int = 0  #: The step at which the attack ends at the latest.
+    seconds: float = 0.0  #: Time spent so far.
+    stopped_by: Literal["target", "steps", "plateau", ""] = ""  #: Why it ended; empty while it goes on.
 
     def __post_init__(self) -> None:
         self.last = self.steps
@@ -109,16 +117,13 @@ class AttackState:
             self.radius_fraction = min(MOST_RADIUS, TYPICAL_CHANGE / self.constraint.radius)
 
     def preview(self) -> Tensor:
-        """The picture as it would be written now, uint8 (3, H, W).
-
-        It is the iterate of the next step: within PSNR's budgets but for rounding, and not yet measured against the
-        others. `best` is the best iterate known to keep to all of them.
-        """
+        """The next iterate as it would be written now, uint8 (3, H, W); unlike `best`, it may be beyond a budget."""
         return self.space.preview()
 
     def saved(self) -> dict[str, Any]:
         """What is needed to go on later."""
-        return {name: getattr(self, name) for name in SAVED} | {"space": self.space.saved()}
+        own = {"space": self.space.saved(), "refining": self.refine is not None}
+        return own | {name: getattr(self, name) for name in SAVED}
 
     def restore(self, saved: dict[str, Any]) -> None:
         """Go on from what `saved` gave."""
@@ -132,17 +137,6 @@ class AttackState:
             self.memory[name] = torch.zeros_like(self.space.original)
         return self.memory[name]
 
-    @property
-    def step_scale(self) -> float:
-        """What an automatic step is multiplied by: steps are parts of the way that is left to go."""
-        return self.radius_fraction if self.constraint.measured else 1.0
-
-    def parameters(self) -> Tensor:
-        """What the gradient of this step is taken with respect to: the picture, float (3, h, w)."""
-        if self.step and not (self.enforced and self.constraint.measured):
-            self.space.begin_step(self.step, self.last - self.step)
-        return self.space.pixels
-
     def tangent(self, direction: Tensor) -> Tensor:
         """The part of a direction that stays within the budget's ball; may change the direction in place.
 
@@ -152,40 +146,68 @@ class AttackState:
         if self.space.limit is None:
             return direction
         along, change, square = self.space.outward(direction)
-        return remove_outward_component(direction, along, change, square, self._most())
+        if square < EDGE * self._most(self.space.limit) or along >= 0:
+            return direction
+        return direction.sub_(change, alpha=along / square)
 
     def project(self) -> None:
         """Pull the picture back into the ball around its original that the budget allows."""
         if self.space.limit is None:
             return
-        most, change = math.sqrt(self._most() / self.space.values), self.space.change()
+        most, change = math.sqrt(self._most(self.space.limit) / self.space.values), self.space.change()
         if change > most:
             self.space.scale(most / change)
 
-    def _most(self) -> float:
-        """Largest sum of squared changes that projection leaves."""
-        limit = self.space.limit
-        assert limit is not None
-        # Rounding adds QUANTUM² to the mean squared change on average; leave room for it.
+    def _most(self, limit: float) -> float:
+        """Largest sum of squared changes that projection leaves: rounding adds QUANTUM² to their mean on average."""
         return self.radius_fraction**2 * max(limit - QUANTUM**2, limit / 4) * self.space.values
 
-    def allowed(self, picture: Tensor) -> bool | None:
+    def is_measured(self) -> bool:
+        """Whether this step's iterate is measured: after and before 4, 16, 64 … steps, at the end, when asked for."""
+        if self.step == 0 or not self.constraint.measured:
+            return False
+        left = self.last - self.step
+        return self.measure_next or left == 0 or _is_power_of_4(self.step) or _is_power_of_4(left)
+
+    def enforce_budgets(self) -> None:
+        """Measure this step's iterate as a file, and pull it back towards its original until it keeps to every budget.
+
+        Only such iterates can be kept. Near the end, one that leaves some of a budget unused is first pushed outwards.
+        """
+        from foclip.perceptual.fidelity import Comparison  # what it needs takes seconds to import
+
+        self.measure_next = False
+        budgets, space = self.constraint.measured, self.space
+        for measurement in range(MOST_MEASUREMENTS):
+            comparison = Comparison(space.render(), self.task.picture)
+            used, change = utilisation(budgets, comparison, space.region), space.change()
+            if used > 0 and change > 0:  # the next iterates may go as far as this one, over what it used
+                self.radius_fraction = min(MOST_RADIUS, AIM * change / (used * self.constraint.radius))
+            if not measurement and 0 < used < UNUSED and self.last - self.step <= self.last / 4:
+                space.scale(min(AIM / used, MOST_PUSH))
+                self.project()
+            elif used <= 1:
+                break
+            else:
+                space.scale(min(LEAST_PULL, AIM / used))
+        else:
+            space.scale(0)
+            space.render()
+        self.enforced = True
+
+    def _allowed(self, picture: Tensor) -> bool | None:
         """Whether the iterate, as a file, is within every budget; None if that is not known."""
         return (self.enforced or None) if (within := self.space.within(picture)) else within
 
     def record(self, picture: Tensor, loss: float, figure: float, scorer: Scorer) -> None:
-        """Record this step's iterate, keep it if it is the best one allowed, and decide whether to stop.
+        """Record this step's iterate, an 8-bit picture as float (3, h, w), with its objective and mean figure.
 
-        Args:
-            picture: The 8-bit picture that was scored, float (3, h, w).
-            loss: Its objective.
-            figure: Its mean figure over the prompts.
-            scorer: Reads the file of a picture that has reached its target.
+        Keep it if it is the best one allowed, and decide whether to stop; `scorer` reads the file of one at its target.
         """
         # An interrupted step may have recorded something already; it is replaced.
         self.losses[self.step :] = [loss]
         self.scores[self.step :] = [figure]
-        allowed = self.allowed(picture)
+        allowed = self._allowed(picture)
         if allowed and loss < self.best_loss:
             self.best, self.best_loss = self.space.file(picture), loss
         if allowed is False:  # changes of nearly one size, as sign steps make, may all round up: stay further inside
@@ -196,7 +218,7 @@ class AttackState:
             elif allowed is not False:
                 file = self.space.file(picture)
                 (raw,) = read_scores(scorer, [scorer.preprocess.image(to_image(file))], [self.targets])
-                if self.allowed(picture) and self._reached(float(figures(scorer, raw).mean()), scorer):
+                if self._allowed(picture) and self._reached(float(figures(scorer, raw).mean()), scorer):
                     self.best, self.best_loss, self.stopped_by = file, loss, "target"
         if self.step >= self.last and not self.stopped_by:
             self.stopped_by = "plateau" if self.last < self.steps else "steps"
@@ -207,16 +229,5 @@ class AttackState:
         return self.stopping.reached(figure, self.scores[0], scorer.info.scale)
 
 
-def remove_outward_component(direction: Tensor, along: float, change: Tensor, square: float, most: float) -> Tensor:
-    """A direction less its part against `change`, if the square of the change is at its most.
-
-    Args:
-        direction: Any shape; changed in place.
-        along: Inner product of direction and change.
-        change: The change, in the direction's coordinates.
-        square: Its inner product with itself.
-        most: The largest that may be.
-    """
-    if square < EDGE * most or along >= 0:
-        return direction
-    return direction.sub_(change, alpha=along / square)
+def _is_power_of_4(count: int) -> bool:
+    return count > 0 and count & (count - 1) == 0 and count.bit_length() % 2 == 1

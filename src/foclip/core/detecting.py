@@ -21,7 +21,8 @@ class BatchDetector:
     """Judges batches of pictures with a detector. It belongs to one stream of pictures, with what that remembers.
 
     Every picture takes the probes that it needs, and no more. A detector knows the drops of one score; pictures that
-    are scored with another score of its encoder are judged without prompts.
+    are scored with another score of its encoder are judged without prompts. `preprocess` makes of a picture what
+    `__call__` needs of it.
 
     Args:
         detector: A detector of the score's encoder.
@@ -32,9 +33,6 @@ class BatchDetector:
             over them, as `hardened_of` gives it.
         seed: Seed of the probes' random amounts; None for the usual amounts.
         targets: Gives the targets of prompts; None for a cache of its own.
-
-    Attributes:
-        preprocess: From a picture to what `__call__` needs of it.
 
     Raises:
         UsageError: The score has no embedding, the detector belongs to another encoder, its hardened encoders are
@@ -66,12 +64,7 @@ class BatchDetector:
         self.preprocess = self._prober.preprocess
 
     def __call__(self, views: Sequence[Views], prompts: Sequence[Prompts]) -> list[tuple[Sensitivity, Verdict]]:
-        """Sensitivity and verdict of each picture.
-
-        Args:
-            views: What `preprocess` made of each.
-            prompts: The prompts of each; an empty tuple for none.
-        """
+        """Sensitivity and verdict of each picture, of which `preprocess` made a view; no prompts are an empty tuple."""
         if not views:
             return []
         known = [bool(asked) and True in self.parts for asked in prompts]
@@ -94,30 +87,28 @@ class BatchDetector:
 
     def detections(self, names: Sequence[str], views: Sequence[Views], prompts: Sequence[Prompts]) -> list[Detection]:
         """The records of the verdicts; `names` are what results call the pictures."""
-        each = zip(names, prompts, self(views, prompts), strict=True)
-        return [self._record(name, asked, measured, verdict) for name, asked, (measured, verdict) in each]
-
-    def _record(self, name: str, prompts: Prompts, measured: Sensitivity, verdict: Verdict) -> Detection:
-        probe = verdict.probe or ""
-        return Detection(
-            image=name,
-            tampered=verdict.verdict == "tampered",
-            verdict=verdict.verdict,
-            score=measured.score,
-            gray_score=measured.scores.get("gray"),
-            probe_score=measured.scores.get(probe),
-            drop=measured.drops.get(probe),
-            drift=measured.drifts.get(probe),
-            p_value=verdict.p_value,
-            decided_by=verdict.decided_by,
-            probe=verdict.probe,
-            probes=list(measured.drifts),
-            zero_shot_caption=None if prompts else measured.zero_shot_caption,
-            detector=self.detector.name,
-            prompts=list(prompts),
-            model=self.scorer.model,
-            seed=self.seed,
-        )
+        return [
+            Detection(
+                image=name,
+                tampered=verdict.verdict == "tampered",
+                verdict=verdict.verdict,
+                score=measured.score,
+                gray_score=measured.scores.get("gray"),
+                probe_score=measured.scores.get(verdict.probe or ""),
+                drop=measured.drops.get(verdict.probe or ""),
+                drift=measured.drifts.get(verdict.probe or ""),
+                p_value=verdict.p_value,
+                decided_by=verdict.decided_by,
+                probe=verdict.probe,
+                probes=list(measured.drifts),
+                zero_shot_caption=None if asked else measured.zero_shot_caption,
+                detector=self.detector.name,
+                prompts=list(asked),
+                model=self.scorer.model,
+                seed=self.seed,
+            )
+            for name, asked, (measured, verdict) in zip(names, prompts, self(views, prompts), strict=True)
+        ]
 
 
 def detect(
@@ -133,20 +124,11 @@ def detect(
     """Tell fooled pictures, with their prompts or without any.
 
     Pictures are decoded ahead on threads (`foclip.data.samples.prepare`), and only what the encoders see of them is
-    kept. A verdict does not depend on the other pictures.
-
-    Args:
-        samples: The pictures; failures among them are passed on. The scorer's default prompts stand in for missing
-            ones.
-        detector: A detector of the scorer's encoder.
-        scorer: The score, one over an encoder.
-        method: As for `BatchDetector`.
-        fpr: As for `BatchDetector`.
-        hardened: As for `BatchDetector`.
-        seed: As for `BatchDetector`.
+    kept. A verdict does not depend on the other pictures. The scorer's default prompts stand in for missing ones. All
+    other arguments are as for `BatchDetector`.
 
     Returns:
-        An iterator that gives for each sample its verdict or a failure, in order.
+        An iterator that gives for each sample its verdict or a failure, in order; failures are passed on.
 
     Raises:
         UsageError: As for `BatchDetector`, before a picture is read.

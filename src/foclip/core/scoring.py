@@ -19,25 +19,15 @@ CHUNK = 32
 
 @dataclass(frozen=True)
 class Scored:
-    """The score of one picture.
+    """The score of one picture."""
 
-    Attributes:
-        image: Its file, or its place among the pictures.
-        score: Mean over the prompts.
-        scores: Score with each prompt; one score if the scorer takes no prompts.
-        prompts: The prompts.
-        model: Name of the model.
-        hardened_score: Mean score over the hardened encoder; None without one.
-        gap: Score minus hardened score. It is large for a picture that fooled the encoder.
-    """
-
-    image: str
-    score: float
-    scores: list[float]
-    prompts: list[str]
-    model: str
-    hardened_score: float | None = None
-    gap: float | None = None
+    image: str  #: Its file, or its place among the pictures.
+    score: float  #: Mean over the prompts.
+    scores: list[float]  #: Score with each prompt; one score if the scorer takes no prompts.
+    prompts: list[str]  #: The prompts.
+    model: str  #: Name of the model.
+    hardened_score: float | None = None  #: Mean score over the hardened encoder; None without one.
+    gap: float | None = None  #: Score minus hardened score. It is large for a picture that fooled the encoder.
 
 
 def score(
@@ -46,15 +36,10 @@ def score(
     """Score pictures as files hold them, through the model's own preprocessing.
 
     Pictures are decoded ahead on threads (`foclip.data.samples.prepare`). Not even by rounding does a score depend on
-    the other pictures.
-
-    Args:
-        samples: The pictures; failures among them are passed on.
-        scorer: The score.
-        hardened: The same score over a hardened encoder, which scores each picture, too.
+    the other pictures. `hardened` is the same score over a hardened encoder, which scores each picture, too.
 
     Yields:
-        For each sample its score or a failure, in order.
+        For each sample its score or a failure, in order; failures among the samples are passed on.
     """
     scorers = [scorer] if hardened is None else [scorer, hardened]
     targets = [TargetCache(each) for each in scorers]
@@ -107,15 +92,7 @@ def samples_for(
     optional: bool = False,
     exclude: Path | None = None,
 ) -> Outcome[Sample]:
-    """`collect_samples` with what a scorer says of prompts.
-
-    Args:
-        scorer: The score.
-        pictures: As for `collect_samples`.
-        prompts: As for `collect_samples`; None for the scorer's default prompts.
-        captions: As for `collect_samples`.
-        optional: No prompts are needed, whatever the scorer needs.
-        exclude: As for `collect_samples`.
+    """`collect_samples` with what a scorer says of prompts: its defaults, and whether it needs any.
 
     Raises:
         UsageError: The scorer takes no prompts, but there are some; or as for `collect_samples`.
@@ -124,7 +101,5 @@ def samples_for(
     info = scorer.info
     if info.prompts == "none" and not (prompts is None and captions is None):
         raise UsageError(f"prompts: {info.name} takes none; leave them out")
-    may_lack = optional or info.prompts != "required"
-    return collect_samples(
-        pictures, prompts, captions, default=info.default_prompts, optional=may_lack, exclude=exclude
-    )
+    optional, default = optional or info.prompts != "required", info.default_prompts
+    return collect_samples(pictures, prompts, captions, default=default, optional=optional, exclude=exclude)

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from foclip.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from foclip.perceptual.fidelity import Comparison
 
 #: What can be bounded: the values a limit may have, both ends excluded, and how the figure grows with a change's size.
@@ -58,16 +56,12 @@ class Budget:
 
     def utilisation(self, value: float) -> float:
         """The share of the budget that a figure takes, about proportional to the change; above 1 it is violated."""
-        power = BOUNDS[self.metric][2]
         if math.isnan(value):
             return 0.0
         if self.metric == "psnr":
             return float(10 ** ((self.limit - value) / 20))
-        if self.metric == "ssim":
-            value, limit = 1 - value, 1 - self.limit
-        else:
-            limit = self.limit
-        return float((max(value, 0) / (limit * (1 - TOLERANCE))) ** (1 / power))
+        value, limit = (1 - value, 1 - self.limit) if self.metric == "ssim" else (value, self.limit)
+        return float((max(value, 0) / (limit * (1 - TOLERANCE))) ** (1 / BOUNDS[self.metric][2]))
 
 
 def parse(text: str) -> Budget:
@@ -85,20 +79,7 @@ def parse(text: str) -> Budget:
 
 
 def utilisation(budgets: Sequence[Budget], comparison: Comparison, region: tuple[slice, slice]) -> float:
-    """The share of the scarcest budget that a picture takes; above 1, one of them is violated.
-
-    Args:
-        budgets: The budgets, at least one.
-        comparison: The 8-bit picture and its original.
-        region: Rows and columns that the model sees.
-    """
+    """The share of the scarcest budget that a picture takes; above 1, one is violated. The model sees `region`."""
     names = tuple(budget.metric for budget in budgets)
     parts = [comparison.figures(names), comparison.figures(names, region)]
     return max(budget.utilisation(part[budget.metric]) for part in parts for budget in budgets)
-
-
-def within(budgets: Sequence[Budget], picture: Tensor, original: Tensor, region: tuple[slice, slice]) -> bool:
-    """Whether an 8-bit picture (3, H, W) keeps to every budget."""
-    from foclip.perceptual.fidelity import Comparison
-
-    return not budgets or utilisation(budgets, Comparison(picture, original), region) <= 1

@@ -1,13 +1,12 @@
 """How close a fooled picture stays to its original, in numbers and as the eye sees it.
 
-PSNR, SSIM and L∞ compare levels. CIEDE2000 compares colours, pixel by pixel; FLIP (Andersson et al. 2020, "FLIP: A
-Difference Evaluator for Alternating Images") says how much of a difference one sees who flips between the two pictures:
-colours blurred as the eye blurs them at a viewing distance, edges and points that come or go. Both give a map, of which
-we report the mean and the 99th percentile: a smear on a wall is in the second long before it is in the first.
+PSNR, SSIM and L∞ compare levels. CIEDE2000 compares colours; FLIP (Andersson et al. 2020, "FLIP: A Difference Evaluator
+for Alternating Images") says how much of a difference one sees who flips between the two pictures. Both give a map, of
+which we report the mean and the 99th percentile: a smear on a wall is in the second long before it is in the first.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,25 +36,15 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Fidelity:
-    """Fidelity of one 8-bit picture to another.
+    """Fidelity of one 8-bit picture to another."""
 
-    Attributes:
-        psnr: Peak signal-to-noise ratio in dB over all channels; infinite for equal pictures.
-        ssim: Structural similarity in [-1, 1] (Wang et al. 2004); NaN below 11 × 11 pixels.
-        linf: Largest change of a channel, in 8-bit levels (0..255).
-        delta_e: Colour difference CIEDE2000 (Sharma et al. 2005), mean over pixels; about 1 is just noticeable.
-        delta_e99: Its 99th percentile.
-        flip: FLIP in [0, 1] at 67 pixels per degree, mean over pixels.
-        flip99: Its 99th percentile.
-    """
-
-    psnr: float
-    ssim: float
-    linf: int
-    delta_e: float
-    delta_e99: float
-    flip: float
-    flip99: float
+    psnr: float  #: Peak signal-to-noise ratio in dB over all channels; infinite for equal pictures.
+    ssim: float  #: Structural similarity in [-1, 1] (Wang et al. 2004); NaN below 11 × 11 pixels.
+    linf: int  #: Largest change of a channel, in 8-bit levels (0..255).
+    delta_e: float  #: Colour difference CIEDE2000 (Sharma et al. 2005), mean over pixels; about 1 is just noticeable.
+    delta_e99: float  #: Its 99th percentile.
+    flip: float  #: FLIP in [0, 1] at 67 pixels per degree, mean over pixels.
+    flip99: float  #: Its 99th percentile.
 
 
 #: Names of the figures, in the order in which they are shown.
@@ -68,11 +57,11 @@ def fidelity(picture: Tensor, original: Tensor) -> Fidelity:
 
 
 class Comparison:
-    """Two pictures of one size, and what there is to say about them: only what is asked for is measured.
+    """Two pictures of one size, uint8 (3, H, W), and what there is to say: only what is asked for is measured.
 
     Args:
-        picture: uint8 (3, H, W).
-        original: Likewise.
+        picture: The picture.
+        original: What it was made from.
         flip: The FLIP of the original, kept from before: many times faster than the authors' own program, and within
             1e-4 of it in every pixel; on the picture's device. Without it, that program is used.
     """
@@ -84,18 +73,14 @@ class Comparison:
 
     def figures(self, names: tuple[str, ...], part: tuple[slice, slice] = (slice(None), slice(None))) -> dict[str, Any]:
         """Figures by their names in `Fidelity`, of the whole or of some rows and columns."""
-        picture, original = (each[:, part[0], part[1]] for each in self._pictures)
+        return {name: self._figure(name, part) for name in names}
+
+    def _figure(self, name: str, part: tuple[slice, slice]) -> Any:
         levels: dict[str, Callable[[Tensor, Tensor], Any]] = {"psnr": _decibels, "ssim": _ssim, "linf": _linf}
-        found = {}
-        for name in names:
-            if name in levels:
-                found[name] = levels[name](picture, original)
-            else:
-                values = self.map(name.removesuffix("99"))[part]
-                found[name] = float(
-                    np.percentile(values, WORST) if name.endswith("99") else values.mean(dtype=np.float64)
-                )
-        return found
+        if name in levels:
+            return levels[name](*(each[:, part[0], part[1]] for each in self._pictures))
+        values = self.map(name.removesuffix("99"))[part]
+        return float(np.percentile(values, WORST) if name.endswith("99") else values.mean(dtype=np.float64))
 
     def map(self, name: str) -> Floats:
         """`delta_e` or `flip` of every pixel, (H, W)."""
@@ -124,8 +109,7 @@ def _ssim(picture: Tensor, original: Tensor) -> float:
     height, width = picture.shape[-2:]
     if min(height, width) < SSIM_WINDOW:
         return math.nan
-    places, step = height - SSIM_WINDOW + 1, max(1, SSIM_STRIP // width)
-    total = 0.0
+    places, step, total = height - SSIM_WINDOW + 1, max(1, SSIM_STRIP // width), 0.0
     for first in range(0, places, step):
         rows = slice(first, min(first + step, places) + SSIM_WINDOW - 1)
         lost = _structure_lost(picture[:, rows].float(), original[:, rows].float())
@@ -161,16 +145,19 @@ def _linf(picture: Tensor, original: Tensor) -> int:
 
 def _in_strips(compare: Callable[[Floats, Floats], Floats], picture: Tensor, original: Tensor) -> Floats:
     """A map (H, W) of two pictures, made strip by strip so that its memory does not grow with the picture."""
-    height, width = picture.shape[1:]
-    step = max(OVERLAP, STRIP // width)
     parts = []
-    for first in range(0, height, step):
-        start = max(0, first - OVERLAP)
-        rows = slice(start, min(height, first + step + OVERLAP))
+    for rows, inner in strips(picture.shape[1], picture.shape[2], STRIP):
         before, after = ((each[:, rows].permute(1, 2, 0).float() / 255).contiguous() for each in (original, picture))
-        found = compare(before.numpy(), after.numpy())
-        parts.append(found[first - start : first - start + step])
+        parts.append(compare(before.numpy(), after.numpy())[inner])
     return np.concatenate(parts)
+
+
+def strips(height: int, width: int, pixels: int) -> Iterator[tuple[slice, slice]]:
+    """Rows of strips of so many pixels, with those around them that maps depend on, and which of the rows count."""
+    step = max(OVERLAP, pixels // width)
+    for first in range(0, height, step):
+        start, last = max(0, first - OVERLAP), min(first + step, height)
+        yield slice(start, min(height, last + OVERLAP)), slice(first - start, last - start)
 
 
 def _flip(original: Floats, picture: Floats) -> Floats:

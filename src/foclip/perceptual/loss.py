@@ -1,21 +1,17 @@
 r"""How visible a change is, as something to descend on: SSIM and FLIP as functions with a gradient.
 
-`foclip.perceptual.fidelity` measures a file; here is what tells each pixel which way to go to be seen less,
-
 .. math:: V = 1.8 \sqrt{D} + \langle m \rangle + 1.1 \, \langle m^4 \rangle^{1/4}
 
-with the structure lost D, FLIP's map m, and means over pixels. The mean of m is what FLIP reports, its fourth power
-stands for the worst places: it is smooth, and leaves no percentile beyond which anything goes. With the roots all three
-grow about alike with a change, so the weights mean the same for a large change and for a small one.
-
-D is 1 - SSIM (Wang et al. 2004) to second order in the change δ: where windows w have means μ and deviations σ,
+with the structure lost D, FLIP's map m, and means over pixels. The fourth power stands for the worst places: it is
+smooth, and leaves no percentile beyond which anything goes. With the roots all three grow about alike with a change, so
+the weights mean the same for a large change and for a small one. D is 1 - SSIM (Wang et al. 2004) to second order in
+the change δ: where windows w have means μ and deviations σ,
 
 .. math:: D = \left\langle \frac{w(\delta^2) - w(\delta)^2}{2 \sigma^2 + C_2}
     + \frac{w(\delta)^2}{2 \mu^2 + C_1} \right\rangle_w
 
-m is FLIP (Andersson et al. 2020, "FLIP: A Difference Evaluator for Alternating Images", equations 4 to 20), in full:
-opponent colours in linear light, blurred as the eye blurs them, compared in Hunt-adjusted CIELAB by the HyAB distance,
-and raised where edges or points of the lightness come or go.
+m is FLIP in full (Andersson et al. 2020, equations 4 to 20): opponent colours in linear light, blurred as the eye blurs
+them, compared in Hunt-adjusted CIELAB by the HyAB distance, and raised where edges or points come or go.
 """
 
 import math
@@ -26,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foclip.perceptual.fidelity import OVERLAP, SSIM_DEVIATION, SSIM_WINDOW
+from foclip.perceptual.fidelity import SSIM_DEVIATION, SSIM_WINDOW, strips
 from foclip.perceptual.flip import (
     COLOUR_POWER,
     FEATURE_POWER,
@@ -47,30 +43,19 @@ from foclip.perceptual.mask import KNEE, XYZ
 POWER = 4
 #: Weights of the terms of V, and to which power each is taken.
 WEIGHTS, EXPONENTS = (1.8, 1.0, 1.1), (1 / 2, 1.0, 1 / POWER)
-#: Pixels of a strip: its gradient takes about 500 bytes for each.
-STRIP = 2**18
-#: Constants of SSIM for values in [0, 1].
-C1, C2 = 0.01**2, 0.03**2
+#: Pixels of a strip, whose gradient takes about 500 bytes for each; constants of SSIM for values in [0, 1].
+STRIP, C1, C2 = 2**18, 0.01**2, 0.03**2
 #: What is added below roots, whose slope at 0 is infinite: a hundredth of a just noticeable difference, squared.
 LEAST = 1e-4
 
 
 class PerceptualLoss:
-    """An original, looked at again and again: all that depends on it alone is made once.
-
-    Args:
-        original: float (3, H, W) in [0, 1], sRGB.
-    """
+    """An original, float (3, H, W) in [0, 1], sRGB, looked at again and again: what is the original's is made once."""
 
     def __init__(self, original: Tensor) -> None:
         height, width = original.shape[1:]
         self._counts = original.new_tensor((original.numel(), height * width, height * width))
-        step = max(OVERLAP, STRIP // width)
-        self._strips = [
-            (rows, _Strip(original[:, rows], inner))
-            for first in range(0, height, step)
-            for rows, inner in [_rows(first, min(first + step, height), height)]
-        ]
+        self._strips = [(rows, _Strip(original[:, rows], inner)) for rows, inner in strips(height, width, STRIP)]
 
     def terms(self, picture: Tensor) -> Tensor:
         """D, the mean of m, and that of its fourth power, float (3,), of a picture like the original."""
@@ -79,12 +64,7 @@ class PerceptualLoss:
         return sums / self._counts
 
     def gradient(self, picture: Tensor, first: Tensor) -> Tensor:
-        """The gradient of V, (3, H, W).
-
-        Args:
-            picture: The picture, like the original.
-            first: The terms at which V's own slopes are taken, those of this picture or of one before it.
-        """
+        """The gradient of V, (3, H, W), with its slopes by the terms `first`, of this picture or an earlier one."""
         total = torch.zeros_like(picture)
         exponents = first.new_tensor(EXPONENTS)
         slopes = first.new_tensor(WEIGHTS) * exponents * first.clamp(min=1e-12) ** (exponents - 1) / self._counts
@@ -96,25 +76,12 @@ class PerceptualLoss:
         return total
 
 
-def _rows(first: int, last: int, height: int) -> tuple[slice, slice]:
-    """Rows of a strip with those beyond it that its map depends on, and which of them are its own."""
-    start = max(0, first - OVERLAP)
-    return slice(start, min(height, last + OVERLAP)), slice(first - start, last - start)
-
-
 class _Strip:
-    """Some rows of an original.
-
-    Args:
-        original: The rows, float (3, h, W).
-        inner: Those of them that count.
-    """
+    """Some rows of an original, float (3, h, W), and those of them that count."""
 
     def __init__(self, original: Tensor, inner: slice) -> None:
-        self._inner = inner
-        self._original = original
-        window = [bell(SSIM_DEVIATION, SSIM_WINDOW // 2).to(original)] * 2
-        self._window = window
+        self._original, self._inner = original, inner
+        self._window = window = [bell(SSIM_DEVIATION, SSIM_WINDOW // 2).to(original)] * 2
         mean = _blur(original, *window)
         variance = (_blur(original.square(), *window) - mean.square()).clamp(min=0)
         self._structure, self._light = 1 / (2 * variance + C2), 1 / (2 * mean.square() + C1)

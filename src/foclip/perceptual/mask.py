@@ -4,22 +4,17 @@ A change δ of a pixel's three sRGB values is seen as :math:`\delta^T A \, \delt
 
 .. math:: A = \gamma \, \frac{J^T W^2 J}{\bar\sigma + c} + (1 - \gamma) \operatorname{diag} (\sigma_i^2 + c^2)^{-p}
 
-where each of the two is divided by its mean over the picture first.
-
-The first is colour. J is the derivative of CIELAB by sRGB at the original and holds luminance adaptation, since L* is
-about as uneven in levels as the eye is. W weighs L*, a* and b*: colour less than light, whose edges and points the eye
-looks for, less where it is dark (Hunt 1952; so does FLIP, Andersson et al. 2020), and blue against yellow less than red
-against green, of which the eye blurs less (Mullen 1985). Dividing by the mean deviation of the channels is contrast
-masking (Legge and Foley 1980: a threshold grows with a power of contrast, here one half).
-
-The second is structure: with p = 1 what SSIM loses by a small change of channel i where that has the deviation σ (Wang
-et al. 2004), with c² half of its constant C₂.
-
-Deviations are those in a window about as wide as SSIM's, minimum-filtered: the smooth side of an edge stays smooth,
-where the eye sees most.
+where each of the two is divided by its mean over the picture first. The first is colour: J, the derivative of CIELAB by
+sRGB at the original, holds luminance adaptation. W weighs L*, a* and b*: colour less than light, less where it is dark
+(Hunt 1952), and blue against yellow less than red against green, of which the eye blurs less (Mullen 1985). Dividing by
+the mean deviation is contrast masking (Legge and Foley 1980: a threshold grows with a power of contrast, here 1/2). The
+second is structure: with p = 1 what SSIM loses by a small change of channel i where that has the deviation σ (Wang et
+al. 2004), with c² half of its constant C₂. Deviations are minimum-filtered: the smooth side of an edge, where the eye
+sees most, stays smooth.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -35,28 +30,23 @@ LIGHT, BLUE, DARKEST = 2.0, 0.5, 0.2
 #: Cells of the original per cell of a coarse mask at most, along each side: what is finer is averaged away first.
 FINEST = 4
 #: The deviation that SSIM's constant C₂ = (0.03)² stands for, in [0, 1] units: contrast below it masks nothing.
-LEAST_CONTRAST = 0.03 / 2**0.5
-#: Contrast above this masks no more.
-MOST_CONTRAST = 0.06
-
+#: Contrast above the second masks no more.
+LEAST_CONTRAST, MOST_CONTRAST = 0.03 / 2**0.5, 0.06
 #: sRGB (IEC 61966-2-1, linear) to CIE XYZ, relative to the white of sRGB.
 XYZ = ((0.4339, 0.3762, 0.1899), (0.2126, 0.7152, 0.0722), (0.0178, 0.1095, 0.8727))
 #: CIELAB's linear part near black ends here.
 KNEE = 6 / 29
 
 
+@dataclass(frozen=True, eq=False)
 class Mask:
     r"""Coordinates in which every change is seen alike.
 
     A change of the picture is M times its coordinates, :math:`M M^T = A^{-1}`, so gradient steps in coordinates move
     pixels where it is seen least. They are scaled: white noise in them changes the picture by as much.
-
-    Attributes:
-        factors: M, upper triangular, (3, 3, H, W).
     """
 
-    def __init__(self, factors: Tensor) -> None:
-        self.factors = factors
+    factors: Tensor  #: M, upper triangular, (3, 3, H, W).
 
     def push(self, coordinates: Tensor) -> Tensor:
         """The change (3, H, W) of the picture that coordinates stand for."""
@@ -74,25 +64,15 @@ class Mask:
 
 
 def visibility_mask(original: Tensor) -> Mask:
-    """The mask of a picture, a function of nothing else.
-
-    Args:
-        original: float (3, H, W) in [0, 1], sRGB, of any size.
-    """
+    """The mask of a picture, float (3, H, W) in [0, 1], sRGB, of any size: a function of nothing else."""
     return _mask(_freedom(_colour(original), _contrast(original)))
 
 
 def coarse_mask(original: Tensor, size: tuple[int, int]) -> tuple[Mask, Tensor]:
     """The same for changes that are as coarse as the cells of a smaller picture.
 
-    A change of the original is the coarse one, made large, times a texture, which holds what is finer than a cell.
-
-    Args:
-        original: float (3, H, W) in [0, 1], sRGB.
-        size: Rows and columns of cells.
-
-    Returns:
-        The mask of the cells, and the texture, (H, W), about 1 on average.
+    A change of the original is the coarse one, made large, times a texture, (H, W), about 1 on average, that holds what
+    is finer than a cell.
     """
     height, width = original.shape[1:]
     fine = (min(FINEST * size[0], height), min(FINEST * size[1], width))
@@ -109,13 +89,9 @@ def coarse_mask(original: Tensor, size: tuple[int, int]) -> tuple[Mask, Tensor]:
 
 
 def _freedom(colour: Tensor, contrast: Tensor) -> Tensor:
-    """The inverse of A, (3, 3, H, W): how far, and which way, a pixel moves before it is seen.
-
-    Args:
-        colour: Jᵀ W² J, (3, 3, H, W).
-        contrast: Deviation of each channel, (3, H, W).
-    """
-    metric = _unit(colour / (contrast.mean(dim=0) + LEAST_CONTRAST)) * COLOUR
+    """The inverse of A, (3, 3, H, W), of Jᵀ W² J and the channels' deviations: how far a pixel moves unseen."""
+    metric = colour / (contrast.mean(dim=0) + LEAST_CONTRAST)
+    metric = metric / metric.diagonal().mean() * COLOUR
     structure = (contrast.square() + LEAST_CONTRAST**2) ** -POWER
     metric.diagonal().add_(structure.permute(1, 2, 0), alpha=float((1 - COLOUR) / structure.mean()))
     (a, b, c), (_, d, e), (_, _, f) = metric
@@ -141,10 +117,6 @@ def _colour(original: Tensor) -> Tensor:
     hunt = (lightness / 100).clamp(min=DARKEST)
     weighted = jacobian * torch.stack([torch.full_like(hunt, LIGHT), hunt, BLUE * hunt])[:, None]
     return torch.einsum("kihw,kjhw->ijhw", weighted, weighted)
-
-
-def _unit(metric: Tensor) -> Tensor:
-    return metric / metric.diagonal().mean()
 
 
 def _contrast(channels: Tensor) -> Tensor:

@@ -6,42 +6,33 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from foclip import files
 from foclip.cache import Cache, locked
 from foclip.errors import UsageError
 
-#: Where a run keeps unfinished work. A later run goes on from there.
-UNFINISHED = ".unfinished"
-#: What is needed to make the results of a folder again.
-RECORD = "run.json"
+#: Where a run keeps unfinished work, from which a later run goes on; and what is needed to make its results again.
+UNFINISHED, RECORD = ".unfinished", "run.json"
 #: Packages that every figure depends on.
 PACKAGES = ("foclip", "torch", "open_clip_torch", "pillow", "numpy")
 
 
-class Run:
+class Run(ExitStack):
     """A folder that a run works in.
 
     ``with Run(out) as run:`` makes the folder, and locks it as long as the block lasts. `run.cache` holds finished and
-    unfinished pieces of work under digests of everything they depend on (`foclip.cache.Cache`): `cache.fill` computes
-    the pieces that are missing, and `cache.save` and `cache.load` keep the state of an unfinished one. `record` writes
-    `run.json`; that needs no lock.
+    unfinished pieces of work (`foclip.cache.Cache`). `record` writes `run.json`; that needs no lock.
 
     Args:
         out: The folder.
         cache: Name of the folder in it that holds pieces of work.
-
-    Attributes:
-        out: The folder.
-        cache: Its pieces of work.
     """
 
     def __init__(self, out: str | Path, cache: str = UNFINISHED) -> None:
+        super().__init__()
         self.out = Path(out)
         self.cache = Cache(self.out / cache)
-        self._lock = ExitStack()
 
     def __enter__(self) -> "Run":
         """Make and lock the folder.
@@ -52,25 +43,13 @@ class Run:
         files.output_folder(self.out)
         if self.cache.folder.exists() and not files.is_folder(self.cache.folder):
             raise UsageError(f"out: {self.cache.folder} is a file; choose another folder")
-        self._lock.enter_context(locked(self.out))
+        self.enter_context(locked(self.out))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Unlock the folder."""
-        self._lock.close()
-
     def record(self, command: Sequence[str], facts: dict[str, Any], packages: Sequence[str] = ()) -> dict[str, Any]:
-        """Write what was run to `run.json`; earlier runs that were recorded there stay, under `earlier`.
+        """Write to `run.json`, and return, what was run; earlier runs that were recorded there stay, under `earlier`.
 
-        Args:
-            command: Arguments of the command line.
-            facts: What else there is to say: model, settings, failures …
-            packages: Packages that matter besides `PACKAGES`.
-
-        Returns:
-            What was written of this run.
+        That is the command line, other facts (model, settings, failures …), and versions of `PACKAGES` and others.
         """
         versions = {package: version(package) for package in (*PACKAGES, *packages)}
         this = {"command": list(command)} | facts | {"versions": versions | {"python": sys.version.split()[0]}}

@@ -3,13 +3,15 @@
 Every figure in a `Result` is that of the file on disk, read back and scored through the model's own preprocessing.
 """
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from PIL import Image
 
 from foclip.attacks import Attack, AttackPlan, AttackState, AttackTask, default_plan
-from foclip.core.attacking import Attacked, RunAttack, attack_with
+from foclip.core.attacking import Attacked, attack_with
 from foclip.core.scoring import samples_for
 from foclip.data import images
 from foclip.data.images import Source
@@ -48,10 +50,9 @@ def fool(
 ) -> Outcome[Result]:
     """Fool pictures for prompts and write them to `out`, with `results.json`.
 
-    A picture that cannot be read is a `Failure`; the others are done all the same. If the call is stopped, a later call
-    with the same arguments keeps what was finished and continues what was begun. Runs in one folder add up: a picture
-    that was fooled there with the same settings is not fooled again. Files that were not written by such a run are not
-    overwritten; a name that is taken gets a number.
+    A picture that cannot be read is a `Failure`; the others are done all the same. Runs in one folder add up: what was
+    fooled there with the same settings is not fooled again, and what a stopped run began is continued. Files that were
+    not written by such a run are not overwritten; a name that is taken gets a number.
 
     Args:
         pictures: Files, folders, PIL pictures or pixels (3, H, W), uint8 or float in [0, 1].
@@ -81,142 +82,103 @@ def fool(
     plan = attack if isinstance(attack, AttackPlan) else AttackPlan(attack) if attack else default_plan(scorer)
     plan.check(scorer)
     samples = samples_for(scorer, pictures, prompts, captions, exclude=Path(out))
+    failures = [*samples.failures]
     with Run(out) as run:
-        results = Results(run)
-        fooling = _Fooling(run, results, samples, scorer, plan, progress, on_result)
+        results, targets, slots = Results(run), TargetCache(scorer), dict[Sample, OutputSlot]()
+        shown = _Shown(progress, max(plan.steps, 1), len(samples))
+
+        def pending(sample: Sample, task: AttackTask) -> bool:
+            slot = results.slot(sample.name, plan.key(scorer, task))
+            if slot.done:
+                shown.finished()
+            else:
+                slots[sample] = slot
+            return not slot.done
+
         try:
             with running(engine, address, workers) as run_attack:
-                failures = fooling.work(run_attack)
+                for found in attack_with(
+                    plan, samples, scorer, on_step=shown.on_step, states=run.cache, pending=pending, run=run_attack
+                ):
+                    if isinstance(found, Failure):
+                        failures.append(found)
+                        continue
+                    slot = slots.pop(found.sample)
+                    images.write(found.image, slot.output)
+                    written, original = images.read(slot.output), images.to_image(found.original)
+                    result = _measured(slot, found, original, written, plan, scorer, targets)
+                    results.write(slot, result)
+                    on_result(result, original, written)
+                    shown.finished()
         finally:  # whatever ends it, what is finished is listed
             results.save()
         return Outcome(results.of_this_run(), failures)
 
 
-class _Fooling:
-    """One call of `fool`."""
+class _Shown:
+    """Progress over the steps of all pictures."""
 
-    def __init__(
-        self,
-        run: Run,
-        results: Results,
-        samples: Outcome[Sample],
-        scorer: Scorer,
-        plan: AttackPlan,
-        progress: Progress,
-        on_result: OnResult,
-    ) -> None:
-        self._run, self._results, self._samples, self._scorer, self._plan = run, results, samples, scorer, plan
-        self._on_result = on_result
-        self._measure = Measure(scorer, plan)
-        self._slots: dict[Sample, OutputSlot] = {}
-        self._steps, self._done, self._shown = max(plan.steps, 1), 0, 0
-        self._report = progress("fooling", self._steps * len(samples))
+    def __init__(self, progress: Progress, steps: int, pictures: int) -> None:
+        self._steps, self._pictures, self._done, self._most = steps, pictures, 0, 0
+        self._report = progress("fooling", steps * pictures)
 
-    def work(self, run_attack: RunAttack) -> list[Failure]:
-        """Attack, write and measure what is pending; the pictures that failed."""
-        failures = [*self._samples.failures]
-        attacked = attack_with(
-            self._plan,
-            self._samples,
-            self._scorer,
-            on_step=self._on_step,
-            states=self._run.cache,
-            pending=self._pending,
-            run=run_attack,
-        )
-        for found in attacked:
-            if isinstance(found, Failure):
-                failures.append(found)
-            else:
-                self._write(found)
-                self._finished()
-        return failures
-
-    def _pending(self, sample: Sample, task: AttackTask) -> bool:
-        slot = self._results.slot(sample.name, self._plan.key(self._scorer, task))
-        if slot.done:
-            self._finished()
-        else:
-            self._slots[sample] = slot
-        return not slot.done
-
-    def _write(self, attacked: Attacked) -> None:
-        slot = self._slots.pop(attacked.sample)
-        images.write(attacked.image, slot.output)
-        written, original = images.read(slot.output), images.to_image(attacked.original)
-        result = self._measure(slot, attacked, original, written)
-        self._results.write(slot, result)
-        self._on_result(result, original, written)
-
-    def _finished(self) -> None:
+    def finished(self) -> None:
+        """One more picture is done."""
         self._done += 1
-        self._show(self._done * self._steps)
+        self._show(0)
 
-    def _on_step(self, states: Sequence[AttackState]) -> None:
-        done = self._done * self._steps + sum(state.step for state in states)
-        self._show(done, f", score {mean([state.scores[-1] for state in states]):.3f}")
+    def on_step(self, states: Sequence[AttackState]) -> None:
+        """These pictures have made a step."""
+        self._show(sum(state.step for state in states), f", score {mean([state.scores[-1] for state in states]):.3f}")
 
-    def _show(self, done: int, note: str = "") -> None:
-        self._shown = max(self._shown, done)  # pictures that end at the same step are written one by one: never back
-        self._report(self._shown, f"{self._done} of {len(self._samples)} pictures{note}")
+    def _show(self, steps: int, note: str = "") -> None:
+        # Pictures that end at the same step are written one by one: never back.
+        self._most = max(self._most, self._done * self._steps + steps)
+        self._report(self._most, f"{self._done} of {self._pictures} pictures{note}")
 
 
-class Measure:
-    """Measures written files.
-
-    Args:
-        scorer: The score.
-        plan: The attack, which results describe.
-    """
-
-    def __init__(self, scorer: Scorer, plan: AttackPlan) -> None:
-        self._scorer, self._plan, self._targets = scorer, plan, TargetCache(scorer)
-
-    def __call__(self, slot: OutputSlot, attacked: Attacked, original: Image.Image, written: Image.Image) -> Result:
-        """All figures of a written file.
-
-        Args:
-            slot: Where it was written.
-            attacked: What was written.
-            original: The original.
-            written: The file, read back from disk.
-        """
-        scorer, plan, prompts = self._scorer, self._plan, attacked.sample.prompts
-        pictures = (original, written, images.to_gray(original), images.to_gray(written))
-        before, after, gray_before, gray_after = read_figures(
-            scorer, [scorer.preprocess.image(picture) for picture in pictures], [self._targets(prompts)] * 4
-        )
-        pixels = images.to_tensor(written)
-        close = fidelity(pixels, attacked.original)
-        rows, columns = scorer.preprocess.region(original.height, original.width)
-        every = max(1, -(-len(attacked.curve) // CURVE_POINTS))
-        return Result(
-            source=slot.name,
-            output=str(slot.output),
-            prompts=list(prompts),
-            score_before=mean(before),
-            scores_before=before,
-            score_after=mean(after),
-            scores_after=after,
-            gray_score_before=mean(gray_before),
-            gray_score_after=mean(gray_after),
-            psnr=close.psnr if close.linf else None,
-            psnr_seen=psnr(pixels[:, rows, columns], attacked.original[:, rows, columns]),
-            ssim=close.ssim if close.ssim == close.ssim else None,
-            linf=close.linf,
-            delta_e=close.delta_e,
-            delta_e99=close.delta_e99,
-            flip=close.flip,
-            flip99=close.flip99,
-            steps=attacked.steps,
-            seconds=round(attacked.seconds, 3),
-            stopped_by=attacked.stopped_by,
-            score=scorer.info.name,
-            model=scorer.model,
-            fingerprint=scorer.fingerprint,
-            config=plan.config(),
-            seed=plan.method.seed,
-            curve=[[step, round(value, 5)] for step, value in enumerate(attacked.curve)][::every],
-            sha256=digest(slot.output),
-            key=slot.key,
-        )
+def _measured(
+    slot: OutputSlot,
+    attacked: Attacked,
+    original: Image.Image,
+    written: Image.Image,
+    plan: AttackPlan,
+    scorer: Scorer,
+    targets: TargetCache,
+) -> Result:
+    """All figures of a written file, read back from disk."""
+    prompts = attacked.sample.prompts
+    pictures = (original, written, images.to_gray(original), images.to_gray(written))
+    before, after, gray_before, gray_after = read_figures(
+        scorer, [scorer.preprocess.image(picture) for picture in pictures], [targets(prompts)] * 4
+    )
+    pixels = images.to_tensor(written)
+    close = asdict(fidelity(pixels, attacked.original))
+    close["psnr"] = close["psnr"] if close["linf"] else None
+    close["ssim"] = None if math.isnan(close["ssim"]) else close["ssim"]
+    rows, columns = scorer.preprocess.region(original.height, original.width)
+    every = max(1, -(-len(attacked.curve) // CURVE_POINTS))
+    return Result(
+        source=slot.name,
+        output=str(slot.output),
+        prompts=list(prompts),
+        score_before=mean(before),
+        scores_before=before,
+        score_after=mean(after),
+        scores_after=after,
+        gray_score_before=mean(gray_before),
+        gray_score_after=mean(gray_after),
+        psnr_seen=psnr(pixels[:, rows, columns], attacked.original[:, rows, columns]),
+        **close,
+        steps=attacked.steps,
+        seconds=round(attacked.seconds, 3),
+        stopped_by=attacked.stopped_by,
+        score=scorer.info.name,
+        model=scorer.model,
+        fingerprint=scorer.fingerprint,
+        config=plan.config(),
+        seed=plan.method.seed,
+        curve=[[step, round(value, 5)] for step, value in enumerate(attacked.curve)][::every],
+        sha256=digest(slot.output),
+        key=slot.key,
+    )

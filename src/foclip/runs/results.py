@@ -20,67 +20,36 @@ LONGEST_STEM = 240
 
 @dataclass(frozen=True)
 class Result:
-    """One fooled picture.
+    """One fooled picture."""
 
-    Attributes:
-        source: The original's file.
-        output: The file written, PNG.
-        prompts: The prompts it was fooled for.
-        score_before: Mean figure over the prompts of the original (CLIPScore: w = 2.5).
-        scores_before: Figure of the original per prompt.
-        score_after: Mean figure of the written file.
-        scores_after: Figure of the written file per prompt.
-        gray_score_before: Mean figure of the original in gray (BT.601 luma).
-        gray_score_after: Mean figure of the written file in gray.
-        psnr: PSNR of the written file against the original, dB; None where they are equal.
-        psnr_seen: The same of the part that the model sees, after its crop.
-        ssim: SSIM of the two; None below 11 × 11 pixels.
-        linf: Largest change of a channel, in 8-bit levels.
-        delta_e: Colour difference CIEDE2000 of the two, mean over pixels.
-        delta_e99: Its 99th percentile.
-        flip: FLIP, the visible difference, in [0, 1] at 67 pixels per degree, mean over pixels.
-        flip99: Its 99th percentile.
-        steps: Updates made.
-        seconds: Time they took.
-        stopped_by: "target", "steps" or "plateau"; "budget" where nothing within it is better than the original.
-        score: Name of the score.
-        model: Name of the encoder.
-        fingerprint: Digest of score, weights and preprocessing.
-        config: The attack's settings.
-        seed: The attack's seed.
-        curve: [step, mean figure] of the 8-bit iterate, at most 200 points.
-        sha256: Digest of the file written.
-        key: Names picture and settings; the same again is found by it.
-    """
-
-    source: str
-    output: str
-    prompts: list[str]
-    score_before: float
-    scores_before: list[float]
-    score_after: float
-    scores_after: list[float]
-    gray_score_before: float
-    gray_score_after: float
-    psnr: float | None
-    psnr_seen: float | None
-    ssim: float | None
-    linf: int
-    delta_e: float
-    delta_e99: float
-    flip: float
-    flip99: float
-    steps: int
-    seconds: float
-    stopped_by: str
-    score: str
-    model: str
-    fingerprint: str
-    config: dict[str, Any]
-    seed: int
-    curve: list[list[float]]
-    sha256: str | None
-    key: str
+    source: str  #: The original's file.
+    output: str  #: The file written, PNG.
+    prompts: list[str]  #: The prompts it was fooled for.
+    score_before: float  #: Mean figure over the prompts of the original (CLIPScore: w = 2.5).
+    scores_before: list[float]  #: Figure of the original per prompt.
+    score_after: float  #: Mean figure of the written file.
+    scores_after: list[float]  #: Figure of the written file per prompt.
+    gray_score_before: float  #: Mean figure of the original in gray (BT.601 luma).
+    gray_score_after: float  #: Mean figure of the written file in gray.
+    psnr: float | None  #: PSNR of the written file against the original, dB; None where they are equal.
+    psnr_seen: float | None  #: The same of the part that the model sees, after its crop.
+    ssim: float | None  #: SSIM of the two; None below 11 × 11 pixels.
+    linf: int  #: Largest change of a channel, in 8-bit levels.
+    delta_e: float  #: Colour difference CIEDE2000 of the two, mean over pixels.
+    delta_e99: float  #: Its 99th percentile.
+    flip: float  #: FLIP, the visible difference, in [0, 1] at 67 pixels per degree, mean over pixels.
+    flip99: float  #: Its 99th percentile.
+    steps: int  #: Updates made.
+    seconds: float  #: Time they took.
+    stopped_by: str  #: As for `foclip.attacks.AttackResult`.
+    score: str  #: Name of the score.
+    model: str  #: Name of the encoder.
+    fingerprint: str  #: Digest of score, weights and preprocessing.
+    config: dict[str, Any]  #: The attack's settings.
+    seed: int  #: The attack's seed.
+    curve: list[list[float]]  #: [step, mean figure] of the 8-bit iterate, at most 200 points.
+    sha256: str | None  #: Digest of the file written.
+    key: str  #: Names picture and settings; the same again is found by it.
 
     @property
     def gain(self) -> float | None:
@@ -90,28 +59,17 @@ class Result:
 
 @dataclass(frozen=True)
 class OutputSlot:
-    """Where the result of one picture goes.
+    """Where the result of one picture goes."""
 
-    Attributes:
-        name: What the picture is called.
-        work: The attack's key: the same picture under another name is the same work.
-        key: Names the result.
-        output: The file to write.
-        done: Whether an earlier run wrote it.
-    """
-
-    name: str
-    work: str
-    key: str
-    output: Path
-    done: bool
+    name: str  #: What the picture is called.
+    work: str  #: The attack's key: the same picture under another name is the same work.
+    key: str  #: Names the result.
+    output: Path  #: The file to write.
+    done: bool  #: Whether an earlier run wrote it.
 
 
 class Results:
-    """What earlier runs wrote to a folder, and what this one adds.
-
-    Args:
-        run: The folder, locked.
+    """What earlier runs wrote to a locked folder, and what this one adds.
 
     Raises:
         UsageError: Its `results.json` is something else.
@@ -134,14 +92,13 @@ class Results:
         known, taken = self._results.get(key), {slot.output for slot in self._slots}
         if known and (output := self._out / Path(known.output).name) not in taken and digest(output) == known.sha256:
             self._results[key] = replace(known, output=str(output))  # the folder may have moved
-            slot = OutputSlot(name, work, key, output, True)
+            self._slots.append(OutputSlot(name, work, key, output, True))
         else:
             begun = self._cache.get(_claim(key))
             output = self._out / begun if isinstance(begun, str) else _free(self._out, Path(name).stem, taken)
             self._cache.put(_claim(key), output.name)
-            slot = OutputSlot(name, work, key, output, False)
-        self._slots.append(slot)
-        return slot
+            self._slots.append(OutputSlot(name, work, key, output, False))
+        return self._slots[-1]
 
     def write(self, slot: OutputSlot, result: Result) -> None:
         """Keep a result whose file is written."""
@@ -189,12 +146,12 @@ def read_results(out: Path) -> list[Result]:
         listed = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(listed, list):
             raise TypeError("not a list")
-        found = [_result(entry) for entry in listed]
+        found = [result for entry in listed if (result := _result(entry))]
+        if len(found) < len(listed):
+            raise TypeError("other keys")
+        return found
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UsageError(f"out: {path} is no list of results ({error}); choose another folder") from error
-    if None in found:
-        raise UsageError(f"out: {path} is no list of results (other keys); choose another folder")
-    return [result for result in found if result]
 
 
 def _result(content: Any) -> Result | None:

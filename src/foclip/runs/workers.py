@@ -1,4 +1,4 @@
-"""Executors: one function called on many items by workers, which are threads, processes or actors of a Ray cluster.
+"""One function called on many items by workers, which are threads, processes or actors of a Ray cluster.
 
 All have one method, `map`, which reads items as workers get free. Workers may die: a decoder crashes, or a node of a
 cluster is lost. For the item of a process that died there is a `WorkerDied`; Ray gives the item to another worker.
@@ -13,12 +13,11 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor as Futures
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -32,37 +31,24 @@ R = TypeVar("R")
 AHEAD = 4
 #: Seconds after which worker processes notice that their parent process has ended.
 NOTICE = 0.2
-#: Cores that Ray's own tasks take beside the actors.
-SPARE = 2
-#: Workers that one item may lose on Ray. After that the item is at fault.
-DEATHS = 10
+#: Cores that Ray's own tasks take beside the actors; and workers that one item may lose before the item is at fault.
+SPARE, DEATHS = 2, 10
 
 
 class WorkerDied:
     """The result of an item whose worker process died."""
 
 
-class Executor(Protocol):
-    """Calls one function on many items."""
-
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R | WorkerDied]]:
-        """Each item with what the function returned for it; what the function raises is raised here."""
-
-
 @dataclass(frozen=True)
 class LocalWorkers:
-    """An executor on this machine; results come in the order of the items.
+    """Workers on this machine; results come in the order of the items.
 
     Worker processes are forked, so they share the memory of what the function holds, such as the weights of a model.
     Each has one torch thread.
-
-    Attributes:
-        count: Number of workers.
-        processes: Workers are processes if the system can fork, else threads.
     """
 
-    count: int
-    processes: bool = True
+    count: int  #: Number of workers.
+    processes: bool = True  #: Workers are processes if the system can fork, else threads.
 
     @property
     def fork(self) -> bool:
@@ -70,7 +56,10 @@ class LocalWorkers:
         return self.processes and sys.platform == "linux"
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R | WorkerDied]]:
-        """As `Executor.map`. An item whose process died yields `WorkerDied`, as do others that were begun then."""
+        """Each item with what the function returned for it; what the function raises is raised here.
+
+        An item whose process died yields `WorkerDied`, as do others that were begun then.
+        """
         pool = self._pool(function)
         call: Any = _call if self.fork else function
         waiting: deque[tuple[T, Future[R]]] = deque()
@@ -79,10 +68,9 @@ class LocalWorkers:
             while len(waiting) > leave:
                 item, future = waiting.popleft()
                 try:
-                    result: R | WorkerDied = future.result()
+                    yield item, future.result()
                 except BrokenProcessPool:
-                    result = WorkerDied()
-                yield item, result
+                    yield item, WorkerDied()
 
         try:
             for item in items:
@@ -98,11 +86,10 @@ class LocalWorkers:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _pool(self, function: Callable[[T], R]) -> Futures:
-        if not self.fork:
-            return ThreadPoolExecutor(self.count)
-        context = multiprocessing.get_context("fork")
-        return ProcessPoolExecutor(self.count, context, _begin, (function, os.getpid()))
+    def _pool(self, function: Callable[[T], R]) -> Executor:
+        if self.fork:
+            return ProcessPoolExecutor(self.count, multiprocessing.get_context("fork"), _begin, (function, os.getpid()))
+        return ThreadPoolExecutor(self.count)
 
 
 #: What a worker process calls. It has it from its fork.
@@ -129,10 +116,9 @@ def _call(item: Any) -> Any:
 
 
 class RayActors:
-    """An executor whose workers are actors of a Ray cluster; results come in the order in which they are finished.
+    """Workers that are actors of a Ray cluster; results come in the order in which they are finished.
 
-    Functions, items and results are pickled. An actor keeps the function that it was last called with. Actors are
-    started by the first `map`, and kept.
+    Functions, items and results are pickled. Actors are started by the first `map`, and kept with the last function.
 
     Args:
         ray: Ray, connected (`connected`).
@@ -149,38 +135,32 @@ class RayActors:
         self._threads = threads
         self._idle: list[Any] = []
         self._held: tuple[Any, Any] | None = None
-        #: What is awaited: reference to a result -> actor, and its item; None for an actor that is starting.
-        self._awaited: dict[Any, tuple[Any, list[Any] | None]] = {}
+        #: What is awaited: reference to a result -> actor, and its item; none for an actor that is starting.
+        self._awaited: dict[Any, tuple[Any, list[Any]]] = {}
 
-    def map(self, function: Callable[[T], R], items: Iterable[T | None]) -> Generator[tuple[T, R], None, None]:
-        """As `Executor.map`. An item None means: none for now, ask again after the next result."""
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Generator[tuple[T, R], None, None]:
+        """Each item with what the function returned for it; what the function raises is raised here."""
         if self._held is None or self._held[0] is not function:
             self._held = function, self._ray.put(function)
-        reading, end, again, deaths, running = iter(items), object(), deque[T](), Counter[int](), 0
+        reading, end, again, deaths = iter(items), object(), deque[T](), Counter[int]()
         lost = self._ray.exceptions.RayActorError, self._ray.exceptions.ObjectLostError
+        item: Any = None
         while len(self._idle) + len(self._awaited) < self._count:
             self._start()
         try:
             while True:
-                item: Any = None
-                while self._idle and (item := again.popleft() if again else next(reading, end)) is not None:
-                    if item is end:
-                        break
+                while self._idle and (item := again.popleft() if again else next(reading, end)) is not end:
                     actor = self._idle.pop()
                     self._awaited[actor.call.remote([self._held[1]], item)] = actor, [item]
-                    running += 1
-                if not running and item is end:
+                if item is end and not any(asked for _, asked in self._awaited.values()):
                     return
-                if not running and self._idle:
-                    continue
                 (landed,), _ = self._ray.wait(list(self._awaited))
                 actor, asked = self._awaited.pop(landed)
-                running -= asked is not None
                 try:
                     result = self._ray.get(landed)
                 except lost:  # the actor's process or node is gone
                     self._start()
-                    for item in asked or ():
+                    for item in asked:
                         again.append(item)
                         deaths[id(item)] += 1
                         if deaths[id(item)] == DEATHS:
@@ -190,20 +170,18 @@ class RayActors:
                     self._idle.append(actor)
                     raise unwrap_ray_error(error) from error
                 self._idle.append(actor)
-                for item in asked or ():
+                for item in asked:
                     yield item, result
         finally:  # what is still being worked on is no longer waited for
-            self._awaited = {reference: (actor, None) for reference, (actor, _) in self._awaited.items()}
+            self._awaited = {reference: (actor, []) for reference, (actor, _) in self._awaited.items()}
 
     def _start(self) -> None:
         """Ask for an actor. Items are given only to actors that answer, since Ray may have no room for one now."""
         actor = self._actor.remote(self._threads)
-        self._awaited[actor.ready.remote()] = actor, None
+        self._awaited[actor.ready.remote()] = actor, []
 
 
 class _Actor:
-    """An actor that calls functions."""
-
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
         self._held: Any = None
@@ -222,10 +200,7 @@ class _Actor:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[Any]:
-    """Ray, started on this machine or connected to a cluster; what was started here is ended here.
-
-    Args:
-        address: Of the cluster; None for Ray on this machine.
+    """Ray, connected to the cluster at this address or started on this machine; what was started here is ended here.
 
     Raises:
         UsageError: Ray is not installed, or there is no cluster at this address.
