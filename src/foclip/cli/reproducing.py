@@ -75,7 +75,6 @@ def reproduce(
     from foclip.runs.executors import running
     from foclip.runs.folder import Run
     from foclip.studies import harness
-    from foclip.studies.harness.html import write_html
 
     known = experiments.available()
     chosen = list(known) if "all" in studies else list(dict.fromkeys(studies))
@@ -104,7 +103,7 @@ def reproduce(
             finished.append(harness.reproduce(known[name], work, out))
             shown[name] = finished[-1]
             sections = [shown[name] for name in known if name in shown]
-            write_html(out / "report.html", sections, recorded, work.failures)
+            harness.write_html(out / "report.html", sections, recorded, work.failures)
     if json:
         console.print_json(
             {"report": str(out / "report.html"), "studies": [_as_json(out, study) for study in finished]}
