@@ -103,14 +103,7 @@ def _measured(calibration: Calibration) -> pd.DataFrame:
     for e in calibration.examples:
         if e.held_out:
             whole, bare = e.sensitivity, e.sensitivity.without_prompts()
-            row = {
-                "example": e,
-                "kind": e.kind,
-                "state": e.state,
-                "rise": e.rise,
-                "fooled": e.fooled,
-                "counts": e.counts,
-            }
+            row = {"example": e} | {name: getattr(e, name) for name in ("kind", "state", "rise", "fooled", "counts")}
             row |= {name: getattr(detector, name).statistic.value(whole) for name in ("rule", "combined")}
             rows.append(row | {name: getattr(detector, name).statistic.value(bare) for name in ("drift", "no_prompt")})
     return pd.DataFrame(rows)
@@ -225,16 +218,7 @@ def _misses(detector: Detector, measured: pd.DataFrame) -> list[dict[str, Any]]:
     for kind, fooled in (("fooled, not caught", True), ("clean, false alarm", False)):
         wrong = measured[(measured.fooled == fooled) & (called != fooled)]
         for example in wrong.sort_values("combined", ascending=fooled, kind="stable").example[:MISSES]:
-            shown, found = images.read(example.path), example.sensitivity
-            items.append(
-                {
-                    "kind": kind,
-                    "name": example.path.name,
-                    "image": html.picture(shown),
-                    "gray": html.picture(images.to_gray(shown)),
-                    "score": found.score,
-                    "drop": found.drops["gray"],
-                    "drift": found.drifts["gray"],
-                }
-            )
+            image = images.read(example.path)
+            shown = {"image": html.picture(image), "gray": html.picture(images.to_gray(image))}
+            items.append({"kind": kind, "example": example} | shown)
     return items

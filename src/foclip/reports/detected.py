@@ -60,13 +60,8 @@ def write(
 ) -> None:
     """Write `verdicts.csv`, then `verdicts.html`, into a folder.
 
-    Args:
-        out: The folder.
-        found: What `foclip.core.detecting` found in files.
-        scorer: The score of the pictures.
-        detector: The detector that judged them.
-        fpr: Bound on false alarms instead of the detector's own, as it was given to `detect`.
-        progress: Progress, in pictures drawn.
+    `scorer`, `detector` and `fpr`, a bound on false alarms instead of the detector's own, are those that `detect` had.
+    Progress is in pictures drawn.
     """
     files.write_text(out / TABLE, table(found))
     shown = suspicious_first(found.results)[:SHOWN]

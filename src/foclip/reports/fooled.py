@@ -1,6 +1,7 @@
 """The report of `foclip fool`: before and after, picture by picture, and in the same place, to be flicked between."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,10 @@ def _item(folder: Path, result: Result) -> dict[str, Any]:
 
 def _read(result: Result) -> dict[str, Any]:
     """What is shown of a picture whose files are read; files that have gone since are left out."""
-    found: list[Image.Image | None] = []
-    for path in (result.source, result.output):
-        try:
-            found.append(images.read(path))
-        except ImageError:
-            found.append(None)
+    found: list[Image.Image | None] = [None, None]
+    for place, path in enumerate((result.source, result.output)):
+        with suppress(ImageError):
+            found[place] = images.read(path)
     return _pictures(result, *found)
 
 

@@ -176,9 +176,7 @@ def report(table: pd.DataFrame) -> StudyReport:
     every = groups(table[table.budget.notna()], "attacker", "budget")
     summary = [
         {"attacker": name, "budget / dB": f"{budget:g}"}
-        | means(part, "score")
-        | {"score gain": f"{mean(part.gain, part.photo):+.3f}"}
-        | means(part, "psnr", "flip99")
+        | means(part, "score", "gain", "psnr", "flip99")
         | caught(part, "called tampered by", METHODS)
         | {f"undetected gain, {words}": f"{undetected(part, m):+.3f}" for m, words in METHODS.items()}
         | {f"gain of {LOWEST}": f"{mean(part['gain of the minimum'], part.photo):+.3f}"}
@@ -187,7 +185,7 @@ def report(table: pd.DataFrame) -> StudyReport:
     rounds = {name: part for (name, _), part in every.items() if name.startswith(REFITTED.partition("{")[0])}
     parts = {key: part for key, part in every.items() if key[0] not in rounds}
     knowing = {name: part for (name, budget), part in parts.items() if budget == BUDGET and name != NOTHING}
-    findings = [*_worst(parts), *_refitted(rounds), *_costs(parts[NOTHING, BUDGET], knowing)]
+    findings = [*_worst(parts), *([_refitted(rounds)] if rounds else []), *_costs(parts[NOTHING, BUDGET], knowing)]
     findings += _what_is_left(originals, knowing)
     alarms = ", ".join(f"{words}: {share(originals[m], originals.photo):.0%}" for m, words in METHODS.items())
     findings.append(f"Judged by the detector {table.detector.iloc[0]!r}; false alarms on these originals: {alarms}.")
@@ -219,20 +217,18 @@ def _worst(parts: dict[tuple[str, float], pd.DataFrame]) -> list[str]:
     return sentences
 
 
-def _refitted(rounds: dict[str, pd.DataFrame]) -> list[str]:
+def _refitted(rounds: dict[str, pd.DataFrame]) -> str:
     """The undetected score gain of attackers who know the detector itself, round by round."""
-    if not rounds:
-        return []
     left = ", ".join(f"{undetected(part, 'combined'):+.3f}" for part in rounds.values())
     shares, alarms = (
         ", ".join(f"{share(part[column], part.photo):.0%}" for part in rounds.values())
         for column in ("combined", "alarm on its original")
     )
-    return [
+    return (
         f"A detector is made from this study's own pictures and refitted on those of attackers who {ITSELF}. After 0, "
         f"1, 2 … rounds they have an undetected score gain of {left} at {ROUND_BUDGET:g} dB (caught: {shares}; false "
         f"alarms on the originals: {alarms})."
-    ]
+    )
 
 
 def _costs(plain: pd.DataFrame, knowing: dict[str, pd.DataFrame]) -> list[str]:

@@ -95,14 +95,9 @@ def table(context: StudyContext) -> pd.DataFrame:
 def boosted(context: StudyContext, given: list[Pair], target: float | None, attacker: Attacker) -> list[Pair]:
     """The pairs, with the pictures of mismatched ones boosted to `target`, or as far as possible if it is None."""
     attack = context.default_attack().replace(
-        steps=min(context.settings.steps, STEPS),
-        budgets=UNNOTICED,
-        mask="visible",
-        target=target,
-        views=attacker.views,
+        steps=min(context.settings.steps, STEPS), budgets=UNNOTICED, mask="visible", target=target, views=attacker.views
     )
-    chosen = [pair for pair in given if pair.mismatched]
-    pictures, captions = [pair.picture for pair in chosen], [[pair.caption] for pair in chosen]
+    pictures, captions = zip(*((pair.picture, [pair.caption]) for pair in given if pair.mismatched), strict=True)
     fooled = iter(context.fool(attack, pictures, captions, attacker.score))
     return [replace(pair, picture=next(fooled)) if pair.mismatched else pair for pair in given]
 
@@ -115,11 +110,7 @@ def filtered(context: StudyContext, judge: Detector, current: list[Pair]) -> pd.
     files.output_folder(source.parent)
     captions = [pair.caption for pair in current]
     keys = [f"{place:06d}" for place in range(len(current))]
-    content = {
-        "key": keys,
-        "image": [_png(pair.picture) for pair in current],
-        "caption": captions,
-    }
+    content = {"key": keys, "image": [_png(pair.picture) for pair in current], "caption": captions}
     with files.replacing(source) as partial:
         parquet.write_table(pa.table(content), partial, row_group_size=GROUP)
     folder = scan([source], context.cache.path(name, ""), model=context.score, detector=judge, settings=Settings())

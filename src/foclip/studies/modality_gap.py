@@ -36,13 +36,7 @@ ORIGINAL, FOOLED, AWARE = "original", "fooled", "fooled, knowing the shift"
 
 
 class Shifted(CLIPScore):
-    """CLIPScore after pictures and texts have been moved towards each other.
-
-    Args:
-        encoder: The encoder.
-        gap: Centroid of pictures minus centroid of texts, (D,).
-        share: Share of the gap that is closed, in [0, 1].
-    """
+    """CLIPScore after a share in [0, 1] of the gap, centroid of pictures minus that of texts (D,), has been closed."""
 
     def __init__(self, encoder: Encoder, gap: Tensor, share: float) -> None:
         super().__init__(encoder)

@@ -91,11 +91,9 @@ def _labels(part: str, attacked: str, aim: str, attacker: str = "FoCLIP") -> dic
 def _plan(context: StudyContext, hardened: EmbeddingScorer) -> Iterator[tuple[dict[str, str], Scorer, AttackPlan, int]]:
     """What is fooled, except for the frontier: labels, score, attack, and the number of pictures."""
     foclip, steps, quick = context.default_attack(), context.settings.steps, context.settings.quick
-    ensembles: dict[str, Scorer] = {
-        name: kind((context.score, hardened)) for name, kind in ((MEAN, MeanEnsemble), (LOWER, MinEnsemble))
-    }
+    both = (context.score, hardened)
+    ensembles: dict[str, Scorer] = {MEAN: MeanEnsemble(both), LOWER: MinEnsemble(both)}
     defences: dict[str, Scorer] = {PLAIN: context.score, HARDENED: hardened} | ensembles
-
     within = {budget: foclip.replace(budgets=Budget("psnr", budget)) for budget in (*FULL, VISIBLE, ANY)}
     for aim in (OWN, ARTWORKS, HUNDRED):
         for name, score in defences.items():

@@ -11,7 +11,7 @@ from foclip.detection import Sweep, sweep
 from foclip.detection.rule import GRID
 from foclip.reports import html
 from foclip.studies.harness import PaperComparison, Study, StudyContext, StudyReport
-from foclip.studies.harness.statistics import estimate, groups, mean, means, percent
+from foclip.studies.harness.statistics import estimate, groups, means, percent
 
 
 def table(context: StudyContext) -> pd.DataFrame:
@@ -41,8 +41,7 @@ def report(table: pd.DataFrame) -> StudyReport:
     summary = []
     for fooled, part in groups(table, "fooled").items():
         row = {"": "fooled" if fooled else "originals", "pictures": len(part), "photos": part.photo.nunique()}
-        row |= means(part, "drop", "drift")
-        summary.append(row | {"called tampered": f"{mean(part.tampered, part.photo):.1%}"})
+        summary.append(row | means(part, "drop", "drift", "tampered"))
     by_drop, by_drift = surface.accuracy[:, 0].max(), surface.accuracy[0].max()
     findings = [
         f"Judged by thresholds chosen on the other photos, the rule is right about {accuracy:.1%} of the pictures "

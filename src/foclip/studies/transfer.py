@@ -52,8 +52,7 @@ def report(table: pd.DataFrame) -> StudyReport:
     table = table.assign(rise=table.score - table.score_before)
     summary = [
         {"attack": attack, "attacked": attacked, "scored by": scored}
-        | means(part, "score")
-        | {"rise": f"{mean(part.rise, part.photo):+.3f}", "drop in gray": f"{mean(part['drop'], part.photo):.1%}"}
+        | means(part, "score", "rise", "drop")
         | caught(part, "called tampered by")
         for (attack, attacked, scored), part in groups(table, "attack", "attacked", "scored").items()
     ]

@@ -65,8 +65,7 @@ def measured(
     after = before if fooled is None else context.sensitivities(fooled, prompts, score)
     found = []
     for crop, own, seen, was in zip(crops, prompts, after, before, strict=True):
-        rise = seen.normalised_score - was.normalised_score
-        apart = crop.photo in held_out
+        rise, apart = seen.normalised_score - was.normalised_score, crop.photo in held_out
         found.append(Example(Path(crop.name), own, fooled is not None, apart, seen, scenario, rise=rise))
     return found
 
@@ -90,10 +89,9 @@ def judged(
     """`context.rows`, with `drop` and `drift` in gray, and for each of `METHODS` whether it says "tampered"."""
     rows = context.rows(pictures, prompts, score, **same)
     for row, found in zip(rows, context.sensitivities(pictures, prompts, score), strict=True):
+        said = (judge.judge(found, "rule"), judge.judge(found), judge.judge(found.without_prompts()))
         row |= {"drop": found.drops["gray"], "drift": found.drifts["gray"]}
-        without = found.without_prompts()
-        said = {"rule": judge.judge(found, "rule"), "combined": judge.judge(found), "no_prompt": judge.judge(without)}
-        row |= {method: verdict.verdict == "tampered" for method, verdict in said.items()}
+        row |= {method: verdict.verdict == "tampered" for method, verdict in zip(METHODS, said, strict=True)}
     return rows
 
 

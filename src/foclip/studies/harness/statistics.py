@@ -27,6 +27,9 @@ COLUMNS = {
     "flip99": ("FLIP, worst", ".3f"),
     "drop": ("drop in gray", ".1%"),
     "drift": ("drift in gray", ".3f"),
+    "gain": ("score gain", "+.3f"),
+    "rise": ("rise", "+.3f"),
+    "tampered": ("called tampered", ".1%"),
 }
 
 
