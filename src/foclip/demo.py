@@ -9,7 +9,12 @@ PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
 def photos() -> list[Path]:
     """Paths of the demo's photos."""
-    spec = find_spec("skimage")
-    assert spec is not None, "scikit-image is a dependency of this package"
+    return [installed("skimage") / "data" / name for name in PHOTOS]
+
+
+def installed(package: str) -> Path:
+    """The folder of a dependency, without importing it."""
+    spec = find_spec(package)
+    assert spec is not None, f"{package} is a dependency of this package"
     assert spec.origin is not None
-    return [Path(spec.origin).parent / "data" / name for name in PHOTOS]
+    return Path(spec.origin).parent

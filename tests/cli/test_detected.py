@@ -17,7 +17,7 @@ from foclip.detection.detector import shipped
 from foclip.models.scores import CLIPScore
 from foclip.outcome import Failure, Outcome
 from foclip.reports import detected
-from foclip.reports.heat import UNSEEN, drawn, heat_map, spread
+from foclip.reports.detected import UNSEEN, drawn, heat_map, spread
 from foclip.runs.fooling import fool
 
 pytestmark = pytest.mark.usefixtures("_embedded_once")

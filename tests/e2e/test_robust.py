@@ -19,9 +19,10 @@ from foclip.errors import UsageError
 from foclip.models import Encoder, load_encoder
 from foclip.models.scores import CLIPScore
 from foclip.objective import FeatureAlignment
-from foclip.studies import _robust_report as robust
-from foclip.studies.harness import StudyContext, StudySettings, best_caption, hardening, pictures
-from foclip.studies.harness.gradient_path import gradients_along
+from foclip.studies import robust
+from foclip.studies.harness import StudyContext, StudySettings, hardening, pictures
+from foclip.studies.harness import context as contexts
+from foclip.studies.harness.hardening import gradients_along
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,7 +30,7 @@ def _tiny() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StudySettings, "steps", 2)
         patch.setattr(StudySettings, "count", 3)
-        patch.setattr(best_caption, "CANDIDATES", 20)
+        patch.setattr(contexts, "CANDIDATES", 20)
         patch.setattr(hardening, "QUICK", 1)
         patch.setattr(pictures, "CORNERS", pictures.CORNERS[:4])
         yield
@@ -59,10 +60,10 @@ def test_a_photo_has_the_caption_beside_it_or_the_one_that_fits_best(
     context: StudyContext, robust_score: CLIPScore
 ) -> None:
     scores = [context.score, robust_score]
-    found = best_caption.best_captions(context, scores)
+    found = context.best_captions(scores)
     assert found.keys() == {"a.png", "b.png", "c.png"}
     assert found["b.png"] == ("a rocket at night",)
-    candidates = best_caption.candidates()
+    candidates = contexts.candidates()
     for picture in (context.pictures[0], context.pictures[2]):
         both = np.mean([context.scores([picture], candidates, score)[0] for score in scores], axis=0)
         assert found[picture.name] == (candidates[int(both.argmax())],)

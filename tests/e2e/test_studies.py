@@ -26,11 +26,11 @@ from foclip.studies.harness import (
     StudyReport,
     StudyResult,
     StudySettings,
-    best_caption,
     hardening,
     pictures,
     statistics,
 )
+from foclip.studies.harness import context as contexts
 from foclip.studies.harness import read as read_study
 from foclip.studies.harness import reproduce as reproduce_study
 from foclip.studies.harness.pictures import Picture, crops, shipped
@@ -85,7 +85,7 @@ def _tiny() -> Iterator[None]:
         patch.setattr(robust, "STARTS", 2)
         patch.setattr(robust, "QUERIES", 1)
         patch.setattr(robust, "FEW", 2)
-        patch.setattr(best_caption, "CANDIDATES", 20)
+        patch.setattr(contexts, "CANDIDATES", 20)
         patch.setattr(hardening, "QUICK", 1)
         for name, grid in GRIDS.items():
             patch.setattr(sweep, name, grid)

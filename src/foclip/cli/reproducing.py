@@ -62,7 +62,6 @@ def reproduce(
     from foclip.runs.executors import running
     from foclip.runs.folder import Run
     from foclip.studies import harness
-    from foclip.studies.harness.html import write_html
 
     scores, hardened_scores = (list(map(require_embedding, each)) for each in (loaded, loaded_hardened))
     known = experiments.available()
@@ -92,7 +91,7 @@ def reproduce(
         for name in chosen:
             shown[name] = harness.reproduce(known[name], work, out)
             finished.append(shown[name])
-            write_html(report, [shown[name] for name in known if name in shown], recorded, work.failures)
+            harness.write_html(report, [shown[name] for name in known if name in shown], recorded, work.failures)
     if json:
         console.print_json({"report": str(report), "studies": [_as_json(out, study) for study in finished]})
     else:

@@ -1,29 +1,33 @@
 """The report of `foclip calibrate`: ROC, histograms, the τ₁ × τ₂ surface, and the worst misses."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from scipy.stats import beta, binomtest
 
-from foclip import __version__, files
 from foclip.calibration import Calibration
 from foclip.calibration.examples import AS_IT_IS, Example
 from foclip.data import images
+from foclip.detection import Detector
 from foclip.detection.conformal import Calibrated
 from foclip.detection.rule import TwoThresholds, in_gray
-from foclip.reports.html import figure, picture, render
+from foclip.reports import html
 
 #: Pictures on the sheet of misses, of each kind.
 MISSES = 8
 #: Alert budgets: shares of clean pictures that may be called tampered.
 BUDGETS = (0.001, 0.002, 0.004, 0.01)
-#: Lower ends of the ranges of the rise, in units of the score's floor.
-RISES = (0.2, 0.4, 0.8, 1.6, 3.2)
-CLEAN, FOOLED = "#555555", "#b3261e"
+#: Ends of the ranges of the rise, in units of the score's floor.
+RISES = (0.2, 0.4, 0.8, 1.6, 3.2, math.inf)
+#: The combined methods, and what the report calls their shares.
+COMBINED = {"combined": "caught", "no_prompt": "caught_without_prompts"}
 
 
 def summary(calibration: Calibration) -> list[dict[str, Any]]:
@@ -35,23 +39,24 @@ def summary(calibration: Calibration) -> list[dict[str, Any]]:
         one calibration of this size has; None where no bound sets the threshold), `balanced_accuracy`, `clean` and
         `fooled` (counts).
     """
-    rows, rule = [], calibration.detector.rule
-    for method, part, threshold in _methods(calibration):
-        clean, fooled = _statistics(calibration, part)
-        caught, alarms = float(np.mean(fooled >= threshold)), float(np.mean(clean >= threshold))
+    rows, detector, measured = [], calibration.detector, _measured(calibration)
+    counted = measured[measured.counts]
+    for name, (words, threshold) in _methods(detector).items():
+        caught, alarms = ((counted[name] >= threshold)[counted.fooled == fooled] for fooled in (True, False))
+        part = getattr(detector, name)
         rows.append(
             {
-                "method": method,
+                "method": words,
                 "auc": part.auc,
                 "threshold": threshold,
-                "caught": caught,
-                "caught_interval": _interval(fooled >= threshold),
-                "false_alarms": alarms,
-                "false_alarms_interval": _interval(clean >= threshold),
-                "expected_false_alarms": None if part is rule else expected_rate(part, calibration.detector.fpr),
-                "balanced_accuracy": (caught + 1 - alarms) / 2,
-                "clean": len(clean),
-                "fooled": len(fooled),
+                "caught": float(caught.mean()),
+                "caught_interval": _interval(caught),
+                "false_alarms": float(alarms.mean()),
+                "false_alarms_interval": _interval(alarms),
+                "expected_false_alarms": None if name == "rule" else expected_rate(part, detector.fpr),
+                "balanced_accuracy": (float(caught.mean()) + 1 - float(alarms.mean())) / 2,
+                "clean": len(alarms),
+                "fooled": len(caught),
             }
         )
     return rows
@@ -71,21 +76,20 @@ def expected_rate(part: Calibrated[Any], fpr: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _interval(flags: np.ndarray) -> tuple[float, float]:
+def _interval(flags: pd.Series) -> tuple[float, float]:
     found = binomtest(int(flags.sum()), len(flags)).proportion_ci()
     return float(found.low), float(found.high)
 
 
-def _methods(calibration: Calibration) -> list[tuple[str, Calibrated[Any], float]]:
-    """Name, method, and the threshold from which it says tampered."""
-    detector = calibration.detector
+def _methods(detector: Detector) -> dict[str, tuple[str, float]]:
+    """By the method's attribute of the detector: what it is called, and the threshold from which it says tampered."""
     bound = f"at most {100 * detector.fpr:g} % false alarms"
-    return [
-        ("paper's rule, τ₁ and τ₂", detector.rule, 1.0),
-        (f"drift alone without prompts, {bound}", detector.drift, _above(detector.drift, detector.fpr)),
-        (f"combined, {bound}", detector.combined, _above(detector.combined, detector.fpr)),
-        (f"combined without prompts, {bound}", detector.no_prompt, _above(detector.no_prompt, detector.fpr)),
-    ]
+    return {
+        "rule": ("paper's rule, τ₁ and τ₂", 1.0),
+        "drift": (f"drift alone without prompts, {bound}", _above(detector.drift, detector.fpr)),
+        "combined": (f"combined, {bound}", _above(detector.combined, detector.fpr)),
+        "no_prompt": (f"combined without prompts, {bound}", _above(detector.no_prompt, detector.fpr)),
+    }
 
 
 def _above(part: Calibrated[Any], fpr: float) -> float:
@@ -93,130 +97,83 @@ def _above(part: Calibrated[Any], fpr: float) -> float:
     return float(np.nextafter(part.threshold(fpr), np.inf))
 
 
-def _statistics(calibration: Calibration, part: Calibrated[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics of the held-out clean and fooled pictures."""
-    held = [e for e in calibration.examples if e.held_out and e.counts]
-    clean, fooled = (np.array([_value(calibration, part, e) for e in held if e.fooled == f]) for f in (False, True))
-    return clean, fooled
-
-
-def _value(calibration: Calibration, part: Calibrated[Any], example: Example) -> float:
-    """The statistic of a picture; parts that know no prompts see it without."""
-    detector, found = calibration.detector, example.sensitivity
-    bare = part is detector.drift or part is detector.no_prompt
-    return float(part.statistic.value(found.without_prompts() if bare else found))
-
-
-def kinds(calibration: Calibration) -> list[dict[str, Any]]:
-    """What is caught of each attack scenario, as it is and saved again, on the half that only measures.
-
-    Returns:
-        Per kind: `kind`, `pictures`, `rise` (mean, in units of the score's `floor`), `caught` and
-        `caught_without_prompts` (shares at the detector's bound).
-    """
-    fooled = [e for e in calibration.examples if e.fooled and e.held_out and e.counts]
-    return [
-        _caught(calibration, kind, [e for e in fooled if e.kind == kind])
-        for kind in dict.fromkeys(e.kind for e in fooled)
-    ]
-
-
-def rises(calibration: Calibration) -> list[dict[str, Any]]:
-    """The same by what the score gained: the rows are ranges of the rise."""
-    fooled = [e for e in calibration.examples if e.fooled and e.held_out and e.counts]
-    ranges = zip(RISES, (*RISES[1:], np.inf), strict=True)
-    rows = [(f"{low:g} to {high:g}", [e for e in fooled if low <= e.rise < high]) for low, high in ranges]
-    return [_caught(calibration, name, part) for name, part in rows if part]
-
-
-def _caught(calibration: Calibration, kind: str, part: Sequence[Example]) -> dict[str, Any]:
-    detector = calibration.detector
-    shares = [
-        float(np.mean([_value(calibration, method, e) >= _above(method, detector.fpr) for e in part]))
-        for method in (detector.combined, detector.no_prompt)
-    ]
-    rise = float(np.mean([e.rise for e in part]))
-    caught = {"caught": shares[0], "caught_without_prompts": shares[1]}
-    return {"kind": kind, "pictures": len(part), "rise": rise} | caught
-
-
-def conditions(calibration: Calibration) -> list[dict[str, Any]]:
-    """False alarms on clean pictures in each state they come in, on the half that only measures.
-
-    Returns:
-        Per state: `state`, `pictures`, `alarms` and `alarms_without_prompts` (shares at the detector's bound).
-    """
-    clean = [e for e in calibration.examples if not e.fooled and e.held_out]
-    rows = []
-    for state in dict.fromkeys(e.state for e in clean):
-        found = _caught(calibration, state, [e for e in clean if e.state == state])
-        alarms = {"alarms": found["caught"], "alarms_without_prompts": found["caught_without_prompts"]}
-        rows.append({"state": state, "pictures": found["pictures"]} | alarms)
-    return rows
-
-
-def budgets(calibration: Calibration) -> list[dict[str, Any]]:
-    """Caught shares at alert budgets, as far as the number of clean pictures can promise them.
-
-    Returns:
-        Per budget: `fpr`, `caught` and its exact 95 % interval, `caught_without_prompts` and its interval.
-    """
+def _measured(calibration: Calibration) -> pd.DataFrame:
+    """Pictures of the half that only measures: what they are, whether they count, and each method's statistic."""
     detector, rows = calibration.detector, []
+    for e in calibration.examples:
+        if e.held_out:
+            whole, bare = e.sensitivity, e.sensitivity.without_prompts()
+            row = {"example": e} | {name: getattr(e, name) for name in ("kind", "state", "rise", "fooled", "counts")}
+            row |= {name: getattr(detector, name).statistic.value(whole) for name in ("rule", "combined")}
+            rows.append(row | {name: getattr(detector, name).statistic.value(bare) for name in ("drift", "no_prompt")})
+    return pd.DataFrame(rows)
+
+
+def _shares(detector: Detector, kinds: Iterable[tuple[Any, pd.DataFrame]]) -> list[dict[str, Any]]:
+    """Per kind of pictures: their number, mean rise in units of the score's floor, and shares called tampered."""
+    least = {name: _above(getattr(detector, name), detector.fpr) for name in COMBINED}
+    return [
+        {"kind": kind, "pictures": len(part), "rise": part.rise.mean()}
+        | {words: (part[name] >= least[name]).mean() for name, words in COMBINED.items()}
+        for kind, part in kinds
+    ]
+
+
+def _budgets(detector: Detector, fooled: pd.DataFrame) -> list[dict[str, Any]]:
+    """Caught shares with exact 95 % intervals at alert budgets, as far as there are clean pictures to promise them."""
+    rows = []
     for fpr in BUDGETS:
-        if fpr * (detector.combined.distinct + 1) < 1 - 1e-9:
-            continue
-        row: dict[str, Any] = {"fpr": fpr}
-        for name, part in (("caught", detector.combined), ("caught_without_prompts", detector.no_prompt)):
-            flags = _statistics(calibration, part)[1] >= _above(part, fpr)
-            row |= {name: float(np.mean(flags)), f"{name}_interval": _interval(flags)}
-        rows.append(row)
+        if fpr * (detector.combined.distinct + 1) >= 1 - 1e-9:
+            row: dict[str, Any] = {"fpr": fpr}
+            for name, words in COMBINED.items():
+                flags = fooled[name] >= _above(getattr(detector, name), fpr)
+                row |= {words: flags.mean(), f"{words}_interval": _interval(flags)}
+            rows.append(row)
     return rows
 
 
 def write(path: Path, calibration: Calibration) -> None:
     """Write the report of a calibration as one HTML file."""
-    detector = calibration.detector
+    detector, measured = calibration.detector, _measured(calibration)
     rule = detector.rule.statistic
-    method, part, threshold = _methods(calibration)[2]
     counted = [e for e in calibration.examples if e.counts and e.state == AS_IT_IS]
-    html = render(
+    fooled = measured[measured.fooled & measured.counts]
+    ranges = [f"{low:g} to {high:g}" for low, high in pairwise(RISES)]
+    rises = fooled.groupby(pd.cut(fooled.rise, RISES, right=False, labels=ranges), observed=True)
+    combined = {"with prompts": detector.combined.statistic, "without prompts": detector.no_prompt.statistic}
+    html.write(
+        path,
         "calibration.html",
         detector=detector,
         rule=rule,
         rows=summary(calibration),
         means=_means(counted),
-        kinds=kinds(calibration),
-        rises=rises(calibration),
-        conditions=conditions(calibration),
-        budgets=budgets(calibration),
-        roc=figure(_roc(calibration)),
-        histograms=figure(_histograms(counted, rule)),
-        surface=figure(_surface(calibration, rule)),
-        weights=[
-            (name, p.statistic.steps[-1].inputs, p.statistic.steps[-1].weight)
-            for name, p in (("with prompts", detector.combined), ("without prompts", detector.no_prompt))
-        ],
-        probes=_probes(calibration),
-        misses=_misses(calibration, part, threshold),
-        judged_by=method,
+        kinds=_shares(detector, fooled.groupby("kind", sort=False)),
+        rises=_shares(detector, rises),
+        conditions=_shares(detector, measured[~measured.fooled].groupby("state", sort=False)),
+        budgets=_budgets(detector, fooled),
+        roc=_roc(detector),
+        histograms=_histograms(counted, rule),
+        surface=html.figure(html.surface(calibration.sweep, rule)),
+        weights=[(name, each.steps[-1].inputs, each.steps[-1].weight) for name, each in combined.items()],
+        probes=_probes(detector, measured[measured.counts & ~measured.fooled].example),
+        misses=_misses(detector, measured[measured.counts & (measured.state == AS_IT_IS)]),
+        judged_by=_methods(detector)["combined"][0],
         failures=calibration.failures,
         duplicates=calibration.duplicates,
         gray=calibration.gray,
-        version=__version__,
     )
-    files.write_text(path, html)
 
 
-def _probes(calibration: Calibration) -> list[tuple[str, list[str], list[float]]]:
+def _probes(detector: Detector, clean: Sequence[Example]) -> list[tuple[str, list[str], list[float]]]:
     """With prompts and without: the probes in their order, and the share of clean pictures that takes each."""
-    detector, rows = calibration.detector, []
-    clean = [e.sensitivity for e in calibration.examples if e.held_out and e.counts and not e.fooled]
+    rows = []
     for name, part, seen in (
-        ("with prompts", detector.combined, clean),
-        ("without prompts", detector.no_prompt, [s.without_prompts() for s in clean]),
+        ("with prompts", detector.combined.statistic, [e.sensitivity for e in clean]),
+        ("without prompts", detector.no_prompt.statistic, [e.sensitivity.without_prompts() for e in clean]),
     ):
-        taken, probes = np.array([part.statistic.taken(s) for s in seen]), part.statistic.probes
-        rows.append((name, probes, [float(np.mean(taken > place)) for place in range(len(probes))]))
+        taken = np.array([part.taken(s) for s in seen])
+        rows.append((name, part.probes, [float(np.mean(taken > place)) for place in range(len(part.probes))]))
     return rows
 
 
@@ -231,69 +188,37 @@ def _means(examples: Sequence[Example]) -> list[tuple[str, int, float, float, fl
     return rows
 
 
-def _roc(calibration: Calibration) -> Figure:
-    plot = Figure(figsize=(4.2, 3.6))
-    axes = plot.subplots()
-    for (name, part, _), color in zip(_methods(calibration), ("#6b6870", "#8f6a52", "#b3261e", "#1a5fb4"), strict=True):
+def _roc(detector: Detector) -> Markup:
+    plot, axes = html.axes_of(4.2, 3.6, "false alarms", "caught")
+    colors = ("#6b6870", "#8f6a52", "#b3261e", "#1a5fb4")
+    for (name, (words, _)), color in zip(_methods(detector).items(), colors, strict=True):
+        part = getattr(detector, name)
         alarms, caught = zip(*part.roc, strict=True)
-        label = f"{name.split(',')[0]} (AUC {part.auc:.3f})"
+        label = f"{words.split(',')[0]} (AUC {part.auc:.3f})"
         axes.plot(alarms, caught, color=color, label=label, drawstyle="steps-post")
-    axes.set_xlabel("false alarms")
-    axes.set_ylabel("caught")
     axes.legend(loc="lower right", frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    return plot
+    return html.figure(plot)
 
 
-def _histograms(examples: Sequence[Example], rule: TwoThresholds) -> Figure:
+def _histograms(examples: Sequence[Example], rule: TwoThresholds) -> Markup:
     plot = Figure(figsize=(8.4, 2.8))
     for column, (axes, kind) in enumerate(zip(plot.subplots(1, 2), ("drop", "drift"), strict=True)):
-        for fooled, color, label in ((False, CLEAN, "originals"), (True, FOOLED, "fooled")):
+        for fooled, color, label in ((False, html.CLEAN, "originals"), (True, html.FOOLED, "fooled")):
             values = in_gray([e.sensitivity for e in examples if e.fooled == fooled])[:, column].tolist()
             axes.hist(values, bins=30, color=color, alpha=0.6, label=label, density=True)
         axes.axvline((rule.tau1, rule.tau2)[column], color="black", linewidth=1, linestyle="--")
-        axes.set_xlabel(f"{kind} in gray")
         axes.set_yticks([])
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
-    return plot
+        html.tidy(axes, f"{kind} in gray", legend=8)
+    return html.figure(plot)
 
 
-def _surface(calibration: Calibration, rule: TwoThresholds) -> Figure:
-    surface = calibration.sweep
-    plot = Figure(figsize=(4.6, 3.6))
-    axes = plot.subplots()
-    colours: dict[str, Any] = {"cmap": "viridis", "vmin": 0.5, "vmax": 1, "rasterized": True}
-    mesh = axes.pcolormesh(surface.tau2, surface.tau1, surface.accuracy, **colours)
-    axes.plot(rule.tau2, rule.tau1, "o", color="#b3261e", markeredgecolor="white")
-    axes.set_xlabel("τ₂ on drift")
-    axes.set_ylabel("τ₁ on drop")
-    plot.colorbar(mesh, ax=axes, label="balanced accuracy")
-    return plot
-
-
-def _misses(calibration: Calibration, part: Calibrated[Any], threshold: float) -> list[dict[str, Any]]:
+def _misses(detector: Detector, measured: pd.DataFrame) -> list[dict[str, Any]]:
     """Of the wrong verdicts: fooled pictures that look cleanest, and clean pictures that look most fooled."""
-    items = []
+    items, called = [], measured.combined >= _above(detector.combined, detector.fpr)
     for kind, fooled in (("fooled, not caught", True), ("clean, false alarm", False)):
-        wrong = []
-        for example in calibration.examples:
-            value = part.statistic.value(example.sensitivity)
-            shown = example.counts and example.held_out and example.state == AS_IT_IS
-            if shown and example.fooled == fooled and (value >= threshold) != fooled:
-                wrong.append((value, example))
-        wrong.sort(key=lambda pair: pair[0], reverse=not fooled)
-        for _, example in wrong[:MISSES]:
-            found = example.sensitivity
-            items.append(
-                {
-                    "kind": kind,
-                    "name": example.path.name,
-                    "image": picture(images.read(example.path)),
-                    "gray": picture(images.to_gray(images.read(example.path))),
-                    "score": found.score,
-                    "drop": found.drops["gray"],
-                    "drift": found.drifts["gray"],
-                }
-            )
+        wrong = measured[(measured.fooled == fooled) & (called != fooled)]
+        for example in wrong.sort_values("combined", ascending=fooled, kind="stable").example[:MISSES]:
+            image = images.read(example.path)
+            shown = {"image": html.picture(image), "gray": html.picture(images.to_gray(image))}
+            items.append({"kind": kind, "example": example} | shown)
     return items

@@ -6,21 +6,27 @@ import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
-from matplotlib.figure import Figure
+import matplotlib
+import numpy as np
+import torch
+from markupsafe import Markup
+from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from foclip import __version__, files
+from foclip import files
 from foclip.data import images
+from foclip.data.images import to_gray, to_tensor
+from foclip.data.prompts import Prompts
 from foclip.detection import Detection, Detector, transformation
 from foclip.detection.detector import FIELDS
 from foclip.errors import ImageError
+from foclip.models.batching import pass_rows, raw_scores
 from foclip.models.scorer import EmbeddingScorer
 from foclip.models.scores.clip import CLIPScore
 from foclip.outcome import Outcome, Progress, no_progress
-from foclip.reports.heat import drawn, heat_map
-from foclip.reports.html import figure, picture, render
+from foclip.reports import html
 
 #: Files of the report in its folder; `foclip fool` may have a report.html of its own there.
 PAGE, TABLE = "verdicts.html", "verdicts.csv"
@@ -32,6 +38,14 @@ PROMPTS = 3
 ENOUGH = 20
 #: Columns of the table; an input that failed has an image, the verdict "failed" and an error.
 COLUMNS = (*FIELDS, "error")
+#: The transformation that takes away what nobody sees.
+UNSEEN = "jpeg"
+#: Points of the path at which the gradient is taken, the middles of equal parts.
+POINTS = 8
+#: Blur of the map, standard deviation as a share of the picture's longest side: pixels one by one are noise.
+SPREAD = 0.04
+#: Percentile of the map that is drawn at full strength.
+STRONG = 99.5
 #: What makes a cell a formula where a spreadsheet opens the table.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -46,22 +60,20 @@ def write(
 ) -> None:
     """Write `verdicts.csv`, then `verdicts.html`, into a folder.
 
-    Args:
-        out: The folder.
-        found: What `foclip.core.detecting` found in files.
-        scorer: The score of the pictures.
-        detector: The detector that judged them.
-        fpr: Bound on false alarms instead of the detector's own, as it was given to `detect`.
-        progress: Progress, in pictures drawn.
+    `scorer`, `detector` and `fpr`, a bound on false alarms instead of the detector's own, are those that `detect` had.
+    Progress is in pictures drawn.
     """
     files.write_text(out / TABLE, table(found))
     shown = suspicious_first(found.results)[:SHOWN]
     report, items = progress("drawing", len(shown)), []
     for number, detection in enumerate(shown, start=1):
-        items.append(_item(detection, scorer, detector.hardened))
+        item = {"detection": detection, "shown": _shown(detection, scorer, detector.hardened)}
+        item |= {"name": Path(detection.image).name, "through": detection.probe in detector.hardened}
+        items.append(item | {"prompts": detection.prompts[:PROMPTS], "more": len(detection.prompts[PROMPTS:])})
         report(number)
     decided_by = sorted({detection.decided_by for detection in found})
-    html = render(
+    html.write(
+        out / PAGE,
         "detected.html",
         items=items,
         counts=Counter(detection.verdict for detection in found),
@@ -75,9 +87,7 @@ def write(
         rule=detector.rule.statistic if decided_by == ["rule"] and fpr is None else None,
         p_values=_p_values(found.results),
         table=TABLE,
-        version=__version__,
     )
-    files.write_text(out / PAGE, html)
 
 
 def suspicious_first(detections: Sequence[Detection]) -> list[Detection]:
@@ -108,17 +118,6 @@ def _plain(name: str) -> str:
     return f"./{name}" if name.startswith(FORMULA) else name
 
 
-def _item(detection: Detection, scorer: EmbeddingScorer, hardened: Collection[str]) -> dict[str, Any]:
-    return {
-        "detection": detection,
-        "name": Path(detection.image).name,
-        "shown": _shown(detection, scorer, hardened),
-        "through": detection.probe in hardened,
-        "prompts": detection.prompts[:PROMPTS],
-        "more": len(detection.prompts[PROMPTS:]),
-    }
-
-
 def _shown(detection: Detection, scorer: EmbeddingScorer, hardened: Collection[str]) -> list[tuple[str, str]]:
     """The picture, its probe and its map, with their captions; nothing if the file has gone since."""
     try:
@@ -127,30 +126,67 @@ def _shown(detection: Detection, scorer: EmbeddingScorer, hardened: Collection[s
         return []
     seen = scorer.preprocess.image(found)
     assert isinstance(seen, Tensor)  # a scorer with one encoder has one input
-    shown, small = [("picture", picture(found))], images.to_image(seen)
+    shown, small = [("picture", html.picture(found))], images.to_image(seen)
     if detection.probe and detection.probe not in hardened:
         probe = transformation(detection.probe, detection.seed)
-        shown.append((f"its probe, {detection.probe}", picture(probe.exact(small))))
+        shown.append((f"its probe, {detection.probe}", html.picture(probe.exact(small))))
     prompts, by = tuple(detection.prompts), scorer
     if not prompts and detection.zero_shot_caption:  # told by its cosine, whatever the score
         prompts, by = (detection.zero_shot_caption,), CLIPScore(scorer.encoder)
     if detection.tampered and prompts:
         part = heat_map(by, small, prompts)
         caption = f"map: what JPEG takes away adds {float(part.sum()):+.3f} to the score"
-        shown.append((caption, picture(drawn(part, small))))
+        shown.append((caption, html.picture(drawn(part, small))))
     return shown
 
 
-def _p_values(detections: Sequence[Detection]) -> Any:
+def heat_map(scorer: EmbeddingScorer, picture: Image.Image, prompts: Prompts) -> Tensor:
+    r"""Where a picture was changed: what of each pixel's score, the mean over the prompts, JPEG takes away.
+
+    Integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365, equation 1) from the picture :math:`x'` saved as
+    JPEG to the picture :math:`x`, as the model sees both, here for the score :math:`s`:
+
+    .. math:: h_i = (x_i - x'_i) \int_0^1 \frac{\partial s}{\partial x_i}\bigl(x' + a (x - x')\bigr) \, da
+
+    They add up to :math:`s(x) - s(x')`, so what is drawn is that difference, spread over the pixels that make it. The
+    score of a clean picture hangs on what JPEG keeps; that of a fooled one on what was added and the eye does not miss.
+    Of the transformations that move nothing JPEG is the one whose map shows best where a picture was changed.
+
+    The picture has the encoder's own size, as its preprocessing makes it. The map is float32 (H, W), in units of the
+    score; it adds up to what JPEG takes from the score, where no figure is 0.
+    """
+    seen, plain = (to_tensor(p).to(scorer.device) / 255 for p in (picture, transformation(UNSEEN).exact(picture)))
+    change, total = seen - plain, torch.zeros_like(seen)
+    rows, targets = pass_rows(scorer, POINTS, 2), scorer.encode_prompts(prompts)
+    for part in torch.split((torch.arange(POINTS, device=scorer.device) + 0.5) / POINTS, rows):
+        path = (plain + part.view(-1, 1, 1, 1) * change).requires_grad_()
+        values = raw_scores(scorer, list(torch.split(path, 1)), [targets] * len(path), rows)
+        (gradient,) = torch.autograd.grad(torch.cat(values).mean(dim=1).sum(), path)
+        total += gradient.sum(dim=0)
+    return (scorer.info.scale * change * total / POINTS).sum(dim=0).cpu()
+
+
+def spread(heat_map: Tensor) -> np.ndarray:
+    """The map (H, W) blurred, so that what adds to the score and what takes from it next to it cancel."""
+    return np.asarray(gaussian_filter(heat_map.numpy(), SPREAD * max(heat_map.shape)))
+
+
+def drawn(heat_map: Tensor, picture: Image.Image) -> Image.Image:
+    """What raises the score, as heat over the picture in gray; (H, W) of its size."""
+    blurred = spread(heat_map).clip(min=0)
+    strength = (blurred / max(float(np.percentile(blurred, STRONG)), 1e-12)).clip(0, 1)
+    colours = matplotlib.colormaps["inferno"](strength)[..., :3] * 255
+    opacity = strength[..., None]
+    mixed = (1 - opacity) * np.asarray(to_gray(picture)) + opacity * colours
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def _p_values(detections: Sequence[Detection]) -> Markup | None:
     """Histogram of the p-values; None for few."""
     values = [detection.p_value for detection in detections if detection.p_value is not None]
     if len(values) < ENOUGH:
         return None
-    plot = Figure(figsize=(4.6, 2.2))
-    axes = plot.subplots()
-    axes.hist(values, bins=20, range=(0, 1), color="#555555")
-    axes.axhline(len(values) / 20, color="#b3261e", linewidth=1, linestyle="--")
-    axes.set_xlabel("p-value")
-    axes.set_ylabel("pictures")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure(plot)
+    plot, axes = html.axes_of(4.6, 2.2, "p-value", "pictures")
+    axes.hist(values, bins=20, range=(0, 1), color=html.CLEAN)
+    axes.axhline(len(values) / 20, color=html.FOOLED, linewidth=1, linestyle="--")
+    return html.figure(plot)

@@ -1,20 +1,20 @@
 """The report of `foclip fool`: before and after, picture by picture, and in the same place, to be flicked between."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
+from markupsafe import Markup
 from PIL import Image, ImageChops
 
-from foclip import __version__, files
 from foclip.data import images
 from foclip.errors import ImageError
 from foclip.outcome import Failure, mean
 from foclip.perceptual.fidelity import Comparison
-from foclip.reports.html import THUMBNAIL, exact, figure, picture, render
+from foclip.reports import html
 from foclip.runs.results import Result
 
 #: FLIP that is white on its map; the map of a picture that nobody can tell from its original is black.
@@ -27,27 +27,19 @@ class FooledReport:
     """The report of a run. Pictures that `add` is given while they are in memory are not decoded again."""
 
     def __init__(self) -> None:
-        self._drawn: dict[str, dict[str, object]] = {}
+        self._drawn: dict[str, dict[str, Any]] = {}
 
     def add(self, result: Result, original: Image.Image, fooled: Image.Image) -> None:
-        """Draw what the report shows of a picture.
-
-        Args:
-            result: Its figures.
-            original: The original, RGB.
-            fooled: The written file, RGB.
-        """
+        """Draw what the report shows of a picture: its figures, the original and the written file, both RGB."""
         self._drawn[result.key] = _pictures(result, original, fooled)
 
     def write(self, path: Path, results: Sequence[Result], failures: Sequence[Failure]) -> None:
         """Write the report as one HTML file. Pictures of earlier runs are read from the files that results name."""
-        items = [_item(path.parent, result, self._drawn.get(result.key) or _read(result)) for result in results]
-        summary = _summary(results) if results else None
-        html = render("fooled.html", items=items, failures=failures, summary=summary, version=__version__)
-        files.write_text(path, html)
+        items = [_item(path.parent, result) | (self._drawn.get(result.key) or _read(result)) for result in results]
+        html.write(path, "fooled.html", items=items, failures=failures, summary=_summary(results) if results else None)
 
 
-def _summary(results: Sequence[Result]) -> dict[str, object]:
+def _summary(results: Sequence[Result]) -> dict[str, Any]:
     before = mean([result.score_before for result in results])
     after = mean([result.score_after for result in results])
     return {
@@ -64,61 +56,53 @@ def _prompts(results: Sequence[Result]) -> str:
     """How many prompts pictures had: "10 prompts" for all, or "1 to 3 prompts each"."""
     counts = sorted({len(result.prompts) for result in results})
     text = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + f" prompt{'s' if counts[-1] != 1 else ''}"
-    shared = all(result.prompts == results[0].prompts for result in results)
-    return text if shared else f"{text} each"
+    return text if all(result.prompts == results[0].prompts for result in results) else f"{text} each"
 
 
-def _item(folder: Path, result: Result, pictures: dict[str, object]) -> dict[str, object]:
+def _item(folder: Path, result: Result) -> dict[str, Any]:
+    output, bounds = Path(result.output), result.config.get("budgets", [])
     prompts = result.prompts or ["(a score without prompts)"]
     return {
         "result": result,
         "name": Path(result.source).name,
-        "link": Path(result.output).name if Path(result.output).parent == folder else result.output,
-        "budget": _budget(result.config),
+        "link": output.name if output.parent == folder else result.output,
+        "budget": f"budget {', '.join(bounds)}" if bounds else "no budget",
         "bars": list(zip(prompts, result.scores_before, result.scores_after, strict=True)),
         "top": max(*result.scores_before, *result.scores_after, 1e-9),
-        "curve": figure(_curve(result)),
-    } | pictures
+        "curve": _curve(result),
+    }
 
 
-def _read(result: Result) -> dict[str, object]:
+def _read(result: Result) -> dict[str, Any]:
     """What is shown of a picture whose files are read; files that have gone since are left out."""
-    found: list[Image.Image | None] = []
-    for path in (result.source, result.output):
-        try:
-            found.append(images.read(path))
-        except ImageError:
-            found.append(None)
+    found: list[Image.Image | None] = [None, None]
+    for place, path in enumerate((result.source, result.output)):
+        with suppress(ImageError):
+            found[place] = images.read(path)
     return _pictures(result, *found)
 
 
-def _pictures(result: Result, original: Image.Image | None, fooled: Image.Image | None) -> dict[str, object]:
+def _pictures(result: Result, original: Image.Image | None, fooled: Image.Image | None) -> dict[str, Any]:
     """The pictures with their captions, and the part that changed most."""
     captions = (f"original: score {result.score_before:.3f}", f"fooled: score {result.score_after:.3f}")
-    shown = [(text, picture(image)) for text, image in zip(captions, (original, fooled), strict=True) if image]
+    shown = [(text, html.picture(image)) for text, image in zip(captions, (original, fooled), strict=True) if image]
     if not (original and fooled):
         return {"shown": shown, "closer": None}
     change, factor = difference(original, fooled)
-    shown.append((f"difference, amplified {factor} times around mid-gray", picture(change)))
+    shown.append((f"difference, amplified {factor} times around mid-gray", html.picture(change)))
     return {"shown": shown, "closer": _closer(original, fooled)}
 
 
-def _budget(config: Mapping[str, Any]) -> str:
-    """What the picture had to keep to."""
-    bounds = config.get("budgets", [])
-    return f"budget {', '.join(bounds)}" if bounds else "no budget"
-
-
-def _closer(original: Image.Image, fooled: Image.Image) -> dict[str, object]:
+def _closer(original: Image.Image, fooled: Image.Image) -> dict[str, Any]:
     """The part that changed most, as large as a thumbnail, pixel by pixel, and a map of how visible its change is."""
-    box = most_changed(original, fooled, THUMBNAIL)
+    box = most_changed(original, fooled, html.THUMBNAIL)
     before, after = original.crop(box), fooled.crop(box)
     seen = Comparison(images.to_tensor(after), images.to_tensor(before)).map("flip")
     colours = matplotlib.colormaps["magma"](seen / MAP_TOP, bytes=True)
     return {
-        "before": exact(before),
-        "after": exact(after),
-        "map": picture(Image.fromarray(colours).convert("RGB")),
+        "before": html.exact(before),
+        "after": html.exact(after),
+        "map": html.picture(Image.fromarray(colours).convert("RGB")),
         "top": MAP_TOP,
         "whole": before.size == original.size,
     }
@@ -130,7 +114,7 @@ def most_changed(original: Image.Image, fooled: Image.Image, side: int) -> tuple
     change.thumbnail((PLACES, PLACES), Image.Resampling.BOX)
     places = np.asarray(change)
     row, column = np.unravel_index(int(places.argmax()), places.shape)
-    lengths = zip((column, row), (change.width, change.height), original.size, strict=True)
+    lengths = zip((column, row), change.size, original.size, strict=True)
     left, top = (
         round(min(max((place + 0.5) / count * length - side / 2, 0), max(length - side, 0)))
         for place, count, length in lengths
@@ -139,25 +123,17 @@ def most_changed(original: Image.Image, fooled: Image.Image, side: int) -> tuple
 
 
 def difference(original: Image.Image, fooled: Image.Image) -> tuple[Image.Image, int]:
-    """What was added, amplified around mid-gray, and the factor it was amplified by.
-
-    The factor is the largest whole number at which the 99.9th percentile of the
-    change still fits.
-    """
+    """What was added around mid-gray, amplified by the largest whole number at which 99.9 % of it still fit."""
     change = np.asarray(fooled, dtype=np.float32) - np.asarray(original, dtype=np.float32)
     peak = float(np.percentile(np.abs(change), 99.9))
     factor = max(1, int(127 / max(peak, 1.0)))
     return Image.fromarray((128 + factor * change).clip(0, 255).astype(np.uint8)), factor
 
 
-def _curve(result: Result) -> Figure:
+def _curve(result: Result) -> Markup:
     """Mean score of the 8-bit iterate over steps."""
-    plot = Figure(figsize=(4.6, 2.2))
-    axes = plot.subplots()
+    plot, axes = html.axes_of(4.6, 2.2, "step", "mean score")
     steps, scores = zip(*result.curve, strict=True)
-    axes.plot(steps, scores, color="#b3261e", linewidth=1.6)
-    axes.axhline(result.score_before, color="#555555", linewidth=1, linestyle=":")
-    axes.set_xlabel("step")
-    axes.set_ylabel("mean score")
-    axes.spines[["top", "right"]].set_visible(False)
-    return plot
+    axes.plot(steps, scores, color=html.FOOLED, linewidth=1.6)
+    axes.axhline(result.score_before, color=html.CLEAN, linewidth=1, linestyle=":")
+    return html.figure(plot)

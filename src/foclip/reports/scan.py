@@ -5,48 +5,41 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
+from markupsafe import Markup
 
-from foclip import __version__, files
 from foclip.data import images
 from foclip.data.sources import Columns, items, load_bytes
 from foclip.errors import FoclipError
-from foclip.reports.html import figure, picture, render
+from foclip.reports import html
 from foclip.scanning.output import Folder
 from foclip.scanning.summary import BINS, VERDICTS, Example, Summary
 
 #: Bars of a histogram.
 BARS = 50
-COLOURS = {"clean": "#555555", "tampered": "#b3261e", "undecidable": "#c9a227", "": "#555555"}
+COLOURS = {"clean": html.CLEAN, "tampered": html.FOOLED, "undecidable": "#c9a227", "": html.CLEAN}
 
 
 def write(path: Path, folder: Folder, summary: Summary) -> None:
     """Write the report of a scan as one HTML file.
 
     The pictures that it shows are read from the sources again. Those that are gone by now are left out.
-
-    Args:
-        path: The file.
-        folder: The scan.
-        summary: What it found.
     """
     manifest = folder.manifest() or {}
-    decided = summary.verdicts["clean"] + summary.verdicts["tampered"]
-    html = render(
+    html.write(
+        path,
         "scan.html",
         summary=summary,
         verdicts=VERDICTS,
         manifest=manifest,
-        histogram=figure(_histogram(summary)) if summary.scored else None,
-        caught=figure(_caught(summary)) if summary.scored and decided else None,
         worst=list(_with_pictures(folder, summary.worst, Columns(**manifest["columns"]))),
-        version=__version__,
+        **_histograms(summary),
     )
-    files.write_text(path, html)
 
 
-def _bars(summary: Summary) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Edges and counts per verdict, up to the highest score there is."""
+def _histograms(summary: Summary) -> dict[str, Markup | None]:
+    """Scores by verdict, and the share called tampered by score, up to the highest score there is."""
+    if not summary.scored:
+        return {"histogram": None, "caught": None}
     used = int(np.flatnonzero(sum(summary.scores.values()))[-1]) + 1
     width = -(-used // BARS)
     edges = np.arange(BARS + 1) * width * summary.highest / BINS
@@ -55,38 +48,23 @@ def _bars(summary: Summary) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         padded = np.zeros(BARS * width, dtype=np.int64)
         padded[: min(BINS, len(padded))] = counts[: len(padded)]
         folded[verdict] = padded.reshape(BARS, width).sum(axis=1)
-    return edges, folded
-
-
-def _histogram(summary: Summary) -> Figure:
-    edges, folded = _bars(summary)
-    plot = Figure(figsize=(6.0, 2.8))
-    axes = plot.subplots()
+    plot, axes = html.axes_of(6.0, 2.8, "score", "pictures")
     below = np.zeros(BARS)
     for verdict in VERDICTS if summary.judged else ("",):
         label = f"{verdict} ({summary.verdicts[verdict]:,})" if verdict else None
         axes.bar(edges[:-1], folded[verdict], np.diff(edges), below, align="edge", color=COLOURS[verdict], label=label)
         below = below + folded[verdict]
-    axes.set_xlabel("score")
-    axes.set_ylabel("pictures")
     if summary.judged:
         axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    return plot
-
-
-def _caught(summary: Summary) -> Figure:
-    edges, folded = _bars(summary)
+    histogram = html.figure(plot)
+    if not summary.verdicts["clean"] + summary.verdicts["tampered"]:
+        return {"histogram": histogram, "caught": None}
     tampered, decided = folded["tampered"], folded["tampered"] + folded["clean"]
-    plot = Figure(figsize=(6.0, 2.8))
-    axes = plot.subplots()
+    plot, axes = html.axes_of(6.0, 2.8, "score", "called tampered / %")
     share = np.divide(tampered, decided, out=np.full(BARS, np.nan), where=decided > 0)
     axes.bar(edges[:-1], 100 * share, np.diff(edges), align="edge", color=COLOURS["tampered"])
-    axes.set_xlabel("score")
-    axes.set_ylabel("called tampered / %")
     axes.set_ylim(0, 100)
-    axes.spines[["top", "right"]].set_visible(False)
-    return plot
+    return {"histogram": histogram, "caught": html.figure(plot)}
 
 
 def _with_pictures(folder: Folder, worst: Sequence[Example], columns: Columns) -> Iterator[dict[str, Any]]:
@@ -100,7 +78,7 @@ def _with_pictures(folder: Folder, worst: Sequence[Example], columns: Columns) -
         try:
             for place, item in enumerate(items(shard, columns) if wanted else ()):
                 if place in wanted:
-                    shown[shard.number, place] = picture(images.decode(load_bytes(item).content, item.key))
+                    shown[shard.number, place] = html.picture(images.decode(load_bytes(item).content, item.key))
                 if place == max(wanted):
                     break
         except FoclipError:  # the source may be gone by now, or changed

@@ -6,8 +6,8 @@ modules that other packages name in the entry point group `foclip.studies`.
 
 import importlib
 import pkgutil
-from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
 from foclip.errors import UsageError
 
@@ -29,16 +29,13 @@ def available() -> "dict[str, Study]":
         UsageError: The package of a study cannot be loaded.
     """
     modules = [importlib.import_module(f"{__name__}.{name}") for name in _own()]
-    modules += [_loaded(point) for point in entry_points(group=GROUP)]
+    for point in entry_points(group=GROUP):
+        try:
+            modules.append(point.load())
+        except Exception as error:  # of another package, which may fail in any way
+            raise UsageError(f"{point.name}: its package cannot be loaded ({type(error).__name__}: {error})") from error
     return {module.study.name: module.study for module in modules}
 
 
-def _loaded(point: EntryPoint) -> Any:
-    try:
-        return point.load()
-    except Exception as error:  # of another package, which may fail in any way
-        raise UsageError(f"{point.name}: its package cannot be loaded ({type(error).__name__}: {error})") from error
-
-
 def _own() -> list[str]:
-    return [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg and module.name[0] != "_"]
+    return [module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg]

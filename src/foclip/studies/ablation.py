@@ -10,11 +10,12 @@ import pandas as pd
 from foclip.objective import FeatureAlignment, Objective, PixelGuard, ScoreBalance
 from foclip.perceptual.budget import Budget
 from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
-from foclip.studies.harness.statistics import Estimate, groups, mean
+from foclip.studies.harness.statistics import groups, lead, mean, means
 
+ALONE = "alignment"
 #: Written so that "all" is the objective of `default_attack`, whose pictures other studies use too.
 OBJECTIVES: dict[str, Objective] = {
-    "alignment": FeatureAlignment(),
+    ALONE: FeatureAlignment(),
     "alignment, balance (variance)": FeatureAlignment() + 1.0 * ScoreBalance("variance"),
     "alignment, balance (KL)": FeatureAlignment() + 1.0 * ScoreBalance("kl"),
     "alignment, guard (range)": FeatureAlignment() + 1.0 * PixelGuard("range"),
@@ -22,67 +23,41 @@ OBJECTIVES: dict[str, Objective] = {
     "all (variance, range)": FeatureAlignment() + 1.0 * ScoreBalance("variance") + 1.0 * PixelGuard("range"),
     "all (KL, l2)": FeatureAlignment() + 1.0 * ScoreBalance("kl") + 1.0 * PixelGuard("l2"),
 }
-FREE = "none"
 
 
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × objectives × with and without the budget."""
-    plan = [(budget, *entry) for budget in (BUDGET, None) for entry in OBJECTIVES.items()]
+    budgets = {f"{BUDGET:g} dB": Budget("psnr", BUDGET), "none": ()}
+    plan = [(budget, *entry) for budget in budgets for entry in OBJECTIVES.items()]
     rows = []
     for budget, name, objective in context.with_progress(plan):
-        attack = context.default_attack().replace(
-            objective=objective, budgets=() if budget is None else Budget("psnr", budget)
-        )
-        shown = FREE if budget is None else f"{budget:g} dB"
-        rows += context.rows(context.fool(attack, context.pictures), objective=name, budget=shown)
+        attack = context.default_attack().replace(objective=objective, budgets=budgets[budget])
+        rows += context.rows(context.fool(attack, context.pictures), objective=name, budget=budget)
     return pd.DataFrame(rows)
 
 
 def report(table: pd.DataFrame) -> StudyReport:
     """Score, lowest prompt, spread and fidelity per objective, and the differences to alignment alone."""
-    summary, scores = [], {}
-    for (budget, name), part in groups(table, "budget", "objective").items():
-        scores[f"{name}, budget {budget}"] = mean(part.score, part.photo)
-        summary.append(
-            {
-                "budget": budget,
-                "objective": name,
-                "pictures": len(part),
-                "score": f"{mean(part.score, part.photo):.3f}",
-                "lowest prompt": f"{mean(part.lowest, part.photo):.3f}",
-                "spread over prompts": f"{mean(part.spread, part.photo):.3f}",
-                "PSNR / dB": f"{mean(part.psnr, part.photo):.1f}",
-                "SSIM": f"{mean(part.ssim, part.photo):.3f}",
-            }
-        )
-    findings = []
-    for budget, part in groups(table, "budget").items():
-        for name in OBJECTIVES:
-            if name != "alignment":
-                findings.append(_sentence(name, budget, part))
+    parts = groups(table, "budget", "objective")
+    summary = [
+        {"budget": budget, "objective": name} | means(part, "score", "lowest", "spread", "psnr", "ssim")
+        for (budget, name), part in parts.items()
+    ]
+    scores = {f"{name}, budget {budget}": mean(part.score, part.photo) for (budget, name), part in parts.items()}
+    findings = [
+        f"Budget {budget}, {name} against alignment alone: {_changes(part, parts[budget, ALONE])}."
+        for (budget, name), part in parts.items()
+        if name != ALONE
+    ]
     return StudyReport(pd.DataFrame(summary), {"mean-score": plots.bars(scores, "mean CLIPScore")}, findings)
 
 
-def _sentence(name: str, budget: str, part: pd.DataFrame) -> str:
-    """What an objective changes against alignment alone, and whether the intervals leave 0 out."""
-    pair = part[part.objective == name].merge(
-        part[part.objective == "alignment"], on=["picture", "photo"], suffixes=("", "_alone")
-    )
-    changes = {
-        words: mean(pair[column] - pair[f"{column}_alone"], pair.photo)
-        for column, words in (
-            ("score", "mean score"),
-            ("lowest", "lowest prompt"),
-            ("spread", "spread"),
-            ("psnr", "PSNR / dB"),
-        )
-    }
-    said = [f"{words} {change:+.3f}" for words, change in changes.items() if _clear(change)]
-    return f"Budget {budget}, {name} against alignment alone: {'; '.join(said) or 'no change beyond chance'}."
-
-
-def _clear(change: Estimate) -> bool:
-    return change.low > 0 or change.high < 0
+def _changes(part: pd.DataFrame, alone: pd.DataFrame) -> str:
+    """What an objective changes against alignment alone, where the interval leaves 0 out."""
+    names = {"score": "mean score", "lowest": "lowest prompt", "spread": "spread", "psnr": "PSNR / dB"}
+    changes = {words: lead(part, alone, column) for column, words in names.items()}
+    clear = [f"{words} {change:+.3f}" for words, change in changes.items() if change.low > 0 or change.high < 0]
+    return "; ".join(clear) or "no change beyond chance"
 
 
 study = Study(__name__, __doc__, table, report)

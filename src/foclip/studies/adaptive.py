@@ -19,8 +19,7 @@ pass is the detector's own transformation, to the last bit (backward pass differ
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,11 +33,10 @@ from foclip.models.scorer import Scorer
 from foclip.models.scores import MeanEnsemble
 from foclip.perceptual.budget import Budget
 from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
-from foclip.studies.harness.best_caption import best_captions
 from foclip.studies.harness.detectors import METHODS as JUDGES
-from foclip.studies.harness.detectors import detector, half, made, measured, verdicts
+from foclip.studies.harness.detectors import caught, detector, judged, made, measured
 from foclip.studies.harness.pictures import Picture
-from foclip.studies.harness.statistics import Estimate, area, auc, groups, mean, percent, share
+from foclip.studies.harness.statistics import Estimate, area, auc, groups, lead, mean, means, pairs, percent, share
 
 NOTHING, GRAY, ALL = "know nothing", "know gray", "know every probe"
 BEYOND, TOO = "know every probe and more", "know the hardened encoders too"
@@ -61,29 +59,31 @@ STEPS = 200
 LOWEST = "the minimum of the encoder and the hardened encoders, no detector"
 
 
-@dataclass(frozen=True)
-class Attacker:
-    """What attackers know: the probes they attack through, and the score they raise."""
+class Attacker(NamedTuple):
+    """What attackers know: the probes that they attack through, and the score that they raise."""
 
-    probes: tuple[str, ...]
+    views: tuple[View, ...]
     score: Scorer
 
 
 def attackers(context: StudyContext, judge: Detector) -> dict[str, Attacker]:
     """Every level of knowledge by name."""
-    probes = tuple(dict.fromkeys([*PROBES, *(probe for probe in judge.probes if probe not in judge.hardened)]))
+    score, hardened = context.score, hardened_scores(context.score)
+
+    def through(probes: Sequence[str]) -> tuple[View, ...]:
+        return tuple(View(probe, score.encoder.preprocess) for probe in probes)
+
+    probes = list(dict.fromkeys([*PROBES, *(probe for probe in judge.probes if probe not in judge.hardened)]))
     found = {
-        NOTHING: Attacker((), context.score),
-        GRAY: Attacker(("gray",), context.score),
-        ALL: Attacker(probes, context.score),
-        BEYOND: Attacker((*probes, *MORE), context.score),
+        NOTHING: Attacker((), score),
+        GRAY: Attacker(through(["gray"]), score),
+        ALL: Attacker(through(probes), score),
+        BEYOND: Attacker(through([*probes, *MORE]), score),
     }
-    if hardened := hardened_scores(context.score):
-        found[TOO] = Attacker(probes, MeanEnsemble([context.score, *hardened.values()]))
-    return found | {
-        ITSELF: Attacker((), _evading(context, judge)),
-        DRAWS: Attacker((), _evading(context, judge, ATTACKER_SEEDS)),
-    }
+    if hardened:
+        found[TOO] = Attacker(through(probes), MeanEnsemble([score, *hardened.values()]))
+    found[ITSELF] = Attacker((), _evading(context, judge))
+    return found | {DRAWS: Attacker((), _evading(context, judge, ATTACKER_SEEDS))}
 
 
 def _evading(context: StudyContext, judge: Detector, draws: Sequence[int | None] = (None,)) -> DetectorAwareScore:
@@ -92,23 +92,20 @@ def _evading(context: StudyContext, judge: Detector, draws: Sequence[int | None]
 
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × attackers × budgets; the originals; and the rounds of refitting."""
-    judge = detector(context, context.score)
+    judge, quick = detector(context, context.score), context.settings.quick
     known = attackers(context, judge)
-    quick = context.settings.quick
     plan = [(name, budget) for budget in (QUICK if quick else FULL) for name in known]
     pictures = context.pictures[: 4 if quick else 8]
-    own = best_captions(context, [context.score])
+    own = context.best_captions([context.score])
     prompts = [own[picture.name] for picture in pictures]
-    originals = _rows(context, pictures, prompts, judge, attacker="original", budget=float("nan"))
-    rows = _with_gains(originals, originals)
+    originals = _rows(context, pictures, prompts, judge, "original", float("nan"))
+    rows = [*originals]
     for name, budget in context.with_progress(plan):
         attack = context.default_attack().replace(
-            steps=min(context.settings.steps, STEPS),
-            budgets=Budget("psnr", budget),
-            views=tuple(View(probe, context.score.encoder.preprocess) for probe in known[name].probes),
+            steps=min(context.settings.steps, STEPS), budgets=Budget("psnr", budget), views=known[name].views
         )
         fooled = context.fool(attack, pictures, prompts, known[name].score)
-        rows += _with_gains(_rows(context, fooled, prompts, judge, attacker=name, budget=budget), originals)
+        rows += _rows(context, fooled, prompts, judge, name, budget, originals)
     return pd.DataFrame(rows + _rounds(context, pictures, prompts, originals))
 
 
@@ -121,43 +118,28 @@ def _rounds(
     crops = [crop for crop in context.examples if crop.photo not in tested and crop.has_colour]
     if len({crop.photo for crop in crops}) < 2:
         return []
-    own = best_captions(context, [context.score], crops)
-    captions, held_out = [own[crop.name] for crop in crops], half(crops)
+    own = context.best_captions([context.score], crops)
+    captions = [own[crop.name] for crop in crops]
     attack = context.default_attack().replace(
         steps=min(context.settings.steps, ROUND_STEPS), budgets=Budget("psnr", ROUND_BUDGET)
     )
-    examples = measured(context, crops, captions, held_out)
+    examples = measured(context, context.score, crops, captions)
     rows: list[dict[str, Any]] = []
     unseen: list[float] = []
     aim: Scorer = context.score
     for number in context.with_progress(range(ROUNDS[not context.settings.quick])):
-        examples += measured(
-            context, crops, captions, held_out, context.fool(attack, crops, captions, aim), f"round {number}"
-        )
+        boosted = context.fool(attack, crops, captions, aim)
+        examples += measured(context, context.score, crops, captions, boosted, f"round {number}")
         judge = made(examples, context.score)
         aim = _evading(context, judge)
         fooled = context.fool(attack, pictures, prompts, aim)
-        name = REFITTED.format(number)
-        found = _with_gains(_rows(context, fooled, prompts, judge, attacker=name, budget=ROUND_BUDGET), originals)
-        alarms = [said["combined"] for said in verdicts(context, judge, context.score, pictures, prompts)]
+        found = _rows(context, fooled, prompts, judge, REFITTED.format(number), ROUND_BUDGET, originals)
+        alarms = [row["combined"] for row in judged(context, judge, pictures, prompts)]
         rows += [row | {"alarm on its original": float(alarm)} for row, alarm in zip(found, alarms, strict=True)]
         unseen.append(float(np.mean([0.0 if row["combined"] else row["gain"] for row in found])))
         if number and unseen[-1] > unseen[-2] - GAINS:
             break
     return rows
-
-
-def _with_gains(rows: Sequence[dict[str, Any]], originals: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with the score gains over the originals."""
-    before = {row["picture"]: row for row in originals}
-    return [
-        row
-        | {
-            "gain": row["score"] - before[row["picture"]]["score"],
-            "gain of the minimum": row["lowest"] - before[row["picture"]]["lowest"],
-        }
-        for row in rows
-    ]
 
 
 def _rows(
@@ -167,24 +149,24 @@ def _rows(
     judge: Detector,
     attacker: str,
     budget: float,
+    originals: Sequence[dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    rows = context.rows(current, prompts, attacker=attacker, budget=budget)
+    """Rows of pictures, with the gains over the originals, which are in the same order."""
+    rows = judged(context, judge, current, prompts, attacker=attacker, budget=budget)
     found, hardened = context.sensitivities(current, prompts), hardened_scores(context.score)
-    said = verdicts(context, judge, context.score, current, prompts)
     randomised = [context.sensitivities(current, prompts, probes=judge.probes, draw=draw) for draw in DETECTOR_SEEDS]
-    alarms = [[judge.judge(seen).verdict == "tampered" for seen in each] for each in zip(*randomised, strict=True)]
-    for verdict, each in zip(said, alarms, strict=True):
-        verdict["randomised"] = any(each) if attacker == "original" else all(each)
-    for row, verdict, seen in zip(rows, said, found, strict=True):
-        through = [seen.scores[name] for name in hardened]
-        row |= verdict | {"detector": judge.name, "lowest": min(row["score"], *through)}
+    worst = all if originals else any
+    for row, seen, draws, before in zip(rows, found, zip(*randomised, strict=True), originals or rows, strict=False):
+        row["randomised"] = worst(judge.judge(each).verdict == "tampered" for each in draws)
+        row |= {"detector": judge.name, "lowest": min(row["score"], *(seen.scores[name] for name in hardened))}
         row |= {f"drop_{name}": value for name, value in seen.drops.items()}
         row |= {f"drift_{name}": value for name, value in seen.drifts.items()}
+        row |= {"gain": row["score"] - before["score"], "gain of the minimum": row["lowest"] - before["lowest"]}
     return rows
 
 
 def undetected(part: pd.DataFrame, method: str) -> Estimate:
-    """MeanEnsemble over photos of the score gain where no alarm is raised, else 0."""
+    """Mean over photos of the score gain where no alarm is raised, else 0."""
     return mean(part.gain.where(~part[method].astype(bool), 0.0), part.photo)
 
 
@@ -192,11 +174,19 @@ def report(table: pd.DataFrame) -> StudyReport:
     """What each attacker gains, what is caught, and what is gained unseen."""
     originals = table[table.attacker == "original"]
     every = groups(table[table.budget.notna()], "attacker", "budget")
-    summary = [_row(part, name, f"{budget:g}") for (name, budget), part in every.items()]
+    summary = [
+        {"attacker": name, "budget / dB": f"{budget:g}"}
+        | means(part, "score", "gain", "psnr", "flip99")
+        | caught(part, "called tampered by", METHODS)
+        | {f"undetected gain, {words}": f"{undetected(part, m):+.3f}" for m, words in METHODS.items()}
+        | {f"gain of {LOWEST}": f"{mean(part['gain of the minimum'], part.photo):+.3f}"}
+        for (name, budget), part in every.items()
+    ]
     rounds = {name: part for (name, _), part in every.items() if name.startswith(REFITTED.partition("{")[0])}
     parts = {key: part for key, part in every.items() if key[0] not in rounds}
-    budgets = sorted({budget for _, budget in parts}, reverse=True)
-    findings = [*_worst(parts, budgets), *_refitted(rounds), *_costs(parts), *_what_is_left(originals, parts)]
+    knowing = {name: part for (name, budget), part in parts.items() if budget == BUDGET and name != NOTHING}
+    findings = [*_worst(parts), *([_refitted(rounds)] if rounds else []), *_costs(parts[NOTHING, BUDGET], knowing)]
+    findings += _what_is_left(originals, knowing)
     alarms = ", ".join(f"{words}: {share(originals[m], originals.photo):.0%}" for m, words in METHODS.items())
     findings.append(f"Judged by the detector {table.detector.iloc[0]!r}; false alarms on these originals: {alarms}.")
     plot = Figure(figsize=(11, 3.6))
@@ -209,25 +199,10 @@ def report(table: pd.DataFrame) -> StudyReport:
     return StudyReport(pd.DataFrame(summary), {"score-gain-and-undetected-gain": plot}, findings)
 
 
-def _row(part: pd.DataFrame, name: str, budget: str) -> dict[str, object]:
-    return {
-        "attacker": name,
-        "budget / dB": budget,
-        "pictures": len(part),
-        "score": f"{mean(part.score, part.photo):.3f}",
-        "score gain": f"{mean(part.gain, part.photo):+.3f}",
-        "PSNR / dB": f"{mean(part.psnr, part.photo):.1f}",
-        "FLIP, worst": f"{mean(part.flip99, part.photo):.3f}",
-        **{f"called tampered by {words}": f"{share(part[m], part.photo):.0%}" for m, words in METHODS.items()},
-        **{f"undetected gain, {words}": f"{undetected(part, m):+.3f}" for m, words in METHODS.items()},
-        f"gain of {LOWEST}": f"{mean(part['gain of the minimum'], part.photo):+.3f}",
-    }
-
-
-def _worst(parts: dict[tuple[str, float], pd.DataFrame], budgets: Sequence[float]) -> list[str]:
+def _worst(parts: dict[tuple[str, float], pd.DataFrame]) -> list[str]:
     """The largest undetected score gain at each budget, and the largest gain of the minimum."""
     sentences = []
-    for budget in budgets:
+    for budget in sorted({budget for _, budget in parts}, reverse=True):
         here = {name: part for (name, at), part in parts.items() if at == budget}
         said = []
         for method, words in METHODS.items():
@@ -242,45 +217,39 @@ def _worst(parts: dict[tuple[str, float], pd.DataFrame], budgets: Sequence[float
     return sentences
 
 
-def _refitted(rounds: dict[str, pd.DataFrame]) -> list[str]:
+def _refitted(rounds: dict[str, pd.DataFrame]) -> str:
     """The undetected score gain of attackers who know the detector itself, round by round."""
-    if not rounds:
-        return []
     left = ", ".join(f"{undetected(part, 'combined'):+.3f}" for part in rounds.values())
-    caught = ", ".join(f"{share(part.combined, part.photo):.0%}" for part in rounds.values())
-    alarms = ", ".join(f"{share(part['alarm on its original'], part.photo):.0%}" for part in rounds.values())
-    return [
+    shares, alarms = (
+        ", ".join(f"{share(part[column], part.photo):.0%}" for part in rounds.values())
+        for column in ("combined", "alarm on its original")
+    )
+    return (
         f"A detector is made from this study's own pictures and refitted on those of attackers who {ITSELF}. After 0, "
-        f"1, 2 … rounds they have an undetected score gain of {left} at {ROUND_BUDGET:g} dB (caught: {caught}; false "
+        f"1, 2 … rounds they have an undetected score gain of {left} at {ROUND_BUDGET:g} dB (caught: {shares}; false "
         f"alarms on the originals: {alarms})."
+    )
+
+
+def _costs(plain: pd.DataFrame, knowing: dict[str, pd.DataFrame]) -> list[str]:
+    """Score that attackers lose at the same budget by evading more."""
+    changes = {name: lead(part, plain, "score") for name, part in knowing.items()}
+    return [
+        f"At {BUDGET:g} dB attackers who {name} reach {change:+.3f} of score against those who {NOTHING} "
+        f"({percent(change.value / plain.score.mean(), '+.0f')})."
+        for name, change in changes.items()
     ]
 
 
-def _costs(parts: dict[tuple[str, float], pd.DataFrame]) -> list[str]:
-    """Score that attackers lose at the same budget by evading more."""
-    plain, sentences = parts[NOTHING, BUDGET], []
-    for (name, budget), part in parts.items():
-        if budget == BUDGET and name != NOTHING:
-            pair = plain.merge(part, on=["picture", "photo"], suffixes=("", "_knows"))
-            change = mean(pair.score_knows - pair.score, pair.photo)
-            sentences.append(
-                f"At {BUDGET:g} dB attackers who {name} reach {change:+.3f} of score against those who {NOTHING} "
-                f"({percent(change.value / plain.score.mean(), '+.0f')})."
-            )
-    return sentences
-
-
-def _what_is_left(originals: pd.DataFrame, parts: dict[tuple[str, float], pd.DataFrame]) -> list[str]:
+def _what_is_left(originals: pd.DataFrame, knowing: dict[str, pd.DataFrame]) -> list[str]:
     """The sensitivity that still separates best, for each kind of attackers."""
     names = [name for name in originals if name.startswith(("drop_", "drift_")) and originals[name].notna().all()]
     sentences = []
-    for (attacker, budget), part in parts.items():
-        if budget != BUDGET or attacker == NOTHING:
-            continue
-        pair = originals.merge(part, on=["picture", "photo"], suffixes=("", "_fooled"))
-        found = {name: area(pair[name], pair[f"{name}_fooled"]) for name in names}
+    for attacker, part in knowing.items():
+        pair = pairs(originals, part)
+        found = {name: area(pair[name], pair[f"{name}_other"]) for name in names}
         best = max(names, key=lambda name: abs(found[name] - 0.5))
-        interval = auc(pair[best], pair[f"{best}_fooled"], pair.photo)
+        interval = auc(pair[best], pair[f"{best}_other"], pair.photo)
         sentences.append(
             f"Of all {len(names)} sensitivities, {best.replace('_', ' under ')} still separates best where attackers "
             f"{attacker}: AUC {interval:.2f}. It was chosen as the best of many, so expect less of it elsewhere."

@@ -26,14 +26,14 @@ import pyarrow.parquet as parquet
 from foclip import files
 from foclip.attacks import UNNOTICED
 from foclip.cache import Cache
-from foclip.detection import Detector, View
+from foclip.detection import Detector
 from foclip.scanning import Settings, scan
 from foclip.scanning.exporting import export
 from foclip.scanning.mapper import Mapper
 from foclip.scanning.scanner import describe
 from foclip.studies.adaptive import ALL, NOTHING, TOO, Attacker, attackers
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
-from foclip.studies.harness.best_caption import best_captions, candidates
+from foclip.studies.harness.context import candidates
 from foclip.studies.harness.detectors import detector
 from foclip.studies.harness.pictures import CORNERS, Picture, choose, crops, read
 from foclip.studies.harness.statistics import Estimate, groups, mean, percent, share
@@ -68,7 +68,7 @@ def pairs(context: StudyContext) -> list[Pair]:
         named = {path.name: path for path in choose(context.settings.images, count, seed)}  # captions go by name
         paths = list(named.values())
         pictures = read(paths, context.side, [])
-    own = best_captions(context, [context.score], pictures, paths)
+    own = context.best_captions([context.score], pictures, paths)
     captions = [own[picture.name][0] for picture in pictures]
     draw = random.Random(f"filter {seed}")  # noqa: S311 (a draw of pictures, not a secret)
     wrong = set(draw.sample(range(len(pictures)), max(1, round(MISMATCHED * len(pictures)))))
@@ -82,10 +82,10 @@ def pairs(context: StudyContext) -> list[Pair]:
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pairs × ways of boosting those that are mismatched."""
     judge, given = detector(context, context.score), pairs(context)
+    known = attackers(context, judge)
     found: list[pd.DataFrame] = []
     for way in context.with_progress((NOT, FAR, JUST, KNOWING)):
         enough = None if way in (NOT, FAR) else float(found[0].score[~found[0].mismatched].quantile(ENOUGH))
-        known = attackers(context, judge)
         attacker = known[NOTHING] if way != KNOWING else known.get(TOO, known[ALL])
         current = given if way == NOT else boosted(context, given, enough, attacker)
         found.append(filtered(context, judge, current).assign(way=way, detector=judge.name))
@@ -95,14 +95,9 @@ def table(context: StudyContext) -> pd.DataFrame:
 def boosted(context: StudyContext, given: list[Pair], target: float | None, attacker: Attacker) -> list[Pair]:
     """The pairs, with the pictures of mismatched ones boosted to `target`, or as far as possible if it is None."""
     attack = context.default_attack().replace(
-        steps=min(context.settings.steps, STEPS),
-        budgets=UNNOTICED,
-        mask="visible",
-        target=target,
-        views=tuple(View(probe, context.score.encoder.preprocess) for probe in attacker.probes),
+        steps=min(context.settings.steps, STEPS), budgets=UNNOTICED, mask="visible", target=target, views=attacker.views
     )
-    chosen = [pair for pair in given if pair.mismatched]
-    pictures, captions = [pair.picture for pair in chosen], [[pair.caption] for pair in chosen]
+    pictures, captions = zip(*((pair.picture, [pair.caption]) for pair in given if pair.mismatched), strict=True)
     fooled = iter(context.fool(attack, pictures, captions, attacker.score))
     return [replace(pair, picture=next(fooled)) if pair.mismatched else pair for pair in given]
 
@@ -113,12 +108,9 @@ def filtered(context: StudyContext, judge: Detector, current: list[Pair]) -> pd.
     name = Cache.key("filter", describe(Mapper(context.score, judge)), digests)
     source, kept = context.cache.path(name, ".parquet"), context.cache.path(name, ".txt")
     files.output_folder(source.parent)
+    captions = [pair.caption for pair in current]
     keys = [f"{place:06d}" for place in range(len(current))]
-    content = {
-        "key": keys,
-        "image": [_png(pair.picture) for pair in current],
-        "caption": [pair.caption for pair in current],
-    }
+    content = {"key": keys, "image": [_png(pair.picture) for pair in current], "caption": captions}
     with files.replacing(source) as partial:
         parquet.write_table(pa.table(content), partial, row_group_size=GROUP)
     folder = scan([source], context.cache.path(name, ""), model=context.score, detector=judge, settings=Settings())
@@ -130,7 +122,7 @@ def filtered(context: StudyContext, judge: Detector, current: list[Pair]) -> pd.
         {
             "picture": [pair.picture.name for pair in current],
             "photo": [pair.picture.photo for pair in current],
-            "caption": [pair.caption for pair in current],
+            "caption": captions,
             "mismatched": [pair.mismatched for pair in current],
             "score": rows.score.astype(float),
             "tampered": rows.tampered.astype("boolean").fillna(False).astype(bool),  # without colour: undecidable
@@ -146,73 +138,41 @@ def _png(picture: Picture) -> bytes:
     return buffer.getvalue()
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The pairs of one way of boosting.
-
-    Attributes:
-        bad: The mismatched pairs.
-        clean: All others.
-    """
-
-    bad: pd.DataFrame
-    clean: pd.DataFrame
-
-    @property
-    def lost(self) -> Estimate:
-        """Share that the detector removes of the clean pairs that pass the filter."""
-        passing = self.clean[self.clean.passes]
-        return share(~passing.kept, passing.photo)
-
-    def held(self, column: str) -> str:
-        """Share of mismatched pairs in a list."""
-        bad, clean = int(self.bad[column].sum()), int(self.clean[column].sum())
-        return percent(bad / max(bad + clean, 1), ".1f")
-
-
 def report(table: pd.DataFrame) -> StudyReport:
     """Which pairs pass, without and with the detector, and how many clean pairs are lost."""
-    outcomes = {
-        way: Outcome(part[part.mismatched], part[~part.mismatched]) for way, part in groups(table, "way").items()
-    }
-    summary = []
+    summary, findings = [], []
     bars: dict[str, Estimate] = {}
-    for way, found in outcomes.items():
-        before, after = (share(found.bad[column], found.bad.photo) for column in ("passes", "kept"))
+    for way, part in groups(table, "way").items():
+        bad, clean = part[part.mismatched], part[~part.mismatched]
+        before, after = (share(bad[column], bad.photo) for column in ("passes", "kept"))
         bars |= {f"boosted {way}": before, f"boosted {way}, with the detector": after}
+        passing = clean[clean.passes]
+        held = {column: percent(bad[column].sum() / max(part[column].sum(), 1), ".1f") for column in ("passes", "kept")}
         summary.append(
             {
                 "boosted": way,
-                "pairs": len(found.bad) + len(found.clean),
-                "mismatched": len(found.bad),
-                "their score": f"{mean(found.bad.score, found.bad.photo):.3f}",
+                "pairs": len(part),
+                "mismatched": len(bad),
+                "their score": f"{mean(bad.score, bad.photo):.3f}",
                 "of these get in": f"{before:.1%}",
                 "with the detector": f"{after:.1%}",
-                "called tampered": f"{share(found.bad.tampered, found.bad.photo):.1%}",
-                "share of the list": found.held("passes"),
-                "of the list with the detector": found.held("kept"),
-                "clean pairs that get in": int(found.clean.passes.sum()),
-                "of these lost to the detector": f"{found.lost:.1%}",
+                "called tampered": f"{share(bad.tampered, bad.photo):.1%}",
+                "share of the list": held["passes"],
+                "of the list with the detector": held["kept"],
+                "clean pairs that get in": len(passing),
+                "of these lost to the detector": f"{share(~passing.kept, passing.photo):.1%}",
             }
         )
-    plot = plots.bars(bars, f"share of the mismatched pairs among the top {percent(TOP)}")
-    return StudyReport(pd.DataFrame(summary), {"who-gets-in": plot}, _findings(table, outcomes))
-
-
-def _findings(table: pd.DataFrame, outcomes: dict[str, Outcome]) -> list[str]:
-    sentences = []
-    for way, found in outcomes.items():
-        before, after = (int(found.bad[column].sum()) for column in ("passes", "kept"))
-        lost = int((found.clean.passes & ~found.clean.kept).sum())
-        sentences.append(
-            f"Boosted {way}, {before} of {len(found.bad)} mismatched pairs get into the top {percent(TOP)} of "
-            f"{len(found.bad) + len(found.clean)}, and {after} with the detector: {found.held('passes')} of the list, "
-            f"then {found.held('kept')}. It costs {lost} of {int(found.clean.passes.sum())} clean pairs there."
+        findings.append(
+            f"Boosted {way}, {bad.passes.sum()} of {len(bad)} mismatched pairs get into the top {percent(TOP)} of "
+            f"{len(part)}, and {bad.kept.sum()} with the detector: {held['passes']} of the list, then {held['kept']}. "
+            f"It costs {(~passing.kept).sum()} of {len(passing)} clean pairs there."
         )
-    clean = outcomes[NOT].clean
+    clean = table[(table.way == NOT) & ~table.mismatched]
     alarms = share(clean.tampered, clean.photo)
-    sentences.append(f"The detector {table.detector.iloc[0]!r} calls {alarms:.1%} of all clean pairs tampered.")
-    return sentences
+    findings.append(f"The detector {table.detector.iloc[0]!r} calls {alarms:.1%} of all clean pairs tampered.")
+    plot = plots.bars(bars, f"share of the mismatched pairs among the top {percent(TOP)}")
+    return StudyReport(pd.DataFrame(summary), {"who-gets-in": plot}, findings)
 
 
 study = Study(__name__, __doc__, table, report)

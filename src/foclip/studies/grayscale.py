@@ -12,10 +12,9 @@ import numpy as np
 import pandas as pd
 
 from foclip.data.prompts import imagenet
-from foclip.detection import TRANSFORMATIONS
 from foclip.studies.harness import PaperComparison, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
-from foclip.studies.harness.statistics import groups, mean, percent, relative_drop
+from foclip.studies.harness.statistics import groups, lead, means, percent, quantities, relative_drop
 
 TITLES, CAPTION, NONE = "artworks", "its own caption", "no prompts"
 CHANNELS = ("gray", "red", "green", "blue")
@@ -24,27 +23,18 @@ CHANNELS = ("gray", "red", "green", "blue")
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × quantities, of originals and fooled ones, with each kind of prompts."""
     rows: list[dict[str, Any]] = []
-    fooled: list[Picture] = [*context.fool(context.default_attack(), context.pictures)]
-    captions = _captions(context)
+    fooled = context.fool(context.default_attack(), context.pictures)
+    captions = imagenet(1000)
+    best = [captions[place] for place in context.scores(context.pictures, captions).argmax(axis=1)]
     for kind, current in context.with_progress([("original", context.pictures), ("fooled", fooled)]):
-        for number, picture in enumerate(current):
-            for prompts, texts in ((TITLES, list(context.prompts)), (CAPTION, [captions[number]])):
+        for picture, caption in zip(current, best, strict=True):
+            who = {"picture": picture.name, "photo": picture.photo, "kind": kind}
+            for prompts, texts in ((TITLES, list(context.prompts)), (CAPTION, [caption])):
                 (found,) = context.sensitivities([picture], texts)
                 values = {"score": found.score} | {f"score {name}": value for name, value in found.scores.items()}
-                rows += _rows(picture, kind, prompts, values)
-            rows += _rows(picture, kind, NONE, colours(picture))
+                rows += quantities(who | {"prompts": prompts}, values)
+            rows += quantities(who | {"prompts": NONE}, colours(picture))
     return pd.DataFrame(rows)
-
-
-def _rows(picture: Picture, kind: str, prompts: str, values: dict[str, Any]) -> list[dict[str, Any]]:
-    who = {"picture": picture.name, "photo": picture.photo, "kind": kind, "prompts": prompts}
-    return [who | {"quantity": quantity, "value": value} for quantity, value in values.items()]
-
-
-def _captions(context: StudyContext) -> list[str]:
-    """The ImageNet caption with the highest score for each original."""
-    captions = imagenet(1000)
-    return [captions[place] for place in context.scores(context.pictures, captions).argmax(axis=1)]
 
 
 def colours(picture: Picture) -> dict[str, float]:
@@ -56,10 +46,14 @@ def colours(picture: Picture) -> dict[str, float]:
     red, green, blue = np.moveaxis(pixels, -1, 0)
     opponents = np.stack([red - green, (red + green) / 2 - blue])
     saturation = (pixels.max(axis=-1) - pixels.min(axis=-1)) / pixels.max(axis=-1).clip(1)
-    means = {f"mean {name}": band.mean() for name, band in zip(CHANNELS[1:], (red, green, blue), strict=True)}
-    spreads = {f"deviation {name}": band.std() for name, band in zip(CHANNELS[1:], (red, green, blue), strict=True)}
+    bands = dict(zip(CHANNELS[1:], (red, green, blue), strict=True))
     spread, center = (np.hypot(*values) for values in (opponents.std(axis=(1, 2)), opponents.mean(axis=(1, 2))))
-    return {**means, **spreads, "saturation": saturation.mean(), "colourfulness": float(spread + 0.3 * center)}
+    return {
+        **{f"mean {name}": band.mean() for name, band in bands.items()},
+        **{f"deviation {name}": band.std() for name, band in bands.items()},
+        "saturation": saturation.mean(),
+        "colourfulness": float(spread + 0.3 * center),
+    }
 
 
 def report(table: pd.DataFrame) -> StudyReport:
@@ -67,14 +61,13 @@ def report(table: pd.DataFrame) -> StudyReport:
     wide = table[table.prompts != NONE].pivot_table(
         index=["photo", "picture", "kind", "prompts"], columns="quantity", values="value", sort=False
     )
-    wide = wide.reset_index()
     summary, drops = [], {}
-    for (kind, prompts), part in groups(wide, "kind", "prompts").items():
-        row = {"": kind, "prompts": prompts, "pictures": len(part), "score": f"{mean(part.score, part.photo):.3f}"}
-        for name in TRANSFORMATIONS:
-            drops[kind, prompts, name] = relative_drop(part.score, part[f"score {name}"], part.photo)
-            if name in CHANNELS:
-                row[f"lost: {name} as luma" if name != "gray" else "lost in gray"] = f"{drops[kind, prompts, name]:.1%}"
+    for (kind, prompts), part in groups(wide.reset_index(), "kind", "prompts").items():
+        row = {"": kind, "prompts": prompts} | means(part, "score")
+        for name in CHANNELS:
+            lost = relative_drop(part.score, part[f"score {name}"], part.photo)
+            drops[kind, prompts, name] = lost
+            row["lost in gray" if name == "gray" else f"lost: {name} as luma"] = f"{lost:.1%}"
         summary.append(row)
     original, fooled = drops["original", CAPTION, "gray"], drops["fooled", TITLES, "gray"]
     bars = {
@@ -94,18 +87,16 @@ def report(table: pd.DataFrame) -> StudyReport:
         PaperComparison("score lost in gray, originals with a caption that fits", 0.085, original),
         PaperComparison("score lost in gray, fooled pictures", 0.632, fooled),
     ]
-    return StudyReport(
-        pd.DataFrame(summary), {"score-lost": plots.bars(bars, "share of the mean score lost")}, findings, comparisons
-    )
+    figures = {"score-lost": plots.bars(bars, "share of the mean score lost")}
+    return StudyReport(pd.DataFrame(summary), figures, findings, comparisons)
 
 
 def _consistency(table: pd.DataFrame) -> list[str]:
     """Colour statistics before and after, and how large the changes are among photos."""
     sentences = []
     for quantity, part in groups(table, "quantity").items():
-        pair = part[part.kind == "original"].merge(part[part.kind == "fooled"], on="photo", suffixes=("", "_fooled"))
-        change = mean(pair.value_fooled - pair.value, pair.photo)
-        deviation = pair.value.std()
+        original, fooled = (part[part.kind == kind] for kind in ("original", "fooled"))
+        change, deviation = lead(fooled, original, "value"), original.value.std()
         if abs(change.value) > 0.1 * deviation:
             sentences.append(
                 f"Not kept: {quantity} changes by {change:+.2f}, {percent(abs(change.value) / deviation)} of its "

@@ -12,7 +12,7 @@ import pandas as pd
 from foclip.data.prompts import imagenet
 from foclip.studies.artworks import attacks
 from foclip.studies.harness import BUDGET, PaperComparison, Study, StudyContext, StudyReport, plots
-from foclip.studies.harness.statistics import Estimate, groups, mean, percent, relative_gain
+from foclip.studies.harness.statistics import groups, mean, percent, relative_gain
 
 COUNTS = (25, 50, 75, 100)
 #: Number of pictures that share a random choice of captions.
@@ -35,67 +35,64 @@ def table(context: StudyContext) -> pd.DataFrame:
     rows = []
     for number, pictures, count, name, attack in context.with_progress(plan):
         optimised, unseen = draw(context.settings.seed, number)
-        fooled = context.fool(attack, pictures, optimised[:count])
-        before, unseen_before, unseen_after = (
-            context.scores(current, prompts).mean(axis=1)
-            for current, prompts in ((pictures, optimised[:count]), (pictures, unseen), (fooled, unseen))
-        )
-        found = context.rows(fooled, optimised[:count], attack=name, captions=count, draw=number)
-        for row, *scores in zip(found, before, unseen_before, unseen_after, strict=True):
-            rows.append(row | dict(zip(("score_before", "unseen_before", "unseen"), scores, strict=True)))
+        optimised = optimised[:count]
+        fooled = context.fool(attack, pictures, optimised)
+        further = {
+            "score_before": context.scores(pictures, optimised),
+            "unseen_before": context.scores(pictures, unseen),
+            "unseen": context.scores(fooled, unseen),
+        }
+        for place, row in enumerate(context.rows(fooled, optimised, attack=name, captions=count, draw=number)):
+            rows.append(row | {column: scores[place].mean() for column, scores in further.items()})
     return pd.DataFrame(rows)
 
 
 def report(table: pd.DataFrame) -> StudyReport:
     """Scores over the number of captions, per attack, on captions optimised and not."""
-    summary = []
-    rises: dict[tuple[str, int], Estimate] = {}
-    scores: dict[tuple[str, int], Estimate] = {}
-    unseen: dict[tuple[str, int], Estimate] = {}
-    for (name, count), part in groups(table, "attack", "captions").items():
-        rises[name, count] = relative_gain(part.score_before, part.score, part.photo)
-        scores[name, count] = mean(part.score, part.photo)
-        unseen[name, count] = mean(part.unseen - part.unseen_before, part.photo)
-        summary.append(
-            {
-                "attack": name,
-                "captions": count,
-                "before": f"{part.score_before.mean():.3f}",
-                "after": f"{scores[name, count]:.3f}",
-                "rise": f"{rises[name, count]:+.1%}",
-                "lowest caption": f"{part.lowest.mean():.3f}",
-                "unseen before": f"{part.unseen_before.mean():.3f}",
-                "unseen after": f"{part.unseen.mean():.3f}",
-                "PSNR / dB": f"{part.psnr.mean():.1f}",
-            }
-        )
-    names = list(dict.fromkeys(table.attack))
+    table = table.assign(gain=table.score - table.score_before, carried=table.unseen - table.unseen_before)
+    parts = groups(table, "attack", "captions")
+    scores = {key: mean(part.score, part.photo) for key, part in parts.items()}
+    unseen = {key: mean(part.carried, part.photo) for key, part in parts.items()}
+    summary = [
+        {
+            "attack": name,
+            "captions": count,
+            "before": f"{part.score_before.mean():.3f}",
+            "after": f"{scores[name, count]:.3f}",
+            "rise": f"{relative_gain(part.score_before, part.score, part.photo):+.1%}",
+            "lowest caption": f"{part.lowest.mean():.3f}",
+            "unseen before": f"{part.unseen_before.mean():.3f}",
+            "unseen after": f"{part.unseen.mean():.3f}",
+            "PSNR / dB": f"{part.psnr.mean():.1f}",
+        }
+        for (name, count), part in parts.items()
+    ]
+    least, most = min(COUNTS), max(COUNTS)
     ours = table[table.attack == "FoCLIP"]
-    whole, most = relative_gain(ours.score_before, ours.score, ours.photo), max(COUNTS)
-    rivals = {name: scores[name, most] for name in names if name != "FoCLIP"}
+    whole = relative_gain(ours.score_before, ours.score, ours.photo)
+    rivals = {name: score for (name, count), score in scores.items() if name != "FoCLIP" and count == most}
     best = max(rivals, key=lambda name: rivals[name].value)
     place = "above" if scores["FoCLIP", most].value > rivals[best].value else "not above"
-    carried = mean(ours.unseen - ours.unseen_before, ours.photo)
-    earned = mean(ours.score - ours.score_before, ours.photo)
+    carried, earned = mean(ours.carried, ours.photo), mean(ours.gain, ours.photo)
     findings = [
         f"Over all numbers of captions FoCLIP raises the mean score from {ours.score_before.mean():.3f} to "
         f"{ours.score.mean():.3f} ({whole:+.1%}), within {BUDGET:g} dB, over {ours.draw.nunique()} draws.",
-        f"From {min(COUNTS)} to {most} captions its score goes from {scores['FoCLIP', min(COUNTS)]:.3f} to "
+        f"From {least} to {most} captions its score goes from {scores['FoCLIP', least]:.3f} to "
         f"{scores['FoCLIP', most]:.3f}.",
         f"At {most} captions it is {place} every other attack; the best of them is {best} with {rivals[best]:.3f}.",
         f"Captions that were not optimised rise by {carried:+.3f}, {percent(carried.value / earned.value)} of what the "
         "optimised ones gain.",
     ]
-    figures = {
-        "score-over-captions": plots.lines(_series(scores, names), "captions optimised", "mean CLIPScore"),
-        "rise-of-unseen-captions": plots.lines(_series(unseen, names), "captions optimised", "rise of unseen captions"),
-    }
-    quantity = f"rise of the mean CLIPScore over the originals, {min(COUNTS)} to {most} captions, within {BUDGET:g} dB"
+    figures = {}
+    names = table.attack.unique()
+    for file, found, y in (
+        ("score-over-captions", scores, "mean CLIPScore"),
+        ("rise-of-unseen-captions", unseen, "rise of unseen captions"),
+    ):
+        series = {name: (COUNTS, [found[name, count] for count in COUNTS]) for name in names}
+        figures[file] = plots.lines(series, "captions optimised", y)
+    quantity = f"rise of the mean CLIPScore over the originals, {least} to {most} captions, within {BUDGET:g} dB"
     return StudyReport(pd.DataFrame(summary), figures, findings, [PaperComparison(quantity, 0.273, whole)])
-
-
-def _series(found: dict[tuple[str, int], Estimate], names: list[str]) -> dict[str, tuple[list[float], list[Estimate]]]:
-    return {name: ([float(c) for c in COUNTS], [found[name, count] for count in COUNTS]) for name in names}
 
 
 study = Study(__name__, __doc__, table, report)

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
-from foclip.studies.harness.detectors import METHODS, detector, verdicts
-from foclip.studies.harness.statistics import groups, mean, percent, share
+from foclip.studies.harness.detectors import METHODS, caught, detector, judged
+from foclip.studies.harness.statistics import groups, mean, means, percent
 
 QUICK, FULL = (10, 100, 1_000), (100, 1_000, 10_000, 50_000)
 
@@ -21,9 +21,8 @@ def table(context: StudyContext) -> pd.DataFrame:
     rows = []
     for steps in context.with_progress([0, *(QUICK if context.settings.quick else FULL)]):
         attack = context.default_attack().replace(steps=steps)
-        current = context.fool(attack, originals) if steps else originals
-        found = zip(context.rows(current, length=steps), verdicts(context, judge, context.score, current), strict=True)
-        rows += [row | seen | {"detector": judge.name} for row, seen in found]
+        found = judged(context, judge, context.fool(attack, originals) if steps else originals, length=steps)
+        rows += [row | {"detector": judge.name} for row in found]
     return pd.DataFrame(rows)
 
 
@@ -31,22 +30,13 @@ def report(table: pd.DataFrame) -> StudyReport:
     """Score, fidelity, drop and verdicts per length."""
     parts = groups(table, "length")
     summary = [
-        {
-            "steps": f"{steps:,}",
-            "pictures": len(part),
-            "score": f"{mean(part.score, part.photo):.3f}",
-            "lowest prompt": f"{mean(part.lowest, part.photo):.3f}",
-            "PSNR / dB": f"{mean(part.psnr, part.photo):.1f}",
-            "SSIM": f"{mean(part.ssim, part.photo):.3f}",
-            "FLIP, worst": f"{mean(part.flip99, part.photo):.3f}",
-            "drop in gray": f"{mean(part['drop'], part.photo):.1%}",
-            **{f"caught by {words}": f"{share(part[method], part.photo):.0%}" for method, words in METHODS.items()},
-        }
+        {"steps": f"{steps:,}"}
+        | means(part, "score", "lowest", "psnr", "ssim", "flip99", "drop")
+        | caught(part, "caught by")
         for steps, part in parts.items()
     ]
     lengths = [steps for steps in parts if steps]
-    scores = [mean(parts[steps].score, parts[steps].photo) for steps in lengths]
-    drops = [mean(parts[steps]["drop"], parts[steps].photo) for steps in lengths]
+    scores, drops = ([mean(parts[n][column], parts[n].photo) for n in lengths] for column in ("score", "drop"))
     plot = Figure(figsize=(9.6, 2.9))
     left, right = plot.subplots(1, 2)
     plots.draw_lines(left, {"": (lengths, scores)}, "steps", "mean CLIPScore", logarithmic=True)

@@ -25,9 +25,10 @@ from foclip.data.prompts import imagenet
 from foclip.models import Encoder
 from foclip.models.scorer import Targets
 from foclip.models.scores import CLIPScore
+from foclip.reports import html
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
-from foclip.studies.harness.statistics import Estimate, groups, mean, percent, share
+from foclip.studies.harness.statistics import groups, mean, percent, quantities, share
 
 #: Share of the gap that is closed.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -35,13 +36,7 @@ ORIGINAL, FOOLED, AWARE = "original", "fooled", "fooled, knowing the shift"
 
 
 class Shifted(CLIPScore):
-    """CLIPScore after pictures and texts have been moved towards each other.
-
-    Args:
-        encoder: The encoder.
-        gap: Centroid of pictures minus centroid of texts, (D,).
-        share: Share of the gap that is closed, in [0, 1].
-    """
+    """CLIPScore after a share in [0, 1] of the gap, centroid of pictures minus that of texts (D,), has been closed."""
 
     def __init__(self, encoder: Encoder, gap: Tensor, share: float) -> None:
         super().__init__(encoder)
@@ -67,35 +62,32 @@ class Shifted(CLIPScore):
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures and texts × quantities: places in the space, and figures per share of the gap closed."""
     captions, encoder = tuple(imagenet(1000)), context.score.encoder
-    plain = CLIPScore(encoder)
-    fooled = context.fool(context.default_attack(), context.pictures, score=plain)
+    plain, attack, originals = CLIPScore(encoder), context.default_attack(), context.pictures
+    fooled = context.fool(attack, originals, score=plain)
     clean = _embed(context, context.examples)
     texts = plain.encode_prompts(captions)
     rows = _places(context, clean, texts, fooled)
     gap = context.vector("gap", context.examples, captions, lambda: clean.mean(dim=0) - texts.mean(dim=0))
-    own = context.scores(context.pictures, captions, plain).argmax(axis=1)
+    own = context.scores(originals, captions, plain).argmax(axis=1)
     for closed in context.with_progress(SHARES):
         shifted = Shifted(encoder, gap, closed) if closed else plain
-        aware = context.fool(context.default_attack(), context.pictures, score=shifted)
+        aware = context.fool(attack, originals, score=shifted)
         pictures = normalize(clean - 0.5 * closed * gap, dim=-1)
         distance = float((pictures.mean(dim=0) - shifted.encode_prompts(captions).mean(dim=0)).norm())
         rows.append({"kind": "gap", "shift": closed, "quantity": "distance of the centroids", "value": distance})
-        before = context.scores(context.pictures, captions, shifted)
-        for kind, current in ((ORIGINAL, context.pictures), (FOOLED, fooled), (AWARE, aware)):
-            scores, every = (
-                context.scores(current, None, shifted).mean(axis=1),
-                context.scores(current, captions, shifted),
-            )
+        genuine = context.scores(originals, captions, shifted)
+        for kind, current in ((ORIGINAL, originals), (FOOLED, fooled), (AWARE, aware)):
+            scores = context.scores(current, None, shifted).mean(axis=1)
+            every = context.scores(current, captions, shifted)
             for number, picture in enumerate(current):
-                genuine = before[number]
-                values: dict[str, float] = {
-                    "score": scores[number],
-                    "z": _z(scores[number], every[number]),
-                    "z of the genuine caption": _z(genuine[own[number]], genuine),
-                    "best caption kept": float(genuine.argmax() == own[number]),
-                }
                 who = {"kind": kind, "name": picture.name, "photo": picture.photo, "shift": closed}
-                rows += [who | {"quantity": quantity, "value": float(v)} for quantity, v in values.items()]
+                values = {
+                    "score": float(scores[number]),
+                    "z": _z(scores[number], every[number]),
+                    "z of the genuine caption": _z(genuine[number][own[number]], genuine[number]),
+                    "best caption kept": float(genuine[number].argmax() == own[number]),
+                }
+                rows += quantities(who, values)
     return pd.DataFrame(rows)
 
 
@@ -123,14 +115,14 @@ def _places(context: StudyContext, clean: Tensor, texts: Tensor, fooled: Sequenc
     directions = directions * torch.sign(directions.sum(dim=1, keepdim=True))  # an SVD's signs are arbitrary
     rows = []
     for kind, (found, names) in shown.items():
-        projected = ((found - center) @ directions.T).tolist()
-        to_pictures = (found - clean.mean(dim=0)).norm(dim=1).tolist()
-        to_texts = (found - texts.mean(dim=0)).norm(dim=1).tolist()
-        for name, (x, y), pictures, captions in zip(names, projected, to_pictures, to_texts, strict=True):
-            values = {"x": x, "y": y, "distance to pictures": pictures, "distance to texts": captions}
-            photo = name if kind in (ORIGINAL, FOOLED) else None
-            who = {"kind": kind, "name": name, "photo": photo}
-            rows += [who | {"quantity": quantity, "value": value} for quantity, value in values.items()]
+        values = {
+            **dict(zip("xy", ((found - center) @ directions.T).T, strict=True)),
+            "distance to pictures": (found - clean.mean(dim=0)).norm(dim=1),
+            "distance to texts": (found - texts.mean(dim=0)).norm(dim=1),
+        }
+        for number, name in enumerate(names):
+            who = {"kind": kind, "name": name, "photo": name if kind in (ORIGINAL, FOOLED) else None}
+            rows += quantities(who, {quantity: float(each[number]) for quantity, each in values.items()})
     return rows
 
 
@@ -159,17 +151,19 @@ def report(table: pd.DataFrame) -> StudyReport:
             row[f"z, {kind}"] = f"{mean(part.z, part.photo):.2f}"
             row[f"{kind}: outranks the genuine caption"] = f"{outranked[kind, closed]:.0%}"
         summary.append(row)
-    wholly = SHARES[-1]
+    before, after, aware = outranked[FOOLED, 0.0], outranked[FOOLED, SHARES[-1]], outranked[AWARE, SHARES[-1]]
+    verdict = f"The mitigation {'stops even' if aware.value < 0.5 else 'does not stop'} an attacker who knows of it."
+    if before.value < 0.5:
+        verdict = "Fooled pictures rarely outrank genuine captions here, so there is little to stop."
     findings = [
         _position(table),
-        f"Closing the gap wholly takes the distance of the centroids from {gaps[0.0]:.2f} to {gaps[wholly]:.2f}; the "
-        f"best caption stays the same for {kept[wholly]:.0%} of the originals.",
-        f"Pictures fooled without knowing of the shift outrank the genuine caption in {outranked[FOOLED, 0.0]:.0%} of "
-        f"cases before and {outranked[FOOLED, wholly]:.0%} after; pictures fooled with it in "
-        f"{outranked[AWARE, wholly]:.0%}. {_verdict(outranked[FOOLED, 0.0], outranked[AWARE, wholly])}",
+        f"Closing the gap wholly takes the distance of the centroids from {gaps[0.0]:.2f} to {gaps[SHARES[-1]]:.2f}; "
+        f"the best caption stays the same for {kept[SHARES[-1]]:.0%} of the originals.",
+        f"Pictures fooled without knowing of the shift outrank the genuine caption in {before:.0%} of cases before and "
+        f"{after:.0%} after; pictures fooled with it in {aware:.0%}. {verdict}",
     ]
     series = {kind: (SHARES, [outranked[kind, closed] for closed in SHARES]) for kind in (ORIGINAL, FOOLED, AWARE)}
-    series["best caption kept"] = (SHARES, [kept[closed] for closed in SHARES])
+    series["best caption kept"] = (SHARES, list(kept.values()))
     figures = {
         "map": _map(table),
         "shift": plots.lines(series, "share of the gap closed", "share that outranks the genuine caption"),
@@ -177,42 +171,26 @@ def report(table: pd.DataFrame) -> StudyReport:
     return StudyReport(pd.DataFrame(summary), figures, findings)
 
 
-def _verdict(before: Estimate, after: Estimate) -> str:
-    """Whether the mitigation stops an attacker who knows of it."""
-    if before.value < 0.5:
-        return "Fooled pictures rarely outrank genuine captions here, so there is little to stop."
-    if after.value < 0.5:
-        return "The mitigation stops even an attacker who knows of it."
-    return "The mitigation does not stop an attacker who knows of it."
-
-
 def _position(table: pd.DataFrame) -> str:
     """Whether fooled pictures leave the pictures, and whether they reach the texts."""
     distances = table[table["shift"].isna()].pivot_table(index=["kind", "photo"], columns="quantity", values="value")
-    before, after = distances.loc[ORIGINAL], distances.loc[FOOLED]
-    moved = {
-        where: mean(after[f"distance to {where}"] - before[f"distance to {where}"], after.index)
-        for where in ("pictures", "texts")
-    }
+    before, change = distances.loc[ORIGINAL], distances.loc[FOOLED] - distances.loc[ORIGINAL]
+    pictures, texts = "distance to pictures", "distance to texts"
     return (
-        f"Fooled pictures lie {moved['pictures']:+.3f} from the centroid of pictures and {moved['texts']:+.3f} from "
-        f"that of texts, compared with their originals (distances {before['distance to pictures'].mean():.2f} and "
-        f"{before['distance to texts'].mean():.2f})."
+        f"Fooled pictures lie {mean(change[pictures], change.index):+.3f} from the centroid of pictures and "
+        f"{mean(change[texts], change.index):+.3f} from that of texts, compared with their originals (distances "
+        f"{before[pictures].mean():.2f} and {before[texts].mean():.2f})."
     )
 
 
 def _map(table: pd.DataFrame) -> Figure:
     places = table[table["shift"].isna()].pivot_table(index=["kind", "name"], columns="quantity", values="value")
-    plot = Figure(figsize=(5.2, 4.2))
-    axes = plot.subplots()
+    plot, axes = html.axes_of(5.2, 4.2, "first principal component", "second principal component")
     styles = {"caption": ("#d5d2da", "."), "prompt": ("#1a5fb4", "s"), ORIGINAL: (plots.ORIGINAL, "o")}
     for kind, (color, marker) in (styles | {FOOLED: (plots.FOOLED, "^")}).items():
         part = places.loc[kind]
         axes.scatter(part.x, part.y, color=color, marker=marker, s=22, label=kind)
-    axes.set_xlabel("first principal component")
-    axes.set_ylabel("second principal component")
     axes.legend(frameon=False, fontsize=8)
-    plots.tidy(axes)
     return plot
 
 

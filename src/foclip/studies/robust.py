@@ -14,188 +14,286 @@ no black-box attack beats the gradient.
 """
 
 import importlib.util
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
-from foclip.attacks import CMAES, AttackPlan, AutoPGD, Restart, make_plan
+from foclip.attacks import CMAES, AttackPlan, AutoPGD, Restart
 from foclip.data import prompts
 from foclip.data.prompts import Prompts
 from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.models.scores import MeanEnsemble, MinEnsemble
 from foclip.objective import FeatureAlignment
 from foclip.perceptual.budget import Budget
-from foclip.studies._robust_report import (
-    ANY,
-    ARTWORKS,
-    CHECK,
-    CLEAN,
-    CURVE,
-    FRONTIER,
-    HARDENED,
-    HARDER,
-    HUNDRED,
-    LENGTHS,
-    LOWER,
-    MEAN,
-    OWN,
-    PLAIN,
-    VISIBLE,
-    WAY,
-    report,
-)
-from foclip.studies.harness import BUDGET, Study, StudyContext
-from foclip.studies.harness.best_caption import best_captions, candidates
-from foclip.studies.harness.context import PromptsOf
-from foclip.studies.harness.gradient_path import gradients_along
-from foclip.studies.harness.hardening import hardened_score, held_out
+from foclip.reports import html
+from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
+from foclip.studies.harness.context import PromptsOf, candidates
+from foclip.studies.harness.hardening import gradients_along, hardened_score, held_out
 from foclip.studies.harness.pictures import Picture
+from foclip.studies.harness.statistics import Estimate, groups, mean, percent
 
+#: What is attacked.
+PLAIN, HARDENED, MEAN, LOWER = "the encoder", "the hardened encoder", "mean of both", "minimum of both"
+#: The prompts that pictures are fooled for.
+OWN, ARTWORKS, HUNDRED = "best caption", "ten artworks", "100 captions"
+#: Parts of the table.
+CURVE, HARDER, CLEAN, FRONTIER, CHECK, WAY = "curve", "attackers", "clean", "frontier", "check", "way"
 #: Budgets of the curves in dB, of a quick run and of a full run.
 QUICK, FULL = (28.0, BUDGET, 45.0), (28.0, 32.0, BUDGET, 40.0, 45.0, 50.0)
+#: Budgets in dB of a change that everybody sees, and of one that leaves nothing of a photo.
+VISIBLE, ANY = 20.0, 6.0
+#: Shares of a run's steps that FoCLIP takes on the hardened encoder. All other attacks take the share 1.
+LENGTHS = (0.1, 1, 10)
 #: Number of starting points of which the best counts, and queries of CMA-ES for each step of the other attacks.
 STARTS, QUERIES = 5, 10
-#: Radii of the frontier, dB.
-RADII = (32.0, 38.0, 44.0)
-#: Photos of a curve, and photos of what takes long.
-PHOTOS, FEW = 8, 4
+#: Radii of the frontier, dB. Photos of a curve, and photos of what takes long.
+RADII, PHOTOS, FEW = (32.0, 38.0, 44.0), 8, 4
 #: Points between the photo (0) and the fooled picture (1) where gradients are computed.
 ALONG = (0.0, 0.25, 0.5, 0.75, 1.0)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A set of pictures that are fooled in one way.
-
-    Attributes:
-        part: The part of the study.
-        attacked: Name of what is attacked.
-        score: What is attacked.
-        aim: Name of the prompts.
-        attacker: Name of the attack.
-        attack: The attack.
-        count: Number of pictures, counted from the first.
-    """
-
-    part: str
-    attacked: str
-    score: Scorer
-    aim: str
-    attacker: str
-    attack: AttackPlan
-    count: int
+#: Least share of the photo's gradient that must remain on the way; difference below which two scores are equal; share
+#: of the encoder's highest score that counts as reaching it.
+GRADIENT, NOISE, CEILING = 0.01, 0.01, 0.9
+#: Part, what is attacked, the prompts, the attack, the budget in dB.
+Key = tuple[str, str, str, str, float]
 
 
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × scores attacked × prompts × attackers × budgets; clean pictures; points on the way."""
     hardened = context.hardened[0] if context.hardened else hardened_score(context, RADII[len(RADII) // 2])
-    own = best_captions(context, [context.score, hardened])
+    own = context.best_captions([context.score, hardened])
     rows = []
-    for cell in context.with_progress(list(_plan(context, hardened))):
-        rows += _fooled(context, hardened, cell, context.pictures[: cell.count], own)
-    few = context.pictures[:FEW]
-    fooled = context.fool(context.default_attack(), few, prompts.ARTWORKS, hardened)
+    for labels, scorer, plan, count in context.with_progress(list(_plan(context, hardened))):
+        rows += _fooled(context, hardened, own, context.pictures[:count], plan, scorer, labels)
+    attack, few = context.default_attack(), context.pictures[:FEW]
+    fooled = context.fool(attack, few, prompts.ARTWORKS, hardened)
     found = gradients_along(context, hardened, prompts.ARTWORKS, few, fooled, ALONG)
     rows += [row | {"part": WAY, "attacked": HARDENED, "aim": ARTWORKS} for row in found]
     # The encoders hardened here were trained on every other photo, so the frontier is measured on the rest.
     apart = held_out(context)[:PHOTOS]
-    named = {PLAIN: context.score} | {
-        HARDENED if each is hardened else each.model: each for each in (context.hardened or (hardened,))
-    }
-    for name, radius in context.with_progress([*((name, None) for name in named), *((_hardened(r), r) for r in RADII)]):
-        score = named[name] if radius is None else hardened_score(context, radius)
-        cell = Cell(FRONTIER, name, score, OWN, "FoCLIP", context.default_attack(), len(apart))
-        rows += _fooled(context, hardened, cell, apart, own)
-        rows += _clean(context, name, score, apart, own)
+    every = context.hardened or (hardened,)
+    named = {PLAIN: context.score} | {HARDENED if each is hardened else each.model: each for each in every}
+    radii = {f"hardened at {radius:g} dB": radius for radius in RADII}
+    for name in context.with_progress([*named, *radii]):
+        score = named[name] if name in named else hardened_score(context, radii[name])
+        rows += _fooled(context, hardened, own, apart, attack, score, _labels(FRONTIER, name, OWN))
+        rows += _clean(context, own, apart, score, name)
     return pd.DataFrame(rows)
 
 
-def _hardened(radius: float) -> str:
-    return f"hardened at {radius:g} dB"
+def _labels(part: str, attacked: str, aim: str, attacker: str = "FoCLIP") -> dict[str, str]:
+    return {"part": part, "attacked": attacked, "aim": aim, "attacker": attacker}
 
 
-def _plan(context: StudyContext, hardened: EmbeddingScorer) -> Iterator[Cell]:
-    """What is fooled, except for the frontier."""
-    foclip, steps, seed = context.default_attack(), context.settings.steps, context.settings.seed
+def _plan(context: StudyContext, hardened: EmbeddingScorer) -> Iterator[tuple[dict[str, str], Scorer, AttackPlan, int]]:
+    """What is fooled, except for the frontier: labels, score, attack, and the number of pictures."""
+    foclip, steps, quick = context.default_attack(), context.settings.steps, context.settings.quick
     both = (context.score, hardened)
-    defences: dict[str, Scorer] = {
-        PLAIN: context.score,
-        HARDENED: hardened,
-        MEAN: MeanEnsemble(both),
-        LOWER: MinEnsemble(both),
-    }
+    ensembles: dict[str, Scorer] = {MEAN: MeanEnsemble(both), LOWER: MinEnsemble(both)}
+    defences: dict[str, Scorer] = {PLAIN: context.score, HARDENED: hardened} | ensembles
+    within = {budget: foclip.replace(budgets=Budget("psnr", budget)) for budget in (*FULL, VISIBLE, ANY)}
     for aim in (OWN, ARTWORKS, HUNDRED):
         for name, score in defences.items():
-            two = name in (MEAN, LOWER)
-            if two and aim != OWN and context.settings.quick:
+            if name in ensembles and aim != OWN and quick:
                 continue
-            for budget in QUICK if context.settings.quick else FULL:
-                attack = foclip.replace(budgets=Budget("psnr", budget))
-                yield Cell(CURVE, name, score, aim, "FoCLIP", attack, FEW if two or context.settings.quick else PHOTOS)
-    attackers: dict[str, AttackPlan] = {}
-    for share in LENGTHS:
-        length = max(1, round(share * steps))
-        attackers[f"FoCLIP, {length:,} steps"] = foclip.replace(steps=length)
-    attackers["Auto-PGD"] = make_plan(AutoPGD, steps=steps, budgets=Budget("psnr", BUDGET), seed=seed)
+            for budget in QUICK if quick else FULL:
+                yield _labels(CURVE, name, aim), score, within[budget], FEW if name in ensembles or quick else PHOTOS
+    lengths = [max(1, round(share * steps)) for share in LENGTHS]
+    attackers = {f"FoCLIP, {length:,} steps": foclip.replace(steps=length) for length in lengths}
+    attackers["Auto-PGD"] = context.attack(AutoPGD)
     for start in range(1, STARTS):
-        attackers[f"start {start}"] = make_plan(
-            Restart,
-            objective=foclip.method.objective,
-            steps=steps,
-            budgets=Budget("psnr", BUDGET),
-            seed=seed,
-            start=start,
-        )
+        attackers[f"start {start}"] = context.attack(Restart, objective=foclip.method.objective, start=start)
     if importlib.util.find_spec("cma"):
-        attackers["CMA-ES"] = make_plan(
-            CMAES, objective=FeatureAlignment(), steps=QUERIES * steps, budgets=Budget("psnr", BUDGET), seed=seed
-        )
+        attackers["CMA-ES"] = context.attack(CMAES, objective=FeatureAlignment(), steps=QUERIES * steps)
     for name, harder in attackers.items():
-        yield Cell(HARDER, HARDENED, hardened, ARTWORKS, name, harder, FEW)
-    yield Cell(CHECK, HARDENED, hardened, OWN, "FoCLIP", foclip.replace(budgets=Budget("psnr", VISIBLE)), FEW)
-    for name in (PLAIN, HARDENED):
-        yield Cell(CHECK, name, defences[name], OWN, "FoCLIP", foclip.replace(budgets=Budget("psnr", ANY)), FEW)
+        yield _labels(HARDER, HARDENED, ARTWORKS, name), hardened, harder, FEW
+    for name, budget in ((HARDENED, VISIBLE), (PLAIN, ANY), (HARDENED, ANY)):
+        yield _labels(CHECK, name, OWN), defences[name], within[budget], FEW
 
 
 def _fooled(
-    context: StudyContext, hardened: EmbeddingScorer, cell: Cell, pictures: Sequence[Picture], own: dict[str, Prompts]
+    context: StudyContext,
+    hardened: EmbeddingScorer,
+    own: dict[str, Prompts],
+    pictures: Sequence[Picture],
+    attack: AttackPlan,
+    score: Scorer,
+    labels: dict[str, str],
 ) -> list[dict[str, Any]]:
     """Scores before and after the attack: of the attacked score, the encoder and the hardened encoder."""
-    wanted: PromptsOf = {ARTWORKS: prompts.ARTWORKS, HUNDRED: prompts.imagenet(100)}.get(cell.aim) or [
-        own[picture.name] for picture in pictures
-    ]
-    fooled = context.fool(cell.attack, pictures, wanted, cell.score)
-    same = {
-        "part": cell.part,
-        "attacked": cell.attacked,
-        "aim": cell.aim,
-        "attacker": cell.attacker,
-        "budget": cell.attack.constraint.psnr,
-    }
-    rows = context.rows(fooled, wanted, cell.score, **same)
-    for column, score in (("before", cell.score), ("plain_before", context.score), ("hardened_before", hardened)):
-        for row, values in zip(rows, context.scores(pictures, wanted, score), strict=True):
-            row[column] = values.mean()
-    for column, score in (("plain", context.score), ("hardened", hardened)):
-        for row, values in zip(rows, context.scores(fooled, wanted, score), strict=True):
+    given: dict[str, PromptsOf] = {ARTWORKS: prompts.ARTWORKS, HUNDRED: prompts.imagenet(100)}
+    wanted = given.get(labels["aim"]) or [own[picture.name] for picture in pictures]
+    fooled = context.fool(attack, pictures, wanted, score)
+    rows = context.rows(fooled, wanted, score, **labels, budget=attack.constraint.psnr)
+    for column, current, by in (
+        ("before", pictures, score),
+        ("plain_before", pictures, context.score),
+        ("hardened_before", pictures, hardened),
+        ("plain", fooled, context.score),
+        ("hardened", fooled, hardened),
+    ):
+        for row, values in zip(rows, context.scores(current, wanted, by), strict=True):
             row[column] = values.mean()
     return rows
 
 
 def _clean(
-    context: StudyContext, name: str, score: EmbeddingScorer, pictures: Sequence[Picture], own: dict[str, Prompts]
+    context: StudyContext, own: dict[str, Prompts], pictures: Sequence[Picture], score: EmbeddingScorer, name: str
 ) -> list[dict[str, Any]]:
     """Clean photos: score of the best caption, drop in gray, rank correlation of all captions' scores."""
-    wanted = candidates()
-    ours, theirs = (pd.DataFrame(context.scores(pictures, wanted, each).T) for each in (score, context.score))
+    ours, theirs = (pd.DataFrame(context.scores(pictures, candidates(), each).T) for each in (score, context.score))
     ranks = ours.corrwith(theirs, method="spearman")
-    rows = context.rows(pictures, [own[p.name] for p in pictures], score, part=CLEAN, attacked=name, aim=OWN)
-    for row, picture, correlation in zip(rows, pictures, ranks, strict=True):
-        (seen,) = context.sensitivities([picture], own[picture.name], score)
+    wanted = [own[picture.name] for picture in pictures]
+    rows = context.rows(pictures, wanted, score, part=CLEAN, attacked=name, aim=OWN)
+    for row, seen, correlation in zip(rows, context.sensitivities(pictures, wanted, score), ranks, strict=True):
         row |= {"ranks": float(correlation), "drop": seen.drops["gray"]}
     return rows
+
+
+def report(table: pd.DataFrame) -> StudyReport:
+    """Score gains by budget and by attacker, the cost of hardening, and whether the checks hold."""
+    table = table.assign(
+        rise=table.score - table.before,
+        plain_rise=table.plain - table.plain_before,
+        hardened_rise=table.hardened - table.hardened_before,
+    )
+    parts = groups(table[table.before.notna()], "part", "attacked", "aim", "attacker", "budget")
+    clean = groups(table[table.part == CLEAN], "attacked")
+    rises = {key: mean(rows.rise, rows.photo) for key, rows in parts.items()}
+    harder = {name: mean(rows.rise, rows.photo) for name, rows in _harder(table).items()}
+    gains = {"score gain": "rise", "on the encoder": "plain_rise", "on the hardened encoder": "hardened_rise"}
+    summary = []
+    for (part, attacked, aim, attacker, budget), rows in parts.items():
+        row = {"part": part, "attacked": attacked, "for": aim, "attacker": attacker, "budget / dB": f"{budget:g}"}
+        row |= {"pictures": len(rows), "before": f"{rows.before.mean():.3f}", "after": f"{rows.score.mean():.3f}"}
+        summary.append(row | {name: f"{mean(rows[column], rows.photo):+.3f}" for name, column in gains.items()})
+    curves: dict[str, dict[str, dict[float, Estimate]]] = {}
+    for (part, attacked, aim, _, budget), rise in rises.items():
+        if part == CURVE:
+            curves.setdefault(aim, {}).setdefault(attacked, {})[budget] = rise
+    strongest = max(harder, key=lambda name: harder[name].value)
+    missing = "" if "CMA-ES" in harder else " CMA-ES was left out: it needs the package cma (pip install cma)."
+    ranking = ", ".join(f"{name} {rise:+.3f}" for name, rise in harder.items())
+    findings = [
+        *(_known(aim, lines) for aim, lines in curves.items()),
+        _crossed(parts, PLAIN, HARDENED, "hardened_rise"),
+        _crossed(parts, HARDENED, PLAIN, "plain_rise"),
+        f"Against the hardened encoder, for ten artworks within {BUDGET:g} dB: {ranking}. {strongest} gains "
+        f"most.{missing}",
+        *_price(clean, rises),
+        *(f"Check: {claim}: {'holds' if holds else 'DOES NOT HOLD'} ({said})." for claim, holds, said in checks(table)),
+    ]
+    figures = {
+        "score-gain-over-fidelity": _curves(curves),
+        "score-gain-by-attacker": plots.bars(harder, f"score gain for ten artworks at {BUDGET:g} dB, hardened encoder"),
+        "frontier": _frontier(clean, rises),
+    }
+    return StudyReport(pd.DataFrame(summary), figures, findings)
+
+
+def _known(aim: str, lines: dict[str, dict[float, Estimate]]) -> str:
+    said = ", ".join(f"{name} {line[BUDGET]:+.3f}" for name, line in lines.items())
+    return f"For {aim} within {BUDGET:g} dB, attackers who know the score gain: {said}."
+
+
+def _crossed(parts: dict[Key, pd.DataFrame], attacked: str, other: str, column: str) -> str:
+    """How pictures fooled on one encoder score on the other."""
+    part = parts[CURVE, attacked, OWN, "FoCLIP", BUDGET]
+    return (
+        f"Pictures fooled on {attacked} for their best caption within {BUDGET:g} dB gain "
+        f"{mean(part.rise, part.photo):+.3f} there and {mean(part[column], part.photo):+.3f} on {other}."
+    )
+
+
+def _harder(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Stronger attacks. Of several starting points, the photo itself among them, the best of each photo counts."""
+    parts = groups(table[table.part == HARDER], "attacker")
+    starts = {name: parts.pop(name) for name in [*parts] if name.startswith("start ")}
+    lengths = [name for name in parts if name.startswith("FoCLIP")]
+    several = pd.concat([parts[lengths[LENGTHS.index(1)]], *starts.values()])
+    best = several.loc[several.groupby("picture").rise.idxmax()]
+    return parts | {f"best of {len(starts) + 1} starts": best}
+
+
+def _price(clean: dict[str, pd.DataFrame], rises: dict[Key, Estimate]) -> list[str]:
+    """What hardening changes on clean photos, and what it gains."""
+    plain, before = clean[PLAIN], rises[FRONTIER, PLAIN, OWN, "FoCLIP", BUDGET]
+    return [
+        f"{name[0].upper()}{name[1:]}: the score gain for the best caption falls from {before:+.3f} to "
+        f"{rises[FRONTIER, name, OWN, 'FoCLIP', BUDGET]:+.3f}; on clean photos that caption scores "
+        f"{percent(part.score.mean() / plain.score.mean())} of the encoder's, "
+        f"the rank correlation of ImageNet's captions with the encoder's is {mean(part.ranks, part.photo):.2f}, "
+        f"and the drop in gray {percent(part['drop'].mean())} instead of {percent(plain['drop'].mean())}."
+        for name, part in clean.items()
+        if name != PLAIN
+    ]
+
+
+def checks(table: pd.DataFrame) -> list[tuple[str, bool, str]]:
+    """Checks that fail if a defence only appears to hold: the claim, whether it holds, and the numbers."""
+    table = table.assign(rise=table.score - table.before)
+    way, check = table[table.part == WAY], groups(table[table.part == CHECK], "attacked", "budget")
+    first = way[way.along == 0].set_index("picture").gradient
+    left = float((way.gradient / way.picture.map(first)).min())
+    finite = bool(np.isfinite(way.gradient).all() and np.isfinite(table.score).all())
+    harder = {name: float(part.rise.mean()) for name, part in _harder(table).items()}
+    longer = [rise for name, rise in harder.items() if name.startswith("FoCLIP")]
+    curve = table[(table.part == CURVE) & (table.attacked == HARDENED)].groupby(["aim", "budget"]).rise.mean()
+    curves = {aim: curve[aim] for aim in curve.index.unique("aim")}
+    best = float(table[(table.part == CLEAN) & (table.attacked == HARDENED)].score.max())
+    visible, free, ceiling = (check[key].score for key in ((HARDENED, VISIBLE), (HARDENED, ANY), (PLAIN, ANY)))
+    found = [
+        (
+            "scores and gradients are finite, and the gradient does not vanish on the way to a fooled picture",
+            finite and left > GRADIENT,
+            f"at least {percent(left)} of the gradient at the photo is left",
+        ),
+        ("more steps do not gain less", all(b > a - NOISE for a, b in pairwise(longer)), " → ".join(_digits(longer))),
+        (
+            "a larger budget gains more",
+            all(each.is_monotonic_decreasing for each in curves.values()),
+            "; ".join(f"{aim}: {', '.join(_digits(each))}" for aim, each in curves.items()),
+        ),
+        (
+            f"at {VISIBLE:g} dB every photo scores more for its caption than any clean photo",
+            bool((visible > best).all()),
+            f"{int((visible > best).sum())} of {len(visible)} above {best:.3f}",
+        ),
+        (
+            f"at {ANY:g} dB, which bounds nothing, the hardened encoder scores {percent(CEILING)} of the encoder's",
+            bool(free.mean() >= CEILING * ceiling.mean()),
+            f"{free.mean():.3f} against {ceiling.mean():.3f}",
+        ),
+    ]
+    if black_box := harder.get("CMA-ES"):
+        both = [black_box, longer[LENGTHS.index(1)]]
+        found.append(("no black-box attack beats the gradient", both[0] <= both[1], " against ".join(_digits(both))))
+    return found
+
+
+def _digits(rises: Iterable[float]) -> list[str]:
+    return [f"{rise:.3f}" for rise in rises]
+
+
+def _curves(curves: dict[str, dict[str, dict[float, Estimate]]]) -> Figure:
+    plot = Figure(figsize=(11, 3.2), layout="constrained")
+    for axes, (aim, lines) in zip(plot.subplots(1, 3, sharey=True), curves.items(), strict=True):
+        series = {name: (list(line), list(line.values())) for name, line in lines.items()}
+        plots.draw_lines(axes, series, "fidelity budget, dB", f"score gain for {aim}")
+    return plot
+
+
+def _frontier(clean: dict[str, pd.DataFrame], rises: dict[Key, Estimate]) -> Figure:
+    y = f"score gain for the best caption at {BUDGET:g} dB"
+    plot, axes = html.axes_of(5.6, 3.6, "rank correlation with the encoder, clean photos", y)
+    for name, part in clean.items():
+        ranks, rise = mean(part.ranks, part.photo), rises[FRONTIER, name, OWN, "FoCLIP", BUDGET]
+        axes.errorbar(ranks.value, rise.value, xerr=plots.arms([ranks]), yerr=plots.arms([rise]), fmt="o", label=name)
+    axes.legend(frameon=False, fontsize=8)
+    return plot
 
 
 study = Study(__name__, __doc__, table, report)

@@ -14,9 +14,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import false_discovery_control
 
+from foclip.reports import html
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
-from foclip.studies.harness.statistics import Estimate, auc, effect, groups, mean, percent, signed_rank
+from foclip.studies.harness.statistics import auc, effect, groups, mean, pairs, percent, quantities, signed_rank
 
 Floats = npt.NDArray[np.float64]
 
@@ -75,7 +76,7 @@ def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × quantities (power: × channel and frequency), of originals, fooled ones and what was added."""
     rows: list[dict[str, Any]] = []
     originals, encoder = context.examples, context.score.encoder
-    fooled: list[Picture] = [*context.fool(context.default_attack(), originals)]
+    fooled = context.fool(context.default_attack(), originals)
     texts = encoder.encode_texts(context.prompts).mean(dim=0)
     for kind, current in context.with_progress([("original", originals), ("fooled", fooled)]):
         for picture, seen in zip(current, context.sensitivities(current), strict=True):
@@ -85,15 +86,13 @@ def table(context: StudyContext) -> pd.DataFrame:
             values = local_statistics(bands) | {DISTANCE: gap}
             values |= {f"drop under {name}": value for name, value in seen.drops.items()}
             values |= {f"drift under {name}": value for name, value in seen.drifts.items()}
-            rows += [who | {"quantity": quantity, "value": value} for quantity, value in values.items()]
-            rows += _power(who, bands)
+            rows += quantities(who, values) + _power(who, bands)
     for before, after in zip(originals, fooled, strict=True):
         who = {"picture": before.name, "photo": before.photo, "kind": "perturbation"}
         old, new = planes(before), planes(after)
         added = {name: new[name] - old[name] for name in CHANNELS}
-        rows += _power(who, added)
-        energy = {name: float((band**2).mean()) for name, band in added.items()}
-        rows += [who | {"quantity": f"energy in {name}", "value": value} for name, value in energy.items()]
+        energy = {f"energy in {name}": float((band**2).mean()) for name, band in added.items()}
+        rows += _power(who, added) + quantities(who, energy)
     return pd.DataFrame(rows)
 
 
@@ -108,65 +107,47 @@ def _power(who: dict[str, Any], bands: Mapping[str, Floats]) -> list[dict[str, A
 def report(table: pd.DataFrame) -> StudyReport:
     """Spectra, and effect sizes with intervals."""
     single = table[(table.quantity != POWER) & (table.kind != "perturbation")]
-    summary, areas, sizes, chances = [], {}, {}, []
+    rows, areas, tells, chances = {}, {}, {}, []
     for quantity, part in groups(single, "quantity").items():
-        pair = part[part.kind == "original"].merge(
-            part[part.kind == "fooled"], on=["picture", "photo"], suffixes=("", "_fooled")
-        )
-        columns = (pair.value, pair.value_fooled, pair.photo)
-        areas[quantity], sizes[quantity] = auc(*columns), effect(*columns)
+        pair = pairs(part[part.kind == "original"], part[part.kind == "fooled"])
+        columns = (pair.value, pair.value_other, pair.photo)
+        area, size = auc(*columns), effect(*columns)
         chances.append(signed_rank(*columns))
-        summary.append(
-            {
-                "quantity": quantity,
-                "originals": f"{mean(pair.value, pair.photo):.3f}",
-                "fooled": f"{mean(pair.value_fooled, pair.photo):.3f}",
-                "Cohen's d": f"{sizes[quantity]:+.2f}",
-                "AUC": f"{areas[quantity]:.2f}",
-            }
-        )
+        areas[quantity], tells[quantity] = area, f"{quantity}: AUC {area:.2f}, d = {size:+.1f}"
+        rows[quantity] = {
+            "quantity": quantity,
+            "originals": f"{mean(pair.value, pair.photo):.3f}",
+            "fooled": f"{mean(pair.value_other, pair.photo):.3f}",
+            "Cohen's d": f"{size:+.2f}",
+            "AUC": f"{area:.2f}",
+        }
     order = sorted(areas, key=lambda name: -abs(areas[name].value - 0.5))
-    rank = {name: place for place, name in enumerate(order)}
-    summary.sort(key=lambda row: rank[str(row["quantity"])])
     energy = table[table.quantity.str.startswith("energy in")].pivot_table(
         index=["photo", "picture"], columns="quantity", values="value"
     )
     chroma = energy[["energy in Cb", "energy in Cr"]].sum(axis=1)
     chroma_share = mean((chroma / (chroma + energy["energy in Y"])).to_numpy(), energy.index.get_level_values("photo"))
+    added = table[(table.quantity == POWER) & (table.kind == "perturbation")]
+    power = added.groupby("frequency").value.mean() * frequencies()  # a ring's area grows with its radius
+    half = power.index[int(np.searchsorted((power.cumsum() / power.sum()).to_numpy(), 0.5))]
     separating = np.flatnonzero(false_discovery_control(chances) < LEVEL)
     pixels = [name for name in order if not name.startswith(("drop", "drift", "distance"))]
-    tells = {name: f"{name}: AUC {areas[name]:.2f}, d = {sizes[name]:+.1f}" for name in order}
     paragraph = (
         f"Of {len(order)} quantities, {len(separating)} differ between originals and fooled pictures beyond chance "
         f"(signed-rank test over photos, false discoveries among all of them held at {percent(LEVEL)}). The strongest "
         f"is {tells[order[0]]}. Of those that need no encoder it is {tells[pixels[0]]}. {chroma_share:.0%} of the "
-        f"perturbation's energy is chroma, which gray takes away; {_where(table)}. (AUC: the chance that a fooled "
-        "picture lies above an original.)"
+        f"perturbation's energy is chroma, which gray takes away; half of its power lies below {half:.2f} "
+        "cycles per pixel. (AUC: the chance that a fooled picture lies above an original.)"
     )
+    distances = {}  # from 0.5, on whichever side
+    for name in order:
+        above = areas[name].value >= 0.5
+        distances[name] = areas[name].changed((lambda area: area - 0.5) if above else (lambda area: 0.5 - area))
     figures = {
         "power-spectra": _spectra(table),
-        "area-under-the-curve": plots.bars(
-            {name: _from_even(areas[name]) for name in order},
-            "|AUC − ½|, originals against fooled: 0 tells nothing apart",
-        ),
+        "area-under-the-curve": plots.bars(distances, "|AUC − ½|, originals against fooled: 0 tells nothing apart"),
     }
-    return StudyReport(pd.DataFrame(summary), figures, [paragraph])
-
-
-def _from_even(area: Estimate) -> Estimate:
-    """How far an area under the curve lies from 0.5, on whichever side."""
-    if area.value >= 0.5:
-        return Estimate(area.value - 0.5, area.low - 0.5, area.high - 0.5, area.photos)
-    return Estimate(0.5 - area.value, 0.5 - area.high, 0.5 - area.low, area.photos)
-
-
-def _where(table: pd.DataFrame) -> str:
-    """Half of the perturbation's power lies below which frequency."""
-    added = table[(table.quantity == POWER) & (table.kind == "perturbation")]
-    power = added.groupby("frequency").value.mean() * frequencies()  # a ring's area grows with its radius
-    cumulated = power.cumsum() / power.sum()
-    half = float(cumulated.index[int(np.searchsorted(cumulated.to_numpy(), 0.5))])
-    return f"half of its power lies below {half:.2f} cycles per pixel"
+    return StudyReport(pd.DataFrame([rows[name] for name in order]), figures, [paragraph])
 
 
 def _spectra(table: pd.DataFrame) -> Figure:
@@ -180,10 +161,8 @@ def _spectra(table: pd.DataFrame) -> Figure:
             axes.plot(means.index, means.clip(lower=1e-3), color=color, label=kind)
         axes.set_yscale("log")
         axes.set_title(channel, fontsize=10)
-        axes.set_xlabel("cycles per pixel")
-        plots.tidy(axes)
-    plot.axes[0].set_ylabel("power")
-    plot.axes[0].legend(frameon=False, fontsize=8)
+        html.tidy(axes, "cycles per pixel")
+    html.tidy(plot.axes[0], "cycles per pixel", "power", legend=8)
     return plot
 
 

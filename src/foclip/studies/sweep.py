@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from foclip.attacks import AttackPlan
 from foclip.attacks.foclip import objective
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
-from foclip.studies.harness.statistics import groups, mean
+from foclip.studies.harness.statistics import groups, mean, means
 
 #: Values of each parameter (quick run, full run).
 WEIGHTS = ((0.01, 0.1, 1.0, 10.0), (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0))
@@ -47,35 +47,27 @@ def report(table: pd.DataFrame) -> StudyReport:
     """Score and fidelity over each parameter, and the loss with the worst value."""
     summary, figures, findings = [], {}, []
     for parameter, part in groups(table, "parameter").items():
-        values = sorted(part.value.unique())
-        found = {}
-        for column in ("score", "lowest", "psnr"):
-            by_value = groups(part, "value")
-            found[column] = [mean(by_value[value][column], by_value[value].photo) for value in values]
-        for value, score, lowest, psnr in zip(values, found["score"], found["lowest"], found["psnr"], strict=True):
-            summary.append(
-                {
-                    "parameter": parameter,
-                    "value": f"{value:g}",
-                    "pictures": len(by_value[value]),
-                    "score": f"{score:.3f}",
-                    "lowest prompt": f"{lowest:.3f}",
-                    "PSNR / dB": f"{psnr:.1f}",
-                }
-            )
+        parts = dict(sorted(groups(part, "value").items()))
+        summary += [
+            {"parameter": parameter, "value": f"{value:g}"} | means(each, "score", "lowest", "psnr")
+            for value, each in parts.items()
+        ]
+        values = list(parts)
+        score, lowest, psnr = (
+            [mean(each[column], each.photo) for each in parts.values()] for column in ("score", "lowest", "psnr")
+        )
         plot = Figure(figsize=(9.6, 2.9))
         left, right = plot.subplots(1, 2)
         logarithmic = parameter != MOMENTUM
-        scores = {name: (values, found[key]) for key, name in (("score", "mean score"), ("lowest", "lowest prompt"))}
+        scores = {"mean score": (values, score), "lowest prompt": (values, lowest)}
         plots.draw_lines(left, scores, parameter, "CLIPScore", logarithmic)
-        plots.draw_lines(right, {"": (values, found["psnr"])}, parameter, "PSNR / dB", logarithmic)
+        plots.draw_lines(right, {"": (values, psnr)}, parameter, "PSNR / dB", logarithmic)
         figures[parameter.replace(" ", "-").replace("α", "alpha").replace("β", "beta")] = plot
-        means = [estimate.value for estimate in found["score"]]
-        best, worst = max(means), min(means)
+        found = {value: estimate.value for value, estimate in zip(values, score, strict=True)}
+        best, worst = max(found, key=found.__getitem__), min(found, key=found.__getitem__)
         findings.append(
-            f"{parameter}: best at {values[means.index(best)]:g} (mean score {best:.3f}), worst at "
-            f"{values[means.index(worst)]:g} ({worst:.3f}); PSNR from {min(e.value for e in found['psnr']):.1f} to "
-            f"{max(e.value for e in found['psnr']):.1f} dB."
+            f"{parameter}: best at {best:g} (mean score {found[best]:.3f}), worst at {worst:g} ({found[worst]:.3f}); "
+            f"PSNR from {min(e.value for e in psnr):.1f} to {max(e.value for e in psnr):.1f} dB."
         )
     return StudyReport(pd.DataFrame(summary), figures, findings)
 

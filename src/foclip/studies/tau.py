@@ -5,14 +5,13 @@ accuracy of every pair of thresholds on all pictures. The reported accuracy is c
 thresholds that were chosen on the other photos. The pictures are crops of the photos, and the same crops fooled.
 """
 
-import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from foclip.detection import Sweep, sweep
-from foclip.detection.rule import GRID, TwoThresholds
-from foclip.studies.harness import PaperComparison, Study, StudyContext, StudyReport, plots
-from foclip.studies.harness.statistics import estimate, groups, percent
+from foclip.detection.rule import GRID
+from foclip.reports import html
+from foclip.studies.harness import PaperComparison, Study, StudyContext, StudyReport
+from foclip.studies.harness.statistics import estimate, groups, means, percent
 
 
 def table(context: StudyContext) -> pd.DataFrame:
@@ -30,7 +29,8 @@ def table(context: StudyContext) -> pd.DataFrame:
 
 def report(table: pd.DataFrame) -> StudyReport:
     """The accuracy surface, and the accuracy on photos that had no part in choosing the thresholds."""
-    chosen = _fit(table).best()
+    surface = _fit(table)
+    chosen, at_best = surface.best(), surface.accuracy.max()
     table = table.assign(tampered=_judged_by_others(table))
     accuracy = estimate(
         lambda fooled, tampered: (tampered[fooled > 0].mean() + 1 - tampered[fooled == 0].mean()) / 2,
@@ -40,28 +40,20 @@ def report(table: pd.DataFrame) -> StudyReport:
     )
     summary = []
     for fooled, part in groups(table, "fooled").items():
-        tampered = estimate(np.mean, part.tampered, photos=part.photo)
-        summary.append(
-            {
-                "": "fooled" if fooled else "originals",
-                "pictures": len(part),
-                "photos": part.photo.nunique(),
-                "drop in gray": f"{estimate(np.mean, part['drop'], photos=part.photo):.1%}",
-                "drift in gray": f"{estimate(np.mean, part.drift, photos=part.photo):.3f}",
-                "called tampered": f"{tampered:.1%}",
-            }
-        )
-    at_best = _fit(table).accuracy.max()
+        row = {"": "fooled" if fooled else "originals", "pictures": len(part), "photos": part.photo.nunique()}
+        summary.append(row | means(part, "drop", "drift", "tampered"))
+    by_drop, by_drift = surface.accuracy[:, 0].max(), surface.accuracy[0].max()
     findings = [
         f"Judged by thresholds chosen on the other photos, the rule is right about {accuracy:.1%} of the pictures "
         "(balanced accuracy).",
         f"On all pictures at once the best pair is τ₁ = {chosen.tau1:g}, τ₂ = {chosen.tau2:g} with "
         f"{percent(at_best, '.1f')}: choosing and judging on the same photos flatters it by "
         f"{percent(at_best - accuracy.value, '.1f')}.",
-        _which_matters(table),
+        f"Of the two thresholds alone, τ₁ on the drop reaches {percent(by_drop, '.1f')} and τ₂ on the drift "
+        f"{percent(by_drift, '.1f')}, with the other at its least ({GRID[0]:g}).",
     ]
     comparisons = [PaperComparison("detection accuracy of the rule, on photos left out", 0.91, accuracy)]
-    return StudyReport(pd.DataFrame(summary), {"accuracy": _surface(table, chosen)}, findings, comparisons)
+    return StudyReport(pd.DataFrame(summary), {"accuracy": html.surface(surface, chosen)}, findings, comparisons)
 
 
 def _fit(table: pd.DataFrame) -> Sweep:
@@ -75,31 +67,8 @@ def _judged_by_others(table: pd.DataFrame) -> pd.Series:
         others = table[table.photo != photo]
         if len(others):
             rule = _fit(others).best()
-            tampered[part.index] = np.array(
-                [rule.ratio(drop, drift) >= 1 for drop, drift in zip(part["drop"], part.drift, strict=True)]
-            )
+            tampered[part.index] = [rule.ratio(*pair) >= 1 for pair in part[["drop", "drift"]].to_numpy()]
     return tampered
-
-
-def _which_matters(table: pd.DataFrame) -> str:
-    """Accuracy of either threshold alone, on all pictures."""
-    accuracy = _fit(table).accuracy
-    return (
-        f"Of the two thresholds alone, τ₁ on the drop reaches {percent(accuracy[:, 0].max(), '.1f')} and τ₂ on the "
-        f"drift {percent(accuracy[0].max(), '.1f')}, with the other at its least ({GRID[0]:g})."
-    )
-
-
-def _surface(table: pd.DataFrame, chosen: TwoThresholds) -> Figure:
-    surface = _fit(table)
-    plot = Figure(figsize=(4.6, 3.6))
-    axes = plot.subplots()
-    mesh = axes.pcolormesh(surface.tau2, surface.tau1, surface.accuracy, vmin=0.5, vmax=1, rasterized=True)
-    axes.plot(chosen.tau2, chosen.tau1, "o", color=plots.FOOLED, markeredgecolor="white")
-    axes.set_xlabel("τ₂ on drift")
-    axes.set_ylabel("τ₁ on drop")
-    plot.colorbar(mesh, ax=axes, label="balanced accuracy")
-    return plot
 
 
 study = Study(__name__, __doc__, table, report)

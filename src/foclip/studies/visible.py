@@ -13,11 +13,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foclip.attacks import AttackPlan
+from foclip.reports import html
 from foclip.reports.fooled import most_changed
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
-from foclip.studies.harness.detectors import METHODS, detector, verdicts
-from foclip.studies.harness.pictures import Picture
-from foclip.studies.harness.statistics import groups, mean, percent, share
+from foclip.studies.harness.detectors import METHODS, caught, detector, judged
+from foclip.studies.harness.statistics import groups, means, percent
 
 #: Budgets, in a quick run and in full; those of one figure go from loose to tight.
 QUICK = ("psnr:35", "psnr:38", "ssim:0.98", "delta_e99:5", "flip:0.05", "flip99:0.2")
@@ -28,25 +28,19 @@ FULL = (
     *("flip:0.07", "flip:0.05", "flip:0.035"),
     *("flip99:0.3", "flip99:0.2", "flip99:0.1"),
 )
-#: What changes are called at which all pixels move alike, and with the mask.
-PLAIN, MASKED, UNTOUCHED = "plain", "masked", "original"
-#: The budget of what is not changed.
-NO_BUDGET = "none needed"
+#: What changes are called at which all pixels move alike, and with the mask; what is not changed, and its budget.
+PLAIN, MASKED, UNTOUCHED, NO_BUDGET = "plain", "masked", "original", "none needed"
 #: Budgets of PSNR at which the attack runs without the mask too.
 BESIDE = ("psnr:35", "psnr:38", "psnr:41")
-#: Pictures, and those that are shown.
-COUNT, SHOWN = 8, 6
-#: Side of the part of each that is shown, in pixels.
-PART = 128
+#: Pictures, those that are shown, and the side of the part of each that is shown, in pixels.
+COUNT, SHOWN, PART = 8, 6, 128
 #: What the gallery shows: without a mask, with it, and what nobody notices.
 GALLERY = ((PLAIN, "psnr:35"), (MASKED, "psnr:35"), (MASKED, "flip99:0.2"))
 
 
 def attack(context: StudyContext, mask: str, budget: str) -> AttackPlan:
     """The attack within a budget."""
-    if mask == PLAIN:
-        return context.default_attack().replace(budgets=budget)
-    return context.default_attack().replace(budgets=budget, mask="visible")
+    return context.default_attack().replace(budgets=budget, mask="visible" if mask == MASKED else "none")
 
 
 def table(context: StudyContext) -> pd.DataFrame:
@@ -57,12 +51,8 @@ def table(context: StudyContext) -> pd.DataFrame:
     rows = []
     for mask, budget in context.with_progress(plan + [(MASKED, budget) for budget in budgets]):
         current = pictures if mask == UNTOUCHED else context.fool(attack(context, mask, budget), pictures)
-        found = zip(
-            context.rows(current, mask=mask, budget=budget),
-            verdicts(context, judge, context.score, current),
-            strict=True,
-        )
-        rows += [row | seen | {"detector": judge.name} for row, seen in found]
+        found = judged(context, judge, current, mask=mask, budget=budget)
+        rows += [row | {"detector": judge.name} for row in found]
     return pd.DataFrame(rows)
 
 
@@ -70,24 +60,10 @@ def report(table: pd.DataFrame) -> StudyReport:
     """Score and every metric per budget; where it is seen most; who is caught."""
     found = groups(table, "mask", "budget").items()
     parts = {f"{mask} {budget}".removesuffix(f" {NO_BUDGET}"): part for (mask, budget), part in found}
-    summary = [
-        {
-            "": name,
-            "pictures": len(part),
-            "score": f"{mean(part.score, part.photo):.3f}",
-            "lowest prompt": f"{mean(part.lowest, part.photo):.3f}",
-            "PSNR / dB": f"{mean(part.psnr, part.photo):.1f}",
-            "SSIM": f"{mean(part.ssim, part.photo):.3f}",
-            "ΔE": f"{mean(part.delta_e, part.photo):.2f}",
-            "ΔE, worst": f"{mean(part.delta_e99, part.photo):.1f}",
-            "FLIP": f"{mean(part.flip, part.photo):.3f}",
-            "FLIP, worst": f"{mean(part.flip99, part.photo):.3f}",
-            **{f"caught by {words}": f"{share(part[method], part.photo):.0%}" for method, words in METHODS.items()},
-        }
-        for name, part in parts.items()
-    ]
+    columns = ("score", "lowest", "psnr", "ssim", "delta_e", "delta_e99", "flip", "flip99")
+    summary = [{"": name} | means(part, *columns) | caught(part, "caught by") for name, part in parts.items()]
     fooled = {name: part for name, part in parts.items() if name != UNTOUCHED}
-    findings = [*_same_budget(parts), *_worst(fooled), *_caught(parts)]
+    findings = [*_same_budget(parts), _worst(fooled), *_caught(parts)]
     findings.append(f"Judged by the detector {table.detector.iloc[0]!r}.")
     return StudyReport(pd.DataFrame(summary), {"score-against-what-is-seen": _scatter(fooled)}, findings)
 
@@ -95,43 +71,37 @@ def report(table: pd.DataFrame) -> StudyReport:
 def _same_budget(parts: dict[str, pd.DataFrame]) -> list[str]:
     """What the mask changes where PSNR is the same."""
     sentences = []
-    for budget in BESIDE:
-        if f"{PLAIN} {budget}" in parts and f"{MASKED} {budget}" in parts:
-            plain, masked = parts[f"{PLAIN} {budget}"], parts[f"{MASKED} {budget}"]
-            structure = (1 - masked.ssim.mean()) / (1 - plain.ssim.mean())
-            sentences.append(
-                f"Within {budget} the mask takes the score from {plain.score.mean():.3f} to "
-                f"{masked.score.mean():.3f}, 1 − SSIM to {structure:.2f} times, mean FLIP to "
-                f"{masked.flip.mean() / plain.flip.mean():.2f} times and its worst places to "
-                f"{masked.flip99.mean() / plain.flip99.mean():.2f} times."
-            )
+    for budget in (budget for budget in BESIDE if f"{PLAIN} {budget}" in parts):
+        plain, masked = parts[f"{PLAIN} {budget}"], parts[f"{MASKED} {budget}"]
+        structure = (1 - masked.ssim.mean()) / (1 - plain.ssim.mean())
+        sentences.append(
+            f"Within {budget} the mask takes the score from {plain.score.mean():.3f} to {masked.score.mean():.3f}, "
+            f"1 − SSIM to {structure:.2f} times, mean FLIP to {masked.flip.mean() / plain.flip.mean():.2f} times and "
+            f"its worst places to {masked.flip99.mean() / plain.flip99.mean():.2f} times."
+        )
     return sentences
 
 
-def _worst(parts: dict[str, pd.DataFrame]) -> list[str]:
+def _worst(parts: dict[str, pd.DataFrame]) -> str:
     """Which kind of budget keeps the worst place lowest for the score that it leaves."""
-    ratios = {name: part.score.mean() / max(part.flip99.mean(), 1e-9) for name, part in parts.items()}
+    scores, flips = ({name: part[c].mean() for name, part in parts.items()} for c in ("score", "flip99"))
+    ratios = {name: scores[name] / max(flips[name], 1e-9) for name in parts}
     best, worst = max(ratios, key=ratios.__getitem__), min(ratios, key=ratios.__getitem__)
-    return [
-        f"Most score for the FLIP of the worst places: {best} (score {parts[best].score.mean():.3f}, worst "
-        f"{parts[best].flip99.mean():.3f}); least: {worst} ({parts[worst].score.mean():.3f}, "
-        f"{parts[worst].flip99.mean():.3f})."
-    ]
+    return (
+        f"Most score for the FLIP of the worst places: {best} (score {scores[best]:.3f}, worst {flips[best]:.3f}); "
+        f"least: {worst} ({scores[worst]:.3f}, {flips[worst]:.3f})."
+    )
 
 
 def _caught(parts: dict[str, pd.DataFrame]) -> list[str]:
     """Whether what is seen less is caught less."""
-    sentences = []
-    plain, unnoticed = parts.get(f"{PLAIN} psnr:35"), parts.get(f"{MASKED} flip99:0.2")
-    if plain is None or unnoticed is None:
-        return []
+    sentences, compared = [], (f"{PLAIN} psnr:35", f"{MASKED} flip99:0.2", UNTOUCHED)
     for method, words in METHODS.items():
-        before, after = float(plain[method].mean()), float(unnoticed[method].mean())
+        before, after, alarms = (float(parts[name][method].mean()) for name in compared)
         change = "as many as" if before == after else "more than" if after > before else "fewer than"
         sentences.append(
             f"{words[0].upper()}{words[1:]} catches {percent(after)} within flip99:0.2, {change} the plain attack's at "
-            f"35 dB ({percent(before)}); it calls {percent(float(parts[UNTOUCHED][method].mean()))} of the originals "
-            "tampered."
+            f"35 dB ({percent(before)}); it calls {percent(alarms)} of the originals tampered."
         )
     return sentences
 
@@ -142,15 +112,12 @@ def _scatter(parts: dict[str, pd.DataFrame]) -> Figure:
     metrics = {"1 − SSIM": "lost", "FLIP": "flip", "FLIP, worst": "flip99"}
     kinds: dict[str, list[pd.DataFrame]] = {}
     for name, part in parts.items():
-        kinds.setdefault(name.partition(":")[0], []).append(part)
+        kinds.setdefault(name.partition(":")[0], []).append(part.assign(lost=1 - part.ssim))
     for axes, (words, metric) in zip(plot.subplots(1, len(metrics)), metrics.items(), strict=True):
         for number, (kind, members) in enumerate(kinds.items()):
-            places = [float(part.assign(lost=1 - part.ssim)[metric].mean()) for part in members]
-            scores = [float(part.score.mean()) for part in members]
+            places, scores = ([float(part[column].mean()) for part in members] for column in (metric, "score"))
             axes.plot(places, scores, "o-", color=plots.COLORS[number], markersize=3.5, label=kind)
-        axes.set_xlabel(words)
-        axes.set_ylabel("mean CLIPScore")
-        plots.tidy(axes)
+        html.tidy(axes, words, "mean CLIPScore")
     axes.legend(frameon=False, fontsize=7)
     return plot
 
@@ -158,17 +125,12 @@ def _scatter(parts: dict[str, pd.DataFrame]) -> Figure:
 def gallery(context: StudyContext) -> dict[str, Figure]:
     """Where the plain attack changes most, at full size, and the same place after the others."""
     pictures = context.pictures[:COUNT]
-    columns: dict[str, list[Picture]] = {UNTOUCHED: list(pictures[:SHOWN])}
+    columns = {UNTOUCHED: pictures[:SHOWN]}
     for mask, budget in GALLERY:
-        columns[f"{mask} {budget}"] = list(context.fool(attack(context, mask, budget), pictures)[:SHOWN])
+        columns[f"{mask} {budget}"] = context.fool(attack(context, mask, budget), pictures)[:SHOWN]
     plain = columns[f"{PLAIN} {GALLERY[0][1]}"]
     boxes = [most_changed(a.image, b.image, PART) for a, b in zip(columns[UNTOUCHED], plain, strict=True)]
-    return {
-        "part-that-plain-changes-most": plots.gallery(
-            {name: [p.image.crop(box) for p, box in zip(shown, boxes, strict=True)] for name, shown in columns.items()},
-            {name: [f"{score:.2f}" for score in context.scores(shown).mean(axis=1)] for name, shown in columns.items()},
-        )
-    }
+    return {"part-that-plain-changes-most": plots.gallery(context, columns, boxes)}
 
 
 study = Study(__name__, __doc__, table, report, gallery)

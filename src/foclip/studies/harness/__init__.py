@@ -1,13 +1,21 @@
 """What every study uses: its context (scores, pictures, cached results), and what a study is."""
 
-from foclip.studies.harness.context import BUDGET, CACHE, FooledPicture, StudyContext
-from foclip.studies.harness.inputs import StudySettings
-from foclip.studies.harness.study import PaperComparison, Study, StudyReport, StudyResult, kept, read, reproduce
+from foclip.studies.harness.context import BUDGET, CACHE, StudyContext
+from foclip.studies.harness.pictures import StudySettings
+from foclip.studies.harness.study import (
+    PaperComparison,
+    Study,
+    StudyReport,
+    StudyResult,
+    kept,
+    read,
+    reproduce,
+    write_html,
+)
 
 __all__ = [
     "BUDGET",
     "CACHE",
-    "FooledPicture",
     "PaperComparison",
     "Study",
     "StudyContext",
@@ -17,4 +25,5 @@ __all__ = [
     "kept",
     "read",
     "reproduce",
+    "write_html",
 ]

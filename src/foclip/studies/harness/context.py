@@ -4,8 +4,9 @@ Each result is cached under a key of everything it depends on. Two studies that 
 share it, and a run that was killed continues where it was.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from foclip.attacks import AttackPlan, AttackState, AttackTask, FoCLIP, make_plan, objective, run
+from foclip.attacks import Attack, AttackPlan, AttackState, AttackTask, FoCLIP, make_plan, objective, run
 from foclip.cache import Cache
 from foclip.calibration.examples import PROBES
 from foclip.core.attacking import RunAttack, attack_with
-from foclip.data import images
-from foclip.data.prompts import ARTWORKS, Prompts
+from foclip.data import captions, images
+from foclip.data.prompts import ARTWORKS, Prompts, imagenet
 from foclip.data.samples import Sample
 from foclip.detection import TRANSFORMATIONS, Prober, Sensitivity, hardened_scores
 from foclip.errors import ImageError, UsageError
@@ -29,8 +30,8 @@ from foclip.outcome import Failure, Progress, no_progress
 from foclip.perceptual.budget import Budget
 from foclip.perceptual.fidelity import fidelity
 from foclip.runs.folder import Run
-from foclip.studies.harness.inputs import StudyInputs, StudySettings
-from foclip.studies.harness.pictures import Picture
+from foclip.studies.harness import pictures as photos
+from foclip.studies.harness.pictures import Picture, StudySettings
 
 #: Fidelity budget in dB of every attack that has one.
 BUDGET = 35.0
@@ -38,6 +39,10 @@ BUDGET = 35.0
 CACHE = "cache"
 #: Number of pictures measured between two writes.
 CHUNK = 16
+#: Least number of crops that thresholds are chosen on, if there are enough photos.
+EXAMPLES = 48
+#: Number of captions that compete for a photo without a text file.
+CANDIDATES = 1000
 
 Item = TypeVar("Item")
 
@@ -45,21 +50,11 @@ Item = TypeVar("Item")
 PromptsOf = Sequence[str] | Sequence[Sequence[str]] | None
 
 
-@dataclass(frozen=True, eq=False)
-class FooledPicture(Picture):
-    """A fooled picture, read back from its file.
-
-    Attributes:
-        figures: Those of `foclip.perceptual.fidelity.Fidelity`, `steps` and `seconds`.
-    """
-
-    figures: dict[str, Any] = field(default_factory=dict)
-
-
-class StudyContext(StudyInputs):
+class StudyContext:
     """Pictures, prompts, scores, and functions that compute results and cache them.
 
-    Every function takes an empty list of pictures as well, and then returns nothing.
+    Every function takes an empty list of pictures as well, and then returns nothing. Where one takes prompts, they are
+    for all pictures, or a list for each, or None for `self.prompts`; a score of None is `self.score`.
 
     Args:
         scores: The score that is studied, then further scores for `transfer`.
@@ -73,9 +68,9 @@ class StudyContext(StudyInputs):
         UsageError: A score has no embedding.
 
     Attributes:
-        score: The score that is studied.
-        further: Further scores.
-        hardened: The score over hardened encoders.
+        score, further, hardened: The scores.
+        study: Name of the study that progress is shown of.
+        failures: Pictures that could not be read.
         prompts: The prompts of all studies except `imagenet`: the default prompts of the score, or the ten artworks.
     """
 
@@ -91,22 +86,45 @@ class StudyContext(StudyInputs):
         if without := [score.info.name for score in scores if not isinstance(score, EmbeddingScorer)]:
             raise UsageError(f"score: studies compare embeddings, and {without[0]} has none; choose another score")
         self.score, *self.further = scores
-        self.hardened = tuple(hardened)
         # Each pixel costs time at every step, so a picture is at most twice the encoder's input, or 256 pixels.
-        super().__init__(settings, side=max(256, 2 * max(self.score.encoder.image_size)))
+        self.side = max(256, 2 * max(self.score.encoder.image_size))
+        self.hardened, self.settings = tuple(hardened), settings
+        self.failures: list[Failure] = []
         self.prompts: Prompts = self.score.info.default_prompts or ARTWORKS
         self.cache = Run(out, CACHE).cache
-        self._run = run
-        self._progress, self._study = progress, ""
+        self._run, self._progress, self.study = run, progress, ""
         self._advance, self._part = no_progress("", 0), 0
 
-    def begin(self, study: str) -> None:
-        """Show the following work under the name of this study."""
-        self._study = study
+    @cached_property
+    def files(self) -> list[Path]:
+        """The photos of this run."""
+        return photos.choose(self.settings.images, self.settings.count, self.settings.seed)
+
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """The pictures to fool, uncropped: at least two that can be read and have colour, else a `UsageError`."""
+        found = photos.read(self.files, self.side, self.failures)
+        if len(found) < 2:
+            raise UsageError(f"images: {len(found)} readable pictures in {self.settings.images}; give at least 2")
+        if sum(picture.has_colour for picture in found) < 2:
+            raise UsageError("images: these pictures are gray; studies of colour need at least 2 that have some")
+        return found
+
+    @cached_property
+    def examples(self) -> list[Picture]:
+        """Pictures to choose thresholds on: crops of every photo, at least `EXAMPLES` together if possible."""
+        each = min(len(photos.CORNERS), -(-EXAMPLES // len(self.files)))
+        return photos.crops(self.files, each, self.side)
+
+    @cached_property
+    def paintings(self) -> list[Picture]:
+        """The user's paintings; an empty list if no folder was given."""
+        folder = self.settings.paintings
+        return photos.read(photos.in_folder(folder, "paintings"), self.side, self.failures) if folder else []
 
     def with_progress(self, parts: Sequence[Item]) -> Iterator[Item]:
         """The parts of a study one by one, with progress."""
-        self._advance = self._progress(self._study, len(parts))
+        self._advance = self._progress(self.study, len(parts))
         for self._part, part in enumerate(parts):
             yield part
             self._advance(self._part + 1)
@@ -114,29 +132,17 @@ class StudyContext(StudyInputs):
 
     def default_attack(self) -> AttackPlan:
         """FoCLIP with its default weights, within the budget. Most studies examine its pictures."""
-        return make_plan(
-            FoCLIP,
-            objective=objective(temperature=self.score.info.temperature),
-            steps=self.settings.steps,
-            budgets=Budget("psnr", BUDGET),
-            seed=self.settings.seed,
-        )
+        return self.attack(FoCLIP, objective=objective(temperature=self.score.info.temperature))
+
+    def attack(self, method: type[Attack], **settings: Any) -> AttackPlan:
+        """An attack within the budget, with the steps and the seed of this run; `settings` add to these, or replace."""
+        usual = {"steps": self.settings.steps, "budgets": Budget("psnr", BUDGET), "seed": self.settings.seed}
+        return make_plan(method, **(usual | settings))
 
     def fool(
-        self,
-        attack: AttackPlan,
-        originals: Sequence[Picture],
-        prompts: PromptsOf = None,
-        score: Scorer | None = None,
-    ) -> list[FooledPicture]:
-        """Fool pictures. Each is fooled once; later calls, also of other studies, read it from disk.
-
-        Args:
-            attack: The attack.
-            originals: The pictures.
-            prompts: For all of them, or a list for each; None for `self.prompts`.
-            score: The score to raise; None for `self.score`.
-        """
+        self, attack: AttackPlan, originals: Sequence[Picture], prompts: PromptsOf = None, score: Scorer | None = None
+    ) -> list[Picture]:
+        """Fool pictures, so that a score rises. Each is fooled once; later calls, also of other studies, read it."""
         chosen, wanted = score or self.score, self._each(prompts, len(originals))
         samples = [Sample(picture.name, picture.image, own) for picture, own in zip(originals, wanted, strict=True)]
         keys = [attack.key(chosen, AttackTask(images.to_tensor(s.read()), s.prompts)) for s in samples]
@@ -155,7 +161,7 @@ class StudyContext(StudyInputs):
                 if isinstance(result, Failure):
                     raise ImageError(result.reason)
                 finished += attack.steps
-                self._advance(self._part + finished / steps)
+                on_step([])
                 place = place_of[result.sample]
                 images.write(result.image, self.cache.path(keys[place], ".png"))
                 figures = vars(fidelity(result.pixels.cpu(), result.original))
@@ -163,30 +169,27 @@ class StudyContext(StudyInputs):
 
         found = self.cache.fill(keys, compute)
         return [
-            FooledPicture(original.name, original.photo, images.read(self.cache.path(name, ".png")), figures)
+            Picture(original.name, original.photo, images.read(self.cache.path(name, ".png")), figures)
             for original, name, figures in zip(originals, keys, found, strict=True)
         ]
 
     def scores(
         self, pictures: Sequence[Picture], prompts: PromptsOf = None, score: Scorer | None = None
     ) -> npt.NDArray[np.float64]:
-        """Scores (P, T) of P pictures with T prompts each, as `foclip score` gives them; prompts as in `fool`.
+        """Scores (P, T) of P pictures with T prompts each, as `foclip score` gives them.
 
         Where there are no pictures and no prompts, T is the number of `self.prompts`.
         """
         chosen, wanted = score or self.score, self._each(prompts, len(pictures))
+        targets = TargetCache(chosen)
 
-        def compute(places: list[int]) -> Iterator[tuple[int, list[float]]]:
-            targets = TargetCache(chosen)
-            for first in range(0, len(places), CHUNK):
-                chunk = places[first : first + CHUNK]
-                seen = [chosen.preprocess.image(pictures[place].image) for place in chunk]
-                found = read_figures(chosen, seen, [targets(wanted[place]) for place in chunk])
-                yield from zip(chunk, found, strict=True)
+        def measure(places: list[int]) -> list[list[float]]:
+            seen = [chosen.preprocess.image(pictures[place].image) for place in places]
+            return read_figures(chosen, seen, [targets(wanted[place]) for place in places])
 
-        keys = [self._key("scores", p, own, chosen) for p, own in zip(pictures, wanted, strict=True)]
+        found = self._measured("scores", pictures, wanted, chosen, measure)
         count = len((wanted or self._each(prompts, 1))[0])
-        return np.array(self.cache.fill(keys, compute), dtype=np.float64).reshape(len(pictures), count)
+        return np.array(found, dtype=np.float64).reshape(len(pictures), count)
 
     def sensitivities(
         self,
@@ -198,73 +201,88 @@ class StudyContext(StudyInputs):
     ) -> list[Sensitivity]:
         """How far scores and embeddings of pictures move under probes.
 
-        Args:
-            pictures: The pictures.
-            prompts: For all of them, or a list for each; None for `self.prompts`.
-            score: None for `self.score`.
-            probes: Names of probes; None for every transformation and every probe of the detectors.
-            draw: Seed of randomised probes (`transformation`); None for the usual amounts.
+        The probes are named; None stands for every transformation and every probe of the detectors. `draw` is the seed
+        of randomised probes (`transformation`); None for the usual amounts.
         """
         chosen, wanted = score or self.score, self._each(prompts, len(pictures))
         hardened = hardened_scores(chosen)
         if probes is None:
             probes = list(dict.fromkeys([*TRANSFORMATIONS, *PROBES, *hardened]))
+        prober = Prober(chosen, hardened, draw)
 
-        def compute(places: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-            prober = Prober(chosen, hardened, draw)
-            for first in range(0, len(places), CHUNK):
-                chunk = places[first : first + CHUNK]
-                views = [prober.preprocess(pictures[place].image) for place in chunk]
-                found = prober.measure(views, [wanted[place] for place in chunk], probes, captions=True)
-                yield from zip(chunk, map(asdict, found), strict=True)
+        def measure(places: list[int]) -> Iterator[dict[str, Any]]:
+            views = [prober.preprocess(pictures[place].image) for place in places]
+            return map(asdict, prober.measure(views, [wanted[place] for place in places], probes, captions=True))
 
         kind = f"sensitivity to {probes}" + ("" if draw is None else f", drawn {draw}")
-        keys = [self._key(kind, p, own, chosen) for p, own in zip(pictures, wanted, strict=True)]
-        return [Sensitivity(**found) for found in self.cache.fill(keys, compute)]
+        return [Sensitivity(**found) for found in self._measured(kind, pictures, wanted, chosen, measure)]
+
+    def _measured(
+        self,
+        kind: str,
+        pictures: Sequence[Picture],
+        prompts: Sequence[Prompts],
+        score: Scorer,
+        measure: Callable[[list[int]], Iterable[Any]],
+    ) -> list[Any]:
+        """What is measured of each picture: `measure` is given places in `pictures`, a few at a time."""
+
+        def compute(places: list[int]) -> Iterator[tuple[int, Any]]:
+            for first in range(0, len(places), CHUNK):
+                chunk = places[first : first + CHUNK]
+                yield from zip(chunk, measure(chunk), strict=True)
+
+        keys = [
+            Cache.key(kind, picture.digest, own, score.fingerprint, score.device.type)
+            for picture, own in zip(pictures, prompts, strict=True)
+        ]
+        return self.cache.fill(keys, compute)
 
     def vector(
         self, kind: str, pictures: Sequence[Picture], prompts: Sequence[str], compute: Callable[[], Tensor]
     ) -> Tensor:
-        """A vector (D,) computed from pictures, prompts and `self.score`, and cached to the last bit.
+        """A vector (D,), float32, of a kind, computed from pictures, prompts and `self.score`, and cached exactly.
 
         Another number of threads rounds a sum differently. The keys of pictures that are fooled through the vector
         contain it, so without the cache a resumed run would fool them again.
-
-        Args:
-            kind: Name of the quantity.
-            pictures: The pictures.
-            prompts: The prompts.
-            compute: Computes the vector, float32.
         """
         digests = [picture.digest for picture in pictures]
         name = Cache.key(kind, digests, tuple(prompts), self.score.fingerprint)
         (kept,) = self.cache.fill([name], lambda places: ((place, compute().tolist()) for place in places))
         return torch.tensor(kept, device=self.score.device)
 
+    def best_captions(
+        self, scores: Sequence[Scorer], pictures: Sequence[Picture] | None = None, paths: Sequence[Path] | None = None
+    ) -> dict[str, Prompts]:
+        """One caption for each picture, by the picture's name; pictures and paths of None are those of the context.
+
+        It is the first line of `photo.txt` in the folder of `photo.jpg`. Without such a file it is the caption among
+        `candidates` with the highest mean over `scores`.
+        """
+        paths = self.files if paths is None else paths
+        pictures = self.pictures if pictures is None else pictures
+        beside, _ = captions.captions_of(paths, captions.SIDECAR)
+        best = {paths[place].name: tuple(texts[:1]) for place, texts in beside.items()}
+        if without := [picture for picture in pictures if picture.name not in best]:
+            wanted = candidates()
+            figures = np.mean([self.scores(without, wanted, score) for score in scores], axis=0)
+            places = figures.argmax(axis=1).tolist()
+            best |= {picture.name: (wanted[place],) for picture, place in zip(without, places, strict=True)}
+        return {picture.name: best[picture.name] for picture in pictures}
+
     def rows(
-        self,
-        pictures: Sequence[Picture],
-        prompts: PromptsOf = None,
-        score: Scorer | None = None,
-        **same: object,
+        self, pictures: Sequence[Picture], prompts: PromptsOf = None, score: Scorer | None = None, **same: object
     ) -> list[dict[str, Any]]:
-        """One row of a table per picture: its name, its scores, and the fidelity of a fooled one.
+        """One row of a table per picture, original or fooled; `same` are columns with one value for all rows.
 
-        Args:
-            pictures: Originals or fooled pictures.
-            prompts: For all of them, or a list for each; None for `self.prompts`.
-            score: None for `self.score`.
-            same: Columns with one value for all rows.
-
-        Returns:
-            `same`, `picture`, `photo`, `score` (mean over the prompts), `lowest` (of all prompts), `spread` (standard
-            deviation over the prompts), the figures of `Fidelity`, `steps`, `seconds`.
+        The others are `picture`, `photo`, `score` (mean over the prompts), `lowest` (of all prompts), `spread` (their
+        standard deviation), and the figures of a fooled picture.
         """
         rows = []
         for picture, scores in zip(pictures, self.scores(pictures, prompts, score), strict=True):
             row = same | {"picture": picture.name, "photo": picture.photo}
             row |= {"score": scores.mean(), "lowest": scores.min(), "spread": scores.std()}
-            rows.append(row | (picture.figures if isinstance(picture, FooledPicture) else {}))
+            rows.append(row | picture.figures)
         return rows
 
     def _each(self, prompts: PromptsOf, count: int) -> list[Prompts]:
@@ -273,6 +291,7 @@ class StudyContext(StudyInputs):
             return [tuple(prompts or self.prompts)] * count  # type: ignore[arg-type]
         return [tuple(own) for own in prompts]
 
-    @staticmethod
-    def _key(kind: str, picture: Picture, prompts: Prompts, score: Scorer) -> str:
-        return Cache.key(kind, picture.digest, prompts, score.fingerprint, score.device.type)
+
+def candidates() -> list[str]:
+    """Captions of ImageNet's classes, of which the best one is a photo's own."""
+    return imagenet(CANDIDATES)

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from foclip.calibration.examples import PROBES, Example
 from foclip.calibration.fitting import make_detector
 from foclip.data.prompts import Prompts
@@ -18,6 +20,7 @@ from foclip.errors import UsageError
 from foclip.models.scorer import EmbeddingScorer
 from foclip.studies.harness.context import PromptsOf, StudyContext
 from foclip.studies.harness.pictures import Picture
+from foclip.studies.harness.statistics import share
 
 #: Columns of verdicts, and the words for them.
 METHODS = {
@@ -34,61 +37,37 @@ def detector(context: StudyContext, score: EmbeddingScorer) -> Detector:
     try:
         found = shipped(score.encoder)
         found.check(score.encoder)
+        if found.score == score.info.name:
+            return found
     except UsageError:
-        return _calibrated(context, score)
-    return found if found.score == score.info.name else _calibrated(context, score)
-
-
-def _calibrated(context: StudyContext, score: EmbeddingScorer) -> Detector:
-    attack = context.default_attack()
+        pass  # none comes with it, or one for other weights
     seen = context.sensitivities(context.examples, score=score)
     clean = [crop for crop, s in zip(context.examples, seen, strict=True) if not s.gray_already]
+    fooled = context.fool(context.default_attack(), clean, score=score)
     each = [context.prompts] * len(clean)
-    held_out = half(clean)
-    examples = measured(context, clean, each, held_out, score=score)
-    fooled = context.fool(attack, clean, score=score)
-    return made(examples + measured(context, clean, each, held_out, fooled, "FoCLIP", score), score)
-
-
-def half(crops: Sequence[Picture]) -> set[str]:
-    """Every other photo of these crops. The photos returned are used for calibration only."""
-    return set(sorted({crop.photo for crop in crops})[1::2])
+    return made(measured(context, score, clean, each) + measured(context, score, clean, each, fooled, "FoCLIP"), score)
 
 
 def measured(
     context: StudyContext,
+    score: EmbeddingScorer,
     crops: Sequence[Picture],
     prompts: Sequence[Prompts],
-    held_out: set[str],
     fooled: Sequence[Picture] | None = None,
-    cheat: str = "",
-    score: EmbeddingScorer | None = None,
+    scenario: str = "",
 ) -> list[Example]:
-    """Measurements to make a detector from: of clean crops, or of crops that were fooled.
+    """Measurements to make a detector from: of clean crops, or of what became of them in an attack scenario.
 
-    Args:
-        context: Caches the measurements.
-        crops: The crops.
-        prompts: The prompts of each.
-        held_out: Photos whose crops are used for calibration only.
-        fooled: The fooled picture of each crop; None to measure the crops themselves.
-        cheat: Name of the attack scenario.
-        score: The score; None for that of the context.
+    Every other photo is used for calibration only.
     """
+    held_out = set(sorted({crop.photo for crop in crops})[1::2])
     before = context.sensitivities(crops, prompts, score)
     after = before if fooled is None else context.sensitivities(fooled, prompts, score)
-    return [
-        Example(
-            Path(crop.name),
-            own,
-            fooled is not None,
-            crop.photo in held_out,
-            s,
-            cheat,
-            rise=s.normalised_score - was.normalised_score,
-        )
-        for crop, own, s, was in zip(crops, prompts, after, before, strict=True)
-    ]
+    found = []
+    for crop, own, seen, was in zip(crops, prompts, after, before, strict=True):
+        rise, apart = seen.normalised_score - was.normalised_score, crop.photo in held_out
+        found.append(Example(Path(crop.name), own, fooled is not None, apart, seen, scenario, rise=rise))
+    return found
 
 
 def made(examples: Sequence[Example], score: EmbeddingScorer) -> Detector:
@@ -99,22 +78,23 @@ def made(examples: Sequence[Example], score: EmbeddingScorer) -> Detector:
     return make_detector(examples, score, fpr, "calibrated in this study", [*hardened, *PROBES], hardened)[0]
 
 
-def verdicts(
+def judged(
     context: StudyContext,
     judge: Detector,
-    score: EmbeddingScorer,
     pictures: Sequence[Picture],
     prompts: PromptsOf = None,
+    score: EmbeddingScorer | None = None,
+    **same: object,
 ) -> list[dict[str, Any]]:
-    """Columns for each picture: `drop` and `drift` in gray, and for each of `METHODS` whether it says "tampered"."""
-    rows = []
-    for found in context.sensitivities(pictures, prompts, score):
-        without = found.without_prompts()
-        said = {
-            "rule": judge.judge(found, "rule"),
-            "combined": judge.judge(found),
-            "no_prompt": judge.judge(without),
-        }
-        row: dict[str, Any] = {"drop": found.drops["gray"], "drift": found.drifts["gray"]}
-        rows.append(row | {method: verdict.verdict == "tampered" for method, verdict in said.items()})
+    """`context.rows`, with `drop` and `drift` in gray, and for each of `METHODS` whether it says "tampered"."""
+    rows = context.rows(pictures, prompts, score, **same)
+    for row, found in zip(rows, context.sensitivities(pictures, prompts, score), strict=True):
+        said = (judge.judge(found, "rule"), judge.judge(found), judge.judge(found.without_prompts()))
+        row |= {"drop": found.drops["gray"], "drift": found.drifts["gray"]}
+        row |= {method: verdict.verdict == "tampered" for method, verdict in zip(METHODS, said, strict=True)}
     return rows
+
+
+def caught(part: pd.DataFrame, text: str, methods: dict[str, str] = METHODS) -> dict[str, object]:
+    """Cells of a summary: the share that each method calls tampered, each after `text` and the method's words."""
+    return {f"{text} {words}": f"{share(part[name], part.photo):.0%}" for name, words in methods.items()}

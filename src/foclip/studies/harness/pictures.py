@@ -1,12 +1,12 @@
-"""The pictures of the studies: photos that come with dependencies, or the user's own."""
+"""The settings and the pictures of a run of studies: photos that come with dependencies, or the user's own."""
 
 import hashlib
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -14,7 +14,7 @@ from PIL import Image
 from foclip import files
 from foclip.data import images
 from foclip.data.samples import Sample, prepare
-from foclip.demo import photos
+from foclip.demo import installed, photos
 from foclip.detection.probes import GRAY_LEVELS
 from foclip.errors import UsageError
 from foclip.outcome import Failure
@@ -33,6 +33,8 @@ SHIPPED = (
 CROP = 0.6
 CORNERS = ((0.5, 0.5), (0, 0), (1, 1), (1, 0), (0, 1), (0.5, 0), (0.5, 1), (0, 0.5), (1, 0.5))
 
+Made = TypeVar("Made")
+
 
 @dataclass(frozen=True, eq=False)
 class Picture:
@@ -42,11 +44,13 @@ class Picture:
         name: Its name in tables.
         photo: The photo it comes from. Crops of one photo are not independent.
         image: 8-bit RGB.
+        figures: Of a fooled picture those of its `Fidelity`, `steps` and `seconds`.
     """
 
     name: str
     photo: str
     image: Image.Image
+    figures: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def has_colour(self) -> bool:
@@ -62,21 +66,11 @@ class Picture:
 
 def shipped() -> list[Path]:
     """The photos in the wheels of dependencies."""
-    paths = photos()
-    for package, name in SHIPPED:
-        spec = find_spec(package)
-        assert spec is not None, f"{package} is a dependency of this package"
-        assert spec.origin is not None
-        paths.append(Path(spec.origin).parent / name)
-    return paths
+    return [*photos(), *(installed(package) / name for package, name in SHIPPED)]
 
 
 def choose(folder: Path | None, count: int, seed: int) -> list[Path]:
-    """At most `count` picture files: a random choice from a folder, or the first of the shipped ones.
-
-    Raises:
-        UsageError: The folder holds no picture.
-    """
+    """At most `count` picture files: a random choice from a folder, or the first of the shipped ones."""
     if folder is None:
         return shipped()[:count]
     found = in_folder(folder, "images")
@@ -84,11 +78,7 @@ def choose(folder: Path | None, count: int, seed: int) -> list[Path]:
 
 
 def in_folder(folder: Path, argument: str) -> list[Path]:
-    """The picture files of a folder.
-
-    Raises:
-        UsageError: It is no folder, or holds no picture.
-    """
+    """The picture files of a folder, which must be one and hold some."""
     if not files.is_folder(folder):
         raise UsageError(f"{argument}: {folder} is no folder")
     if not (found := images.find([folder])):
@@ -98,14 +88,7 @@ def in_folder(folder: Path, argument: str) -> list[Path]:
 
 def read(paths: Sequence[Path], side: int, failures: list[Failure]) -> list[Picture]:
     """Pictures of at most `side` pixels on their longest side. Files that cannot be read are added to `failures`."""
-    found: list[Picture] = []
-    for item in prepare(_samples(paths), lambda photo: shrink(photo, side)):
-        if isinstance(item, Failure):
-            failures.append(item)
-        else:
-            sample, image = item
-            found.append(Picture(sample.name, sample.name, image))
-    return found
+    return [Picture(name, name, image) for name, image in _made(paths, lambda photo: shrink(photo, side), failures)]
 
 
 def crops(paths: Sequence[Path], each: int, side: int) -> list[Picture]:
@@ -120,15 +103,21 @@ def crops(paths: Sequence[Path], each: int, side: int) -> list[Picture]:
         return parts
 
     return [
-        Picture(f"{item[0].name} crop {number}", item[0].name, part)
-        for item in prepare(_samples(paths), cut)
-        if not isinstance(item, Failure)
-        for number, part in enumerate(item[1], start=1)
+        Picture(f"{name} crop {number}", name, part)
+        for name, parts in _made(paths, cut, [])
+        for number, part in enumerate(parts, start=1)
     ]
 
 
-def _samples(paths: Sequence[Path]) -> list[Sample]:
-    return [Sample(path.name, path) for path in paths]
+def _made(
+    paths: Sequence[Path], make: Callable[[Image.Image], Made], failures: list[Failure]
+) -> Iterator[tuple[str, Made]]:
+    """The name of each photo, and what is made of it."""
+    for item in prepare([Sample(path.name, path) for path in paths], make):
+        if isinstance(item, Failure):
+            failures.append(item)
+        else:
+            yield item[0].name, item[1]
 
 
 def shrink(image: Image.Image, side: int) -> Image.Image:
@@ -138,3 +127,30 @@ def shrink(image: Image.Image, side: int) -> Image.Image:
         return image
     width, height = (max(1, round(ratio * length)) for length in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """Everything that a run of studies depends on, except its scores.
+
+    Attributes:
+        quick: Use fewer pictures and steps.
+        images: Folder of the user's pictures; None for the photos that come with dependencies.
+        paintings: Folder of real paintings, for `artworks`; None for none.
+        seed: Seed of the random choice of pictures and prompts, and of the attacks.
+    """
+
+    quick: bool = False
+    images: Path | None = None
+    paintings: Path | None = None
+    seed: int = 0
+
+    @property
+    def count(self) -> int:
+        """Largest number of pictures."""
+        return 8 if self.quick else 12
+
+    @property
+    def steps(self) -> int:
+        """Steps of an attack."""
+        return 100 if self.quick else 1000

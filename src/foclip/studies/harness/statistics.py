@@ -1,6 +1,6 @@
 """Estimates with 95 % intervals, for which all pictures of a photo are resampled together; and groups of a table."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,23 +14,38 @@ Floats = npt.NDArray[np.float64]
 
 #: Draws of the bootstrap.
 RESAMPLES = 1000
+#: What the mean of a column is called in a summary, and its format.
+COLUMNS = {
+    "score": ("score", ".3f"),
+    "lowest": ("lowest prompt", ".3f"),
+    "spread": ("spread over prompts", ".3f"),
+    "psnr": ("PSNR / dB", ".1f"),
+    "ssim": ("SSIM", ".3f"),
+    "delta_e": ("ΔE", ".2f"),
+    "delta_e99": ("ΔE, worst", ".1f"),
+    "flip": ("FLIP", ".3f"),
+    "flip99": ("FLIP, worst", ".3f"),
+    "drop": ("drop in gray", ".1%"),
+    "drift": ("drift in gray", ".3f"),
+    "gain": ("score gain", "+.3f"),
+    "rise": ("rise", "+.3f"),
+    "tampered": ("called tampered", ".1%"),
+}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval.
-
-    Attributes:
-        value: The figure.
-        low: Lower end; NaN if there is only one photo.
-        high: Upper end; NaN likewise.
-        photos: Number of independent photos.
-    """
+    """A figure and its 95 % interval over independent photos; an end is NaN if there is only one photo."""
 
     value: float
     low: float
     high: float
     photos: int
+
+    def changed(self, change: Callable[[float], float]) -> "Estimate":
+        """The estimate of a monotonic function of the figure."""
+        low, high = sorted((change(self.low), change(self.high)))
+        return Estimate(change(self.value), low, high, self.photos)
 
     def __format__(self, spec: str) -> str:
         """Figure and interval, each by `spec`, "–" for NaN: ``f"{estimate:.2f}"`` → ``0.48 [0.45, 0.51]``."""
@@ -45,21 +60,21 @@ def groups(table: pd.DataFrame, *columns: str) -> dict[Any, pd.DataFrame]:
     return dict(iter(table.groupby(columns[0] if len(columns) == 1 else list(columns), sort=False)))
 
 
+def quantities(who: dict[str, Any], values: Mapping[str, object]) -> list[dict[str, Any]]:
+    """Rows of a long table: a quantity and its value in each, beside the columns of `who`."""
+    return [who | {"quantity": quantity, "value": value} for quantity, value in values.items()]
+
+
 def percent(share: float, spec: str = ".0f") -> str:
     """A share as text: ``percent(0.427, ".1f")`` → ``42.7 %``."""
     return f"{100 * share:{spec}} %"
 
 
 def estimate(statistic: Callable[..., float], *columns: Values, photos: Values) -> Estimate:
-    """A statistic of columns and its percentile bootstrap interval (`scipy.stats.bootstrap`).
+    """A statistic of columns (N,) and its percentile bootstrap interval (`scipy.stats.bootstrap`).
 
-    Rows with NaN in a column are left out. Whole photos are resampled, each with all of its rows, because crops of one
-    photo, or several choices of prompts for it, are not independent.
-
-    Args:
-        statistic: Function of the columns, each (N,).
-        columns: N values each.
-        photos: N names.
+    Rows with NaN in a column are left out. Whole photos, of which N are named, are resampled, each with all of its
+    rows, because crops of one photo, or several choices of prompts for it, are not independent.
     """
     data = [np.asarray(column, dtype=np.float64) for column in columns]
     known = ~np.any(np.isnan(data), axis=0)
@@ -76,20 +91,34 @@ def estimate(statistic: Callable[..., float], *columns: Values, photos: Values) 
         chosen = np.concatenate([rows[number] for number in drawn])
         return statistic(*(column[chosen] for column in data))
 
-    found = bootstrap(
-        (np.arange(len(names)),),
-        resampled,
-        n_resamples=RESAMPLES,
-        vectorized=False,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
+    options: dict[str, Any] = {"vectorized": False, "method": "percentile", "rng": np.random.default_rng(0)}
+    found = bootstrap((np.arange(len(names)),), resampled, n_resamples=RESAMPLES, **options).confidence_interval
     return Estimate(value, float(found.low), float(found.high), len(names))
 
 
 def mean(values: Values, photos: Values) -> Estimate:
     """Arithmetic mean."""
     return estimate(np.mean, values, photos=photos)
+
+
+def means(part: pd.DataFrame, *columns: str) -> dict[str, object]:
+    """Cells of a summary: the number of pictures, and the mean of each of some `COLUMNS`."""
+    cells: dict[str, object] = {"pictures": len(part)}
+    for column in columns:
+        name, spec = COLUMNS[column]
+        cells[name] = f"{mean(part[column], part.photo):{spec}}"
+    return cells
+
+
+def pairs(a: pd.DataFrame, b: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the same pictures side by side; columns of the second table end in `_other`."""
+    return a.merge(b, on=["picture", "photo"], suffixes=("", "_other"))
+
+
+def lead(a: pd.DataFrame, b: pd.DataFrame, column: str) -> Estimate:
+    """Mean difference between two conditions, picture by picture: the first minus the second."""
+    both = pairs(a, b)
+    return mean(both[column] - both[f"{column}_other"], both.photo)
 
 
 def relative_gain(before: Values, after: Values, photos: Values) -> Estimate:
@@ -103,10 +132,7 @@ def relative_drop(score: Values, transformed: Values, photos: Values) -> Estimat
 
 
 def share(flags: Values, photos: Values) -> Estimate:
-    """Share of true flags, one per photo, with the exact (Clopper–Pearson) interval.
-
-    A bootstrap of 8 out of 8 would have no width.
-    """
+    """Share of true flags, one per photo, with the exact (Clopper–Pearson) interval: a bootstrap of 8 of 8 has none."""
     values = np.asarray(flags, dtype=np.float64)
     values = values[~np.isnan(values)]
     if not len(values):
@@ -117,11 +143,10 @@ def share(flags: Values, photos: Values) -> Estimate:
 
 
 def effect(original: Values, fooled: Values, photos: Values) -> Estimate:
-    r"""Cohen's d of fooled pictures against their originals: difference of the means over the pooled deviation."""
+    """Cohen's d of fooled pictures against their originals: difference of the means over the pooled deviation."""
 
     def d(a: Floats, b: Floats) -> float:
-        pooled = np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
-        return _ratio(b.mean() - a.mean(), pooled)
+        return _ratio(b.mean() - a.mean(), np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2))
 
     return estimate(d, original, fooled, photos=photos)
 

@@ -1,25 +1,18 @@
-"""What a study is, and how it is run.
-
-A study has two functions:
-
-- ``table(context)`` does the work and returns a tidy table with one row per picture and condition;
-- ``report(table)`` turns that table, and nothing else, into a summary, figures, findings and comparisons
-  with the paper.
-
-A study may have a third function, ``gallery(context)``, which draws pictures as further figures.
-"""
+"""What a study is, how it is run, and the report of `foclip reproduce`."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from foclip import files
-from foclip.reports.html import figure
+from foclip.outcome import Failure
+from foclip.reports import html
 from foclip.studies.harness.context import StudyContext
 from foclip.studies.harness.statistics import Estimate
 
@@ -29,13 +22,7 @@ TABLE, SECONDS = "table.parquet", "seconds.csv"
 
 @dataclass(frozen=True)
 class PaperComparison:
-    """A number that the paper gives, and ours.
-
-    Attributes:
-        quantity: What the number is, and on which pictures ours was measured.
-        paper: The paper's number, as a share (0.427 for 42.7 %).
-        ours: Our number, as a share.
-    """
+    """A share that the paper gives (0.427 for 42.7 %), and ours; `quantity` says what it is, and of which pictures."""
 
     quantity: str
     paper: float
@@ -66,8 +53,8 @@ class Study:
     Attributes:
         module: `__name__` of the module that defines it. Its last part names the study and its folder.
         doc: The docstring of that module. Its first line is the title in the report, the rest is the question.
-        table: Computes the study's numbers, one row per picture and condition.
-        report: Makes what the HTML report shows, from the table alone.
+        table: Does the work; gives the study's numbers, tidy, one row per picture and condition.
+        report: Makes what the HTML report shows from the table, and nothing else.
         gallery: Draws pictures as further figures; None for none.
     """
 
@@ -85,15 +72,9 @@ class Study:
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A finished study.
+    """A finished study: its name, which its folder has too, title and question from its docstring, rows of its table.
 
-    Attributes:
-        name: Its name, which is also the name of its folder.
-        title: First line of its docstring.
-        question: The other paragraphs of its docstring.
-        rows: Number of rows of its table.
-        report: What the HTML report shows.
-        drawings: Its figures as SVG. They are drawn once and reused by all later reports.
+    `drawings` are its figures as SVG. They are drawn once and reused by all later reports.
     """
 
     name: str
@@ -109,25 +90,25 @@ def reproduce(study: Study, context: StudyContext, out: Path) -> StudyResult:
 
     `table.csv` and `table.parquet` hold the same numbers. An interrupted run that is resumed ends with the same
     bytes. Times differ from run to run, so they have a file of their own, `seconds.csv`, with the same rows.
-
-    Args:
-        study: The study.
-        context: Scores, pictures and the cache.
-        out: Folder of the run.
     """
-    context.begin(study.name)
+    context.study = study.name
     table = study.table(context)
     finished = _finish(study, table, study.gallery(context) if study.gallery else {})
-    _write(files.output_folder(out / study.name), table, finished)
+    folder = files.output_folder(out / study.name)
+    timed = table.columns.intersection(["seconds"])
+    untimed = table.drop(columns=timed)
+    files.write_text(folder / "table.csv", untimed.to_csv(index=False))
+    files.write_bytes(folder / TABLE, untimed.to_parquet(index=False))
+    if len(timed):
+        files.write_text(folder / SECONDS, table[timed].to_csv(index=False))
+    for name, plot in finished.report.figures.items():
+        files.write_text(folder / f"{name}.svg", finished.drawings[name])
+        files.write_bytes(folder / f"{name}.png", png(plot, 200))
     return finished
 
 
 def read(study: Study, out: Path) -> StudyResult:
-    """Read a study that an earlier run has finished. Its report is made again from its table, without the gallery.
-
-    Args:
-        study: The study.
-        out: Folder of that run.
+    """A study that an earlier run in `out` has finished, its report made again from its table, without the gallery.
 
     Raises:
         OSError: The run has no table of this study.
@@ -152,22 +133,8 @@ def _finish(study: Study, table: pd.DataFrame, gallery: dict[str, Figure]) -> St
     report = study.report(table)
     report = replace(report, figures=report.figures | gallery)
     title, *question = (" ".join(part.split()) for part in study.doc.strip().split("\n\n"))
-    drawings = {caption: figure(plot) for caption, plot in report.figures.items()}
+    drawings = {caption: html.figure(plot) for caption, plot in report.figures.items()}
     return StudyResult(study.name, title, question, len(table), report, drawings)
-
-
-def _write(folder: Path, table: pd.DataFrame, finished: StudyResult) -> None:
-    timed = [column for column in table.columns if column == "seconds"]
-    kept = table.drop(columns=timed)
-    files.write_text(folder / "table.csv", kept.to_csv(index=False))
-    buffer = io.BytesIO()
-    kept.to_parquet(buffer, index=False)
-    files.write_bytes(folder / TABLE, buffer.getvalue())
-    if timed:
-        files.write_text(folder / SECONDS, table[timed].to_csv(index=False))
-    for name, plot in finished.report.figures.items():
-        files.write_text(folder / f"{name}.svg", finished.drawings[name])
-        files.write_bytes(folder / f"{name}.png", png(plot, 200))
 
 
 def png(plot: Figure, dpi: int) -> bytes:
@@ -175,3 +142,8 @@ def png(plot: Figure, dpi: int) -> bytes:
     buffer = io.BytesIO()
     plot.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight")
     return buffer.getvalue()
+
+
+def write_html(path: Path, studies: Sequence[StudyResult], run: dict[str, Any], failures: Sequence[Failure]) -> None:
+    """Write the report: the paper's numbers with ours, and a section per study; `run` is what `run.json` says."""
+    html.write(path, "studies.html", studies=studies, run=run, failures=failures)
