@@ -32,7 +32,7 @@ class Execution:
 
     Attributes:
         batch_size: Slots: the number of pictures that go through the model together. The batch size is fixed. If fewer
-            pictures than slots are left, the batch is padded. None chooses by the score.
+            pictures than slots are left, the batch is padded. None chooses by the score, and 1 for one picture alone.
         precision: What the model computes in during the attack. Files are always read in float32.
         compiled: Whether `torch.compile` makes the model faster during the attack; where it cannot, a `CompileWarning`
             says so. On a GPU it uses CUDA graphs.
@@ -131,6 +131,10 @@ class AttackPlan:
         """This plan with other settings, by their names in `config`, as for `make_plan`."""
         return _composed((self.method, self.constraint, self.stopping, self.execution), settings)
 
+    def sized(self, pictures: int) -> "AttackPlan":
+        """This plan for so many pictures: one alone has one slot, and does not pay for others that stay empty."""
+        return self.replace(batch_size=1) if pictures == 1 and self.execution.batch_size is None else self
+
     def config(self) -> dict[str, Any]:
         """Every setting that a result depends on as plain JSON values, to write beside it."""
         method = self.method
@@ -151,7 +155,7 @@ class AttackPlan:
 
     def key(self, scorer: Scorer, task: AttackTask) -> str:
         """Name of a piece of work: everything its result depends on, and nothing else."""
-        execution = replace(self.execution, batch_size=self.execution.slots(scorer), workers=None)
+        execution = replace(self.execution, workers=None)
         model = (scorer.fingerprint, scorer.info.scale, scorer.device.type)
         return Cache.key("fooled", task.digest().hexdigest(), task.prompts, replace(self, execution=execution), *model)
 

@@ -18,6 +18,7 @@ from foclip.models.batching import figures, read_scores
 from foclip.models.scorer import Scorer, Targets
 from foclip.objective import QUANTUM
 from foclip.perceptual.budget import utilisation
+from foclip.perceptual.flip import Flip
 
 #: The budget's ball has its edge where the squared change is this part of the largest. Of the way to the edge, the
 #: projection leaves at most this.
@@ -103,6 +104,7 @@ class AttackState:
     losses: list[float] = field(default_factory=list)  #: Objective of the 8-bit iterate at every step.
     scores: list[float] = field(default_factory=list)  #: Its mean figure over the prompts, at every step.
     memory: dict[str, Tensor] = field(default_factory=dict)  #: What the method carries from step to step, by name.
+    flip: Flip | None = None  #: FLIP of the original, where a budget bounds it; made when it is first measured.
     search: Any = None  #: State of a method that cannot be saved; the method builds it again from `losses`.
     radius_fraction: float = MOST_RADIUS  #: How much of the way to the budget's edge the projection leaves, below 1.
     measure_next: bool = False  #: Whether the next iterate is measured against the budgets.
@@ -179,7 +181,10 @@ class AttackState:
         self.measure_next = False
         budgets, space = self.constraint.measured, self.space
         for measurement in range(MOST_MEASUREMENTS):
-            comparison = Comparison(space.render(), self.task.picture)
+            picture = space.render()
+            if self.flip is None and any(budget.metric in ("flip", "flip99") for budget in budgets):
+                self.flip = Flip(self.task.picture.to(picture.device))
+            comparison = Comparison(picture, self.task.picture, self.flip)
             used, change = utilisation(budgets, comparison, space.region), space.change()
             if used > 0 and change > 0:  # the next iterates may go as far as this one, over what it used
                 self.radius_fraction = min(MOST_RADIUS, AIM * change / (used * self.constraint.radius))

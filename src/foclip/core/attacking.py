@@ -1,6 +1,6 @@
 """Attacks on a stream of pictures, in memory: no files are written, and nothing is shared between streams."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from dataclasses import dataclass
 
 from PIL import Image
@@ -65,7 +65,8 @@ def attack(
         constraint: What the picture must keep to; None for changes that nobody notices
             (`foclip.attacks.plan.UNNOTICED`), or for nothing if the method starts from noise.
         stop: When the attack ends; None for the method's own number of steps.
-        execution: How many pictures at once, and in which precision; None for what suits the scorer.
+        execution: How many pictures at once, and in which precision; None for what suits the scorer. Of samples whose
+            number is known to be one, one at once.
         on_step: Called after every step with the states of the pictures under attack; `state.preview()` is the picture
             as it would be written now.
 
@@ -79,6 +80,7 @@ def attack(
     chosen = method or default.method
     within = constraint or (Constraint() if chosen.init == "noise" else default.constraint)
     plan = AttackPlan(chosen, within, stop or Stopping(), execution or Execution())
+    plan = plan.sized(len(samples)) if isinstance(samples, Sized) else plan
     yield from attack_with(plan, samples, scorer, on_step=on_step)
 
 

@@ -23,8 +23,9 @@ BOUNDS: dict[str, tuple[float, float, float]] = {
     "flip": (0, 1, 0.7),
     "flip99": (0, 1, 0.7),
 }
-#: This part of every limit is left free, so that another order of summation never finds a file beyond the limit.
-TOLERANCE = 1e-4
+#: This part of every limit is left free, so that another order of summation never finds a file beyond the limit; and
+#: of limits of FLIP so much, since the authors' program may give as much more than `foclip.perceptual.flip`.
+TOLERANCE, FLIP_TOLERANCE = 1e-4, 1e-4
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Budget:
         if self.metric == "psnr":
             return float(10 ** ((self.limit - value) / 20))
         value, limit = (1 - value, 1 - self.limit) if self.metric == "ssim" else (value, self.limit)
+        if self.metric in ("flip", "flip99"):
+            limit = max(limit - FLIP_TOLERANCE, limit / 2)
         return float((max(value, 0) / (limit * (1 - TOLERANCE))) ** (1 / BOUNDS[self.metric][2]))
 
 

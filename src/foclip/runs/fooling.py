@@ -85,7 +85,7 @@ def fool(
     failures = [*samples.failures]
     with Run(out) as run:
         results, targets, slots = Results(run), TargetCache(scorer), dict[Sample, OutputSlot]()
-        shown = _Shown(progress, max(plan.steps, 1), len(samples))
+        shown, sized = _Shown(progress, max(plan.steps, 1), len(samples)), plan.sized(len(samples))
 
         def pending(sample: Sample, task: AttackTask) -> bool:
             slot = results.slot(sample.name, plan.key(scorer, task))
@@ -98,7 +98,7 @@ def fool(
         try:
             with running(engine, address, workers) as run_attack:
                 for found in attack_with(
-                    plan, samples, scorer, on_step=shown.on_step, states=run.cache, pending=pending, run=run_attack
+                    sized, samples, scorer, on_step=shown.on_step, states=run.cache, pending=pending, run=run_attack
                 ):
                     if isinstance(found, Failure):
                         failures.append(found)
@@ -106,7 +106,7 @@ def fool(
                     slot = slots.pop(found.sample)
                     images.write(found.image, slot.output)
                     written, original = images.read(slot.output), images.to_image(found.original)
-                    result = _measured(slot, found, original, written, plan, scorer, targets)
+                    result = _measured(slot, found, original, written, sized, scorer, targets)
                     results.write(slot, result)
                     on_result(result, original, written)
                     shown.finished()
