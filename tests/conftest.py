@@ -48,7 +48,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 def fooled_by(attack: AttackPlan, score: Scorer, pictures: Sequence[Tensor], prompts: Prompts) -> list[AttackResult]:
-    """What an attack makes of pictures, in their order."""
+    """What an attack makes of pictures, in their order; unless it says otherwise, with no more slots than pictures."""
+    if attack.execution.batch_size is None:
+        attack = attack.replace(batch_size=min(len(pictures), 4))
     tasks = [AttackTask(picture, prompts, number) for number, picture in enumerate(pictures)]
     return sorted(attack_all(tasks, score, attack), key=lambda fooled: int(fooled.task.tag))
 

@@ -18,8 +18,8 @@ from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.objective import check_kind
 from foclip.perceptual.budget import Budget, parse
 
-#: What nobody notices, and what pictures keep to unless told otherwise: FLIP's worst places stay below 0.2.
-UNNOTICED = (Budget("flip99", 0.2),)
+#: What pictures keep to unless told otherwise: changes that few notice.
+UNNOTICED = (parse("discreet"),)
 #: Settings of FoCLIP's objective.
 WEIGHTS = ("alpha", "beta", "balance", "guard")
 #: Slots of a batch unless given (small towers on a CPU, and GPUs, are faster with several pictures), and at most.
@@ -155,7 +155,7 @@ class AttackPlan:
 
     def key(self, scorer: Scorer, task: AttackTask) -> str:
         """Name of a piece of work: everything its result depends on, and nothing else."""
-        execution = replace(self.execution, workers=None)
+        execution = replace(self.execution, batch_size=self.execution.slots(scorer), workers=None)
         model = (scorer.fingerprint, scorer.info.scale, scorer.device.type)
         return Cache.key("fooled", task.digest().hexdigest(), task.prompts, replace(self, execution=execution), *model)
 
@@ -172,7 +172,7 @@ class AttackPlan:
 
 
 def make_plan(method: type[Attack] | Attack = FoCLIP, **settings: Any) -> AttackPlan:
-    """A plan from settings of all its pieces; budgets may be written "flip99:0.2". Without any, none, and no mask.
+    """A plan from settings of all its pieces; budgets may be written "invisible" or "flip99:0.2". Without any, none, and no mask.
 
     Raises:
         UsageError: There is no such setting, or a value is unusable.
@@ -182,7 +182,7 @@ def make_plan(method: type[Attack] | Attack = FoCLIP, **settings: Any) -> Attack
 
 
 def default_plan(scorer: Scorer, method: type[Attack] = FoCLIP, **settings: Any) -> AttackPlan:
-    """What is done to pictures unless told otherwise: FoCLIP, where and as far as nobody notices.
+    """What is done to pictures unless told otherwise: FoCLIP, where and as far as few notice.
 
     Settings are as for `make_plan`. `alpha`, `beta`, `balance` and `guard` set FoCLIP's objective for this scorer.
     `min_psnr` is a budget on PSNR in other words: alone, it is the paper's, without a mask; 0 is no budget at all.

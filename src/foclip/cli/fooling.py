@@ -56,8 +56,9 @@ def fool(
     score: options.ScoreName = "clipscore",
     budgets: list[Budget] | None = option(
         None,
-        "Limit that the written file keeps: psnr, ssim, linf, delta_e, delta_e99, flip, flip99 (the worst "
-        "places), as in flip99:0.2 or ssim:0.98; may be repeated. Default flip99:0.2, which nobody notices.",
+        "Limit that the written file keeps: invisible (flip99:0.1), discreet (flip99:0.2, the default), or a "
+        "figure and its limit, as in ssim:0.98; figures are psnr, ssim, linf, delta_e, delta_e99, flip and flip99 "
+        "(the worst places); may be repeated.",
         name="--budget",
         metavar="METRIC:LIMIT",
         parser=parse,

@@ -28,6 +28,11 @@ BOUNDS: dict[str, tuple[float, float, float]] = {
 TOLERANCE, FLIP_TOLERANCE = 1e-4, 1e-4
 
 
+#: Budgets that have a name: a change that one has to search for even where the picture is enlarged three times, and one
+#: that few notice at the usual distance.
+NAMED = {"invisible": "flip99:0.1", "discreet": "flip99:0.2"}
+
+
 @dataclass(frozen=True)
 class Budget:
     """One figure of fidelity and its limit: at least, for PSNR and SSIM, and at most for the others.
@@ -68,16 +73,16 @@ class Budget:
 
 
 def parse(text: str) -> Budget:
-    """`metric:limit`, as in ``flip99:0.2``.
+    """`metric:limit`, as in ``flip99:0.2``, or a name in `NAMED`.
 
     Raises:
         UsageError: It is written otherwise, or is no budget.
     """
-    metric, colon, limit = text.partition(":")
+    metric, colon, limit = NAMED.get(text, text).partition(":")
     try:
         return Budget(metric, float(limit))
     except ValueError:
-        missing = "" if colon else ": a metric, a colon and a number"
+        missing = "" if colon else f": {', '.join(NAMED)}, or a metric, a colon and a number"
         raise UsageError(f"budget: {text!r}{missing or f': {limit!r} is no number'}; as in flip99:0.2") from None
 
 

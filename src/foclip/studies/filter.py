@@ -6,7 +6,7 @@ another picture, and its picture is fooled until it scores high for that caption
 filter? How many are left once `foclip scan` has removed what its detector calls tampered? How many clean pairs are
 removed with them?
 
-The pictures are boosted in four ways: not at all; as far as possible within a budget that nobody notices; just enough
+The pictures are boosted in four ways: not at all; as far as possible within the default budget; just enough
 to reach the best fifth of the clean pairs, since a higher score would be easier to detect; or just enough by attackers
 who know the detector, so that the score stays high under all of its probes, on the hardened encoder too if there is
 one.

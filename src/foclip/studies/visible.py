@@ -34,7 +34,7 @@ PLAIN, MASKED, UNTOUCHED, NO_BUDGET = "plain", "masked", "original", "none neede
 BESIDE = ("psnr:35", "psnr:38", "psnr:41")
 #: Pictures, those that are shown, and the side of the part of each that is shown, in pixels.
 COUNT, SHOWN, PART = 8, 6, 128
-#: What the gallery shows: without a mask, with it, and what nobody notices.
+#: What the gallery shows: without a mask, with it, and the default budget.
 GALLERY = ((PLAIN, "psnr:35"), (MASKED, "psnr:35"), (MASKED, "flip99:0.2"))
 
 
