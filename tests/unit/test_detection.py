@@ -72,8 +72,8 @@ def calibration(score: CLIPScore, clean: list[Path], tmp_path_factory: pytest.Te
 
 
 def sensitivity(drop_: float | None, drift_: float, gray_already: bool = False) -> Sensitivity:
-    compared = {} if drop_ is None else {"gray": (1.0, 1.0 - drop_)}
-    return Sensitivity(gray_already, {"gray": drift_}, 0.25, None if drop_ is None else 1.0, compared)
+    drops = {} if drop_ is None else {"gray": drop_}
+    return Sensitivity(gray_already, {"gray": drift_}, 0.25, None if drop_ is None else 1.0, drops=drops)
 
 
 def test_drop_is_the_papers_ratio_where_the_score_matters() -> None:

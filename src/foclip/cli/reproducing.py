@@ -20,21 +20,14 @@ def reproduce(
     ],
     out: options.Out,
     quick: bool = option(False, "Fewer pictures and steps.", name="--quick"),
-    images: Path | None = option(
-        None, "Folder of your own pictures instead of the photos at hand.", metavar="DIR", parser=path
-    ),
-    paintings: Path | None = option(
-        None, "Folder of real paintings, scored beside the photos.", metavar="DIR", parser=path
-    ),
+    images: Path | None = option(None, "Your own pictures instead of the photos at hand.", metavar="DIR", parser=path),
+    paintings: Path | None = option(None, "Real paintings, scored beside the photos.", metavar="DIR", parser=path),
     model: options.Model = "mini",
     score: options.ScoreName = "clipscore",
     json: options.Json = False,
     also: list[str] | None = option(None, "Another encoder for transfer; may be repeated.", DATA, metavar="NAME"),
     hardened: list[str] | None = option(
-        None,
-        "Hardened encoder for robust, instead of the embedded encoder's own; may be repeated.",
-        DATA,
-        metavar="NAME",
+        None, "Hardened encoder for robust, instead of the embedded one's own; may be repeated.", DATA, metavar="NAME"
     ),
     seed: int = option(0, "Seed of pictures, prompts and attacks.", RUN),
     engine: options.Engine = "local",

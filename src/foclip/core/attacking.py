@@ -20,11 +20,7 @@ from foclip.outcome import Failure
 
 @dataclass(frozen=True, eq=False)
 class Attacked(AttackResult):
-    """A picture that was attacked: the result of its attack.
-
-    Attributes:
-        sample: The sample.
-    """
+    """A picture that was attacked: the sample, and the result of its attack."""
 
     sample: Sample
 

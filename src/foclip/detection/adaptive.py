@@ -38,12 +38,6 @@ class DetectorAwareScore:
 
     Raw scores of uint8 pictures, which files hold, are those of the score itself.
 
-    Args:
-        scorer: The score.
-        detector: A detector of its encoder; its combined statistic with prompts is evaded.
-        hardened: The same score over the detector's hardened encoders.
-        seeds: Seeds of the random amounts of probes; None stands for the usual amounts.
-
     Raises:
         UsageError: A hardened encoder is missing, or has other weights than the detector's.
     """
@@ -51,9 +45,9 @@ class DetectorAwareScore:
     def __init__(
         self,
         scorer: EmbeddingScorer,
-        detector: Detector,
-        hardened: HardenedScores = NO_HARDENED,
-        seeds: Sequence[int | None] = (None,),
+        detector: Detector,  # a detector of its encoder; its combined statistic with prompts is evaded
+        hardened: HardenedScores = NO_HARDENED,  # the same score over the detector's hardened encoders
+        seeds: Sequence[int | None] = (None,),  # of the random amounts of probes; None stands for the usual amounts
     ) -> None:
         detector.check(scorer.encoder)
         given = {name: score.encoder.fingerprint for name, score in hardened.items()}

@@ -20,22 +20,15 @@ BEYOND_DOUBT = 1e4
 class Logistic:
     """Log-odds of "tampered": intercept + Σ weight · (input - mean) / scale.
 
-    Attributes:
-        inputs: Names of features (`foclip.detection.features`): `relative_drop_gray`, `drift_blur`, …
-        mean: Mean of each input over the pictures it was fitted on.
-        scale: Standard deviation of each, above 0.
-        weight: Weight of each standardised input.
-        intercept: Constant.
-
     Raises:
         UsageError: An input is no feature, numbers are missing, or a scale is not above 0.
     """
 
-    inputs: list[str]
-    mean: list[float]
-    scale: list[float]
-    weight: list[float]
-    intercept: float
+    inputs: list[str]  #: Names of features (`foclip.detection.features`): `relative_drop_gray`, `drift_blur`, …
+    mean: list[float]  #: Mean of each input over the pictures it was fitted on.
+    scale: list[float]  #: Standard deviation of each, above 0.
+    weight: list[float]  #: Weight of each standardised input.
+    intercept: float  #: Constant.
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.inputs if split_name(name)[0] not in FEATURES]:
@@ -73,18 +66,13 @@ class Cascade:
     The statistic is one number per picture: one that left early lies below all that took more probes. Split-conformal
     p-values of it therefore bound the false alarms of the whole, however many probes a picture took.
 
-    Attributes:
-        skip_below: Normalised score (`Sensitivity.normalised_score`) below which no probe is taken.
-        steps: Log-odds by the first probe, by the first two, and so on up to all.
-        exit_thresholds: From which of these log-odds the next probe is taken; one less than `steps`.
-
     Raises:
         UsageError: The numbers of steps, thresholds and probes do not fit together.
     """
 
-    skip_below: float
-    steps: list[Logistic]
-    exit_thresholds: list[float]
+    skip_below: float  #: Normalised score (`Sensitivity.normalised_score`) below which no probe is taken.
+    steps: list[Logistic]  #: Log-odds by the first probe, by the first two, and so on up to all.
+    exit_thresholds: list[float]  #: From which of these log-odds the next probe is taken; one less than `steps`.
     first_rows: ClassVar[int] = SOME_ROWS
     needs_colour: ClassVar[bool] = False
     threshold: ClassVar[float | None] = None

@@ -23,16 +23,11 @@ from foclip.restore import Share
 
 
 class Statistic(Protocol):
-    """One number per picture, larger for pictures that look fooled: the paper's rule, or the cascade.
+    """One number per picture, larger for pictures that look fooled: the paper's rule, or the cascade."""
 
-    Attributes:
-        first_rows: Rows of a pass that takes the first probe: all pictures may take it, or only some.
-        needs_colour: Whether it can tell nothing of a picture that is gray already.
-        threshold: Value from which it calls a picture tampered by itself; None if only its p-value decides.
-    """
-
-    first_rows: ClassVar[int]
-    needs_colour: ClassVar[bool]
+    first_rows: ClassVar[int]  #: Rows of a pass that takes the first probe: all pictures may take it, or only some.
+    needs_colour: ClassVar[bool]  #: Whether it can tell nothing of a picture that is gray already.
+    #: Value from which it calls a picture tampered by itself; None if only its p-value decides.
     threshold: ClassVar[float | None]
 
     @property
@@ -67,11 +62,7 @@ def pictures_needed(fpr: float) -> int:
 
 
 def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
-    """The smallest clean statistic x such that "tampered above x" has p ≤ `fpr`.
-
-    Args:
-        clean: Statistics of n clean pictures, sorted upwards.
-        fpr: Bound on the false-alarm rate, in (0, 1).
+    """The smallest of n clean statistics, sorted upwards, above which p is at most `fpr`, in (0, 1).
 
     Raises:
         UsageError: n is too small to promise `fpr` (n + 1 < 1 / fpr).
@@ -95,23 +86,17 @@ class Calibrated(Generic[S]):
     may look more suspicious (group-conditional coverage: Vovk, "Conditional validity of inductive conformal
     predictors", 2012).
 
-    Attributes:
-        statistic: The statistic.
-        clean: Its values for clean pictures that had no part in making it, sorted upwards.
-        auc: Area under the ROC curve on pictures that had no part in making it.
-        roc: Points [false alarms, caught] of that curve.
-        states: Values for the same clean pictures in other states that they come in, each sorted upwards.
-        background: Values for further clean pictures by kind, each sorted upwards; more promise lower bounds.
-
     Raises:
         UsageError: Values are missing or not sorted.
     """
 
     statistic: S
-    clean: list[float]
-    auc: Share
-    roc: list[list[Share]] = field(repr=False)
+    clean: list[float]  #: Its values for clean pictures that had no part in making it, sorted upwards.
+    auc: Share  #: Area under the ROC curve on pictures that had no part in making it.
+    roc: list[list[Share]] = field(repr=False)  #: Points [false alarms, caught] of that curve.
+    #: Values for the same clean pictures in other states that they come in, each sorted upwards.
     states: dict[str, list[float]] = field(repr=False)
+    #: Values for further clean pictures by kind, each sorted upwards; more promise lower bounds.
     background: dict[str, list[float]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

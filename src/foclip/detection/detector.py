@@ -44,46 +44,29 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Detection:
-    """The verdict on one picture, and what it rests on. Every output has these names.
+    """The verdict on one picture, and what it rests on. Every output has these names."""
 
-    Attributes:
-        image: Its file, or its place among the pictures.
-        tampered: Whether it was called tampered.
-        verdict: "tampered", "clean", or "undecidable" for a picture without colour in which nothing else is suspicious:
-            no such picture was calibrated on, and the paper's rule cannot tell anything of it.
-        score: Mean figure over the prompts; None without prompts.
-        gray_score: That of the picture in gray; None if the probe "gray" was not taken.
-        probe_score: That under `probe`, or with the hardened encoder; None without prompts or probe.
-        drop: Score lost under `probe`, relatively (`foclip.detection.features`); None without prompts or probe.
-        drift: How far the embedding moves under `probe`; None without probe.
-        p_value: Of the statistic that decided; None if undecidable.
-        decided_by: "combined" or "rule", and "without prompts" where there were none.
-        probe: The probe that told most. None if none was taken, since the score is too low to have gained anything.
-        probes: All probes taken, in their order.
-        zero_shot_caption: Without prompts, the caption that the picture fits best; it stood in for them.
-        detector: Name of the detector.
-        prompts: Its prompts; empty without.
-        model: Name of the encoder.
-        seed: Seed of the probes' random amounts; None for the usual amounts.
-    """
-
-    image: str
-    tampered: bool
+    image: str  #: Its file, or its place among the pictures.
+    tampered: bool  #: Whether it was called tampered.
+    #: "tampered", "clean", or "undecidable" for a picture without colour in which nothing else is suspicious: no such
+    #: picture was calibrated on, and the paper's rule cannot tell anything of it.
     verdict: str
-    score: float | None
-    gray_score: float | None
-    probe_score: float | None
+    score: float | None  #: Mean figure over the prompts; None without prompts.
+    gray_score: float | None  #: That of the picture in gray; None if the probe "gray" was not taken.
+    probe_score: float | None  #: That under `probe`, or with the hardened encoder; None without prompts or probe.
+    #: Score lost under `probe`, relatively (`foclip.detection.features`); None without prompts or probe.
     drop: float | None
-    drift: float | None
-    p_value: float | None
-    decided_by: str
+    drift: float | None  #: How far the embedding moves under `probe`; None without probe.
+    p_value: float | None  #: Of the statistic that decided; None if undecidable.
+    decided_by: str  #: "combined" or "rule", and "without prompts" where there were none.
+    #: The probe that told most. None if none was taken, since the score is too low to have gained anything.
     probe: str | None
-    probes: list[str]
-    zero_shot_caption: str | None
-    detector: str
-    prompts: list[str]
-    model: str
-    seed: int | None = None
+    probes: list[str]  #: All probes taken, in their order.
+    zero_shot_caption: str | None  #: Without prompts, the caption that the picture fits best; it stood in for them.
+    detector: str  #: Name of the detector.
+    prompts: list[str]  #: Its prompts; empty without.
+    model: str  #: Name of the encoder.
+    seed: int | None = None  #: Seed of the probes' random amounts; None for the usual amounts.
 
 
 #: Names of the fields of a verdict, in their order.
@@ -94,31 +77,32 @@ FIELDS = tuple(field.name for field in fields(Detection))
 class Detector:
     """What `foclip calibrate` writes and `foclip detect` reads.
 
-    Attributes:
-        name: A name for it.
-        score: Name of the score whose drops it knows; it judges any other one of its encoder without prompts.
-        model: Name of the encoder.
-        fingerprint: SHA-256 of the encoder's weights and preprocessing; a detector works with no others.
-        fpr: Bound on the false-alarm rate that it was made for.
-        rule: The paper's rule.
-        drift: What is left of the rule without prompts.
-        combined: The combined statistic with prompts.
-        no_prompt: The combined statistic without prompts.
-        hardened: Fingerprints of the hardened encoders that are among the probes, by their names.
-        provenance: Prompts, attacks, number of pictures, versions: what made it.
+    Raises:
+        UsageError: A probe is neither a transformation nor one of its hardened encoders, or a feature is unknown.
     """
 
-    name: str
-    score: str
-    model: str
-    fingerprint: str
-    fpr: Share
-    rule: Calibrated[TwoThresholds]
-    drift: Calibrated[DriftThreshold]
-    combined: Calibrated[Cascade]
-    no_prompt: Calibrated[Cascade]
+    name: str  #: A name for it.
+    score: str  #: Name of the score whose drops it knows; it judges any other one of its encoder without prompts.
+    model: str  #: Name of the encoder.
+    fingerprint: str  #: SHA-256 of the encoder's weights and preprocessing; a detector works with no others.
+    fpr: Share  #: Bound on the false-alarm rate that it was made for.
+    rule: Calibrated[TwoThresholds]  #: The paper's rule.
+    drift: Calibrated[DriftThreshold]  #: What is left of the rule without prompts.
+    combined: Calibrated[Cascade]  #: The combined statistic with prompts.
+    no_prompt: Calibrated[Cascade]  #: The combined statistic without prompts.
+    #: Fingerprints of the hardened encoders that are among the probes, by their names.
     hardened: dict[str, str] = field(default_factory=dict)
+    #: Prompts, attacks, number of pictures, versions: what made it.
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for part, with_prompts in ((self.combined, True), (self.no_prompt, False)):
+            for probe in part.statistic.probes:
+                if probe not in self.hardened:
+                    transformation(probe)
+            known = set(feature_names(part.statistic.probes, with_prompts))
+            if unknown := [name for step in part.statistic.steps for name in step.inputs if name not in known]:
+                raise UsageError(f"unknown inputs {unknown[:3]}")
 
     def check(self, encoder: Encoder) -> None:
         """Raise a `UsageError` for any encoder but the one it was calibrated on."""
@@ -181,25 +165,13 @@ class Detector:
                 raise UsageError("not a detector file")
             if content.pop("format") != FORMAT:
                 raise UsageError(f"not of format {FORMAT}, which this version reads; calibrate anew")
-            found = from_json(cls, content)
-            found._check_probes()
+            return from_json(cls, content)
         except OSError as error:
             raise UsageError(f"detector {path}: {error.strerror}") from error
         except UsageError as error:
             raise UsageError(f"detector {path}: {error}") from error
         except (ValueError, RecursionError) as error:
             raise UsageError(f"detector {path}: cut off or no JSON ({error})") from error
-        return found
-
-    def _check_probes(self) -> None:
-        """Refuse probes that are neither transformations nor its hardened encoders, and features it cannot have."""
-        for part, with_prompts in ((self.combined, True), (self.no_prompt, False)):
-            for probe in part.statistic.probes:
-                if probe not in self.hardened:
-                    transformation(probe)
-            known = set(feature_names(part.statistic.probes, with_prompts))
-            if unknown := [name for step in part.statistic.steps for name in step.inputs if name not in known]:
-                raise UsageError(f"unknown inputs {unknown[:3]}")
 
 
 def shipped(encoder: Encoder) -> Detector:

@@ -51,15 +51,10 @@ class _GrayThresholds:
 
 @dataclass(frozen=True)
 class TwoThresholds(_GrayThresholds):
-    """The paper's rule as one number: tampered where it is at least 1.
+    """The paper's rule as one number: tampered where it is at least 1."""
 
-    Attributes:
-        tau1: Threshold on the grayscale drop, in (0, 2].
-        tau2: Threshold on the grayscale drift, in (0, 2].
-    """
-
-    tau1: float
-    tau2: float
+    tau1: float  #: Threshold on the grayscale drop, in (0, 2].
+    tau2: float  #: Threshold on the grayscale drift, in (0, 2].
     threshold: ClassVar[float | None] = 1.0
 
     def value(self, measured: Sensitivity) -> float:
@@ -83,17 +78,11 @@ class DriftThreshold(_GrayThresholds):
 
 @dataclass(frozen=True)
 class Sweep:
-    """Accuracy of the rule over a grid of thresholds.
+    """Accuracy of the rule over a grid of thresholds."""
 
-    Attributes:
-        tau1: (N,) thresholds on the drop.
-        tau2: (M,) thresholds on the drift.
-        accuracy: (N, M) balanced accuracy.
-    """
-
-    tau1: Floats
-    tau2: Floats
-    accuracy: Floats
+    tau1: Floats  #: (N,) thresholds on the drop.
+    tau2: Floats  #: (M,) thresholds on the drift.
+    accuracy: Floats  #: (N, M) balanced accuracy.
 
     def best(self) -> TwoThresholds:
         """The middle of the best thresholds: as far as possible from where accuracy falls."""
@@ -109,14 +98,7 @@ def in_gray(measured: Sequence[Sensitivity]) -> Floats:
 
 
 def sweep(clean: Floats, fooled: Floats, tau1: Floats = GRID, tau2: Floats = GRID) -> Sweep:
-    """Balanced accuracy of the rule on pictures whose truth is known, for every τ₁ × τ₂.
-
-    Args:
-        clean: Drop and drift in gray of untouched pictures, (N, 2).
-        fooled: Those of fooled pictures.
-        tau1: Thresholds on the drop.
-        tau2: Thresholds on the drift.
-    """
+    """Balanced accuracy for every τ₁ × τ₂ on clean and fooled pictures, given their drops and drifts in gray (N, 2)."""
     drops, drifts = np.concatenate([clean, fooled]).T
     tampered = np.arange(len(drops)) >= len(clean)
     flagged = (drops[:, None, None] >= tau1[None, :, None]) & (drifts[:, None, None] >= tau2[None, None, :])

@@ -39,17 +39,13 @@ class Scenario:
 
 
 def attack_scenarios(
-    steps: int = 60, temperature: float = 0.01, floor: float = 0.25, probes: tuple[View, ...] = (), seed: int = 0
+    steps: int = 60,  # updates per picture of every gradient attack
+    temperature: float = 0.01,  # that of the score
+    floor: float = 0.25,  # the score's figure for "no match", in units of which partial rises are given
+    probes: tuple[View, ...] = (),  # the detector's probes; with them, in some scenarios the attackers know them
+    seed: int = 0,  # seeds the attacks
 ) -> list[Scenario]:
-    """The scenarios that a detector is calibrated on: faint ones for the own caption first, since these pay.
-
-    Args:
-        steps: Updates per picture of every gradient attack.
-        temperature: That of the score.
-        floor: The score's figure for "no match", in units of which partial rises are given.
-        probes: The detector's probes; with them, in some scenarios the attackers know them.
-        seed: Seeds the attacks.
-    """
+    """The scenarios that a detector is calibrated on: faint ones for the own caption first, since these pay."""
     foclip = make_plan(FoCLIP, objective=objective(temperature=temperature), steps=steps, seed=seed)
 
     def at(min_psnr: float, rise: float | None = None) -> AttackPlan:

@@ -34,14 +34,10 @@ MARGIN = 8
 
 @dataclass(frozen=True)
 class Transformation:
-    """A small change of a picture.
+    """A small change of a picture."""
 
-    Attributes:
-        exact: From an 8-bit RGB picture to another of its size.
-        surrogate: The same for float pixels (B, 3, H, W), differentiable; None where the gradient passes unchanged.
-    """
-
-    exact: Callable[[Image.Image], Image.Image]
+    exact: Callable[[Image.Image], Image.Image]  #: From an 8-bit RGB picture to another of its size.
+    #: The same for float pixels (B, 3, H, W), differentiable; None where the gradient passes unchanged.
     surrogate: Callable[[Tensor], Tensor] | None = None
 
 
@@ -207,14 +203,9 @@ RANDOM: Mapping[str, Callable[[np.random.Generator], Transformation]] = {
 
 
 def transformation(name: str, seed: int | None = None) -> Transformation:
-    """The transformation of this name; "a+b" is b after a, at the price of one pass through the model.
+    """The transformation of this name, or a `UsageError`; "a+b" is b after a, at the price of one pass.
 
-    Args:
-        name: The name.
-        seed: Seed of the random amounts (of a shift, a crop, a quality) in `RANDOM`; None for the usual ones.
-
-    Raises:
-        UsageError: There is none.
+    `seed` is that of the random amounts (of a shift, a crop, a quality) in `RANDOM`; None stands for the usual ones.
     """
     names = name.split("+")
     if unknown := [part for part in names if part not in TRANSFORMATIONS]:
@@ -232,17 +223,11 @@ def transformation(name: str, seed: int | None = None) -> Transformation:
 
 @dataclass(frozen=True, repr=False)
 class View:
-    """A view of `foclip.attacks.Attack`: the picture as a detector sees it under a transformation.
+    """A view of `foclip.attacks.Attack`: the picture as a detector sees it under a transformation."""
 
-    Attributes:
-        transformation: Name for `transformation`.
-        preprocess: The encoder's preprocessing; a detector probes what the encoder sees.
-        seed: As for `transformation`.
-    """
-
-    transformation: str
-    preprocess: Preprocessor
-    seed: int | None = None
+    transformation: str  #: Name for `transformation`.
+    preprocess: Preprocessor  #: The encoder's preprocessing; a detector probes what the encoder sees.
+    seed: int | None = None  #: As for `transformation`.
 
     def __repr__(self) -> str:
         seeded = "" if self.seed is None else f", seed={self.seed}"

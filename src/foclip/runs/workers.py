@@ -119,15 +119,15 @@ class RayActors:
     """Workers that are actors of a Ray cluster; results come in the order in which they are finished.
 
     Functions, items and results are pickled. Actors are started by the first `map`, and kept with the last function.
-
-    Args:
-        ray: Ray, connected (`connected`).
-        workers: Actors at most; None for as many as there is room for.
-        threads: Cores, and torch threads, of each actor.
-        gpu: Each actor has a GPU.
     """
 
-    def __init__(self, ray: Any, workers: int | None, threads: int = 1, gpu: bool = False) -> None:
+    def __init__(
+        self,
+        ray: Any,  # connected (`connected`)
+        workers: int | None,  # actors at most; None for as many as there is room for
+        threads: int = 1,  # cores, and torch threads, of each actor
+        gpu: bool = False,  # each actor has a GPU
+    ) -> None:
         resources = ray.cluster_resources()
         room = int(resources.get("GPU", 0)) if gpu else (int(resources.get("CPU", 1)) - SPARE) // threads
         self._ray, self._count = ray, max(1, min(room, workers or room))
