@@ -75,11 +75,7 @@ FIELDS = tuple(field.name for field in fields(Detection))
 
 @dataclass(frozen=True)
 class Detector:
-    """What `foclip calibrate` writes and `foclip detect` reads.
-
-    Raises:
-        UsageError: A probe is neither a transformation nor one of its hardened encoders, or a feature is unknown.
-    """
+    """What `foclip calibrate` writes and `foclip detect` reads."""
 
     name: str  #: A name for it.
     score: str  #: Name of the score whose drops it knows; it judges any other one of its encoder without prompts.
@@ -94,15 +90,6 @@ class Detector:
     hardened: dict[str, str] = field(default_factory=dict)
     #: Prompts, attacks, number of pictures, versions: what made it.
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        for part, with_prompts in ((self.combined, True), (self.no_prompt, False)):
-            for probe in part.statistic.probes:
-                if probe not in self.hardened:
-                    transformation(probe)
-            known = set(feature_names(part.statistic.probes, with_prompts))
-            if unknown := [name for step in part.statistic.steps for name in step.inputs if name not in known]:
-                raise UsageError(f"unknown inputs {unknown[:3]}")
 
     def check(self, encoder: Encoder) -> None:
         """Raise a `UsageError` for any encoder but the one it was calibrated on."""
@@ -165,13 +152,25 @@ class Detector:
                 raise UsageError("not a detector file")
             if content.pop("format") != FORMAT:
                 raise UsageError(f"not of format {FORMAT}, which this version reads; calibrate anew")
-            return from_json(cls, content)
+            found = from_json(cls, content)
+            found._check_probes()
         except OSError as error:
             raise UsageError(f"detector {path}: {error.strerror}") from error
         except UsageError as error:
             raise UsageError(f"detector {path}: {error}") from error
         except (ValueError, RecursionError) as error:
             raise UsageError(f"detector {path}: cut off or no JSON ({error})") from error
+        return found
+
+    def _check_probes(self) -> None:
+        """Refuse probes that are neither transformations nor its hardened encoders, and features it cannot have."""
+        for part, with_prompts in ((self.combined, True), (self.no_prompt, False)):
+            for probe in part.statistic.probes:
+                if probe not in self.hardened:
+                    transformation(probe)
+            known = set(feature_names(part.statistic.probes, with_prompts))
+            if unknown := [name for step in part.statistic.steps for name in step.inputs if name not in known]:
+                raise UsageError(f"unknown inputs {unknown[:3]}")
 
 
 def shipped(encoder: Encoder) -> Detector:
