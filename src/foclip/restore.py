@@ -1,8 +1,7 @@
 """From JSON to dataclasses: names, types and ranges are checked, nothing is trusted, nothing is run.
 
-A dataclass says with its annotations what a file may hold: `bool`, `int`, `str`, numbers in a `Range`, `list`, `dict`
-with texts as keys, further dataclasses, and `Any` for what is only shown. Its `__post_init__` checks what types cannot
-say.
+Annotations say what a file may hold: `bool`, `int`, `str`, numbers in a `Range`, `list`, `dict` with texts as keys,
+further dataclasses, and `Any` for what is only shown. `__post_init__` checks what types cannot say.
 """
 
 from dataclasses import dataclass, fields, is_dataclass

@@ -65,11 +65,7 @@ Json = Annotated[bool, option(..., "Print one JSON document on stdout and nothin
 
 
 def prompts(prompt_set: str | None, texts: list[str] | None) -> list[str] | None:
-    """The prompts of --prompts and --prompt; None if neither was given.
-
-    Raises:
-        PromptError: They are unusable.
-    """
+    """The prompts of --prompts and --prompt; None if neither was given, and a `PromptError` if they are unusable."""
     if prompt_set == "-":
         texts, prompt_set = [line for line in sys.stdin.read().splitlines() if line.strip()] + (texts or []), None
     return None if prompt_set is None and not texts else prompt_sets.resolve(prompt_set, texts or [])
@@ -89,13 +85,10 @@ def check(
     written: Sequence[str] = ("run.json", "report.html"),
     **sources: Path | Sequence[Path] | None,
 ) -> None:
-    """Refuse what is wrong in options, and make the folder `out`, in which no file `written` there may be a folder.
+    """Refuse with a `FoclipError` what is wrong in options, and make the folder `out` with room for files `written`.
 
     `sources` are files and folders by the names of their options. If none of the `pictures` is there, they are listed,
     and the command ends with 1; else the others are worth the work.
-
-    Raises:
-        FoclipError: Something is wrong.
     """
     if address is not None and engine != "ray":
         raise UsageError("--address: for --engine ray")

@@ -27,11 +27,9 @@ PATIENCE = 0.8
 _START = time.monotonic()
 
 
-@contextmanager
-def bars() -> Iterator[Progress]:
+def bars() -> AbstractContextManager[Progress]:
     """What shows the stages of a work: its bars on a terminal, plain lines elsewhere."""
-    with _bars() if console.stderr.is_terminal else _lines() as progress:
-        yield progress
+    return _bars() if console.stderr.is_terminal else _lines()
 
 
 @contextmanager

@@ -120,10 +120,8 @@ def detect(
     other arguments are as for `BatchDetector`.
 
     Returns:
-        An iterator that gives for each sample its verdict or a failure, in order; failures are passed on.
-
-    Raises:
-        UsageError: As for `BatchDetector`, before a picture is read.
+        An iterator that gives for each sample its verdict or a failure, in order; failures are passed on. Errors are
+        raised before a picture is read.
     """
     judge = BatchDetector(detector, scorer, method, fpr, hardened, seed)
 

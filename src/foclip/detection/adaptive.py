@@ -36,10 +36,8 @@ MARGIN = 0.5
 class DetectorAwareScore:
     """A `Scorer` for attacks: raw scores of float pixels are those of a score minus a penalty for detection.
 
-    Raw scores of uint8 pictures, which files hold, are those of the score itself.
-
-    Raises:
-        UsageError: A hardened encoder is missing, or has other weights than the detector's.
+    Raw scores of uint8 pictures, which files hold, are those of the score itself. A `UsageError` says if a hardened
+    encoder is missing, or has other weights than the detector's.
     """
 
     def __init__(

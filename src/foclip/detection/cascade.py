@@ -20,8 +20,7 @@ BEYOND_DOUBT = 1e4
 class Logistic:
     """Log-odds of "tampered": intercept + Σ weight · (input - mean) / scale.
 
-    Raises:
-        UsageError: An input is no feature, numbers are missing, or a scale is not above 0.
+    A `UsageError` says if an input is no feature, numbers are missing, or a scale is not above 0.
     """
 
     inputs: list[str]  #: Names of features (`foclip.detection.features`): `relative_drop_gray`, `drift_blur`, …
@@ -65,9 +64,7 @@ class Cascade:
 
     The statistic is one number per picture: one that left early lies below all that took more probes. Split-conformal
     p-values of it therefore bound the false alarms of the whole, however many probes a picture took.
-
-    Raises:
-        UsageError: The numbers of steps, thresholds and probes do not fit together.
+    A `UsageError` says if the numbers of steps, thresholds and probes do not fit together.
     """
 
     skip_below: float  #: Normalised score (`Sensitivity.normalised_score`) below which no probe is taken.

@@ -64,8 +64,7 @@ def pictures_needed(fpr: float) -> int:
 def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
     """The smallest of n clean statistics, sorted upwards, above which p is at most `fpr`, in (0, 1).
 
-    Raises:
-        UsageError: n is too small to promise `fpr` (n + 1 < 1 / fpr).
+    A `UsageError` says if n is too small to promise that (n + 1 < 1 / fpr).
     """
     if not 0 < fpr < 1:
         raise UsageError(f"fpr: {fpr} is not in (0, 1)")
@@ -84,10 +83,7 @@ class Calibrated(Generic[S]):
 
     A bound holds for each kind of them, not only on average: pictures come saved again, small, or in odd colours, which
     may look more suspicious (group-conditional coverage: Vovk, "Conditional validity of inductive conformal
-    predictors", 2012).
-
-    Raises:
-        UsageError: Values are missing or not sorted.
+    predictors", 2012). A `UsageError` says if values are missing or not sorted.
     """
 
     statistic: S

@@ -1,8 +1,4 @@
-"""A calibrated detector: statistics, the clean pictures they were calibrated on, and a bound on false alarms.
-
-A detector decides by the combined statistic, a cascade (`foclip.detection.cascade`), or by the paper's rule
-(`foclip.detection.rule`), each with prompts or without. Its file holds numbers and names only, wherever it comes from.
-"""
+"""A calibrated detector: statistics, the clean pictures they were calibrated on, and a bound on false alarms."""
 
 import json
 from collections.abc import Sequence
@@ -107,10 +103,9 @@ class Detector:
         return list(dict.fromkeys(probe for part in parts for probe in part.statistic.probes))
 
     def part(self, method: Method, with_prompts: bool, fpr: float | None = None) -> Calibrated[Any]:
-        """The statistic that decides, which can promise a bound on false alarms, by default the detector's own.
+        """The statistic that decides, with a bound on false alarms, by default the detector's own.
 
-        Raises:
-            UsageError: There are too few clean pictures to promise the bound, or there is no such method.
+        A `UsageError` says if there are too few clean pictures to promise the bound, or no such method.
         """
         if method not in get_args(Method):
             raise UsageError(f"method: {method!r} is none of {', '.join(get_args(Method))}")

@@ -1,8 +1,4 @@
-"""Probes: what becomes of a picture's score and embedding when the picture is changed a little.
-
-A probe is a transformation of what the encoder sees, or a hardened encoder in place of the encoder
-(`foclip.detection.features` says what is made of it). Everything that measures pictures goes through a `Prober`.
-"""
+"""Probes: what becomes of a picture's score and embedding under a small change, or with a hardened encoder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -91,10 +87,8 @@ def zero_shot(encoder: Encoder, vectors: Tensor) -> tuple[str, list[float]]:
 class Prober:
     """Takes probes of pictures with one score. It belongs to one stream of pictures, with what that remembers.
 
-    Every pass through a tower has a fixed number of rows, so what is found of a picture does not depend on others.
-
-    Raises:
-        UsageError: The scorer has no embedding.
+    Every pass through a tower has a fixed number of rows, so what is found of a picture does not depend on others. A
+    `UsageError` says if the scorer has no embedding.
     """
 
     def __init__(

@@ -69,10 +69,8 @@ def attack_scenarios(
         Scenario("given prompts, PGD, 38 dB", "given", make_plan(PGD, steps=steps, budgets="psnr:38", seed=seed)),
     ]
     if probes:
-        found += [
-            Scenario(f"own caption, {db:g} dB, knows the probes", "own", at(db).replace(views=probes))
-            for db in (35.0, 42.0)
-        ]
+        for db in (35.0, 42.0):
+            found.append(Scenario(f"own caption, {db:g} dB, knows the probes", "own", at(db).replace(views=probes)))
     if find_spec("cma"):
         # Few unknowns: with these, a few hundred queries go furthest, and the search itself costs little.
         black_box = make_plan(CMAES, steps=QUERIES * steps, budgets="psnr:35", block=8, seed=seed)
@@ -105,10 +103,7 @@ def _noise(picture: Image.Image) -> Image.Image:
 CROPPED = "cropped to 95 %"
 #: What becomes of a fooled file afterwards: saved again, shrunk as on a web page, or cropped.
 AFTERWARDS: Mapping[str, Change] = {
-    "JPEG 95": saved("JPEG", 95),
-    "JPEG 85": saved("JPEG", 85),
-    "JPEG 75": saved("JPEG", 75),
-    "JPEG 60": saved("JPEG", 60),
+    **{f"JPEG {quality}": saved("JPEG", quality) for quality in (95, 85, 75, 60)},
     "WebP 80": saved("WEBP", 80),
     "half the size": _halved,
     CROPPED: _cropped,

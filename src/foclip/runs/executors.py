@@ -1,8 +1,4 @@
-"""Where attacks run: on this machine, or spread over a Ray cluster.
-
-An actor of Ray is given a batch of pictures, as many as go through the model at once, and attacks it as this machine
-would, so files have the same bytes wherever they were made. If a node is lost, Ray repeats its batches elsewhere.
-"""
+"""Where attacks run: on this machine, or spread over a Ray cluster, with the same bytes in the files."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -23,10 +19,7 @@ def running(engine: str, address: str | None = None, workers: int | None = None)
     """What attacks pictures on an engine, as long as the block lasts.
 
     The engine is "local" or "ray", on the cluster at `address` or on this machine. `workers` are batches at the same
-    time; None for what suits the score, and on Ray for as many as there is room for.
-
-    Raises:
-        UsageError: Ray is not installed, or there is no cluster at this address.
+    time; None for what suits the score, and on Ray for as many as there is room for. Errors are those of `connected`.
     """
     if engine == "local":
         yield partial(run, workers=workers)
@@ -36,7 +29,7 @@ def running(engine: str, address: str | None = None, workers: int | None = None)
 
 
 class _Cluster:
-    """Attacks pictures on at most so many actors of Ray; a `RunAttack`.
+    """Attacks pictures on at most so many actors of Ray, each a batch as this machine would; a `RunAttack`.
 
     A picture that was not finished when the run ended is begun anew: nodes need not share a disk.
     """

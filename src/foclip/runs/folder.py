@@ -21,12 +21,8 @@ PACKAGES = ("foclip", "torch", "open_clip_torch", "pillow", "numpy")
 class Run(ExitStack):
     """A folder that a run works in.
 
-    ``with Run(out) as run:`` makes the folder, and locks it as long as the block lasts. `run.cache` holds finished and
-    unfinished pieces of work (`foclip.cache.Cache`). `record` writes `run.json`; that needs no lock.
-
-    Args:
-        out: The folder.
-        cache: Name of the folder in it that holds pieces of work.
+    ``with Run(out) as run:`` makes the folder, and locks it as long as the block lasts. `run.cache`, a folder of the
+    name `cache` in it, holds finished and unfinished pieces of work. `record` writes `run.json`; that needs no lock.
     """
 
     def __init__(self, out: str | Path, cache: str = UNFINISHED) -> None:
@@ -35,11 +31,7 @@ class Run(ExitStack):
         self.cache = Cache(self.out / cache)
 
     def __enter__(self) -> "Run":
-        """Make and lock the folder.
-
-        Raises:
-            UsageError: It cannot be made, or another run is at work there.
-        """
+        """Make and lock the folder; a `UsageError` if it cannot be made, or another run is at work there."""
         files.output_folder(self.out)
         if self.cache.folder.exists() and not files.is_folder(self.cache.folder):
             raise UsageError(f"out: {self.cache.folder} is a file; choose another folder")

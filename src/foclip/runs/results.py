@@ -69,11 +69,7 @@ class OutputSlot:
 
 
 class Results:
-    """What earlier runs wrote to a locked folder, and what this one adds.
-
-    Raises:
-        UsageError: Its `results.json` is something else.
-    """
+    """What earlier runs wrote to a locked folder, and what this one adds."""
 
     def __init__(self, run: Run) -> None:
         self._out, self._cache = run.out, run.cache
@@ -134,11 +130,7 @@ def _free(out: Path, stem: str, taken: set[Path]) -> Path:
 
 
 def read_results(out: Path) -> list[Result]:
-    """The results that are listed in `results.json` of a folder; none if there is no such file.
-
-    Raises:
-        UsageError: The file is there, and is something else.
-    """
+    """The results that `results.json` of a folder lists; none without that file, a `UsageError` if it is other."""
     path = out / RESULTS
     if not path.exists():
         return []

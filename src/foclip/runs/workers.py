@@ -1,7 +1,7 @@
-"""One function called on many items by workers, which are threads, processes or actors of a Ray cluster.
+"""One function called on many items by workers: threads, processes or actors of a Ray cluster.
 
-All have one method, `map`, which reads items as workers get free. Workers may die: a decoder crashes, or a node of a
-cluster is lost. For the item of a process that died there is a `WorkerDied`; Ray gives the item to another worker.
+Workers may die: a decoder crashes, or a node is lost. For the item of a process that died there is a `WorkerDied`; Ray
+gives the item to another worker.
 """
 
 import logging
@@ -202,8 +202,7 @@ class _Actor:
 def connected(address: str | None) -> Iterator[Any]:
     """Ray, connected to the cluster at this address or started on this machine; what was started here is ended here.
 
-    Raises:
-        UsageError: Ray is not installed, or there is no cluster at this address.
+    A `UsageError` says if Ray is not installed, or there is no cluster at this address.
     """
     try:
         import ray
