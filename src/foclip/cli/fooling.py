@@ -16,7 +16,7 @@ from foclip.perceptual.budget import Budget, parse
 if TYPE_CHECKING:
     from foclip.attacks import AttackPlan
     from foclip.models.scorer import Scorer
-    from foclip.runs.results import Result
+    from foclip.runs.folder import Result
 
     AttackName = str
 else:
@@ -169,7 +169,7 @@ def _fool(
     """Fool files with a progress bar, write report and `run.json`, and print; Ctrl-C keeps what is finished."""
     from foclip.reports.fooled import FooledReport
     from foclip.runs import fooling
-    from foclip.runs.results import read_results
+    from foclip.runs.folder import read_results
 
     report = FooledReport()
     with progress.resumable(f"what is finished is in {out}") as shown:

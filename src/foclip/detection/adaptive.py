@@ -1,9 +1,8 @@
 r"""What attackers optimise who know the detector itself: its probes, its weights and its threshold.
 
 The measure of a defence are attackers who minimise its own statistic (Carlini and Wagner 2017, arXiv 1705.07263; Tramèr
-et al. 2020, arXiv 2002.08347). A picture passes the cascade (`foclip.detection.cascade`) if at any of its steps k the
-log-odds of "tampered" :math:`l_k` lie below a limit :math:`t_k`: the exit threshold, or for the last step the threshold
-of the alarm. So with the raw scores :math:`v` the attackers maximise
+et al. 2020, arXiv 2002.08347). A picture passes the cascade if at any step k the log-odds of "tampered" :math:`l_k` lie
+below a limit :math:`t_k`: the exit threshold, at last that of the alarm. With raw scores :math:`v` they maximise
 
 .. math:: v(x) - \lambda \max \left(0, \min_k \left(l_k(x) - t_k\right) + m\right)
 

@@ -1,8 +1,7 @@
-"""Several probes combined: a logistic regression, small and with weights that can be read, and a cascade of it.
+"""Several probes combined: a logistic regression with weights that can be read, and a cascade of it.
 
-A cascade takes one probe at a time, the one that tells most first, and the next one only with pictures that are still
-in doubt (a soft cascade: Bourdev and Brandt, CVPR 2005). A picture whose score is too low to have gained anything is
-not probed at all.
+The probe that tells most comes first, the next one only for pictures that are still in doubt (a soft cascade: Bourdev
+and Brandt, CVPR 2005). A picture whose score is too low to have gained anything is not probed at all.
 """
 
 from dataclasses import dataclass

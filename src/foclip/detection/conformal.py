@@ -81,8 +81,8 @@ def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
 class Calibrated(Generic[S]):
     """A statistic with the clean pictures behind its p-values.
 
-    A bound holds for each kind of them, not only on average: pictures come saved again, small, or in odd colours, which
-    may look more suspicious (group-conditional coverage: Vovk, "Conditional validity of inductive conformal
+    A bound holds for each kind of them, not only on average: pictures saved again, small, or in odd colours may look
+    more suspicious (group-conditional coverage: Vovk, "Conditional validity of inductive conformal
     predictors", 2012). A `UsageError` says if values are missing or not sorted.
     """
 

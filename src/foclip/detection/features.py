@@ -8,14 +8,12 @@ fooled pictures lose most of their score in grayscale: 63.2 %, originals 8.5 %.
           \text{absolute drop} = \frac{s - s'}{s_0}, \qquad
           \text{drift} = 1 - \cos(E, E')
 
-:math:`s_0` is the score's floor (0.25 for CLIPScore, a cosine of 0.1). Below it the score says "no match", and relative
-changes are noise: there the drop is the change in units of :math:`s_0`. A drop lies in [-1, 1]. The absolute drop tells
-faint attacks on a picture's own caption, which the ratio hides: the picture scored before the attack too, so a drop
-from 0.65 to 0.35 is no larger than what a clean picture loses of 0.35.
+:math:`s_0` is the score's floor (0.25 for CLIPScore, a cosine of 0.1), below which relative changes are noise: there
+the drop is the change in units of :math:`s_0`. A drop lies in [-1, 1]. The absolute drop tells faint attacks on the
+picture's own caption, which the ratio hides: that picture scored before the attack too.
 
-Without prompts, a caption is found zero-shot: a picture that was made to score high for a caption fits that caption
-best. What the cosine with the best-fitting of a thousand captions loses, in units of a cosine of 0.1, tells far more
-than the drift.
+Without prompts, a caption is found zero-shot: a picture made to score high for a caption fits that one best. What the
+cosine with it loses, in units of 0.1, tells far more than the drift.
 """
 
 import math

@@ -1,8 +1,7 @@
 """The threat model: attack scenarios a detector is made for, and states that pictures come in (docs/threat-model.md).
 
-A scenario says what attackers want (a high score for the picture's own caption, for another one, or for a set of
-prompts), how much they change for it (dB), how far they go, and with which attack. Afterwards the file may change
-again. Clean pictures, too, come saved again, small, or in odd colours.
+A scenario says what attackers want, how much they change for it (dB), how far they go, and with which attack.
+Afterwards the file may change again. Clean pictures, too, come saved again, small, or in odd colours.
 """
 
 from collections.abc import Callable, Mapping

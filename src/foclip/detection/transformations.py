@@ -1,12 +1,9 @@
 """Small changes of a picture that tell fooled ones: exact, with a differentiable surrogate beside.
 
-FoCLIP (arXiv 2511.06947) looks at the picture in gray; other small changes ("squeezers", Xu et al. 2018, arXiv
-1704.01155) and small moves are here too. All are applied to what the model sees, the picture after its resize: a blur
-of half a pixel then means the same for a thumbnail and for a 50-megapixel photo.
-
-A detector uses the exact form, on 8-bit pictures. An attacker who knows the detector needs a gradient: `View` is exact
-in its forward pass, to the last bit, and goes back through the surrogate, or unchanged where there is none
-(backward pass differentiable approximation, Athalye et al. 2018, arXiv 1802.00420).
+FoCLIP (arXiv 2511.06947) looks at the picture in gray; "squeezers" (Xu et al. 2018, arXiv 1704.01155) and small moves
+are here too. All are applied to the picture after its resize, so that a blur of half a pixel means the same for a
+thumbnail and for a 50-megapixel photo. A detector uses the exact form, on 8-bit pictures; an attacker who knows it, the
+surrogate (`View`).
 """
 
 import io
@@ -223,7 +220,11 @@ def transformation(name: str, seed: int | None = None) -> Transformation:
 
 @dataclass(frozen=True, repr=False)
 class View:
-    """A view of `foclip.attacks.Attack`: the picture as a detector sees it under a transformation."""
+    """A view of `foclip.attacks.Attack`: the picture as a detector sees it under a transformation.
+
+    Exact forward, to the last bit; the gradient goes back through the surrogate, or unchanged where there is none
+    (backward pass differentiable approximation, Athalye et al. 2018, arXiv 1802.00420).
+    """
 
     transformation: str  #: Name for `transformation`.
     preprocess: Preprocessor  #: The encoder's preprocessing; a detector probes what the encoder sees.
@@ -234,7 +235,7 @@ class View:
         return f"View(transformation={self.transformation!r}{seeded})"
 
     def __call__(self, picture: Tensor) -> Tensor:
-        """Exact forward, smooth backward; (1, 3, H, W) in [0, 1] to the encoder's size."""
+        """From (1, 3, H, W) in [0, 1] to the encoder's size."""
         change = transformation(self.transformation, self.seed)
         seen = self.preprocess.pixels(picture)
         assert isinstance(seen, Tensor)  # a detector's encoder has one input

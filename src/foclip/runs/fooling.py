@@ -23,8 +23,7 @@ from foclip.models.scorer import Scorer
 from foclip.outcome import Failure, Outcome, Progress, mean, no_progress
 from foclip.perceptual.fidelity import fidelity, psnr
 from foclip.runs.executors import running
-from foclip.runs.folder import Run
-from foclip.runs.results import OutputSlot, Result, Results, digest
+from foclip.runs.folder import OutputSlot, Result, Results, Run, digest
 
 #: Points kept of the score over steps.
 CURVE_POINTS = 200
