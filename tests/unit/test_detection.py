@@ -486,7 +486,7 @@ def test_calibrated_again_nothing_is_fooled_again(
     first = calibrate(clean, "artworks", tmp_path, model=encoder, **CALIBRATED)
     before = written()
     assert len(before) == 24
-    monkeypatch.setattr("foclip.runs.executors.run", lambda tasks, *_, **__: iter(list(tasks)))  # a task would break
+    monkeypatch.setattr("foclip.runs.fooling.run", lambda tasks, *_, **__: iter(list(tasks)))  # a task would break
     again = calibrate(clean, "artworks", tmp_path, model=encoder, **CALIBRATED)
     assert again.detector == first.detector
     assert written() == before

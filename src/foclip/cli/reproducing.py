@@ -41,9 +41,9 @@ def reproduce(
     from foclip import studies as experiments
     from foclip.models import embedded
 
-    known_names = experiments.names()
-    if unknown := [name for name in studies if name not in known_names and name != "all"]:
-        raise UsageError(f"no study {', '.join(unknown)}: choose from {', '.join(known_names)}, all")
+    names = [*experiments.names(), "all"]
+    if unknown := [name for name in studies if name not in names]:
+        raise UsageError(f"no study {', '.join(unknown)}: choose from {', '.join(names)}")
     named = [model, *(also or []), *(hardened or [])]
     options.check(named, score, engine=engine, address=address, images=images, paintings=paintings, out=out)
     # A hardened encoder is no second encoder: it was made from the first. Name it with --also to see what transfers.
@@ -52,8 +52,8 @@ def reproduce(
     loaded = [progress.load(name, score, device) for name in dict.fromkeys([model, *others, *(also or [])])]
     loaded_hardened = [progress.load(name, score, device) for name in hardened or embedded.HARDENED.get(model, ())[:1]]
     from foclip.detection.probes import require_embedding
-    from foclip.runs.executors import running
     from foclip.runs.folder import Run
+    from foclip.runs.fooling import running
     from foclip.studies import harness
 
     scores, hardened_scores = (list(map(require_embedding, each)) for each in (loaded, loaded_hardened))

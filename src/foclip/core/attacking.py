@@ -78,7 +78,7 @@ def attack(
     yield from attack_with(plan, samples, scorer, on_step=on_step)
 
 
-#: Attacks tasks as `foclip.attacks.loop.run` does: here, or on a cluster (`foclip.runs.executors`).
+#: Attacks tasks as `foclip.attacks.loop.run` does: here, or on a cluster (`foclip.runs.fooling`).
 RunAttack = Callable[..., Iterator[AttackResult]]
 
 

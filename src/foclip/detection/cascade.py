@@ -7,6 +7,7 @@ and Brandt, CVPR 2005). A picture whose score is too low to have gained anything
 from dataclasses import dataclass
 from typing import ClassVar
 
+from foclip.detection.conformal import Statistic
 from foclip.detection.features import FEATURES, Sensitivity, feature_values, split_name
 from foclip.detection.probes import SOME_ROWS
 from foclip.errors import UsageError
@@ -58,7 +59,7 @@ class Logistic:
 
 
 @dataclass(frozen=True)
-class Cascade:
+class Cascade(Statistic):
     """One probe after another, as long as there is doubt.
 
     The statistic is one number per picture: one that left early lies below all that took more probes. Split-conformal
@@ -70,8 +71,6 @@ class Cascade:
     steps: list[Logistic]  #: Log-odds by the first probe, by the first two, and so on up to all.
     exit_thresholds: list[float]  #: From which of these log-odds the next probe is taken; one less than `steps`.
     first_rows: ClassVar[int] = SOME_ROWS
-    needs_colour: ClassVar[bool] = False
-    threshold: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
         if not self.steps or len(self.exit_thresholds) != len(self.steps) - 1:

@@ -26,9 +26,9 @@ class Statistic(Protocol):
     """One number per picture, larger for pictures that look fooled: the paper's rule, or the cascade."""
 
     first_rows: ClassVar[int]  #: Rows of a pass that takes the first probe: all pictures may take it, or only some.
-    needs_colour: ClassVar[bool]  #: Whether it can tell nothing of a picture that is gray already.
+    needs_colour: ClassVar[bool] = False  #: Whether it can tell nothing of a picture that is gray already.
     #: Value from which it calls a picture tampered by itself; None if only its p-value decides.
-    threshold: ClassVar[float | None]
+    threshold: ClassVar[float | None] = None
 
     @property
     def probes(self) -> list[str]:

@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from foclip.detection.conformal import Statistic
 from foclip.detection.features import Sensitivity
 from foclip.detection.probes import ROWS
 from foclip.errors import UsageError
@@ -27,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 GRID = np.round(np.arange(0.02, 1.0, 0.02), 2)
 
 
-class _GrayThresholds:
+class _GrayThresholds(Statistic):
     """Both forms of the rule take one probe, the picture in gray, and refuse thresholds outside (0, 2]."""
 
     first_rows: ClassVar[int] = ROWS
@@ -70,7 +71,6 @@ class DriftThreshold(_GrayThresholds):
     """What is left of the rule without prompts: drift / τ₂, with τ₂ in (0, 2]. Its p-value decides."""
 
     tau2: float
-    threshold: ClassVar[float | None] = None
 
     def value(self, measured: Sensitivity) -> float:
         return measured.drifts["gray"] / self.tau2

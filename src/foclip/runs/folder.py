@@ -1,4 +1,4 @@
-"""The folder that a run works in: locked, resumed, and described in `run.json`; and `results.json`, which runs add to."""
+"""The folder that a run works in: locked, resumed, described in `run.json`; and `results.json`, which runs add to."""
 
 import hashlib
 import json

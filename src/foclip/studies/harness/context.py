@@ -62,7 +62,7 @@ class StudyContext:
         settings: Number of pictures and steps, folders, seed.
         progress: Called to show progress.
         hardened: The same score over hardened encoders, for `robust`.
-        run: Runs attacks, on this machine or on a cluster (`foclip.runs.executors`).
+        run: Runs attacks, on this machine or on a cluster (`foclip.runs.fooling`).
 
     Raises:
         UsageError: A score has no embedding.
