@@ -31,7 +31,10 @@ def calibrate(
     fpr: float = option(0.01, "Bound on false alarms that the detector keeps."),
     json: options.Json = False,
     background: list[Path] | None = option(
-        None, "Folder of more clean pictures, measured but not fooled: they allow a lower --fpr.", DATA, parser=path
+        None,
+        "Folder of more clean pictures, only measured: they allow a lower --fpr; may be repeated.",
+        DATA,
+        parser=path,
     ),
     fooled: int = option(240, "Fooled pictures to make, of every scenario in turn.", RUN, min=4),
     steps: int = option(60, "Updates per fooled picture.", RUN, min=1),
