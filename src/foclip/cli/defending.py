@@ -31,10 +31,7 @@ def calibrate(
     fpr: float = option(0.01, "Bound on false alarms that the detector keeps."),
     json: options.Json = False,
     background: list[Path] | None = option(
-        None,
-        "Folder of more clean pictures, only measured: they allow a lower --fpr; may be repeated.",
-        DATA,
-        parser=path,
+        None, "More clean pictures, only measured: they allow a lower --fpr; may be repeated.", DATA, parser=path
     ),
     fooled: int = option(240, "Fooled pictures to make, of every scenario in turn.", RUN, min=4),
     steps: int = option(60, "Updates per fooled picture.", RUN, min=1),
@@ -92,11 +89,7 @@ def harden(
     steps: int = option(1000, "Updates of the weights.", min=1),
     keep: float = option(0.9, "Least cosine with the original on held-out pictures; below, nothing is written."),
     evaluation: list[Path] | None = option(
-        None,
-        "Pictures to measure on, else some of --images; may be repeated.",
-        name="--eval",
-        metavar="PATH",
-        parser=path,
+        None, "Pictures to measure on, else some of --images; repeatable.", name="--eval", metavar="PATH", parser=path
     ),
     json: options.Json = False,
     least: float = option(0.5, "Least change: each is drawn between this share of the largest and it.", TRAINING),

@@ -78,11 +78,7 @@ def fool(
     balance: Literal["variance", "kl"] | None = option(None, "Score balance. Default variance. For foclip.", ATTACK),
     guard: Literal["range", "l2"] | None = option(None, "Kind of pixel guard. Default range. For foclip.", ATTACK),
     attack_option: list[Any] | None = option(
-        None,
-        "An option that only this attack has, as epsilon=8 of pgd; may be repeated.",
-        ATTACK,
-        metavar="NAME=VALUE",
-        parser=_own_option,
+        None, "Option of this attack (pgd: epsilon=8); repeatable.", ATTACK, metavar="NAME=VALUE", parser=_own_option
     ),
     mask: Literal["none", "visible"] | None = option(
         None, "Move pixels where it is seen least, or all alike. Default visible; none with --min-psnr alone.", ATTACK

@@ -38,8 +38,7 @@ class BatchDetector:
         # the detector's hardened encoders, or their names, unless they are embedded ones; or what `hardened_of` gives
         hardened: Sequence[str | Encoder] | HardenedScores = (),
         seed: int | None = None,  # of the probes' random amounts; None for the usual amounts
-        targets: Callable[[Prompts], Targets]
-        | None = None,  # gives the targets of prompts; None for a cache of its own
+        targets: Callable[[Prompts], Targets] | None = None,  # gives the targets of prompts; None for its own cache
     ) -> None:
         if seed is not None and method == "rule":
             raise UsageError("seed: the rule's only probe is gray, which has no random amount; leave one of them out")

@@ -96,8 +96,7 @@ class Prober:
         scorer: Scorer,
         hardened: HardenedScores = NO_HARDENED,  # the same score over hardened encoders, by the names of the probes
         seed: int | None = None,  # of random amounts (`foclip.detection.transformations`); None for the usual ones
-        targets: Callable[[Prompts], Targets]
-        | None = None,  # gives the targets of prompts; None for a cache of its own
+        targets: Callable[[Prompts], Targets] | None = None,  # gives the targets of prompts; None for its own cache
     ) -> None:
         self.scorer, self.hardened, self.seed = require_embedding(scorer), hardened, seed
         self.preprocess = Preprocessing([each.preprocess for each in (self.scorer, *hardened.values())]).image
