@@ -19,7 +19,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from foclip.detection.features import Sensitivity
 from foclip.errors import UsageError
-from foclip.restore import Share
+from foclip.files import Share
 
 
 class Statistic(Protocol):

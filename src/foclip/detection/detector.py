@@ -14,10 +14,10 @@ from foclip.detection.probes import HardenedScores
 from foclip.detection.rule import DriftThreshold, TwoThresholds
 from foclip.detection.transformations import transformation
 from foclip.errors import UsageError
+from foclip.files import Share, from_json
 from foclip.models import Encoder, embedded
 from foclip.models.registry import shared_encoder
 from foclip.models.scorer import EmbeddingScorer
-from foclip.restore import Share, from_json
 
 #: Which statistic decides: the combined one, or the paper's two thresholds.
 Method = Literal["combined", "rule"]
