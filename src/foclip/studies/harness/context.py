@@ -214,7 +214,7 @@ class StudyContext:
             views = [prober.preprocess(pictures[place].image) for place in places]
             return map(asdict, prober.measure(views, [wanted[place] for place in places], probes, captions=True))
 
-        kind = f"sensitivity to {probes}" + ("" if draw is None else f", drawn {draw}")
+        kind = f"sensitivities to {probes}" + ("" if draw is None else f", drawn {draw}")
         return [Sensitivity(**found) for found in self._measured(kind, pictures, wanted, chosen, measure)]
 
     def _measured(
