@@ -35,7 +35,7 @@ from foclip.models.scores import CLIPScore
 from foclip.outcome import Advance
 from foclip.perceptual.budget import Budget
 from foclip.runs import fooling
-from foclip.runs.results import Result
+from foclip.runs.folder import Result
 from training.detector import draw_prompts, photographs
 from training.drawn import charts, pages
 

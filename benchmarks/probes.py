@@ -23,7 +23,7 @@ from foclip.detection.features import feature_names
 from foclip.detection.scenarios import AFTERWARDS, LEAST_RISE
 from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
-from foclip.runs.results import Result, read_results
+from foclip.runs.folder import Result, read_results
 
 #: Looks tried besides the single transformations.
 TOGETHER = ("shift+jpeg", "shift+webp", "mirror+webp", "rotate+webp")

@@ -30,9 +30,28 @@ if TYPE_CHECKING:
     from foclip.scanning import scan
 
 __version__ = "0.1.0"
-__all__ = ["Attack", "AttackPlan", "Budget", "Constraint", "Detector", "FoclipError", "Sample", "Scorer", "Stopping"]
-__all__ += ["__version__", "attack", "calibrate", "detect", "fool", "harden", "load", "load_encoder", "print_progress"]
-__all__ += ["scan", "score"]
+__all__ = [
+    "Attack",
+    "AttackPlan",
+    "Budget",
+    "Constraint",
+    "Detector",
+    "FoclipError",
+    "Sample",
+    "Scorer",
+    "Stopping",
+    "__version__",
+    "attack",
+    "calibrate",
+    "detect",
+    "fool",
+    "harden",
+    "load",
+    "load_encoder",
+    "print_progress",
+    "scan",
+    "score",
+]
 
 #: Where public names live. They are imported when they are first asked for, since torch takes seconds.
 _HOMES = {

@@ -147,10 +147,7 @@ class PixelGuard(Objective):
         L_2 = \sqrt{\operatorname{mean}((x - x_0)^2) + \epsilon^2} - \epsilon
 
     :math:`\epsilon` = 1 / (255 √12), the error of rounding to 8 bits, makes the gradient at :math:`x = x_0` finite.
-    Both are means, so a weight means the same at every picture size.
-
-    Raises:
-        UsageError: There is no such kind.
+    Both are means, so a weight means the same at every picture size. A `UsageError` says if there is no such kind.
     """
 
     kind: GuardKind = "range"

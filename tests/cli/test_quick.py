@@ -118,7 +118,7 @@ def test_a_path_of_models_is_one_that_open_clip_can_load() -> None:
 #: says so once the main thread has spent more processor time than Python needs to get there.
 BUSY = """
 import hashlib, threading, time
-from foclip.cli.interrupts import answered
+from foclip.cli.progress import answered
 start = time.monotonic()
 hashlib.pbkdf2_hmac("sha256", b"", b"", 200_000)
 rounds = int(200_000 * 60 / (time.monotonic() - start))  # it is ended long before

@@ -23,10 +23,8 @@ from foclip.errors import ImageError, UsageError
 from foclip.models.scores import CLIPScore, MeanEnsemble
 from foclip.outcome import Advance
 from foclip.perceptual.fidelity import fidelity
-from foclip.runs.executors import running
-from foclip.runs.folder import UNFINISHED
-from foclip.runs.fooling import fool
-from foclip.runs.results import LONGEST_STEM, RESULTS, Result, read_results
+from foclip.runs.folder import LONGEST_STEM, RESULTS, UNFINISHED, Result, read_results
+from foclip.runs.fooling import fool, running
 from foclip.studies.harness import StudyContext, StudySettings
 
 ATTACK = make_plan(FoCLIP, objective=objective(), steps=5, budgets="psnr:35")

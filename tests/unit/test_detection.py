@@ -72,8 +72,8 @@ def calibration(score: CLIPScore, clean: list[Path], tmp_path_factory: pytest.Te
 
 
 def sensitivity(drop_: float | None, drift_: float, gray_already: bool = False) -> Sensitivity:
-    compared = {} if drop_ is None else {"gray": (1.0, 1.0 - drop_)}
-    return Sensitivity(gray_already, {"gray": drift_}, 0.25, None if drop_ is None else 1.0, compared)
+    drops = {} if drop_ is None else {"gray": drop_}
+    return Sensitivity(gray_already, {"gray": drift_}, 0.25, None if drop_ is None else 1.0, drops=drops)
 
 
 def test_drop_is_the_papers_ratio_where_the_score_matters() -> None:
@@ -486,7 +486,7 @@ def test_calibrated_again_nothing_is_fooled_again(
     first = calibrate(clean, "artworks", tmp_path, model=encoder, **CALIBRATED)
     before = written()
     assert len(before) == 24
-    monkeypatch.setattr("foclip.runs.executors.run", lambda tasks, *_, **__: iter(list(tasks)))  # a task would break
+    monkeypatch.setattr("foclip.runs.fooling.run", lambda tasks, *_, **__: iter(list(tasks)))  # a task would break
     again = calibrate(clean, "artworks", tmp_path, model=encoder, **CALIBRATED)
     assert again.detector == first.detector
     assert written() == before

@@ -23,7 +23,7 @@ from foclip.detection import Detection
 from foclip.errors import FoclipError, PromptError, UsageError
 from foclip.models.scores import CLIPScore
 from foclip.outcome import Advance, Outcome
-from foclip.runs.results import RESULTS, Result
+from foclip.runs.folder import RESULTS, Result
 
 pytestmark = pytest.mark.usefixtures("_embedded_once")
 

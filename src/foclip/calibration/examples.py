@@ -15,7 +15,7 @@ from foclip.detection.transformations import View
 from foclip.models.scorer import EmbeddingScorer
 from foclip.outcome import Advance, Failure, Progress, no_progress
 from foclip.runs import fooling
-from foclip.runs.results import Result
+from foclip.runs.folder import Result
 
 T = TypeVar("T")
 

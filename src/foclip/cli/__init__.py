@@ -17,7 +17,7 @@ from foclip import __version__
 from foclip.cli import console
 from foclip.cli.defending import calibrate, harden
 from foclip.cli.fooling import demo, fool
-from foclip.cli.interrupts import answered
+from foclip.cli.progress import answered
 from foclip.cli.reading import detect, models, score, scores
 from foclip.cli.reproducing import reproduce
 from foclip.cli.scanning import scan

@@ -1,9 +1,8 @@
 """What makes a defence: `foclip calibrate` a detector, `foclip harden` an encoder."""
 
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -32,10 +31,7 @@ def calibrate(
     fpr: float = option(0.01, "Bound on false alarms that the detector keeps."),
     json: options.Json = False,
     background: list[Path] | None = option(
-        None,
-        "Folder of further clean pictures, measured but not fooled: more of them allow a lower --fpr.",
-        DATA,
-        parser=path,
+        None, "More clean pictures, only measured: they allow a lower --fpr; may be repeated.", DATA, parser=path
     ),
     fooled: int = option(240, "Fooled pictures to make, of every scenario in turn.", RUN, min=4),
     steps: int = option(60, "Updates per fooled picture.", RUN, min=1),
@@ -54,9 +50,21 @@ def calibrate(
     from foclip.reports import calibration as report
 
     work = out.with_name(f"{out.stem}-fooled")
-    make = partial(make_detector, model=chosen, steps=steps, fpr=fpr, captions=captions, fooled=fooled, name=out.stem)
     with progress.resumable(f"fooled pictures are kept in {work}") as shown:
-        found = make(clean, texts, work, background=background or (), hardened=hardened or (), progress=shown)
+        found = make_detector(
+            clean,
+            texts,
+            work,
+            model=chosen,
+            captions=captions,
+            background=background or (),
+            hardened=hardened or (),
+            fooled=fooled,
+            steps=steps,
+            fpr=fpr,
+            name=out.stem,
+            progress=shown,
+        )
         found.detector.save(out)
         report.write(page, found)
     summary = report.summary(found)
@@ -73,46 +81,27 @@ def calibrate(
 def harden(
     images: Annotated[
         list[Path],
-        option(
-            ...,
-            "Pictures to train on: a folder (searched through), tar or Parquet file; may be repeated.",
-            metavar="PATH",
-            parser=path,
-        ),
+        option(..., "Pictures to train on: folder, tar or Parquet file; may be repeated.", metavar="PATH", parser=path),
     ],
     out: options.Out,
     model: options.Model = "mini",
     min_psnr: float = option(38.0, "Largest change it is hardened against, dB."),
     steps: int = option(1000, "Updates of the weights.", min=1),
-    keep: float = option(
-        0.9, "Least cosine with the original on clean held-out pictures; below it, nothing is written."
-    ),
+    keep: float = option(0.9, "Least cosine with the original on held-out pictures; below, nothing is written."),
     evaluation: list[Path] | None = option(
-        None,
-        "Pictures to measure on; may be repeated. Default: some of --images are held out.",
-        name="--eval",
-        metavar="PATH",
-        parser=path,
+        None, "Pictures to measure on, else some of --images; repeatable.", name="--eval", metavar="PATH", parser=path
     ),
     json: options.Json = False,
-    least: float = option(
-        0.5, "Least change: each picture's is drawn between this share of the largest and it.", TRAINING
-    ),
+    least: float = option(0.5, "Least change: each is drawn between this share of the largest and it.", TRAINING),
     batch_size: int = option(64, "Pictures per update, over all processes.", TRAINING, min=1),
     lr: float | None = option(None, "Peak learning rate; default by size: 1e-3 (small towers) to 1e-5.", TRAINING),
     ascent: int = option(1, "Gradient steps that perturb a picture.", TRAINING, min=1),
-    aimed: float = option(
-        0.5, "Share of the pictures pushed towards a text, not just away from their place.", TRAINING
-    ),
+    aimed: float = option(0.5, "Share of pictures pushed towards a text, not just from their place.", TRAINING),
     seed: int = option(0, "Seed of order, crops and random starts.", TRAINING),
-    attack_steps: int = option(
-        100, "Steps of the attack on original and hardened encoder that the figures come from.", RUN, min=1
-    ),
+    attack_steps: int = option(100, "Steps of the attack on both encoders that the figures come from.", RUN, min=1),
     accumulate: int = option(1, "Cut each batch into so many parts, to save memory.", RUN, min=1),
     checkpoint_every: float = option(120.0, "Seconds between checkpoints.", RUN, min=0),
-    precision: Literal["auto", "float32", "bfloat16"] = option(
-        "auto", "auto: whichever is measured faster at the start.", RUN
-    ),
+    precision: Literal["auto", "float32", "bfloat16"] = option("auto", "auto: what is measured to be faster.", RUN),
     checkpointing: bool = option(False, "Recompute activations: less memory, more time.", RUN, name="--checkpointing"),
     half: bool = option(False, "Write float16 weights.", RUN, name="--half"),
     device: options.Device = "auto",
@@ -130,8 +119,18 @@ def harden(
 
     settings = HardenSettings(**{setting.name: given[setting.name] for setting in fields(HardenSettings)})
     with progress.resumable(f"the checkpoint is in {out / '.unfinished'}") as shown:
-        how: dict[str, Any] = {"attack_steps": attack_steps, "checkpoint_seconds": checkpoint_every}
-        made = run(model, images, out, settings, evaluation or [], device, progress=shown, log=console.say, **how)
+        made = run(
+            model,
+            images,
+            out,
+            settings,
+            evaluation or [],
+            device,
+            attack_steps=attack_steps,
+            checkpoint_seconds=checkpoint_every,
+            progress=shown,
+            log=console.say,
+        )
     if made is None:  # another process of the run reports
         return
     if json:

@@ -16,21 +16,19 @@ from foclip.perceptual.budget import Budget, parse
 if TYPE_CHECKING:
     from foclip.attacks import AttackPlan
     from foclip.models.scorer import Scorer
-    from foclip.runs.results import Result
+    from foclip.runs.folder import Result
 
     AttackName = str
 else:
     AttackName = Literal[NAMES]
 
-#: What the table shows of each picture.
-HEADINGS = (
-    *("fooled picture", "score before", "after", "gain", "lowest prompt", "in gray"),
-    *("PSNR / dB", "SSIM", "FLIP", "worst places"),
-)
 #: Options that are settings of a plan (`foclip.attacks.default_plan`).
 SETTINGS = (
-    *("alpha", "beta", "balance", "guard", "steps", "lr", "momentum", "target", "rise", "patience", "min_psnr"),
-    *("budgets", "mask", "init", "seed", "batch_size", "precision", "compiled"),
+    *("alpha", "beta", "balance", "guard"),  # the objective
+    *("lr", "momentum", "init", "seed"),  # how a picture moves
+    *("budgets", "min_psnr", "mask"),  # what it must keep to
+    *("steps", "target", "rise", "patience"),  # when the attack ends
+    *("batch_size", "precision", "compiled"),  # how it is run
 )
 
 
@@ -66,44 +64,29 @@ def fool(
     min_psnr: float | None = option(None, "The paper's limit in dB, without a mask; 0 for none."),
     target: float | None = option(None, "Stop at this mean score (CLIPScore: w = 2.5)."),
     steps: int | None = option(
-        None,
-        "Updates per picture; cmaes: queries. Default 150; pgd, apgd and adam 1000, mifgsm 10, cmaes 10000.",
-        min=0,
+        None, "Updates per picture; cmaes: queries. Default 150; pgd, apgd, adam 1000, mifgsm 10, cmaes 10000.", min=0
     ),
     json: options.Json = False,
     attack: AttackName = option("foclip", "How a picture moves.", ATTACK),
     lr: str | None = option(
-        None,
-        "Step size: auto, or a number taken literally (the papers: foclip 7, adam 0.1). Default auto. "
-        "For foclip, adam and single-prompt.",
-        ATTACK,
+        None, "Step size: auto, or a number (papers: foclip 7, adam 0.1). For foclip, adam and single-prompt.", ATTACK
     ),
     momentum: float | None = option(
-        None,
-        "Momentum, in [0, 1). Default 0.9, less for fewer than 60 steps, and 0.5 if --lr is a number. "
-        "For foclip and single-prompt.",
-        ATTACK,
+        None, "In [0, 1). Default 0.9, less below 60 steps; 0.5 if --lr is a number. For foclip, single-prompt.", ATTACK
     ),
     alpha: float | None = option(None, "Weight of the score balance. Default 1. For foclip.", ATTACK),
     beta: float | None = option(None, "Weight of the pixel guard. Default 1. For foclip.", ATTACK),
-    balance: Literal["variance", "kl"] | None = option(
-        None, "Kind of score balance. Default variance. For foclip.", ATTACK
-    ),
+    balance: Literal["variance", "kl"] | None = option(None, "Score balance. Default variance. For foclip.", ATTACK),
     guard: Literal["range", "l2"] | None = option(None, "Kind of pixel guard. Default range. For foclip.", ATTACK),
     attack_option: list[Any] | None = option(
-        None,
-        "An option that only this attack has, as epsilon=8 of pgd; may be repeated.",
-        ATTACK,
-        metavar="NAME=VALUE",
-        parser=_own_option,
+        None, "Option of this attack (pgd: epsilon=8); repeatable.", ATTACK, metavar="NAME=VALUE", parser=_own_option
     ),
     mask: Literal["none", "visible"] | None = option(
         None, "Move pixels where it is seen least, or all alike. Default visible; none with --min-psnr alone.", ATTACK
     ),
     init: Literal["image", "noise"] | None = option(
         None,
-        "Start from the picture or from noise of its size. Default image; "
-        "for adam without a budget noise, as its authors have it.",
+        "Start from the picture or noise. Default image; noise for adam without a budget, as in its paper.",
         ATTACK,
     ),
     rise: float | None = option(None, "Stop once the mean score is up by this.", ATTACK),
@@ -111,24 +94,13 @@ def fool(
     seed: int = option(0, "Seed of the noise and of cmaes.", ATTACK),
     batch_size: int | None = option(None, "Pictures in one batch; default by encoder.", RUN, min=1),
     precision: Literal["float32", "bfloat16", "auto"] | None = option(
-        None,
-        "What the image tower computes in during the attack; files are read in float32. auto: bfloat16 where "
-        "that is measured to be faster, so that the result depends on the machine. Default float32.",
-        RUN,
+        None, "Of the attack; files are read in float32. auto: the faster one on this machine. Default float32.", RUN
     ),
     compiled: bool = option(
-        False,
-        "Compile the image tower first (torch.compile, on a GPU with CUDA graphs). That takes a minute or "
-        "two, which pay in long runs. Where it fails, fool says so and goes on without. Rounding differs a little.",
-        RUN,
-        name="--compile",
+        False, "Compile the image tower: pays in long runs. Rounding differs a little.", RUN, name="--compile"
     ),
     workers: int | None = option(
-        None,
-        "Batches at once, each on a core of its own. Default: the cores, for small towers on a CPU; else 1. "
-        "Results do not depend on it.",
-        RUN,
-        min=1,
+        None, "Batches at once, each on a core. Default: the cores for small towers on a CPU, else 1.", RUN, min=1
     ),
     engine: options.Engine = "local",
     address: options.Address = None,
@@ -164,8 +136,7 @@ def fool(
         best, ratio = fastest_precision(plan.execution, chosen)
         console.say(f"note: {best}, since bfloat16 is {ratio:.2g} times as fast as float32 here")
         plan = plan.replace(precision=best)
-    how = {"captions": captions, "workers": workers, "engine": engine, "address": address}
-    _fool(chosen, plan, out, json, pictures=images, prompts=texts, **how)
+    _fool(chosen, plan, images, texts, out, json, captions=captions, workers=workers, engine=engine, address=address)
 
 
 def demo(
@@ -180,33 +151,51 @@ def demo(
     from foclip.data.prompts import ARTWORKS
     from foclip.demo import photos
 
-    _fool(chosen, default_plan(chosen, steps=steps), out, False, pictures=photos(), prompts=list(ARTWORKS))
+    _fool(chosen, default_plan(chosen, steps=steps), photos(), list(ARTWORKS), out)
 
 
-def _fool(score: "Scorer", plan: "AttackPlan", out: Path, json: bool, **how: Any) -> None:
+def _fool(
+    score: "Scorer",
+    plan: "AttackPlan",
+    pictures: Sequence[Path],
+    prompts: list[str] | None,
+    out: Path,
+    json: bool = False,
+    **how: Any,
+) -> None:
     """Fool files with a progress bar, write report and `run.json`, and print; Ctrl-C keeps what is finished."""
     from foclip.reports.fooled import FooledReport
     from foclip.runs import fooling
-    from foclip.runs.results import read_results
+    from foclip.runs.folder import read_results
 
     report = FooledReport()
     with progress.resumable(f"what is finished is in {out}") as shown:
-        done = fooling.fool(out=out, model=score, attack=plan, progress=shown, on_result=report.add, **how)
+        done = fooling.fool(
+            pictures, prompts, out, model=score, attack=plan, progress=shown, on_result=report.add, **how
+        )
         packages = ["cma"] if "cma" in sys.modules else []
         console.record(out, score, done.failures, {"config": plan.config()}, packages)
         report.write(out / "report.html", read_results(out), done.failures)
 
     def print_table(results: Sequence["Result"]) -> None:
-        console.table(HEADINGS, map(_row, results))
+        rows = [_row(result) for result in results]
+        console.table(tuple(rows[0]), [tuple(row.values()) for row in rows])
         console.where(report=out / "report.html")
 
     console.show(done, json, print_table)
 
 
-def _row(result: "Result") -> list[str]:
-    gain = "–" if result.gain is None else f"{100 * result.gain:+.1f} %"
-    psnr = "equal" if result.psnr_seen is None else console.figure(result.psnr_seen, 2)
-    scores = (result.score_before, result.score_after, min(result.scores_after), result.gray_score_after)
-    before, after, lowest, gray = map(console.figure, scores)
-    others = map(console.figure, (result.ssim, result.flip, result.flip99))
-    return [Path(result.output).name, before, after, gain, lowest, gray, psnr, *others]
+def _row(result: "Result") -> dict[str, str]:
+    """What the table shows of a picture, by its headings."""
+    return {
+        "fooled picture": Path(result.output).name,
+        "score before": console.figure(result.score_before),
+        "after": console.figure(result.score_after),
+        "gain": "–" if result.gain is None else f"{100 * result.gain:+.1f} %",
+        "lowest prompt": console.figure(min(result.scores_after)),
+        "in gray": console.figure(result.gray_score_after),
+        "PSNR / dB": "equal" if result.psnr_seen is None else console.figure(result.psnr_seen, 2),
+        "SSIM": console.figure(result.ssim),
+        "FLIP": console.figure(result.flip),
+        "worst places": console.figure(result.flip99),
+    }

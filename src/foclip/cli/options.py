@@ -36,28 +36,15 @@ PromptSet = Annotated[
 ]
 PromptTexts = Annotated[list[str] | None, option(..., "One prompt; may be repeated.", metavar="TEXT")]
 Captions = Annotated[
-    str | None,
-    option(
-        ...,
-        "Captions of each picture: a CSV, TSV or JSONL file with image and caption, or sidecar (photo.txt).",
-        metavar="FILE",
-    ),
+    str | None, option(..., "Captions file (CSV, TSV, JSONL: image, caption), or sidecar (photo.txt).", metavar="FILE")
 ]
 Model = Annotated[
-    str,
-    option(
-        ..., "Encoder (foclip models): mini, ARCHITECTURE/TAG, hf-hub:…, local-dir:… or a checkpoint.", metavar="NAME"
-    ),
+    str, option(..., "Encoder: one of foclip models, hf-hub:…, local-dir:… or a checkpoint.", metavar="NAME")
 ]
 ScoreName = Annotated[str, option(..., "Score (foclip scores).", metavar="NAME")]
 HardenedNames = Annotated[
     list[str] | None,
-    option(
-        ...,
-        "Hardened encoder, may be repeated; default: those that come with the encoder, if any.",
-        DETECTION,
-        metavar="NAME",
-    ),
+    option(..., "Hardened encoder, may be repeated; default: those of the model, if any.", DETECTION, metavar="NAME"),
 ]
 DetectorFile = Annotated[
     Path | None, option(..., "File of foclip calibrate; default: the one that comes with the model.", parser=path)
@@ -68,13 +55,7 @@ Method = Annotated[
 Bound = Annotated[float | None, option(..., "Bound on false alarms; default: the detector's own.")]
 ProbeSeed = Annotated[
     int | None,
-    option(
-        ...,
-        "Randomise the probes (how far a shift, how much of a crop) with a number that only you know. "
-        "An attacker who knows the detector can pass the usual probes.",
-        DETECTION,
-        min=0,
-    ),
+    option(..., "Randomise the probes by a number only you know; attackers may know the usual ones.", DETECTION, min=0),
 ]
 Device = Annotated[str, option(..., "auto, cpu, cuda, cuda:1, …", RUN)]
 Engine = Annotated[Literal["local", "ray"], option(..., "This machine's cores, or Ray's.", RUN)]
@@ -84,11 +65,7 @@ Json = Annotated[bool, option(..., "Print one JSON document on stdout and nothin
 
 
 def prompts(prompt_set: str | None, texts: list[str] | None) -> list[str] | None:
-    """The prompts of --prompts and --prompt; None if neither was given.
-
-    Raises:
-        PromptError: They are unusable.
-    """
+    """The prompts of --prompts and --prompt; None if neither was given, and a `PromptError` if they are unusable."""
     if prompt_set == "-":
         texts, prompt_set = [line for line in sys.stdin.read().splitlines() if line.strip()] + (texts or []), None
     return None if prompt_set is None and not texts else prompt_sets.resolve(prompt_set, texts or [])
@@ -108,13 +85,10 @@ def check(
     written: Sequence[str] = ("run.json", "report.html"),
     **sources: Path | Sequence[Path] | None,
 ) -> None:
-    """Refuse what is wrong in options, and make the folder `out`, in which no file `written` there may be a folder.
+    """Refuse with a `FoclipError` what is wrong in options, and make the folder `out` with room for files `written`.
 
     `sources` are files and folders by the names of their options. If none of the `pictures` is there, they are listed,
     and the command ends with 1; else the others are worth the work.
-
-    Raises:
-        FoclipError: Something is wrong.
     """
     if address is not None and engine != "ray":
         raise UsageError("--address: for --engine ray")

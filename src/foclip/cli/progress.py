@@ -1,10 +1,15 @@
-"""Progress on stderr: bars on a terminal, elsewhere a plain line now and then, `[1:20] fooling: 3 of 50`."""
+"""What a command says while it works: bars, or lines such as `[1:20] fooling: 3 of 50`; and how it answers Ctrl-C."""
 
+import _thread
+import os
+import signal
+import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.text import Text
@@ -17,14 +22,14 @@ if TYPE_CHECKING:
 
 #: Seconds between plain lines.
 EVERY = 10.0
+#: Seconds that work has to stop after Ctrl-C before a line says that it is about to.
+PATIENCE = 0.8
 _START = time.monotonic()
 
 
-@contextmanager
-def bars() -> Iterator[Progress]:
+def bars() -> AbstractContextManager[Progress]:
     """What shows the stages of a work: its bars on a terminal, plain lines elsewhere."""
-    with _bars() if console.stderr.is_terminal else _lines() as progress:
-        yield progress
+    return _bars() if console.stderr.is_terminal else _lines()
 
 
 @contextmanager
@@ -106,3 +111,57 @@ def _lines() -> Iterator[Progress]:
 def _say(text: str) -> None:
     minutes, seconds = divmod(int(time.monotonic() - _START), 60)
     console.say(f"[{minutes}:{seconds:02}] {text}")
+
+
+@contextmanager
+def answered() -> Iterator[None]:
+    """Answer Ctrl-C while the main thread is busy, as in one step on a large picture.
+
+    Python raises KeyboardInterrupt only when its main thread is back from compiled code. Until then another
+    thread, which the signal wakes, says that it was heard; from there on, a second Ctrl-C ends the process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals cannot be watched from here
+        return
+    heard, wake = socket.socketpair()
+    wake.setblocking(False)
+    before = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    hook, sys.unraisablehook = sys.unraisablehook, _again
+    ended = threading.Event()
+    threading.Thread(target=_watch, args=(heard, ended), daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+        sys.unraisablehook = hook
+        signal.set_wakeup_fd(before)
+        wake.close()
+
+
+def _watch(heard: socket.socket, ended: threading.Event) -> None:
+    with heard:
+        if not _pressed(heard) or ended.wait(PATIENCE):
+            return
+        console.say("stopping after the step that is under way; press Ctrl-C again to end at once")
+        heard.setblocking(False)
+        with suppress(BlockingIOError):  # pressed before that line could be read
+            heard.recv(4096)
+        heard.setblocking(True)
+        if _pressed(heard):
+            os._exit(130)
+
+
+def _pressed(heard: socket.socket) -> bool:
+    """Wait for Ctrl-C; False if the command ends first."""
+    while numbers := heard.recv(1):
+        if numbers[0] == signal.SIGINT:
+            return True
+    return False
+
+
+def _again(ignored: Any) -> None:
+    """Python drops a KeyboardInterrupt that comes in a finaliser: raise it again, a moment later."""
+    if isinstance(ignored.exc_value, KeyboardInterrupt):
+        threading.Timer(0.01, _thread.interrupt_main).start()  # not at once, which would be in the finaliser again
+    else:
+        sys.__unraisablehook__(ignored)

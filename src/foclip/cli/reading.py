@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +27,7 @@ def score(
     captions: options.Captions = None,
     model: options.Model = "mini",
     score: options.ScoreName = "clipscore",
-    hardened: str | None = option(
-        None, "Hardened encoder that scores each picture too; the gap tells.", metavar="NAME"
-    ),
+    hardened: str | None = option(None, "Hardened encoder that scores pictures too; the gap tells.", metavar="NAME"),
     json: options.Json = False,
     scale: float | None = option(None, "Weight w of CLIPScore: 2.5 (Hessel et al., default), 100 (torchmetrics).", RUN),
     device: options.Device = "auto",
@@ -99,9 +96,19 @@ def detect(
 
     chosen = require_embedding(loaded)
     judge = shipped(chosen.encoder) if detector is None else Detector.load(detector)
-    judged = partial(api.detect, model=chosen, detector=judge, method=method, fpr=fpr, captions=captions, seed=seed)
     with progress.bars() as shown:
-        found = judged(images, texts, hardened=hardened or (), progress=shown)
+        found = api.detect(
+            images,
+            texts,
+            detector=judge,
+            method=method,
+            fpr=fpr,
+            captions=captions,
+            model=chosen,
+            hardened=hardened or (),
+            seed=seed,
+            progress=shown,
+        )
     console.list_results(found, json, _print_detections)  # before anything is drawn: that may take a while, or fail
     if out:
         facts = {"detector": judge.name, "fpr": judge.fpr if fpr is None else fpr}

@@ -20,21 +20,14 @@ def reproduce(
     ],
     out: options.Out,
     quick: bool = option(False, "Fewer pictures and steps.", name="--quick"),
-    images: Path | None = option(
-        None, "Folder of your own pictures instead of the photos at hand.", metavar="DIR", parser=path
-    ),
-    paintings: Path | None = option(
-        None, "Folder of real paintings, scored beside the photos.", metavar="DIR", parser=path
-    ),
+    images: Path | None = option(None, "Your own pictures instead of the photos at hand.", metavar="DIR", parser=path),
+    paintings: Path | None = option(None, "Real paintings, scored beside the photos.", metavar="DIR", parser=path),
     model: options.Model = "mini",
     score: options.ScoreName = "clipscore",
     json: options.Json = False,
     also: list[str] | None = option(None, "Another encoder for transfer; may be repeated.", DATA, metavar="NAME"),
     hardened: list[str] | None = option(
-        None,
-        "Hardened encoder for robust, instead of the embedded encoder's own; may be repeated.",
-        DATA,
-        metavar="NAME",
+        None, "Hardened encoder for robust, instead of the embedded one's own; may be repeated.", DATA, metavar="NAME"
     ),
     seed: int = option(0, "Seed of pictures, prompts and attacks.", RUN),
     engine: options.Engine = "local",
@@ -48,9 +41,9 @@ def reproduce(
     from foclip import studies as experiments
     from foclip.models import embedded
 
-    known_names = experiments.names()
-    if unknown := [name for name in studies if name not in known_names and name != "all"]:
-        raise UsageError(f"no study {', '.join(unknown)}: choose from {', '.join(known_names)}, all")
+    names = [*experiments.names(), "all"]
+    if unknown := [name for name in studies if name not in names]:
+        raise UsageError(f"no study {', '.join(unknown)}: choose from {', '.join(names)}")
     named = [model, *(also or []), *(hardened or [])]
     options.check(named, score, engine=engine, address=address, images=images, paintings=paintings, out=out)
     # A hardened encoder is no second encoder: it was made from the first. Name it with --also to see what transfers.
@@ -59,8 +52,8 @@ def reproduce(
     loaded = [progress.load(name, score, device) for name in dict.fromkeys([model, *others, *(also or [])])]
     loaded_hardened = [progress.load(name, score, device) for name in hardened or embedded.HARDENED.get(model, ())[:1]]
     from foclip.detection.probes import require_embedding
-    from foclip.runs.executors import running
     from foclip.runs.folder import Run
+    from foclip.runs.fooling import running
     from foclip.studies import harness
 
     scores, hardened_scores = (list(map(require_embedding, each)) for each in (loaded, loaded_hardened))

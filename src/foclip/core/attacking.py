@@ -20,11 +20,7 @@ from foclip.outcome import Failure
 
 @dataclass(frozen=True, eq=False)
 class Attacked(AttackResult):
-    """A picture that was attacked: the result of its attack.
-
-    Attributes:
-        sample: The sample.
-    """
+    """A picture that was attacked: the sample, and the result of its attack."""
 
     sample: Sample
 
@@ -84,7 +80,7 @@ def attack(
     yield from attack_with(plan, samples, scorer, on_step=on_step)
 
 
-#: Attacks tasks as `foclip.attacks.loop.run` does: here, or on a cluster (`foclip.runs.executors`).
+#: Attacks tasks as `foclip.attacks.loop.run` does: here, or on a cluster (`foclip.runs.fooling`).
 RunAttack = Callable[..., Iterator[AttackResult]]
 
 

@@ -24,16 +24,6 @@ class BatchDetector:
     are scored with another score of its encoder are judged without prompts. `preprocess` makes of a picture what
     `__call__` needs of it.
 
-    Args:
-        detector: A detector of the score's encoder.
-        scorer: The score.
-        method: "combined", or "rule" for the paper's two thresholds.
-        fpr: Bound on false alarms; None for the detector's own.
-        hardened: The detector's hardened encoders, or their names, unless they are embedded ones; or the same score
-            over them, as `hardened_of` gives it.
-        seed: Seed of the probes' random amounts; None for the usual amounts.
-        targets: Gives the targets of prompts; None for a cache of its own.
-
     Raises:
         UsageError: The score has no embedding, the detector belongs to another encoder, its hardened encoders are
             missing, it cannot promise `fpr`, or `seed` is for probes without amounts.
@@ -41,13 +31,14 @@ class BatchDetector:
 
     def __init__(
         self,
-        detector: Detector,
+        detector: Detector,  # a detector of the score's encoder
         scorer: Scorer,
-        method: Method = "combined",
-        fpr: float | None = None,
+        method: Method = "combined",  # or "rule" for the paper's two thresholds
+        fpr: float | None = None,  # bound on false alarms; None for the detector's own
+        # the detector's hardened encoders, or their names, unless they are embedded ones; or what `hardened_of` gives
         hardened: Sequence[str | Encoder] | HardenedScores = (),
-        seed: int | None = None,
-        targets: Callable[[Prompts], Targets] | None = None,
+        seed: int | None = None,  # of the probes' random amounts; None for the usual amounts
+        targets: Callable[[Prompts], Targets] | None = None,  # gives the targets of prompts; None for its own cache
     ) -> None:
         if seed is not None and method == "rule":
             raise UsageError("seed: the rule's only probe is gray, which has no random amount; leave one of them out")
@@ -128,10 +119,8 @@ def detect(
     other arguments are as for `BatchDetector`.
 
     Returns:
-        An iterator that gives for each sample its verdict or a failure, in order; failures are passed on.
-
-    Raises:
-        UsageError: As for `BatchDetector`, before a picture is read.
+        An iterator that gives for each sample its verdict or a failure, in order; failures are passed on. Errors are
+        raised before a picture is read.
     """
     judge = BatchDetector(detector, scorer, method, fpr, hardened, seed)
 

@@ -94,9 +94,7 @@ def samples_for(
 ) -> Outcome[Sample]:
     """`collect_samples` with what a scorer says of prompts: its defaults, and whether it needs any.
 
-    Raises:
-        UsageError: The scorer takes no prompts, but there are some; or as for `collect_samples`.
-        PromptError: As for `collect_samples`.
+    A `UsageError` says if it takes none, but there are some.
     """
     info = scorer.info
     if info.prompts == "none" and not (prompts is None and captions is None):

@@ -1,9 +1,8 @@
 r"""What attackers optimise who know the detector itself: its probes, its weights and its threshold.
 
 The measure of a defence are attackers who minimise its own statistic (Carlini and Wagner 2017, arXiv 1705.07263; Tramèr
-et al. 2020, arXiv 2002.08347). A picture passes the cascade (`foclip.detection.cascade`) if at any of its steps k the
-log-odds of "tampered" :math:`l_k` lie below a limit :math:`t_k`: the exit threshold, or for the last step the threshold
-of the alarm. So with the raw scores :math:`v` the attackers maximise
+et al. 2020, arXiv 2002.08347). A picture passes the cascade if at any step k the log-odds of "tampered" :math:`l_k` lie
+below a limit :math:`t_k`: the exit threshold, at last that of the alarm. With raw scores :math:`v` they maximise
 
 .. math:: v(x) - \lambda \max \left(0, \min_k \left(l_k(x) - t_k\right) + m\right)
 
@@ -36,24 +35,16 @@ MARGIN = 0.5
 class DetectorAwareScore:
     """A `Scorer` for attacks: raw scores of float pixels are those of a score minus a penalty for detection.
 
-    Raw scores of uint8 pictures, which files hold, are those of the score itself.
-
-    Args:
-        scorer: The score.
-        detector: A detector of its encoder; its combined statistic with prompts is evaded.
-        hardened: The same score over the detector's hardened encoders.
-        seeds: Seeds of the random amounts of probes; None stands for the usual amounts.
-
-    Raises:
-        UsageError: A hardened encoder is missing, or has other weights than the detector's.
+    Raw scores of uint8 pictures, which files hold, are those of the score itself. A `UsageError` says if a hardened
+    encoder is missing, or has other weights than the detector's.
     """
 
     def __init__(
         self,
         scorer: EmbeddingScorer,
-        detector: Detector,
-        hardened: HardenedScores = NO_HARDENED,
-        seeds: Sequence[int | None] = (None,),
+        detector: Detector,  # a detector of its encoder; its combined statistic with prompts is evaded
+        hardened: HardenedScores = NO_HARDENED,  # the same score over the detector's hardened encoders
+        seeds: Sequence[int | None] = (None,),  # of the random amounts of probes; None stands for the usual amounts
     ) -> None:
         detector.check(scorer.encoder)
         given = {name: score.encoder.fingerprint for name, score in hardened.items()}

@@ -1,13 +1,13 @@
-"""Several probes combined: a logistic regression, small and with weights that can be read, and a cascade of it.
+"""Several probes combined: a logistic regression with weights that can be read, and a cascade of it.
 
-A cascade takes one probe at a time, the one that tells most first, and the next one only with pictures that are still
-in doubt (a soft cascade: Bourdev and Brandt, CVPR 2005). A picture whose score is too low to have gained anything is
-not probed at all.
+The probe that tells most comes first, the next one only for pictures that are still in doubt (a soft cascade: Bourdev
+and Brandt, CVPR 2005). A picture whose score is too low to have gained anything is not probed at all.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+from foclip.detection.conformal import Statistic
 from foclip.detection.features import FEATURES, Sensitivity, feature_values, split_name
 from foclip.detection.probes import SOME_ROWS
 from foclip.errors import UsageError
@@ -20,22 +20,14 @@ BEYOND_DOUBT = 1e4
 class Logistic:
     """Log-odds of "tampered": intercept + Σ weight · (input - mean) / scale.
 
-    Attributes:
-        inputs: Names of features (`foclip.detection.features`): `relative_drop_gray`, `drift_blur`, …
-        mean: Mean of each input over the pictures it was fitted on.
-        scale: Standard deviation of each, above 0.
-        weight: Weight of each standardised input.
-        intercept: Constant.
-
-    Raises:
-        UsageError: An input is no feature, numbers are missing, or a scale is not above 0.
+    A `UsageError` says if an input is no feature, numbers are missing, or a scale is not above 0.
     """
 
-    inputs: list[str]
-    mean: list[float]
-    scale: list[float]
-    weight: list[float]
-    intercept: float
+    inputs: list[str]  #: Names of features (`foclip.detection.features`): `relative_drop_gray`, `drift_blur`, …
+    mean: list[float]  #: Mean of each input over the pictures it was fitted on.
+    scale: list[float]  #: Standard deviation of each, above 0.
+    weight: list[float]  #: Weight of each standardised input.
+    intercept: float  #: Constant.
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.inputs if split_name(name)[0] not in FEATURES]:
@@ -67,27 +59,18 @@ class Logistic:
 
 
 @dataclass(frozen=True)
-class Cascade:
+class Cascade(Statistic):
     """One probe after another, as long as there is doubt.
 
     The statistic is one number per picture: one that left early lies below all that took more probes. Split-conformal
     p-values of it therefore bound the false alarms of the whole, however many probes a picture took.
-
-    Attributes:
-        skip_below: Normalised score (`Sensitivity.normalised_score`) below which no probe is taken.
-        steps: Log-odds by the first probe, by the first two, and so on up to all.
-        exit_thresholds: From which of these log-odds the next probe is taken; one less than `steps`.
-
-    Raises:
-        UsageError: The numbers of steps, thresholds and probes do not fit together.
+    A `UsageError` says if the numbers of steps, thresholds and probes do not fit together.
     """
 
-    skip_below: float
-    steps: list[Logistic]
-    exit_thresholds: list[float]
+    skip_below: float  #: Normalised score (`Sensitivity.normalised_score`) below which no probe is taken.
+    steps: list[Logistic]  #: Log-odds by the first probe, by the first two, and so on up to all.
+    exit_thresholds: list[float]  #: From which of these log-odds the next probe is taken; one less than `steps`.
     first_rows: ClassVar[int] = SOME_ROWS
-    needs_colour: ClassVar[bool] = False
-    threshold: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
         if not self.steps or len(self.exit_thresholds) != len(self.steps) - 1:

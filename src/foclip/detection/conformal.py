@@ -19,21 +19,16 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from foclip.detection.features import Sensitivity
 from foclip.errors import UsageError
-from foclip.restore import Share
+from foclip.files import Share
 
 
 class Statistic(Protocol):
-    """One number per picture, larger for pictures that look fooled: the paper's rule, or the cascade.
+    """One number per picture, larger for pictures that look fooled: the paper's rule, or the cascade."""
 
-    Attributes:
-        first_rows: Rows of a pass that takes the first probe: all pictures may take it, or only some.
-        needs_colour: Whether it can tell nothing of a picture that is gray already.
-        threshold: Value from which it calls a picture tampered by itself; None if only its p-value decides.
-    """
-
-    first_rows: ClassVar[int]
-    needs_colour: ClassVar[bool]
-    threshold: ClassVar[float | None]
+    first_rows: ClassVar[int]  #: Rows of a pass that takes the first probe: all pictures may take it, or only some.
+    needs_colour: ClassVar[bool] = False  #: Whether it can tell nothing of a picture that is gray already.
+    #: Value from which it calls a picture tampered by itself; None if only its p-value decides.
+    threshold: ClassVar[float | None] = None
 
     @property
     def probes(self) -> list[str]:
@@ -67,14 +62,9 @@ def pictures_needed(fpr: float) -> int:
 
 
 def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
-    """The smallest clean statistic x such that "tampered above x" has p ≤ `fpr`.
+    """The smallest of n clean statistics, sorted upwards, above which p is at most `fpr`, in (0, 1).
 
-    Args:
-        clean: Statistics of n clean pictures, sorted upwards.
-        fpr: Bound on the false-alarm rate, in (0, 1).
-
-    Raises:
-        UsageError: n is too small to promise `fpr` (n + 1 < 1 / fpr).
+    A `UsageError` says if n is too small to promise that (n + 1 < 1 / fpr).
     """
     if not 0 < fpr < 1:
         raise UsageError(f"fpr: {fpr} is not in (0, 1)")
@@ -91,27 +81,18 @@ def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
 class Calibrated(Generic[S]):
     """A statistic with the clean pictures behind its p-values.
 
-    A bound holds for each kind of them, not only on average: pictures come saved again, small, or in odd colours, which
-    may look more suspicious (group-conditional coverage: Vovk, "Conditional validity of inductive conformal
-    predictors", 2012).
-
-    Attributes:
-        statistic: The statistic.
-        clean: Its values for clean pictures that had no part in making it, sorted upwards.
-        auc: Area under the ROC curve on pictures that had no part in making it.
-        roc: Points [false alarms, caught] of that curve.
-        states: Values for the same clean pictures in other states that they come in, each sorted upwards.
-        background: Values for further clean pictures by kind, each sorted upwards; more promise lower bounds.
-
-    Raises:
-        UsageError: Values are missing or not sorted.
+    A bound holds for each kind of them, not only on average: pictures saved again, small, or in odd colours may look
+    more suspicious (group-conditional coverage: Vovk, "Conditional validity of inductive conformal
+    predictors", 2012). A `UsageError` says if values are missing or not sorted.
     """
 
     statistic: S
-    clean: list[float]
-    auc: Share
-    roc: list[list[Share]] = field(repr=False)
+    clean: list[float]  #: Its values for clean pictures that had no part in making it, sorted upwards.
+    auc: Share  #: Area under the ROC curve on pictures that had no part in making it.
+    roc: list[list[Share]] = field(repr=False)  #: Points [false alarms, caught] of that curve.
+    #: Values for the same clean pictures in other states that they come in, each sorted upwards.
     states: dict[str, list[float]] = field(repr=False)
+    #: Values for further clean pictures by kind, each sorted upwards; more promise lower bounds.
     background: dict[str, list[float]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

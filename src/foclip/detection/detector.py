@@ -1,8 +1,4 @@
-"""A calibrated detector: statistics, the clean pictures they were calibrated on, and a bound on false alarms.
-
-A detector decides by the combined statistic, a cascade (`foclip.detection.cascade`), or by the paper's rule
-(`foclip.detection.rule`), each with prompts or without. Its file holds numbers and names only, wherever it comes from.
-"""
+"""A calibrated detector: statistics, the clean pictures they were calibrated on, and a bound on false alarms."""
 
 import json
 from collections.abc import Sequence
@@ -18,10 +14,10 @@ from foclip.detection.probes import HardenedScores
 from foclip.detection.rule import DriftThreshold, TwoThresholds
 from foclip.detection.transformations import transformation
 from foclip.errors import UsageError
+from foclip.files import Share, from_json
 from foclip.models import Encoder, embedded
 from foclip.models.registry import shared_encoder
 from foclip.models.scorer import EmbeddingScorer
-from foclip.restore import Share, from_json
 
 #: Which statistic decides: the combined one, or the paper's two thresholds.
 Method = Literal["combined", "rule"]
@@ -44,46 +40,29 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Detection:
-    """The verdict on one picture, and what it rests on. Every output has these names.
+    """The verdict on one picture, and what it rests on. Every output has these names."""
 
-    Attributes:
-        image: Its file, or its place among the pictures.
-        tampered: Whether it was called tampered.
-        verdict: "tampered", "clean", or "undecidable" for a picture without colour in which nothing else is suspicious:
-            no such picture was calibrated on, and the paper's rule cannot tell anything of it.
-        score: Mean figure over the prompts; None without prompts.
-        gray_score: That of the picture in gray; None if the probe "gray" was not taken.
-        probe_score: That under `probe`, or with the hardened encoder; None without prompts or probe.
-        drop: Score lost under `probe`, relatively (`foclip.detection.features`); None without prompts or probe.
-        drift: How far the embedding moves under `probe`; None without probe.
-        p_value: Of the statistic that decided; None if undecidable.
-        decided_by: "combined" or "rule", and "without prompts" where there were none.
-        probe: The probe that told most. None if none was taken, since the score is too low to have gained anything.
-        probes: All probes taken, in their order.
-        zero_shot_caption: Without prompts, the caption that the picture fits best; it stood in for them.
-        detector: Name of the detector.
-        prompts: Its prompts; empty without.
-        model: Name of the encoder.
-        seed: Seed of the probes' random amounts; None for the usual amounts.
-    """
-
-    image: str
-    tampered: bool
+    image: str  #: Its file, or its place among the pictures.
+    tampered: bool  #: Whether it was called tampered.
+    #: "tampered", "clean", or "undecidable" for a picture without colour in which nothing else is suspicious: no such
+    #: picture was calibrated on, and the paper's rule cannot tell anything of it.
     verdict: str
-    score: float | None
-    gray_score: float | None
-    probe_score: float | None
+    score: float | None  #: Mean figure over the prompts; None without prompts.
+    gray_score: float | None  #: That of the picture in gray; None if the probe "gray" was not taken.
+    probe_score: float | None  #: That under `probe`, or with the hardened encoder; None without prompts or probe.
+    #: Score lost under `probe`, relatively (`foclip.detection.features`); None without prompts or probe.
     drop: float | None
-    drift: float | None
-    p_value: float | None
-    decided_by: str
+    drift: float | None  #: How far the embedding moves under `probe`; None without probe.
+    p_value: float | None  #: Of the statistic that decided; None if undecidable.
+    decided_by: str  #: "combined" or "rule", and "without prompts" where there were none.
+    #: The probe that told most. None if none was taken, since the score is too low to have gained anything.
     probe: str | None
-    probes: list[str]
-    zero_shot_caption: str | None
-    detector: str
-    prompts: list[str]
-    model: str
-    seed: int | None = None
+    probes: list[str]  #: All probes taken, in their order.
+    zero_shot_caption: str | None  #: Without prompts, the caption that the picture fits best; it stood in for them.
+    detector: str  #: Name of the detector.
+    prompts: list[str]  #: Its prompts; empty without.
+    model: str  #: Name of the encoder.
+    seed: int | None = None  #: Seed of the probes' random amounts; None for the usual amounts.
 
 
 #: Names of the fields of a verdict, in their order.
@@ -92,32 +71,20 @@ FIELDS = tuple(field.name for field in fields(Detection))
 
 @dataclass(frozen=True)
 class Detector:
-    """What `foclip calibrate` writes and `foclip detect` reads.
+    """What `foclip calibrate` writes and `foclip detect` reads."""
 
-    Attributes:
-        name: A name for it.
-        score: Name of the score whose drops it knows; it judges any other one of its encoder without prompts.
-        model: Name of the encoder.
-        fingerprint: SHA-256 of the encoder's weights and preprocessing; a detector works with no others.
-        fpr: Bound on the false-alarm rate that it was made for.
-        rule: The paper's rule.
-        drift: What is left of the rule without prompts.
-        combined: The combined statistic with prompts.
-        no_prompt: The combined statistic without prompts.
-        hardened: Fingerprints of the hardened encoders that are among the probes, by their names.
-        provenance: Prompts, attacks, number of pictures, versions: what made it.
-    """
-
-    name: str
-    score: str
-    model: str
-    fingerprint: str
-    fpr: Share
-    rule: Calibrated[TwoThresholds]
-    drift: Calibrated[DriftThreshold]
-    combined: Calibrated[Cascade]
-    no_prompt: Calibrated[Cascade]
+    name: str  #: A name for it.
+    score: str  #: Name of the score whose drops it knows; it judges any other one of its encoder without prompts.
+    model: str  #: Name of the encoder.
+    fingerprint: str  #: SHA-256 of the encoder's weights and preprocessing; a detector works with no others.
+    fpr: Share  #: Bound on the false-alarm rate that it was made for.
+    rule: Calibrated[TwoThresholds]  #: The paper's rule.
+    drift: Calibrated[DriftThreshold]  #: What is left of the rule without prompts.
+    combined: Calibrated[Cascade]  #: The combined statistic with prompts.
+    no_prompt: Calibrated[Cascade]  #: The combined statistic without prompts.
+    #: Fingerprints of the hardened encoders that are among the probes, by their names.
     hardened: dict[str, str] = field(default_factory=dict)
+    #: Prompts, attacks, number of pictures, versions: what made it.
     provenance: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def check(self, encoder: Encoder) -> None:
@@ -136,10 +103,9 @@ class Detector:
         return list(dict.fromkeys(probe for part in parts for probe in part.statistic.probes))
 
     def part(self, method: Method, with_prompts: bool, fpr: float | None = None) -> Calibrated[Any]:
-        """The statistic that decides, which can promise a bound on false alarms, by default the detector's own.
+        """The statistic that decides, with a bound on false alarms, by default the detector's own.
 
-        Raises:
-            UsageError: There are too few clean pictures to promise the bound, or there is no such method.
+        A `UsageError` says if there are too few clean pictures to promise the bound, or no such method.
         """
         if method not in get_args(Method):
             raise UsageError(f"method: {method!r} is none of {', '.join(get_args(Method))}")

@@ -8,20 +8,18 @@ fooled pictures lose most of their score in grayscale: 63.2 %, originals 8.5 %.
           \text{absolute drop} = \frac{s - s'}{s_0}, \qquad
           \text{drift} = 1 - \cos(E, E')
 
-:math:`s_0` is the score's floor (0.25 for CLIPScore, a cosine of 0.1). Below it the score says "no match", and relative
-changes are noise: there the drop is the change in units of :math:`s_0`. A drop lies in [-1, 1]. The absolute drop tells
-faint attacks on a picture's own caption, which the ratio hides: the picture scored before the attack too, so a drop
-from 0.65 to 0.35 is no larger than what a clean picture loses of 0.35.
+:math:`s_0` is the score's floor (0.25 for CLIPScore, a cosine of 0.1), below which relative changes are noise: there
+the drop is the change in units of :math:`s_0`. A drop lies in [-1, 1]. The absolute drop tells faint attacks on the
+picture's own caption, which the ratio hides: that picture scored before the attack too.
 
-Without prompts, a caption is found zero-shot: a picture that was made to score high for a caption fits that caption
-best. What the cosine with the best-fitting of a thousand captions loses, in units of a cosine of 0.1, tells far more
-than the drift.
+Without prompts, a caption is found zero-shot: a picture made to score high for a caption fits that one best. What the
+cosine with it loses, in units of 0.1, tells far more than the drift.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -36,10 +34,7 @@ LEAST_FIT = 0.5
 def drop(score: Tensor, moved: Tensor, floor: float) -> Tensor:
     """Relative loss of score, elementwise, in [-1, 1]; see the module's equation.
 
-    Args:
-        score: Mean figure of pictures, any shape.
-        moved: That under a probe, of the same shape.
-        floor: The score's figure for "no match".
+    `score` holds mean figures of pictures, `moved` those under a probe, and `floor` is the score's for "no match".
 
     >>> drop(torch.tensor([1.0, 0.01, 0.0]), torch.tensor([0.4, 0.0, 0.0]), 0.25)
     tensor([0.6000, 0.0400, 0.0000])
@@ -69,52 +64,24 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What was measured of one picture.
+    """What was measured of one picture."""
 
-    Attributes:
-        gray_already: The picture, as the model sees it, has no colour to lose.
-        drifts: Drift under each probe.
-        floor: The score's figure for "no match".
-        score: Mean figure over the prompts; None without prompts.
-        compared: Mean figure of the picture and that under the probe, for each probe; empty without prompts. The first
-            is the score but for the last bit: both come from one product, which rounds as its number of rows has it.
-        zero_shot_caption: Of a thousand captions the one that the picture fits best; None unless it was asked for.
-        caption_score: Cosine with it, in units of 0.1.
-        caption_drops: What that cosine loses under each probe, in the same units.
-    """
-
-    gray_already: bool
-    drifts: dict[str, float]
-    floor: float
-    score: float | None = None
-    compared: dict[str, tuple[float, float]] = field(default_factory=dict)
-    zero_shot_caption: str | None = None
-    caption_score: float = 0.0
-    caption_drops: dict[str, float] = field(default_factory=dict)
+    gray_already: bool  #: The picture, as the model sees it, has no colour to lose.
+    drifts: dict[str, float]  #: Drift under each probe.
+    floor: float  #: The score's figure for "no match".
+    score: float | None = None  #: Mean figure over the prompts; None without prompts.
+    # Under each probe, and empty without prompts:
+    scores: dict[str, float] = field(default_factory=dict)  #: Mean figure.
+    drops: dict[str, float] = field(default_factory=dict)  #: Relative drop.
+    absolute_drops: dict[str, float] = field(default_factory=dict)  #: Absolute drop.
+    zero_shot_caption: str | None = None  #: Of a thousand captions the one that fits best; None unless asked for.
+    caption_score: float = 0.0  #: Cosine with it, in units of 0.1.
+    caption_drops: dict[str, float] = field(default_factory=dict)  #: What that loses under each probe, in these units.
 
     @property
     def normalised_score(self) -> float:
         """The score in units of its floor; without prompts, that for the zero-shot caption."""
         return self.caption_score if self.score is None else self.score / self.floor
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """Mean figure under each probe; empty without prompts."""
-        return {probe: moved for probe, (_, moved) in self.compared.items()}
-
-    @cached_property
-    def drops(self) -> dict[str, float]:
-        """Relative drop under each probe; empty without prompts."""
-        return self._lost(drop)
-
-    @cached_property
-    def absolute_drops(self) -> dict[str, float]:
-        """Absolute drop under each probe; empty without prompts."""
-        return self._lost(absolute_drop)
-
-    def _lost(self, formula: Callable[[Tensor, Tensor, float], Tensor]) -> dict[str, float]:
-        before, moved = torch.tensor(list(self.compared.values())).view(len(self.compared), 2).unbind(dim=1)
-        return dict(zip(self.compared, formula(before, moved, self.floor).tolist(), strict=True))
 
     def change(self, probe: str) -> Change:
         """How far the picture moves under a probe that was taken."""
@@ -123,12 +90,12 @@ class Sensitivity:
 
     def without_prompts(self) -> "Sensitivity":
         """What is known of the picture without its prompts."""
-        return replace(self, score=None, compared={})
+        return replace(self, score=None, scores={}, drops={}, absolute_drops={})
 
     def and_then(self, further: "Sensitivity") -> "Sensitivity":
         """With what further probes of the same picture found."""
-        both = {name: getattr(self, name) | getattr(further, name) for name in ("drifts", "compared", "caption_drops")}
-        return replace(self, **both)
+        each = ("drifts", "scores", "drops", "absolute_drops", "caption_drops")
+        return replace(self, **{name: getattr(self, name) | getattr(further, name) for name in each})
 
 
 def _at_least(value: Any, low: float) -> Any:

@@ -1,8 +1,4 @@
-"""Probes: what becomes of a picture's score and embedding when the picture is changed a little.
-
-A probe is a transformation of what the encoder sees, or a hardened encoder in place of the encoder
-(`foclip.detection.features` says what is made of it). Everything that measures pictures goes through a `Prober`.
-"""
+"""Probes: what becomes of a picture's score and embedding under a small change, or with a hardened encoder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +15,7 @@ from torch import Tensor
 
 from foclip.data.images import to_image, to_tensor
 from foclip.data.prompts import ARTWORKS, Prompts, imagenet
-from foclip.detection.features import Sensitivity, drift
+from foclip.detection.features import Sensitivity, absolute_drop, drift, drop
 from foclip.detection.transformations import transformation
 from foclip.errors import UsageError
 from foclip.models import Encoder
@@ -91,40 +87,29 @@ def zero_shot(encoder: Encoder, vectors: Tensor) -> tuple[str, list[float]]:
 class Prober:
     """Takes probes of pictures with one score. It belongs to one stream of pictures, with what that remembers.
 
-    Every pass through a tower has a fixed number of rows, so what is found of a picture does not depend on others.
-
-    Args:
-        scorer: A score over an encoder.
-        hardened: The same score over hardened encoders, by the names of the probes.
-        seed: Seed of the probes' random amounts (`foclip.detection.transformations`); None for the usual amounts.
-        targets: Gives the targets of prompts; None for a cache of this prober's own.
-
-    Raises:
-        UsageError: The scorer has no embedding.
+    Every pass through a tower has a fixed number of rows, so what is found of a picture does not depend on others. A
+    `UsageError` says if the scorer has no embedding.
     """
 
     def __init__(
         self,
         scorer: Scorer,
-        hardened: HardenedScores = NO_HARDENED,
-        seed: int | None = None,
-        targets: Callable[[Prompts], Targets] | None = None,
+        hardened: HardenedScores = NO_HARDENED,  # the same score over hardened encoders, by the names of the probes
+        seed: int | None = None,  # of random amounts (`foclip.detection.transformations`); None for the usual ones
+        targets: Callable[[Prompts], Targets] | None = None,  # gives the targets of prompts; None for its own cache
     ) -> None:
         self.scorer, self.hardened, self.seed = require_embedding(scorer), hardened, seed
         self.preprocess = Preprocessing([each.preprocess for each in (self.scorer, *hardened.values())]).image
         self.targets = targets or TargetCache(self.scorer)
 
     def measure(
-        self, views: Sequence[Views], prompts: Sequence[Prompts], probes: Sequence[str], captions: bool = False
+        self,
+        views: Sequence[Views],  # what `preprocess` made of each picture
+        prompts: Sequence[Prompts],  # those of each; an empty tuple for none
+        probes: Sequence[str],  # names of transformations and of hardened encoders
+        captions: bool = False,  # whether zero-shot captions are looked for, too
     ) -> list[Sensitivity]:
-        """Sensitivities of pictures to all of these probes.
-
-        Args:
-            views: What `preprocess` made of each picture.
-            prompts: The prompts of each; an empty tuple for none.
-            probes: Names of transformations and of hardened encoders.
-            captions: Whether zero-shot captions are looked for, too.
-        """
+        """Sensitivities of pictures to all of these probes."""
         if not views:
             return []
         names = sorted(probes, key=self.hardened.__contains__)
@@ -168,29 +153,28 @@ class Prober:
             told = Sensitivity(is_gray, dict(zip(names, drifted, strict=True)), scorer.info.floor)
             if captions:
                 caption, (fit, *moved) = zero_shot(scorer.encoder, own)
-                lost = {name: fit - other for name, other in zip(names, moved, strict=True)}
-                told = replace(told, zero_shot_caption=caption, caption_score=fit, caption_drops=lost)
+                less = {name: fit - other for name, other in zip(names, moved, strict=True)}
+                told = replace(told, zero_shot_caption=caption, caption_score=fit, caption_drops=less)
             if asked:
                 targets = self.targets(asked)
                 assert isinstance(targets, Tensor)
-                score, *moved = figures(scorer, scorer.compare(own, targets.cpu())).mean(dim=-1).tolist()
-                told = replace(told, score=score, compared={n: (score, m) for n, m in zip(names, moved, strict=True)})
+                means = figures(scorer, scorer.compare(own, targets.cpu())).mean(dim=-1)
+                lost = (formula(means[0], means[1:], told.floor) for formula in (drop, absolute_drop))
+                scores, drops, absolute = (dict(zip(names, each.tolist(), strict=True)) for each in (means[1:], *lost))
+                told = replace(told, score=means[0].item(), scores=scores, drops=drops, absolute_drops=absolute)
             found.append(told)
         return found
 
 
 class ProbeSession:
-    """Pictures that are probed again and again, each embedded once; arguments as for `Prober.measure`.
-
-    Attributes:
-        found: What is known of each picture so far.
-    """
+    """Pictures that are probed again and again, each embedded once; arguments as for `Prober.measure`."""
 
     def __init__(
         self, prober: Prober, views: Sequence[Views], prompts: Sequence[Prompts], captions: bool = False
     ) -> None:
         self.prober, self.views, self.prompts, self.captions = prober, views, prompts, captions
         self._vectors = prober.embed(views)
+        #: What is known of each picture so far.
         self.found = prober.tell(views, self._vectors[:, None], (), prompts, captions)
 
     def probe(self, name: str, places: Sequence[int], rows: int = FEW_ROWS) -> None:

@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from foclip.detection.conformal import Statistic
 from foclip.detection.features import Sensitivity
 from foclip.detection.probes import ROWS
 from foclip.errors import UsageError
@@ -27,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 GRID = np.round(np.arange(0.02, 1.0, 0.02), 2)
 
 
-class _GrayThresholds:
+class _GrayThresholds(Statistic):
     """Both forms of the rule take one probe, the picture in gray, and refuse thresholds outside (0, 2]."""
 
     first_rows: ClassVar[int] = ROWS
@@ -51,15 +52,10 @@ class _GrayThresholds:
 
 @dataclass(frozen=True)
 class TwoThresholds(_GrayThresholds):
-    """The paper's rule as one number: tampered where it is at least 1.
+    """The paper's rule as one number: tampered where it is at least 1."""
 
-    Attributes:
-        tau1: Threshold on the grayscale drop, in (0, 2].
-        tau2: Threshold on the grayscale drift, in (0, 2].
-    """
-
-    tau1: float
-    tau2: float
+    tau1: float  #: Threshold on the grayscale drop, in (0, 2].
+    tau2: float  #: Threshold on the grayscale drift, in (0, 2].
     threshold: ClassVar[float | None] = 1.0
 
     def value(self, measured: Sensitivity) -> float:
@@ -75,7 +71,6 @@ class DriftThreshold(_GrayThresholds):
     """What is left of the rule without prompts: drift / τ₂, with τ₂ in (0, 2]. Its p-value decides."""
 
     tau2: float
-    threshold: ClassVar[float | None] = None
 
     def value(self, measured: Sensitivity) -> float:
         return measured.drifts["gray"] / self.tau2
@@ -83,17 +78,11 @@ class DriftThreshold(_GrayThresholds):
 
 @dataclass(frozen=True)
 class Sweep:
-    """Accuracy of the rule over a grid of thresholds.
+    """Accuracy of the rule over a grid of thresholds."""
 
-    Attributes:
-        tau1: (N,) thresholds on the drop.
-        tau2: (M,) thresholds on the drift.
-        accuracy: (N, M) balanced accuracy.
-    """
-
-    tau1: Floats
-    tau2: Floats
-    accuracy: Floats
+    tau1: Floats  #: (N,) thresholds on the drop.
+    tau2: Floats  #: (M,) thresholds on the drift.
+    accuracy: Floats  #: (N, M) balanced accuracy.
 
     def best(self) -> TwoThresholds:
         """The middle of the best thresholds: as far as possible from where accuracy falls."""
@@ -109,14 +98,7 @@ def in_gray(measured: Sequence[Sensitivity]) -> Floats:
 
 
 def sweep(clean: Floats, fooled: Floats, tau1: Floats = GRID, tau2: Floats = GRID) -> Sweep:
-    """Balanced accuracy of the rule on pictures whose truth is known, for every τ₁ × τ₂.
-
-    Args:
-        clean: Drop and drift in gray of untouched pictures, (N, 2).
-        fooled: Those of fooled pictures.
-        tau1: Thresholds on the drop.
-        tau2: Thresholds on the drift.
-    """
+    """Balanced accuracy for every τ₁ × τ₂ on clean and fooled pictures, given their drops and drifts in gray (N, 2)."""
     drops, drifts = np.concatenate([clean, fooled]).T
     tampered = np.arange(len(drops)) >= len(clean)
     flagged = (drops[:, None, None] >= tau1[None, :, None]) & (drifts[:, None, None] >= tau2[None, None, :])

@@ -1,8 +1,7 @@
 """The threat model: attack scenarios a detector is made for, and states that pictures come in (docs/threat-model.md).
 
-A scenario says what attackers want (a high score for the picture's own caption, for another one, or for a set of
-prompts), how much they change for it (dB), how far they go, and with which attack. Afterwards the file may change
-again. Clean pictures, too, come saved again, small, or in odd colours.
+A scenario says what attackers want, how much they change for it (dB), how far they go, and with which attack.
+Afterwards the file may change again. Clean pictures, too, come saved again, small, or in odd colours.
 """
 
 from collections.abc import Callable, Mapping
@@ -39,17 +38,13 @@ class Scenario:
 
 
 def attack_scenarios(
-    steps: int = 60, temperature: float = 0.01, floor: float = 0.25, probes: tuple[View, ...] = (), seed: int = 0
+    steps: int = 60,  # updates per picture of every gradient attack
+    temperature: float = 0.01,  # that of the score
+    floor: float = 0.25,  # the score's figure for "no match", in units of which partial rises are given
+    probes: tuple[View, ...] = (),  # the detector's probes; with them, in some scenarios the attackers know them
+    seed: int = 0,  # seeds the attacks
 ) -> list[Scenario]:
-    """The scenarios that a detector is calibrated on: faint ones for the own caption first, since these pay.
-
-    Args:
-        steps: Updates per picture of every gradient attack.
-        temperature: That of the score.
-        floor: The score's figure for "no match", in units of which partial rises are given.
-        probes: The detector's probes; with them, in some scenarios the attackers know them.
-        seed: Seeds the attacks.
-    """
+    """The scenarios that a detector is calibrated on: faint ones for the own caption first, since these pay."""
     foclip = make_plan(FoCLIP, objective=objective(temperature=temperature), steps=steps, seed=seed)
 
     def at(min_psnr: float, rise: float | None = None) -> AttackPlan:
@@ -73,10 +68,8 @@ def attack_scenarios(
         Scenario("given prompts, PGD, 38 dB", "given", make_plan(PGD, steps=steps, budgets="psnr:38", seed=seed)),
     ]
     if probes:
-        found += [
-            Scenario(f"own caption, {db:g} dB, knows the probes", "own", at(db).replace(views=probes))
-            for db in (35.0, 42.0)
-        ]
+        for db in (35.0, 42.0):
+            found.append(Scenario(f"own caption, {db:g} dB, knows the probes", "own", at(db).replace(views=probes)))
     if find_spec("cma"):
         # Few unknowns: with these, a few hundred queries go furthest, and the search itself costs little.
         black_box = make_plan(CMAES, steps=QUERIES * steps, budgets="psnr:35", block=8, seed=seed)
@@ -109,10 +102,7 @@ def _noise(picture: Image.Image) -> Image.Image:
 CROPPED = "cropped to 95 %"
 #: What becomes of a fooled file afterwards: saved again, shrunk as on a web page, or cropped.
 AFTERWARDS: Mapping[str, Change] = {
-    "JPEG 95": saved("JPEG", 95),
-    "JPEG 85": saved("JPEG", 85),
-    "JPEG 75": saved("JPEG", 75),
-    "JPEG 60": saved("JPEG", 60),
+    **{f"JPEG {quality}": saved("JPEG", quality) for quality in (95, 85, 75, 60)},
     "WebP 80": saved("WEBP", 80),
     "half the size": _halved,
     CROPPED: _cropped,

@@ -1,12 +1,9 @@
 """Small changes of a picture that tell fooled ones: exact, with a differentiable surrogate beside.
 
-FoCLIP (arXiv 2511.06947) looks at the picture in gray; other small changes ("squeezers", Xu et al. 2018, arXiv
-1704.01155) and small moves are here too. All are applied to what the model sees, the picture after its resize: a blur
-of half a pixel then means the same for a thumbnail and for a 50-megapixel photo.
-
-A detector uses the exact form, on 8-bit pictures. An attacker who knows the detector needs a gradient: `View` is exact
-in its forward pass, to the last bit, and goes back through the surrogate, or unchanged where there is none
-(backward pass differentiable approximation, Athalye et al. 2018, arXiv 1802.00420).
+FoCLIP (arXiv 2511.06947) looks at the picture in gray; "squeezers" (Xu et al. 2018, arXiv 1704.01155) and small moves
+are here too. All are applied to the picture after its resize, so that a blur of half a pixel means the same for a
+thumbnail and for a 50-megapixel photo. A detector uses the exact form, on 8-bit pictures; an attacker who knows it, the
+surrogate (`View`).
 """
 
 import io
@@ -34,14 +31,10 @@ MARGIN = 8
 
 @dataclass(frozen=True)
 class Transformation:
-    """A small change of a picture.
+    """A small change of a picture."""
 
-    Attributes:
-        exact: From an 8-bit RGB picture to another of its size.
-        surrogate: The same for float pixels (B, 3, H, W), differentiable; None where the gradient passes unchanged.
-    """
-
-    exact: Callable[[Image.Image], Image.Image]
+    exact: Callable[[Image.Image], Image.Image]  #: From an 8-bit RGB picture to another of its size.
+    #: The same for float pixels (B, 3, H, W), differentiable; None where the gradient passes unchanged.
     surrogate: Callable[[Tensor], Tensor] | None = None
 
 
@@ -207,14 +200,9 @@ RANDOM: Mapping[str, Callable[[np.random.Generator], Transformation]] = {
 
 
 def transformation(name: str, seed: int | None = None) -> Transformation:
-    """The transformation of this name; "a+b" is b after a, at the price of one pass through the model.
+    """The transformation of this name, or a `UsageError`; "a+b" is b after a, at the price of one pass.
 
-    Args:
-        name: The name.
-        seed: Seed of the random amounts (of a shift, a crop, a quality) in `RANDOM`; None for the usual ones.
-
-    Raises:
-        UsageError: There is none.
+    `seed` is that of the random amounts (of a shift, a crop, a quality) in `RANDOM`; None stands for the usual ones.
     """
     names = name.split("+")
     if unknown := [part for part in names if part not in TRANSFORMATIONS]:
@@ -234,22 +222,20 @@ def transformation(name: str, seed: int | None = None) -> Transformation:
 class View:
     """A view of `foclip.attacks.Attack`: the picture as a detector sees it under a transformation.
 
-    Attributes:
-        transformation: Name for `transformation`.
-        preprocess: The encoder's preprocessing; a detector probes what the encoder sees.
-        seed: As for `transformation`.
+    Exact forward, to the last bit; the gradient goes back through the surrogate, or unchanged where there is none
+    (backward pass differentiable approximation, Athalye et al. 2018, arXiv 1802.00420).
     """
 
-    transformation: str
-    preprocess: Preprocessor
-    seed: int | None = None
+    transformation: str  #: Name for `transformation`.
+    preprocess: Preprocessor  #: The encoder's preprocessing; a detector probes what the encoder sees.
+    seed: int | None = None  #: As for `transformation`.
 
     def __repr__(self) -> str:
         seeded = "" if self.seed is None else f", seed={self.seed}"
         return f"View(transformation={self.transformation!r}{seeded})"
 
     def __call__(self, picture: Tensor) -> Tensor:
-        """Exact forward, smooth backward; (1, 3, H, W) in [0, 1] to the encoder's size."""
+        """From (1, 3, H, W) in [0, 1] to the encoder's size."""
         change = transformation(self.transformation, self.seed)
         seen = self.preprocess.pixels(picture)
         assert isinstance(seen, Tensor)  # a detector's encoder has one input

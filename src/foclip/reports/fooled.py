@@ -15,7 +15,7 @@ from foclip.errors import ImageError
 from foclip.outcome import Failure, mean
 from foclip.perceptual.fidelity import Comparison
 from foclip.reports import html
-from foclip.runs.results import Result
+from foclip.runs.folder import Result
 
 #: FLIP that is white on its map; the map of a picture that nobody can tell from its original is black.
 MAP_TOP = 0.4

@@ -1,30 +1,35 @@
-"""Fool pictures: attack, write, then measure what was written.
+"""Fool pictures: attack here or on a Ray cluster, write, then measure what was written.
 
 Every figure in a `Result` is that of the file on disk, read back and scored through the model's own preprocessing.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
-from foclip.attacks import Attack, AttackPlan, AttackState, AttackTask, default_plan
-from foclip.core.attacking import Attacked, attack_with
+from foclip.attacks import Attack, AttackPlan, AttackResult, AttackState, AttackTask, default_plan, run
+from foclip.attacks.plan import threads_per_batch
+from foclip.core.attacking import Attacked, RunAttack, attack_with
 from foclip.core.scoring import samples_for
 from foclip.data import images
 from foclip.data.images import Source
 from foclip.data.samples import PromptsOf, Sample
+from foclip.machine import available_memory
 from foclip.models import Encoder
 from foclip.models.batching import TargetCache, read_figures
 from foclip.models.registry import DEFAULT, resolve
 from foclip.models.scorer import Scorer
 from foclip.outcome import Failure, Outcome, Progress, mean, no_progress
 from foclip.perceptual.fidelity import fidelity, psnr
-from foclip.runs.executors import running
-from foclip.runs.folder import Run
-from foclip.runs.results import OutputSlot, Result, Results, digest
+from foclip.runs.folder import OutputSlot, Result, Results, Run, digest
+from foclip.runs.workers import RayActors, connected
 
 #: Points kept of the score over steps.
 CURVE_POINTS = 200
@@ -83,8 +88,8 @@ def fool(
     plan.check(scorer)
     samples = samples_for(scorer, pictures, prompts, captions, exclude=Path(out))
     failures = [*samples.failures]
-    with Run(out) as run:
-        results, targets, slots = Results(run), TargetCache(scorer), dict[Sample, OutputSlot]()
+    with Run(out) as folder:
+        results, targets, slots = Results(folder), TargetCache(scorer), dict[Sample, OutputSlot]()
         shown, sized = _Shown(progress, max(plan.steps, 1), len(samples)), plan.sized(len(samples))
 
         def pending(sample: Sample, task: AttackTask) -> bool:
@@ -98,7 +103,7 @@ def fool(
         try:
             with running(engine, address, workers) as run_attack:
                 for found in attack_with(
-                    sized, samples, scorer, on_step=shown.on_step, states=run.cache, pending=pending, run=run_attack
+                    sized, samples, scorer, on_step=shown.on_step, states=folder.cache, pending=pending, run=run_attack
                 ):
                     if isinstance(found, Failure):
                         failures.append(found)
@@ -182,3 +187,52 @@ def _measured(
         sha256=digest(slot.output),
         key=slot.key,
     )
+
+
+@contextmanager
+def running(engine: str, address: str | None = None, workers: int | None = None) -> Iterator[RunAttack]:
+    """What attacks pictures on an engine, as long as the block lasts.
+
+    The engine is "local" or "ray", on the cluster at `address` or on this machine. `workers` are batches at the same
+    time; None for what suits the score, and on Ray for as many as there is room for. Errors are those of `connected`.
+    """
+    if engine == "local":
+        yield partial(run, workers=workers)
+    else:
+        with connected(address) as ray:
+            yield _Cluster(ray, workers)
+
+
+class _Cluster:
+    """Attacks pictures on at most so many actors of Ray, each a batch as this machine would; a `RunAttack`.
+
+    A picture that was not finished when the run ended is begun anew: nodes need not share a disk.
+    """
+
+    def __init__(self, ray: Any, workers: int | None) -> None:
+        self._ray, self._workers = ray, workers
+        self._actors: RayActors | None = None
+        self._attackers: dict[tuple[object, ...], partial[Any]] = {}
+
+    def __call__(
+        self, tasks: Iterable[AttackTask], scorer: Scorer, plan: AttackPlan, **others: object
+    ) -> Iterator[AttackResult]:
+        """As `foclip.attacks.loop.run`. There are no steps to call `on_step` for, and no states to keep."""
+        plan.check(scorer)
+        if self._actors is None:
+            threads = threads_per_batch(scorer)  # another number of threads rounds differently
+            self._actors = RayActors(self._ray, self._workers, threads, gpu=scorer.device.type == "cuda")
+        identity = (scorer.fingerprint, scorer.info.scale, str(scorer.device))  # it is sent to the actors once
+        attacker = self._attackers.setdefault(identity, partial(_attack, scorer))
+        queue, slots = iter(tasks), plan.execution.slots(scorer)
+        batches = ((plan, batch) for batch in iter(lambda: list(islice(queue, slots)), []))
+        for (_, batch), found in self._actors.map(attacker, batches):
+            for place, *result in found:
+                yield AttackResult(batch[place], *result)
+
+
+def _attack(scorer: Scorer, batch: tuple[AttackPlan, list[AttackTask]]) -> list[tuple[Any, ...]]:
+    """On an actor, attack a batch: the place of each task in it, and the other fields of its `AttackResult`."""
+    plan, tasks = batch
+    found = run(tasks, scorer, plan, workers=1, memory=available_memory(scorer.device))
+    return [(tasks.index(f.task), f.pixels, f.scores, f.steps, f.stopped_by, f.seconds) for f in found]

@@ -1,7 +1,7 @@
-"""One function called on many items by workers, which are threads, processes or actors of a Ray cluster.
+"""One function called on many items by workers: threads, processes or actors of a Ray cluster.
 
-All have one method, `map`, which reads items as workers get free. Workers may die: a decoder crashes, or a node of a
-cluster is lost. For the item of a process that died there is a `WorkerDied`; Ray gives the item to another worker.
+Workers may die: a decoder crashes, or a node is lost. For the item of a process that died there is a `WorkerDied`; Ray
+gives the item to another worker.
 """
 
 import logging
@@ -119,15 +119,15 @@ class RayActors:
     """Workers that are actors of a Ray cluster; results come in the order in which they are finished.
 
     Functions, items and results are pickled. Actors are started by the first `map`, and kept with the last function.
-
-    Args:
-        ray: Ray, connected (`connected`).
-        workers: Actors at most; None for as many as there is room for.
-        threads: Cores, and torch threads, of each actor.
-        gpu: Each actor has a GPU.
     """
 
-    def __init__(self, ray: Any, workers: int | None, threads: int = 1, gpu: bool = False) -> None:
+    def __init__(
+        self,
+        ray: Any,  # connected (`connected`)
+        workers: int | None,  # actors at most; None for as many as there is room for
+        threads: int = 1,  # cores, and torch threads, of each actor
+        gpu: bool = False,  # each actor has a GPU
+    ) -> None:
         resources = ray.cluster_resources()
         room = int(resources.get("GPU", 0)) if gpu else (int(resources.get("CPU", 1)) - SPARE) // threads
         self._ray, self._count = ray, max(1, min(room, workers or room))
@@ -202,8 +202,7 @@ class _Actor:
 def connected(address: str | None) -> Iterator[Any]:
     """Ray, connected to the cluster at this address or started on this machine; what was started here is ended here.
 
-    Raises:
-        UsageError: Ray is not installed, or there is no cluster at this address.
+    A `UsageError` says if Ray is not installed, or there is no cluster at this address.
     """
     try:
         import ray

@@ -62,7 +62,7 @@ class StudyContext:
         settings: Number of pictures and steps, folders, seed.
         progress: Called to show progress.
         hardened: The same score over hardened encoders, for `robust`.
-        run: Runs attacks, on this machine or on a cluster (`foclip.runs.executors`).
+        run: Runs attacks, on this machine or on a cluster (`foclip.runs.fooling`).
 
     Raises:
         UsageError: A score has no embedding.
@@ -214,7 +214,7 @@ class StudyContext:
             views = [prober.preprocess(pictures[place].image) for place in places]
             return map(asdict, prober.measure(views, [wanted[place] for place in places], probes, captions=True))
 
-        kind = f"sensitivity to {probes}" + ("" if draw is None else f", drawn {draw}")
+        kind = f"sensitivities to {probes}" + ("" if draw is None else f", drawn {draw}")
         return [Sensitivity(**found) for found in self._measured(kind, pictures, wanted, chosen, measure)]
 
     def _measured(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import pytest
 
 from foclip.errors import UsageError
-from foclip.restore import Range, Share, from_json
+from foclip.files import Range, Share, from_json
 
 T = TypeVar("T")
 
