@@ -155,9 +155,7 @@ def write(path: Path, calibration: Calibration) -> None:
         probes=_probes(detector, measured[measured.counts & ~measured.fooled].example),
         misses=_misses(measured[measured.counts & (measured.state == AS_IT_IS)]),
         judged_by=_methods(detector)["combined"][0],
-        failures=calibration.failures,
-        duplicates=calibration.duplicates,
-        gray=calibration.gray,
+        calibration=calibration,
     )
 
 

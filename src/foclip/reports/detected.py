@@ -61,20 +61,19 @@ def write(
     shown = suspicious_first(found.results)[:SHOWN]
     report, items = progress("drawing", len(shown)), []
     for number, detection in enumerate(shown, start=1):
-        item = {"detection": detection, "shown": _shown(detection, scorer, detector.hardened)}
-        item |= {"name": Path(detection.image).name, "through": detection.probe in detector.hardened}
-        items.append(item | {"prompts": detection.prompts[:PROMPTS], "more": len(detection.prompts[PROMPTS:])})
+        pictures = _shown(detection, scorer, detector.hardened)
+        items.append({"detection": detection, "shown": pictures, "name": Path(detection.image).name})
         report(number)
     decided_by = sorted({detection.decided_by for detection in found})
     html.write(
         out / PAGE,
         "detected.html",
         items=items,
+        most=PROMPTS,
         counts=Counter(detection.verdict for detection in found),
         total=len(found),
         failures=found.failures,
-        model=scorer.model,
-        score=scorer.info.name,
+        scorer=scorer,
         detector=detector,
         decided_by=decided_by,
         bound=detector.fpr if fpr is None else fpr,

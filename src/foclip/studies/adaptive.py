@@ -140,7 +140,7 @@ def _rows(
     **labels: object,
 ) -> Rows:
     """Rows of pictures, with the gains over the originals, which are in the same order."""
-    rows = judged(context, judge, current, own, **labels)
+    rows = judged(context, judge, current, own, None, **labels)
     found, hardened = context.sensitivities(current, own), hardened_scores(context.score)
     randomised = [context.sensitivities(current, own, probes=judge.probes, draw=draw) for draw in DETECTOR_SEEDS]
     worst = all if originals else any

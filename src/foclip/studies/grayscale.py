@@ -53,12 +53,11 @@ def colours(picture: Picture) -> dict[str, float]:
 
 def report(table: pd.DataFrame) -> StudyReport:
     """Share of the mean score lost per channel, and colour statistics before and after."""
-    wide = table[table.prompts != NONE].pivot_table(
-        index=["photo", "picture", "kind", "prompts"], columns="quantity", values="value", sort=False
-    )
+    wide = table[table.prompts != NONE]
+    wide = wide.pivot_table("value", ["photo", "picture", "kind", "prompts"], "quantity", sort=False).reset_index()
     summary, drops = [], {}
     titles = {name: "lost in gray" if name == "gray" else f"lost: {name} as luma" for name in CHANNELS}
-    for (kind, prompts), part in groups(wide.reset_index(), "kind", "prompts").items():
+    for (kind, prompts), part in groups(wide, "kind", "prompts").items():
         lost = {name: relative_drop(part.score, part[f"score {name}"], part.photo) for name in CHANNELS}
         drops[kind, prompts] = lost
         row = {"": kind, "prompts": prompts} | means(part, "score")

@@ -121,21 +121,17 @@ def _places(context: StudyContext, clean: Tensor, texts: Tensor, fooled: Sequenc
 def report(table: pd.DataFrame) -> StudyReport:
     """The map, and what closing the gap stops and costs."""
     gaps = table[table.kind == "gap"].set_index("shift").value
-    wide = table[table["shift"].notna() & (table.kind != "gap")].pivot_table(
-        index=["shift", "kind", "photo"], columns="quantity", values="value", sort=False
-    )
-    wide = wide.reset_index().assign(outranks=lambda part: (part.z > part["z of the genuine caption"]).astype(float))
+    wide = table[table["shift"].notna() & (table.kind != "gap")]
+    wide = wide.pivot_table("value", ["shift", "kind", "photo"], "quantity", sort=False).reset_index()
+    wide = wide.assign(outranks=(wide.z > wide["z of the genuine caption"]).astype(float))
     parts = groups(wide, "shift", "kind")
     summary, outranked, kept = [], {}, {}
     for closed in SHARES:
         original = parts[closed, ORIGINAL]
         kept[closed] = share(original["best caption kept"], original.photo)
-        row = {
-            "gap closed": percent(closed),
-            "distance of the centroids": f"{gaps[closed]:.3f}",
-            "best caption kept": f"{kept[closed]:.0%}",
-            "z of the genuine caption": f"{original['z of the genuine caption'].mean():.2f}",
-        }
+        row = {"gap closed": percent(closed), "distance of the centroids": f"{gaps[closed]:.3f}"}
+        row["best caption kept"] = f"{kept[closed]:.0%}"
+        row["z of the genuine caption"] = f"{original['z of the genuine caption'].mean():.2f}"
         for kind in (ORIGINAL, FOOLED, AWARE):
             part = parts[closed, kind]
             outranked[kind, closed] = share(part.outranks, part.photo)

@@ -96,8 +96,7 @@ def reproduce(study: Study, context: StudyContext, out: Path) -> StudyResult:
 def read(study: Study, out: Path) -> StudyResult:
     """A study that an earlier run in `out` has finished, its report made again from its table, without the gallery.
 
-    Raises:
-        OSError: The run has no table of this study.
+    An `OSError` if the run has no table of this study.
     """
     table = pd.read_parquet(out / study.name / TABLE)
     if (out / study.name / SECONDS).is_file():

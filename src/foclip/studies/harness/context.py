@@ -32,16 +32,11 @@ from foclip.studies.harness import pictures as photos
 from foclip.studies.harness.pictures import Picture, StudySettings
 from foclip.studies.harness.statistics import Floats, Rows
 
-#: Fidelity budget in dB of every attack that has one.
-BUDGET = 35.0
-#: Folder of a run that holds its results.
-CACHE = "cache"
-#: Number of pictures measured between two writes.
-CHUNK = 16
-#: Least number of crops that thresholds are chosen on, if there are enough photos.
-EXAMPLES = 48
-#: Number of captions that compete for a photo without a text file.
-CANDIDATES = 1000
+#: Fidelity budget in dB of every attack that has one; and the folder of a run that holds its results.
+BUDGET, CACHE = 35.0, "cache"
+#: Number of pictures measured between two writes, least number of crops that thresholds are chosen on (if there are
+#: enough photos), and number of captions that compete for a photo without a text file.
+CHUNK, EXAMPLES, CANDIDATES = 16, 48, 1000
 
 Item = TypeVar("Item")
 
