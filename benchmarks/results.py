@@ -16,8 +16,7 @@ import pandas as pd
 
 from foclip import files
 from foclip.studies import available
-from foclip.studies.harness import StudyResult, read
-from foclip.studies.harness.study import TABLE, png
+from foclip.studies.harness import TABLE, StudyResult, png, read
 
 HEAD = """# Results
 

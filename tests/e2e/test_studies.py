@@ -3,6 +3,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,9 @@ from foclip.detection import TRANSFORMATIONS, View
 from foclip.models import Encoder, load_encoder
 from foclip.models.batching import raw_scores, read_scores
 from foclip.models.scores import CLIPScore
-from foclip.studies import artworks, available, filter, imagenet, long, robust, sweep, tau
+from foclip.studies import adaptive, artworks, available, filter, imagenet, long, robust, sweep, tau
 from foclip.studies.harness import (
+    BUDGET,
     StudyContext,
     StudyReport,
     StudyResult,
@@ -76,10 +78,13 @@ def _tiny() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StudySettings, "steps", 2)
         patch.setattr(StudySettings, "count", 3)
+        patch.setattr(adaptive, "ATTACKER_SEEDS", range(2))
+        patch.setattr(adaptive, "DETECTOR_SEEDS", range(1000, 1002))
+        patch.setattr(adaptive, "MORE", ("mirror",))
         patch.setattr(artworks, "QUERIES", 1)
         patch.setattr(long, "QUICK", (1, 2))
         patch.setattr(imagenet, "COUNTS", (25, 100))
-        patch.setattr(statistics, "RESAMPLES", 50)
+        patch.setattr(statistics, "RESAMPLES", 20)
         patch.setattr(pictures, "CORNERS", pictures.CORNERS[:4])
         patch.setattr(robust, "RADII", (38.0,))
         patch.setattr(robust, "STARTS", 2)
@@ -110,8 +115,15 @@ def context(score: CLIPScore, folder: Path, out: Path) -> StudyContext:
 
 @pytest.fixture(scope="module")
 def trained(mini: Encoder, folder: Path, out: Path) -> StudyContext:
-    """For studies of hardened encoders, and of those who know them."""
+    """For the study that hardens encoders."""
     return StudyContext([CLIPScore(mini)], out, StudySettings(quick=True, images=folder, paintings=folder))
+
+
+@pytest.fixture
+def _hardened_toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hardened version comes with the encoder of `score`, for attackers who know it."""
+    known = SimpleNamespace(HARDENED={"toy-clip:3": ("toy-clip:4",)}, names=lambda: ["toy-clip:4"])
+    monkeypatch.setattr("foclip.detection.detector.embedded", known)
 
 
 #: The encoder of `score`, on the command line.
@@ -133,9 +145,11 @@ def test_every_study_is_found() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_study_gives_a_table_figures_and_findings(
-    name: str, context: StudyContext, trained: StudyContext, out: Path
+    name: str, context: StudyContext, trained: StudyContext, out: Path, request: pytest.FixtureRequest
 ) -> None:
-    done = reproduce(name, trained if name in ("adaptive", "robust") else context, out)
+    if name == "adaptive":
+        request.getfixturevalue("_hardened_toy")
+    done = reproduce(name, trained if name == "robust" else context, out)
     table = pd.read_parquet(out / name / "table.parquet")
     assert len(table) == done.rows > 0
     assert not table.duplicated().any()
@@ -147,6 +161,19 @@ def test_a_study_gives_a_table_figures_and_findings(
     assert not any(re.search(r"\bnan\b", sentence) for sentence in done.report.findings)  # "+nan" too
     assert done.title
     assert done.question
+
+
+def test_adaptive_attackers_of_an_encoder_without_a_hardened_version(
+    context: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The minimum of the encoder and its hardened encoders is then its own score."""
+    monkeypatch.setattr(adaptive, "QUICK", (BUDGET,))
+    table = adaptive.table(context)
+    assert adaptive.ITSELF in set(table.attacker)
+    assert adaptive.TOO not in set(table.attacker)
+    assert (table.lowest == table.score).all()
+    assert (table["gain of the minimum"] == table.gain).all()
+    assert any(f"Of {adaptive.LOWEST}, nobody gains" in sentence for sentence in adaptive.report(table).findings)
 
 
 def test_artworks_compares_every_attack_within_the_budget(artworks_done: StudyResult, out: Path) -> None:

@@ -126,7 +126,6 @@ def calibrate(
 
 
 def _check_enough(pictures: int, fpr: float, duplicates: int) -> None:
-    """Enough to fit on, and enough in the other half to promise `fpr`."""
     besides = f"; {duplicates} duplicates of others do not count" if duplicates else ""
     if pictures < LEAST:
         raise UsageError(f"clean: {pictures} colour pictures are too few, give at least {LEAST}{besides}")

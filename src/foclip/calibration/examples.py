@@ -68,15 +68,12 @@ def fool(
     views = tuple(View(probe, scorer.preprocess) for probe in PROBES)
     chosen = attack_scenarios(steps, scorer.info.temperature, scorer.info.floor, views)
     # Both halves (every other picture) get every scenario, and a picture that is fooled again gets another one.
-    plan: dict[str, list[int]] = {scenario.name: [] for scenario in chosen}
-    for number in range(fooled):
-        turn = number // 2 + number // len(victims)
-        plan[chosen[turn % len(chosen)].name].append(number % len(victims))
+    turns = [(number // 2 + number // len(victims)) % len(chosen) for number in range(fooled)]
     # An earlier run may have named the same file otherwise.
     held = {os.path.realpath(victim.path): victim.held_out for victim in victims}
     report, done, results = progress("fooling", fooled), 0, []
-    for scenario in chosen:
-        places = list(dict.fromkeys(plan[scenario.name]))
+    for turn, scenario in enumerate(chosen):
+        places = list(dict.fromkeys(number % len(victims) for number in range(fooled) if turns[number] == turn))
         away = len(victims) // 2 if scenario.target == "other" else 0
         own = [(caption[str(victims[(place + away) % len(victims)].path)],) for place in places]
         wanted = [victims[place].prompts for place in places] if scenario.target == "given" else own

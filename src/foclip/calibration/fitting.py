@@ -52,10 +52,8 @@ def make_detector(
     """A detector from measured pictures, and the accuracy over τ₁ × τ₂ that its rule was chosen by.
 
     The examples were measured with the score and the `probes`, which are those of the cascade in their order, of
-    `hardened` encoders, too. `provenance` is what else there is to say of where the detector comes from.
-
-    Raises:
-        UsageError: In one of the halves no attack gained anything, so that there is nothing to catch.
+    `hardened` encoders, too. `provenance` is what else there is to say of where the detector comes from. If in one of
+    the halves no attack gained anything, there is nothing to catch: a `UsageError`.
     """
     fit, held = ([e for e in examples if e.held_out == h and (e.counts or not e.fooled)] for h in (False, True))
     fooled_fit = [e for e in fit if e.fooled]
@@ -69,9 +67,7 @@ def make_detector(
     plain = [e for e in fit if not e.fooled and e.state == AS_IT_IS]
     surface = sweep(*(in_gray([e.sensitivity for e in part]) for part in (plain, blatant)))
     rule = surface.best()
-    bare_fit, bare_held = (
-        [replace(e, sensitivity=e.sensitivity.without_prompts()) for e in half] for half in (fit, held)
-    )
+    bare_fit, bare_held = ([replace(e, sensitivity=e.sensitivity.without_prompts()) for e in h] for h in (fit, held))
     told = {
         "clean": sum(not e.fooled and e.counts for e in examples),
         "fooled": sum(e.fooled and e.state == AS_IT_IS for e in examples),
@@ -97,26 +93,21 @@ def make_detector(
 def _describe(prompt_sets: set[tuple[str, ...]]) -> list[str] | dict[str, Any]:
     """One prompt set as it is; of several, how many there were and a digest of them."""
     if len(prompt_sets) == 1:
-        return list(next(iter(prompt_sets)))
+        return list(*prompt_sets)
     sizes = [len(prompts) for prompts in prompt_sets]
     digest = hashlib.sha256(repr(sorted(prompt_sets)).encode()).hexdigest()
     return {"sets": len(prompt_sets), "fewest": min(sizes), "most": max(sizes), "sha256": digest}
 
 
 def fit_cascade(examples: Sequence[Example], probes: Sequence[str], with_prompts: bool) -> Cascade:
-    """The cascade over these probes, in their order, that keeps most fooled pictures in doubt and few clean ones.
-
-    `with_prompts` says whether the examples were measured with theirs.
-    """
+    """The cascade over these probes, in their order, that keeps most fooled pictures in doubt and few clean ones."""
     clean, fooled = ([e for e in examples if e.fooled == f] for f in (False, True))
     paying = [e for e in fooled if e.state == AS_IT_IS or e.rise >= STILL_PAYS]
     usual = [e.sensitivity for e in clean if e.counts and not e.background]
     negatives, positives = ([e.sensitivity for e in part] for part in (clean, fooled))
     kinds = ([e.kind for e in clean], [_stratum(e, with_prompts) for e in fooled])
-    steps = [
-        fit_logistic(negatives, positives, feature_names(probes[:count], with_prompts), kinds)
-        for count in range(1, len(probes) + 1)
-    ]
+    inputs = [feature_names(probes[: place + 1], with_prompts) for place in range(len(probes))]
+    steps = [fit_logistic(negatives, positives, names, kinds) for names in inputs]
     scores = [e.sensitivity.normalised_score for e in fooled if e.state == AS_IT_IS]
     skip_below = min(SKIP_BELOW, float(np.quantile(scores, 1 - KEEP))) if scores else 0.0
     exit_thresholds = []
@@ -133,8 +124,8 @@ def fit_cascade(examples: Sequence[Example], probes: Sequence[str], with_prompts
 def _stratum(example: Example, with_prompts: bool) -> str:
     """The stratum by which a fooled picture is weighed.
 
-    Cropped files have their own stratum: they are one seventh of the files that were saved again, and would otherwise
-    have almost no weight. Without prompts hardly any crop is detected, whatever its weight.
+    Cropped files, one seventh of those that were saved again, would otherwise have almost no weight. Without prompts
+    hardly any crop is detected, whatever its weight.
     """
     return f"{example.scenario}, cropped" if with_prompts and example.state == CROPPED else example.kind
 
@@ -145,10 +136,7 @@ def fit_logistic(
     inputs: Sequence[str],
     kinds: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Logistic:
-    """Fit on pictures whose truth is known; clean and fooled ones weigh the same, and so does each kind of either.
-
-    `kinds` are those of the clean pictures and of the fooled ones; all are of one kind unless given.
-    """
+    """Fit on pictures whose truth is known: clean and fooled ones weigh the same, and so does each kind of either."""
     table = np.array([feature_values(sensitivity, inputs) for sensitivity in (*clean, *fooled)])
     clean_kinds, fooled_kinds = kinds or ([""] * len(clean), [""] * len(fooled))
     weights = np.array([*_weights(clean_kinds), *_weights(fooled_kinds)])

@@ -37,21 +37,13 @@ PACKAGES = ("foclip", "torch", "open_clip_torch", "timm", "pillow", "numpy")
 
 @dataclass(frozen=True)
 class Hardened:
-    """The result of a run.
+    """The result of a run."""
 
-    Attributes:
-        folder: The hardened encoder; `local-dir:FOLDER` loads it.
-        before: Figures of the original.
-        after: Figures of the hardened encoder, as written.
-        skipped: One line for each picture that could not be decoded.
-        config: Settings, data and versions, as in `training.json`.
-    """
-
-    folder: Path
-    before: Figures
-    after: Figures
-    skipped: list[str]
-    config: dict[str, Any]
+    folder: Path  # the hardened encoder; `local-dir:FOLDER` loads it
+    before: Figures  # of the original
+    after: Figures  # of the hardened encoder, as written
+    skipped: list[str]  # one line for each picture that could not be decoded
+    config: dict[str, Any]  # settings, data and versions, as in `training.json`
 
 
 def harden(
@@ -70,7 +62,8 @@ def harden(
 ) -> Hardened | None:
     """Fine-tune an encoder's image tower so that it is hard to fool. Captions and labels are not used.
 
-    A run that was killed continues when the same call is made again.
+    A run that was killed continues when the same call is made again. After `stop_after`, and in all processes of a run
+    except the first, there is no result.
 
     Args:
         model: The encoder's name, as `foclip.models.load_encoder` takes it.
@@ -84,9 +77,6 @@ def harden(
         attack_steps: Steps of FoCLIP for the figures of the card.
         checkpoint_seconds: Seconds between checkpoints.
         stop_after: Write a checkpoint and return after this step.
-
-    Returns:
-        The result; None after `stop_after`, and in all processes of a run except the first.
 
     Raises:
         UsageError: There are too few pictures, the checkpoint belongs to another run, or the hardened encoder is too
@@ -217,10 +207,9 @@ def _pictures(
 
 def _identity(encoder: Encoder, train: Pictures, settings: HardenSettings) -> str:
     """Digest of everything that the weights depend on. `keep` and `half` only decide what is written."""
-    digest = hashlib.sha256(encoder.fingerprint.encode())
     chosen = {key: value for key, value in vars(settings).items() if key not in {"keep", "half"}}
-    digest.update(json.dumps(chosen, sort_keys=True).encode())
-    digest.update(str((len(train), os.environ.get("WORLD_SIZE", "1"))).encode())
+    shares = str((len(train), os.environ.get("WORLD_SIZE", "1")))
+    digest = hashlib.sha256((encoder.fingerprint + json.dumps(chosen, sort_keys=True) + shares).encode())
     for batch in torch.split(train.levels, 1024):
         digest.update(batch.numpy().tobytes())
     return digest.hexdigest()
@@ -233,10 +222,8 @@ def _train(
     steps = trainer.settings.steps
     if trainer.step:
         log(f"continuing at step {trainer.step} of {steps}")
-    log(
-        f"{len(trainer.pictures):,} pictures, {trainer.parameter_count:,} parameters, {trainer.precision}, "
-        f"learning rate {trainer.peak:g}, {steps} steps"
-    )
+    size = f"{len(trainer.pictures):,} pictures, {trainer.parameter_count:,} parameters"
+    log(f"{size}, {trainer.precision}, learning rate {trainer.peak:g}, {steps} steps")
     advance = progress("training", steps)
     advance(trainer.step)
 

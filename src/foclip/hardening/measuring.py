@@ -59,20 +59,12 @@ original's running statistics; dropout was off. `training.json` has every settin
 
 @dataclass(frozen=True)
 class Figures:
-    """Means over held-out pictures.
+    """Means over held-out pictures; cosines are those with the original's embedding of the clean picture."""
 
-    Attributes:
-        clean_cosine: Cosine of the embeddings that the encoder and the original give clean pictures.
-        perturbed_cosine: Cosine of the encoder's embedding of a picture that was perturbed within the budget (`ASCENT`
-            steps) with the original's embedding of the clean picture.
-        score: CLIPScore (w = 2.5) of clean pictures with the prompts.
-        fooled: CLIPScore after FoCLIP fooled the encoder within the budget.
-    """
-
-    clean_cosine: float
-    perturbed_cosine: float
-    score: float
-    fooled: float
+    clean_cosine: float  # of the encoder's embedding of that picture
+    perturbed_cosine: float  # of its embedding of the picture perturbed within the budget, in `ASCENT` steps
+    score: float  # CLIPScore (w = 2.5) of clean pictures with the prompts
+    fooled: float  # CLIPScore after FoCLIP fooled the encoder within the budget
 
     @property
     def rise(self) -> float:
@@ -88,7 +80,7 @@ def compare(
 ) -> tuple[Figures, Figures]:
     """Figures of an encoder and of what hardening made of it, on held-out pictures, uint8 (N, 3, H, W).
 
-    The original's embeddings of clean pictures count as right. FoCLIP takes `steps` within `min_psnr` dB.
+    FoCLIP takes `steps` within `min_psnr` dB.
     """
     units = -(-len(levels) // BATCH) + steps
     advance = progress("measuring", 2 * units)
@@ -108,8 +100,7 @@ def _measure(
         with torch.no_grad():
             targets = original.embed(pictures)
             clean.append((encoder.embed(pictures) * targets).sum(1))
-        size = pictures[0].numel()
-        radius = torch.full((len(pictures),), 10 ** (-min_psnr / 20) * size**0.5, device=encoder.device)
+        radius = torch.full((len(batch),), 10 ** (-min_psnr / 20) * batch[0].numel() ** 0.5, device=encoder.device)
         start = random_start(pictures, radius, torch.Generator().manual_seed(0))
         changed = perturb(encoder.embed, pictures, -targets, radius, start, ASCENT)
         with torch.no_grad():

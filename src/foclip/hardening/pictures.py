@@ -1,10 +1,7 @@
-"""Pictures to train on: decoded once to the model's input size, then varied and perturbed in every step.
-
-They come from folders, tars and Parquet tables, whose captions and labels are not read.
-"""
+"""Pictures to train on: decoded once to the model's input size, then varied and perturbed in every step."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from foclip.data import images
-from foclip.data.sources import Columns, Item, Listing, items, load_bytes
+from foclip.data.sources import Columns, Listing, items, load_bytes
 from foclip.errors import ImageError
 
 #: Decoded pictures of more bytes than this are kept in a memory-mapped file.
@@ -34,17 +31,11 @@ Encode = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Decoded pictures.
+    """Decoded pictures."""
 
-    Attributes:
-        levels: uint8 (N, 3, H, W).
-        enlarged: float (N,), factor by which each was enlarged to the input size, at least 1.
-        skipped: One line for each picture that could not be decoded.
-    """
-
-    levels: Tensor
-    enlarged: Tensor
-    skipped: list[str]
+    levels: Tensor  # uint8 (N, 3, H, W)
+    enlarged: Tensor  # float (N,), factor by which each was enlarged to the input size, at least 1
+    skipped: list[str]  # one line for each picture that could not be decoded
 
     def __len__(self) -> int:
         return len(self.levels)
@@ -53,8 +44,7 @@ class Pictures:
 def count(sources: Sequence[Path]) -> int:
     """Number of pictures in folders (recursively), picture files, tars and Parquet tables, decodable or not.
 
-    Raises:
-        UsageError: A source does not exist, or holds no pictures.
+    Captions and labels are not read. A source that does not exist, or holds no pictures, is a `UsageError`.
     """
     return sum(
         shard.rows if shard.rows >= 0 else sum(1 for _ in items(shard, Columns(), read=False))
@@ -88,9 +78,11 @@ def decode(
         store = np.empty(shape, dtype=np.uint8)
     enlarged: list[float] = []
     skipped: list[str] = []
-    for place, (name, item) in enumerate(_items(sources)):
+    listed = ((shard, item) for shard in Listing(list(map(str, sources))) for item in items(shard, Columns()))
+    for place, (shard, item) in enumerate(listed):
         if place not in wanted:
             continue
+        name = item.path or f"{shard.url}, {item.key if shard.kind == 'tar' else f'row {item.key}'}"
         if (item := load_bytes(item)).error:
             skipped.append(f"{name}: {item.error}")
             continue
@@ -106,29 +98,13 @@ def decode(
     return Pictures(levels, torch.tensor(enlarged, dtype=torch.float32), skipped)
 
 
-def _items(sources: Sequence[Path]) -> Iterator[tuple[str, Item]]:
-    """Every picture with its name, in the order of `count`."""
-    for shard in Listing(list(map(str, sources))):
-        for item in items(shard, Columns()):
-            row = item.key if shard.kind == "tar" else f"row {item.key}"
-            yield item.path or f"{shard.url}, {row}", item
-
-
 def augment(levels: Tensor, enlarged: Tensor, generator: torch.Generator) -> Tensor:
-    """Random views of pictures.
+    """Random views, float32 (B, 3, H, W) in [0, 1], of uint8 pictures (B, 3, H, W), enlarged by factors (B,) before.
 
     The original and the trained encoder see the same view, so it may change what the picture shows. It only has to
     resemble the pictures that will be scored. A picture that was enlarged to the model's size has no fine detail, and a
     tower that is hardened on such pictures alone is easy to fool on photographs. So it is also shown at its original
-    size with a mirrored border, where all of its detail is at the finest scale.
-
-    Args:
-        levels: uint8 (B, 3, H, W).
-        enlarged: (B,), factor by which each was enlarged, at least 1.
-        generator: Source of all random choices, on the CPU.
-
-    Returns:
-        float32 (B, 3, H, W) in [0, 1], on the device of `levels`.
+    size with a mirrored border, where all of its detail is at the finest scale. Random choices are made on the CPU.
     """
     pixels = levels.float() / 255
     n = len(pixels)
@@ -167,16 +143,8 @@ def perturb(encode: Encode, pictures: Tensor, directions: Tensor, radius: Tensor
     If :math:`d` is a text, this is what attackers of a score do. If :math:`d = -E_0(x)`, it is FARE's largest distance
     from the original embedding.
 
-    Args:
-        encode: The encoder to fool: unit vectors (B, D) of pictures, differentiably.
-        pictures: (B, 3, H, W) in [0, 1].
-        directions: (B, D), direction that each is pushed in.
-        radius: (B,), largest Euclidean norm of each change.
-        start: (B, 3, H, W), the first change.
-        steps: Gradient steps.
-
-    Returns:
-        Perturbed pictures in [0, 1], without a gradient.
+    `encode` makes unit vectors (B, D) of pictures (B, 3, H, W) in [0, 1], differentiably. `start` (B, 3, H, W) is the
+    first change, and `radius` (B,) the largest Euclidean norm of each. What is returned has no gradient.
     """
     change = start
     length = radius * min(1.0, 1.5 / steps)  # a single step may cross the ball, several steps are shorter

@@ -32,9 +32,9 @@ class HardenableEncoder(Protocol):
         """
 
     def exporter(self) -> Callable[[nn.Module, Path, bool], None]:
-        """A function of such a tower, an existing folder, and whether to write float16 weights.
+        """What writes the encoder with such a tower, so that `foclip.models.load` loads it as `local-dir:FOLDER`.
 
-        It writes the encoder with that tower, so that `foclip.models.load` loads it as `local-dir:FOLDER`.
+        It takes the tower, an existing folder, and whether to write float16 weights.
 
         Raises:
             EncoderError: The encoder cannot be written.
@@ -42,12 +42,9 @@ class HardenableEncoder(Protocol):
 
 
 def trainable(encoder: Any, checkpointing: bool = False) -> nn.Module:
-    """A copy of the image tower of a `HardenableEncoder` with gradients.
+    """A copy of the image tower of a `HardenableEncoder` with gradients; an `EncoderError` if it gives none.
 
     With `checkpointing` activations are recomputed in the backward pass, which saves memory and takes more time.
-
-    Raises:
-        EncoderError: It has no image tower that can be trained.
     """
     tower: Any = copy.deepcopy(encoder.image_tower()).float().eval().requires_grad_(True)
     if checkpointing and hasattr(tower, "set_grad_checkpointing"):
@@ -57,9 +54,8 @@ def trainable(encoder: Any, checkpointing: bool = False) -> nn.Module:
         value = tower(_inputs(encoder, 2))
         gradients = torch.autograd.grad(value[:, 0].sum(), parameters, allow_unused=True)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:160]
-        fault = f"cannot be hardened, its image tower gives no gradient ({reason})"
-        raise EncoderError(f"{encoder.name}: {fault}") from error
+        fault = f"its image tower gives no gradient ({' '.join(str(error).split())[:160]})"
+        raise EncoderError(f"{encoder.name}: cannot be hardened, {fault}") from error
     for parameter, gradient in zip(parameters, gradients, strict=True):
         # A parameter that does not influence the embedding (a caption token of CoCa, for example) is not trained.
         parameter.requires_grad_(gradient is not None)

@@ -90,47 +90,26 @@ class HardenSettings:
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """The state of a run.
+    """The state of a run after a step."""
 
-    Attributes:
-        step: Finished steps.
-        loss: Loss of the last step.
-        clean: Mean cosine of the trained and the original encoder on the clean pictures of the last step.
-        perturbed: Mean cosine of the trained encoder on perturbed pictures with the original on clean ones.
-        seconds_left: Estimated seconds until the end of training.
-    """
-
-    step: int
+    step: int  # finished steps
     loss: float
-    clean: float
-    perturbed: float
-    seconds_left: float
+    clean: float  # mean cosine of the trained and the original encoder on the clean pictures of the last step
+    perturbed: float  # mean cosine of the trained encoder on perturbed pictures with the original on clean ones
+    seconds_left: float  # until the end of training, estimated
 
 
 @dataclass(eq=False)
 class Trainer:
-    """A training run at some step.
+    """A training run at some step; a `UsageError` if the checkpoint belongs to a run of another identity."""
 
-    Attributes:
-        encoder: The original encoder, a `foclip.hardening.tower.HardenableEncoder`.
-        tower: A copy of its image tower, from `foclip.hardening.tower.trainable`.
-        pictures: The pictures to train on.
-        texts: Unit vectors (T, D) that pictures are pushed towards.
-        settings: The settings of the run.
-        cache: Holds the checkpoint.
-        identity: Digest of everything that the weights depend on.
-
-    Raises:
-        UsageError: The checkpoint belongs to a run of another identity.
-    """
-
-    encoder: Any
-    tower: nn.Module
+    encoder: Any  # the original, a `foclip.hardening.tower.HardenableEncoder`
+    tower: nn.Module  # a copy of its image tower, from `foclip.hardening.tower.trainable`
     pictures: Pictures
-    texts: Tensor
+    texts: Tensor  # unit vectors (T, D) that pictures are pushed towards
     settings: HardenSettings
-    cache: Cache
-    identity: str
+    cache: Cache  # holds the checkpoint
+    identity: str  # digest of everything that the weights depend on
 
     def __post_init__(self) -> None:
         self.original: nn.Module = self.encoder.image_tower()
@@ -170,9 +149,9 @@ class Trainer:
     def _save(self) -> None:
         """Write the checkpoint, in the first process only."""
         if self.rank == 0:
-            names = ("identity", "step", "precision")
-            states = {name: getattr(self, name).state_dict() for name in ("tower", "optimizer")}
-            self.cache.save(CHECKPOINT, {name: getattr(self, name) for name in names} | states)
+            states = {"tower": self.tower.state_dict(), "optimizer": self.optimizer.state_dict()}
+            known = {"identity": self.identity, "step": self.step, "precision": self.precision}
+            self.cache.save(CHECKPOINT, known | states)
 
     def train(
         self,
@@ -191,7 +170,10 @@ class Trainer:
             module = nn.parallel.DistributedDataParallel(self.tower, broadcast_buffers=False)
         first, started, saved = self.step, time.monotonic(), time.monotonic()
         while self.step < last:
-            self._set_rate()
+            # The rate rises over the first steps, then falls along a cosine.
+            rise = min(1.0, (self.step + 1) / max(1.0, WARMUP * steps))
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.peak * rise * 0.5 * (1 + math.cos(math.pi * (self.step / steps)))
             loss, clean, perturbed = self._update(module)
             self.step += 1
             if self.step % REPORT_EVERY == 0 or self.step == last:
@@ -203,17 +185,13 @@ class Trainer:
         if self.step > first:
             self._save()
 
-    def _set_rate(self) -> None:
-        """Set the learning rate: it rises over the first steps, then falls along a cosine."""
-        share = self.step / self.settings.steps
-        rise = min(1.0, (self.step + 1) / max(1.0, WARMUP * self.settings.steps))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.peak * rise * 0.5 * (1 + math.cos(math.pi * share))
-
     def _update(self, module: nn.Module) -> tuple[float, float, float]:
         """Make one step; returns the loss, the clean cosine (0 where it is not reported) and the perturbed cosine."""
         self.optimizer.zero_grad(set_to_none=True)
-        places = self._places()
+        # The pictures of this process in this step: its share of a batch of the concatenated epochs.
+        n, own = len(self.pictures), self.settings.batch_size // self.ranks
+        first = self.step * self.settings.batch_size + self.rank * own
+        places = torch.stack([_order(self.settings.seed, p // n, n)[p % n] for p in range(first, first + own)])
         parts = torch.chunk(places, self.settings.accumulate)
         totals = [0.0, 0.0, 0.0]
         for number, part in enumerate(parts):
@@ -262,12 +240,6 @@ class Trainer:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             return torch.as_tensor(module(inputs))
-
-    def _places(self) -> Tensor:
-        """The pictures of this process in this step: its share of a batch of the concatenated epochs."""
-        n, own = len(self.pictures), self.settings.batch_size // self.ranks
-        first = self.step * self.settings.batch_size + self.rank * own
-        return torch.stack([_order(self.settings.seed, p // n, n)[p % n] for p in range(first, first + own)])
 
 
 @lru_cache(maxsize=2)

@@ -1,7 +1,7 @@
 """The report of `foclip calibrate`: ROC, histograms, the τ₁ × τ₂ surface, and the worst misses."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,9 @@ COMBINED = {"combined": "caught", "no_prompt": "caught_without_prompts"}
 def summary(calibration: Calibration) -> list[dict[str, Any]]:
     """What each method does on the half that had no part in making it.
 
-    Returns:
-        Per method: `method`, `auc`, `threshold` of its statistic, `caught` and `false_alarms` (shares) at that
-        threshold with their 95 % intervals (exact binomial), `expected_false_alarms` (95 % interval of the rate that
-        one calibration of this size has; None where no bound sets the threshold), `balanced_accuracy`, `clean` and
-        `fooled` (counts).
+    A row has `method`, `auc`, `threshold` of its statistic, `caught` and `false_alarms` (shares) at that threshold with
+    their 95 % intervals (exact binomial), `expected_false_alarms` (95 % interval of the rate that one calibration of
+    this size has; None where no bound sets the threshold), `balanced_accuracy`, `clean` and `fooled` (counts).
     """
     rows, detector, measured = [], calibration.detector, _measured(calibration)
     counted = measured[measured.counts]
@@ -98,7 +96,7 @@ def _above(part: Calibrated[Any], fpr: float) -> float:
 
 
 def _measured(calibration: Calibration) -> pd.DataFrame:
-    """Pictures of the half that only measures: what they are, whether they count, and each method's statistic."""
+    """Pictures of the half that only measures: what they are, whether they count, their statistics and verdicts."""
     detector, rows = calibration.detector, []
     for e in calibration.examples:
         if e.held_out:
@@ -106,17 +104,15 @@ def _measured(calibration: Calibration) -> pd.DataFrame:
             row = {"example": e} | {name: getattr(e, name) for name in ("kind", "state", "rise", "fooled", "counts")}
             row |= {name: getattr(detector, name).statistic.value(whole) for name in ("rule", "combined")}
             rows.append(row | {name: getattr(detector, name).statistic.value(bare) for name in ("drift", "no_prompt")})
-    return pd.DataFrame(rows)
+    found, methods = pd.DataFrame(rows), _methods(detector)
+    return found.assign(**{words: found[name] >= methods[name][1] for name, words in COMBINED.items()})
 
 
-def _shares(detector: Detector, kinds: Iterable[tuple[Any, pd.DataFrame]]) -> list[dict[str, Any]]:
-    """Per kind of pictures: their number, mean rise in units of the score's floor, and shares called tampered."""
-    least = {name: _above(getattr(detector, name), detector.fpr) for name in COMBINED}
-    return [
-        {"kind": kind, "pictures": len(part), "rise": part.rise.mean()}
-        | {words: (part[name] >= least[name]).mean() for name, words in COMBINED.items()}
-        for kind, part in kinds
-    ]
+def _shares(kinds: Any) -> list[dict[str, Any]]:
+    """Per group of pictures: their number, mean rise in units of the score's floor, and shares called tampered."""
+    found = kinds[["rise", *COMBINED.values()]].mean().assign(pictures=kinds.size())
+    rows: list[dict[str, Any]] = found.rename_axis("kind").reset_index().to_dict("records")
+    return rows
 
 
 def _budgets(detector: Detector, fooled: pd.DataFrame) -> list[dict[str, Any]]:
@@ -148,20 +144,18 @@ def write(path: Path, calibration: Calibration) -> None:
         rule=rule,
         rows=summary(calibration),
         means=_means(counted),
-        kinds=_shares(detector, fooled.groupby("kind", sort=False)),
-        rises=_shares(detector, rises),
-        conditions=_shares(detector, measured[~measured.fooled].groupby("state", sort=False)),
+        kinds=_shares(fooled.groupby("kind", sort=False)),
+        rises=_shares(rises),
+        conditions=_shares(measured[~measured.fooled].groupby("state", sort=False)),
         budgets=_budgets(detector, fooled),
         roc=_roc(detector),
         histograms=_histograms(counted, rule),
         surface=html.figure(html.surface(calibration.sweep, rule)),
         weights=[(name, each.steps[-1].inputs, each.steps[-1].weight) for name, each in combined.items()],
         probes=_probes(detector, measured[measured.counts & ~measured.fooled].example),
-        misses=_misses(detector, measured[measured.counts & (measured.state == AS_IT_IS)]),
+        misses=_misses(measured[measured.counts & (measured.state == AS_IT_IS)]),
         judged_by=_methods(detector)["combined"][0],
-        failures=calibration.failures,
-        duplicates=calibration.duplicates,
-        gray=calibration.gray,
+        calibration=calibration,
     )
 
 
@@ -182,9 +176,8 @@ def _means(examples: Sequence[Example]) -> list[tuple[str, int, float, float, fl
     rows = []
     for kind, fooled in (("originals", False), ("fooled", True)):
         chosen = [e.sensitivity for e in examples if e.fooled == fooled]
-        drops, drifts = in_gray(chosen).T
-        score = float(np.mean([s.score or 0.0 for s in chosen]))
-        rows.append((kind, len(chosen), score, float(np.mean(drops)), float(np.mean(drifts))))
+        drop, drift = in_gray(chosen).mean(axis=0).tolist()
+        rows.append((kind, len(chosen), float(np.mean([s.score or 0.0 for s in chosen])), drop, drift))
     return rows
 
 
@@ -212,11 +205,11 @@ def _histograms(examples: Sequence[Example], rule: TwoThresholds) -> Markup:
     return html.figure(plot)
 
 
-def _misses(detector: Detector, measured: pd.DataFrame) -> list[dict[str, Any]]:
+def _misses(measured: pd.DataFrame) -> list[dict[str, Any]]:
     """Of the wrong verdicts: fooled pictures that look cleanest, and clean pictures that look most fooled."""
-    items, called = [], measured.combined >= _above(detector.combined, detector.fpr)
+    items = []
     for kind, fooled in (("fooled, not caught", True), ("clean, false alarm", False)):
-        wrong = measured[(measured.fooled == fooled) & (called != fooled)]
+        wrong = measured[(measured.fooled == fooled) & (measured.caught != fooled)]
         for example in wrong.sort_values("combined", ascending=fooled, kind="stable").example[:MISSES]:
             image = images.read(example.path)
             shown = {"image": html.picture(image), "gray": html.picture(images.to_gray(image))}

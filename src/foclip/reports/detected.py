@@ -30,22 +30,16 @@ from foclip.reports import html
 
 #: Files of the report in its folder; `foclip fool` may have a report.html of its own there.
 PAGE, TABLE = "verdicts.html", "verdicts.csv"
-#: Pictures on the page.
-SHOWN = 200
-#: Prompts of a picture on the page.
-PROMPTS = 3
-#: p-values from which their histogram says something.
-ENOUGH = 20
+#: Pictures on the page, prompts of each, and p-values from which their histogram says something.
+SHOWN, PROMPTS, ENOUGH = 200, 3, 20
 #: Columns of the table; an input that failed has an image, the verdict "failed" and an error.
 COLUMNS = (*FIELDS, "error")
-#: The transformation that takes away what nobody sees.
-UNSEEN = "jpeg"
-#: Points of the path at which the gradient is taken, the middles of equal parts.
-POINTS = 8
-#: Blur of the map, standard deviation as a share of the picture's longest side: pixels one by one are noise.
-SPREAD = 0.04
-#: Percentile of the map that is drawn at full strength.
-STRONG = 99.5
+#: The transformation that takes away what nobody sees, and the points of the path to it (the middles of equal parts) at
+#: which the gradient is taken.
+UNSEEN, POINTS = "jpeg", 8
+#: Blur of the map, standard deviation as a share of the picture's longest side (pixels one by one are noise), and the
+#: percentile of the map that is drawn at full strength.
+SPREAD, STRONG = 0.04, 99.5
 #: What makes a cell a formula where a spreadsheet opens the table.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -67,20 +61,19 @@ def write(
     shown = suspicious_first(found.results)[:SHOWN]
     report, items = progress("drawing", len(shown)), []
     for number, detection in enumerate(shown, start=1):
-        item = {"detection": detection, "shown": _shown(detection, scorer, detector.hardened)}
-        item |= {"name": Path(detection.image).name, "through": detection.probe in detector.hardened}
-        items.append(item | {"prompts": detection.prompts[:PROMPTS], "more": len(detection.prompts[PROMPTS:])})
+        pictures = _shown(detection, scorer, detector.hardened)
+        items.append({"detection": detection, "shown": pictures, "name": Path(detection.image).name})
         report(number)
     decided_by = sorted({detection.decided_by for detection in found})
     html.write(
         out / PAGE,
         "detected.html",
         items=items,
+        most=PROMPTS,
         counts=Counter(detection.verdict for detection in found),
         total=len(found),
         failures=found.failures,
-        model=scorer.model,
-        score=scorer.info.name,
+        scorer=scorer,
         detector=detector,
         decided_by=decided_by,
         bound=detector.fpr if fpr is None else fpr,
@@ -175,8 +168,7 @@ def drawn(heat_map: Tensor, picture: Image.Image) -> Image.Image:
     """What raises the score, as heat over the picture in gray; (H, W) of its size."""
     blurred = spread(heat_map).clip(min=0)
     strength = (blurred / max(float(np.percentile(blurred, STRONG)), 1e-12)).clip(0, 1)
-    colours = matplotlib.colormaps["inferno"](strength)[..., :3] * 255
-    opacity = strength[..., None]
+    colours, opacity = matplotlib.colormaps["inferno"](strength)[..., :3] * 255, strength[..., None]
     mixed = (1 - opacity) * np.asarray(to_gray(picture)) + opacity * colours
     return Image.fromarray(mixed.round().astype(np.uint8))
 

@@ -40,23 +40,18 @@ class FooledReport:
 
 
 def _summary(results: Sequence[Result]) -> dict[str, Any]:
-    before = mean([result.score_before for result in results])
-    after = mean([result.score_after for result in results])
+    before, after = mean([result.score_before for result in results]), mean([result.score_after for result in results])
+    counts = sorted({len(result.prompts) for result in results})
+    prompts = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + f" prompt{'s' if counts[-1] != 1 else ''}"
+    same = all(result.prompts == results[0].prompts for result in results)
     return {
-        "prompts": _prompts(results),
+        "prompts": prompts if same else f"{prompts} each",  # "10 prompts" for all, or "1 to 3 prompts each"
         "before": before,
         "after": after,
         "gain": after / before - 1 if before > 0 else None,
         "psnr": min((result.psnr_seen for result in results if result.psnr_seen is not None), default=None),
         "flip99": max(result.flip99 for result in results),
     }
-
-
-def _prompts(results: Sequence[Result]) -> str:
-    """How many prompts pictures had: "10 prompts" for all, or "1 to 3 prompts each"."""
-    counts = sorted({len(result.prompts) for result in results})
-    text = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + f" prompt{'s' if counts[-1] != 1 else ''}"
-    return text if all(result.prompts == results[0].prompts for result in results) else f"{text} each"
 
 
 def _item(folder: Path, result: Result) -> dict[str, Any]:

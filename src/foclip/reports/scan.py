@@ -1,6 +1,7 @@
 """The report of `foclip scan`: one page."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,9 @@ def _histograms(summary: Summary) -> dict[str, Markup | None]:
     used = int(np.flatnonzero(sum(summary.scores.values()))[-1]) + 1
     width = -(-used // BARS)
     edges = np.arange(BARS + 1) * width * summary.highest / BINS
-    folded = {}
-    for verdict, counts in summary.scores.items():
-        padded = np.zeros(BARS * width, dtype=np.int64)
-        padded[: min(BINS, len(padded))] = counts[: len(padded)]
-        folded[verdict] = padded.reshape(BARS, width).sum(axis=1)
+    rest = max(BARS * width - BINS, 0)
+    padded = {verdict: np.pad(counts, (0, rest))[: BARS * width] for verdict, counts in summary.scores.items()}
+    folded = {verdict: counts.reshape(BARS, width).sum(axis=1) for verdict, counts in padded.items()}
     plot, axes = html.axes_of(6.0, 2.8, "score", "pictures")
     below = np.zeros(BARS)
     for verdict in VERDICTS if summary.judged else ("",):
@@ -70,17 +69,12 @@ def _histograms(summary: Summary) -> dict[str, Markup | None]:
 def _with_pictures(folder: Folder, worst: Sequence[Example], columns: Columns) -> Iterator[dict[str, Any]]:
     """The rows whose pictures can be read again, in their order, with these pictures as `image`."""
     shown: dict[tuple[int, int], str] = {}
-    places: dict[int, set[int]] = {}
-    for example in worst:
-        places.setdefault(example.shard, set()).add(example.place)
     for shard in folder.shards():
-        wanted = places.get(shard.number, set())
+        wanted = {example.place for example in worst if example.shard == shard.number}
         try:
-            for place, item in enumerate(items(shard, columns) if wanted else ()):
+            for place, item in enumerate(islice(items(shard, columns), max(wanted, default=-1) + 1)):
                 if place in wanted:
                     shown[shard.number, place] = html.picture(images.decode(load_bytes(item).content, item.key))
-                if place == max(wanted):
-                    break
         except FoclipError:  # the source may be gone by now, or changed
             continue
     for example in worst:

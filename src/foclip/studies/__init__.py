@@ -1,7 +1,6 @@
 """Studies: one file per experiment of the paper and per open question.
 
-`foclip.studies.harness` defines what a study is. `available` finds every module here that defines `study`, and the
-modules that other packages name in the entry point group `foclip.studies`.
+They are the modules here, and those that other packages name in the entry point group `foclip.studies`.
 """
 
 import importlib
@@ -23,11 +22,7 @@ def names() -> list[str]:
 
 
 def available() -> "dict[str, Study]":
-    """Every study by name.
-
-    Raises:
-        UsageError: The package of a study cannot be loaded.
-    """
+    """Every study by name; a `UsageError` if the package of one cannot be loaded."""
     modules = [importlib.import_module(f"{__name__}.{name}") for name in _own()]
     for point in entry_points(group=GROUP):
         try:

@@ -44,20 +44,15 @@ def report(table: pd.DataFrame) -> StudyReport:
         for (budget, name), part in parts.items()
     ]
     scores = {f"{name}, budget {budget}": mean(part.score, part.photo) for (budget, name), part in parts.items()}
-    findings = [
-        f"Budget {budget}, {name} against alignment alone: {_changes(part, parts[budget, ALONE])}."
-        for (budget, name), part in parts.items()
-        if name != ALONE
-    ]
-    return StudyReport(pd.DataFrame(summary), {"mean-score": plots.bars(scores, "mean CLIPScore")}, findings)
-
-
-def _changes(part: pd.DataFrame, alone: pd.DataFrame) -> str:
-    """What an objective changes against alignment alone, where the interval leaves 0 out."""
     names = {"score": "mean score", "lowest": "lowest prompt", "spread": "spread", "psnr": "PSNR / dB"}
-    changes = {words: lead(part, alone, column) for column, words in names.items()}
-    clear = [f"{words} {change:+.3f}" for words, change in changes.items() if change.low > 0 or change.high < 0]
-    return "; ".join(clear) or "no change beyond chance"
+    findings = []
+    for (budget, name), part in parts.items():
+        if name != ALONE:  # where the interval leaves 0 out
+            changes = {words: lead(part, parts[budget, ALONE], column) for column, words in names.items()}
+            clear = [f"{words} {change:+.3f}" for words, change in changes.items() if change.low > 0 or change.high < 0]
+            said = "; ".join(clear) or "no change beyond chance"
+            findings.append(f"Budget {budget}, {name} against alignment alone: {said}.")
+    return StudyReport(pd.DataFrame(summary), {"mean-score": plots.bars(scores, "mean CLIPScore")}, findings)
 
 
 study = Study(__name__, __doc__, table, report)

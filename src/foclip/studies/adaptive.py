@@ -19,12 +19,13 @@ pass is the detector's own transformation, to the last bit (backward pass differ
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from foclip.attacks import AttackPlan
 from foclip.calibration.examples import PROBES
 from foclip.data.prompts import Prompts
 from foclip.detection import Detector, View, hardened_of, hardened_scores
@@ -32,7 +33,7 @@ from foclip.detection.adaptive import DetectorAwareScore
 from foclip.models.scorer import Scorer
 from foclip.models.scores import MeanEnsemble
 from foclip.perceptual.budget import Budget
-from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
+from foclip.studies.harness import BUDGET, Rows, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.detectors import METHODS as JUDGES
 from foclip.studies.harness.detectors import caught, detector, judged, made, measured
 from foclip.studies.harness.pictures import Picture
@@ -60,28 +61,21 @@ LOWEST = "the minimum of the encoder and the hardened encoders, no detector"
 
 
 class Attacker(NamedTuple):
-    """What attackers know: the probes that they attack through, and the score that they raise."""
+    """What attackers know."""
 
-    views: tuple[View, ...]
-    score: Scorer
+    views: tuple[View, ...]  # the probes that they attack through
+    score: Scorer  # the score that they raise
 
 
 def attackers(context: StudyContext, judge: Detector) -> dict[str, Attacker]:
     """Every level of knowledge by name."""
     score, hardened = context.score, hardened_scores(context.score)
-
-    def through(probes: Sequence[str]) -> tuple[View, ...]:
-        return tuple(View(probe, score.encoder.preprocess) for probe in probes)
-
     probes = list(dict.fromkeys([*PROBES, *(probe for probe in judge.probes if probe not in judge.hardened)]))
-    found = {
-        NOTHING: Attacker((), score),
-        GRAY: Attacker(through(["gray"]), score),
-        ALL: Attacker(through(probes), score),
-        BEYOND: Attacker(through([*probes, *MORE]), score),
-    }
+    known = {NOTHING: (), GRAY: ("gray",), ALL: probes, BEYOND: (*probes, *MORE)}
+    views = {name: tuple(View(probe, score.encoder.preprocess) for probe in known[name]) for name in known}
+    found = {name: Attacker(through, score) for name, through in views.items()}
     if hardened:
-        found[TOO] = Attacker(through(probes), MeanEnsemble([score, *hardened.values()]))
+        found[TOO] = Attacker(views[ALL], MeanEnsemble([score, *hardened.values()]))
     found[ITSELF] = Attacker((), _evading(context, judge))
     return found | {DRAWS: Attacker((), _evading(context, judge, ATTACKER_SEEDS))}
 
@@ -94,37 +88,31 @@ def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × attackers × budgets; the originals; and the rounds of refitting."""
     judge, quick = detector(context, context.score), context.settings.quick
     known = attackers(context, judge)
-    plan = [(name, budget) for budget in (QUICK if quick else FULL) for name in known]
-    pictures = context.pictures[: 4 if quick else 8]
-    own = context.best_captions([context.score])
-    prompts = [own[picture.name] for picture in pictures]
-    originals = _rows(context, pictures, prompts, judge, "original", float("nan"))
+    pictures, own = context.pictures[: 4 if quick else 8], context.best_captions([context.score])
+    originals = _rows(context, judge, pictures, own, None, attacker="original", budget=float("nan"))
     rows = [*originals]
+    plan = [(name, budget) for budget in (QUICK if quick else FULL) for name in known]
     for name, budget in context.with_progress(plan):
-        attack = context.default_attack().replace(
-            steps=min(context.settings.steps, STEPS), budgets=Budget("psnr", budget), views=known[name].views
-        )
-        fooled = context.fool(attack, pictures, prompts, known[name].score)
-        rows += _rows(context, fooled, prompts, judge, name, budget, originals)
-    return pd.DataFrame(rows + _rounds(context, pictures, prompts, originals))
+        attack = _attack(context, STEPS, budget).replace(views=known[name].views)
+        fooled = context.fool(attack, pictures, own, known[name].score)
+        rows += _rows(context, judge, fooled, own, originals, attacker=name, budget=budget)
+    return pd.DataFrame(rows + _rounds(context, pictures, own, originals))
 
 
-def _rounds(
-    context: StudyContext, pictures: Sequence[Picture], prompts: Sequence[Prompts], originals: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
+def _attack(context: StudyContext, steps: int, budget: float) -> AttackPlan:
+    return context.default_attack().replace(steps=min(context.settings.steps, steps), budgets=Budget("psnr", budget))
+
+
+def _rounds(context: StudyContext, pictures: Sequence[Picture], own: dict[str, Prompts], originals: Rows) -> Rows:
     """Rows of at most half of the photos, fooled again in every round. Crops of the others make the detectors."""
     pictures = pictures[: max(1, len(context.pictures) // 2)]
-    prompts, tested = prompts[: len(pictures)], {picture.photo for picture in pictures}
+    tested = {picture.photo for picture in pictures}
     crops = [crop for crop in context.examples if crop.photo not in tested and crop.has_colour]
     if len({crop.photo for crop in crops}) < 2:
         return []
-    own = context.best_captions([context.score], crops)
-    captions = [own[crop.name] for crop in crops]
-    attack = context.default_attack().replace(
-        steps=min(context.settings.steps, ROUND_STEPS), budgets=Budget("psnr", ROUND_BUDGET)
-    )
+    captions, attack = context.best_captions([context.score], crops), _attack(context, ROUND_STEPS, ROUND_BUDGET)
     examples = measured(context, context.score, crops, captions)
-    rows: list[dict[str, Any]] = []
+    rows: Rows = []
     unseen: list[float] = []
     aim: Scorer = context.score
     for number in context.with_progress(range(ROUNDS[not context.settings.quick])):
@@ -132,9 +120,10 @@ def _rounds(
         examples += measured(context, context.score, crops, captions, boosted, f"round {number}")
         judge = made(examples, context.score)
         aim = _evading(context, judge)
-        fooled = context.fool(attack, pictures, prompts, aim)
-        found = _rows(context, fooled, prompts, judge, REFITTED.format(number), ROUND_BUDGET, originals)
-        alarms = [row["combined"] for row in judged(context, judge, pictures, prompts)]
+        fooled = context.fool(attack, pictures, own, aim)
+        attacker = REFITTED.format(number)
+        found = _rows(context, judge, fooled, own, originals, attacker=attacker, budget=ROUND_BUDGET)
+        alarms = [row["combined"] for row in judged(context, judge, pictures, own)]
         rows += [row | {"alarm on its original": float(alarm)} for row, alarm in zip(found, alarms, strict=True)]
         unseen.append(float(np.mean([0.0 if row["combined"] else row["gain"] for row in found])))
         if number and unseen[-1] > unseen[-2] - GAINS:
@@ -144,21 +133,20 @@ def _rounds(
 
 def _rows(
     context: StudyContext,
-    current: Sequence[Picture],
-    prompts: Sequence[Prompts],
     judge: Detector,
-    attacker: str,
-    budget: float,
-    originals: Sequence[dict[str, Any]] | None = None,
-) -> list[dict[str, Any]]:
+    current: Sequence[Picture],
+    own: dict[str, Prompts],
+    originals: Rows | None,
+    **labels: object,
+) -> Rows:
     """Rows of pictures, with the gains over the originals, which are in the same order."""
-    rows = judged(context, judge, current, prompts, attacker=attacker, budget=budget)
-    found, hardened = context.sensitivities(current, prompts), hardened_scores(context.score)
-    randomised = [context.sensitivities(current, prompts, probes=judge.probes, draw=draw) for draw in DETECTOR_SEEDS]
+    rows = judged(context, judge, current, own, None, **labels)
+    found, hardened = context.sensitivities(current, own), hardened_scores(context.score)
+    randomised = [context.sensitivities(current, own, probes=judge.probes, draw=draw) for draw in DETECTOR_SEEDS]
     worst = all if originals else any
     for row, seen, draws, before in zip(rows, found, zip(*randomised, strict=True), originals or rows, strict=False):
         row["randomised"] = worst(judge.judge(each).verdict == "tampered" for each in draws)
-        row |= {"detector": judge.name, "lowest": min(row["score"], *(seen.scores[name] for name in hardened))}
+        row |= {"detector": judge.name, "lowest": min([row["score"], *(seen.scores[name] for name in hardened)])}
         row |= {f"drop_{name}": value for name, value in seen.drops.items()}
         row |= {f"drift_{name}": value for name, value in seen.drifts.items()}
         row |= {"gain": row["score"] - before["score"], "gain of the minimum": row["lowest"] - before["lowest"]}
@@ -185,15 +173,25 @@ def report(table: pd.DataFrame) -> StudyReport:
     rounds = {name: part for (name, _), part in every.items() if name.startswith(REFITTED.partition("{")[0])}
     parts = {key: part for key, part in every.items() if key[0] not in rounds}
     knowing = {name: part for (name, budget), part in parts.items() if budget == BUDGET and name != NOTHING}
-    findings = [*_worst(parts), *([_refitted(rounds)] if rounds else []), *_costs(parts[NOTHING, BUDGET], knowing)]
-    findings += _what_is_left(originals, knowing)
+    plain = parts[NOTHING, BUDGET]
+    costs = {name: lead(part, plain, "score") for name, part in knowing.items()}
     alarms = ", ".join(f"{words}: {share(originals[m], originals.photo):.0%}" for m, words in METHODS.items())
-    findings.append(f"Judged by the detector {table.detector.iloc[0]!r}; false alarms on these originals: {alarms}.")
+    findings = [
+        *_worst(parts),
+        *([_refitted(rounds)] if rounds else []),
+        *(
+            f"At {BUDGET:g} dB attackers who {name} reach {change:+.3f} of score against those who {NOTHING} "
+            f"({percent(change.value / plain.score.mean(), '+.0f')})."
+            for name, change in costs.items()
+        ),
+        *_what_is_left(originals, knowing),
+        f"Judged by the detector {table.detector.iloc[0]!r}; false alarms on these originals: {alarms}.",
+    ]
     plot = Figure(figsize=(11, 3.6))
     left, right = plot.subplots(1, 2)
-    gains = {f"{name}, {budget:g} dB": mean(part.gain, part.photo) for (name, budget), part in parts.items()}
-    plots.draw_bars(left, gains, "score gain")
-    unseen = {f"{name}, {budget:g} dB": undetected(part, "combined") for (name, budget), part in parts.items()}
+    named = {f"{name}, {budget:g} dB": part for (name, budget), part in parts.items()}
+    plots.draw_bars(left, {name: mean(part.gain, part.photo) for name, part in named.items()}, "score gain")
+    unseen = {name: undetected(part, "combined") for name, part in named.items()}
     plots.draw_bars(right, unseen, "undetected score gain, combined detector")
     plot.tight_layout()
     return StudyReport(pd.DataFrame(summary), {"score-gain-and-undetected-gain": plot}, findings)
@@ -229,16 +227,6 @@ def _refitted(rounds: dict[str, pd.DataFrame]) -> str:
         f"1, 2 … rounds they have an undetected score gain of {left} at {ROUND_BUDGET:g} dB (caught: {shares}; false "
         f"alarms on the originals: {alarms})."
     )
-
-
-def _costs(plain: pd.DataFrame, knowing: dict[str, pd.DataFrame]) -> list[str]:
-    """Score that attackers lose at the same budget by evading more."""
-    changes = {name: lead(part, plain, "score") for name, part in knowing.items()}
-    return [
-        f"At {BUDGET:g} dB attackers who {name} reach {change:+.3f} of score against those who {NOTHING} "
-        f"({percent(change.value / plain.score.mean(), '+.0f')})."
-        for name, change in changes.items()
-    ]
 
 
 def _what_is_left(originals: pd.DataFrame, knowing: dict[str, pd.DataFrame]) -> list[str]:

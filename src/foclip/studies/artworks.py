@@ -39,11 +39,8 @@ def attacks(context: StudyContext) -> dict[str, AttackPlan]:
     return found
 
 
-def plan(context: StudyContext) -> list[tuple[str, str, AttackPlan]]:
-    """Settings, name and attack, for everything that is compared.
-
-    The settings are those within the budget, or those of the authors, but for the number of steps.
-    """
+def plan(context: StudyContext) -> dict[str, dict[str, AttackPlan]]:
+    """Attacks by settings and name: those within the budget, or those of the authors but for the number of steps."""
     steps, seed = context.settings.steps, context.settings.seed
     authors = {
         "FoCLIP": make_plan(FoCLIP, objective=objective(), steps=steps, lr=7.0, seed=seed),
@@ -51,18 +48,15 @@ def plan(context: StudyContext) -> list[tuple[str, str, AttackPlan]]:
         "MI-FGSM": make_plan(MIFGSM, seed=seed),
         "Adam": make_plan(Adam, steps=steps, seed=seed),
     }
-    return [
-        (settings, *entry)
-        for settings, found in ((WITHIN, attacks(context)), (AUTHORS, authors))
-        for entry in found.items()
-    ]
+    return {WITHIN: attacks(context), AUTHORS: authors}
 
 
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × attacks × settings; and the originals and paintings as they are."""
     rows = context.rows(context.pictures, attack="original", settings=UNTOUCHED)
     rows += context.rows(context.paintings, attack="real painting", settings=UNTOUCHED)
-    for settings, name, attack in context.with_progress(plan(context)):
+    compared = [(settings, *entry) for settings, found in plan(context).items() for entry in found.items()]
+    for settings, name, attack in context.with_progress(compared):
         rows += context.rows(context.fool(attack, context.pictures), attack=name, settings=settings)
     found = pd.DataFrame(rows)
     before = found[found.attack == "original"].set_index("picture").score
@@ -75,12 +69,9 @@ def report(table: pd.DataFrame) -> StudyReport:
         name if settings == UNTOUCHED else f"{name} ({settings})": part
         for (settings, name), part in groups(table, "settings", "attack").items()
     }
-    summary = [
-        {"": name}
-        | means(part, "score", "lowest", "spread", "psnr", "ssim", "flip99")
-        | {"seconds": "–" if part.seconds.isna().all() else f"{part.seconds.mean():.1f}"}
-        for name, part in parts.items()
-    ]
+    columns = ("score", "lowest", "spread", "psnr", "ssim", "flip99")
+    seconds = {name: "–" if part.seconds.isna().all() else f"{part.seconds.mean():.1f}" for name, part in parts.items()}
+    summary = [{"": name} | means(part, *columns) | {"seconds": seconds[name]} for name, part in parts.items()]
     scores = {name: mean(part.score, part.photo) for name, part in parts.items()}
     ours = table[(table.attack == "FoCLIP") & (table.settings == WITHIN)]
     rise = relative_gain(ours.score_before, ours.score, ours.photo)
@@ -93,9 +84,8 @@ def report(table: pd.DataFrame) -> StudyReport:
     ]
     if "CMA-ES" not in set(table.attack):
         findings.append("CMA-ES is missing: its package was not installed (pip install cma).")
-    comparisons = [
-        PaperComparison(f"rise of the mean CLIPScore over the original photos, within {BUDGET:g} dB", 0.427, rise)
-    ]
+    quantity = f"rise of the mean CLIPScore over the original photos, within {BUDGET:g} dB"
+    comparisons = [PaperComparison(quantity, 0.427, rise)]
     real = table[table.attack == "real painting"].score
     if len(real):
         above = after.changed(lambda value: value / float(real.mean()) - 1)  # the paintings are taken as given
@@ -106,8 +96,8 @@ def report(table: pd.DataFrame) -> StudyReport:
         )
     else:
         findings.append("The row of real paintings is missing: no folder of them was given (--paintings DIR).")
-    figures = {"mean-score": plots.bars(scores, "mean CLIPScore")}
-    return StudyReport(pd.DataFrame(summary), figures, findings, comparisons)
+    bars = plots.bars(scores, "mean CLIPScore")
+    return StudyReport(pd.DataFrame(summary), {"mean-score": bars}, findings, comparisons)
 
 
 def gallery(context: StudyContext) -> dict[str, Figure]:
@@ -115,9 +105,8 @@ def gallery(context: StudyContext) -> dict[str, Figure]:
     figures = {}
     for settings, caption in ((WITHIN, f"pictures-within-{BUDGET:g}-dB"), (AUTHORS, "pictures-as-authors-set-them")):
         columns = {"original": context.pictures[:SHOWN]}
-        for kind, name, attack in plan(context):
-            if kind == settings:  # all pictures, as in the table, so that the cached ones are used
-                columns[name] = context.fool(attack, context.pictures)[:SHOWN]
+        for name, attack in plan(context)[settings].items():  # all pictures, so that the table's cached ones are used
+            columns[name] = context.fool(attack, context.pictures)[:SHOWN]
         figures[caption] = plots.gallery(context, columns)
     return figures
 

@@ -108,27 +108,23 @@ def filtered(context: StudyContext, judge: Detector, current: list[Pair]) -> pd.
     name = Cache.key("filter", describe(Mapper(context.score, judge)), digests)
     source, kept = context.cache.path(name, ".parquet"), context.cache.path(name, ".txt")
     files.output_folder(source.parent)
-    captions = [pair.caption for pair in current]
+    found = pd.DataFrame(
+        [(each.picture.name, each.picture.photo, each.caption, each.mismatched) for each in current],
+        columns=["picture", "photo", "caption", "mismatched"],
+    )
     keys = [f"{place:06d}" for place in range(len(current))]
-    content = {"key": keys, "image": [_png(pair.picture) for pair in current], "caption": captions}
+    content = {"key": keys, "image": [_png(pair.picture) for pair in current], "caption": list(found.caption)}
     with files.replacing(source) as partial:
         parquet.write_table(pa.table(content), partial, row_group_size=GROUP)
     folder = scan([source], context.cache.path(name, ""), model=context.score, detector=judge, settings=Settings())
     rows = pa.Table.from_batches([batch for *_, batch in folder.rows(["key", "score", "tampered"])]).to_pandas()
     cut = float(np.quantile(rows.score, 1 - TOP))
     export(folder, kept, cut)
-    passed = set(kept.read_text(encoding="utf-8").split())
-    return pd.DataFrame(
-        {
-            "picture": [pair.picture.name for pair in current],
-            "photo": [pair.picture.photo for pair in current],
-            "caption": captions,
-            "mismatched": [pair.mismatched for pair in current],
-            "score": rows.score.astype(float),
-            "tampered": rows.tampered.astype("boolean").fillna(False).astype(bool),  # without colour: undecidable
-            "passes": rows.score >= cut,
-            "kept": [key in passed for key in keys],
-        }
+    return found.assign(
+        score=rows.score.astype(float),
+        tampered=rows.tampered.astype("boolean").fillna(False).astype(bool),  # without colour: undecidable
+        passes=rows.score >= cut,
+        kept=pd.Series(keys).isin(kept.read_text(encoding="utf-8").split()),
     )
 
 
@@ -148,21 +144,12 @@ def report(table: pd.DataFrame) -> StudyReport:
         bars |= {f"boosted {way}": before, f"boosted {way}, with the detector": after}
         passing = clean[clean.passes]
         held = {column: percent(bad[column].sum() / max(part[column].sum(), 1), ".1f") for column in ("passes", "kept")}
-        summary.append(
-            {
-                "boosted": way,
-                "pairs": len(part),
-                "mismatched": len(bad),
-                "their score": f"{mean(bad.score, bad.photo):.3f}",
-                "of these get in": f"{before:.1%}",
-                "with the detector": f"{after:.1%}",
-                "called tampered": f"{share(bad.tampered, bad.photo):.1%}",
-                "share of the list": held["passes"],
-                "of the list with the detector": held["kept"],
-                "clean pairs that get in": len(passing),
-                "of these lost to the detector": f"{share(~passing.kept, passing.photo):.1%}",
-            }
-        )
+        row = {"boosted": way, "pairs": len(part), "mismatched": len(bad)}
+        row |= {"their score": f"{mean(bad.score, bad.photo):.3f}", "of these get in": f"{before:.1%}"}
+        row |= {"with the detector": f"{after:.1%}", "called tampered": f"{share(bad.tampered, bad.photo):.1%}"}
+        row |= {"share of the list": held["passes"], "of the list with the detector": held["kept"]}
+        lost = f"{share(~passing.kept, passing.photo):.1%}"
+        summary.append(row | {"clean pairs that get in": len(passing), "of these lost to the detector": lost})
         findings.append(
             f"Boosted {way}, {bad.passes.sum()} of {len(bad)} mismatched pairs get into the top {percent(TOP)} of "
             f"{len(part)}, and {bad.kept.sum()} with the detector: {held['passes']} of the list, then {held['kept']}. "

@@ -6,13 +6,11 @@ the highest score. Gray replaces all colour; further rows replace one channel at
 pictures keep the colour statistics of their originals, as the paper says?
 """
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 
 from foclip.data.prompts import imagenet
-from foclip.studies.harness import PaperComparison, Study, StudyContext, StudyReport, plots
+from foclip.studies.harness import PaperComparison, Rows, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
 from foclip.studies.harness.statistics import groups, lead, means, percent, quantities, relative_drop
 
@@ -22,7 +20,7 @@ CHANNELS = ("gray", "red", "green", "blue")
 
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × quantities, of originals and fooled ones, with each kind of prompts."""
-    rows: list[dict[str, Any]] = []
+    rows: Rows = []
     fooled = context.fool(context.default_attack(), context.pictures)
     captions = imagenet(1000)
     best = [captions[place] for place in context.scores(context.pictures, captions).argmax(axis=1)]
@@ -48,44 +46,35 @@ def colours(picture: Picture) -> dict[str, float]:
     saturation = (pixels.max(axis=-1) - pixels.min(axis=-1)) / pixels.max(axis=-1).clip(1)
     bands = dict(zip(CHANNELS[1:], (red, green, blue), strict=True))
     spread, center = (np.hypot(*values) for values in (opponents.std(axis=(1, 2)), opponents.mean(axis=(1, 2))))
-    return {
-        **{f"mean {name}": band.mean() for name, band in bands.items()},
-        **{f"deviation {name}": band.std() for name, band in bands.items()},
-        "saturation": saturation.mean(),
-        "colourfulness": float(spread + 0.3 * center),
-    }
+    found = {f"mean {name}": band.mean() for name, band in bands.items()}
+    found |= {f"deviation {name}": band.std() for name, band in bands.items()}
+    return found | {"saturation": saturation.mean(), "colourfulness": float(spread + 0.3 * center)}
 
 
 def report(table: pd.DataFrame) -> StudyReport:
     """Share of the mean score lost per channel, and colour statistics before and after."""
-    wide = table[table.prompts != NONE].pivot_table(
-        index=["photo", "picture", "kind", "prompts"], columns="quantity", values="value", sort=False
-    )
+    wide = table[table.prompts != NONE]
+    wide = wide.pivot_table("value", ["photo", "picture", "kind", "prompts"], "quantity", sort=False).reset_index()
     summary, drops = [], {}
-    for (kind, prompts), part in groups(wide.reset_index(), "kind", "prompts").items():
+    titles = {name: "lost in gray" if name == "gray" else f"lost: {name} as luma" for name in CHANNELS}
+    for (kind, prompts), part in groups(wide, "kind", "prompts").items():
+        lost = {name: relative_drop(part.score, part[f"score {name}"], part.photo) for name in CHANNELS}
+        drops[kind, prompts] = lost
         row = {"": kind, "prompts": prompts} | means(part, "score")
-        for name in CHANNELS:
-            lost = relative_drop(part.score, part[f"score {name}"], part.photo)
-            drops[kind, prompts, name] = lost
-            row["lost in gray" if name == "gray" else f"lost: {name} as luma"] = f"{lost:.1%}"
-        summary.append(row)
-    original, fooled = drops["original", CAPTION, "gray"], drops["fooled", TITLES, "gray"]
-    bars = {
-        f"{kind}, {name}": drops[kind, prompts, name]
-        for kind, prompts in (("original", CAPTION), ("fooled", TITLES))
-        for name in CHANNELS
-    }
-    worst = max(CHANNELS[1:], key=lambda name: drops["fooled", TITLES, name].value)
+        summary.append(row | {titles[name]: f"{each:.1%}" for name, each in lost.items()})
+    original, fooled = drops["original", CAPTION], drops["fooled", TITLES]
+    bars = {f"original, {name}": lost for name, lost in original.items()}
+    bars |= {f"fooled, {name}": lost for name, lost in fooled.items()}
+    worst = max(CHANNELS[1:], key=lambda name: fooled[name].value)
     findings = [
-        f"In gray, originals lose {original:.1%} of their mean score with a caption that fits, fooled pictures "
-        f"{fooled:.1%} of theirs with the prompts they were fooled for.",
-        f"Of single channels, replacing {worst} by luma takes most from fooled pictures "
-        f"({drops['fooled', TITLES, worst]:.1%}).",
+        f"In gray, originals lose {original['gray']:.1%} of their mean score with a caption that fits, fooled pictures "
+        f"{fooled['gray']:.1%} of theirs with the prompts they were fooled for.",
+        f"Of single channels, replacing {worst} by luma takes most from fooled pictures ({fooled[worst]:.1%}).",
         *_consistency(table[table.prompts == NONE]),
     ]
     comparisons = [
-        PaperComparison("score lost in gray, originals with a caption that fits", 0.085, original),
-        PaperComparison("score lost in gray, fooled pictures", 0.632, fooled),
+        PaperComparison("score lost in gray, originals with a caption that fits", 0.085, original["gray"]),
+        PaperComparison("score lost in gray, fooled pictures", 0.632, fooled["gray"]),
     ]
     figures = {"score-lost": plots.bars(bars, "share of the mean score lost")}
     return StudyReport(pd.DataFrame(summary), figures, findings, comparisons)
@@ -102,12 +91,9 @@ def _consistency(table: pd.DataFrame) -> list[str]:
                 f"Not kept: {quantity} changes by {change:+.2f}, {percent(abs(change.value) / deviation)} of its "
                 "standard deviation among the photos."
             )
-    count = table.quantity.nunique()
-    return [
-        *sentences,
-        f"{count - len(sentences)} of {count} colour statistics stay within a tenth of their standard deviation "
-        "among the photos.",
-    ]
+    count, kept = table.quantity.nunique(), table.quantity.nunique() - len(sentences)
+    rest = f"{kept} of {count} colour statistics stay within a tenth of their standard deviation among the photos."
+    return [*sentences, rest]
 
 
 study = Study(__name__, __doc__, table, report)

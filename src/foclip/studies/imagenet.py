@@ -67,8 +67,7 @@ def report(table: pd.DataFrame) -> StudyReport:
         }
         for (name, count), part in parts.items()
     ]
-    least, most = min(COUNTS), max(COUNTS)
-    ours = table[table.attack == "FoCLIP"]
+    least, most, ours = min(COUNTS), max(COUNTS), table[table.attack == "FoCLIP"]
     whole = relative_gain(ours.score_before, ours.score, ours.photo)
     rivals = {name: score for (name, count), score in scores.items() if name != "FoCLIP" and count == most}
     best = max(rivals, key=lambda name: rivals[name].value)
@@ -84,13 +83,12 @@ def report(table: pd.DataFrame) -> StudyReport:
         "optimised ones gain.",
     ]
     figures = {}
-    names = table.attack.unique()
     for file, found, y in (
         ("score-over-captions", scores, "mean CLIPScore"),
         ("rise-of-unseen-captions", unseen, "rise of unseen captions"),
     ):
-        series = {name: (COUNTS, [found[name, count] for count in COUNTS]) for name in names}
-        figures[file] = plots.lines(series, "captions optimised", y)
+        series = {name: (COUNTS, [found[name, count] for count in COUNTS]) for name in table.attack.unique()}
+        figures[file] = plots.lines("captions optimised", {y: series})
     quantity = f"rise of the mean CLIPScore over the originals, {least} to {most} captions, within {BUDGET:g} dB"
     return StudyReport(pd.DataFrame(summary), figures, findings, [PaperComparison(quantity, 0.273, whole)])
 

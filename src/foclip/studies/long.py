@@ -5,7 +5,6 @@ because the automatic step size falls towards the end of a run.
 """
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.detectors import METHODS, caught, detector, judged
@@ -37,10 +36,8 @@ def report(table: pd.DataFrame) -> StudyReport:
     ]
     lengths = [steps for steps in parts if steps]
     scores, drops = ([mean(parts[n][column], parts[n].photo) for n in lengths] for column in ("score", "drop"))
-    plot = Figure(figsize=(9.6, 2.9))
-    left, right = plot.subplots(1, 2)
-    plots.draw_lines(left, {"": (lengths, scores)}, "steps", "mean CLIPScore", logarithmic=True)
-    plots.draw_lines(right, {"": (lengths, drops)}, "steps", "drop in gray", logarithmic=True)
+    panels = {"mean CLIPScore": {"": (lengths, scores)}, "drop in gray": {"": (lengths, drops)}}
+    plot = plots.lines("steps", panels, plots.WIDE, logarithmic=True)
     last, before = parts[lengths[-1]], parts[lengths[-2]]
     findings = [
         f"{lengths[-1]:,} steps score {last.score.mean() - before.score.mean():+.3f} against {lengths[-2]:,}, "

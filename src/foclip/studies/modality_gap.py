@@ -11,10 +11,7 @@ shift, and by one who does. What it costs: pictures whose best caption is no lon
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
@@ -26,9 +23,9 @@ from foclip.models import Encoder
 from foclip.models.scorer import Targets
 from foclip.models.scores import CLIPScore
 from foclip.reports import html
-from foclip.studies.harness import Study, StudyContext, StudyReport, plots
+from foclip.studies.harness import Rows, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
-from foclip.studies.harness.statistics import groups, mean, percent, quantities, share
+from foclip.studies.harness.statistics import Floats, groups, mean, percent, quantities, share
 
 #: Share of the gap that is closed.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -40,8 +37,7 @@ class Shifted(CLIPScore):
 
     def __init__(self, encoder: Encoder, gap: Tensor, share: float) -> None:
         super().__init__(encoder)
-        self.step = 0.5 * share * gap
-        self.share = share
+        self.step, self.share = 0.5 * share * gap, share
 
     @property
     def model(self) -> str:
@@ -49,8 +45,7 @@ class Shifted(CLIPScore):
 
     @property
     def fingerprint(self) -> str:
-        shift = hashlib.sha256(self.step.cpu().numpy().tobytes()).hexdigest()
-        return f"{super().fingerprint} {shift}"
+        return f"{super().fingerprint} {hashlib.sha256(self.step.cpu().numpy().tobytes()).hexdigest()}"
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         return normalize(super().encode_prompts(prompts) + self.step, dim=-1)
@@ -96,19 +91,16 @@ def _embed(context: StudyContext, current: Sequence[Picture]) -> Tensor:
     return torch.cat([context.score.encoder.encode_pictures([picture.image]) for picture in current])
 
 
-def _z(score: float, scores: npt.NDArray[np.float64]) -> float:
+def _z(score: float, scores: Floats) -> float:
     return float((score - scores.mean()) / max(scores.std(), 1e-9))
 
 
-def _places(context: StudyContext, clean: Tensor, texts: Tensor, fooled: Sequence[Picture]) -> list[dict[str, Any]]:
+def _places(context: StudyContext, clean: Tensor, texts: Tensor, fooled: Sequence[Picture]) -> Rows:
     """First two principal components and distances to both centroids, of pictures and texts."""
     artworks = context.score.encoder.encode_texts(context.prompts)
-    shown = {
-        ORIGINAL: (_embed(context, context.pictures), [picture.name for picture in context.pictures]),
-        FOOLED: (_embed(context, fooled), [picture.name for picture in fooled]),
-        "prompt": (artworks, list(context.prompts)),
-        "caption": (texts[::10], imagenet(1000)[::10]),
-    }
+    kinds = {ORIGINAL: context.pictures, FOOLED: fooled}
+    shown = {kind: (_embed(context, current), [each.name for each in current]) for kind, current in kinds.items()}
+    shown |= {"prompt": (artworks, list(context.prompts)), "caption": (texts[::10], imagenet(1000)[::10])}
     vectors = torch.cat([clean, artworks, texts[::10]])
     center = vectors.mean(dim=0)
     directions = torch.linalg.svd(vectors - center, full_matrices=False).Vh[:2]
@@ -121,7 +113,7 @@ def _places(context: StudyContext, clean: Tensor, texts: Tensor, fooled: Sequenc
             "distance to texts": (found - texts.mean(dim=0)).norm(dim=1),
         }
         for number, name in enumerate(names):
-            who = {"kind": kind, "name": name, "photo": name if kind in (ORIGINAL, FOOLED) else None}
+            who = {"kind": kind, "name": name, "photo": name if kind in kinds else None}
             rows += quantities(who, {quantity: float(each[number]) for quantity, each in values.items()})
     return rows
 
@@ -129,21 +121,17 @@ def _places(context: StudyContext, clean: Tensor, texts: Tensor, fooled: Sequenc
 def report(table: pd.DataFrame) -> StudyReport:
     """The map, and what closing the gap stops and costs."""
     gaps = table[table.kind == "gap"].set_index("shift").value
-    wide = table[table["shift"].notna() & (table.kind != "gap")].pivot_table(
-        index=["shift", "kind", "photo"], columns="quantity", values="value", sort=False
-    )
-    wide = wide.reset_index().assign(outranks=lambda part: (part.z > part["z of the genuine caption"]).astype(float))
+    wide = table[table["shift"].notna() & (table.kind != "gap")]
+    wide = wide.pivot_table("value", ["shift", "kind", "photo"], "quantity", sort=False).reset_index()
+    wide = wide.assign(outranks=(wide.z > wide["z of the genuine caption"]).astype(float))
     parts = groups(wide, "shift", "kind")
     summary, outranked, kept = [], {}, {}
     for closed in SHARES:
         original = parts[closed, ORIGINAL]
         kept[closed] = share(original["best caption kept"], original.photo)
-        row = {
-            "gap closed": percent(closed),
-            "distance of the centroids": f"{gaps[closed]:.3f}",
-            "best caption kept": f"{kept[closed]:.0%}",
-            "z of the genuine caption": f"{original['z of the genuine caption'].mean():.2f}",
-        }
+        row = {"gap closed": percent(closed), "distance of the centroids": f"{gaps[closed]:.3f}"}
+        row["best caption kept"] = f"{kept[closed]:.0%}"
+        row["z of the genuine caption"] = f"{original['z of the genuine caption'].mean():.2f}"
         for kind in (ORIGINAL, FOOLED, AWARE):
             part = parts[closed, kind]
             outranked[kind, closed] = share(part.outranks, part.photo)
@@ -151,24 +139,22 @@ def report(table: pd.DataFrame) -> StudyReport:
             row[f"z, {kind}"] = f"{mean(part.z, part.photo):.2f}"
             row[f"{kind}: outranks the genuine caption"] = f"{outranked[kind, closed]:.0%}"
         summary.append(row)
-    before, after, aware = outranked[FOOLED, 0.0], outranked[FOOLED, SHARES[-1]], outranked[AWARE, SHARES[-1]]
+    wholly = SHARES[-1]
+    before, after, aware = outranked[FOOLED, 0.0], outranked[FOOLED, wholly], outranked[AWARE, wholly]
     verdict = f"The mitigation {'stops even' if aware.value < 0.5 else 'does not stop'} an attacker who knows of it."
     if before.value < 0.5:
         verdict = "Fooled pictures rarely outrank genuine captions here, so there is little to stop."
     findings = [
         _position(table),
-        f"Closing the gap wholly takes the distance of the centroids from {gaps[0.0]:.2f} to {gaps[SHARES[-1]]:.2f}; "
-        f"the best caption stays the same for {kept[SHARES[-1]]:.0%} of the originals.",
+        f"Closing the gap wholly takes the distance of the centroids from {gaps[0.0]:.2f} to {gaps[wholly]:.2f}; "
+        f"the best caption stays the same for {kept[wholly]:.0%} of the originals.",
         f"Pictures fooled without knowing of the shift outrank the genuine caption in {before:.0%} of cases before and "
         f"{after:.0%} after; pictures fooled with it in {aware:.0%}. {verdict}",
     ]
     series = {kind: (SHARES, [outranked[kind, closed] for closed in SHARES]) for kind in (ORIGINAL, FOOLED, AWARE)}
     series["best caption kept"] = (SHARES, list(kept.values()))
-    figures = {
-        "map": _map(table),
-        "shift": plots.lines(series, "share of the gap closed", "share that outranks the genuine caption"),
-    }
-    return StudyReport(pd.DataFrame(summary), figures, findings)
+    shift = plots.lines("share of the gap closed", {"share that outranks the genuine caption": series})
+    return StudyReport(pd.DataFrame(summary), {"map": _map(table), "shift": shift}, findings)
 
 
 def _position(table: pd.DataFrame) -> str:

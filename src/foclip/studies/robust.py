@@ -16,7 +16,6 @@ no black-box attack beats the gradient.
 import importlib.util
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,7 +29,7 @@ from foclip.models.scores import MeanEnsemble, MinEnsemble
 from foclip.objective import FeatureAlignment
 from foclip.perceptual.budget import Budget
 from foclip.reports import html
-from foclip.studies.harness import BUDGET, Study, StudyContext, StudyReport, plots
+from foclip.studies.harness import BUDGET, Rows, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.context import PromptsOf, candidates
 from foclip.studies.harness.hardening import gradients_along, hardened_score, held_out
 from foclip.studies.harness.pictures import Picture
@@ -57,8 +56,6 @@ ALONG = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: Least share of the photo's gradient that must remain on the way; difference below which two scores are equal; share
 #: of the encoder's highest score that counts as reaching it.
 GRADIENT, NOISE, CEILING = 0.01, 0.01, 0.9
-#: Part, what is attacked, the prompts, the attack, the budget in dB.
-Key = tuple[str, str, str, str, float]
 
 
 def table(context: StudyContext) -> pd.DataFrame:
@@ -122,33 +119,28 @@ def _fooled(
     attack: AttackPlan,
     score: Scorer,
     labels: dict[str, str],
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Scores before and after the attack: of the attacked score, the encoder and the hardened encoder."""
     given: dict[str, PromptsOf] = {ARTWORKS: prompts.ARTWORKS, HUNDRED: prompts.imagenet(100)}
-    wanted = given.get(labels["aim"]) or [own[picture.name] for picture in pictures]
+    wanted = given.get(labels["aim"], own)
     fooled = context.fool(attack, pictures, wanted, score)
     rows = context.rows(fooled, wanted, score, **labels, budget=attack.constraint.psnr)
-    for column, current, by in (
-        ("before", pictures, score),
-        ("plain_before", pictures, context.score),
-        ("hardened_before", pictures, hardened),
-        ("plain", fooled, context.score),
-        ("hardened", fooled, hardened),
-    ):
-        for row, values in zip(rows, context.scores(current, wanted, by), strict=True):
+    by = {"before": score, "plain_before": context.score, "hardened_before": hardened}
+    for column, each in (by | {"plain": context.score, "hardened": hardened}).items():
+        current = pictures if column in by else fooled
+        for row, values in zip(rows, context.scores(current, wanted, each), strict=True):
             row[column] = values.mean()
     return rows
 
 
 def _clean(
     context: StudyContext, own: dict[str, Prompts], pictures: Sequence[Picture], score: EmbeddingScorer, name: str
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Clean photos: score of the best caption, drop in gray, rank correlation of all captions' scores."""
     ours, theirs = (pd.DataFrame(context.scores(pictures, candidates(), each).T) for each in (score, context.score))
     ranks = ours.corrwith(theirs, method="spearman")
-    wanted = [own[picture.name] for picture in pictures]
-    rows = context.rows(pictures, wanted, score, part=CLEAN, attacked=name, aim=OWN)
-    for row, seen, correlation in zip(rows, context.sensitivities(pictures, wanted, score), ranks, strict=True):
+    rows = context.rows(pictures, own, score, part=CLEAN, attacked=name, aim=OWN)
+    for row, seen, correlation in zip(rows, context.sensitivities(pictures, own, score), ranks, strict=True):
         row |= {"ranks": float(correlation), "drop": seen.drops["gray"]}
     return rows
 
@@ -164,6 +156,7 @@ def report(table: pd.DataFrame) -> StudyReport:
     clean = groups(table[table.part == CLEAN], "attacked")
     rises = {key: mean(rows.rise, rows.photo) for key, rows in parts.items()}
     harder = {name: mean(rows.rise, rows.photo) for name, rows in _harder(table).items()}
+    frontier = {name: (clean[name], rises[FRONTIER, name, OWN, "FoCLIP", BUDGET]) for name in clean}
     gains = {"score gain": "rise", "on the encoder": "plain_rise", "on the hardened encoder": "hardened_rise"}
     summary = []
     for (part, attacked, aim, attacker, budget), rows in parts.items():
@@ -176,36 +169,37 @@ def report(table: pd.DataFrame) -> StudyReport:
             curves.setdefault(aim, {}).setdefault(attacked, {})[budget] = rise
     strongest = max(harder, key=lambda name: harder[name].value)
     missing = "" if "CMA-ES" in harder else " CMA-ES was left out: it needs the package cma (pip install cma)."
-    ranking = ", ".join(f"{name} {rise:+.3f}" for name, rise in harder.items())
     findings = [
-        *(_known(aim, lines) for aim, lines in curves.items()),
-        _crossed(parts, PLAIN, HARDENED, "hardened_rise"),
-        _crossed(parts, HARDENED, PLAIN, "plain_rise"),
-        f"Against the hardened encoder, for ten artworks within {BUDGET:g} dB: {ranking}. {strongest} gains "
+        f"For {aim} within {BUDGET:g} dB, attackers who know the score gain: "
+        f"{_listed({name: line[BUDGET] for name, line in lines.items()})}."
+        for aim, lines in curves.items()
+    ]
+    for attacked, other, column in ((PLAIN, HARDENED, "hardened_rise"), (HARDENED, PLAIN, "plain_rise")):
+        rows = parts[CURVE, attacked, OWN, "FoCLIP", BUDGET]
+        findings.append(
+            f"Pictures fooled on {attacked} for their best caption within {BUDGET:g} dB gain "
+            f"{mean(rows.rise, rows.photo):+.3f} there and {mean(rows[column], rows.photo):+.3f} on {other}."
+        )
+    findings += [
+        f"Against the hardened encoder, for ten artworks within {BUDGET:g} dB: {_listed(harder)}. {strongest} gains "
         f"most.{missing}",
-        *_price(clean, rises),
+        *_price(frontier),
         *(f"Check: {claim}: {'holds' if holds else 'DOES NOT HOLD'} ({said})." for claim, holds, said in checks(table)),
     ]
+    panels = {
+        f"score gain for {aim}": {name: (list(line), list(line.values())) for name, line in lines.items()}
+        for aim, lines in curves.items()
+    }
     figures = {
-        "score-gain-over-fidelity": _curves(curves),
+        "score-gain-over-fidelity": plots.lines("fidelity budget, dB", panels, (11, 3.2), sharey=True),
         "score-gain-by-attacker": plots.bars(harder, f"score gain for ten artworks at {BUDGET:g} dB, hardened encoder"),
-        "frontier": _frontier(clean, rises),
+        "frontier": _frontier(frontier),
     }
     return StudyReport(pd.DataFrame(summary), figures, findings)
 
 
-def _known(aim: str, lines: dict[str, dict[float, Estimate]]) -> str:
-    said = ", ".join(f"{name} {line[BUDGET]:+.3f}" for name, line in lines.items())
-    return f"For {aim} within {BUDGET:g} dB, attackers who know the score gain: {said}."
-
-
-def _crossed(parts: dict[Key, pd.DataFrame], attacked: str, other: str, column: str) -> str:
-    """How pictures fooled on one encoder score on the other."""
-    part = parts[CURVE, attacked, OWN, "FoCLIP", BUDGET]
-    return (
-        f"Pictures fooled on {attacked} for their best caption within {BUDGET:g} dB gain "
-        f"{mean(part.rise, part.photo):+.3f} there and {mean(part[column], part.photo):+.3f} on {other}."
-    )
+def _listed(gains: dict[str, Estimate]) -> str:
+    return ", ".join(f"{name} {gain:+.3f}" for name, gain in gains.items())
 
 
 def _harder(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -218,16 +212,16 @@ def _harder(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return parts | {f"best of {len(starts) + 1} starts": best}
 
 
-def _price(clean: dict[str, pd.DataFrame], rises: dict[Key, Estimate]) -> list[str]:
+def _price(frontier: dict[str, tuple[pd.DataFrame, Estimate]]) -> list[str]:
     """What hardening changes on clean photos, and what it gains."""
-    plain, before = clean[PLAIN], rises[FRONTIER, PLAIN, OWN, "FoCLIP", BUDGET]
+    plain, before = frontier[PLAIN]
     return [
         f"{name[0].upper()}{name[1:]}: the score gain for the best caption falls from {before:+.3f} to "
-        f"{rises[FRONTIER, name, OWN, 'FoCLIP', BUDGET]:+.3f}; on clean photos that caption scores "
+        f"{rise:+.3f}; on clean photos that caption scores "
         f"{percent(part.score.mean() / plain.score.mean())} of the encoder's, "
         f"the rank correlation of ImageNet's captions with the encoder's is {mean(part.ranks, part.photo):.2f}, "
         f"and the drop in gray {percent(part['drop'].mean())} instead of {percent(plain['drop'].mean())}."
-        for name, part in clean.items()
+        for name, (part, rise) in frontier.items()
         if name != PLAIN
     ]
 
@@ -245,28 +239,18 @@ def checks(table: pd.DataFrame) -> list[tuple[str, bool, str]]:
     curves = {aim: curve[aim] for aim in curve.index.unique("aim")}
     best = float(table[(table.part == CLEAN) & (table.attacked == HARDENED)].score.max())
     visible, free, ceiling = (check[key].score for key in ((HARDENED, VISIBLE), (HARDENED, ANY), (PLAIN, ANY)))
+    above = visible > best
+    known = "scores and gradients are finite, and the gradient does not vanish on the way to a fooled picture"
+    seen = f"at {VISIBLE:g} dB every photo scores more for its caption than any clean photo"
+    reached = f"at {ANY:g} dB, which bounds nothing, the hardened encoder scores {percent(CEILING)} of the encoder's"
+    rising = all(each.is_monotonic_decreasing for each in curves.values())
+    said = "; ".join(f"{aim}: {', '.join(_digits(each))}" for aim, each in curves.items())
     found = [
-        (
-            "scores and gradients are finite, and the gradient does not vanish on the way to a fooled picture",
-            finite and left > GRADIENT,
-            f"at least {percent(left)} of the gradient at the photo is left",
-        ),
+        (known, finite and left > GRADIENT, f"at least {percent(left)} of the gradient at the photo is left"),
         ("more steps do not gain less", all(b > a - NOISE for a, b in pairwise(longer)), " → ".join(_digits(longer))),
-        (
-            "a larger budget gains more",
-            all(each.is_monotonic_decreasing for each in curves.values()),
-            "; ".join(f"{aim}: {', '.join(_digits(each))}" for aim, each in curves.items()),
-        ),
-        (
-            f"at {VISIBLE:g} dB every photo scores more for its caption than any clean photo",
-            bool((visible > best).all()),
-            f"{int((visible > best).sum())} of {len(visible)} above {best:.3f}",
-        ),
-        (
-            f"at {ANY:g} dB, which bounds nothing, the hardened encoder scores {percent(CEILING)} of the encoder's",
-            bool(free.mean() >= CEILING * ceiling.mean()),
-            f"{free.mean():.3f} against {ceiling.mean():.3f}",
-        ),
+        ("a larger budget gains more", rising, said),
+        (seen, bool(above.all()), f"{int(above.sum())} of {len(visible)} above {best:.3f}"),
+        (reached, bool(free.mean() >= CEILING * ceiling.mean()), f"{free.mean():.3f} against {ceiling.mean():.3f}"),
     ]
     if black_box := harder.get("CMA-ES"):
         both = [black_box, longer[LENGTHS.index(1)]]
@@ -278,19 +262,11 @@ def _digits(rises: Iterable[float]) -> list[str]:
     return [f"{rise:.3f}" for rise in rises]
 
 
-def _curves(curves: dict[str, dict[str, dict[float, Estimate]]]) -> Figure:
-    plot = Figure(figsize=(11, 3.2), layout="constrained")
-    for axes, (aim, lines) in zip(plot.subplots(1, 3, sharey=True), curves.items(), strict=True):
-        series = {name: (list(line), list(line.values())) for name, line in lines.items()}
-        plots.draw_lines(axes, series, "fidelity budget, dB", f"score gain for {aim}")
-    return plot
-
-
-def _frontier(clean: dict[str, pd.DataFrame], rises: dict[Key, Estimate]) -> Figure:
+def _frontier(frontier: dict[str, tuple[pd.DataFrame, Estimate]]) -> Figure:
     y = f"score gain for the best caption at {BUDGET:g} dB"
     plot, axes = html.axes_of(5.6, 3.6, "rank correlation with the encoder, clean photos", y)
-    for name, part in clean.items():
-        ranks, rise = mean(part.ranks, part.photo), rises[FRONTIER, name, OWN, "FoCLIP", BUDGET]
+    for name, (part, rise) in frontier.items():
+        ranks = mean(part.ranks, part.photo)
         axes.errorbar(ranks.value, rise.value, xerr=plots.arms([ranks]), yerr=plots.arms([rise]), fmt="o", label=name)
     axes.legend(frameon=False, fontsize=8)
     return plot

@@ -9,17 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import false_discovery_control
 
 from foclip.reports import html
-from foclip.studies.harness import Study, StudyContext, StudyReport, plots
+from foclip.studies.harness import Rows, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
-from foclip.studies.harness.statistics import auc, effect, groups, mean, pairs, percent, quantities, signed_rank
-
-Floats = npt.NDArray[np.float64]
+from foclip.studies.harness.statistics import Floats, auc, effect, groups, mean, pairs, percent, quantities, signed_rank
 
 #: JPEG's luma and chroma (ITU-R BT.601, full range) from RGB; the rows are Y, Cb, Cr.
 YCBCR = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
@@ -37,9 +34,8 @@ def radial_spectrum(channel: Floats) -> Floats:
     window = np.hanning(height)[:, None] * np.hanning(width)
     power = np.abs(np.fft.fft2((channel - channel.mean()) * window)) ** 2 / (window**2).sum()
     radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
-    ring = np.minimum((radius / 0.5 * RINGS).astype(int), RINGS)  # corners beyond 0.5 fall into one ring too many
-    total = np.bincount(ring.ravel(), power.ravel(), RINGS + 1)
-    count = np.bincount(ring.ravel(), minlength=RINGS + 1)
+    ring = np.minimum((radius / 0.5 * RINGS).astype(int), RINGS).ravel()  # corners beyond 0.5: one ring too many
+    total, count = np.bincount(ring, power.ravel(), RINGS + 1), np.bincount(ring, minlength=RINGS + 1)
     return np.asarray(total / np.maximum(count, 1))[:RINGS]
 
 
@@ -74,7 +70,7 @@ def local_statistics(bands: Mapping[str, Floats]) -> dict[str, float]:
 
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × quantities (power: × channel and frequency), of originals, fooled ones and what was added."""
-    rows: list[dict[str, Any]] = []
+    rows: Rows = []
     originals, encoder = context.examples, context.score.encoder
     fooled = context.fool(context.default_attack(), originals)
     texts = encoder.encode_texts(context.prompts).mean(dim=0)
@@ -96,7 +92,7 @@ def table(context: StudyContext) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _power(who: dict[str, Any], bands: Mapping[str, Floats]) -> list[dict[str, Any]]:
+def _power(who: dict[str, Any], bands: Mapping[str, Floats]) -> Rows:
     return [
         who | {"quantity": POWER, "channel": name, "frequency": float(frequency), "value": float(value)}
         for name, band in bands.items()
@@ -122,9 +118,8 @@ def report(table: pd.DataFrame) -> StudyReport:
             "AUC": f"{area:.2f}",
         }
     order = sorted(areas, key=lambda name: -abs(areas[name].value - 0.5))
-    energy = table[table.quantity.str.startswith("energy in")].pivot_table(
-        index=["photo", "picture"], columns="quantity", values="value"
-    )
+    energy = table[table.quantity.str.startswith("energy in")]
+    energy = energy.pivot_table(index=["photo", "picture"], columns="quantity", values="value")
     chroma = energy[["energy in Cb", "energy in Cr"]].sum(axis=1)
     chroma_share = mean((chroma / (chroma + energy["energy in Y"])).to_numpy(), energy.index.get_level_values("photo"))
     added = table[(table.quantity == POWER) & (table.kind == "perturbation")]

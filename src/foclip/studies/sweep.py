@@ -7,7 +7,6 @@ paper's 7. Gradients of another encoder have another size.
 """
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from foclip.attacks import AttackPlan
 from foclip.attacks.foclip import objective
@@ -25,13 +24,13 @@ def attacks(context: StudyContext) -> list[tuple[str, float, AttackPlan]]:
     """Every setting: the parameter, its value, and the attack."""
     default, column = context.default_attack(), 0 if context.settings.quick else 1
     free = default.replace(budgets=())
-    plan: list[tuple[str, float, AttackPlan]] = []
-    plan += [(ALPHA, value, default.replace(objective=objective(alpha=value))) for value in WEIGHTS[column]]
-    plan += [(RANGE, value, free.replace(objective=objective(beta=value))) for value in WEIGHTS[column]]
-    plan += [(L2, value, free.replace(objective=objective(beta=value, guard="l2"))) for value in WEIGHTS[column]]
-    plan += [(STEP, value, default.replace(lr=value)) for value in STEPS[column]]
-    plan += [(MOMENTUM, value, default.replace(momentum=value)) for value in MOMENTA[column]]
-    return plan
+    return [
+        *((ALPHA, value, default.replace(objective=objective(alpha=value))) for value in WEIGHTS[column]),
+        *((RANGE, value, free.replace(objective=objective(beta=value))) for value in WEIGHTS[column]),
+        *((L2, value, free.replace(objective=objective(beta=value, guard="l2"))) for value in WEIGHTS[column]),
+        *((STEP, value, default.replace(lr=value)) for value in STEPS[column]),
+        *((MOMENTUM, value, default.replace(momentum=value)) for value in MOMENTA[column]),
+    ]
 
 
 def table(context: StudyContext) -> pd.DataFrame:
@@ -56,13 +55,10 @@ def report(table: pd.DataFrame) -> StudyReport:
         score, lowest, psnr = (
             [mean(each[column], each.photo) for each in parts.values()] for column in ("score", "lowest", "psnr")
         )
-        plot = Figure(figsize=(9.6, 2.9))
-        left, right = plot.subplots(1, 2)
-        logarithmic = parameter != MOMENTUM
         scores = {"mean score": (values, score), "lowest prompt": (values, lowest)}
-        plots.draw_lines(left, scores, parameter, "CLIPScore", logarithmic)
-        plots.draw_lines(right, {"": (values, psnr)}, parameter, "PSNR / dB", logarithmic)
-        figures[parameter.replace(" ", "-").replace("α", "alpha").replace("β", "beta")] = plot
+        panels = {"CLIPScore": scores, "PSNR / dB": {"": (values, psnr)}}
+        file = parameter.replace(" ", "-").replace("α", "alpha").replace("β", "beta")
+        figures[file] = plots.lines(parameter, panels, plots.WIDE, logarithmic=parameter != MOMENTUM)
         found = {value: estimate.value for value, estimate in zip(values, score, strict=True)}
         best, worst = max(found, key=found.__getitem__), min(found, key=found.__getitem__)
         findings.append(

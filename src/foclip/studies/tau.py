@@ -11,7 +11,7 @@ from foclip.detection import Sweep, sweep
 from foclip.detection.rule import GRID
 from foclip.reports import html
 from foclip.studies.harness import PaperComparison, Study, StudyContext, StudyReport
-from foclip.studies.harness.statistics import estimate, groups, means, percent
+from foclip.studies.harness.statistics import Floats, estimate, groups, means, percent
 
 
 def table(context: StudyContext) -> pd.DataFrame:
@@ -32,12 +32,11 @@ def report(table: pd.DataFrame) -> StudyReport:
     surface = _fit(table)
     chosen, at_best = surface.best(), surface.accuracy.max()
     table = table.assign(tampered=_judged_by_others(table))
-    accuracy = estimate(
-        lambda fooled, tampered: (tampered[fooled > 0].mean() + 1 - tampered[fooled == 0].mean()) / 2,
-        table.fooled,
-        table.tampered,
-        photos=table.photo,
-    )
+
+    def balanced(fooled: Floats, tampered: Floats) -> float:
+        return float((tampered[fooled > 0].mean() + 1 - tampered[fooled == 0].mean()) / 2)
+
+    accuracy = estimate(balanced, table.fooled, table.tampered, photos=table.photo)
     summary = []
     for fooled, part in groups(table, "fooled").items():
         row = {"": "fooled" if fooled else "originals", "pictures": len(part), "photos": part.photo.nunique()}

@@ -6,7 +6,6 @@ attackers without access to a model can do this. MI-FGSM is included because it 
 """
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from foclip.attacks import MIFGSM
 from foclip.models.scorer import Scorer
@@ -24,9 +23,8 @@ def targets(context: StudyContext) -> dict[str, Scorer]:
     found: dict[str, Scorer] = {score.model: score for score in scores}
     if len(scores) > 1:
         found[TOGETHER] = MeanEnsemble(scores)
-    if len(scores) > 2:
-        for left_out in scores:
-            found[f"all but {left_out.model}"] = MeanEnsemble([score for score in scores if score is not left_out])
+    for left_out in scores if len(scores) > 2 else ():
+        found[f"all but {left_out.model}"] = MeanEnsemble([score for score in scores if score is not left_out])
     return found
 
 
@@ -56,17 +54,14 @@ def report(table: pd.DataFrame) -> StudyReport:
         | caught(part, "called tampered by")
         for (attack, attacked, scored), part in groups(table, "attack", "attacked", "scored").items()
     ]
+    cells = table[table.attack.isin([NO_ATTACK, "FoCLIP"])].groupby(["attacked", "scored"], sort=False)
+    scores, shares = (cells[column].mean().unstack(sort=False) for column in ("score", "combined"))
+    label = "share called tampered by the combined detector"
     figures = {
-        "mean-score": _matrix(table, "score", "mean CLIPScore after FoCLIP"),
-        "share-caught": _matrix(table, "combined", "share called tampered by the combined detector"),
+        "mean-score": plots.heatmap(scores, "scored by", "attacked", "mean CLIPScore after FoCLIP"),
+        "share-caught": plots.heatmap(shares, "scored by", "attacked", label),
     }
     return StudyReport(pd.DataFrame(summary), figures, _findings(table))
-
-
-def _matrix(table: pd.DataFrame, column: str, label: str) -> Figure:
-    chosen = table[table.attack.isin([NO_ATTACK, "FoCLIP"])]
-    found = chosen.groupby(["attacked", "scored"], sort=False)[column].mean().unstack(sort=False)
-    return plots.heatmap(found, "scored by", "attacked", label)
 
 
 def _findings(table: pd.DataFrame) -> list[str]:
@@ -74,10 +69,11 @@ def _findings(table: pd.DataFrame) -> list[str]:
     encoders = table.scored.unique()
     if len(encoders) < 2:
         return [f"Only {encoders[0]} was at hand: name further encoders with --also to see what transfers."]
-    sentences = []
+    sentences, scored = [], {}
     for attack in ("FoCLIP", "MI-FGSM"):
         part = table[table.attack == attack]
-        own, foreign = _own_and_foreign(part)
+        alone = part[part.attacked.isin(encoders)]
+        own, foreign = scored[attack] = alone[alone.attacked == alone.scored], alone[alone.attacked != alone.scored]
         crossed, at_home = mean(foreign.rise, foreign.photo), mean(own.rise, own.photo)
         together = part[part.attacked == TOGETHER]
         sentences += [
@@ -91,8 +87,7 @@ def _findings(table: pd.DataFrame) -> list[str]:
                 f"{attack} on all the others raises the score of an encoder that was not at hand by "
                 f"{mean(unseen.rise, unseen.photo):+.3f}."
             )
-    own, foreign = _own_and_foreign(table[table.attack == "FoCLIP"])
-    untouched = table[table.attacked == ORIGINAL]
+    (own, foreign), untouched = scored["FoCLIP"], table[table.attacked == ORIGINAL]
     sentences += [
         f"Of pictures that FoCLIP fooled on another encoder, {words} catches {percent(foreign[method].mean())}; of "
         f"those fooled on its own, {percent(own[method].mean())}; of originals it calls "
@@ -100,13 +95,6 @@ def _findings(table: pd.DataFrame) -> list[str]:
         for method, words in METHODS.items()
     ]
     return sentences
-
-
-def _own_and_foreign(part: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Pictures scored by the encoder that they were fooled on, and by another one."""
-    alone = part[part.attacked.isin(part.scored)]
-    same = alone.attacked == alone.scored
-    return alone[same], alone[~same]
 
 
 study = Study(__name__, __doc__, table, report)

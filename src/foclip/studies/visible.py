@@ -63,23 +63,17 @@ def report(table: pd.DataFrame) -> StudyReport:
     columns = ("score", "lowest", "psnr", "ssim", "delta_e", "delta_e99", "flip", "flip99")
     summary = [{"": name} | means(part, *columns) | caught(part, "caught by") for name, part in parts.items()]
     fooled = {name: part for name, part in parts.items() if name != UNTOUCHED}
-    findings = [*_same_budget(parts), _worst(fooled), *_caught(parts)]
-    findings.append(f"Judged by the detector {table.detector.iloc[0]!r}.")
-    return StudyReport(pd.DataFrame(summary), {"score-against-what-is-seen": _scatter(fooled)}, findings)
-
-
-def _same_budget(parts: dict[str, pd.DataFrame]) -> list[str]:
-    """What the mask changes where PSNR is the same."""
-    sentences = []
+    findings = []
     for budget in (budget for budget in BESIDE if f"{PLAIN} {budget}" in parts):
         plain, masked = parts[f"{PLAIN} {budget}"], parts[f"{MASKED} {budget}"]
         structure = (1 - masked.ssim.mean()) / (1 - plain.ssim.mean())
-        sentences.append(
+        findings.append(
             f"Within {budget} the mask takes the score from {plain.score.mean():.3f} to {masked.score.mean():.3f}, "
             f"1 − SSIM to {structure:.2f} times, mean FLIP to {masked.flip.mean() / plain.flip.mean():.2f} times and "
             f"its worst places to {masked.flip99.mean() / plain.flip99.mean():.2f} times."
         )
-    return sentences
+    findings += [_worst(fooled), *_caught(parts), f"Judged by the detector {table.detector.iloc[0]!r}."]
+    return StudyReport(pd.DataFrame(summary), {"score-against-what-is-seen": _scatter(fooled)}, findings)
 
 
 def _worst(parts: dict[str, pd.DataFrame]) -> str:

@@ -1,17 +1,15 @@
 """The context of a study: scores, pictures, prompts, and results that are computed once.
 
-Each result is cached under a key of everything it depends on. Two studies that need the same fooled picture
-share it, and a run that was killed continues where it was.
+Each result is cached under a key of everything it depends on: studies share it, and a killed run continues.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -32,44 +30,36 @@ from foclip.perceptual.fidelity import fidelity
 from foclip.runs.folder import Run
 from foclip.studies.harness import pictures as photos
 from foclip.studies.harness.pictures import Picture, StudySettings
+from foclip.studies.harness.statistics import Floats, Rows
 
-#: Fidelity budget in dB of every attack that has one.
-BUDGET = 35.0
-#: Folder of a run that holds its results.
-CACHE = "cache"
-#: Number of pictures measured between two writes.
-CHUNK = 16
-#: Least number of crops that thresholds are chosen on, if there are enough photos.
-EXAMPLES = 48
-#: Number of captions that compete for a photo without a text file.
-CANDIDATES = 1000
+#: Fidelity budget in dB of every attack that has one; and the folder of a run that holds its results.
+BUDGET, CACHE = 35.0, "cache"
+#: Number of pictures measured between two writes, least number of crops that thresholds are chosen on (if there are
+#: enough photos), and number of captions that compete for a photo without a text file.
+CHUNK, EXAMPLES, CANDIDATES = 16, 48, 1000
 
 Item = TypeVar("Item")
 
-#: Prompts for all pictures, or a list for each picture; None for the prompts of the context.
-PromptsOf = Sequence[str] | Sequence[Sequence[str]] | None
+#: Prompts for all pictures, or a list for each, or those of each by its name; None for the prompts of the context.
+PromptsOf = Sequence[str] | Sequence[Sequence[str]] | Mapping[str, Prompts] | None
 
 
 class StudyContext:
     """Pictures, prompts, scores, and functions that compute results and cache them.
 
     Every function takes an empty list of pictures as well, and then returns nothing. Where one takes prompts, they are
-    for all pictures, or a list for each, or None for `self.prompts`; a score of None is `self.score`.
+    `PromptsOf` the pictures; a score of None is `self.score`.
 
     Args:
-        scores: The score that is studied, then further scores for `transfer`.
+        scores: The score that is studied (`score`), then `further` ones for `transfer`; else a `UsageError` if one has
+            no embedding.
         out: Folder of the run. Results are cached in `out`/cache.
         settings: Number of pictures and steps, folders, seed.
-        progress: Called to show progress.
+        progress: Called to show the progress of `study`.
         hardened: The same score over hardened encoders, for `robust`.
         run: Runs attacks, on this machine or on a cluster (`foclip.runs.fooling`).
 
-    Raises:
-        UsageError: A score has no embedding.
-
     Attributes:
-        score, further, hardened: The scores.
-        study: Name of the study that progress is shown of.
         failures: Pictures that could not be read.
         prompts: The prompts of all studies except `imagenet`: the default prompts of the score, or the ten artworks.
     """
@@ -92,8 +82,8 @@ class StudyContext:
         self.failures: list[Failure] = []
         self.prompts: Prompts = self.score.info.default_prompts or ARTWORKS
         self.cache = Run(out, CACHE).cache
-        self._run, self._progress, self.study = run, progress, ""
-        self._advance, self._part = no_progress("", 0), 0
+        self._run, self._progress, self.study, self._part = run, progress, "", 0
+        self._advance = no_progress("", 0)
 
     @cached_property
     def files(self) -> list[Path]:
@@ -143,7 +133,7 @@ class StudyContext:
         self, attack: AttackPlan, originals: Sequence[Picture], prompts: PromptsOf = None, score: Scorer | None = None
     ) -> list[Picture]:
         """Fool pictures, so that a score rises. Each is fooled once; later calls, also of other studies, read it."""
-        chosen, wanted = score or self.score, self._each(prompts, len(originals))
+        chosen, wanted = score or self.score, self.prompts_of(originals, prompts)
         samples = [Sample(picture.name, picture.image, own) for picture, own in zip(originals, wanted, strict=True)]
         keys = [attack.key(chosen, AttackTask(images.to_tensor(s.read()), s.prompts)) for s in samples]
         for name in keys:  # finished work counts if its picture is there too
@@ -173,14 +163,12 @@ class StudyContext:
             for original, name, figures in zip(originals, keys, found, strict=True)
         ]
 
-    def scores(
-        self, pictures: Sequence[Picture], prompts: PromptsOf = None, score: Scorer | None = None
-    ) -> npt.NDArray[np.float64]:
+    def scores(self, pictures: Sequence[Picture], prompts: PromptsOf = None, score: Scorer | None = None) -> Floats:
         """Scores (P, T) of P pictures with T prompts each, as `foclip score` gives them.
 
         Where there are no pictures and no prompts, T is the number of `self.prompts`.
         """
-        chosen, wanted = score or self.score, self._each(prompts, len(pictures))
+        chosen, wanted = score or self.score, self.prompts_of(pictures, prompts)
         targets = TargetCache(chosen)
 
         def measure(places: list[int]) -> list[list[float]]:
@@ -188,7 +176,7 @@ class StudyContext:
             return read_figures(chosen, seen, [targets(wanted[place]) for place in places])
 
         found = self._measured("scores", pictures, wanted, chosen, measure)
-        count = len((wanted or self._each(prompts, 1))[0])
+        count = len(wanted[0] if wanted else prompts or self.prompts)
         return np.array(found, dtype=np.float64).reshape(len(pictures), count)
 
     def sensitivities(
@@ -199,15 +187,13 @@ class StudyContext:
         probes: Sequence[str] | None = None,
         draw: int | None = None,
     ) -> list[Sensitivity]:
-        """How far scores and embeddings of pictures move under probes.
+        """How far scores and embeddings of pictures move under named probes, by default all that there are.
 
-        The probes are named; None stands for every transformation and every probe of the detectors. `draw` is the seed
-        of randomised probes (`transformation`); None for the usual amounts.
+        `draw` is the seed of randomised probes (`transformation`); None for the usual amounts.
         """
-        chosen, wanted = score or self.score, self._each(prompts, len(pictures))
+        chosen, wanted = score or self.score, self.prompts_of(pictures, prompts)
         hardened = hardened_scores(chosen)
-        if probes is None:
-            probes = list(dict.fromkeys([*TRANSFORMATIONS, *PROBES, *hardened]))
+        probes = probes or list(dict.fromkeys([*TRANSFORMATIONS, *PROBES, *hardened]))
         prober = Prober(chosen, hardened, draw)
 
         def measure(places: list[int]) -> Iterator[dict[str, Any]]:
@@ -232,10 +218,8 @@ class StudyContext:
                 chunk = places[first : first + CHUNK]
                 yield from zip(chunk, measure(chunk), strict=True)
 
-        keys = [
-            Cache.key(kind, picture.digest, own, score.fingerprint, score.device.type)
-            for picture, own in zip(pictures, prompts, strict=True)
-        ]
+        by = score.fingerprint, score.device.type
+        keys = [Cache.key(kind, picture.digest, own, *by) for picture, own in zip(pictures, prompts, strict=True)]
         return self.cache.fill(keys, compute)
 
     def vector(
@@ -246,8 +230,7 @@ class StudyContext:
         Another number of threads rounds a sum differently. The keys of pictures that are fooled through the vector
         contain it, so without the cache a resumed run would fool them again.
         """
-        digests = [picture.digest for picture in pictures]
-        name = Cache.key(kind, digests, tuple(prompts), self.score.fingerprint)
+        name = Cache.key(kind, [picture.digest for picture in pictures], tuple(prompts), self.score.fingerprint)
         (kept,) = self.cache.fill([name], lambda places: ((place, compute().tolist()) for place in places))
         return torch.tensor(kept, device=self.score.device)
 
@@ -272,23 +255,25 @@ class StudyContext:
 
     def rows(
         self, pictures: Sequence[Picture], prompts: PromptsOf = None, score: Scorer | None = None, **same: object
-    ) -> list[dict[str, Any]]:
+    ) -> Rows:
         """One row of a table per picture, original or fooled; `same` are columns with one value for all rows.
 
         The others are `picture`, `photo`, `score` (mean over the prompts), `lowest` (of all prompts), `spread` (their
         standard deviation), and the figures of a fooled picture.
         """
-        rows = []
-        for picture, scores in zip(pictures, self.scores(pictures, prompts, score), strict=True):
-            row = same | {"picture": picture.name, "photo": picture.photo}
-            row |= {"score": scores.mean(), "lowest": scores.min(), "spread": scores.std()}
-            rows.append(row | picture.figures)
-        return rows
+        return [
+            {**same, "picture": picture.name, "photo": picture.photo}
+            | {"score": scores.mean(), "lowest": scores.min(), "spread": scores.std()}
+            | picture.figures
+            for picture, scores in zip(pictures, self.scores(pictures, prompts, score), strict=True)
+        ]
 
-    def _each(self, prompts: PromptsOf, count: int) -> list[Prompts]:
-        """The prompts of each of `count` pictures."""
+    def prompts_of(self, pictures: Sequence[Picture], prompts: PromptsOf) -> list[Prompts]:
+        """The prompts of each picture."""
+        if isinstance(prompts, Mapping):
+            return [prompts[picture.name] for picture in pictures]
         if not prompts or isinstance(prompts[0], str):
-            return [tuple(prompts or self.prompts)] * count  # type: ignore[arg-type]
+            return [tuple(prompts or self.prompts)] * len(pictures)  # type: ignore[arg-type]
         return [tuple(own) for own in prompts]
 
 

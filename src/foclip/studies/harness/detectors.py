@@ -1,26 +1,23 @@
 """The detector of a study, and its verdicts.
 
-If a detector comes with the encoder and was made for the same weights, the study uses it, as `foclip detect` does.
-For any other encoder a detector is made here from crops of the study's photos: half of the photos fit it, the other
-half calibrate it.
+It is the one that comes with the encoder, as for `foclip detect`. For any other encoder, or other weights, one is made
+from crops of the study's photos: half of the photos fit it, the other half calibrate it.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from foclip.calibration.examples import PROBES, Example
 from foclip.calibration.fitting import make_detector
-from foclip.data.prompts import Prompts
 from foclip.detection import Detector, hardened_scores
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
 from foclip.models.scorer import EmbeddingScorer
 from foclip.studies.harness.context import PromptsOf, StudyContext
 from foclip.studies.harness.pictures import Picture
-from foclip.studies.harness.statistics import share
+from foclip.studies.harness.statistics import Rows, share
 
 #: Columns of verdicts, and the words for them.
 METHODS = {
@@ -44,27 +41,23 @@ def detector(context: StudyContext, score: EmbeddingScorer) -> Detector:
     seen = context.sensitivities(context.examples, score=score)
     clean = [crop for crop, s in zip(context.examples, seen, strict=True) if not s.gray_already]
     fooled = context.fool(context.default_attack(), clean, score=score)
-    each = [context.prompts] * len(clean)
-    return made(measured(context, score, clean, each) + measured(context, score, clean, each, fooled, "FoCLIP"), score)
+    return made(measured(context, score, clean) + measured(context, score, clean, None, fooled, "FoCLIP"), score)
 
 
 def measured(
     context: StudyContext,
     score: EmbeddingScorer,
     crops: Sequence[Picture],
-    prompts: Sequence[Prompts],
+    prompts: PromptsOf = None,
     fooled: Sequence[Picture] | None = None,
     scenario: str = "",
 ) -> list[Example]:
-    """Measurements to make a detector from: of clean crops, or of what became of them in an attack scenario.
-
-    Every other photo is used for calibration only.
-    """
+    """Measurements of clean crops, or of what became of them in a scenario; every other photo only calibrates."""
     held_out = set(sorted({crop.photo for crop in crops})[1::2])
     before = context.sensitivities(crops, prompts, score)
     after = before if fooled is None else context.sensitivities(fooled, prompts, score)
     found = []
-    for crop, own, seen, was in zip(crops, prompts, after, before, strict=True):
+    for crop, own, seen, was in zip(crops, context.prompts_of(crops, prompts), after, before, strict=True):
         rise, apart = seen.normalised_score - was.normalised_score, crop.photo in held_out
         found.append(Example(Path(crop.name), own, fooled is not None, apart, seen, scenario, rise=rise))
     return found
@@ -72,9 +65,8 @@ def measured(
 
 def made(examples: Sequence[Example], score: EmbeddingScorer) -> Detector:
     """Make a detector from a study's own measurements."""
-    held_clean = sum(example.held_out and not example.fooled for example in examples)
-    fpr = max(FPR, 1 / (held_clean + 1))
-    hardened = hardened_scores(score)
+    clean, hardened = sum(example.held_out and not example.fooled for example in examples), hardened_scores(score)
+    fpr = max(FPR, 1 / (clean + 1))
     return make_detector(examples, score, fpr, "calibrated in this study", [*hardened, *PROBES], hardened)[0]
 
 
@@ -85,7 +77,7 @@ def judged(
     prompts: PromptsOf = None,
     score: EmbeddingScorer | None = None,
     **same: object,
-) -> list[dict[str, Any]]:
+) -> Rows:
     """`context.rows`, with `drop` and `drift` in gray, and for each of `METHODS` whether it says "tampered"."""
     rows = context.rows(pictures, prompts, score, **same)
     for row, found in zip(rows, context.sensitivities(pictures, prompts, score), strict=True):

@@ -5,7 +5,6 @@ show what a radius costs and what it gains. `foclip harden` does the same with a
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 
@@ -19,6 +18,7 @@ from foclip.models.batching import figures, raw_scores
 from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.studies.harness.context import StudyContext
 from foclip.studies.harness.pictures import Picture
+from foclip.studies.harness.statistics import Rows
 
 #: Training steps of a quick run and of a full run, and pictures per step.
 QUICK, FULL, BATCH = 40, 200, 16
@@ -30,12 +30,9 @@ def held_out(context: StudyContext) -> list[Picture]:
 
 
 def hardened_score(context: StudyContext, min_psnr: float) -> EmbeddingScorer:
-    """The score over its own encoder, hardened against changes of `min_psnr` dB.
+    """The score over its own encoder, hardened against changes of `min_psnr` dB, once; an `EncoderError` if it cannot.
 
-    The encoder is hardened once and cached. A run that was killed continues from its checkpoint.
-
-    Raises:
-        EncoderError: The encoder cannot be trained.
+    A run that was killed continues from its checkpoint.
     """
     apart = {picture.photo for picture in held_out(context)}
     crops = [crop for crop in context.examples if crop.photo not in apart]
@@ -65,14 +62,12 @@ def gradients_along(
     originals: Sequence[Picture],
     fooled: Sequence[Picture],
     along: Sequence[float],
-) -> list[dict[str, Any]]:
+) -> Rows:
     """Scores and gradients at some points of the straight lines from photos (0) to fooled pictures (1).
 
-    A defence that hides its gradient shows gradients that vanish there.
-
-    Returns:
-        For each picture and point: `picture`, `photo`, `along`, `score` (mean over the prompts), `gradient` (root mean
-        square over the pixels of the derivative of the mean raw score with respect to a pixel in [0, 1]).
+    A defence that hides its gradient shows gradients that vanish there. Each row has `picture`, `photo`, `along`,
+    `score` (mean over the prompts) and `gradient` (root mean square over the pixels of the derivative of the mean raw
+    score with respect to a pixel in [0, 1]).
     """
 
     def compute(places: list[int]) -> Iterator[tuple[int, list[list[float]]]]:

@@ -38,19 +38,12 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture of a study.
+    """A picture of a study."""
 
-    Attributes:
-        name: Its name in tables.
-        photo: The photo it comes from. Crops of one photo are not independent.
-        image: 8-bit RGB.
-        figures: Of a fooled picture those of its `Fidelity`, `steps` and `seconds`.
-    """
-
-    name: str
-    photo: str
-    image: Image.Image
-    figures: dict[str, Any] = field(default_factory=dict)
+    name: str  # in tables
+    photo: str  # the photo it comes from; crops of one photo are not independent
+    image: Image.Image  # 8-bit RGB
+    figures: dict[str, Any] = field(default_factory=dict)  # of a fooled one: its `Fidelity`, `steps` and `seconds`
 
     @cached_property
     def has_colour(self) -> bool:
@@ -131,19 +124,12 @@ def shrink(image: Image.Image, side: int) -> Image.Image:
 
 @dataclass(frozen=True)
 class StudySettings:
-    """Everything that a run of studies depends on, except its scores.
+    """Everything that a run of studies depends on, except its scores."""
 
-    Attributes:
-        quick: Use fewer pictures and steps.
-        images: Folder of the user's pictures; None for the photos that come with dependencies.
-        paintings: Folder of real paintings, for `artworks`; None for none.
-        seed: Seed of the random choice of pictures and prompts, and of the attacks.
-    """
-
-    quick: bool = False
-    images: Path | None = None
-    paintings: Path | None = None
-    seed: int = 0
+    quick: bool = False  # fewer pictures and steps
+    images: Path | None = None  # folder of the user's pictures; None for the photos that come with dependencies
+    paintings: Path | None = None  # folder of real paintings, for `artworks`
+    seed: int = 0  # of the random choice of pictures and prompts, and of the attacks
 
     @property
     def count(self) -> int:

@@ -17,6 +17,8 @@ ORIGINAL, FOOLED = "#6b6870", html.FOOLED
 #: Further colours, told apart by readers who see few.
 COLORS = (FOOLED, "#1a5fb4", "#2a7d4f", "#b36b00", "#7a3e9d", ORIGINAL, "#00809d", "#8f6a52")
 
+#: Size of a figure with several panels side by side, in inches.
+WIDE = (9.6, 2.9)
 #: Places and estimates of a line.
 Line = tuple[Sequence[float], Sequence[Estimate]]
 #: Left, top, right and bottom of a part of a picture, in pixels.
@@ -31,7 +33,7 @@ def bars(estimates: Mapping[str, Estimate], label: str) -> Figure:
 
 
 def draw_bars(axes: Axes, estimates: Mapping[str, Estimate], label: str) -> None:
-    """The bars of `bars` in axes of one's own."""
+    """The bars of `bars`, in given axes."""
     values = np.array([estimate.value for estimate in estimates.values()])
     places = range(len(estimates))
     colors = [ORIGINAL if name.startswith(("original", "real")) else FOOLED for name in estimates]
@@ -43,23 +45,26 @@ def draw_bars(axes: Axes, estimates: Mapping[str, Estimate], label: str) -> None
     html.tidy(axes, label)
 
 
-def lines(series: Mapping[str, Line], x: str, y: str) -> Figure:
-    """One line per name with its 95 % band."""
-    plot = Figure(figsize=(5.6, 3.2))
-    draw_lines(plot.subplots(), series, x, y)
+def lines(
+    x: str,
+    panels: Mapping[str, Mapping[str, Line]],
+    size: tuple[float, float] = (5.6, 3.2),
+    logarithmic: bool = False,
+    sharey: bool = False,
+) -> Figure:
+    """Panels over `x`, by the label of their other axis, side by side: in each a line per name with its 95 % band."""
+    plot = Figure(figsize=size, layout="constrained" if sharey else None)
+    row = plot.subplots(1, len(panels), sharey=sharey, squeeze=False)[0]
+    for axes, (y, series) in zip(row, panels.items(), strict=True):
+        for number, (name, (places, estimates)) in enumerate(series.items()):
+            color = COLORS[number % len(COLORS)]
+            axes.plot(places, [estimate.value for estimate in estimates], "o-", color=color, markersize=3.5, label=name)
+            low, high = ([getattr(estimate, end) for estimate in estimates] for end in ("low", "high"))
+            axes.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0)
+        if logarithmic:
+            axes.set_xscale("log")
+        html.tidy(axes, x, y, legend=8 if len(series) > 1 else 0)
     return plot
-
-
-def draw_lines(axes: Axes, series: Mapping[str, Line], x: str, y: str, logarithmic: bool = False) -> None:
-    """The lines of `lines` in axes of one's own."""
-    for number, (name, (places, estimates)) in enumerate(series.items()):
-        color = COLORS[number % len(COLORS)]
-        axes.plot(places, [estimate.value for estimate in estimates], "o-", color=color, markersize=3.5, label=name)
-        low, high = ([getattr(estimate, end) for estimate in estimates] for end in ("low", "high"))
-        axes.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0)
-    if logarithmic:
-        axes.set_xscale("log")
-    html.tidy(axes, x, y, legend=8 if len(series) > 1 else 0)
 
 
 def heatmap(table: pd.DataFrame, x: str, y: str, label: str) -> Figure:

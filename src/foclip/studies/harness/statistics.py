@@ -11,6 +11,8 @@ from scipy.stats import binomtest, bootstrap, rankdata, wilcoxon
 
 Values = npt.ArrayLike
 Floats = npt.NDArray[np.float64]
+#: Rows of a table: what each column holds.
+Rows = list[dict[str, Any]]
 
 #: Draws of the bootstrap.
 RESAMPLES = 1000
@@ -60,7 +62,7 @@ def groups(table: pd.DataFrame, *columns: str) -> dict[Any, pd.DataFrame]:
     return dict(iter(table.groupby(columns[0] if len(columns) == 1 else list(columns), sort=False)))
 
 
-def quantities(who: dict[str, Any], values: Mapping[str, object]) -> list[dict[str, Any]]:
+def quantities(who: dict[str, Any], values: Mapping[str, object]) -> Rows:
     """Rows of a long table: a quantity and its value in each, beside the columns of `who`."""
     return [who | {"quantity": quantity, "value": value} for quantity, value in values.items()]
 
