@@ -113,7 +113,8 @@ class Sensitivity:
         return self._lost(absolute_drop)
 
     def _lost(self, formula: Callable[[Tensor, Tensor, float], Tensor]) -> dict[str, float]:
-        before, moved = torch.tensor(list(self.compared.values())).view(len(self.compared), 2).unbind(dim=1)
+        pairs = torch.tensor(list(self.compared.values()), dtype=torch.float32, device="cpu")
+        before, moved = pairs.view(len(self.compared), 2).unbind(dim=1)
         return dict(zip(self.compared, formula(before, moved, self.floor).tolist(), strict=True))
 
     def change(self, probe: str) -> Change:

@@ -23,6 +23,7 @@ from foclip.models import catalogue, checkpoints, embedded
 from foclip.models.encoder import Encoder
 from foclip.models.fuse import cast, fuse_batchnorm
 from foclip.models.preprocess import Preprocess
+from foclip.models.surroundings import undisturbed
 
 #: Prompts per pass through the text tower.
 TEXT_BATCH = 256
@@ -40,6 +41,7 @@ class OpenClipEncoder(Encoder):
 
     image_tower, exporter = checkpoints.image_tower, checkpoints.exporter
 
+    @undisturbed()
     def __init__(
         self, name: str, model: nn.Module, tokenizer: Any, device: torch.device | str = "cpu", architecture: str = ""
     ) -> None:
@@ -90,6 +92,7 @@ class OpenClipEncoder(Encoder):
         chunks = torch.split(tokens.to(self.device), TEXT_BATCH)
         return torch.cat([self.model.encode_text(chunk, normalize=True) for chunk in chunks])
 
+    @undisturbed()
     def tokenize(self, texts: list[str]) -> tuple[Tensor, list[int]]:
         """Tokens (T, context) of prompts, and the indices of those that were cut short."""
         context = self.tokenizer.context_length
