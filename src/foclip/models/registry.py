@@ -4,7 +4,9 @@ An encoder is named by
 
 - `mini`, `mini-vit`, `mini-robust` and other hardened encoders: embedded in the package;
 - `ARCHITECTURE/TAG`, as `ViT-L-14-336-quickgelu/openai`: open_clip's pretrained weights;
-- `ARCHITECTURE/FILE`, as `RN50/weights/rn50.pt`: a checkpoint of that architecture;
+- `ARCHITECTURE/FILE`, as `RN50/weights/rn50.pt`: a checkpoint of that architecture, at the checkpoint's own size and
+  with the preprocessing of the architecture's tags; no checkpoint tells its activation, so give QuickGELU weights as
+  `ViT-B-32-quickgelu/FILE` (a `CheckpointWarning` says what was taken);
 - `FILE`: a checkpoint whose architecture is recognised by the shapes of its weights;
 - `SCHEME:REST`: `hf-hub:ORGANISATION/REPOSITORY` and `local-dir:FOLDER` as open_clip spells them, `open_clip:NAME`, and
   what other packages add (`register_encoder`, or the entry point group `foclip.encoders`).
