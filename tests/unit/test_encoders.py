@@ -249,7 +249,7 @@ def test_a_file_is_prepared_for_as_its_architectures_tags(
 @pytest.mark.parametrize("name", embedded.ORIGINALS)
 def test_an_image_tower_alone_is_called_that(name: str) -> None:
     (tower,) = embedded.path(name).glob("*.safetensors")
-    with pytest.raises(EncoderError, match="no text tower is in it; if it is an image tower alone"):
+    with pytest.raises(EncoderError, match="no text tower; if they are an image tower alone"):
         load_encoder(f"ViT-S-32/{tower}")
 
 

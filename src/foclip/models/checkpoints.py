@@ -59,7 +59,9 @@ def options(architecture: str, path: Path) -> dict[str, Any]:
     if not shapes:
         raise EncoderError(f"{path}: holds no weights by name; save the model's state_dict as safetensors")
     if not any(key.startswith(("text.", "text_encoder.", "token_embedding.")) for key in shapes):
-        raise EncoderError(f"{path}: no text tower is in it; if it is an image tower alone, give the whole model")
+        raise EncoderError(
+            f"{path}: its weights have no text tower; if they are an image tower alone, give the whole model"
+        )
     tags = [
         open_clip.get_pretrained_cfg(architecture, t) for t in open_clip.list_pretrained_tags_by_model(architecture)
     ]
