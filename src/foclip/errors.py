@@ -33,5 +33,9 @@ class PromptTruncationWarning(UserWarning):
     """A prompt is longer than the encoder's context; only its beginning counts."""
 
 
+class CheckpointWarning(UserWarning):
+    """A checkpoint does not tell all that its scores depend on; this is what was taken."""
+
+
 class CompileWarning(UserWarning):
     """An image tower that was to be compiled goes on as it is."""

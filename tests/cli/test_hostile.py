@@ -101,7 +101,9 @@ MANY = [
 
 @pytest.mark.parametrize("command", MANY, ids=lambda command: command[0])
 @pytest.mark.parametrize("names", [UNREADABLE, READABLE], ids=["unreadable", "readable"])
-def test_a_good_picture_is_done_beside_any_others(world: Path, command: tuple[str, ...], names: Collection[str]) -> None:
+def test_a_good_picture_is_done_beside_any_others(
+    world: Path, command: tuple[str, ...], names: Collection[str]
+) -> None:
     bad = names is UNREADABLE
     done = 1 if bad else len(names) + 1
     outcome = check(Cell((*command, *names, "good.png"), (int(bad),)), failed=len(names))

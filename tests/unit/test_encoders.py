@@ -13,7 +13,7 @@ from PIL import Image
 from foclip import models
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
-from foclip.errors import EncoderError, PromptTruncationWarning, UsageError
+from foclip.errors import CheckpointWarning, EncoderError, PromptTruncationWarning, UsageError
 from foclip.models import Encoder, OpenClipEncoder, catalogue, embedded, load_encoder
 from foclip.models.batching import embeddings, raw_scores
 from foclip.models.preprocess import Preprocess
@@ -75,6 +75,17 @@ def test_every_preprocessing_mode_matches_open_clips(
         assert actual.shape == expected.shape
         assert levels.max() < 1.6  # one 8-bit step, where Pillow's fixed-point sum rounds the other way
         assert (levels > 0.5).float().mean() < 0.03  # exact halves in the ideal sum
+
+
+@pytest.mark.parametrize(("height", "width"), [(4000, 100), (900, 200), (70, 40), (300, 64), (100, 4000), (90, 130)])
+@pytest.mark.parametrize("mode", ["shortest", "squash"])
+def test_noise_is_resized_as_by_the_installed_pillow(height: int, width: int, mode: str) -> None:
+    """The order of rows and columns tells in noise; Pillow 13 takes another one for tall pictures than 12."""
+    levels = torch.randint(256, (3, height, width), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    preprocess = Preprocess((64, 64), resize_mode=mode)
+    off = (preprocess.pixels(levels[None] / 255)[0] * 255).round() - preprocess.image(images.to_image(levels))
+    assert off.abs().max() <= 1
+    assert (off != 0).float().mean() < 0.01
 
 
 def test_resampling_gradient_is_the_transpose(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,6 +229,41 @@ def test_checkpoint_by_other_spellings(checkpoints: dict[str, Path], monkeypatch
     relative = load_encoder("RN50/RN50.pt")
     absolute = load_encoder(str(checkpoints["RN50"]))
     assert relative.fingerprint == absolute.fingerprint != load_encoder("mini").fingerprint
+
+
+@pytest.mark.parametrize("architecture", sorted(catalogue._pretrained()))
+def test_a_file_is_prepared_for_as_its_architectures_tags(
+    architecture: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(models.checkpoints, "_shapes", lambda path: {"text.proj": (2, 2)})
+    try:
+        found = models.checkpoints.options(architecture, tmp_path)["force_preprocess_cfg"]
+    except EncoderError as error:
+        assert "prepared for in more than one way" in str(error)  # noqa: PT017 (three architectures)
+        assert architecture in {"ViT-H-14", "ViT-H-14-quickgelu", "ViT-L-14"}
+        return
+    for tag in catalogue._pretrained()[architecture].values():
+        assert all(found[key] == tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in tag)
+
+
+@pytest.mark.parametrize("name", embedded.ORIGINALS)
+def test_an_image_tower_alone_is_called_that(name: str) -> None:
+    (tower,) = embedded.path(name).glob("*.safetensors")
+    with pytest.raises(EncoderError, match="no text tower; if they are an image tower alone"):
+        load_encoder(f"ViT-S-32/{tower}")
+
+
+def test_a_checkpoint_keeps_its_own_size(tmp_path: Path) -> None:
+    model = open_clip.create_model("ViT-S-32-alt", force_image_size=160, force_context_length=40)
+    torch.save(model.state_dict(), tmp_path / "own.pt")
+    with pytest.warns(CheckpointWarning, match=r"ViT-S-32-alt with GELU, 40 tokens.*\(160, 160\)"):
+        encoder = opened(f"ViT-S-32-alt/{tmp_path / 'own.pt'}")
+    assert encoder.image_size == (160, 160)
+    assert encoder.tokenize(["a " * 99])[0].shape == (1, 40)
+    assert torch.equal(encoder.model.visual.positional_embedding, model.visual.positional_embedding)
+    assert torch.equal(encoder.model.positional_embedding, model.positional_embedding)
+    config = models.checkpoints.model_config(encoder)
+    assert (config["vision_cfg"]["image_size"], config["text_cfg"]["context_length"]) == (160, 40)
 
 
 def test_openai_tags_get_their_activation(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

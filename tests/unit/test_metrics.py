@@ -1,21 +1,27 @@
+import dataclasses
 import json
 import math
+import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from conftest import Run, scores_of
 from PIL import Image
+from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics.wrappers import BootStrapper, MetricTracker, MinMaxMetric, Running
 
 import foclip
 from foclip.attacks import AttackTask, FoCLIP, make_plan, objective, run
 from foclip.core.detecting import BatchDetector
 from foclip.data.images import to_image, to_tensor
+from foclip.data.prompts import imagenet
 from foclip.detection import Detector, measure
-from foclip.detection.detector import shipped
+from foclip.detection.detector import SHIPPED, shipped
 from foclip.errors import UsageError
 from foclip.metrics import CLIPScore, RobustCLIPScore, clip_score, robust_clip_score
 from foclip.models import Encoder, load_encoder
@@ -124,6 +130,91 @@ def test_states_add_up_over_processes(mini: Encoder, detector: Detector, small_p
     merged._update_count = 1
     for key, value in whole.compute().items():
         assert float(merged.compute()[key]) == pytest.approx(float(value), abs=1e-6)
+
+
+@pytest.fixture
+def squares(small_photos: list[Image.Image]) -> torch.Tensor:
+    return torch.stack([to_tensor(photo.resize((80, 80))) for photo in small_photos[:2]])
+
+
+def alone(metric: Metric, *batches: tuple[torch.Tensor, list[str]]) -> float:
+    for batch in batches:
+        metric.update(*batch)
+    return float(metric.compute())
+
+
+def test_a_collection_gives_what_single_metrics_give(mini: Encoder, squares: torch.Tensor) -> None:
+    """States that are equal after the first batch, as of a picture that fits no caption, make no two metrics one."""
+    captions = imagenet(300)
+    (row,) = foclip.score(squares[:1], list(captions), model=mini)
+    unlike = captions[row.scores.index(0)]
+    batches = (squares[:1], [unlike]), (squares, CAPTIONS[:2])
+    collection = MetricCollection({"own": CLIPScore(mini), "torchmetrics": CLIPScore(mini, scale=100)})
+    strict = Detector.load(SHIPPED / "mini.json")
+    detectors = {"all": dataclasses.replace(strict, fpr=0.99), "few": strict}
+    collection.add_metrics({name: RobustCLIPScore(mini, detector)["tampered"] for name, detector in detectors.items()})
+    robust = MetricCollection({name: RobustCLIPScore(mini, detector) for name, detector in detectors.items()})
+    for batch in batches:
+        collection.update(*batch)
+        robust.update(*batch)
+    found = {name: float(value) for name, value in collection.compute().items()}
+    assert found["own"] == alone(CLIPScore(mini), *batches) > 0
+    assert found["torchmetrics"] == alone(CLIPScore(mini, scale=100), *batches)
+    assert robust.compute_groups == {0: ["all"], 1: ["few"]}
+    for name, detector in detectors.items():
+        assert found[name] == alone(RobustCLIPScore(mini, detector)["tampered"], *batches)
+    twins = MetricCollection({"one": (metric := CLIPScore(mini)), "other": metric.clone()})
+    assert twins(*batches[1])["one"] == twins.compute()["other"]
+
+
+def test_a_metric_is_combined_copied_and_sent(mini: Encoder, squares: torch.Tensor) -> None:
+    batch = squares, CAPTIONS[:2]
+    once, (first, second) = (
+        alone(CLIPScore(mini), batch),
+        (alone(CLIPScore(mini), (squares[i : i + 1], [CAPTIONS[i]])) for i in (0, 1)),
+    )
+    metric, robust = CLIPScore(mini), RobustCLIPScore(mini)
+    for other in (metric, metric.clone(), pickle.loads(pickle.dumps(metric)), robust["robust_clip_score"].clone()):
+        assert float(other(*batch)) == once
+    assert float(pickle.loads(pickle.dumps(robust))(*batch)["clip_score"]) == once
+    assert CLIPScore(mini).clone()._prober.scorer.encoder is mini  # many copies have one set of weights
+    assert alone(CLIPScore(mini) + CLIPScore(mini, scale=100), batch) == pytest.approx(41 * once)
+    ranks: dict[str, Any] = {
+        "dist_sync_fn": lambda state, group=None: [state, state],
+        "distributed_available_fn": lambda: True,
+    }
+    assert alone(CLIPScore(mini, **ranks), batch) == once
+    merged, more = CLIPScore(mini), CLIPScore(mini)
+    merged.update(squares[:1], CAPTIONS[:1])
+    more.update(squares[1:], CAPTIONS[1:2])
+    merged.merge_state(more)
+    assert float(merged.compute()) == pytest.approx(once, abs=1e-6)
+    running, smallest, tracker = (
+        Running(CLIPScore(mini), 1),
+        MinMaxMetric(CLIPScore(mini)),
+        MetricTracker(CLIPScore(mini)),
+    )
+    for picture, caption in zip(squares, CAPTIONS, strict=False):
+        running.update(picture[None], [caption])
+        smallest(picture[None], [caption])
+        tracker.increment()
+        tracker.update(picture[None], [caption])
+    assert float(running.compute()) == second
+    assert float(smallest.compute()["max"]) == max(first, second)
+    assert tracker.compute_all().tolist() == [first, second]
+
+
+@pytest.mark.parametrize("sampling", ["poisson", "multinomial"])
+def test_a_bootstrap_that_would_mix_up_captions_is_refused(mini: Encoder, squares: torch.Tensor, sampling: str) -> None:
+    for metric in (CLIPScore(mini), RobustCLIPScore(mini), RobustCLIPScore(mini)["tampered"]):
+        with pytest.raises(
+            UsageError, match=r"BootStrapper .* mix up pictures and captions; wrap torchmetrics\.MeanMetric"
+        ):
+            BootStrapper(metric, sampling_strategy=sampling).update(squares, CAPTIONS[:2])
+    scores = torch.tensor([row.score for row in foclip.score(squares, [[c] for c in CAPTIONS[:2]], model=mini)])
+    resampled = BootStrapper(MeanMetric(), sampling_strategy=sampling)
+    resampled.update(scores.repeat(20))
+    assert scores.min() <= resampled.compute()["mean"] <= scores.max()
 
 
 def test_importing_the_metrics_loads_no_tables_and_no_plots() -> None:

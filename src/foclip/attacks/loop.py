@@ -24,6 +24,7 @@ from foclip.models.batching import TargetCache, figures, raw_scores
 from foclip.models.preprocess import Resampler
 from foclip.models.resize import round8
 from foclip.models.scorer import Scorer
+from foclip.models.surroundings import undisturbed
 
 #: Full-size float32 copies of a picture that moves in all its pixels, at most (original, pixels, best, rounded,
 #: gradient, scratch, the moments, what the resize keeps for its backward pass); of one at the model's resolution, where
@@ -102,6 +103,7 @@ def run(
         raise
 
 
+@undisturbed()
 def _step(states: Sequence[AttackState], plan: AttackPlan, scorer: Scorer, model: Scorer, slots: int) -> None:
     """One step of a batch: score every 8-bit picture, keep the best, move those that are not done.
 
@@ -173,7 +175,7 @@ def bytes_needed(plan: AttackPlan, scorer: Scorer, pixels: int) -> int:
     return copies * 4 * 3 * pixels
 
 
-@torch.inference_mode(False)  # steps run on threads of their own, which do not share a caller's inference mode
+@undisturbed()
 def _start(
     task: AttackTask, scorer: Scorer, plan: AttackPlan, targets: TargetCache, states: Cache | None
 ) -> AttackState:

@@ -20,6 +20,7 @@ from foclip.attacks.plan import AttackPlan
 from foclip.attacks.space import PixelSpace
 from foclip.attacks.state import MOST_RADIUS, AttackState
 from foclip.models.resize import round8
+from foclip.models.surroundings import undisturbed
 from foclip.perceptual.loss import PerceptualLoss
 from foclip.perceptual.mask import visibility_mask
 
@@ -45,7 +46,7 @@ def is_due(state: AttackState) -> bool:
     return state.refine is None and 0 < state.last - state.step <= state.refine_steps
 
 
-@torch.inference_mode(False)  # as `run` begins a picture
+@undisturbed()
 def begin(state: AttackState) -> None:
     """From now on, refine the picture as it would be written now, in all its pixels."""
     file = state.space.render()

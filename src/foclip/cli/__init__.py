@@ -21,7 +21,14 @@ from foclip.cli.progress import answered
 from foclip.cli.reading import detect, models, score, scores
 from foclip.cli.reproducing import reproduce
 from foclip.cli.scanning import scan
-from foclip.errors import CompileWarning, FoclipError, OutputError, PromptTruncationWarning, SourceError
+from foclip.errors import (
+    CheckpointWarning,
+    CompileWarning,
+    FoclipError,
+    OutputError,
+    PromptTruncationWarning,
+    SourceError,
+)
 
 app = typer.Typer(
     name="foclip",
@@ -125,5 +132,5 @@ def _fault(error: Exception) -> int:
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
-    if issubclass(category, (CompileWarning, PromptTruncationWarning)):
+    if issubclass(category, (CheckpointWarning, CompileWarning, PromptTruncationWarning)):
         console.say(f"note: {message}")

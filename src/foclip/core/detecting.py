@@ -11,6 +11,7 @@ from foclip.detection.probes import FEW_ROWS, HardenedScores, Prober, ProbeSessi
 from foclip.errors import UsageError
 from foclip.models import Encoder
 from foclip.models.scorer import Scorer, Targets
+from foclip.models.surroundings import undisturbed
 from foclip.outcome import Failure
 
 #: Pictures that are judged together. Only what the encoders see of them is kept.
@@ -54,6 +55,7 @@ class BatchDetector:
         self._prober, self._captions = Prober(own, scores, seed, targets), method == "combined"
         self.preprocess = self._prober.preprocess
 
+    @undisturbed()
     def __call__(self, views: Sequence[Views], prompts: Sequence[Prompts]) -> list[tuple[Sensitivity, Verdict]]:
         """Sensitivity and verdict of each picture, of which `preprocess` made a view; no prompts are an empty tuple."""
         if not views:

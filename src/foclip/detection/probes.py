@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from threading import Lock
-from types import MappingProxyType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,10 +21,11 @@ from foclip.models import Encoder
 from foclip.models.batching import TargetCache, embeddings, figures, pass_rows
 from foclip.models.scorer import EmbeddingScorer, Scorer, Targets
 from foclip.models.scores.ensemble import EnsemblePreprocess
+from foclip.models.surroundings import undisturbed
 
 #: The same score over hardened encoders, by their names: those are also the names of the probes.
 HardenedScores = Mapping[str, EmbeddingScorer]
-NO_HARDENED: HardenedScores = MappingProxyType({})
+NO_HARDENED: HardenedScores = {}
 #: What the encoder and each hardened one see of a picture: uint8 (3, h, w) each.
 Views = tuple[Tensor, ...]
 #: Rows of a pass through the image tower: for all pictures, for those that take the first probe of a cascade, and for
@@ -77,7 +77,7 @@ def zero_shot(encoder: Encoder, vectors: Tensor) -> tuple[str, list[float]]:
     """
     with _captioning:
         if encoder not in _caption_vectors:
-            with torch.inference_mode(False), torch.no_grad():
+            with undisturbed(), torch.no_grad():
                 _caption_vectors[encoder] = encoder.encode_texts(_captions()).cpu()
     cosines = vectors @ _caption_vectors[encoder].T
     best = int(cosines[0].argmax())
@@ -102,6 +102,7 @@ class Prober:
         self.preprocess = Preprocessing([each.preprocess for each in (self.scorer, *hardened.values())]).image
         self.targets = targets or TargetCache(self.scorer)
 
+    @undisturbed()
     def measure(
         self,
         views: Sequence[Views],  # what `preprocess` made of each picture

@@ -1,7 +1,10 @@
 """The metrics as torchmetrics classes: sums in states, which torchmetrics adds up over batches and processes."""
 
+import sys
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor
@@ -10,11 +13,17 @@ from torchmetrics import Metric
 from foclip.core.detecting import BatchDetector
 from foclip.detection.detector import Detector, shipped
 from foclip.detection.probes import Prober
+from foclip.errors import UsageError
 from foclip.metrics.functional import Pictures, Sums, clip_score_sums, means, robust_sums
 from foclip.models.encoder import Encoder
 from foclip.models.registry import load_encoder
 from foclip.models.scores.clip import SCALE
 from foclip.models.scores.clip import CLIPScore as Scorer
+
+#: Threads that update one metric add their sums one at a time.
+_ADDING = Lock()
+#: Wrappers of torchmetrics that index tensors but not captions, so that pictures would get the captions of others.
+_SPLITTING = {f"torchmetrics.wrappers.{name}" for name in ("bootstrapping", "multioutput")}
 
 
 class _Means(Metric):  # type: ignore[misc]  # torchmetrics is not checked here
@@ -28,14 +37,18 @@ class _Means(Metric):  # type: ignore[misc]  # torchmetrics is not checked here
         for name in totals:
             self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+        # A `MetricCollection` updates only one of the metrics that have the same states after the first batch. But two
+        # scales agree there on a score of 0, two detectors on clean pictures. Of two metrics this state is never equal.
+        self.add_state("_setup", torch.tensor(list(uuid4().bytes)), dist_reduce_fx="max")
 
     def _add(self, sums: Sums) -> None:
-        for name, value in sums.items():
-            setattr(self, name, getattr(self, name) + value)
+        with _ADDING:
+            for name, value in sums.items():
+                setattr(self, name, getattr(self, name) + value)
 
     def compute(self) -> dict[str, Tensor]:
         """Means over all pictures, as `foclip.metrics.functional.means`."""
-        return means({name: getattr(self, name) for name in self._defaults})
+        return means({name: getattr(self, name) for name in self._defaults if name != "_setup"})
 
 
 class CLIPScore(_Means):
@@ -53,7 +66,8 @@ class CLIPScore(_Means):
         self._start("clip_score")
 
     def update(self, pictures: Pictures, captions: Sequence[str]) -> None:
-        """Add pictures with their captions, one each."""
+        """Add pictures with their captions, one each; a `UsageError` as of `foclip.metrics.clip_score`."""
+        _refuse_splitting()
         self._add(clip_score_sums(self._prober, pictures, captions))
 
     def compute(self) -> Tensor:  # type: ignore[override]
@@ -91,8 +105,20 @@ class RobustCLIPScore(_Means):
         self._start("clip_score", "tampered", "robust_clip_score", *(["hardened_score"] if self._hardened else []))
 
     def update(self, pictures: Pictures, captions: Sequence[str]) -> None:
-        """Add pictures with their captions, one each."""
+        """Add pictures with their captions, one each; a `UsageError` as of `foclip.metrics.clip_score`."""
+        _refuse_splitting()
         self._add(robust_sums(self._judge, self._hardened, pictures, captions))
+
+
+def _refuse_splitting() -> None:
+    frame = sys._getframe()
+    while (caller := frame.f_back) is not None:
+        if caller.f_globals.get("__name__") in _SPLITTING:
+            raise UsageError(
+                "metrics: BootStrapper and MultioutputWrapper would mix up pictures and captions; "
+                "wrap torchmetrics.MeanMetric, and give it the scores of foclip.score"
+            )
+        frame = caller
 
 
 def _loaded(encoder: Encoder | str) -> Encoder:

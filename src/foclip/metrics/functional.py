@@ -16,6 +16,7 @@ from foclip.errors import UsageError
 from foclip.models.encoder import Encoder
 from foclip.models.scores.clip import SCALE
 from foclip.models.scores.clip import CLIPScore as Scorer
+from foclip.models.surroundings import undisturbed
 from foclip.outcome import Failure
 
 #: B pictures: PIL, pixels (3, H, W) or files; or a tensor (B, 3, H, W), uint8 or float in [0, 1] (rounded to 8 bits).
@@ -81,6 +82,7 @@ def robust_sums(judge: BatchDetector, hardened: Prober | None, pictures: Picture
     return sums
 
 
+@undisturbed()
 def means(sums: Sums) -> dict[str, Tensor]:
     """Means over all pictures of what there are sums of; NaN if there are no pictures.
 

@@ -6,6 +6,7 @@ else is in its batch, so every pass has the same number of rows and is padded wi
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Any
 
 import torch
@@ -13,9 +14,12 @@ from torch import Tensor
 
 from foclip.data.prompts import Prompts
 from foclip.models.scorer import EmbeddingScorer, Inputs, Scorer, Targets
+from foclip.models.surroundings import undisturbed
 
 #: Above this many parameters a CPU gains little from a batch.
 LARGE_MODEL = 50_000_000
+#: Caches change one at a time. They have no lock of their own, since they are copied and sent to other processes.
+_KEEPING = Lock()
 #: Rows of a pass that reads pictures. One picture alone is a pass too, so more would cost it much.
 READ_ROWS = 8
 
@@ -33,8 +37,7 @@ def figures(scorer: Scorer, raw: Tensor) -> Tensor:
 class TargetCache:
     """Prompts to targets, each set of prompts encoded once as long as it is remembered.
 
-    The set that was asked for longest ago is forgotten first; `size` sets are remembered. A cache belongs to one stream
-    of pictures. It is not shared between threads.
+    The set that was asked for longest ago is forgotten first; `size` sets are remembered.
     """
 
     def __init__(self, scorer: Scorer, size: int = 1024) -> None:
@@ -42,24 +45,27 @@ class TargetCache:
         self._kept: OrderedDict[Prompts, Targets] = OrderedDict()
 
     def __call__(self, prompts: Prompts) -> Targets:
-        if prompts in self._kept:
-            self._kept.move_to_end(prompts)
-        else:
-            # What a caller's inference mode made could not take part in an attack later.
-            with torch.inference_mode(False), torch.no_grad():
-                self.keep(prompts, self._scorer.encode_prompts(prompts))
-        return self._kept[prompts]
+        with _KEEPING:
+            found = self._kept.get(prompts)
+        if found is None:
+            with undisturbed(), torch.no_grad():
+                found = self._scorer.encode_prompts(prompts)
+        self.keep(prompts, found)
+        return found
 
     def __contains__(self, prompts: Prompts) -> bool:
         return prompts in self._kept
 
     def keep(self, prompts: Prompts, targets: Targets) -> None:
         """Remember targets that were made elsewhere, in a pass with others, say."""
-        self._kept[prompts] = targets
-        while len(self._kept) > self._size:
-            self._kept.popitem(last=False)
+        with _KEEPING:
+            self._kept[prompts] = targets
+            self._kept.move_to_end(prompts)
+            while len(self._kept) > self._size:
+                self._kept.popitem(last=False)
 
 
+@undisturbed()
 def raw_scores(scorer: Scorer, inputs: Sequence[Inputs], targets: Sequence[Targets], rows: int) -> list[Tensor]:
     """Raw scores of B pictures in one pass of `rows` ≥ B, B tensors (1, T_i), differentiable.
 
@@ -79,6 +85,7 @@ def raw_scores(scorer: Scorer, inputs: Sequence[Inputs], targets: Sequence[Targe
     return [found[place] for place in range(len(inputs))]
 
 
+@undisturbed()
 @torch.inference_mode()
 def read_scores(scorer: Scorer, images: Sequence[Inputs], targets: Sequence[Targets]) -> list[Tensor]:
     """Raw scores (T_i,) of preprocessed pictures, uint8 (3, h, w); not even by rounding do they affect each other."""
@@ -95,6 +102,7 @@ def read_figures(scorer: Scorer, images: Sequence[Inputs], targets: Sequence[Tar
     return [figures(scorer, raw).tolist() for raw in read_scores(scorer, images, targets)]
 
 
+@undisturbed()
 @torch.inference_mode()
 def embeddings(scorer: EmbeddingScorer, images: Tensor, rows: int) -> Tensor:
     """Unit vectors (N, D) of preprocessed pictures, uint8 (N, 3, h, w), in passes of `rows` rows."""

@@ -6,6 +6,7 @@ What is written is a folder that open_clip loads with `local-dir:` and nothing e
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from math import isqrt
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 #: Files of a model's folder that belong to its tokenizer.
 TOKENIZER = ("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "added_tokens.json", "*.model")
+#: What open_clip says of the preprocessing of pretrained weights.
+PREPROCESSING = ("mean", "std", "interpolation", "resize_mode", "fill_color")
 #: Types of weights that cannot be trained.
 QUANTISED = {torch.int8, torch.uint8, torch.qint8, torch.quint8}
 
@@ -46,10 +49,38 @@ def architecture(path: Path) -> str:
     return best
 
 
-def check(path: Path) -> None:
-    """Refuse a file that is damaged, or holds no weights or more than weights, before a model is built for it."""
-    if not _shapes(path):
+def options(architecture: str, path: Path) -> dict[str, Any]:
+    """What `open_clip.create_model` is to be told of a checkpoint: its own sizes, and its architecture's preprocessing.
+
+    An `EncoderError` refuses a file that is damaged, holds no weights or more than weights, or is an image tower alone,
+    and an architecture whose pretrained weights do not all have one preprocessing.
+    """
+    shapes = _shapes(path)
+    if not shapes:
         raise EncoderError(f"{path}: holds no weights by name; save the model's state_dict as safetensors")
+    if not any(key.startswith(("text.", "text_encoder.", "token_embedding.")) for key in shapes):
+        raise EncoderError(
+            f"{path}: its weights have no text tower; if they are an image tower alone, give the whole model"
+        )
+    tags = [
+        open_clip.get_pretrained_cfg(architecture, t) for t in open_clip.list_pretrained_tags_by_model(architecture)
+    ]
+    ways = [{key: tag[key] for key in PREPROCESSING if key in tag} for tag in tags]
+    if any(way != ways[0] for way in ways):
+        raise EncoderError(
+            f"{path}: weights of {architecture} are prepared for in more than one way; put the file and an {CONFIG} "
+            "with its preprocess_cfg into a folder, and pass local-dir:FOLDER"
+        )
+    found: dict[str, Any] = {"force_preprocess_cfg": ways[0]} if ways else {}
+    config = open_clip.get_model_config(architecture)
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    places, patch = shapes.get("visual.positional_embedding"), vision.get("patch_size")
+    if places and patch and (size := isqrt(places[0] - 1) * patch) // patch != vision["image_size"] // patch:
+        found["force_image_size"] = size
+    places = shapes.get("positional_embedding", shapes.get("text.positional_embedding"))
+    if places and (context := places[0] - bool(text.get("embed_cls"))) != text.get("context_length", 77):
+        found["force_context_length"] = context
+    return found
 
 
 def _shapes(path: Path) -> Shapes:
@@ -140,6 +171,10 @@ def model_config(encoder: "OpenClipEncoder") -> dict[str, Any]:
         raise EncoderError(f"{encoder.name}: cannot be hardened, its architecture has no name in open_clip")
     if any(type(module).__name__ == "QuickGELU" for module in encoder.model.modules()):
         found["quick_gelu"] = True  # the tag of the weights may ask for it
+    # A checkpoint may have sizes of its own.
+    height, width = encoder.image_size
+    found["vision_cfg"]["image_size"] = height if height == width else [height, width]
+    found["text_cfg"]["context_length"] = encoder.tokenizer.context_length
     return found
 
 
@@ -149,10 +184,9 @@ def exporter(encoder: "OpenClipEncoder") -> Exporter:
 
     def export(tower: nn.Module, folder: Path, half: bool) -> None:
         preprocessing = open_clip.get_model_preprocess_cfg(encoder.model)
-        kept = ("mean", "std", "interpolation", "resize_mode", "fill_color")
         settings = {
             "model_cfg": config,
-            "preprocess_cfg": {key: preprocessing[key] for key in kept if key in preprocessing},
+            "preprocess_cfg": {key: preprocessing[key] for key in PREPROCESSING if key in preprocessing},
         }
         files.write_text(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
         weights = {}

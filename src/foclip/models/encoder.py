@@ -13,6 +13,7 @@ from torch import Tensor
 
 from foclip.errors import CompileWarning, UsageError
 from foclip.models.preprocess import Preprocess
+from foclip.models.surroundings import undisturbed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,6 +31,10 @@ class Encoder(ABC):
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs; what was compiled is compiled there anew."""
         return {name: value for name, value in vars(self).items() if name != "_compiled_features"}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Self":
+        """Itself, since it is frozen: copies of a metric share its weights."""
+        return self
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -85,11 +90,13 @@ class Encoder(ABC):
 
         return features
 
+    @undisturbed()
     def embed(self, pixels: Tensor) -> Tensor:
         """Unit vectors (B, D), float32, of float pixels (B, 3, H, W) in [0, 1], or of preprocessed uint8 ones."""
         seen = self.preprocess.pixels(pixels) if pixels.is_floating_point() else pixels
         return self.tower(self.preprocess.normalize(seen.to(self.device)))
 
+    @undisturbed()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors (T, D) of T prompts, float32; a `UsageError` if it is one string, or there is none.
 

@@ -45,7 +45,7 @@ def fuse_batchnorm(model: nn.Module, example: Tensor) -> nn.Module:
     if not isinstance(tower, nn.Module) or not any(isinstance(each, nn.BatchNorm2d) for each in tower.modules()):
         return model
     fused = with_own_tower(model)
-    with torch.inference_mode(False), torch.no_grad():  # weights that a gradient can pass
+    with torch.no_grad():
         before = fused.encode_image(example)
         for norm, convolution in _pairs(fused, example):
             joined = fuse_conv_bn_eval(convolution, norm)

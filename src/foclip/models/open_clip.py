@@ -18,11 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from foclip import files
-from foclip.errors import EncoderError, PromptTruncationWarning
+from foclip.errors import CheckpointWarning, EncoderError, PromptTruncationWarning
 from foclip.models import catalogue, checkpoints, embedded
 from foclip.models.encoder import Encoder
 from foclip.models.fuse import cast, fuse_batchnorm
 from foclip.models.preprocess import Preprocess
+from foclip.models.surroundings import undisturbed
 
 #: Prompts per pass through the text tower.
 TEXT_BATCH = 256
@@ -40,6 +41,7 @@ class OpenClipEncoder(Encoder):
 
     image_tower, exporter = checkpoints.image_tower, checkpoints.exporter
 
+    @undisturbed()
     def __init__(
         self, name: str, model: nn.Module, tokenizer: Any, device: torch.device | str = "cpu", architecture: str = ""
     ) -> None:
@@ -63,8 +65,7 @@ class OpenClipEncoder(Encoder):
     @cached_property
     def fingerprint(self) -> str:
         # Weights do not tell their activation, and two models that differ in it alone score differently.
-        quick = any(type(module).__name__ == "QuickGELU" for module in self.model.modules())
-        digest = hashlib.sha256(f"{self.preprocess.description} {quick}".encode())
+        digest = hashlib.sha256(f"{self.preprocess.description} {_quick(self.model)}".encode())
         for key, value in sorted(self.model.state_dict().items()):
             digest.update(key.encode())
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
@@ -90,6 +91,7 @@ class OpenClipEncoder(Encoder):
         chunks = torch.split(tokens.to(self.device), TEXT_BATCH)
         return torch.cat([self.model.encode_text(chunk, normalize=True) for chunk in chunks])
 
+    @undisturbed()
     def tokenize(self, texts: list[str]) -> tuple[Tensor, list[int]]:
         """Tokens (T, context) of prompts, and the indices of those that were cut short."""
         context = self.tokenizer.context_length
@@ -104,6 +106,10 @@ class OpenClipEncoder(Encoder):
         return tokens, truncated
 
 
+def _quick(model: nn.Module) -> bool:
+    return any(type(module).__name__ == "QuickGELU" for module in model.modules())
+
+
 def load(name: str, device: torch.device) -> Encoder:
     """An encoder by one of open_clip's names, or of a checkpoint file; errors as of `foclip.models.load_encoder`."""
     if name.startswith(("hf-hub:", "local-dir:")):
@@ -111,9 +117,19 @@ def load(name: str, device: torch.device) -> Encoder:
     architecture, weights = catalogue.parse(name)
     if architecture is None:
         architecture = checkpoints.architecture(Path(weights))
-    if files.is_file(Path(weights)):
-        checkpoints.check(Path(weights))
-    return create(name, architecture, weights, device)
+    if not files.is_file(Path(weights)):
+        return create(name, architecture, weights, device)
+    encoder = create(name, architecture, weights, device, **checkpoints.options(architecture, Path(weights)))
+    quick, base = _quick(encoder.model), architecture.removesuffix("-quickgelu")
+    other = base if quick else f"{base}-quickgelu"
+    choice = f" (for the other activation pass {other}/FILE)" if other in open_clip.list_models() else ""
+    warnings.warn(
+        f"{name}: taken as {architecture} with {'QuickGELU' if quick else 'GELU'}{choice}, "
+        f"{encoder.tokenizer.context_length} tokens, pictures (size, mean, std, …) {encoder.preprocess.description}",
+        CheckpointWarning,
+        stacklevel=2,
+    )
+    return encoder
 
 
 def load_embedded(name: str, device: torch.device) -> "OpenClipEncoder":
@@ -125,14 +141,18 @@ def load_embedded(name: str, device: torch.device) -> "OpenClipEncoder":
 
 
 def create(
-    name: str, model_name: str, weights: str | None, device: torch.device, tower: Path | None = None
+    name: str,
+    model_name: str,
+    weights: str | None,
+    device: torch.device,
+    tower: Path | None = None,
+    **options: Any,
 ) -> OpenClipEncoder:
     """Build a model of open_clip's, which calls it `model_name`, as an encoder called `name`.
 
     `weights` are a tag or a file; None where the model's folder or repository holds them. `tower` is a file of weights
-    for the image tower, in place of those loaded with the model.
+    for the image tower, in place of those loaded with the model. `options` are those of `open_clip.create_model`.
     """
-    options: dict[str, Any] = {}
     if weights is not None:
         tag = open_clip.get_pretrained_cfg(model_name, weights)
         if tag.get("quick_gelu") and not (open_clip.get_model_config(model_name) or {}).get("quick_gelu"):
@@ -142,7 +162,7 @@ def create(
     try:
         with _quiet():
             model = open_clip.create_model(model_name, weights, require_pretrained=True, **options)
-            tokenizer = open_clip.get_tokenizer(model_name)
+            tokenizer = open_clip.get_tokenizer(model_name, context_length=options.get("force_context_length"))
         if tower:
             model.visual.load_state_dict(load_file(tower))
         if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
@@ -163,7 +183,7 @@ _REASONS = {
         "file elsewhere and pass ARCHITECTURE/FILE (%s)"
     ),
     ("deserializ", "safetensor"): "its weights file is damaged or cut off (%s)",
-    ("state_dict", "size mismatch"): "the weights do not fit the architecture (%s)",
+    ("state_dict", "size mismatch", "width changed"): "the weights do not fit the architecture (%s)",
 }
 
 

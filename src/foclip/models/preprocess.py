@@ -9,6 +9,7 @@ model's size. What the model then sees changes by :math:`R R^T u`, and the squar
 
 from dataclasses import dataclass
 
+import PIL
 import torch
 from PIL import Image
 from torch import Tensor
@@ -20,6 +21,8 @@ from foclip.models.resize import axis, multiply, round8
 
 #: Means and standard deviations of OpenAI's CLIP, per channel.
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+#: Whether the installed Pillow resizes tall pictures column by column before it does so row by row.
+COLUMNS_FIRST = int(PIL.__version__.partition(".")[0]) >= 13
 #: Values of a strip of a picture, which stays in the processor's cache: 1 MB of float32.
 STRIP = 2**18
 
@@ -128,9 +131,9 @@ class Resampler:
         self.shape = (3, *(sum(len(block.weights) for block in each.blocks) for each in (down, across)))
         self.resizes = down.resizes or across.resizes
         self._padding, self._fill = (*across.pad, *down.pad), preprocess.fill
-        # As Pillow does it (13.0): rows first, but pictures that shrink far more in height the other way. The axis that
-        # is resized first lies along the last dimension.
-        self._turned = 0 < height - new_height > 2 * (width - new_width)
+        # As Pillow does it: rows first, but since 13.0 pictures that shrink far more in height the other way. The axis
+        # that is resized first lies along the last dimension.
+        self._turned = COLUMNS_FIRST and 0 < height - new_height > 2 * (width - new_width)
         self._first, self._second = (down, across) if self._turned else (across, down)
 
     def apply(self, pixels: Tensor) -> Tensor:

@@ -4,7 +4,9 @@ An encoder is named by
 
 - `mini`, `mini-vit`, `mini-robust` and other hardened encoders: embedded in the package;
 - `ARCHITECTURE/TAG`, as `ViT-L-14-336-quickgelu/openai`: open_clip's pretrained weights;
-- `ARCHITECTURE/FILE`, as `RN50/weights/rn50.pt`: a checkpoint of that architecture;
+- `ARCHITECTURE/FILE`, as `RN50/weights/rn50.pt`: a checkpoint of that architecture, at the checkpoint's own size and
+  with the preprocessing of the architecture's tags; no checkpoint tells its activation, so give QuickGELU weights as
+  `ViT-B-32-quickgelu/FILE` (a `CheckpointWarning` says what was taken);
 - `FILE`: a checkpoint whose architecture is recognised by the shapes of its weights;
 - `SCHEME:REST`: `hf-hub:ORGANISATION/REPOSITORY` and `local-dir:FOLDER` as open_clip spells them, `open_clip:NAME`, and
   what other packages add (`register_encoder`, or the entry point group `foclip.encoders`).
@@ -90,7 +92,10 @@ def load(name: str = DEFAULT, model: "str | Encoder" = embedded.DEFAULT, *, devi
         model: The encoder behind it, or its name; a score with a model of its own takes no notice of it.
         device: Where a model that is loaded here lives ("cpu", "cuda", "cuda:1", …); "auto" is a GPU if there is one.
     """
-    return factory(name)(model, _checked(device))
+    from foclip.models.surroundings import undisturbed
+
+    with undisturbed():
+        return factory(name)(model, _checked(device))
 
 
 def factory(name: str) -> "ScorerFactory":
@@ -104,13 +109,16 @@ def factory(name: str) -> "ScorerFactory":
 
 def load_encoder(name: str = embedded.DEFAULT, device: "str | torch.device" = "auto") -> "Encoder":
     """Load an encoder by its name (see the module), frozen and in evaluation mode; an `EncoderError` if that fails."""
-    place, scheme = _checked(device), name.partition(":")[0]
-    if name not in embedded.names() and scheme in schemes():
-        loaded: Encoder = _families[scheme](name.removeprefix("open_clip:"), place)
-        return loaded
-    from foclip.models import open_clip
+    from foclip.models.surroundings import undisturbed
 
-    return (open_clip.load_embedded if name in embedded.names() else open_clip.load)(name, place)
+    with undisturbed():
+        place, scheme = _checked(device), name.partition(":")[0]
+        if name not in embedded.names() and scheme in schemes():
+            loaded: Encoder = _families[scheme](name.removeprefix("open_clip:"), place)
+            return loaded
+        from foclip.models import open_clip
+
+        return (open_clip.load_embedded if name in embedded.names() else open_clip.load)(name, place)
 
 
 def resolve(model: "str | Encoder | Scorer", score: str = DEFAULT, device: str = "auto") -> "Scorer":

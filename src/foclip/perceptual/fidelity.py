@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
+from foclip.models.surroundings import undisturbed
 from foclip.perceptual.flip import PIXELS_PER_DEGREE, Flip, bell, correlated
 
 #: SSIM looks through an 11×11 window, a bell with this deviation (Wang et al. 2004); smaller pictures have none.
@@ -51,6 +52,7 @@ class Fidelity:
 FIGURES = tuple(Fidelity.__dataclass_fields__)
 
 
+@undisturbed()
 def fidelity(picture: Tensor, original: Tensor) -> Fidelity:
     """Compare two uint8 pictures (3, H, W) of one size."""
     return Fidelity(**Comparison(picture, original).figures(FIGURES))

@@ -14,6 +14,7 @@ from foclip.models.encoder import Encoder
 from foclip.models.preprocess import Preprocess
 from foclip.models.registry import load_encoder
 from foclip.models.scorer import Inputs, ScoreInfo, Targets
+from foclip.models.surroundings import undisturbed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -74,6 +75,7 @@ class EmbeddingScore(ABC):
         assert isinstance(pixels, Tensor)
         return self.encoder.embed(pixels)
 
+    @undisturbed()
     def __call__(self, pixels: Inputs, targets: Targets) -> Tensor:
         return self.compare(self.embed(pixels), targets)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from foclip.errors import UsageError
 from foclip.models.scorer import EmbeddingScorer, Inputs, Preprocessor, Targets
+from foclip.models.surroundings import undisturbed
 
 
 class EnsemblePreprocess:
@@ -82,6 +83,7 @@ class Ensemble(ABC):
         each = zip(self.scorers, embeddings, targets, strict=True)
         return self.combine(torch.stack([scorer.compare(own, asked) for scorer, own, asked in each]))
 
+    @undisturbed()
     def __call__(self, pixels: Inputs, targets: Targets) -> Tensor:
         return self.compare(self.embed(pixels), targets)
 
