@@ -39,7 +39,6 @@ UNREADABLE = {
     "bomb.png": "megapixels",
     "strip.png": "500:1",
     "header.png": "header.png",
-    "textbomb.png": "textbomb.png",
     "float.tif": "float",
     "script.jpg": "not a picture",
     "drawing.png": "not a picture",
@@ -61,6 +60,7 @@ UNREADABLE = {
 #: Inputs that are pictures, whatever they are called.
 READABLE = [
     "one.png",
+    "textbomb.png",
     "gray.png",
     "good.webp",
     "good [red] {0} %s.png",

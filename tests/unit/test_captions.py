@@ -89,7 +89,7 @@ def test_a_table_may_quote_lines_and_separators(folder: Path) -> None:
     path = folder / "pairs.csv"
     path.write_bytes('caption,note,image\r\n"a ""cat"",\nasleep",x,a.png\r\nÜ 🎉,,c.jpg\r\n,,\r\n'.encode())
     assert paired([folder / "a.png", folder / "c.jpg"], path) == [
-        (folder / "a.png", ('a "cat",\nasleep',)),
+        (folder / "a.png", ('a "cat", asleep',)),
         (folder / "c.jpg", ("Ü 🎉",)),
     ]
 
@@ -214,9 +214,9 @@ def test_no_pictures(folder: Path) -> None:
         ("f.csv", b"image,caption\n\x00,a\n", None),
         ("g.tsv", b"image,caption\na.png,a cat\n", "must name the columns"),
         ("h.jsonl", b'{"image": "a.png", "caption": "a cat"\n', "line 1: no JSON"),
-        ("i.jsonl", b'\n["a.png", "a cat"]\n', "line 2: needs the texts"),
-        ("j.jsonl", b'{"image": "a.png"}\n', "line 1: needs the texts"),
-        ("k.jsonl", b'{"image": "a.png", "caption": 7}\n', "line 1: needs the texts"),
+        ("i.jsonl", b'\n["a.png", "a cat"]\n', "line 2: needs image and caption"),
+        ("j.jsonl", b'{"image": "a.png"}\n', "line 1: needs image and caption"),
+        ("k.jsonl", b'{"image": "a.png", "caption": {}}\n', "line 1: its caption is dict, not text"),
         ("l.jsonl", b"[" * 100_000, "line 1: no JSON"),
         ("m.jsonl", b'{"image": "\\u0000", "caption": "a"}\n', None),
         ("n.csv", b"image,caption\na.png,a cat,another cell\nc.jpg\n", None),

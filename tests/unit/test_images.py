@@ -1,11 +1,13 @@
 import math
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 from zoo import png_header
 
 from foclip.data import images
@@ -185,3 +187,93 @@ def test_pixels_are_decoded_once_they_are_admitted(tmp_path: Path, gradient_pict
         with pytest.raises((MemoryError, ImageError)):
             images.decoded(source, admit)
     assert sizes == [(40, 30)] * 4
+
+
+def gray_tiff(path: Path, levels: np.ndarray, tag: int, bits: int, order: str = "<") -> Path:
+    """An uncompressed TIFF of 16 or 12 bits of gray, whose photometric interpretation is `tag`; 0: minimum is white."""
+    height, width = levels.shape
+    if bits == 12:
+        pairs = levels.reshape(-1, 2).astype(int)
+        packed = np.stack([pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], axis=1)
+        data = packed.astype(np.uint8).tobytes()
+    else:
+        data = levels.astype(f"{order}u2").tobytes()
+    entries = {256: width, 257: height, 258: bits, 259: 1, 262: tag, 273: 8, 277: 1, 278: height, 279: len(data)}
+    offset = 8 + len(data) + len(data) % 2
+    fields = b"".join(struct.pack(f"{order}HHII", key, 4, 1, value) for key, value in entries.items())
+    head = struct.pack(f"{order}2sHI", b"II" if order == "<" else b"MM", 42, offset)
+    directory = struct.pack(f"{order}H", len(entries)) + fields + bytes(4)
+    path.write_bytes(head + data + bytes(len(data) % 2) + directory)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("level", "tag", "bits", "order", "expected"),
+    [
+        (0x12FF, 0, 16, "<", 236),
+        (0x12FF, 1, 16, "<", 19),
+        (0x12FF, 1, 16, ">", 19),
+        (0x0800, 1, 12, "<", 128),
+    ],
+)
+def test_gray_of_a_tiff(tmp_path: Path, level: int, tag: int, bits: int, order: str, expected: int) -> None:
+    path = gray_tiff(tmp_path / "a.tif", np.full((2, 4), level), tag, bits, order)
+    assert images.read(path).getpixel((0, 0)) == (expected,) * 3
+
+
+def png_with(path: Path, *chunks: tuple[bytes, bytes], last: bool = False) -> Path:
+    """A small PNG with more chunks after its header, or after its pixels."""
+    Image.new("RGB", (4, 2), (10, 200, 30)).save(path)
+    content = path.read_bytes()
+    more = b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    place = len(content) - 12 if last else 33
+    path.write_bytes(content[:place] + more + content[place:])
+    return path
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        (b"tEXt", b"workflow\0" + b"x" * 3_000_000),
+        (b"zTXt", b"workflow\0\0" + zlib.compress(b"x" * 3_000_000)),
+        (b"iTXt", b"workflow\0\1\0\0\0" + zlib.compress(b"x" * 3_000_000)),
+        (b"iTXt", b"workflow\0\0\0\0\0" + b"x" * 3_000_000),
+        (b"iCCP", b"large\0\0" + zlib.compress(b"x" * 3_000_000)),
+        (b"iCCP", b"odd\0\7" + zlib.compress(b"x")),
+        (b"eXIf", b"no EXIF data"),
+    ],
+)
+def test_what_is_not_the_picture_never_costs_the_picture(
+    tmp_path: Path, chunk: tuple[bytes, bytes], last: bool
+) -> None:
+    path = png_with(tmp_path / "a.png", chunk, last=last)
+    assert images.read(path).getpixel((0, 0)) == (10, 200, 30)
+    assert images.decode(path.read_bytes(), "a").getpixel((0, 0)) == (10, 200, 30)
+
+
+def test_many_texts_together_and_a_damaged_one(tmp_path: Path) -> None:
+    text = (b"zTXt", b"workflow\0\0" + zlib.compress(b"x" * 1_000_000))
+    path = png_with(tmp_path / "a.png", *[text] * 70)
+    assert images.read(path).size == (4, 2)
+    path = png_with(tmp_path / "b.png", (b"tEXt", b"a\0text"))
+    path.write_bytes(path.read_bytes().replace(b"a\0text", b"a\0tixt"))
+    assert images.read(path).size == (4, 2)
+
+
+def test_orientation_and_colours_of_a_png_with_much_text(tmp_path: Path) -> None:
+    text = (b"tEXt", b"workflow\0" + b"x" * 3_000_000)
+    xmp = (b"iTXt", b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>')
+    assert images.read(png_with(tmp_path / "a.png", text, xmp)).size == (2, 4)
+    space = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = space.replace(b"rXYZ", b"tmp_").replace(b"gXYZ", b"rXYZ").replace(b"tmp_", b"gXYZ")
+    small, large = ((b"iCCP", b"p\0\0" + zlib.compress(swapped + bytes(more))) for more in (0, 3_000_000))
+    plain = images.read(png_with(tmp_path / "b.png", small))
+    assert plain.getpixel((0, 0)) != (10, 200, 30)
+    assert close(images.read(png_with(tmp_path / "c.png", small, text)), plain, 0)
+    assert close(images.read(png_with(tmp_path / "d.png", large)), plain, 0)
+    calls: list[tuple[int, int]] = []
+    images.read(png_with(tmp_path / "d.png", text, last=True), lambda width, height: calls.append((width, height)))
+    assert calls == [(4, 2)]

@@ -172,7 +172,7 @@ class AttackPlan:
 
 
 def make_plan(method: type[Attack] | Attack = FoCLIP, **settings: Any) -> AttackPlan:
-    """A plan from settings of all its pieces; budgets may be written "invisible" or "flip99:0.2". Without any, none, and no mask.
+    """A plan from settings of all its pieces. Budgets may be written "invisible" or "flip99:0.2"; without, no mask.
 
     Raises:
         UsageError: There is no such setting, or a value is unusable.

@@ -20,18 +20,20 @@ def scan(
             help="Folders of pictures, WebDataset tars, Parquet tables, globs of them; paths or URLs (s3://…).",
         ),
     ],
-    out: options.Out,
+    out: Path | None = option(None, "Folder for results.", metavar="DIR", parser=path),
+    dry_run: bool = option(False, "List what would be read, with sample rows; write nothing.", name="--dry-run"),
     model: options.Model = "mini",
     score: options.ScoreName = "clipscore",
     detector: options.DetectorFile = None,
     fpr: options.Bound = None,
     keep: Path | None = option(
         None,
-        "Write what passes: DataComp's sorted uids (.npy), keys (.txt) or rows (.parquet).",
+        "Write what passes, undecidable rows included: DataComp's sorted uids (.npy), keys (.txt) or rows (.parquet).",
         metavar="FILE",
         parser=path,
     ),
     min_score: float | None = option(None, "Least score of what passes."),
+    only_clean: bool = option(False, "Undecidable rows do not pass.", name="--only-clean"),
     retry_errors: bool = option(False, "Do only the rows again that had an error.", name="--retry-errors"),
     json: options.Json = False,
     method: options.Method = "combined",
@@ -50,6 +52,13 @@ def scan(
     """Scan data sets: a score, a verdict and a reason for every row, or why it could not be read."""
     if min_score is not None and keep is None:
         raise UsageError("--min-score: for --keep")
+    if only_clean and keep is None:
+        raise UsageError("--only-clean: for --keep")
+    if dry_run:
+        _preview(sources, image, caption, key, json)
+        return
+    if out is None:
+        raise UsageError("--out: name a folder for results, or give --dry-run")
     names = ("run.json", "report.html", "summary.json")
     options.check([model], score, fpr=fpr, engine=engine, address=address, detector=detector, out=out, written=names)
     chosen = progress.load(model, score, device)
@@ -73,7 +82,7 @@ def scan(
         content = found.as_dict()
         files.write_text(out / "summary.json", files.to_json(content))
         report.write(out / "report.html", folder, found)
-        kept = exporting.export(folder, keep, min_score) if keep else None
+        kept = exporting.export(folder, keep, min_score, only_clean) if keep else None
         if kept is not None:
             content |= {"kept": kept}
             files.write_text(out / "summary.json", files.to_json(content))
@@ -83,11 +92,36 @@ def scan(
     else:
         verdicts = {verdict: found.verdicts[verdict] for verdict in ("clean", "tampered", "undecidable")}
         counts = verdicts if found.judged else {"scored": found.scored}
-        counts |= {"not read": found.failed} | ({} if kept is None else {"kept": kept})
+        counts |= {"without caption": found.unscored, "not read": found.failed} | (
+            {} if kept is None else {"kept": kept}
+        )
         rows = ((name, f"{count:,}", f"{count / max(found.rows, 1):.2%}") for name, count in counts.items())
         console.table(("", "rows", "of all"), rows)
         console.where(parts=folder.parts, summary=out / "summary.json", report=out / "report.html")
+    if passed := (folder.manifest() or {}).get("passed_over"):
+        console.say(f"passed over: {', '.join(f'{count:,} {kind}' for kind, count in passed.items())}")
     for kind, count in found.errors.most_common():
         console.say(f"failed: {count:,} × {kind}; the first: {found.examples[kind]}")
     if found.failed:
         raise typer.Exit(1)
+
+
+def _preview(sources: list[str], image: str | None, caption: str | None, key: str | None, json: bool) -> None:
+    from foclip.data.sources import Columns
+    from foclip.scanning.preview import preview
+
+    found = preview(sources, Columns(image, caption, key))
+    if json:
+        console.print_json(found)
+        return
+    for kind, count in found["shards"].items():
+        known = f", {found['rows'][kind]:,} rows" if kind in found["rows"] else ""
+        console.line(f"{kind}: {count:,} shards{known}")
+    if found["columns"]:
+        console.line("columns: " + ", ".join(f"{role} from {name}" for role, name in found["columns"].items()))
+    if found["passed_over"]:
+        console.line("passed over: " + ", ".join(f"{count:,} {kind}" for kind, count in found["passed_over"].items()))
+    captions = sum(row["caption"] is not None for row in found["samples"])
+    console.line(f"{captions} of {len(found['samples'])} sample rows have a caption")
+    rows = [(row["key"], row["kind"], row["error"] or row["caption"] or "no caption") for row in found["samples"]]
+    console.table(("key", "kind", "caption"), rows)

@@ -1,16 +1,17 @@
-"""Captions of pictures: files of pairs, and text files beside the pictures.
+"""Captions of pictures, read in one way from every source: files of pairs, text beside pictures, tables, tars.
 
-A file of pairs is CSV, TSV or JSONL with the columns `image` and `caption`; a picture may have several rows. A
-*sidecar* is `photo.txt` beside `photo.jpg`, with one caption per line. A picture without a caption and a caption
-without a picture are failures; neither is passed over.
+A file of pairs is CSV, TSV or JSONL with a column of pictures and one of captions (`IMAGES`, `CAPTIONS`); a picture may
+have several rows. A *sidecar* is `photo.txt` (or `photo.jpg.txt`, `photo.caption`) beside `photo.jpg`, with one caption
+per line. A picture without a caption and a caption without a picture are failures; neither is passed over.
 """
 
 import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from foclip.data import images
 from foclip.data import prompts as prompt_sets
@@ -24,6 +25,64 @@ SIDECAR = "sidecar"
 MAX_BYTES = 200_000_000
 #: What separates the columns of a file, by its suffix; JSONL has none.
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}
+#: Suffixes of text files that hold captions.
+SIDECARS = (".txt", ".caption")
+#: Usual names of columns of picture files, and of captions, in any case of letters. The first that there is counts.
+IMAGES = ("image", "image_path", "path", "file_name", "filename")
+CAPTIONS = ("caption", "captions", "text", "txt", "alt_text", "sentence", "sentences", "title", "prompt")
+
+
+class NoPairs(PromptError):
+    """A file does not name pictures and captions."""
+
+
+def usual(names: Iterable[str], candidates: Iterable[str]) -> str | None:
+    """The name of the first of the candidates that is there, in any case of letters."""
+    there = {name.lower(): name for name in reversed([*names])}
+    return next((there[name] for name in candidates if name in there), None)
+
+
+def word(value: object) -> str | None:
+    """A caption or an id of any type as text; None where it is missing (null, NaN, blank).
+
+    Whole numbers lose their point, since integers with nulls are stored as floats. Bytes are UTF-8, or else hexadecimal
+    digits.
+    """
+    if isinstance(value, bytes):
+        decoded = value.decode("utf-8-sig", errors="replace")
+        value = decoded if decoded.isprintable() and "\ufffd" not in decoded else value.hex()
+    if value is None or value != value:
+        return None
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip() or None
+
+
+def one_per_line(value: object) -> str | None:
+    """The captions in a value of a table or of JSON, one per line: one, or those of a list; None if there is none.
+
+    A number is its text. A `ValueError` says that it is neither text nor a number.
+    """
+    if isinstance(value, list):
+        return "\n".join(filter(None, map(one_per_line, value))) or None
+    if isinstance(value, dict):
+        raise ValueError(f"its caption is {type(value).__name__}, not text")
+    try:
+        found = value.decode("utf-8-sig") if isinstance(value, bytes) else word(value)
+    except UnicodeDecodeError:
+        raise ValueError("its caption is no UTF-8 text") from None
+    return " ".join(prompt_sets.lines(found)) or None if found else None
+
+
+def of_text(content: bytes, name: str) -> str | None:
+    """The captions of a text file, one per line; None if it is blank, and a `ValueError` if it is no UTF-8 text."""
+    try:
+        return "\n".join(prompt_sets.lines(content.decode("utf-8-sig"))) or None
+    except UnicodeDecodeError:
+        raise ValueError(f"its {name} is no UTF-8 text") from None
+
+
+def beside(path: str) -> list[str]:
+    """Where the sidecar of a picture may be, in the order in which they count."""
+    return [f"{name}{suffix}" for suffix in SIDECARS for name in (path.rpartition(".")[0], path)]
 
 
 def captions_of(sources: Sequence[Source], captions: str | Path) -> tuple[dict[int, list[str]], list[Failure]]:
@@ -48,15 +107,18 @@ def _sidecars(paths: dict[int, Path]) -> tuple[dict[int, list[str]], list[Failur
     found: dict[int, list[str]] = {}
     failures: list[Failure] = []
     for number, path in paths.items():
-        if (beside := path.with_suffix(".txt")).is_file():
+        if text := next((text for text in map(Path, beside(str(path))) if text.is_file()), None):
             try:
-                found[number] = prompt_sets.read(beside)
+                found[number] = prompt_sets.read(text)
             except PromptError as error:
-                failures.append(Failure(str(beside), str(error)))
-    folders = dict.fromkeys(path.parent for path in paths.values())
-    for text in (path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.txt"))):
-        if not any(text.with_suffix(suffix).exists() for suffix in images.SUFFIXES | {".JPG", ".JPEG", ".PNG"}):
-            failures.append(Failure(str(text), f"{text}: a caption without a picture"))
+                failures.append(Failure(str(text), str(error)))
+    for folder in dict.fromkeys(path.parent for path in paths.values()):
+        inside = sorted(folder.iterdir()) if folder.is_dir() else []
+        pictures = {
+            name for path in inside if path.suffix.lower() in images.SUFFIXES for name in (path.stem, path.name)
+        }
+        alone = (path for path in inside if path.suffix in SIDECARS and path.stem not in pictures)
+        failures += [Failure(str(text), f"{text}: a caption without a picture") for text in alone]
     return found, failures
 
 
@@ -68,15 +130,15 @@ def _matched(paths: dict[int, Path], pairs: Path) -> tuple[dict[int, list[str]],
         places[path.name].append(number)
     found: dict[int, list[str]] = {}
     failures: list[Failure] = []
-    for line, image, caption in _rows(pairs):
+    for line, image, caption in _read(pairs):
         named = _resolved(pairs.parent / image)
         meant = (places.get(named) if named else None) or (places.get(image) if Path(image).name == image else None)
-        if not meant or not caption.strip():
+        if not meant or not caption:
             problem = "an empty caption" if meant else "a caption without a picture"
             failures.append(Failure(image, f"{pairs}, line {line}: {problem} ({image})"))
             continue
         for place in meant:
-            found.setdefault(place, []).append(caption.strip())
+            found.setdefault(place, []).extend(caption.split("\n"))
     return found, failures
 
 
@@ -87,28 +149,53 @@ def _resolved(path: Path) -> Path | None:
         return None
 
 
-def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Line, image and caption of every row of a file of pairs."""
-    separator = SEPARATORS.get(path.suffix.lower())
-    if separator is None:
+def _read(path: Path) -> Iterator[tuple[int, str, str]]:
+    if path.suffix.lower() not in SEPARATORS:
         raise PromptError(f"{path}: captions are a {', '.join(SEPARATORS)} file with image and caption, or sidecar")
     try:
-        lines = io.StringIO(prompt_sets.text_of(path, MAX_BYTES), newline="")
+        content = prompt_sets.text_of(path, MAX_BYTES)
     except PromptError as error:
         raise PromptError(f"captions: {error}") from error
-    if not separator:
-        yield from _json_lines(path, lines)
-        return
-    rows = csv.DictReader(lines, delimiter=separator)
+    return pairs(content, path)
+
+
+def pairs(content: str, path: Path, caption: str | None = None) -> Iterator[tuple[int, str, str]]:
+    """Line, picture and captions, one per line, of every row of a file of pairs called `path`.
+
+    `caption` names the column of captions; None for a usual one. A `PromptError` says why it cannot be read.
+    """
+    lines, separator = io.StringIO(content, newline=""), SEPARATORS[path.suffix.lower()]
+    rows = csv.DictReader(lines, delimiter=separator) if separator else None
     try:
-        if not {"image", "caption"} <= set(rows.fieldnames or ()):
-            raise PromptError(f"{path}: its first line must name the columns image and caption")
-        yield from ((rows.line_num, row["image"], row["caption"] or "") for row in rows if row["image"])
+        if rows and not (usual(rows.fieldnames or (), IMAGES) and usual(rows.fieldnames or (), _names(caption))):
+            raise NoPairs(f"{path}: its first line must name the columns image and caption")
+        yield from named_pairs(
+            path, ((rows.line_num, row) for row in rows) if rows else _json_lines(path, lines), caption
+        )
     except csv.Error as error:
         raise PromptError(f"{path}: no table ({error})") from error
 
 
-def _json_lines(path: Path, lines: io.StringIO) -> Iterator[tuple[int, str, str]]:
+def named_pairs(
+    path: Path, rows: Iterable[tuple[int, dict[str, Any]]], caption: str | None = None
+) -> Iterator[tuple[int, str, str]]:
+    """`pairs` of rows with their lines. Rows without a picture's name are empty, and passed over."""
+    for number, row in rows:
+        image, told = (usual(filter(None, row), names) for names in (IMAGES, _names(caption)))
+        if image is None or told is None:
+            raise NoPairs(f"{path}, line {number}: needs image and caption")
+        try:
+            if row[image]:
+                yield number, str(row[image]), one_per_line(row[told]) or ""
+        except ValueError as error:
+            raise PromptError(f"{path}, line {number}: {error}") from error
+
+
+def _names(caption: str | None) -> tuple[str, ...]:
+    return (caption.lower(),) if caption else CAPTIONS
+
+
+def _json_lines(path: Path, lines: io.StringIO) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -116,6 +203,6 @@ def _json_lines(path: Path, lines: io.StringIO) -> Iterator[tuple[int, str, str]
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise PromptError(f"{path}, line {number}: no JSON ({error})") from error
-        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("image", "caption")):
-            raise PromptError(f"{path}, line {number}: needs the texts image and caption")
-        yield number, row["image"], row["caption"]
+        if not isinstance(row, dict):
+            raise NoPairs(f"{path}, line {number}: needs image and caption")
+        yield number, row

@@ -6,7 +6,11 @@ attackers send (bombs, truncated files, text named .jpg), `decoded` also picture
 """
 
 import io
-from collections.abc import Callable, Sequence
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -20,17 +24,23 @@ from foclip.errors import ImageError
 
 #: Formats that are decoded. Pillow knows more, but some of them start programs (EPS).
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000")
+#: Suffixes of pictures; also of HEIC and JPEG XL, which are not decoded, so that none is passed over in silence.
 SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif", ".gif", ".bmp", ".dib"}
-    | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k"}
+    | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".heic", ".heif", ".jxl"}
 )
 
 #: Largest picture that is decoded, in pixels (300 MB as 8-bit RGB).
 MAX_PIXELS = 100_000_000
 #: Largest ratio of the sides: beyond it, resizing the short side blows up the long one.
 MAX_ASPECT = 500
+#: First bytes of a PNG, and the largest colour profile of one, in bytes.
+PNG, MAX_PROFILE = b"\x89PNG\r\n\x1a\n", 64 * 2**20
 #: A colour profile that changes no pixel by more than so many 8-bit levels counts as sRGB.
 SAME_COLOUR = 2
+
+#: TIFF's tags.
+BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
 
 #: A picture as callers give it: a file, a PIL picture, or pixels (3, H, W), uint8 or float in [0, 1].
 Source = str | Path | Image.Image | Tensor | np.ndarray
@@ -81,13 +91,30 @@ def read(path: str | Path, admit: Admit = admit_any, content: bytes | None = Non
     16-bit pictures are converted, and of an animation the first frame is taken. `content` are the bytes of a file that
     lies in a tar or a table. An `ImageError` says why it cannot be read.
     """
-    path = Path(path)
+    path, admitted = Path(path), list[tuple[int, int]]()
+
+    def once(width: int, height: int) -> None:
+        if not admitted:
+            admit(width, height)
+            admitted.append((width, height))
+
+    try:
+        return _read(path, once, content)
+    except ImageError as error:
+        with suppress(ImageError):
+            if lean := _lean_png(path, content):
+                return _read(path, once, *lean)
+        raise error from None
+
+
+def _read(path: Path, admit: Admit, content: bytes | None, profile: bytes | None = None) -> Image.Image:
+    """`read`, for a picture whose colour profile was taken out of the file, if one is given."""
     try:
         with Image.open(path if content is None else io.BytesIO(content), formats=_formats()) as image:
             _admitted(path, image.size, admit)
             image.seek(0)
             image.load()
-            return _upright(image)
+            return _upright(image, profile)
     except ImageError:
         raise
     except FileNotFoundError:
@@ -111,6 +138,30 @@ def decode(content: bytes, name: str, admit: Admit = admit_any) -> Image.Image:
     return read(name, admit, content)
 
 
+def _lean_png(path: Path, content: bytes | None) -> tuple[bytes, bytes | None] | None:
+    """A PNG without its texts and its colour profile, and that profile; None if it is no PNG, or has neither.
+
+    Pillow refuses more than 1 MB of either, and generators write whole workflows. What may say which side is up stays.
+    """
+    try:
+        content = path.read_bytes() if content is None and path.suffix.lower() in (".png", ".apng") else content or b""
+    except OSError:
+        return None
+    kept, place, profile = [content[:8]], 8, None
+    while content[:8] == PNG and place + 12 <= len(content):
+        size, name = struct.unpack_from(">I4s", content, place)
+        chunk, place = content[place : place + size + 12], place + size + 12
+        if name == b"iCCP":
+            with suppress(zlib.error):
+                profile = zlib.decompressobj().decompress(chunk[8:-4].partition(b"\0")[2][1:], MAX_PROFILE)
+        elif name not in (b"tEXt", b"zTXt", b"iTXt") or (
+            size < 2**20 and chunk[8:].startswith(b"XML:com.adobe.xmp\0\0")
+        ):
+            kept.append(chunk)
+    lean = b"".join([*kept, content[place:]])
+    return (lean, profile) if len(lean) < len(content) else None
+
+
 def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -131,15 +182,21 @@ def _admitted(name: str | Path, size: tuple[int, int], admit: Admit) -> None:
     admit(width, height)
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image, profile: object = None) -> Image.Image:
     """A loaded picture of any mode as 8-bit sRGB, rotated as its EXIF data say, with transparency over white."""
-    profile = image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit gray ("I;16…"), or 32-bit that holds 8 or 16
+    profile, tags = profile or image.info.get("icc_profile"), getattr(image, "tag_v2", {})
+    with suppress(SyntaxError, struct.error, ValueError, TypeError):  # damaged EXIF data are not the picture
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit gray ("I;16…"), of which a TIFF may use 12; or 32-bit that holds 8 or 16
         levels = np.asarray(image, dtype=np.float64)
         if levels.max(initial=0) > 65535 or levels.min(initial=0) < 0:
             raise ValueError("32-bit integer samples")
-        scale = 1 if image.mode == "I" and levels.max(initial=0) <= 255 else 257
+        white = 4095 if tags.get(BITS_PER_SAMPLE) == (12,) else 65535
+        if image.mode == "I" and levels.max(initial=0) <= 255:
+            white = 255
+        if tags.get(PHOTOMETRIC) == 0 and image.mode != "I":  # MinIsWhite; Pillow inverts 8 bits only
+            levels = white - levels
+        scale = white / 255
         return Image.fromarray((levels / scale).round().astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point samples have no agreed range; save it as 8 or 16 bits")
@@ -179,15 +236,29 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def find(paths: Sequence[str | Path]) -> list[Path]:
-    """Files as given; for a folder, the pictures in it and below, sorted by name, but for hidden files and folders."""
+    """Files as given; for a folder, the pictures in it and below, sorted by name, but for hidden files and folders.
+
+    Links to folders are followed, but for those to a folder above them. A folder that cannot be read stands for itself.
+    """
     found: list[Path] = []
     for path in map(Path, paths):
-        if files.is_folder(path):
-            inside = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
-            found.extend(sorted(p for p in inside if p.suffix.lower() in SUFFIXES and p.is_file()))
-        else:
-            found.append(path)
+        found.extend(sorted(_inside(path)) if files.is_folder(path) else [path])
     return found
+
+
+def _inside(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    above = (*above, os.path.realpath(folder))
+    try:
+        inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError:
+        yield folder
+        return
+    for path in inside:
+        if files.is_folder(path):
+            if os.path.realpath(path) not in above:
+                yield from _inside(path, above)
+        elif path.suffix.lower() in SUFFIXES and (path.is_file() or not path.exists()):
+            yield path
 
 
 def write(image: Image.Image, path: str | Path) -> None:

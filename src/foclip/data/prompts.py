@@ -69,10 +69,14 @@ def text_of(path: Path, limit: int) -> str:
         raise PromptError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 
 
+def lines(text: str) -> list[str]:
+    """The prompts of a text, one per line, without blank lines."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
 def read(path: Path) -> list[str]:
     """The prompts of a text file, one per line, without blank lines; a `PromptError` if there is none."""
-    prompts = [line.strip() for line in text_of(path, MAX_FILE_BYTES).splitlines() if line.strip()]
-    if not prompts:
+    if not (prompts := lines(text_of(path, MAX_FILE_BYTES))):
         raise PromptError(f"{path}: holds no prompt (one per line)")
     return prompts
 

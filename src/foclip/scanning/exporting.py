@@ -44,10 +44,11 @@ def check(path: Path, sources: Sequence[str], columns: Columns) -> None:
                     _uid(path, item.uid, item.key)
 
 
-def export(folder: Folder, path: Path, min_score: float | None = None) -> int:
+def export(folder: Folder, path: Path, min_score: float | None = None, only_clean: bool = False) -> int:
     """Write what passes, every row that has no error and was not called tampered, and return their number.
 
-    With a `min_score`, rows of a lower score and those without one do not pass.
+    With a `min_score`, rows of a lower score and those without one do not pass; with `only_clean`, rows that are
+    undecidable or have no verdict.
 
     Raises:
         UsageError: A row has no uid, and the file is one of uids.
@@ -56,26 +57,28 @@ def export(folder: Folder, path: Path, min_score: float | None = None) -> int:
     count = 0
     with files.replacing(path) as partial:
         if path.suffix == ".npy":
-            kept = np.fromiter(_uids(path, _passed(folder, min_score)), UID)
+            kept = np.fromiter(_uids(path, _passed(folder, min_score, only_clean)), UID)
             with partial.open("wb") as stream:
                 np.save(stream, np.sort(kept))
             return len(kept)
         if path.suffix == ".txt":
             with partial.open("w", encoding="utf-8") as lines:
-                for batch in _passed(folder, min_score):
+                for batch in _passed(folder, min_score, only_clean):
                     lines.writelines(f"{key}\n" for key in batch.column("key").to_pylist())
                     count += batch.num_rows
             return count
         with parquet.ParquetWriter(partial, parquet.read_schema(folder.part(0)), compression="zstd") as writer:
-            for batch in _passed(folder, min_score):
+            for batch in _passed(folder, min_score, only_clean):
                 writer.write_batch(batch)
                 count += batch.num_rows
     return count
 
 
-def _passed(folder: Folder, min_score: float | None) -> Iterator[pa.RecordBatch]:
+def _passed(folder: Folder, min_score: float | None, only_clean: bool) -> Iterator[pa.RecordBatch]:
     for *_, batch in folder.rows():
-        passes = pc.and_(pc.is_null(batch.column("error")), pc.invert(pc.fill_null(batch.column("tampered"), False)))
+        passes = pc.and_(
+            pc.is_null(batch.column("error")), pc.invert(pc.fill_null(batch.column("tampered"), only_clean))
+        )
         if min_score is not None:
             passes = pc.and_(passes, pc.fill_null(pc.greater_equal(batch.column("score"), min_score), False))
         yield batch.filter(passes)

@@ -115,7 +115,8 @@ class Mapper:
         everything, pictures = decoded[0], [_each(torch.from_numpy, array) for array in decoded[1]]
         rows, info = [row for row in everything if not row["error"]], self.scorer.info
         prompts: list[Prompts] = [
-            info.default_prompts or ((row["caption"],) if row["caption"] and info.prompts != "none" else ())
+            info.default_prompts
+            or (tuple(row["caption"].split("\n")) if row["caption"] and info.prompts != "none" else ())
             for row in rows
         ]
         with warnings.catch_warnings():
@@ -135,18 +136,20 @@ class Mapper:
 
     def _encode_captions(self, prompts: Sequence[Prompts]) -> None:
         """Encode captions that are not remembered, in passes of a fixed number of them."""
-        unknown = []
         for asked in dict.fromkeys(prompts):
             if asked in self._targets:
                 self._targets(asked)  # now it is not the next to be forgotten
-            elif len(asked) == 1:
-                unknown.append(asked[0])
+        several = [asked for asked in dict.fromkeys(prompts) if asked and asked != self.scorer.info.default_prompts]
+        captions = dict.fromkeys(caption for asked in several if asked not in self._targets for caption in asked)
+        unknown = [caption for caption in captions if (caption,) not in self._targets]
         for first in range(0, len(unknown), TEXT_ROWS):
             some = unknown[first : first + TEXT_ROWS]
             with torch.no_grad():
                 targets = self.scorer.encode_prompts((*some, *[""] * (TEXT_ROWS - len(some))))
             for place, caption in enumerate(some):
                 self._targets.keep((caption,), _each(itemgetter(slice(place, place + 1)), targets))
+        for asked in (asked for asked in several if asked not in self._targets):
+            self._targets.keep(asked, _joined([self._targets((caption,)) for caption in asked]))
 
     def _score(self, rows: Sequence[Row], pictures: Sequence[Inputs], prompts: Sequence[Prompts]) -> None:
         none_needed = self.scorer.info.prompts == "none"
@@ -156,6 +159,11 @@ class Mapper:
             row["score"] = None
         for place, own in zip(places, read_figures(self.scorer, [pictures[p] for p in places], targets), strict=True):
             rows[place]["score"] = mean(own)
+
+
+def _joined(targets: Sequence[Any]) -> Any:
+    """The targets of several captions of one picture, tensors or tuples of tensors, as those of a set."""
+    return tuple(map(torch.cat, zip(*targets, strict=True))) if isinstance(targets[0], tuple) else torch.cat([*targets])
 
 
 def _each(change: Callable[[Any], Any], inputs: Any) -> Any:

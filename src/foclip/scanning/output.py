@@ -94,18 +94,25 @@ class Folder:
                 raise ValueError(f"format {found['format']!r}, this version reads {FORMAT}")
             dict(found["judge"])
             list(found["sources"])
+            dict(found["found"])
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise UsageError(f"out: {path} is no manifest of a scan ({error}); choose another folder") from error
         return dict(found)
 
-    def begin(self, listed: Iterable[Shard], manifest: Callable[[int], dict[str, Any]]) -> int:
-        """Write the list of shards, then the manifest, which is made once their number is known; give that number."""
+    def begin(self, listed: Iterable[Shard], manifest: Callable[[int], dict[str, Any] | None]) -> int:
+        """Write the list of shards, then the manifest, which is made once their number is known; give that number.
+
+        If there is a manifest already, `manifest` gives None, or raises an error so that nothing is written.
+        """
         files.output_folder(self.parts)
         count = 0
-        with files.replacing(self.out / LIST, sync=True) as partial, partial.open("w") as lines:
-            for count, shard in enumerate(listed, start=1):  # noqa: B007 (counts them)
-                lines.write(json.dumps(asdict(shard)) + "\n")
-        files.write_text(self.out / MANIFEST, files.to_json(manifest(count)))
+        with files.replacing(self.out / LIST, sync=True) as partial:
+            with partial.open("w") as lines:
+                for count, shard in enumerate(listed, start=1):  # noqa: B007 (counts them)
+                    lines.write(json.dumps(asdict(shard)) + "\n")
+            content = manifest(count)
+        if content is not None:
+            files.write_text(self.out / MANIFEST, files.to_json(content))
         return count
 
     def shards(self) -> Iterator[Shard]:

@@ -135,7 +135,17 @@ def _begin(folder: Folder, judge: dict[str, Any], listing: Listing, retry: bool)
         if retry:
             raise UsageError(f"out: {folder.out} holds no scan whose errors could be tried again")
         content = {"format": FORMAT, "judge": judge, "columns": columns}
-        return folder.begin(listing, lambda count: content | {"shards": count, "sources": listing.as_dicts()})
+
+        def manifest(count: int) -> dict[str, Any]:
+            found = {
+                "shards": count,
+                "sources": listing.sources,
+                "found": listing.as_dict(),
+                "passed_over": dict(listing.passed_over),
+            }
+            return content | found
+
+        return folder.begin(listing, manifest)
 
     def check(name: str, then: object, now: object) -> None:
         if then != now:
@@ -146,13 +156,20 @@ def _begin(folder: Folder, judge: dict[str, Any], listing: Listing, retry: bool)
     for part, settings in (("judge", judge), ("columns", columns)):
         for name, value in settings.items():
             check(name, earlier.get(part, {}).get(name), value)
-    count = sum(1 for _ in listing)
-    for then, now in zip(earlier["sources"], listing.as_dicts(), strict=False):
+
+    def same(count: int) -> None:
+        """Compare what is found, not how it is named: it may be mounted elsewhere, or a glob be expanded."""
+        now = listing.as_dict()
         for name in ("files", "names") if retry else ("files", "bytes", "names", "content"):
-            check(f"source {now['source']}", f"{name} {then.get(name)}", f"{name} {now[name]}")
-    check("sources", len(earlier["sources"]), len(listing.sources))
-    if not retry:
-        check("number of shards", earlier.get("shards"), count)
+            then = earlier["found"].get(name)
+            check(f"source {', '.join(listing.sources)[:200]}", f"{name} {then}", f"{name} {now[name]}")
+        if not retry:
+            check("number of shards", earlier.get("shards"), count)
+
+    if retry:
+        same(sum(1 for _ in listing))
+    else:
+        folder.begin(listing, same)
     return int(earlier["shards"])
 
 

@@ -1,25 +1,33 @@
-"""WebDataset tars: consecutive members of one name make a sample, and every sample is one row.
+"""WebDataset tars: consecutive members of one name make a sample, and every picture of it is a row.
 
-tarfile stops without an error at anything that is not a header, and readers built on it lose what follows.
-Here a tar that ends without its end mark gets a row that says so. Nothing is unpacked to disk; no link is followed.
+The name ends at the first dot, as in webdataset. Pictures of a sample that have more dots are called after their own
+names, so `2021.05.01.jpg` and `2021.05.02.jpg` are two rows, each with the text of its own name if there is one.
+
+tarfile stops without an error at anything that is not a header, and at the end mark of the first of joined tars;
+readers built on it lose what follows. Here tars are read to the end of the file, and one that ends without its end mark
+gets a row that says so. Nothing is unpacked to disk; no link is followed.
 """
 
+import bz2
+import gzip
 import json
 import lzma
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from foclip.data import images
-from foclip.data.sources.item import MAX_PICTURE, MAX_TEXT, Columns, Item, first_of_each_key, text
+from foclip.data import captions, images
+from foclip.data.captions import word
+from foclip.data.sources.item import MAX_PICTURE, MAX_TEXT, Columns, Item, raise_lost_file, text, told_apart
 
 #: Suffixes of members that hold a caption.
 CAPTIONS = ("txt", "caption", "text")
-#: Fields of the JSON beside a picture that hold it.
-FIELDS = ("caption", "text", "TEXT")
+#: Suffixes of tars.
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
 #: Errors of a damaged or truncated tar, compressed or not. A lost disk or network raises others.
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 
@@ -33,18 +41,44 @@ class _Sample:
     texts: dict[str, bytes] = field(default_factory=dict)
     suffixes: set[str] = field(default_factory=set)
     error: str | None = None
+    size: int = 0
 
 
 class _Header(tarfile.TarInfo):
-    """A member of a tar. The tar keeps the error because of which no further member was found."""
+    """A member of a tar. The tar keeps the error because of which no further member was found.
+
+    After an end mark there may be padding, or another tar.
+    """
 
     @classmethod
     def fromtarfile(cls, tar: tarfile.TarFile) -> "_Header":
-        try:
-            return super().fromtarfile(tar)
-        except tarfile.HeaderError as error:
-            tar.ended_by = error  # type: ignore[attr-defined]
-            raise
+        mark: tarfile.HeaderError | None = None
+        while True:
+            try:
+                return super().fromtarfile(tar)
+            except tarfile.EOFHeaderError as error:  # type: ignore[attr-defined]
+                mark = error
+            except tarfile.HeaderError as error:
+                ended = mark is not None and isinstance(error, tarfile.EmptyHeaderError)  # type: ignore[attr-defined]
+                tar.ended_by = mark if ended else error  # type: ignore[attr-defined]
+                raise tar.ended_by from None  # type: ignore[attr-defined]
+
+
+def _plain(stream: BinaryIO, stack: ExitStack) -> Any:
+    """The bytes of a tar that may be compressed, also in several parts that were joined."""
+    start = stream.read(6)
+    stream.seek(0)
+    if start[:2] == b"\x1f\x8b":
+        return stack.enter_context(gzip.GzipFile(fileobj=stream))
+    if start[:3] == b"BZh":
+        return stack.enter_context(bz2.BZ2File(stream))
+    if start == b"\xfd7zXZ\x00" or start[:3] == b"\x5d\x00\x00":
+        return stack.enter_context(lzma.LZMAFile(stream))
+    if start[:4] == b"\x28\xb5\x2f\xfd":
+        import pyarrow as pa
+
+        return stack.enter_context(pa.CompressedInputStream(stream, "zstd"))
+    return stream
 
 
 def items(stream: BinaryIO, name: str, columns: Columns, read: bool = True) -> Iterator[Item]:
@@ -53,36 +87,43 @@ def items(stream: BinaryIO, name: str, columns: Columns, read: bool = True) -> I
     The row about a damaged tar is called after its `name`. Without `read` the tar's pictures are counted only. An
     `OSError` means that the file cannot be read any more; damage is no exception, but an item with an error.
     """
-    samples = _samples(stream, name, read)
-    return first_of_each_key(item for sample in samples for item in _rows(sample, columns, read))
+    seen = set[int]()
+    number = 0
+    for sample in _samples(stream, name, read):
+        for item in _rows(sample, columns, read):
+            again = (digest := hash(item.key)) in seen
+            seen.add(digest)
+            yield replace(item, key=told_apart(item.key, number, again))
+            number += 1
 
 
 def _samples(stream: BinaryIO, name: str, read: bool) -> Iterator[_Sample]:
     """Samples; the last says why the tar ended, if it has no end mark."""
     sample: _Sample | None = None
     try:
-        with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Header) as tar:
+        with ExitStack() as stack:
+            plain = _plain(stream, stack)
+            tar = stack.enter_context(tarfile.open(fileobj=plain, mode="r|", tarinfo=_Header))
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # else it keeps every header
                 key, suffix = _split(member.name)
                 if not key or member.isdir():
                     continue
-                if sample and (sample.key != key or suffix in sample.suffixes):
+                if sample and (sample.key != key or suffix in sample.suffixes or sample.size > MAX_PICTURE):
                     yield sample
                     sample = None
                 sample = sample or _Sample(key)
                 sample.suffixes.add(suffix)
                 try:
                     _add(sample, tar, member, suffix, read)
-                except DAMAGE as error:
+                except (*DAMAGE, OSError) as error:
+                    raise_lost_file(error)
                     sample.error = f"cut off: the tar ends, or is damaged, within it ({text(error)})"
                     yield sample
                     return
             ended_by = getattr(tar, "ended_by", None)
     except (*DAMAGE, OSError) as error:
-        # The errors of a lost disk have a number; not gzip's "CRC check failed" or bz2's "Invalid data stream".
-        if getattr(error, "errno", None) is not None:
-            raise
+        raise_lost_file(error)
         ended_by = error
     if sample:
         yield sample
@@ -110,57 +151,63 @@ def _add(sample: _Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix:
         sample.error = "a link, which is not followed"
     elif not member.isfile():
         sample.error = "no regular file"
-    elif picture or suffix in (*CAPTIONS, "json"):
+    elif picture or suffix.rpartition(".")[2] in (*CAPTIONS, "json"):
         if member.size > (MAX_PICTURE if picture else MAX_TEXT):
             sample.error = f"a file of {member.size:,} bytes is more than is read"
             return
         stream = tar.extractfile(member) if read else None
         (sample.pictures if picture else sample.texts)[suffix] = stream.read() if stream else b""
+        sample.size += member.size
 
 
 def _rows(sample: _Sample, columns: Columns, read: bool) -> Iterator[Item]:
-    """A row per picture of a sample: one, but for those where two share a name (a.jpg and a.png)."""
-    key, uid, caption, error = text(sample.key), None, None, sample.error
-    if read and error is None:
-        try:
-            fields = _fields(sample)
-            caption = _caption(sample, fields, columns)
-            uid = _string(fields, "uid")
-            key = _string(fields, columns.key) or key if columns.key else key
-        except ValueError as problem:
-            error = str(problem)
-    pictures = {suffix: content for suffix, content in sample.pictures.items() if "." not in suffix}
-    pictures = pictures or dict(list(sample.pictures.items())[:1])
-    if error or not pictures:
-        held = ", ".join(sorted(sample.suffixes))
-        yield Item(key, caption=caption, uid=uid, error=error or f"no picture in the sample (it holds {text(held)})")
-        return
-    for number, (suffix, content) in enumerate(pictures.items()):
-        yield Item(f"{key}.{suffix}" if number else key, content, caption=caption, uid=uid)
+    """A row per picture of a sample, and one for each name that has a text of its own and no picture."""
+    key, told, plain = text(sample.key), set[str](), 0
+    for suffix, content in sample.pictures.items():
+        own, _, ending = suffix.rpartition(".")
+        texts = {kind: found for kind in (*CAPTIONS, "json") if (found := _beside(sample, suffix, kind))}
+        told.update(texts.values())
+        name = f"{key}.{text(own)}" if own else f"{key}.{ending}" if plain else key
+        plain += not own
+        item = Item(name, error=sample.error)
+        if read and not item.error:
+            try:
+                item = _described(item, sample, texts, columns)
+                item = replace(item, content=content)
+            except ValueError as problem:
+                item = replace(item, error=str(problem))
+        yield item
+    if not sample.pictures:
+        held = text(", ".join(sorted(sample.suffixes)))
+        missing = f"no picture in the sample (it holds {held}); members of a sample must follow each other"
+        yield Item(key, error=sample.error or missing)
+    elif not plain:
+        for suffix in sample.texts.keys() - told:
+            own, _, ending = suffix.rpartition(".")
+            if own and ending in CAPTIONS:
+                yield Item(f"{key}.{text(own)}", error=f"no picture in the sample (it holds {text(suffix)})")
 
 
-def _fields(sample: _Sample) -> dict[str, Any]:
+def _beside(sample: _Sample, suffix: str, kind: str) -> str | None:
+    """The member of a kind that belongs to a picture: of its name without or with its suffix, or of the sample's."""
+    stem = suffix.rpartition(".")[0]
+    names = (f"{stem}.{kind}" if stem else kind, f"{suffix}.{kind}", kind)
+    return next((name for name in names if name in sample.texts), None)
+
+
+def _described(item: Item, sample: _Sample, texts: dict[str, str], columns: Columns) -> Item:
+    """The item with caption, uid and key; a `ValueError` if what holds them cannot be read."""
     try:
-        fields = json.loads(sample.texts.get("json", "{}"))
+        fields: Any = json.loads(sample.texts[texts["json"]]) if "json" in texts else {}
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its .json is no JSON ({text(error)})") from error
-    return fields if isinstance(fields, dict) else {}
-
-
-def _caption(sample: _Sample, fields: dict[str, Any], columns: Columns) -> str | None:
+    fields = fields if isinstance(fields, dict) else {}
     if columns.caption:
-        return _string(fields, columns.caption)
-    for suffix in CAPTIONS:
-        if suffix in sample.texts:
-            try:
-                return sample.texts[suffix].decode("utf-8-sig").strip() or None
-            except UnicodeDecodeError:
-                raise ValueError(f"its .{suffix} is no UTF-8 text") from None
-    return next((found for name in FIELDS if (found := _string(fields, name))), None)
-
-
-def _string(fields: dict[str, Any], name: str) -> str | None:
-    value = fields.get(name)
-    if value is not None and not isinstance(value, str):
-        raise ValueError(f"{name} is {type(value).__name__}, not text")
-    return value.strip() or None if value else None
+        caption = captions.one_per_line(fields.get(columns.caption))
+    elif kind := next((kind for kind in CAPTIONS if kind in texts), None):
+        caption = captions.of_text(sample.texts[texts[kind]], f".{kind}")
+    else:
+        named = {name.lower(): value for name, value in reversed(fields.items())}
+        caption = next(filter(None, (captions.one_per_line(named.get(name)) for name in captions.CAPTIONS)), None)
+    key = text(word(fields.get(columns.key)) or f"#{item.key}") if columns.key else item.key
+    return replace(item, key=key, caption=caption, uid=word(fields.get("uid")))

@@ -1,7 +1,6 @@
 """A data set consists of shards, and a shard of items, each with one picture; `Columns` names what holds what."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 #: Largest picture file that is read, in bytes. A larger one becomes a row with an error.
 MAX_PICTURE = 256 * 2**20
@@ -16,7 +15,10 @@ class Item:
     key: str  # what the data set calls it
     content: bytes = b""  # the picture file; empty if there is an error, if it has a path, or if only counting
     path: str | None = None  # where the picture is, if it is a file of its own that `sources.load_bytes` still reads
-    caption: str | None = None
+    folder: str = (
+        ""  # of such a file, the folder that was listed, or that of the table; if it is gone, so is the source
+    )
+    caption: str | None = None  # one caption per line
     uid: str | None = None  # its identifier; DataComp's has 32 hexadecimal digits
     error: str | None = None  # why it cannot be read
 
@@ -45,13 +47,15 @@ class Shard:
     names: tuple[str, ...] = ()  # file names of the pictures
 
 
-def first_of_each_key(items: Iterable[Item]) -> Iterator[Item]:
-    """The items; those whose key was there before become errors. In memory is a number for each key."""
-    seen = set[int]()
-    for item in items:
-        known = (digest := hash(item.key)) in seen
-        seen.add(digest)
-        yield replace(item, content=b"", path=None, error="duplicate key; the first counts") if known else item
+def raise_lost_file(error: Exception) -> None:
+    """Raise an error of the operating system. Those of decoders, such as gzip's "CRC check failed", have no number."""
+    if getattr(error, "errno", None) is not None:
+        raise error
+
+
+def told_apart(key: str, number: int, again: bool) -> str:
+    """What a row is called: its id, and after # its number in its file if it has none, or one that was there before."""
+    return f"{key}#{number}" if again or not key else key
 
 
 def text(value: object, limit: int | None = None) -> str:

@@ -1,16 +1,19 @@
 """From what a user names to shards: globs, folders, tars and tables, on this machine or at a URL that fsspec opens."""
 
 import hashlib
+import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
 
-from foclip.data import images
-from foclip.data.sources import table
+from foclip import files
+from foclip.data import captions, images
+from foclip.data.sources import archive, captioned, table
 from foclip.data.sources.item import Columns, Shard, text
 from foclip.errors import SourceError, UsageError
 
@@ -29,6 +32,7 @@ class _Entry:
     kind: str  # "tar", "table" or "picture"
     size: int  # bytes; 0 where the file system does not say
     tag: object  # the entity tag of its content, in stores that have them
+    named: bool  # by the user, or found in a folder
 
 
 class _Digest:
@@ -65,20 +69,26 @@ class Listing:
 
     def __init__(self, sources: Sequence[str], columns: Columns | None = None) -> None:
         self.sources, self.columns = sources, columns or Columns()
-        self._digests: list[_Digest] = []
+        self.passed_over = Counter[str]()  # files found in folders that are of no use, by their kind
+        self._digest = _Digest()
 
     def __iter__(self) -> Iterator[Shard]:
-        self._digests = [_Digest() for _ in self.sources]
+        self._digest = digest = _Digest()
+        self.passed_over.clear()
         number = 0
-        for source, digest in zip(self.sources, self._digests, strict=True):
-            for shard in _shards(map(digest.add, _entries(source)), self.columns):
+        for source in self.sources:
+            before, files_before, passed = number, digest.files, self.passed_over.total()
+            for shard in _shards(map(digest.add, _entries(source, self.passed_over)), self.columns, self.passed_over):
                 yield replace(shard, number=number)
                 number += 1
+            if number == before and (digest.files == files_before or self.passed_over.total() > passed):
+                told = ", ".join(f"{count:,} {kind}" for kind, count in self.passed_over.most_common(5))
+                nothing = f" (passed over: {told})" if told else ""
+                raise UsageError(f"source: {text(source)}: no pictures, tars or Parquet tables in it{nothing}")
 
-    def as_dicts(self) -> list[dict[str, Any]]:
-        """Each source with its digest, for the manifest; complete after the last iteration."""
-        found = zip(self.sources, self._digests, strict=True)
-        return [{"source": source} | digest.as_dict() for source, digest in found]
+    def as_dict(self) -> dict[str, Any]:
+        """What was found, for the manifest, however it was named; complete after the last iteration."""
+        return self._digest.as_dict()
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -103,19 +113,17 @@ def _kind(name: str) -> str:
     name = name.lower()
     if PurePosixPath(name).suffix in images.SUFFIXES:
         return "picture"
-    if name.endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")):
+    if name.endswith(archive.SUFFIXES):
         return "tar"
     return "table" if name.endswith((".parquet", ".pq")) else ""
 
 
-def _entries(source: str) -> Iterator[_Entry]:
+def _entries(source: str, passed: Counter[str]) -> Iterator[_Entry]:
     """The files of one source, in an order that depends on nothing but their names.
 
-    Of a folder, hidden files are passed over, and so are the tables that img2dataset writes beside its tars.
+    Of a folder, hidden files are passed over without a word, other files of no use are counted.
     """
     fs, path = file_system(source)
-    remote = "file" not in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
-    found = False
     try:
         pattern = any(mark in path for mark in "*?[") and not fs.exists(path)
         roots = sorted(fs.glob(path)) if pattern else [path] if fs.exists(path) else []
@@ -127,33 +135,47 @@ def _entries(source: str) -> Iterator[_Entry]:
             if not folder and not _kind(root):
                 raise UsageError(f"source: {text(root)}: neither a picture, a tar nor a Parquet table by its name")
             start = len(root.rstrip("/")) + 1 if folder else root.rfind("/") + 1
-            for file, info in _walk(fs, root) if folder else [(root, about)]:
-                found = True
+            for file, info in _walk(fs, root, passed) if folder else [(root, about)]:
                 tag = next((info[key] for key in ("ETag", "etag", "md5Hash") if info.get(key)), None)
-                url = str(fs.unstrip_protocol(file)) if remote else file
-                yield _Entry(url, file[start:], _kind(file), int(info.get("size") or 0), tag)
+                url = str(fs.unstrip_protocol(file)) if _remote(fs) else file
+                yield _Entry(url, file[start:], _kind(file), int(info.get("size") or 0), tag, not folder)
     except (OSError, ValueError) as error:
         raise UsageError(f"source: {text(source)}: {text(getattr(error, 'strerror', None) or error)}") from error
-    if not found:
-        raise UsageError(f"source: {text(source)}: no pictures, tars or Parquet tables in it")
 
 
-def _walk(fs: Any, folder: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Files of use below a folder, folder by folder, so that the list of only one is in memory."""
+def _remote(fs: Any) -> bool:
+    return "file" not in ([fs.protocol] if isinstance(fs.protocol, str) else fs.protocol)
+
+
+def _walk(
+    fs: Any, folder: str, passed: Counter[str], above: tuple[str, ...] = (), aside: bool = False
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Files of use below a folder, folder by folder, so that the list of only one is in memory.
+
+    Links to folders are followed, but for those to a folder `above`, which would go round in circles. Tars and tables
+    set `aside`, whose name or folder begins with _, are none of the data (Spark's `_temporary`).
+    """
+    above = above if _remote(fs) else (*above, os.path.realpath(folder))
     inside = sorted(fs.ls(folder, detail=True), key=lambda info: info["name"])
     named = {info["name"].rstrip("/").rpartition("/")[2]: info for info in inside}
     for name, info in named.items():
-        path = info["name"].rstrip("/")
+        path, kind = info["name"].rstrip("/"), _kind(name)
+        stem, hidden = name.rpartition(".")[0], aside or name.startswith("_")
         if name.startswith("."):
             continue
-        if info["type"] == "directory":
-            if not info.get("islink"):  # links may go round in circles
-                yield from _walk(fs, path)
-        elif _kind(name) and not (_kind(name) == "table" and f"{name.rpartition('.')[0]}.tar" in named):
+        if info["type"] == "directory" or (info.get("islink") and files.is_folder(Path(path))):
+            parts_of_a_scan = name == "parts" and "shards.jsonl" in named
+            if not parts_of_a_scan and os.path.realpath(path) not in above:
+                yield from _walk(fs, path, passed, above, hidden)
+        elif kind == "table" and (f"{stem}.tar" in named or stem in named):
+            continue  # img2dataset's, of the tar or folder beside it
+        elif kind == "picture" or (kind and not hidden):
             yield path, info
+        elif not name.endswith(captions.SIDECARS) and name not in captioned.NAMES:
+            passed[f"*{PurePosixPath(name).suffix.lower()}" if stem else name] += 1
 
 
-def _shards(entries: Iterable[_Entry], columns: Columns) -> Iterator[Shard]:
+def _shards(entries: Iterable[_Entry], columns: Columns, passed: Counter[str]) -> Iterator[Shard]:
     """Shards of the files of one source. Pictures that follow each other in one folder share a shard."""
     for (kind, folder), group in groupby(entries, key=lambda entry: (entry.kind, entry.url.rpartition("/")[0])):
         while kind == "picture" and (some := list(islice(group, SLICE))):
@@ -161,7 +183,12 @@ def _shards(entries: Iterable[_Entry], columns: Columns) -> Iterator[Shard]:
             prefix = some[-1].name.removesuffix(names[-1])
             yield Shard(0, "pictures", folder, sum(entry.size for entry in some), len(some), prefix=prefix, names=names)
         for entry in group:
-            yield from _row_groups(entry, columns) if kind == "table" else [Shard(0, "tar", entry.url, entry.size)]
+            try:
+                yield from _row_groups(entry, columns) if kind == "table" else [Shard(0, "tar", entry.url, entry.size)]
+            except UsageError:
+                if entry.named:
+                    raise
+                passed["tables without a column of pictures"] += 1
 
 
 def _row_groups(entry: _Entry, columns: Columns) -> Iterator[Shard]:
@@ -173,7 +200,10 @@ def _row_groups(entry: _Entry, columns: Columns) -> Iterator[Shard]:
         except ValueError:
             yield Shard(0, "table", entry.url, entry.size, rows=1, group=-1)
             return
-        table.columns_of(found.schema_arrow.names, columns, text(entry.url))
+        names = found.schema_arrow.names
+        if not entry.named and entry.url.endswith("/metadata.parquet") and "file_name" in names:
+            return  # captions of the pictures beside it
+        table.columns_of(found.schema_arrow, columns, text(entry.url))
         first = 0
         for group in range(found.num_row_groups):
             held = found.metadata.row_group(group)

@@ -1,15 +1,20 @@
 """Parquet tables: a column of picture bytes, Hugging Face's {bytes, path} or paths, and of captions and keys."""
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from foclip.data.sources.item import MAX_PICTURE, Columns, Item, first_of_each_key, text
+import numpy as np
+
+from foclip.data import captions
+from foclip.data.captions import word
+from foclip.data.sources.item import MAX_PICTURE, Columns, Item, raise_lost_file, text, told_apart
 from foclip.errors import UsageError
 
-#: Usual names of the columns of pictures, captions and keys. The first that a table has is taken.
-IMAGES = ("image", "jpg", "png", "webp", "img", "bytes", "image_bytes", "image_path", "path", "file_name", "filename")
-CAPTIONS = ("caption", "text", "TEXT", "alt_text", "title")
+#: Usual names of the columns of pictures and of keys, in any case of letters. The first that a table has is taken.
+BYTES = ("image", "jpg", "png", "webp", "img", "bytes", "image_bytes", "content")
 KEYS = ("key", "__key__", "uid", "id", "image_id")
 #: Column in which img2dataset says why it could not download a picture.
 REASON = "error_message"
@@ -24,24 +29,33 @@ def open_table(stream: BinaryIO) -> Any:
     try:
         return parquet.ParquetFile(stream, buffer_size=2**16, pre_buffer=False)
     except Exception as error:  # pyarrow raises its own types, and OSError
-        _raise_lost_file(error)
+        raise_lost_file(error)
         raise ValueError(f"cannot be read as Parquet ({text(error, 200)})") from error
 
 
-def columns_of(names: list[str], columns: Columns, url: str) -> dict[str, str]:
+def columns_of(schema: Any, columns: Columns, url: str) -> dict[str, str]:
     """Which columns hold the `image` and, where there are any, the `caption`, the `key`, the `uid` and the `reason`."""
+    import pyarrow as pa
+
+    names = schema.names
     for role, name in vars(columns).items():
         if name is not None and name not in names:
             raise UsageError(f"{role}: {url} has no column {name} (it has {', '.join(names)})")
-    usual = {"image": IMAGES, "caption": CAPTIONS, "key": KEYS, "uid": ("uid",), "reason": (REASON,)}
-    asked = {role: (name,) for role, name in vars(columns).items() if name}
-    candidates = (usual | asked).items()
-    found = {role: name for role, those in candidates if (name := next((n for n in those if n in names), None))}
-    if "image" not in found:
+    words = [each.name for each in schema if pa.types.is_string(each.type) or pa.types.is_large_string(each.type)]
+    bytes_first = captions.usual([name for name in names if name not in words], BYTES)
+    found = {
+        "image": columns.image or bytes_first or captions.usual(names, (*BYTES[:-1], *captions.IMAGES)),
+        "caption": columns.caption or captions.usual(names, captions.CAPTIONS),
+        "key": columns.key or captions.usual(names, KEYS),
+        "uid": captions.usual(names, ("uid",)),
+        "reason": captions.usual(names, (REASON,)),
+    }
+    if not found["image"]:
+        usual = dict.fromkeys((*BYTES, *captions.IMAGES))
         raise UsageError(
-            f"image: none of the columns of {url} ({', '.join(names)}) is called {' or '.join(IMAGES)}; name it"
+            f"image: none of the columns of {url} ({', '.join(names)}) is called {' or '.join(usual)}; name it"
         )
-    return found
+    return {role: name for role, name in found.items() if name}
 
 
 def items(stream: BinaryIO, group: int, first: int, columns: Columns, url: str) -> Iterator[Item]:
@@ -52,59 +66,82 @@ def items(stream: BinaryIO, group: int, first: int, columns: Columns, url: str) 
     """
     table = open_table(stream)
     end = first + table.metadata.row_group(group).num_rows
-    roles = columns_of(table.schema_arrow.names, columns, url)
-    problem = "the table ends"
+    roles = columns_of(table.schema_arrow, columns, url)
+    again = _again(table, roles["key"], url) if "key" in roles else None
+    folder, problem = url.rpartition("/")[0], "the table ends"
     try:
-        for item in first_of_each_key(_rows(table, group, first, roles)):
+        for row in _rows(table, group, roles):
+            key = str(first) if again is None else told_apart(_id(row.pop("key")), first, bool(again[first]))
+            yield _item(key, folder, **row)
             first += 1
-            yield item
     except Exception as error:  # pyarrow raises its own types
-        _raise_lost_file(error)
+        raise_lost_file(error)
         problem = text(error, 200)
     for number in range(first, end):
         yield Item(str(number), error=f"the table is damaged here ({problem})")
 
 
-def _raise_lost_file(error: Exception) -> None:
-    """Raise an error of the operating system. Errors of the Parquet reader have no number, and are not raised."""
-    if isinstance(error, OSError) and error.errno is not None:
-        raise error
+def _id(value: Any) -> str:
+    return text(word(value) or "")
 
 
-def _rows(table: Any, group: int, number: int, roles: dict[str, str]) -> Iterator[Item]:
+#: The last answer of `_again`, since the row groups of a table follow each other: table, metadata, column, answer.
+_last: list[Any] = []
+
+
+def _again(table: Any, key: str, url: str) -> np.ndarray:
+    """For each row of a whole table, whether its id was there before, so that row groups tell nothing."""
+    asked = [url, table.metadata, key]
+    if _last[:-1] != asked:
+        digests = np.arange(table.metadata.num_rows)  # of rows that cannot be read: all different
+        first = 0
+        for group in range(table.num_row_groups):
+            end = first + table.metadata.row_group(group).num_rows
+            try:
+                ids = table.read_row_group(group, columns=[key]).column(0).to_pylist()
+                digests[first:end] = [hash(_id(value) or f"#{place}") for place, value in enumerate(ids, start=first)]
+            except Exception as error:  # pyarrow raises its own types
+                raise_lost_file(error)
+            first = end
+        answer = np.ones(len(digests), dtype=bool)
+        answer[np.unique(digests, return_index=True)[1]] = False
+        _last[:] = [*asked, answer]
+    return np.asarray(_last[-1])
+
+
+def _rows(table: Any, group: int, roles: dict[str, str]) -> Iterator[dict[str, Any]]:
     names = list(dict.fromkeys(roles.values()))
     for batch in table.iter_batches(batch_size=ROWS, row_groups=[group], columns=names):
         values = [batch.column(name).to_pylist() for name in roles.values()]
         for row in zip(*values, strict=True):
-            yield _item(number, **dict(zip(roles, row, strict=True)))
-            number += 1
+            yield dict(zip(roles, row, strict=True))
 
 
-def _item(number: int, image: Any, caption: Any = None, key: Any = None, uid: Any = None, reason: Any = None) -> Item:
-    key = text(number if key is None or isinstance(key, float | dict | list) else key)
-    uid = uid if isinstance(uid, str) else None
-    if caption is not None and not isinstance(caption, str):
-        return Item(key, uid=uid, error=f"its caption is {type(caption).__name__}, not text")
-    caption = caption.strip() or None if caption else None
+def _item(key: str, folder: str, image: Any, caption: Any = None, uid: Any = None, reason: Any = None) -> Item:
+    item = Item(key, uid=word(uid))
+    try:
+        item = replace(item, caption=captions.one_per_line(caption))
+    except ValueError as problem:
+        return replace(item, error=str(problem))
     value: Any = (image.get("bytes") or image.get("path")) if isinstance(image, dict) else image
     if value is None:
-        error: str | None = f"no picture ({text(reason, 200)})" if reason else "no picture"
-    elif isinstance(value, str):
-        error = _outside(value)
-    elif not isinstance(value, bytes):
-        error = f"its picture is {type(value).__name__}, neither bytes nor a path"
-    else:
-        error = f"a file of {len(value):,} bytes is more than is read" if len(value) > MAX_PICTURE else None
-    if error:
-        return Item(key, caption=caption, uid=uid, error=error)
-    return Item(key, b"", value, caption, uid) if isinstance(value, str) else Item(key, value, None, caption, uid)
+        return replace(item, error=f"no picture ({text(reason, 200)})" if reason else "no picture")
+    if isinstance(value, str):
+        return _located(item, value, folder)
+    if not isinstance(value, bytes):
+        return replace(item, error=f"its picture is {type(value).__name__}, neither bytes nor a path")
+    if len(value) > MAX_PICTURE:
+        return replace(item, error=f"a file of {len(value):,} bytes is more than is read")
+    return replace(item, content=value)
 
 
-def _outside(path: str) -> str | None:
-    """Why a path in a table is not followed; None if it stays below the table's folder."""
+def _located(item: Item, path: str, folder: str) -> Item:
+    """The item with the path of its picture, or an error if it does not stay below the table's folder."""
     if "://" in path:
-        return "its picture is a URL, which is not fetched"
+        return replace(item, error="its picture is a URL, which is not fetched")
     parts = PurePosixPath(path.replace("\\", "/"))
+    for own in (folder, os.path.realpath(folder)):  # absolute paths are what `datasets` writes for a folder of pictures
+        parts = parts.relative_to(own) if parts.is_relative_to(own) else parts
     if parts.is_absolute() or ".." in parts.parts or "\x00" in path:
-        return "its path leads out of the table's folder"
-    return None
+        return replace(item, error="its path leads out of the table's folder")
+    return replace(item, path=f"{folder}/{parts}", folder=folder)

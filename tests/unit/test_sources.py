@@ -1,0 +1,373 @@
+"""Rows, names and captions of data sets as real writers leave them; no model is needed."""
+
+import bz2
+import datetime
+import decimal
+import gzip
+import io
+import json
+import lzma
+import tarfile
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from zoo import encoded, tiles
+
+from foclip.data.samples import collect_samples
+from foclip.data.sources import Columns, Item, Listing, items, load_bytes
+from foclip.errors import UsageError
+from foclip.scanning.preview import preview
+
+A, B = (encoded(tile, "JPEG") for tile in tiles(2, 8))
+#: Key, caption and error of a row.
+Row = tuple[str, str | None, str | None]
+
+
+def read(source: Path, columns: Columns | None = None) -> list[Item]:
+    """All rows of a source, with their pictures."""
+    return [
+        load_bytes(item) for shard in Listing([str(source)], columns) for item in items(shard, columns or Columns())
+    ]
+
+
+def captioned(source: Path, columns: Columns | None = None) -> list[tuple[str, str | None]]:
+    """Keys and captions of rows, all of which have a picture."""
+    found = read(source, columns)
+    assert [item.error for item in found] == [None] * len(found)
+    assert all(item.content in (A, B) for item in found)
+    return [(item.key, item.caption) for item in found]
+
+
+def tar(path: Path, members: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
+    """A tar of members, written to `path`; its bytes."""
+    with tarfile.open(path, "w", format=form) as written:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            written.addfile(member, io.BytesIO(content))
+    return path.read_bytes()
+
+
+def table(path: Path, count: int, group: int = 4, **columns: Any) -> Path:
+    """A table of pictures."""
+    parquet.write_table(pa.table({"image": [A] * count, **columns}), path, row_group_size=group)
+    return path
+
+
+def folder(path: Path, contents: dict[str, bytes]) -> Path:
+    """A folder of files."""
+    for name, content in contents.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+    return path
+
+
+# Names in tars
+
+
+def test_pictures_that_share_what_stands_before_the_first_dot_are_rows(tmp_path: Path) -> None:
+    days = {"2021.05.01.jpg": A, "2021.05.01.txt": b"one", "2021.05.02.jpg": B, "2021.05.02.txt": b"two"}
+    tar(tmp_path / "a.tar", days)
+    assert captioned(tmp_path / "a.tar") == [("2021.05.01", "one"), ("2021.05.02", "two")]
+    tar(tmp_path / "a.tar", {"img0.v1.jpg": A, "img0.v1.txt": b"one"})
+    assert captioned(tmp_path / "a.tar") == [("img0.v1", "one")]
+    tar(tmp_path / "a.tar", {"x.left.jpg": A, "x.right.jpg": B, "x.txt": b"both"})
+    assert captioned(tmp_path / "a.tar") == [("x.left", "both"), ("x.right", "both")]
+
+
+def test_brothers_of_dotted_names(tmp_path: Path) -> None:
+    each = {"1.0.jpg": A, "1.0.json": b'{"text": "a", "id": 4}', "1.1.jpg": B, "1.1.json": b'{"text": "b", "id": 5}'}
+    tar(tmp_path / "a.tar", each)
+    assert captioned(tmp_path / "a.tar", Columns(key="id")) == [("4", "a"), ("5", "b")]
+    tar(tmp_path / "a.tar", {"a.jpg": A, "a.jpg.txt": b"one", "b.png": B, "b.png.json": b'{"caption": "two"}'})
+    assert captioned(tmp_path / "a.tar") == [("a", "one"), ("b", "two")]
+    tar(tmp_path / "a.tar", {"a.jpg": A, "a.mask.png": B, "a.cls": b"3", "a.txt": b"one", "a.meta.json": b"{}"})
+    assert captioned(tmp_path / "a.tar") == [("a", "one"), ("a.mask", "one")]
+    tar(tmp_path / "a.tar", {"2021.1.jpg": A, "2021.1.txt": b"one", "2021.2.txt": b"two"})
+    assert [(item.key, item.error) for item in read(tmp_path / "a.tar")] == [
+        ("2021.1", None),
+        ("2021.2", "no picture in the sample (it holds 2.txt)"),
+    ]
+
+
+def test_many_pictures_of_one_name_are_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foclip.data.sources.archive.MAX_PICTURE", 2 * len(A))
+    tar(tmp_path / "a.tar", {f"2021.{number}.jpg": A for number in range(9)})
+    assert captioned(tmp_path / "a.tar") == [(f"2021.{number}", None) for number in range(9)]
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_joined_tars_are_read_to_their_end(tmp_path: Path, form: int) -> None:
+    first = tar(tmp_path / "a.tar", {"a.jpg": A, "a.txt": b"one"}, form)
+    second = tar(tmp_path / "b.tar", {"b.jpg": B, "b.txt": b"two", "a.jpg": B}, form)
+    rows = [("a", "one"), ("b", "two"), ("a#2", None)]
+    (tmp_path / "ab.tar").write_bytes(first + second)
+    assert captioned(tmp_path / "ab.tar") == rows
+    (tmp_path / "ab.tar").write_bytes(first + bytes(512) + second + bytes(512 * 7))
+    assert captioned(tmp_path / "ab.tar") == rows
+    (tmp_path / "ab.tar").write_bytes(first + b"no tar" * 500)
+    *whole, last = read(tmp_path / "ab.tar")
+    assert [item.key for item in whole] == ["a"]
+    assert "damaged after a" in str(last.error)
+    (tmp_path / "empty.tar").write_bytes(bytes(10240))
+    assert read(tmp_path / "empty.tar") == []
+
+
+def zstd(content: bytes) -> bytes:
+    """A frame of Zstandard."""
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(content)
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", zstd)],
+)
+def test_compressed_tars_also_in_several_members(
+    tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
+) -> None:
+    first = tar(tmp_path / "a.tar", {"a.jpg": A, "a.txt": b"one"})
+    second = tar(tmp_path / "b.tar", {"b.jpg": B, "b.txt": b"two"})
+    path = tmp_path / f"c.tar.{suffix}"
+    rows = [("a", "one"), ("b", "two")]
+    for content in (compress(first + second), compress(first) + compress(second)):
+        path.write_bytes(content)
+        assert captioned(path) == rows
+    half = 700
+    path.write_bytes(compress(first[:half]) + compress(first[half:] + second))
+    assert captioned(path) == rows
+    path.write_bytes(path.read_bytes()[:-40])
+    assert any(item.error for item in read(path))
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    ("ids", "keys"),
+    [
+        (pa.array([7, None, 1], pa.int64()), ["7", "#1", "1"]),
+        (pa.array([7.0, float("nan"), 0.5]), ["7", "#1", "0.5"]),
+        (pa.array([decimal.Decimal("7.10"), None, decimal.Decimal("0.20")]), ["7.10", "#1", "0.20"]),
+        (pa.array([datetime.date(2021, 5, 1), None, datetime.date(1, 1, 1)]), ["2021-05-01", "#1", "0001-01-01"]),
+        (pa.array([b"ab", None, b"\xff\x01"]), ["ab", "#1", "ff01"]),
+        (pa.array([uuid.UUID(int=7).bytes, None, uuid.UUID(int=8).bytes], pa.uuid()), None),
+        (pa.array(["x", "  ", None]), ["x", "#1", "#2"]),
+        (pa.array(["1", None, "#1"]), ["1", "#1", "#1#2"]),
+        (pa.array(["x", None, "y"]).dictionary_encode(), ["x", "#1", "y"]),
+        (pa.array([True, None, False]), ["True", "#1", "False"]),
+        (pa.array([[1, 2], None, [3]]), ["[1, 2]", "#1", "[3]"]),
+        (pa.array([2**60, 2**60 + 1, None], pa.uint64()), [str(2**60), str(2**60 + 1), "#2"]),
+    ],
+)
+def test_keys_of_every_type(tmp_path: Path, ids: pa.Array, keys: list[str] | None) -> None:
+    expected = keys or [str(uuid.UUID(int=7)), "#1", str(uuid.UUID(int=8))]
+    for group in (1, 3):
+        path = table(tmp_path / f"{group}.parquet", 3, group, id=ids)
+        assert [key for key, _ in captioned(path)] == expected
+
+
+@pytest.mark.parametrize("group", [1, 4, 15])
+def test_the_same_id_several_times_is_scored_each_time(tmp_path: Path, group: int) -> None:
+    """COCO and Flickr30k have a row per caption."""
+    words = [f"caption {number}" for number in range(15)]
+    path = table(tmp_path / f"{group}.parquet", 15, group, image_id=[139 + n // 5 for n in range(15)], caption=words)
+    keys = [f"{139 + n // 5}" + (f"#{n}" if n % 5 else "") for n in range(15)]
+    assert captioned(path) == [*zip(keys, words, strict=True)]
+
+
+def test_the_same_id_in_the_json_of_a_tar(tmp_path: Path) -> None:
+    members = {"a.jpg": A, "a.json": b'{"id": 5}', "b.jpg": B, "b.json": b'{"id": 5.0}', "c.jpg": A, "c.json": b"{}"}
+    tar(tmp_path / "a.tar", members)
+    assert [key for key, _ in captioned(tmp_path / "a.tar", Columns(key="id"))] == ["5", "5#1", "#c"]
+
+
+# Captions
+
+
+def test_lines_of_a_text_are_captions_from_every_source(tmp_path: Path) -> None:
+    two = "\ufeffa cat\r\n\r\nasleep \n".encode()
+    source = folder(tmp_path / "folder", {"a.jpg": A, "a.txt": two})
+    tar(tmp_path / "a.tar", {"a.jpg": A, "a.txt": two})
+    table(tmp_path / "a.parquet", 1, captions=[["a cat", "asleep"]])
+    for each in (source, tmp_path / "a.tar", tmp_path / "a.parquet"):
+        ((_, caption),) = captioned(each)
+        assert caption == "a cat\nasleep"
+    (sample,) = collect_samples(source, captions="sidecar")
+    assert sample.prompts == ("a cat", "asleep")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        ("caption", [b"a cat", None, "Ü".encode()], ["a cat", None, "Ü"]),
+        ("captions", [["a cat", " a dog"], [], None], ["a cat\na dog", None, None]),
+        ("sentences", [["a", None], [None], ["b"]], ["a", None, "b"]),
+        ("text", [1984, None, 7], ["1984", None, "7"]),
+        ("title", [1984.0, float("nan"), 0.5], ["1984", None, "0.5"]),
+        ("txt", ["a", "", " "], ["a", None, None]),
+        ("sentence", ["a\nb", "c", None], ["a b", "c", None]),
+        ("TEXT", ["a", "b", None], ["a", "b", None]),
+        ("Caption", pa.array(["a", "b", None]).dictionary_encode(), ["a", "b", None]),
+        ("caption", pa.array([[b"a", b"b"], None, []], pa.large_list(pa.large_binary())), ["a\nb", None, None]),
+    ],
+)
+def test_captions_of_every_type(tmp_path: Path, column: str, values: Any, expected: list[str | None]) -> None:
+    path = table(tmp_path / "a.parquet", 3, **{column: values})
+    assert [caption for _, caption in captioned(path)] == expected
+
+
+def test_captions_that_are_no_text_are_told(tmp_path: Path) -> None:
+    for values, said in (([b"caf\xe9"], "no UTF-8 text"), ([{"a": 1}], "dict, not text")):
+        (item,) = read(table(tmp_path / "a.parquet", 1, caption=values))
+        assert said in str(item.error)
+
+
+def test_captions_and_ids_of_every_type_in_the_json_of_a_tar(tmp_path: Path) -> None:
+    told: list[Any] = [["a cat", "asleep"], 1984, None, "a\nb"]
+    fields = [{"caption": caption, "uid": number} for number, caption in enumerate(told)]
+    members = {
+        f"{n}.{kind}": content
+        for n, row in enumerate(fields)
+        for kind, content in (("jpg", A), ("json", json.dumps(row).encode()))
+    }
+    tar(tmp_path / "a.tar", members)
+    assert [caption for _, caption in captioned(tmp_path / "a.tar")] == ["a cat\nasleep", "1984", None, "a b"]
+    assert [item.uid for item in read(tmp_path / "a.tar")] == ["0", "1", "2", "3"]
+    tar(tmp_path / "a.tar", {"0.jpg": A, "0.json": b'{"caption": null, "TEXT": "a"}'})
+    assert captioned(tmp_path / "a.tar") == [("0", "a")]
+
+
+METADATA = {
+    "metadata.jsonl": b'{"file_name": "a.jpg", "text": "a cat"}\n{"file_name": "sub/b.jpg", "text": "a dog"}\n',
+    "metadata.csv": b"file_name,text\na.jpg,a cat\nsub/b.jpg,a dog\n",
+    "metadata.parquet": b"",
+}
+
+
+@pytest.mark.parametrize("name", METADATA)
+def test_metadata_of_hugging_face_beside_pictures(tmp_path: Path, name: str) -> None:
+    source = folder(
+        tmp_path / "train", {"a.jpg": A, "sub/b.jpg": B, "c.jpg": A, "c.txt": b"its own", name: METADATA[name]}
+    )
+    if name.endswith("parquet"):
+        parquet.write_table(pa.table({"file_name": ["a.jpg", "sub/b.jpg"], "text": ["a cat", "a dog"]}), source / name)
+    rows = [("a.jpg", "a cat"), ("c.jpg", "its own"), ("sub/b.jpg", "a dog")]
+    assert captioned(source) == rows
+    assert captioned(tmp_path) == [(f"train/{key}", caption) for key, caption in rows]
+    if not name.endswith("parquet"):
+        found = collect_samples(source, captions=source / name)
+        assert [sample.prompts for sample in found] == [("a cat",), ("a dog",)]
+
+
+def test_metadata_that_names_no_pictures_or_is_broken(tmp_path: Path) -> None:
+    source = folder(tmp_path / "a", {"a.jpg": A, "a.txt": b"a cat", "metadata.csv": b"license,MIT\n"})
+    assert captioned(source) == [("a.jpg", "a cat")]
+    source = folder(tmp_path / "b", {"a.jpg": A, "metadata.jsonl": b"{"})
+    (item,) = read(source)
+    assert "metadata.jsonl, line 1: no JSON" in str(item.error)
+
+
+# Folders
+
+
+def test_linked_folders_are_followed(tmp_path: Path) -> None:
+    folder(tmp_path / "elsewhere", {"b.jpg": B, "deep/c.jpg": A})
+    source = folder(tmp_path / "source", {"a.jpg": A})
+    (source / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "deep" / "round").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(source)
+    names = ["a.jpg", "linked/b.jpg", "linked/deep/c.jpg"]
+    assert [key for key, _ in captioned(source)] == names
+    assert [sample.name for sample in collect_samples(source, ["a cat"])] == [str(source / name) for name in names]
+
+
+def test_nothing_is_passed_over_without_a_word(tmp_path: Path) -> None:
+    contents = {"IMG_1.HEIC": b"ftypheic", "a.jpg": A, "a.jpg.txt": b"one", "b.jpg": B, "b.caption": b"two"}
+    source = folder(tmp_path / "source", contents | {"c.zip": b"", "d.ZIP": b"", "README": b"", ".x": b""})
+    listing = Listing([str(source)])
+    heic, a, b = (load_bytes(item) for shard in listing for item in items(shard, Columns()))
+    assert (heic.key, a.caption, b.caption) == ("IMG_1.HEIC", "one", "two")
+    assert listing.passed_over == {"*.zip": 2, "README": 1}
+    assert len(collect_samples(source, captions="sidecar")) == 2
+    with pytest.raises(UsageError, match=r"no pictures.*passed over: 1 \*\.csv"):
+        list(Listing([str(folder(tmp_path / "none", {"a.csv": b""}))]))
+
+
+def test_what_is_no_data_does_not_count(tmp_path: Path) -> None:
+    source = folder(tmp_path / "_source", {"_DSC0001.JPG": A, "_SUCCESS": b"", "_temporary/0/x": b""})
+    for name in ("part-0.parquet", "_temporary/0/part-0.parquet", "_old.parquet", ".part-0.parquet"):
+        table(source / name, 1)
+    tar(source / "_temporary" / "a.tar", {"a.jpg": A})
+    assert captioned(source) == [("_DSC0001.JPG", None), ("0", None)]
+
+
+def test_tables_without_pictures_in_a_folder_are_passed_over(tmp_path: Path) -> None:
+    source = folder(tmp_path / "pool", {"00000/000000000.jpg": A, "00000/000000000.txt": b"a cat"})
+    parquet.write_table(pa.table({"url": ["x"], "jpg": [None]}), source / "00000.parquet")  # img2dataset's own
+    parquet.write_table(pa.table({"uid": ["x"], "text": ["a"]}), source / "metadata-0.parquet")
+    listing = Listing([str(source)])
+    assert [shard.kind for shard in listing] == ["pictures"]
+    assert listing.passed_over == {"tables without a column of pictures": 1}
+    with pytest.raises(UsageError, match="none of the columns"):
+        list(Listing([str(source / "metadata-0.parquet")]))
+
+
+def test_parts_of_a_scan_are_no_source(tmp_path: Path) -> None:
+    source = folder(tmp_path / "source", {"a.jpg": A, "out/shards.jsonl": b"", "out/parts/b.jpg": B})
+    table(source / "out" / "parts" / "00000000.parquet", 1)
+    listing = Listing([str(source)])
+    assert [shard.names for shard in listing] == [("a.jpg",)]
+
+
+def test_a_preview_tells_what_would_be_read(tmp_path: Path) -> None:
+    source = folder(tmp_path / "source", {"a.jpg": A, "a.txt": b"a cat", "b.jpg": B, "c.zip": b""})
+    table(source / "t.parquet", 12, captions=[["a", "b"]] * 12, id=[*range(12)])
+    tar(source / "u.tar", {"x.jpg": A, "x.txt": b"in a tar"})
+    found = preview([str(source)], Columns())
+    assert found["shards"] == {"pictures": 1, "table": 3, "tar": 1}
+    assert found["rows"] == {"pictures": 2, "table": 12}
+    assert found["columns"] == {"image": "image", "caption": "captions", "key": "id"}
+    assert found["passed_over"] == {"*.zip": 1}
+    assert [row["caption"] for row in found["samples"]] == ["a cat", None, *["a\nb"] * 10, "in a tar"]
+
+
+# Tables
+
+
+def test_a_path_whose_folder_is_missing_is_one_row(tmp_path: Path) -> None:
+    folder(tmp_path, {"there/a.jpg": A})
+    parquet.write_table(pa.table({"path": ["there/a.jpg", "gone/b.jpg", "there/c.jpg"]}), tmp_path / "a.parquet")
+    assert [item.error for item in read(tmp_path / "a.parquet")] == [None, "no such file or directory"] * 1 + [
+        "no such file or directory"
+    ]
+
+
+def test_sparks_binary_files(tmp_path: Path) -> None:
+    columns = {"path": ["file:/data/a.jpg"], "modificationTime": [0], "length": [len(B)], "content": [B]}
+    parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
+    (item,) = read(tmp_path / "a.parquet")
+    assert (item.content, item.error) == (B, None)
+    parquet.write_table(pa.table({"image_path": ["a.jpg"], "content": ["a text"]}), tmp_path / "b.parquet")
+    folder(tmp_path, {"a.jpg": A})
+    assert captioned(tmp_path / "b.parquet") == [("0", None)]
+
+
+def test_absolute_paths_below_the_tables_folder(tmp_path: Path) -> None:
+    """As `datasets` exports a folder of pictures."""
+    folder(tmp_path, {"source/a.jpg": A, "b.jpg": B})
+    inside, outside = tmp_path / "source" / "a.jpg", tmp_path / "b.jpg"
+    rows = [{"bytes": None, "path": str(path)} for path in (inside, outside, f"{tmp_path}/source/../b.jpg")]
+    parquet.write_table(pa.table({"image": rows}), tmp_path / "source" / "a.parquet")
+    (tmp_path / "link").symlink_to(tmp_path / "source")
+    for name in ("source", "link"):
+        first, *others = read(tmp_path / name / "a.parquet")
+        assert (first.content, first.error) == (A, None)
+        assert ["out of the table's folder" in str(item.error) for item in others] == [True, True]
