@@ -45,3 +45,22 @@ def test_what_takes_an_embedding_is_refused_in_one_line(name: str) -> None:
 
 def test_prompts_of_a_score_that_takes_none() -> None:
     assert "takes none" in call("score", "a.png", "--score", "toy-taste", "--prompt", "a cat").error
+
+
+def test_a_detector_of_another_score_says_that_it_judges_without_prompts() -> None:
+    outcome = call("detect", "a.png", "--score", "clip-iqa", "--json")
+    assert outcome.code == 0
+    (line,) = outcome.lines
+    assert "was calibrated on clipscore, so it judges without prompts" in line
+    (row,) = outcome.rows
+    assert row["decided_by"] == "combined without prompts"
+    assert row["score"] is not None  # shown all the same
+    assert call("detect", "a.png", "--prompt", "a cat", "--json").lines == []
+
+
+@pytest.mark.parametrize("name", ["data.parquet", "data.tar", "data.tar.gz"])
+def test_a_table_or_an_archive_is_pointed_to_scan(name: str) -> None:
+    Path(name).write_bytes(b"PAR1")
+    outcome = call("score", name, "--prompt", "a cat")
+    assert outcome.code == 1
+    assert outcome.failed == [f"failed: {name}: no picture; foclip scan reads tables and archives"]

@@ -110,6 +110,7 @@ def test_a_target_is_reached_within_the_budget(score: Scorer, small_photos: list
     ("text", "says"),
     [
         ("flip", "a metric, a colon and a number"),
+        ("unseen", "invisible, discreet, or a metric"),
         ("flip:x", "no number"),
         ("psn:35", "none of psnr"),
         ("ssim:1", "not between"),
@@ -125,7 +126,8 @@ def test_a_wrong_budget_is_one_line(text: str, says: str) -> None:
 
 
 def test_budgets_say_what_they_are() -> None:
-    assert str(parse("flip99:0.2")) == "flip99:0.2"
+    assert str(parse("flip99:0.2")) == str(parse("discreet")) == "flip99:0.2"
+    assert str(parse("invisible")) == "flip99:0.1"
     assert set(BOUNDS) == set(module.FIGURES)
     for metric in BOUNDS:  # the better half of every metric takes less of the budget
         low, high = (Budget(metric, 0.5).utilisation(value) for value in (0.4, 0.6))

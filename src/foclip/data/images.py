@@ -122,6 +122,8 @@ def _read(path: Path, admit: Admit, content: bytes | None, profile: bytes | None
     except IsADirectoryError:
         raise ImageError(f"{path}: a folder with no picture in it") from None
     except UnidentifiedImageError:
+        if str(path).lower().endswith((".parquet", ".pq", ".tar", ".tar.gz", ".tgz", ".tar.zst")):
+            raise ImageError(f"{path}: no picture; foclip scan reads tables and archives") from None
         raise ImageError(f"{path}: not a picture in a format that is read ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels") from None
