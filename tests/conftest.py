@@ -97,8 +97,8 @@ def _embedded_once() -> Iterator[None]:
     make = open_clip_models.create
     made = cache(make)
 
-    def create(name: str, *arguments: Any) -> Encoder:
-        return (made if name in embedded.names() else make)(name, *arguments)
+    def create(name: str, *arguments: Any, **more: Any) -> Encoder:
+        return (made if name in embedded.names() else make)(name, *arguments, **more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(open_clip_models, "create", create)

@@ -53,7 +53,7 @@ def test_no_budget_is_ever_violated(score: CLIPScore, pictures: list[Tensor], mi
 
 
 def test_batch_mates_do_not_matter(score: CLIPScore, pictures: list[Tensor]) -> None:
-    attack = make_plan(FoCLIP, objective=objective(), steps=25, budgets="psnr:35")
+    attack = make_plan(FoCLIP, objective=objective(), steps=25, budgets="psnr:35", batch_size=4)
     together = fooled_by(attack, score, pictures, ARTWORKS)
     backwards = fooled_by(attack, score, pictures[::-1], ARTWORKS)[::-1]
     alone = [fooled_by(attack, score, [picture], ARTWORKS)[0] for picture in pictures]
@@ -89,7 +89,7 @@ def test_stops_at_the_target_of_the_file(score: CLIPScore, pictures: list[Tensor
 
 
 def test_prompts_of_their_own(score: CLIPScore, pictures: list[Tensor]) -> None:
-    attack = make_plan(FoCLIP, objective=objective(), steps=20, budgets="psnr:35")
+    attack = make_plan(FoCLIP, objective=objective(), steps=20, budgets="psnr:35", batch_size=2)
     tasks = [AttackTask(pictures[0], ARTWORKS[:1], 0), AttackTask(pictures[1], ARTWORKS[3:], 1)]
     mixed = sorted(run(tasks, score, attack), key=lambda fooled: int(fooled.task.tag))
     assert torch.equal(mixed[1].pixels, fooled_by(attack, score, pictures[1:2], ARTWORKS[3:])[0].pixels)
@@ -119,7 +119,8 @@ def test_literal_learning_rate_is_plain_sgd(mini: Encoder, score: CLIPScore, pic
 def test_a_resumed_run_ends_where_an_undisturbed_one_does(
     score: CLIPScore, pictures: list[Tensor], tmp_path: Path
 ) -> None:
-    attack, cache = make_plan(FoCLIP, objective=objective(), steps=30, budgets="psnr:35"), Cache(tmp_path / "store")
+    attack = make_plan(FoCLIP, objective=objective(), steps=30, budgets="psnr:35", batch_size=2)
+    cache = Cache(tmp_path / "store")
     tasks = [AttackTask(picture, ARTWORKS, number) for number, picture in enumerate(pictures[:2])]
     undisturbed = fooled_by(attack, score, pictures[:2], ARTWORKS)
 

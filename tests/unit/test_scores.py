@@ -180,7 +180,7 @@ def test_every_member_is_fooled(
     members: tuple[CLIPScore, CLIPScore], pictures: list[Tensor], kind: type[MeanEnsemble | MinEnsemble]
 ) -> None:
     several, prompts = kind(members), ARTWORKS[:3]
-    attack = make_plan(FoCLIP, steps=20, budgets="psnr:33")
+    attack = make_plan(FoCLIP, steps=20, budgets="psnr:33", batch_size=2)
     together = fooled_by(attack, several, pictures, prompts)
     for fooled, original in zip(together, pictures, strict=True):
         assert fidelity(fooled.pixels, original).psnr >= 33.0

@@ -147,7 +147,7 @@ def _lean_png(path: Path, content: bytes | None) -> tuple[bytes, bytes | None] |
     """
     try:
         content = path.read_bytes() if content is None and path.suffix.lower() in (".png", ".apng") else content or b""
-    except OSError:
+    except (OSError, ValueError):  # half a surrogate pair is no name of a file
         return None
     kept, place, profile = [content[:8]], 8, None
     while content[:8] == PNG and place + 12 <= len(content):

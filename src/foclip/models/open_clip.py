@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import open_clip
 import torch
@@ -24,6 +24,9 @@ from foclip.models.encoder import Encoder
 from foclip.models.fuse import cast, fuse_batchnorm
 from foclip.models.preprocess import Preprocess
 from foclip.models.surroundings import undisturbed
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: Prompts per pass through the text tower.
 TEXT_BATCH = 256
@@ -70,6 +73,11 @@ class OpenClipEncoder(Encoder):
             digest.update(key.encode())
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+    def in_precision(self, dtype: torch.dtype | None, compiled: bool = False) -> "Self":
+        if dtype is not None and dtype not in self._cast:  # not while it is compiled, which would be compiled again
+            self._cast[dtype] = cast(self._fused, dtype)
+        return super().in_precision(dtype, compiled)
 
     def features(self, inputs: Tensor) -> Tensor:
         model, kind = self._fused, self.device.type

@@ -113,6 +113,7 @@ def fool(
                     written, original = images.read(slot.output), images.to_image(found.original)
                     result = _measured(slot, found, original, written, sized, scorer, targets)
                     results.write(slot, result)
+                    folder.cache.drop(sized.key(scorer, found.task))  # as it was kept while it was unfinished
                     on_result(result, original, written)
                     shown.finished()
         finally:  # whatever ends it, what is finished is listed
