@@ -14,6 +14,8 @@ from pyarrow import parquet
 from foclip.attacks import default_plan
 from foclip.cli import progress
 from foclip.errors import FoclipError
+from foclip.studies import artworks
+from foclip.studies.harness import StudySettings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -101,6 +103,8 @@ def test_weights_that_cannot_be_had_are_refused_in_one_line(ordinary: Path, monk
 
 def test_one_study_runs_without_paintings(ordinary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ordinary)
+    for home, name, value in ((StudySettings, "steps", 4), (StudySettings, "count", 2), (artworks, "QUERIES", 1)):
+        monkeypatch.setattr(home, name, value)
     outcome = call("reproduce", "artworks", "--quick", "--out", "results")
     assert outcome.code == 0, outcome.err
     assert "results/report.html" in outcome.out
