@@ -131,7 +131,8 @@ def test_captions_come_back_as_they_were_written(captions: list[str]) -> None:
     outcome = scored("--captions", "captions.jsonl")
     assert outcome.code == 0
     (row,) = outcome.rows
-    assert row["prompts"] == [caption.strip() for caption in captions]
+    # a caption is one line: where a cell has several, they are joined by spaces
+    assert row["prompts"] == [" ".join(filter(None, map(str.strip, caption.splitlines()))) for caption in captions]
     assert len(row["scores"]) == len(captions)
 
 
