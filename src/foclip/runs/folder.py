@@ -120,10 +120,13 @@ class Results:
         self._results: dict[str, Result] = {result.key: result for result in read_results(run.out)}
         self._slots: list[OutputSlot] = []
 
-    def slot(self, name: str, work: str) -> OutputSlot:
-        """Where the result of this work goes: where it was begun or done, else at a name that is free."""
+    def slot(self, name: str, result: str, work: str) -> OutputSlot:
+        """Where a result goes: where it was begun or done, else at a name that is free.
+
+        `result` is the key by which an earlier one counts, `work` that of the attack that makes it now.
+        """
         relative = os.path.relpath(Path(name).resolve(), self._out.resolve())  # the folders may move together
-        key = Cache.key(work, relative)
+        key = Cache.key(result, relative)
         if same := [slot for slot in self._slots if slot.key == key]:  # a picture that is given twice is done once
             self._slots.append(replace(same[0], done=True))
             return self._slots[-1]

@@ -93,7 +93,8 @@ def fool(
         shown, sized = _Shown(progress, max(plan.steps, 1), len(samples)), plan.sized(len(samples))
 
         def pending(sample: Sample, task: AttackTask) -> bool:
-            slot = results.slot(sample.name, plan.key(scorer, task))
+            work = sized.key(scorer, task)
+            slot = results.slot(sample.name, work if sized is plan else plan.key(scorer, task), work)
             if slot.done:
                 shown.finished()
             else:
@@ -113,7 +114,6 @@ def fool(
                     written, original = images.read(slot.output), images.to_image(found.original)
                     result = _measured(slot, found, original, written, sized, scorer, targets)
                     results.write(slot, result)
-                    folder.cache.drop(sized.key(scorer, found.task))  # as it was kept while it was unfinished
                     on_result(result, original, written)
                     shown.finished()
         finally:  # whatever ends it, what is finished is listed
