@@ -290,22 +290,22 @@ def test_the_perceptual_gradient_leads_downhill(small_photos: list[Image.Image])
     assert (value[1] - value[0]) / (2 * step) == pytest.approx(float(gradient.square().sum()), rel=0.05)
 
 
-def test_perceptual_loss_in_strips_is_the_same(
-    monkeypatch: pytest.MonkeyPatch, small_photos: list[Image.Image]
-) -> None:
+def test_cells_lose_as_much_as_their_pixels_to_a_smooth_change(small_photos: list[Image.Image]) -> None:
     original, picture = (each / 255 for each in changed(small_photos[0]))
-    whole = PerceptualLoss(original)
-    first = whole.terms(picture)
-    monkeypatch.setattr(loss_module, "STRIP", original.shape[2] * 20)
-    strips = PerceptualLoss(original)
-    assert torch.allclose(strips.terms(picture), first, rtol=1e-4)
-    expected = whole.gradient(picture, first)
-    assert float((strips.gradient(picture, first) - expected).norm() / expected.norm()) < 1e-2
+    half = [side // 2 for side in original.shape[1:]]
+    cells = [torch.nn.functional.adaptive_avg_pool2d(each, half) for each in (original, picture)]
+    whole, coarse = PerceptualLoss(original), PerceptualLoss(cells[0], cell=2)
+    assert torch.allclose(whole.terms(picture), coarse.terms(cells[1]), rtol=0.4)
+    gradients = whole.gradient(picture, whole.terms(picture)), coarse.gradient(cells[1], coarse.terms(cells[1]))
+    mean = torch.nn.functional.adaptive_avg_pool2d(gradients[0], half)
+    assert torch.cosine_similarity(mean.flatten(), gradients[1].flatten(), dim=0) > 0.7
 
 
+@pytest.mark.parametrize("cells", [refine.MOST_CELLS, 50_000])
 def test_a_refined_picture_scores_more_within_the_same_budgets(
-    score: Scorer, small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+    score: Scorer, small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch, cells: int
 ) -> None:
+    monkeypatch.setattr(refine, "MOST_CELLS", cells)
     originals = [images.to_tensor(photo) for photo in small_photos[:2]]
     budgets = tuple(map(parse, ("flip99:0.2", "flip:0.045", "ssim:0.99")))
     attack = make_plan(FoCLIP, objective=objective(), steps=60, budgets=budgets, mask="visible")
@@ -338,11 +338,10 @@ def test_refinement_goes_on_where_it_was_interrupted(
 
 
 def test_pictures_with_mask_and_measured_budgets_are_refined() -> None:
-    def planned(pixels: int = 10_000, **settings: Any) -> int:
-        return refine.planned_steps(make_plan(FoCLIP, **settings), pixels)
+    def planned(**settings: Any) -> int:
+        return refine.planned_steps(make_plan(FoCLIP, **settings))
 
     assert planned(budgets="flip99:0.2", mask="visible") == refine.MOST_STEPS
-    assert planned(refine.MOST_PIXELS + 1, budgets="flip99:0.2", mask="visible") == 0
     assert planned(budgets="flip99:0.2", mask="visible", steps=20) == 5
     assert planned(budgets="flip99:0.2") == 0
     assert planned(budgets="psnr:36", mask="visible") == 0

@@ -27,9 +27,9 @@ from foclip.models.scorer import Scorer
 from foclip.models.surroundings import undisturbed
 
 #: Full-size float32 copies of a picture that moves in all its pixels, at most (original, pixels, best, rounded,
-#: gradient, scratch, the moments, what the resize keeps for its backward pass); of one at the model's resolution, where
-#: pictures are kept as bytes; and what refinement adds (a mask of all pixels, momentum, what is known of the original).
-PIXEL_COPIES, MODEL_COPIES, REFINE_COPIES = 14, 8, 12
+#: gradient, scratch, the moments, what the resize keeps for its backward pass), and of one at the model's resolution,
+#: where pictures are kept as bytes.
+PIXEL_COPIES, MODEL_COPIES = 14, 8
 #: Seconds between two writes of unfinished work.
 SAVE_EVERY = 30.0
 #: Called after every step with the pictures under attack.
@@ -169,10 +169,9 @@ def _resampler(plan: AttackPlan, scorer: Scorer, height: int = 8, width: int = 8
 
 def bytes_needed(plan: AttackPlan, scorer: Scorer, pixels: int) -> int:
     """Bytes of memory that fooling a picture of so many pixels takes at most."""
-    copies = PIXEL_COPIES if _resampler(plan, scorer) is None else MODEL_COPIES
-    if refine.planned_steps(plan, pixels):
-        copies = PIXEL_COPIES + REFINE_COPIES
-    return copies * 4 * 3 * pixels
+    refined = refine.CELL_BYTES * min(pixels, refine.MOST_CELLS) if refine.planned_steps(plan) else 0
+    copies = PIXEL_COPIES if refined or _resampler(plan, scorer) is None else MODEL_COPIES
+    return copies * 4 * 3 * pixels + refined
 
 
 @undisturbed()
@@ -193,7 +192,7 @@ def _start(
         constraint=plan.constraint,
         stopping=plan.stopping,
         steps=plan.steps,
-        refine_steps=refine.planned_steps(plan, task.pixels),
+        refine_steps=refine.planned_steps(plan),
         space=_space(task, scorer, plan, seed, refining),
     )
     if saved is not None:

@@ -14,18 +14,20 @@ measurement. The budgets then have room left; when they are measured, the change
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from foclip.attacks.plan import AttackPlan
 from foclip.attacks.space import PixelSpace
 from foclip.attacks.state import MOST_RADIUS, AttackState
-from foclip.models.resize import round8
 from foclip.models.surroundings import undisturbed
 from foclip.perceptual.loss import PerceptualLoss
-from foclip.perceptual.mask import visibility_mask
+from foclip.perceptual.mask import coarse_mask
 
-#: Most refining steps, and most pixels of a picture that is refined: of more, a step takes seconds and gigabytes.
-MOST_STEPS, MOST_PIXELS = 30, 2**22
+#: Most refining steps, and most cells of a picture, which are single pixels unless it is larger.
+MOST_STEPS, MOST_CELLS = 20, 400_000
+#: Bytes of memory that a cell takes at most.
+CELL_BYTES = 700
 #: First and last step η, as parts of the change that is there (root mean square); they fall along a cosine.
 FIRST_STEP, LAST_STEP = 0.2, 0.02
 #: Momentum, μ.
@@ -34,10 +36,9 @@ MOMENTUM = 0.5
 AHEAD = 1.15
 
 
-def planned_steps(plan: AttackPlan, pixels: int) -> int:
-    """Steps, the last of an attack, that refine a picture of so many pixels; they need a mask and measured budgets."""
-    masked = plan.constraint.mask == "visible" and plan.constraint.measured
-    possible = masked and plan.method.uses_gradient and pixels <= MOST_PIXELS
+def planned_steps(plan: AttackPlan) -> int:
+    """Steps, the last of an attack, that refine; they need a mask and measured budgets."""
+    possible = plan.constraint.mask == "visible" and plan.constraint.measured and plan.method.uses_gradient
     return min(MOST_STEPS, plan.steps // 4) if possible else 0
 
 
@@ -57,24 +58,37 @@ def begin(state: AttackState) -> None:
 
 
 class Refinement:
-    """What refines the part of a picture that the model sees; the picture moves in all its pixels."""
+    """What refines the part of a picture that the model sees, by cells: a large picture's are squares of its pixels.
+
+    So a step costs the same at any size. The attack's own changes, made at the model's resolution, are no finer.
+    """
 
     def __init__(self, space: PixelSpace) -> None:
         self._part = (slice(None), *space.region)
-        original = space.original[self._part].contiguous()
-        self._mask, self._visibility = visibility_mask(original), PerceptualLoss(original)
+        original = space.original[self._part]
+        height, width = original.shape[1:]
+        cell = math.sqrt(max(1, height * width / MOST_CELLS))
+        self._size = max(1, round(height / cell)), max(1, round(width / cell))
+        self._area = height * width / (self._size[0] * self._size[1])
+        self._original = self._cells(original)
+        self._mask, self._texture = coarse_mask(original, self._size, finest=2)
+        self._visibility = PerceptualLoss(self._original, cell)
+
+    def _cells(self, values: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(values, self._size)
 
     def update(self, state: AttackState, gradient: Tensor) -> None:
         """Move a picture; arguments as for `Attack.update`."""
         memory, loss, mask = state.memory, state.losses[-1], self._mask
-        pixels, picture = state.space.pixels[self._part], round8(state.space.pixels[self._part])
+        pixels = state.space.pixels[self._part]
+        picture = self._cells(pixels)
         if "terms at first" not in memory:
             memory["terms at first"] = self._visibility.terms(picture)
         if state.enforced or "held" not in memory:
             memory["held"] = torch.tensor(loss, dtype=torch.float64)
             # Being less visible, the change may be larger; the next measurement tells how much.
             state.radius_fraction = MOST_RADIUS
-        uphill = mask.pull(gradient[self._part])
+        uphill = mask.pull(self._cells(gradient[self._part]) * self._area)
         square = uphill.square().sum().clamp(min=1e-30)
 
         def level(direction: Tensor) -> Tensor:
@@ -84,13 +98,14 @@ class Refinement:
         velocity = memory.setdefault("velocity", torch.zeros_like(visible))
         velocity.mul_(MOMENTUM).add_(level(visible))
         direction = mask.push(level(velocity))
-        size = _rms(pixels - state.space.original[self._part])
+        size = _rms(picture - self._original)
         fall = 0.5 * (1 + math.cos(math.pi * (1 - (state.last - state.step) / state.refine_steps)))
         back = mask.push(uphill) * ((loss - float(memory["held"])) / square)
         # Where the objective is flat, the way back would be long, and no longer that of the tangent.
         back *= (FIRST_STEP * size / _rms(back)).clamp(max=1)
         length = size * (LAST_STEP + (FIRST_STEP - LAST_STEP) * fall)
-        pixels.sub_(direction * (length / _rms(direction))).sub_(back).clamp_(0, 1)
+        step = F.interpolate((direction * (length / _rms(direction)) + back)[None], pixels.shape[1:], mode="bilinear")
+        pixels.sub_(step[0].mul_(self._texture)).clamp_(0, 1)
 
 
 def _rms(values: Tensor) -> Tensor:

@@ -78,27 +78,28 @@ class Flip:
             picture: uint8, of the original's size and device.
         """
         found = torch.zeros(picture.shape[1:], device=picture.device)
-        self._of_strips(lambda place: self._compare(picture, place, found))
+        changed = (picture != self._original).any(dim=0)
+        if columns := changed.any(dim=0).nonzero().flatten().tolist():
+            across = slice(max(0, columns[0] - REACH), columns[-1] + 1 + REACH)
+            rows = changed.any(dim=1)
+            self._of_strips(lambda place: self._compare(picture, place, across, rows, found))
         return found
 
-    def _compare(self, picture: Tensor, place: int, found: Tensor) -> None:
-        """Write a strip of a map of zeros, which it stays where all within reach is as in the original."""
+    def _compare(self, picture: Tensor, place: int, across: slice, changed: Tensor, found: Tensor) -> None:
+        """Write a strip of a map of zeros, which it stays beyond these columns and where no row in reach is changed."""
         first, last = self._strips[place]
-        reach = slice(max(0, first - REACH), last + REACH)
-        if not torch.equal(picture[:, reach], self._original[:, reach]):
-            seen = self._eye.look(self._rows(picture, place))
-            found[first:last] = self._eye.difference(seen, self._kept[place])
+        if changed[max(0, first - REACH) : last + REACH].any():
+            seen = self._eye.look(self._rows(picture, place, across))
+            found[first:last, across] = self._eye.difference(seen, self._kept[place][..., across])
 
-    def _rows(self, levels: Tensor, place: int) -> Tensor:
-        """A strip with all that is within reach of it, (3, h + 2 `REACH`, W + 2 `REACH`); borders go on."""
-        first, last = self._strips[place]
-        rows = torch.arange(first - REACH, last + REACH, device=levels.device).clamp(0, levels.shape[1] - 1)
-        height, width = len(rows), levels.shape[2]
-        padded = torch.empty(3, height, width + 2 * REACH, dtype=torch.int32, device=levels.device)
-        padded[..., REACH:-REACH] = levels.index_select(1, rows)
-        padded[..., :REACH] = padded[..., REACH : REACH + 1]
-        padded[..., -REACH:] = padded[..., -REACH - 1 : -REACH]
-        return padded
+    def _rows(self, levels: Tensor, place: int, across: slice = slice(None)) -> Tensor:
+        """Columns of a strip with all that is within reach, (3, h + 2 `REACH`, w + 2 `REACH`); borders go on."""
+        (first, last), (left, right, _) = self._strips[place], across.indices(levels.shape[2])
+        rows, columns = (
+            torch.arange(start - REACH, stop + REACH, device=levels.device).clamp(0, size - 1)
+            for start, stop, size in ((first, last, levels.shape[1]), (left, right, levels.shape[2]))
+        )
+        return levels.index_select(1, rows).index_select(2, columns).int()
 
     def _of_strips(self, work: Callable[[int], Any]) -> list[Any]:
         """What a function makes of each strip. No product is shared by threads: that could round it otherwise."""
@@ -196,9 +197,12 @@ def bell(deviation: float, radius: int) -> Tensor:
     return taps / taps.sum()
 
 
-def feature_filters() -> tuple[Tensor, Tensor, Tensor]:
-    """First and second derivative of a bell, and the bell across: positive weights of their products sum to 1 each."""
-    deviation = 0.5 * FEATURE * PIXELS_PER_DEGREE
+def feature_filters(cell: float = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """First and second derivative of a bell, and the bell across, for pixels that are `cell` pixels wide.
+
+    Positive weights of their products sum to 1 each.
+    """
+    deviation = 0.5 * FEATURE * PIXELS_PER_DEGREE / cell
     radius = math.ceil(3 * deviation)
     places = torch.arange(-radius, radius + 1)
     taps = torch.exp(-places.square() / (2 * deviation**2))

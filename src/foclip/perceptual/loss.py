@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foclip.perceptual.fidelity import SSIM_DEVIATION, SSIM_WINDOW, strips
+from foclip.perceptual.fidelity import SSIM_DEVIATION, SSIM_WINDOW
 from foclip.perceptual.flip import (
     COLOUR_POWER,
     FEATURE_POWER,
@@ -35,7 +35,6 @@ from foclip.perceptual.flip import (
     correlated,
     deviation_of,
     feature_filters,
-    linear,
 )
 from foclip.perceptual.mask import KNEE, XYZ
 
@@ -43,54 +42,35 @@ from foclip.perceptual.mask import KNEE, XYZ
 POWER = 4
 #: Weights of the terms of V, and to which power each is taken.
 WEIGHTS, EXPONENTS = (1.8, 1.0, 1.1), (1 / 2, 1.0, 1 / POWER)
-#: Pixels of a strip, whose gradient takes about 500 bytes for each; constants of SSIM for values in [0, 1].
-STRIP, C1, C2 = 2**18, 0.01**2, 0.03**2
+#: Constants of SSIM for values in [0, 1].
+C1, C2 = 0.01**2, 0.03**2
 #: What is added below roots, whose slope at 0 is infinite: a hundredth of a just noticeable difference, squared.
 LEAST = 1e-4
 
 
 class PerceptualLoss:
-    """An original, float (3, H, W) in [0, 1], sRGB, looked at again and again: what is the original's is made once."""
+    """V beside one original, of which everything that it alone decides is made once.
 
-    def __init__(self, original: Tensor) -> None:
-        height, width = original.shape[1:]
-        self._counts = original.new_tensor((original.numel(), height * width, height * width))
-        self._strips = [(rows, _Strip(original[:, rows], inner)) for rows, inner in strips(height, width, STRIP)]
+    A gradient takes about 500 bytes of memory for each pixel.
 
-    def terms(self, picture: Tensor) -> Tensor:
-        """D, the mean of m, and that of its fourth power, float (3,), of a picture like the original."""
-        with torch.no_grad():
-            sums = torch.stack([strip.sums(picture[:, rows]) for rows, strip in self._strips]).sum(dim=0)
-        return sums / self._counts
+    Args:
+        original: float (3, h, w) in [0, 1], sRGB.
+        cell: Side in pixels of the squares of a larger picture whose means these are: the eye, and SSIM's window, are
+            so much smaller.
+    """
 
-    def gradient(self, picture: Tensor, first: Tensor) -> Tensor:
-        """The gradient of V, (3, H, W), with its slopes by the terms `first`, of this picture or an earlier one."""
-        total = torch.zeros_like(picture)
-        exponents = first.new_tensor(EXPONENTS)
-        slopes = first.new_tensor(WEIGHTS) * exponents * first.clamp(min=1e-12) ** (exponents - 1) / self._counts
-        for rows, strip in self._strips:
-            part = picture[:, rows].detach().requires_grad_(True)
-            with torch.enable_grad():
-                value = (strip.sums(part) * slopes).sum()
-            total[:, rows] += torch.autograd.grad(value, part)[0]
-        return total
-
-
-class _Strip:
-    """Some rows of an original, float (3, h, W), and those of them that count."""
-
-    def __init__(self, original: Tensor, inner: slice) -> None:
-        self._original, self._inner = original, inner
-        self._window = window = [bell(SSIM_DEVIATION, SSIM_WINDOW // 2).to(original)] * 2
+    def __init__(self, original: Tensor, cell: float = 1) -> None:
+        self._original = original
+        self._window = window = [bell(SSIM_DEVIATION / cell, math.ceil(SSIM_WINDOW // 2 / cell)).to(original)] * 2
         mean = _blur(original, *window)
         variance = (_blur(original.square(), *window) - mean.square()).clamp(min=0)
         self._structure, self._light = 1 / (2 * variance + C2), 1 / (2 * mean.square() + C1)
         self._square = _blur(self._structure, *window)
         self._eye = [
-            [(share, bell(width, math.ceil(3.3 * width)).to(original)) for share, width in _bells(channel)]
-            for channel in SENSITIVITY
+            [(share, bell(width / cell, math.ceil(3.3 * width / cell)).to(original)) for share, width in _bells(each)]
+            for each in SENSITIVITY
         ]
-        self._edge, self._point, self._across = (each.to(original) for each in feature_filters())
+        self._edge, self._point, self._across = (each.to(original) for each in feature_filters(cell))
         self._xyz, self._opponents, self._back = (
             torch.tensor(each).to(original) for each in (XYZ, OPPONENTS, TRISTIMULUS)
         )
@@ -99,27 +79,36 @@ class _Strip:
         self._most = float(_hyab(green - blue)) ** COLOUR_POWER
         self._colour, self._features = self._look(original)
 
-    def sums(self, picture: Tensor) -> Tensor:
-        """The terms of V, as sums over the rows that count, (3,)."""
+    def gradient(self, picture: Tensor, first: Tensor) -> Tensor:
+        """The gradient of V, (3, h, w), with its slopes by the terms `first`, of this picture or an earlier one."""
+        exponents = first.new_tensor(EXPONENTS)
+        slopes = first.new_tensor(WEIGHTS) * exponents * first.clamp(min=1e-12) ** (exponents - 1)
+        with torch.enable_grad():
+            leaf = picture.detach().requires_grad_(True)
+            value = (self.terms(leaf) * slopes).sum()
+        return torch.autograd.grad(value, leaf)[0]
+
+    def terms(self, picture: Tensor) -> Tensor:
+        """D, the mean of m, and that of its fourth power, float (3,), of a picture like the original."""
         change = picture - self._original
         around = _blur(change, *self._window).square()
         lost = self._square * change.square() + (self._light - self._structure) * around
-        seen = self._flip(picture)[self._inner]
-        return torch.stack([lost[:, self._inner].sum(), seen.sum(), (seen**POWER).sum()])
+        seen = self._flip(picture)
+        return torch.stack([lost.mean(), seen.mean(), (seen**POWER).mean()])
 
     def _flip(self, picture: Tensor) -> Tensor:
         """FLIP's map, (h, W)."""
         colour, features = self._look(picture)
-        difference = _hyab(colour - self._colour) ** COLOUR_POWER
+        difference = _power(_hyab(colour - self._colour), COLOUR_POWER)
         knee = KNEE_AT * self._most
         above = KNEE_IS + (difference - knee) * ((1 - KNEE_IS) / (self._most - knee))
         difference = torch.where(difference < knee, difference * (KNEE_IS / knee), above)
         come_or_gone = (features - self._features).abs().amax(dim=0) / math.sqrt(2)
-        return difference ** (1 - (come_or_gone + LEAST).pow(FEATURE_POWER))
+        return _power(difference, 1 - (come_or_gone + LEAST).pow(FEATURE_POWER))
 
     def _look(self, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Colours as the eye blurs them, in Hunt-adjusted CIELAB (3, h, W), and how strong edges and points are."""
-        tristimulus = torch.einsum("ij,jhw->ihw", self._xyz, linear(picture))
+        tristimulus = torch.einsum("ij,jhw->ihw", self._xyz, _linear(picture))
         opponents = torch.einsum("ij,jhw->ihw", self._opponents, tristimulus)
         blurred = [
             torch.stack([share * _blur(channel[None], bell, bell) for share, bell in bells]).sum(dim=0)
@@ -163,9 +152,20 @@ def _bells(channel: tuple[tuple[float, float], ...]) -> Iterator[tuple[float, fl
         yield area / sum(areas), deviation_of(b)
 
 
+def _power(base: Tensor, exponent: Tensor | float) -> Tensor:
+    """Positive numbers to a power: unlike PyTorch's own, its gradient takes no further power."""
+    return (base.log() * exponent).exp()
+
+
+def _linear(levels: Tensor) -> Tensor:
+    """Linear light of sRGB, both in [0, 1]."""
+    low = levels <= 0.04045
+    return torch.where(low, levels / 12.92, _power((levels.clamp(min=0.04) + 0.055) / 1.055, 2.4))
+
+
 def _hunt(tristimulus: Tensor) -> Tensor:
     """CIELAB of XYZ relative to white, (3, h, W), its a* and b* less where it is dark (Hunt 1952)."""
-    root = tristimulus.clamp(min=KNEE**3) ** (1 / 3)
+    root = _power(tristimulus.clamp(min=KNEE**3), 1 / 3)
     x, y, z = torch.where(tristimulus > KNEE**3, root, tristimulus / (3 * KNEE**2) + 4 / 29)
     light = 116 * y - 16
     return torch.stack([light, 5 * light * (x - y), 2 * light * (y - z)])

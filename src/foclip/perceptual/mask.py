@@ -27,7 +27,7 @@ COLOUR, POWER = 0.39, 1.3
 WINDOW, SMOOTH = (3, 2, 1, 1, 1), (1, 2, 3)
 #: Weights of L* and b* beside a*, and the share of L* below which a* and b* weigh no less.
 LIGHT, BLUE, DARKEST = 2.0, 0.5, 0.2
-#: Cells of the original per cell of a coarse mask at most, along each side: what is finer is averaged away first.
+#: Parts of a cell of an attack's mask at most, along each side.
 FINEST = 4
 #: The deviation that SSIM's constant C₂ = (0.03)² stands for, in [0, 1] units: contrast below it masks nothing.
 #: Contrast above the second masks no more.
@@ -68,14 +68,16 @@ def visibility_mask(original: Tensor) -> Mask:
     return _mask(_freedom(_colour(original), _contrast(original)))
 
 
-def coarse_mask(original: Tensor, size: tuple[int, int]) -> tuple[Mask, Tensor]:
+def coarse_mask(original: Tensor, size: tuple[int, int], finest: int = FINEST) -> tuple[Mask, Tensor]:
     """The same for changes that are as coarse as the cells of a smaller picture.
+
+    Along each side, at most `finest` parts of a cell are looked at; what is finer is averaged away first.
 
     A change of the original is the coarse one, made large, times a texture, (H, W), about 1 on average, that holds what
     is finer than a cell.
     """
     height, width = original.shape[1:]
-    fine = (min(FINEST * size[0], height), min(FINEST * size[1], width))
+    fine = (min(finest * size[0], height), min(finest * size[1], width))
     if fine != (height, width):
         original = F.adaptive_avg_pool2d(original, fine)
     colour = _colour(F.adaptive_avg_pool2d(original, size))
