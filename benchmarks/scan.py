@@ -2,6 +2,7 @@
 
     python -m benchmarks.scan data PICTURES --out DATA              # what the others scan (benchmarks/scan_data.py)
     python -m benchmarks.scan speed DATA/val.parquet [--pictures 1024] [--rounds 3] [--ray]
+    python -m benchmarks.scan command DATA/tars/0.tar DATA/tars/1.tar [--rounds 3]
     python -m benchmarks.scan memory DATA/val.parquet [--times 10]
     python -m benchmarks.scan equal SOURCE… [--method rule]             # engines, workers, sizes of chunks; same keys
     python -m benchmarks.scan killed SOURCE [--kills 10]            # SIGKILL
@@ -13,16 +14,19 @@
 `speed` compares a scan of as many processes as cores with bare decoding and bare forward passes in as many, of the
 tower as open_clip loads it and of the same with its batch norms folded, and with the loop that one writes by hand
 around open_clip's model and a metric, in turns; it prints medians over rounds. Scans are `--method rule`, two passes a
-picture; those of `equal` where it is told so.
+picture; those of `equal` where it is told so. `command` runs `foclip scan SOURCE… --out DIR` as a user does and counts
+everything: start, imports, model, detector, report.
 """
 
 import argparse
 import copy
+import json
 import multiprocessing
 import os
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -194,10 +198,30 @@ def _peak(process: "subprocess.Popen[str]") -> int:
     return peak
 
 
+def command(sources: list[Path], rounds: int, work: Path) -> None:
+    """Rows per second of the whole command with default settings, by the clock and by what processors did."""
+    taken = []
+    for number in range(rounds):
+        out = work / str(number)
+        words = [sys.executable, "-m", "foclip", "scan", *map(str, sources), "--out", str(out)]
+        before, start = os.times(), time.perf_counter()
+        subprocess.run(words, check=True, capture_output=True)
+        after, wall = os.times(), time.perf_counter() - start
+        spent = after.children_user + after.children_system - before.children_user - before.children_system
+        rows = json.loads((out / "summary.json").read_text())["rows"]
+        taken.append((rows / wall, rows / spent, wall, spent))
+    print(f"foclip scan, default settings, {rows} rows, {cores()} cores, medians of {rounds} rounds")
+    columns = zip(*taken, strict=True)
+    clock, processor, wall, spent = (statistics.median(column) for column in columns)
+    print(f"{clock:.0f} rows per second ({wall:.1f} s), {processor:.0f} per processor second ({spent:.1f} s)")
+
+
 def main() -> None:
     """Run one of the benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("data", "speed", "memory", "equal", *scan_faults.FAULTS, *scan_faults.KILLS))
+    parser.add_argument(
+        "what", choices=("data", "speed", "command", "memory", "equal", *scan_faults.FAULTS, *scan_faults.KILLS)
+    )
     parser.add_argument("source", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("scan-data"), help="folder that data writes")
     parser.add_argument("--pictures", type=int, default=1024)
@@ -214,6 +238,8 @@ def main() -> None:
             scan_data.write(asked.source[0], asked.out)
         elif asked.what == "speed":
             speed(asked.source[0], asked.pictures, asked.rounds, asked.ray, work)
+        elif asked.what == "command":
+            command(asked.source, asked.rounds, work)
         elif asked.what == "memory":
             memory(asked.source[0], asked.times, work)
         elif asked.what == "equal":

@@ -9,7 +9,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,18 +88,18 @@ class Cache:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock a folder for this process as long as the block lasts; a `UsageError` if another process is at work there."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: without a lock
+    """Lock a folder for this process as long as the block lasts; a `UsageError` if another process is at work there.
+
+    Without a lock where there are none: on Windows, and on file systems of some clusters.
+    """
+    with ExitStack() as held:
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            handle = os.open(folder, os.O_RDONLY)  # this lock leaves nothing behind, and ends with the process
+            held.callback(os.close, handle)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"out: another run is at work in {folder}; wait for it or choose another") from None
         yield
-        return
-    handle = os.open(folder, os.O_RDONLY)  # this lock leaves nothing behind, and ends with the process
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"out: another run is at work in {folder}; wait for it or choose another") from None
-        yield
-    finally:
-        os.close(handle)

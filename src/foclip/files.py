@@ -1,8 +1,10 @@
 """Files written atomically; and JSON, which is read into dataclasses with every name, type and range checked."""
 
+import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
@@ -32,7 +34,7 @@ def replacing(path: Path, sync: bool = False) -> Iterator[Path]:
         yield partial
         if sync:
             _sync(partial)
-        partial.replace(path)
+        rename(partial, path)
         if sync and os.name == "posix":
             _sync(path.parent)
     except OSError as error:
@@ -48,8 +50,38 @@ def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:  # file systems of clusters may not sync folders, or anything
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM):
+            raise
     finally:
         os.close(handle)
+
+
+def rename(old: Path, new: Path) -> None:
+    """Rename a file, over another where there is one, also on file systems that only rename to free names."""
+    try:
+        old.replace(new)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EEXIST, errno.EACCES, errno.EINVAL) or not is_file(new):
+            raise
+        aside = new.with_name(f"{old.name[:200]}.aside")
+        new.replace(aside)
+        try:
+            old.replace(new)
+        except OSError:
+            aside.replace(new)
+            raise
+        aside.unlink()
+
+
+def await_file(path: Path, seconds: float = 20.0) -> bool:
+    """Whether there is a file that another machine wrote: shared file systems may show it late."""
+    end = time.monotonic() + seconds
+    while not is_file(path) and time.monotonic() < end:
+        with suppress(OSError):
+            any(path.parent.iterdir())  # lets clients of NFS look again
+        time.sleep(0.2)
+    return is_file(path)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

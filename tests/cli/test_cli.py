@@ -1,9 +1,11 @@
+import errno
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from benchmarks.killed import Command, differences, disturbed, fooled, undisturb
 from foclip.attacks import FoCLIP
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
-from foclip.models import embedded
+from foclip.models import catalogue, embedded
 from foclip.perceptual.fidelity import fidelity
 
 pytestmark = pytest.mark.usefixtures("_embedded_once")
@@ -333,3 +335,38 @@ def test_killed_and_called_again_it_writes_the_same_bytes(tmp_path: Path) -> Non
     assert len(expected) == 3
     found, _ = disturbed(command, tmp_path / "disturbed", times, [signal.SIGKILL, signal.SIGINT], random.Random(0))
     assert differences(expected, found) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), 1, "failed: No space left on device"),
+        (OSError(errno.EIO, os.strerror(errno.EIO), "run/parts"), 1, "failed: run/parts: Input/output error"),
+        (OSError("Couldn't deserialize thrift"), 70, "error: a fault of foclip (OSError: Couldn't deserialize thrift)"),
+    ],
+    ids=str,
+)
+def test_errors_of_files_are_not_blamed_on_standard_output(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: OSError, code: int, line: str
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(catalogue, "available", fail)
+    found, out, errors = run("models")
+    assert (found, out) == (code, "")
+    assert errors.startswith(line)
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_fault_is_told_where_no_file_can_be_written(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(catalogue, "available", lambda: 1 / 0)
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
+    assert run("models") == (
+        70,
+        "",
+        "error: a fault of foclip (ZeroDivisionError: division by zero); please report it\n",
+    )

@@ -1,5 +1,7 @@
 """`foclip scan`: every row of a data set once, whatever it holds and whatever happens on the way."""
 
+import errno
+import fcntl
 import hashlib
 import io
 import json
@@ -705,3 +707,37 @@ def test_scores_of_other_packages_are_scanned_without_a_detector(
     code, _, err = run(*arguments, "--fpr", 0.05)
     assert code == 2
     assert "none for" in err
+
+
+def test_a_file_system_of_a_cluster(
+    pictures: list[bytes], mapper: Mapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No locks, no folders that sync, no renaming to names that are taken, and files that are shown late."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    replace_file, is_file, asked = Path.replace, files.is_file, set[Path]()
+
+    def replaced(self: Path, target: Path) -> Path:
+        if Path(target).exists():
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        return replace_file(self, target)
+
+    def late(path: Path) -> bool:
+        seen = path in asked or path.parent.name != "parts"
+        asked.add(path)
+        return seen and is_file(path)
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    monkeypatch.setattr(os, "fsync", refused)
+    monkeypatch.setattr(Path, "replace", replaced)
+    monkeypatch.setattr(files, "is_file", late)
+    source = tmp_path / "source"
+    source.mkdir()
+    for number, content in enumerate(pictures[:3]):
+        (source / f"{number}.png").write_bytes(content)
+    for _ in range(2):  # the second time, all that is written anew is there already
+        folder = scan([str(source)], tmp_path / "out", model=mapper.scorer, settings=Settings(workers=1))
+        assert [row["error"] for _, _, batch in folder.rows() for row in batch.to_pylist()] == [None] * 3
+    assert not list((tmp_path / "out").rglob("*.aside"))

@@ -1,3 +1,6 @@
+import errno
+import fcntl
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,3 +119,16 @@ def test_a_folder_of_ones_own(tmp_path: Path) -> None:
             pass
     with locked(tmp_path):
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF])
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with locked(tmp_path), locked(tmp_path):
+        pass
+    monkeypatch.undo()
+    with locked(tmp_path), pytest.raises(UsageError, match="another run is at work"), locked(tmp_path):
+        pass

@@ -60,6 +60,68 @@ def test_pairs_of_a_file(folder: Path, suffix: str, encoding: str) -> None:
     ]
 
 
+EXCELS = "image;caption\r\na.png;a cat\r\nsub\\b.png;a dog\r\na.png;a cat, asleep\r\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", EXCELS),
+        ("b.csv", "sep=;\r\n" + EXCELS),
+        ("c.csv", EXCELS.replace(";", "\t")),  # "Unicode text"
+        ("d.tsv", EXCELS.replace(";", "\t").replace("\r\n", "\r")),  # an old Mac's
+        ("e.tsv", EXCELS),
+        ("f.csv", '"sep=|"\n' + EXCELS.replace(";", "|")),
+        ("g.csv", EXCELS.replace("image;caption", "file_name;text").replace("sub\\", "./sub//")),
+        ("h.csv", EXCELS.replace("image", "Image", 1).replace("a cat, asleep", '"a cat, asleep"')),
+    ],
+)
+def test_tables_as_excel_saves_them(folder: Path, name: str, content: str, encoding: str) -> None:
+    start = "\ufeff".encode(encoding) if encoding.endswith("be") else b""
+    (folder / name).write_bytes(start + content.encode(encoding))
+    assert paired([folder / "a.png", folder / "sub" / "b.png"], folder / name) == [
+        (folder / "a.png", ("a cat", "a cat, asleep")),
+        (folder / "sub" / "b.png", ("a dog",)),
+    ]
+
+
+def test_lines_are_counted_as_in_an_editor(folder: Path) -> None:
+    (folder / "a.csv").write_text("sep=;\nimage;caption\nz.png;a cat\n")
+    failures: list[Failure] = []
+    paired([folder / "a.png"], folder / "a.csv", failures)
+    assert failures[0].reason.startswith(f"{folder / 'a.csv'}, line 3: a caption without a picture")
+
+
+COMPOSED, PARTED = "caf\u00e9.png", "cafe\u0301.png"
+
+
+@pytest.mark.parametrize("file", [COMPOSED, PARTED])
+@pytest.mark.parametrize("told", [COMPOSED, PARTED])
+def test_letters_and_their_accents(folder: Path, file: str, told: str) -> None:
+    Image.new("RGB", (4, 4)).save(folder / "sub" / file)
+    for image in (told, f"sub/{told}", f"sub\\{told}"):
+        (folder / "a.csv").write_text(f"image,caption\n{image},a café\n", encoding="utf-8")
+        assert paired([folder / "sub" / file], folder / "a.csv") == [(folder / "sub" / file, ("a café",))]
+
+
+def test_two_files_that_differ_in_how_letters_are_written(folder: Path) -> None:
+    for file in (COMPOSED, PARTED):
+        Image.new("RGB", (4, 4)).save(folder / file)
+    (folder / "a.csv").write_text(f"image,caption\n{PARTED},parted\n{COMPOSED},composed\n", encoding="utf-8")
+    assert paired([folder / COMPOSED, folder / PARTED], folder / "a.csv") == [
+        (folder / COMPOSED, ("composed",)),
+        (folder / PARTED, ("parted",)),
+    ]
+
+
+def test_text_of_windows_beside_a_picture_and_as_prompts(folder: Path) -> None:
+    (folder / "a.txt").write_text("a cat\na bed\n", encoding="utf-16")
+    assert paired([folder / "a.png"], "sidecar") == [(folder / "a.png", ("a cat", "a bed"))]
+    assert collect_samples([folder / "a.png"], str(folder / "a.txt")).results[0].prompts == ("a cat", "a bed")
+    assert captions.of_text((folder / "a.txt").read_bytes(), ".txt") == "a cat\na bed"
+
+
 def test_paths_are_the_files_own_or_bare_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder / "sub" / "pairs.csv"
     path.write_text(f"image,caption\nb.png,beside\n../c.jpg,above\n{folder / 'a.png'},absolute\na.png,by its name\n")
@@ -212,7 +274,7 @@ def test_no_pictures(folder: Path) -> None:
         ("d.csv", "image,caption\na.png,Velázquez\n".encode("latin-1"), "not UTF-8"),
         ("e.csv", b"image,caption\na.png," + b"x" * 200_000 + b"\n", "no table"),
         ("f.csv", b"image,caption\n\x00,a\n", None),
-        ("g.tsv", b"image,caption\na.png,a cat\n", "must name the columns"),
+        ("g.tsv", b"image:caption\na.png:a cat\n", "must name the columns"),
         ("h.jsonl", b'{"image": "a.png", "caption": "a cat"\n', "line 1: no JSON"),
         ("i.jsonl", b'\n["a.png", "a cat"]\n', "line 2: needs image and caption"),
         ("j.jsonl", b'{"image": "a.png"}\n', "line 1: needs image and caption"),

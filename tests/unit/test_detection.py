@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foclip.api import detect
 from foclip.attacks import AttackTask, run
-from foclip.calibration import Calibration, calibrate
+from foclip.calibration import Calibration, calibrate, calibrating
 from foclip.calibration.calibrating import _kinds
 from foclip.calibration.fitting import make_detector
 from foclip.data.images import read, to_gray, to_image, to_tensor, write
@@ -581,6 +581,21 @@ def test_wrong_calls_of_calibrate(run: Run, clean: list[Path], tmp_path: Path) -
         assert words in errors
     assert run("calibrate", "--clean", clean[0].parent, "--out", tmp_path / "d.txt")[0] == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_calibrate_counts_before_it_reads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, score: CLIPScore) -> None:
+    """150 pictures cannot promise 1 %; the rate that is offered instead is one that they can promise."""
+    paths = [tmp_path / f"{number}.png" for number in range(150)]
+    for path in paths:
+        path.touch()
+    monkeypatch.setattr(calibrating, "_distinct", lambda *_: pytest.fail("pictures were read"))
+    with pytest.raises(UsageError, match=r"150 clean .* that takes 198\. They can promise 0\.0132: give that"):
+        calibrate(paths, ["a cat"], tmp_path / "work", model=score)
+    for pictures in range(20, 2000, 7):
+        with pytest.raises(UsageError) as caught:
+            calibrating._check_enough(pictures, 1e-4)
+        offered = float(str(caught.value).partition("promise 0.0001; ")[2].partition("promise ")[2].partition(":")[0])
+        calibrating._check_enough(pictures, offered)
 
 
 @pytest.mark.parametrize("name", sorted({*embedded.names()} - {*embedded.ORIGINALS}))

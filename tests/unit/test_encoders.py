@@ -1,20 +1,27 @@
 import copy
+import http.server
+import logging
 import os
+import re
 import shutil
+import socket
+import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import open_clip
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from foclip import models
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import CheckpointWarning, EncoderError, PromptTruncationWarning, UsageError
-from foclip.models import Encoder, OpenClipEncoder, catalogue, embedded, load_encoder
+from foclip.models import Encoder, OpenClipEncoder, catalogue, embedded, load_encoder, remote
 from foclip.models.batching import embeddings, raw_scores
 from foclip.models.preprocess import Preprocess
 from foclip.models.scores import CLIPScore
@@ -231,26 +238,146 @@ def test_checkpoint_by_other_spellings(checkpoints: dict[str, Path], monkeypatch
     assert relative.fingerprint == absolute.fingerprint != load_encoder("mini").fingerprint
 
 
-@pytest.mark.parametrize("architecture", sorted(catalogue._pretrained()))
+@pytest.mark.parametrize("architecture", sorted(catalogue.pretrained()))
 def test_a_file_is_prepared_for_as_its_architectures_tags(
     architecture: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(models.checkpoints, "_shapes", lambda path: {"text.proj": (2, 2)})
+    monkeypatch.setattr(models.checkpoints, "_checked", lambda path: {"text.proj": (2, 2)})
     try:
         found = models.checkpoints.options(architecture, tmp_path)["force_preprocess_cfg"]
     except EncoderError as error:
         assert "prepared for in more than one way" in str(error)  # noqa: PT017 (three architectures)
         assert architecture in {"ViT-H-14", "ViT-H-14-quickgelu", "ViT-L-14"}
         return
-    for tag in catalogue._pretrained()[architecture].values():
+    for tag in catalogue.pretrained()[architecture].values():
         assert all(found[key] == tag[key] for key in ("mean", "std", "interpolation", "resize_mode") if key in tag)
 
 
 @pytest.mark.parametrize("name", embedded.ORIGINALS)
 def test_an_image_tower_alone_is_called_that(name: str) -> None:
     (tower,) = embedded.path(name).glob("*.safetensors")
-    with pytest.raises(EncoderError, match="no text tower; if they are an image tower alone"):
-        load_encoder(f"ViT-S-32/{tower}")
+    for given in (f"ViT-S-32/{tower}", str(tower)):
+        with pytest.raises(EncoderError, match="no text tower; if they are an image tower alone"):
+            load_encoder(given)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "model.", "module.", "module._orig_mod.", "_orig_mod.model.module."])
+@pytest.mark.parametrize("key", ["state_dict", "model", ""])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_what_wraps_a_model_names_its_weights(tmp_path: Path, prefix: str, key: str, suffix: str) -> None:
+    state = {name: torch.zeros(2) for name in ("logit_scale", "visual.proj", "token_embedding.weight")}
+    small = {f"{prefix}{name}": value.clone() for name, value in state.items()}
+    path = tmp_path / f"wrapped{suffix}"
+    if suffix == ".pt":
+        torch.save({key: small, "epoch": 3} if key else small, path)
+    else:
+        save_file(small, path)
+    with models.checkpoints.readable(path) as readable:
+        read = open_clip.factory.load_state_dict(str(readable))
+    assert read.keys() == state.keys()
+    assert models.checkpoints._checked(path).keys() == state.keys()
+    assert not readable.exists() or readable == path
+
+
+def test_a_wrapped_checkpoint_is_the_same_encoder(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    state = torch.load(checkpoints["ViT-S-32"], weights_only=True, mmap=True)["state_dict"]
+    wrapped = {f"_orig_mod.module.{name}": value for name, value in state.items()}
+    torch.save({"state_dict": wrapped}, tmp_path / "wrapped.pt")
+    found = {opened(str(path)).fingerprint for path in (tmp_path / "wrapped.pt", checkpoints["ViT-S-32"])}
+    assert len(found) == 1
+
+
+def test_a_file_can_be_taken_as_a_tags(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Architectures whose tags differ in preprocessing or activation."""
+    monkeypatch.chdir(checkpoints["RN50"].parent)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is left to be said
+        taken = opened("RN50/openai/RN50.pt")
+    assert "QuickGELU" in {type(module).__name__ for module in taken.model.modules()}
+    assert catalogue.parse(f"ViT-L-14/openai/{checkpoints['RN50']}") == ("ViT-L-14", "openai", str(checkpoints["RN50"]))
+    monkeypatch.setattr(models.checkpoints, "_checked", lambda path: {"text.proj": (2, 2)})
+    known = catalogue.pretrained()
+    for architecture in ("ViT-L-14", "ViT-H-14", "ViT-H-14-quickgelu"):
+        with pytest.raises(
+            EncoderError, match=f"{architecture}/TAG/FILE, with a TAG of {next(iter(known[architecture]))}"
+        ):
+            models.checkpoints.options(architecture, Path("RN50.pt"))
+        for tag, facts in known[architecture].items():
+            told = models.checkpoints.options(architecture, Path("RN50.pt"), tag)
+            assert {key: facts[key] for key in told["force_preprocess_cfg"]} == told["force_preprocess_cfg"]
+            assert told.get("force_quick_gelu", False) == facts.get("quick_gelu", False)
+
+
+def test_a_checkpoint_of_another_width_names_its_architecture(checkpoints: dict[str, Path]) -> None:
+    with pytest.raises(EncoderError, match=r"do not fit ViT-B-32: .* 384 wide, not 512; they fit ViT-S-32"):
+        load_encoder(f"ViT-B-32/{checkpoints['ViT-S-32']}")
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """A hub that has nothing."""
+
+    def do_HEAD(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "way"),
+    [
+        ("ViT-B-32/openai", "weights", "ViT-B-32/openai/FILE"),
+        ("open_clip:RN50/openai", "weights", "RN50/openai/FILE"),
+        ("hf-hub:someone/model", "weights", "local-dir:FOLDER"),
+        ("ViT-B-16-SigLIP/webli", "weights", "ViT-B-16-SigLIP/webli/FILE"),
+        ("ViT-B-16-SigLIP/RN50.pt", "tokenizer's files", "local-dir:FOLDER"),
+        ("xlm-roberta-base-ViT-B-32/RN50.pt", "tokenizer's files", "local-dir:FOLDER"),
+    ],
+)
+def test_what_must_be_downloaded_is_refused_at_once_where_it_cannot(
+    checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, what: str, way: str
+) -> None:
+    monkeypatch.chdir(checkpoints["RN50"].parent)
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(EncoderError, match=rf"{what} \(https://.*\(HF_HUB_OFFLINE is set\).*{way}"):
+        load_encoder(name)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{free.getsockname()[1]}")
+    bare = name.removeprefix("open_clip:")
+    with pytest.raises(EncoderError, match=rf"{what} \(http://.*Connection refused.*{way}"):
+        remote.require(bare)
+    with http.server.HTTPServer(("127.0.0.1", 0), Hub) as hub:
+        threading.Thread(target=hub.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
+        remote.require(bare)  # the hub answers: what it has is for its client to find out
+        hub.shutdown()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    for repository in re.findall(r"http\S+?/([\w.-]+/[\w.-]+)\)", str(_refusal(bare))):
+        kept = tmp_path / f"models--{repository.replace('/', '--')}" / "snapshots" / "0"
+        kept.mkdir(parents=True)
+        (kept / "open_clip_config.json").touch()
+    if (left := _refusal(bare)) is not None:  # SigLIP's weights are kept, its tokenizer is not
+        assert "tokenizer" in str(left)
+
+
+def _refusal(name: str) -> EncoderError | None:
+    try:
+        remote.require(name)
+    except EncoderError as error:
+        return error
+    return None
+
+
+def test_nothing_of_the_hubs_client_is_logged_while_a_model_loads(caplog: pytest.LogCaptureFixture) -> None:
+    import huggingface_hub.utils._http as client
+
+    with models.open_clip._quiet():
+        logging.getLogger(client.__name__).warning("Retrying in 8s")
+    assert not caplog.records
+    logging.getLogger(client.__name__).warning("Retrying in 8s")
+    assert caplog.records or not logging.getLogger("huggingface_hub").propagate
 
 
 def test_a_checkpoint_keeps_its_own_size(tmp_path: Path) -> None:
@@ -269,6 +396,7 @@ def test_a_checkpoint_keeps_its_own_size(tmp_path: Path) -> None:
 def test_openai_tags_get_their_activation(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """RN50/openai was trained with QuickGELU although the architecture RN50 says GELU."""
     monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *_, **__: str(checkpoints["RN50"]))
+    monkeypatch.setattr(remote, "_reach", lambda *_: None)
     encoder = opened("RN50/openai")
     activations = {type(module).__name__ for module in encoder.model.transformer.modules()}
     assert "QuickGELU" in activations

@@ -1,12 +1,18 @@
 """What a file may hold is what its dataclass says, and nothing else."""
 
+import errno
 import json
+import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
 import pytest
 
-from foclip.errors import UsageError
+from foclip import files
+from foclip.errors import OutputError, UsageError
 from foclip.files import Range, Share, from_json
 
 T = TypeVar("T")
@@ -86,3 +92,67 @@ def test_nothing_may_be_missing(name: str) -> None:
         from_json(Outer, {key: value for key, value in GOOD.items() if key != name})
     with pytest.raises(UsageError, match="the file: None is not an object"):
         from_json(Outer, None)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_that_does_not_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(os, "fsync", failing(number))
+    with files.replacing(tmp_path / "a", sync=True) as partial:
+        partial.write_text("new")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    (tmp_path / "a").write_text("old")
+    monkeypatch.setattr(os, "fsync", failing(number))
+    named = pytest.raises(OutputError, match=f"a: cannot be written .{os.strerror(number)}")
+    with named, files.replacing(tmp_path / "a", sync=True) as partial:
+        partial.write_text("new")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EEXIST, errno.EACCES])
+def test_a_file_system_that_renames_to_free_names_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    free_only(monkeypatch, number)
+    for text in ("old", "new"):
+        files.write_text(tmp_path / "a", text)
+        assert [path.read_text() for path in tmp_path.iterdir()] == [text]
+
+
+def test_a_file_system_that_renames_nothing_keeps_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_text("old")
+    monkeypatch.setattr(Path, "replace", failing(errno.EPERM))
+    for name in "ab":
+        with pytest.raises(OutputError, match=f"{name}: cannot be written .Operation not permitted"):
+            files.write_text(tmp_path / name, "new")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+def test_a_file_of_another_machine_may_be_shown_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not files.await_file(tmp_path / "a", seconds=0)
+    monkeypatch.setattr(time, "sleep", lambda seconds: (tmp_path / "a").touch())
+    assert files.await_file(tmp_path / "a", seconds=9)
+
+
+def failing(number: int) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def free_only(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Names that are taken are not renamed to."""
+    replace = Path.replace
+
+    def replaced(self: Path, target: Path) -> Path:
+        if Path(target).exists():
+            raise OSError(number, os.strerror(number))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", replaced)

@@ -267,6 +267,15 @@ def test_metadata_of_hugging_face_beside_pictures(tmp_path: Path, name: str) -> 
         assert [sample.prompts for sample in found] == [("a cat",), ("a dog",)]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("separator", ",;\t")
+def test_metadata_as_excel_saves_it(tmp_path: Path, separator: str, encoding: str) -> None:
+    lines = (["file_name", "text"], ["cafe\u0301.jpg", "a café"], ["sub\\b.jpg", "a dog"])
+    content = "\r\n".join(map(separator.join, lines)).encode(encoding)
+    source = folder(tmp_path / "a", {"caf\u00e9.jpg": A, "sub/b.jpg": B, "metadata.csv": content})
+    assert captioned(source) == [("caf\u00e9.jpg", "a café"), ("sub/b.jpg", "a dog")]
+
+
 def test_metadata_that_names_no_pictures_or_is_broken(tmp_path: Path) -> None:
     source = folder(tmp_path / "a", {"a.jpg": A, "a.txt": b"a cat", "metadata.csv": b"license,MIT\n"})
     assert captioned(source) == [("a.jpg", "a cat")]

@@ -5,6 +5,7 @@ model (`foclip.detection.scenarios`), and τ₁, τ₂ and the cascade are fitte
 other half only measures: its clean pictures give the p-values, and with its fooled ones the ROC.
 """
 
+import math
 import os
 import random
 from collections.abc import Sequence
@@ -103,6 +104,7 @@ def calibrate(
     collected = samples_for(scorer, everything, prompts, captions, exclude=Path(work))
     known = dict(zip(map(str, everything), own, strict=True)) if own else {}
     samples, failures = collected.results, list(collected.failures)
+    _check_enough(len(samples), fpr)
     random.Random(0).shuffle(samples)  # noqa: S311 (a choice, not a secret)
     found = _distinct(samples, failures, progress("reading clean pictures", len(samples)))
     duplicates = len(samples) - len(found) - (len(failures) - len(collected.failures))
@@ -125,14 +127,14 @@ def calibrate(
     return Calibration(detector, seen + tampered, surface, failures, duplicates, gray)
 
 
-def _check_enough(pictures: int, fpr: float, duplicates: int) -> None:
+def _check_enough(pictures: int, fpr: float, duplicates: int = 0) -> None:
     besides = f"; {duplicates} duplicates of others do not count" if duplicates else ""
     if pictures < LEAST:
         raise UsageError(f"clean: {pictures} colour pictures are too few, give at least {LEAST}{besides}")
     if pictures // 2 < (needed := pictures_needed(fpr)):
         raise UsageError(
-            f"fpr: {pictures} clean pictures, half of which measure, cannot promise {fpr:g}; that takes {2 * needed} "
-            f"(the least they can promise is {1 / (pictures // 2 + 1):.3g}){besides}"
+            f"fpr: {pictures} clean pictures, half of which measure, cannot promise {fpr:g}; that takes {2 * needed}. "
+            f"They can promise {math.ceil(1e4 / (pictures // 2 + 1)) / 1e4:g}: give that, or more pictures{besides}"
         )
 
 

@@ -3,12 +3,14 @@
 What imports torch is imported inside the commands, after all that can be checked without it (`options.check`).
 """
 
+import errno
 import os
 import sys
 import tempfile
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
 from typing import Annotated, Any
 
 import typer
@@ -41,6 +43,8 @@ COMMANDS: list[Callable[..., None]] = [fool, score, detect, scan, calibrate, har
 for command in COMMANDS:
     app.command(no_args_is_help=command not in (models, scores, demo))(command)
 
+#: Errors of disks and limits, which are no faults of ours.
+MACHINES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 #: What typer raises for a call that it cannot parse; newer versions bring their own click, so it is found by name.
 WrongCall: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
@@ -77,7 +81,8 @@ def main() -> None:
 def _run() -> int:
     """The exit code of what the command line asks for."""
     try:
-        return int(app(standalone_mode=False) or 0)
+        with redirect_stdout(console.Stdout(sys.stdout)):
+            return int(app(standalone_mode=False) or 0)
     except WrongCall as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
@@ -91,8 +96,15 @@ def _run() -> int:
     except (KeyboardInterrupt, typer.Abort):
         console.say("interrupted")
         return 130
+    except OSError as error:
+        if error.filename == console.STDOUT:
+            return _unwritten(error)
+        if error.errno not in MACHINES:
+            return _fault(error)
+        console.say(f"failed: {f'{error.filename}: ' if error.filename else ''}{os.strerror(error.errno)}")
+        return 1
     except Exception as error:
-        return _unwritten(error) if isinstance(error, OSError) and error.filename is None else _fault(error)
+        return _fault(error)
 
 
 def _with_flag(message: str) -> str:
@@ -123,11 +135,15 @@ def _unwritten(error: OSError) -> int:
 
 def _fault(error: Exception) -> int:
     """A fault of ours: one line, and a file that tells the developers more."""
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="foclip-fault-", suffix=".txt", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(f"foclip {__version__}, arguments {sys.argv[1:]!r}\n{''.join(traceback.format_exception(error))}")
-    console.say(f"error: a fault of foclip ({type(error).__name__}: {error}); please report {file.name}")
+    told = f"foclip {__version__}, arguments {sys.argv[1:]!r}\n{''.join(traceback.format_exception(error))}"
+    where = "it"
+    with suppress(OSError):
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="foclip-fault-", suffix=".txt", delete=False, encoding="utf-8"
+        ) as file:
+            file.write(told)
+        where = file.name
+    console.say(f"error: a fault of foclip ({type(error).__name__}: {error}); please report {where}")
     return 70
 
 

@@ -18,8 +18,34 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+#: What errors of standard output name.
+STDOUT = "standard output"
+
 stdout = Console(highlight=False)
 stderr = Console(stderr=True, highlight=False)
+
+
+class Stdout:
+    """Standard output, whose errors name it, so that they can be told from those of files."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> Any:
+        return self._named(self._stream.write, text)
+
+    def flush(self) -> None:
+        self._named(self._stream.flush)
+
+    def _named(self, call: Callable[..., Any], *arguments: str) -> Any:
+        try:
+            return call(*arguments)
+        except OSError as error:
+            error.filename = STDOUT
+            raise
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], styles: Sequence[str] = ()) -> None:

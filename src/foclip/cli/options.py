@@ -11,7 +11,7 @@ from foclip import files
 from foclip.cli import console
 from foclip.data import prompts as prompt_sets
 from foclip.errors import PromptError, UsageError
-from foclip.models import catalogue, embedded, registry
+from foclip.models import embedded, registry, remote
 from foclip.outcome import Failure, Outcome
 
 #: Headings of the groups of options that come after the ones that most calls need.
@@ -101,8 +101,9 @@ def check(
             if _missing(source) and not set("*?[") & set(str(source)):
                 raise UsageError(f"{name}: {source}: no such file or folder")
     for model in models:
-        if model is not None and model not in embedded.names() and model.partition(":")[0] not in registry.schemes():
-            catalogue.parse(model)
+        scheme = model.partition(":")[0] if model else ""
+        if model and model not in embedded.names() and scheme not in {*registry.schemes()} - {*registry.OPEN_CLIP}:
+            remote.require(model.removeprefix("open_clip:"))
     if score not in registry.available():
         raise UsageError(f"score: {score!r} is none of {', '.join(registry.available())}")
     if pictures and all(map(_missing, pictures)):

@@ -8,9 +8,11 @@ per line. A picture without a caption and a caption without a picture are failur
 import csv
 import io
 import json
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from foclip.data import images
@@ -75,7 +77,7 @@ def one_per_line(value: object) -> str | None:
 def of_text(content: bytes, name: str) -> str | None:
     """The captions of a text file, one per line; None if it is blank, and a `ValueError` if it is no UTF-8 text."""
     try:
-        return "\n".join(prompt_sets.lines(content.decode("utf-8-sig"))) or None
+        return "\n".join(prompt_sets.lines(prompt_sets.decoded(content))) or None
     except UnicodeDecodeError:
         raise ValueError(f"its {name} is no UTF-8 text") from None
 
@@ -123,16 +125,23 @@ def _sidecars(paths: dict[int, Path]) -> tuple[dict[int, list[str]], list[Failur
 
 
 def _matched(paths: dict[int, Path], pairs: Path) -> tuple[dict[int, list[str]], list[Failure]]:
-    """Captions from a file whose rows name a picture by a path, relative to the file, or by its bare name."""
-    places: dict[Path | str | None, list[int]] = defaultdict(list)
+    """Captions from a file whose rows name a picture by a path, relative to the file, or by its bare name.
+
+    Where no picture is called exactly that, the one counts whose name is the same when it is `plain`.
+    """
+    places, alike = defaultdict[Path | str, list[int]](list), defaultdict[Path | str, list[int]](list)
     for number, path in paths.items():
-        places[_resolved(path)].append(number)
-        places[path.name].append(number)
+        for name in (_resolved(path) or path, path.name):
+            places[name].append(number)
+            alike[plain(name)].append(number)
     found: dict[int, list[str]] = {}
     failures: list[Failure] = []
     for line, image, caption in _read(pairs):
-        named = _resolved(pairs.parent / image)
-        meant = (places.get(named) if named else None) or (places.get(image) if Path(image).name == image else None)
+        names: list[Path | str] = []
+        for told in dict.fromkeys((image, plain(image))):
+            names += filter(None, (_resolved(pairs.parent / told), told if Path(told).name == told else None))
+        meant = next((places[name] for name in names if name in places), None)
+        meant = meant or next((alike[name] for name in map(plain, names) if name in alike), None)
         if not meant or not caption:
             problem = "an empty caption" if meant else "a caption without a picture"
             failures.append(Failure(image, f"{pairs}, line {line}: {problem} ({image})"))
@@ -140,6 +149,11 @@ def _matched(paths: dict[int, Path], pairs: Path) -> tuple[dict[int, list[str]],
         for place in meant:
             found.setdefault(place, []).extend(caption.split("\n"))
     return found, failures
+
+
+def plain(path: str | Path) -> str:
+    """A path in one way of writing it: with slashes, and with letters and their accents composed (macOS parts them)."""
+    return unicodedata.normalize("NFC", str(PurePosixPath(str(path).replace("\\", "/"))))
 
 
 def _resolved(path: Path) -> Path | None:
@@ -165,15 +179,23 @@ def pairs(content: str, path: Path, caption: str | None = None) -> Iterator[tupl
     `caption` names the column of captions; None for a usual one. A `PromptError` says why it cannot be read.
     """
     lines, separator = io.StringIO(content, newline=""), SEPARATORS[path.suffix.lower()]
-    rows = csv.DictReader(lines, delimiter=separator) if separator else None
     try:
-        if rows and not (usual(rows.fieldnames or (), IMAGES) and usual(rows.fieldnames or (), _names(caption))):
-            raise NoPairs(f"{path}: its first line must name the columns image and caption")
-        yield from named_pairs(
-            path, ((rows.line_num, row) for row in rows) if rows else _json_lines(path, lines), caption
-        )
+        rows = _table(lines, separator, path, caption) if separator else _json_lines(path, lines)
+        yield from named_pairs(path, rows, caption)
     except csv.Error as error:
         raise PromptError(f"{path}: no table ({error})") from error
+
+
+def _table(lines: io.StringIO, separator: str, path: Path, caption: str | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of a table. Its separator is what makes columns of its first line: Excel's follows the user's country."""
+    told = re.match(r'"?sep=([,;|\t])"?\r?\n', lines.getvalue())  # a first line that Excel writes and reads
+    for mark in dict.fromkeys((told[1] if told else separator, *";\t,")):
+        lines.seek(told.end() if told else 0)
+        rows = csv.DictReader(lines, delimiter=mark)
+        names = rows.fieldnames or ()
+        if usual(names, IMAGES) and usual(names, _names(caption)):
+            return ((rows.line_num + bool(told), row) for row in rows)
+    raise NoPairs(f"{path}: its first line must name the columns image and caption")
 
 
 def named_pairs(

@@ -4,6 +4,7 @@ A prompt set is named `artworks`, `imagenet:N`, or by the path of a UTF-8 text f
 """
 
 import random
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,14 +58,19 @@ def as_prompts(prompts: Sequence[str]) -> Prompts:
     return tuple(prompts)
 
 
+def decoded(content: bytes) -> str:
+    """The text of UTF-8, or of UTF-16 with a byte order mark, as Excel writes it; a `UnicodeDecodeError` for others."""
+    return content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+
+
 def text_of(path: Path, limit: int) -> str:
-    """The text of a UTF-8 file of at most `limit` bytes, without a byte order mark; a `PromptError` if it is none."""
+    """The text of a file (`decoded`) of at most `limit` bytes; a `PromptError` if it is none."""
     try:
         if path.stat().st_size > limit:
             raise PromptError(f"{path}: more than {limit:,} bytes")
-        return path.read_text(encoding="utf-8-sig")
+        return decoded(path.read_bytes())
     except UnicodeDecodeError as error:
-        raise PromptError(f"{path}: not UTF-8 text ({error.reason})") from error
+        raise PromptError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
     except (OSError, ValueError) as error:
         raise PromptError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
 

@@ -137,7 +137,7 @@ def harden(
         files.write_text(folder / "training.json", files.to_json(facts) + "\n")
         files.write_text(folder / "README.md", card(out.resolve().name, facts))
         for file in sorted(folder.iterdir(), key=lambda path: path.suffix == ".json"):
-            file.replace(out / file.name)
+            files.rename(file, out / file.name)
         shutil.rmtree(work)
         return Hardened(out, before, after, skipped, facts)
 

@@ -12,7 +12,7 @@ import sys
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from foclip import files
 from foclip.data.prompts import open_clip_file
@@ -33,38 +33,53 @@ def available() -> list[dict[str, Any]]:
     weights are not at hand).
     """
     rows = [_embedded(name) for name in embedded.names()]
-    known = _architectures()
-    for architecture, tags in _pretrained().items():
-        facts = {"kind": "open_clip", "path": None, "image_size": known[architecture].get("image_size", 224)}
+    known = architectures()
+    for architecture, tags in pretrained().items():
+        facts = {
+            "kind": "open_clip",
+            "path": None,
+            "image_size": known[architecture]["vision_cfg"].get("image_size", 224),
+        }
         rows += [{"name": f"{architecture}/{tag}", **facts, "parameters": None} for tag in tags]
     return rows
 
 
-def parse(name: str) -> tuple[str | None, str]:
-    """Architecture (None for a checkpoint alone, whose weights tell it), and tag or file that a name stands for.
+class Named(NamedTuple):
+    """What the name of an encoder stands for."""
 
-    It is `ARCHITECTURE/TAG`, `ARCHITECTURE/FILE` (open_clip also takes `ViT-B/32` for `ViT-B-32`), or the path of a
-    checkpoint. An `EncoderError` for any other names what is near.
+    architecture: str | None  #: None for a checkpoint alone, whose weights tell it.
+    tag: str | None  #: Of pretrained weights, or of those that the checkpoint is prepared for as.
+    file: str | None  #: A checkpoint; None where the weights are those of the tag.
+
+
+def parse(name: str) -> Named:
+    """What `ARCHITECTURE/TAG`, `ARCHITECTURE/FILE`, `ARCHITECTURE/TAG/FILE` or the path of a checkpoint stands for.
+
+    open_clip also takes `ViT-B/32` for `ViT-B-32`. An `EncoderError` for any other name tells what is near.
     """
-    known = _architectures()
+    known = architectures()
     parts = name.split("/")
     starts = ((count, "-".join(parts[:count])) for count in range(len(parts), 0, -1))
     count, architecture = next(((count, start) for count, start in starts if start in known), (0, ""))
     if not architecture:
         if files.is_file(Path(name)):
-            return None, name
+            return Named(None, None, name)
         raise EncoderError(_unknown(name, list(known)))
     weights = "/".join(parts[count:])
-    tags = list(_pretrained().get(architecture, ()))
+    tags = list(pretrained().get(architecture, ()))
     if not weights:
         ways = ", ".join(f"{architecture}/{tag}" for tag in [*tags[:4], "CHECKPOINT"])
         raise EncoderError(f"{name} names no weights: use one of {ways}")
-    if weights.lower().replace("-", "_") not in tags and not files.is_file(Path(weights)):
-        raise EncoderError(
-            f"{name}: {weights!r} is neither a file nor a pretrained tag of {architecture} "
-            f"(tags: {', '.join(tags) or 'none'})"
-        )
-    return architecture, weights
+    if files.is_file(Path(weights)):
+        return Named(architecture, None, weights)
+    first, _, file = weights.partition("/")
+    tag = first.lower().replace("-", "_")
+    if tag in tags and (not file or files.is_file(Path(file))):
+        return Named(architecture, tag, file or None)
+    raise EncoderError(
+        f"{name}: {file if tag in tags else weights!r} is neither a file nor a pretrained tag of {architecture} "
+        f"(tags: {', '.join(tags) or 'none'})"
+    )
 
 
 def _unknown(name: str, architectures: list[str]) -> str:
@@ -94,20 +109,20 @@ def _embedded(name: str) -> dict[str, Any]:
     }
 
 
-def _architectures() -> dict[str, dict[str, Any]]:
-    """open_clip's architectures, and each one's configuration of the image tower."""
+def architectures() -> dict[str, dict[str, Any]]:
+    """open_clip's architectures, and the configuration of each."""
     if "open_clip" in sys.modules:  # a user may have added to them
         import open_clip
 
-        return {name: open_clip.get_model_config(name)["vision_cfg"] for name in open_clip.list_models()}
+        return {name: open_clip.get_model_config(name) for name in open_clip.list_models()}
     paths = open_clip_file("model_configs").glob("*.json")
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
     needed = {"embed_dim", "vision_cfg", "text_cfg"}
-    return {name: config["vision_cfg"] for name, config in found.items() if needed <= config.keys()}
+    return {name: config for name, config in found.items() if needed <= config.keys()}
 
 
 @cache
-def _pretrained() -> dict[str, Any]:
+def pretrained() -> dict[str, Any]:
     """Pretrained weights by architecture and tag: what the code of `pretrained.py` makes without its heavy imports."""
     names: dict[str, Any] = {}
     for file in ("constants.py", "version.py", "pretrained.py"):

@@ -5,17 +5,19 @@ What is written is a folder that open_clip loads with `local-dir:` and nothing e
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import isqrt
+from os.path import commonprefix
 from pathlib import Path
 from pickle import UnpicklingError
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import open_clip
 import torch
 from open_clip.tokenizer import HFTokenizer
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from foclip import files
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from foclip.models.open_clip import OpenClipEncoder
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
+#: Where trainers keep the weights in what they save.
+IN = ("state_dict", "model", "model_state_dict")
 #: Files of a model's folder that belong to its tokenizer.
 TOKENIZER = ("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "added_tokens.json", "*.model")
 #: What open_clip says of the preprocessing of pretrained weights.
@@ -39,39 +43,32 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 def architecture(path: Path) -> str:
     """The open_clip architecture whose weights have the shapes found in `path`; of X and X-quickgelu it is X."""
-    shapes = _shapes(path)
-    found = [name for name in open_clip.list_models() if _fits(open_clip.get_model_config(name), shapes)]
-    if not found:
+    if not (found := _architectures(_checked(path))):
         raise EncoderError(
             f"{path}: no architecture of open_clip has these weights; if you know it, pass ARCHITECTURE/FILE"
         )
-    best: str = min(found, key=lambda name: ("quickgelu" in name, len(name)))
-    return best
+    return found[0]
 
 
-def options(architecture: str, path: Path) -> dict[str, Any]:
+def options(architecture: str, path: Path, tag: str | None = None) -> dict[str, Any]:
     """What `open_clip.create_model` is to be told of a checkpoint: its own sizes, and its architecture's preprocessing.
 
-    An `EncoderError` refuses a file that is damaged, holds no weights or more than weights, or is an image tower alone,
-    and an architecture whose pretrained weights do not all have one preprocessing.
+    With a `tag`, preprocessing and activation are those of the weights of that tag. An `EncoderError` refuses a file
+    that is damaged, holds no weights or more than weights, is an image tower alone or of another architecture; and,
+    without a tag, an architecture whose pretrained weights do not all have one preprocessing.
     """
-    shapes = _shapes(path)
-    if not shapes:
-        raise EncoderError(f"{path}: holds no weights by name; save the model's state_dict as safetensors")
-    if not any(key.startswith(("text.", "text_encoder.", "token_embedding.")) for key in shapes):
-        raise EncoderError(
-            f"{path}: its weights have no text tower; if they are an image tower alone, give the whole model"
-        )
-    tags = [
-        open_clip.get_pretrained_cfg(architecture, t) for t in open_clip.list_pretrained_tags_by_model(architecture)
-    ]
-    ways = [{key: tag[key] for key in PREPROCESSING if key in tag} for tag in tags]
+    shapes = _checked(path)
+    names = open_clip.list_pretrained_tags_by_model(architecture)
+    tags = [open_clip.get_pretrained_cfg(architecture, name) for name in ([tag] if tag else names)]
+    ways = [{key: each[key] for key in PREPROCESSING if key in each} for each in tags]
     if any(way != ways[0] for way in ways):
         raise EncoderError(
-            f"{path}: weights of {architecture} are prepared for in more than one way; put the file and an {CONFIG} "
-            "with its preprocess_cfg into a folder, and pass local-dir:FOLDER"
+            f"{path}: weights of {architecture} are prepared for in more than one way; say as which: pass "
+            f"{architecture}/TAG/FILE, with a TAG of {', '.join(names)}"
         )
     found: dict[str, Any] = {"force_preprocess_cfg": ways[0]} if ways else {}
+    if tag and tags[0].get("quick_gelu"):
+        found["force_quick_gelu"] = True
     config = open_clip.get_model_config(architecture)
     vision, text = config["vision_cfg"], config["text_cfg"]
     places, patch = shapes.get("visual.positional_embedding"), vision.get("patch_size")
@@ -80,23 +77,69 @@ def options(architecture: str, path: Path) -> dict[str, Any]:
     places = shapes.get("positional_embedding", shapes.get("text.positional_embedding"))
     if places and (context := places[0] - bool(text.get("embed_cls"))) != text.get("context_length", 77):
         found["force_context_length"] = context
+    if places and "hf_model_name" not in text and places[1] != (width := text.get("width", 512)):
+        others = "".join(f"; they fit {other}" for other in _architectures(shapes)[:1])
+        raise EncoderError(
+            f"{path}: the weights do not fit {architecture}: their text tower is {places[1]} wide, not {width}{others}"
+        )
     return found
 
 
-def _shapes(path: Path) -> Shapes:
-    """Shape of every tensor in a checkpoint, without running code from it."""
+@contextmanager
+def readable(path: Path) -> Iterator[Path]:
+    """A checkpoint as open_clip reads it: itself, or else a copy for the time being, whose names have no prefix."""
+    state, (key, prefix) = _state(path)
+    if key in ("", "state_dict") and prefix in ("", "module."):
+        yield path
+        return
+    with TemporaryDirectory(prefix="foclip-") as folder:
+        copy = Path(folder) / "weights.pt"
+        torch.save({name.removeprefix(prefix): value for name, value in state.items()}, copy)
+        yield copy
+
+
+def _state(path: Path) -> tuple[dict[str, Tensor], tuple[str, str]]:
+    """The tensors of a checkpoint, without running code from it; where in it they are, and what all names begin with.
+
+    Trainers put the weights among other things (`IN`), and what wraps a model (DataParallel, torch.compile, Lightning)
+    puts its name before each: `module.`, `_orig_mod.`, `model.`, in any order.
+    """
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(str(path), framework="pt") as file:
-                return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no mapping)
-        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        loaded = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        )
     except Exception as error:
         problem = "no weights-only checkpoint that can be read"
         if isinstance(error, UnpicklingError):
             problem = "refused, since it holds more than weights and loading it could run code, or is no checkpoint"
         raise EncoderError(f"{path}: {problem}; save the model's state_dict as safetensors") from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else {}
-    return {key.removeprefix("module."): tuple(value.shape) for key, value in state.items() if hasattr(value, "shape")}
+    content: dict[str, Any] = dict(loaded) if isinstance(loaded, Mapping) else {}
+    key = next((key for key in IN if isinstance(content.get(key), Mapping)), "")
+    held = content[key].items() if key else content.items()
+    tensors = {name: value for name, value in held if isinstance(name, str) and isinstance(value, Tensor)}
+    shared = commonprefix([*tensors])  # noqa: RUF071 (of names, not of paths)
+    return tensors, (key, shared[: shared.rfind(".") + 1])
+
+
+def _checked(path: Path) -> Shapes:
+    """Shape of every tensor in a checkpoint; an `EncoderError` if there are none, or none of a text tower."""
+    state, (_, prefix) = _state(path)
+    shapes = {key.removeprefix(prefix): tuple(value.shape) for key, value in state.items()}
+    if not shapes:
+        raise EncoderError(f"{path}: holds no weights by name; save the model's state_dict as safetensors")
+    if not any(key.startswith(("text.", "text_encoder.", "token_embedding.")) for key in shapes):
+        raise EncoderError(
+            f"{path}: its weights have no text tower; if they are an image tower alone, give the whole model"
+        )
+    return shapes
+
+
+def _architectures(shapes: Shapes) -> list[str]:
+    """The architectures of open_clip's that have these shapes, the plainest first."""
+    found = [name for name in open_clip.list_models() if _fits(open_clip.get_model_config(name), shapes)]
+    return sorted(found, key=lambda name: ("quickgelu" in name, len(name)))
 
 
 def _fits(config: Mapping[str, Any], shapes: Shapes) -> bool:

@@ -17,9 +17,8 @@ from open_clip.transform import PreprocessCfg
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from foclip import files
 from foclip.errors import CheckpointWarning, EncoderError, PromptTruncationWarning
-from foclip.models import catalogue, checkpoints, embedded
+from foclip.models import catalogue, checkpoints, embedded, remote
 from foclip.models.encoder import Encoder
 from foclip.models.fuse import cast, fuse_batchnorm
 from foclip.models.preprocess import Preprocess
@@ -120,14 +119,19 @@ def _quick(model: nn.Module) -> bool:
 
 def load(name: str, device: torch.device) -> Encoder:
     """An encoder by one of open_clip's names, or of a checkpoint file; errors as of `foclip.models.load_encoder`."""
+    remote.require(name)
     if name.startswith(("hf-hub:", "local-dir:")):
         return create(name, name, None, device)
-    architecture, weights = catalogue.parse(name)
-    if architecture is None:
-        architecture = checkpoints.architecture(Path(weights))
-    if not files.is_file(Path(weights)):
-        return create(name, architecture, weights, device)
-    encoder = create(name, architecture, weights, device, **checkpoints.options(architecture, Path(weights)))
+    architecture, tag, file = catalogue.parse(name)
+    if architecture and not file:
+        return create(name, architecture, tag, device)
+    path = Path(file or name)
+    architecture = architecture or checkpoints.architecture(path)
+    options = checkpoints.options(architecture, path, tag)
+    with checkpoints.readable(path) as readable:
+        encoder = create(name, architecture, str(readable), device, **options)
+    if tag:
+        return encoder
     quick, base = _quick(encoder.model), architecture.removesuffix("-quickgelu")
     other = base if quick else f"{base}-quickgelu"
     choice = f" (for the other activation pass {other}/FILE)" if other in open_clip.list_models() else ""
@@ -187,11 +191,12 @@ _REASONS = {
         "save its state_dict as safetensors"
     ),
     ("download", "connection", "hf-hub", "hf hub"): (
-        "its weights cannot be downloaded; check the network (or HF_HUB_OFFLINE), or fetch the "
-        "file elsewhere and pass ARCHITECTURE/FILE (%s)"
+        "what it is made of cannot be downloaded; check the network (or HF_HUB_OFFLINE), or fetch it elsewhere and "
+        "pass ARCHITECTURE/TAG/FILE or local-dir:FOLDER (%s)"
     ),
     ("deserializ", "safetensor"): "its weights file is damaged or cut off (%s)",
-    ("state_dict", "size mismatch", "width changed"): "the weights do not fit the architecture (%s)",
+    ("width changed",): "the weights do not fit the architecture (their text tower has another width)",
+    ("state_dict", "size mismatch"): "the weights do not fit the architecture (%s)",
 }
 
 
@@ -214,8 +219,9 @@ def _no_model_is_loading(record: logging.LogRecord) -> bool:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Nothing is logged by this thread meanwhile; what other threads log is left alone."""
-    for logger in (None, "timm", "huggingface_hub", "open_clip"):
-        logging.getLogger(logger).addFilter(_no_model_is_loading)  # adding it twice adds it once
+    for name in (None, *logging.root.manager.loggerDict):  # a filter does not hold for what is below its logger
+        if name is None or name.partition(".")[0] in ("timm", "huggingface_hub", "open_clip", "transformers"):
+            logging.getLogger(name).addFilter(_no_model_is_loading)  # adding it twice adds it once
     token = _loading.set(True)
     try:
         yield

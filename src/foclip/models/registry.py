@@ -7,6 +7,7 @@ An encoder is named by
 - `ARCHITECTURE/FILE`, as `RN50/weights/rn50.pt`: a checkpoint of that architecture, at the checkpoint's own size and
   with the preprocessing of the architecture's tags; no checkpoint tells its activation, so give QuickGELU weights as
   `ViT-B-32-quickgelu/FILE` (a `CheckpointWarning` says what was taken);
+- `ARCHITECTURE/TAG/FILE`, as `ViT-L-14/openai/mine.pt`: a checkpoint prepared for, and activated, as the weights TAG;
 - `FILE`: a checkpoint whose architecture is recognised by the shapes of its weights;
 - `SCHEME:REST`: `hf-hub:ORGANISATION/REPOSITORY` and `local-dir:FOLDER` as open_clip spells them, `open_clip:NAME`, and
   what other packages add (`register_encoder`, or the entry point group `foclip.encoders`).
@@ -76,7 +77,9 @@ _SCORES = {
     DEFAULT: "foclip.models.scores.clip:CLIPScore.load",
     "clip-iqa": "foclip.models.scores.clip_iqa:CLIPIQA.load",
 }
-_FAMILIES = dict.fromkeys(("open_clip", "hf-hub", "local-dir"), "foclip.models.open_clip:load")
+#: Schemes that open_clip loads.
+OPEN_CLIP = ("open_clip", "hf-hub", "local-dir")
+_FAMILIES = dict.fromkeys(OPEN_CLIP, "foclip.models.open_clip:load")
 _scores, _families = _Registry("score", "foclip.scorers", _SCORES), _Registry("scheme", "foclip.encoders", _FAMILIES)
 #: Names of all scores, the default first; and what adds one.
 available, register = _scores.names, _scores.register

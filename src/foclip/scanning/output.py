@@ -134,6 +134,8 @@ class Folder:
         """
         for shard in self.shards():
             path, first = self.part(shard.number), 0
+            if not files.await_file(path):  # a node of a cluster may have written it
+                raise OutputError(f"{path}: is gone; give the command again")
             try:
                 with parquet.ParquetFile(path) as part:
                     for batch in part.iter_batches(batch_size=ROWS, columns=columns):

@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from foclip.data import captions
+from foclip.data import captions, prompts
 from foclip.data.sources.item import Columns, Shard
 
 #: Names of the files, in the order in which they count.
@@ -21,7 +21,8 @@ def captions_of(fs: Any, folder: str, shard: Shard, columns: Columns) -> dict[st
     below, above = "", shard.prefix.rstrip("/")
     while True:
         held = _read(fs, folder, columns.caption)
-        found = {name: held[path] for name in shard.names if (path := f"{below}{name}") in held} | found
+        told = {name: held.get(path := f"{below}{name}") or held.get(captions.plain(path)) for name in shard.names}
+        found = {name: own for name, own in told.items() if own} | found
         if not above:
             return found
         above, _, last = above.rpartition("/")
@@ -30,7 +31,7 @@ def captions_of(fs: Any, folder: str, shard: Shard, columns: Columns) -> dict[st
 
 @lru_cache(maxsize=8)
 def _read(fs: Any, folder: str, caption: str | None) -> dict[str, str]:
-    """Captions of a folder's file by the paths that it gives; empty if there is none of pictures and captions."""
+    """Captions of a folder's file by its paths, and by these as `plain`; empty if there is none of pictures."""
     import pyarrow.parquet as parquet
 
     name = next((name for name in NAMES if fs.exists(f"{folder}/{name}")), None)
@@ -42,9 +43,10 @@ def _read(fs: Any, folder: str, caption: str | None) -> dict[str, str]:
             rows = parquet.read_table(io.BytesIO(content)).to_pylist()
             named = captions.named_pairs(Path(name), enumerate(rows), caption)
         else:
-            named = captions.pairs(content.decode("utf-8-sig"), Path(name), caption)
+            named = captions.pairs(prompts.decoded(content), Path(name), caption)
         for _, path, told in named:
             found.setdefault(path, []).extend([told] if told else [])
     except captions.NoPairs:
         return {}
-    return {path: "\n".join(told) for path, told in found.items() if told}
+    exact = {path: "\n".join(told) for path, told in found.items() if told}
+    return {captions.plain(path): told for path, told in exact.items()} | exact
