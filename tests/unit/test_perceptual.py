@@ -292,7 +292,7 @@ def test_the_perceptual_gradient_leads_downhill(small_photos: list[Image.Image])
 
 def test_cells_lose_as_much_as_their_pixels_to_a_smooth_change(small_photos: list[Image.Image]) -> None:
     original, picture = (each / 255 for each in changed(small_photos[0]))
-    half = [side // 2 for side in original.shape[1:]]
+    half = (original.shape[1] // 2, original.shape[2] // 2)
     cells = [torch.nn.functional.adaptive_avg_pool2d(each, half) for each in (original, picture)]
     whole, coarse = PerceptualLoss(original), PerceptualLoss(cells[0], cell=2)
     assert torch.allclose(whole.terms(picture), coarse.terms(cells[1]), rtol=0.4)
