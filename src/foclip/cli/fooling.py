@@ -69,7 +69,9 @@ def fool(
     json: options.Json = False,
     attack: AttackName = option("foclip", "How a picture moves.", ATTACK),
     lr: str | None = option(
-        None, "Step size: auto, or a number (papers: foclip 7, adam 0.1). For foclip, adam and single-prompt.", ATTACK
+        None,
+        "Step size: auto, or a number as it is (papers: foclip 7, adam 0.1). For foclip, adam and single-prompt.",
+        ATTACK,
     ),
     momentum: float | None = option(
         None, "In [0, 1). Default 0.9, less below 60 steps; 0.5 if --lr is a number. For foclip, single-prompt.", ATTACK
@@ -97,10 +99,16 @@ def fool(
         None, "Of the attack; files are read in float32. auto: the faster one on this machine. Default float32.", RUN
     ),
     compiled: bool = option(
-        False, "Compile the image tower: pays in long runs. Rounding differs a little.", RUN, name="--compile"
+        False,
+        "Compile the image tower, or say why not and go on: a minute first. Rounding differs.",
+        RUN,
+        name="--compile",
     ),
     workers: int | None = option(
-        None, "Batches at once, each on a core. Default: the cores for small towers on a CPU, else 1.", RUN, min=1
+        None,
+        "Batches at once; results do not depend on it. Default: the cores for small towers on a CPU, else 1.",
+        RUN,
+        min=1,
     ),
     engine: options.Engine = "local",
     address: options.Address = None,
