@@ -39,7 +39,12 @@ Captions = Annotated[
     str | None, option(..., "Captions file (CSV, TSV, JSONL: image, caption), or sidecar (photo.txt).", metavar="FILE")
 ]
 Model = Annotated[
-    str, option(..., "Encoder: one of foclip models, hf-hub:…, local-dir:… or a checkpoint.", metavar="NAME")
+    str,
+    option(
+        ...,
+        "Encoder: one of foclip models, open_clip's ARCHITECTURE/TAG, hf-hub:…, local-dir:… or a checkpoint.",
+        metavar="NAME",
+    ),
 ]
 ScoreName = Annotated[str, option(..., "Score (foclip scores).", metavar="NAME")]
 HardenedNames = Annotated[
