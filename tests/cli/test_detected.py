@@ -51,6 +51,7 @@ def detection(image: str, p_value: float | None, verdict: str = "clean", drop: f
     )
 
 
+@pytest.mark.slow
 def test_the_report_of_a_command(run: Run, folder: Path, tmp_path: Path) -> None:
     clean, fooled = (sorted((folder / name).glob("*.png")) for name in ("clean", "fooled"))
     broken = tmp_path / "broken.png"
@@ -145,6 +146,7 @@ def test_the_most_suspicious_come_first_and_the_page_ends(
     assert len((tmp_path / detected.TABLE).read_text().splitlines()) == 26
 
 
+@pytest.mark.slow
 def test_the_map_adds_up_and_finds_what_was_changed(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     """One half of each picture is a fooled one's, then the other: what the picture itself adds to a half cancels."""
     prompts = ("a photo of a castle.",)

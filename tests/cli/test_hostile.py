@@ -99,6 +99,7 @@ MANY = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", MANY, ids=lambda command: command[0])
 @pytest.mark.parametrize("names", [UNREADABLE, READABLE], ids=["unreadable", "readable"])
 def test_a_good_picture_is_done_beside_any_others(

@@ -60,6 +60,8 @@ ALL = [
     "transfer",
     "visible",
 ]
+#: Those that take seconds however tiny a run is.
+SLOW = ("adaptive", "artworks", "robust", "spectrum", "sweep", "visible")
 #: What makes a run tiny, here and in a process of its own.
 GRIDS = {"WEIGHTS": ((0.1, 1.0),) * 2, "STEPS": ((7.0, 70.0),) * 2, "MOMENTA": ((0.0, 0.5),) * 2}
 
@@ -143,7 +145,7 @@ def test_every_study_is_found() -> None:
     assert list(available()) == ALL
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in ALL])
 def test_a_study_gives_a_table_figures_and_findings(
     name: str, context: StudyContext, trained: StudyContext, out: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -163,6 +165,7 @@ def test_a_study_gives_a_table_figures_and_findings(
     assert done.question
 
 
+@pytest.mark.slow
 def test_adaptive_attackers_of_an_encoder_without_a_hardened_version(
     context: StudyContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +179,7 @@ def test_adaptive_attackers_of_an_encoder_without_a_hardened_version(
     assert any(f"Of {adaptive.LOWEST}, nobody gains" in sentence for sentence in adaptive.report(table).findings)
 
 
+@pytest.mark.slow
 def test_artworks_compares_every_attack_within_the_budget(artworks_done: StudyResult, out: Path) -> None:
     table = pd.read_csv(out / "artworks" / "table.csv")
     within = table[table.settings == "35 dB"]
@@ -209,6 +213,7 @@ def test_no_pictures_give_no_results(context: StudyContext, prompts: list[str] |
     assert context.rows([], prompts, attack="none") == []
 
 
+@pytest.mark.slow
 def test_filter_keeps_what_the_scan_lets_through(
     mini: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +313,7 @@ def short_sweep() -> None:
         setattr(home, name, value)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_sweep_gives_the_same_table(
     run: Run, toys: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +342,7 @@ def test_killed_in_the_middle_of_a_sweep_gives_the_same_table(
         assert (killed / "sweep" / name).read_bytes() == (whole / "sweep" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_reproduce_on_the_command_line(run: Run, toys: None, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for path in folder.iterdir():

@@ -75,6 +75,7 @@ def evaded(evading: DetectorAwareScore, small_photos: list[Image.Image]) -> list
     return [to_image(fooled.pixels) for fooled in fooled_by(ATTACK, evading, pictures, PROMPTS)]
 
 
+@pytest.mark.slow
 def test_its_pictures_are_less_suspicious_and_its_figures_those_of_the_score(
     detector: Detector,
     evading: DetectorAwareScore,

@@ -159,6 +159,7 @@ def test_another_score_has_drops_of_its_own(mini: Encoder, small_photos: list[Im
         assert s.drops["gray"] == pytest.approx((before - after) / max(before, after, 0.1), abs=0.1)
 
 
+@pytest.mark.slow
 def test_batch_mates_do_not_matter(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     prompts = [ARTWORKS, ARTWORKS[:1], (), ARTWORKS[3:]]
     together = measure(score, small_photos, prompts, list(TRANSFORMATIONS))
@@ -231,6 +232,7 @@ def test_a_promise_needs_enough_pictures() -> None:
             conformal_threshold([0.0] * 98, fpr)
 
 
+@pytest.mark.slow
 def test_calibration_tells_fooled_from_clean(calibration: Calibration, mini: Encoder) -> None:
     detector = calibration.detector
     assert detector.fingerprint == mini.fingerprint
@@ -421,6 +423,7 @@ def skipping_below(detector: Detector, score: float) -> Detector:
     return replace(detector, combined=replace(detector.combined, statistic=cascade))
 
 
+@pytest.mark.slow
 def test_verdicts_do_not_depend_on_the_company(calibration: Calibration, score: CLIPScore, clean: list[Path]) -> None:
     """Looks are taken by different pictures at different times, and every pass has a fixed number of rows."""
     fooled = [e.path for e in calibration.examples if e.fooled and e.state == "as it is"][:6]
@@ -475,6 +478,7 @@ def test_attacks_that_gain_nothing_teach_nothing(calibration: Calibration, score
         make_detector(examples, score, 0.1, "none", calibration.detector.probes, hardened_scores(score))
 
 
+@pytest.mark.slow
 def test_calibrated_again_nothing_is_fooled_again(
     toys: None, clean: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,6 +496,7 @@ def test_calibrated_again_nothing_is_fooled_again(
     assert written() == before
 
 
+@pytest.mark.slow
 def test_commands_calibrate_and_detect(run: Run, toys: None, clean: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "mine.json"
     model = ("--model", "toy-clip:3")
@@ -583,6 +588,7 @@ def test_wrong_calls_of_calibrate(run: Run, clean: list[Path], tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*embedded.names()} - {*embedded.ORIGINALS}))
 def test_a_detector_comes_with_every_embedded_encoder(name: str, small_photos: list[Image.Image]) -> None:
     encoder = load_encoder(name)
@@ -601,6 +607,7 @@ def test_a_score_without_embedding_is_refused_in_one_line(name: str, toys: None,
             call(score=name)
 
 
+@pytest.mark.slow
 def test_other_encoders_need_their_own_detector(checkpoints: dict[str, Path]) -> None:
     name = f"RN50/{checkpoints['RN50']}"
     with pytest.raises(UsageError, match=r"foclip calibrate --model RN50"):

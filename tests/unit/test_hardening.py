@@ -75,6 +75,7 @@ def hardened(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(hardened: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     assert harden("mini", [folder], out, SETTINGS, stop_after=1) is None
@@ -87,6 +88,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(hardened: Path, folder: Path, tm
     assert weights(out) == weights(hardened)
 
 
+@pytest.mark.slow
 def test_sigkill_of_the_command(run: Run, hardened: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     call = ("harden", "--images", folder, "--out", out, "--json", *SHORT)
@@ -105,6 +107,7 @@ def test_sigkill_of_the_command(run: Run, hardened: Path, folder: Path, tmp_path
     assert weights(out) == weights(hardened)
 
 
+@pytest.mark.slow
 def test_the_folder_loads_with_open_clip_alone(hardened: Path, mini: Encoder) -> None:
     code = (
         "import sys, torch, open_clip; name = 'local-dir:' + sys.argv[1];"
@@ -128,6 +131,7 @@ def test_the_folder_loads_with_open_clip_alone(hardened: Path, mini: Encoder) ->
     assert not (hardened / ".unfinished").exists()
 
 
+@pytest.mark.slow
 def test_an_encoder_too_far_from_the_original_is_not_written(run: Run, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "far"
     code, _, err = run("harden", "--images", folder, "--out", out, *SHORT, "--keep", 0.999)
@@ -179,6 +183,7 @@ def test_broken_pictures_are_left_out_and_listed(tmp_path: Path, mini: Encoder) 
     ]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_broken_pictures(run: Run, folder: Path, tmp_path: Path) -> None:
     for seed in range(9):
         (tmp_path / f"{seed}.png").write_bytes(encoded(seed))
@@ -268,6 +273,7 @@ def test_an_encoder_without_a_tower_to_train_is_refused(
         harden("toy", [folder], tmp_path / "out", SETTINGS)
 
 
+@pytest.mark.slow
 def test_stages_are_shown(hardened: Path, folder: Path, tmp_path: Path) -> None:
     """Each stage ends at its total: no bar stands still while something else is done."""
     shown: dict[str, tuple[int, list[float]]] = {}
@@ -309,6 +315,7 @@ def test_views_are_pictures() -> None:
     assert torch.equal(views, augment(levels, torch.tensor([1, 1, 1, 1.5, 3, 9.0]), torch.Generator().manual_seed(1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["ViT-S-32", "RN50"])
 def test_other_towers(architecture: str, checkpoints: dict[str, Path], folder: Path, tmp_path: Path) -> None:
     """A step of a layer-norm tower and of one with batch normalisation, in parts, with activations recomputed."""
