@@ -123,6 +123,7 @@ def test_probes_are_drawn_by_number(name: str, small_photos: list[Image.Image]) 
     assert transformation("mirror", 0) is TRANSFORMATIONS["mirror"]
 
 
+@pytest.mark.slow
 def test_detect_with_probes_that_nobody_knows(evaded: list[Image.Image], run: Run, tmp_path: Path) -> None:
     for number, picture in enumerate(evaded):
         write(picture, tmp_path / f"{number}.png")

@@ -227,9 +227,9 @@ def test_a_bare_checkpoint_is_recognised(checkpoints: dict[str, Path], architect
 
 @pytest.mark.slow
 def test_checkpoint_by_other_spellings(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(checkpoints["RN50"].parent)
-    relative = load_encoder("RN50/RN50.pt")
-    absolute = load_encoder(str(checkpoints["RN50"]))
+    monkeypatch.chdir(checkpoints["ViT-S-32"].parent)
+    relative = load_encoder("ViT-S-32/ViT-S-32.pt")
+    absolute = load_encoder(str(checkpoints["ViT-S-32"]))
     assert relative.fingerprint == absolute.fingerprint != load_encoder("mini").fingerprint
 
 

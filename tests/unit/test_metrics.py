@@ -96,7 +96,7 @@ def test_a_metric_reads_pictures_as_everything_else_does(
 def test_the_robust_score_replaces_pictures_called_tampered(
     mini: Encoder, score: Score, detector: Detector, small_photos: list[Image.Image]
 ) -> None:
-    attack = make_plan(FoCLIP, objective=objective(), steps=80, budgets="psnr:35")
+    attack = make_plan(FoCLIP, objective=objective(), steps=40, budgets="psnr:35")
     captions = [CAPTIONS[i] for i in (1, 2, 3, 0)]
     prompts = [(caption,) for caption in captions]
     jobs = [AttackTask(to_tensor(p), own, i) for i, (p, own) in enumerate(zip(small_photos, prompts, strict=True))]
@@ -148,7 +148,7 @@ def alone(metric: Metric, *batches: tuple[torch.Tensor, list[str]]) -> float:
 @pytest.mark.slow
 def test_a_collection_gives_what_single_metrics_give(mini: Encoder, squares: torch.Tensor) -> None:
     """States that are equal after the first batch, as of a picture that fits no caption, make no two metrics one."""
-    captions = imagenet(300)
+    captions = imagenet(100)
     (row,) = foclip.score(squares[:1], list(captions), model=mini)
     unlike = captions[row.scores.index(0)]
     batches = (squares[:1], [unlike]), (squares, CAPTIONS[:2])

@@ -27,8 +27,8 @@ settings.load_profile("foclip")
 pytestmark = pytest.mark.usefixtures("_embedded_once")
 
 SHIPPED = Path(foclip.__file__).parent / "detection" / "shipped" / "mini.json"
-#: Text that can stand in a file; half a surrogate pair cannot.
-TEXT = st.text(st.characters(codec="utf-8"), max_size=60)
+#: Text that can stand in a file; half a surrogate pair cannot. (`codec="utf-8"` says so too, in twelve seconds.)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
