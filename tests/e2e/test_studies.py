@@ -42,7 +42,7 @@ from foclip.studies.modality_gap import Shifted
 from foclip.studies.spectrum import POWER, RINGS, frequencies, local_statistics, planes, radial_spectrum
 from foclip.studies.spectrum import report as spectrum_report
 
-pytestmark = pytest.mark.usefixtures("_embedded_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_texts_once")
 
 ALL = [
     "ablation",
@@ -191,6 +191,7 @@ def test_artworks_compares_every_attack_within_the_budget(artworks_done: StudyRe
     assert fooled > original
 
 
+@pytest.mark.slow
 def test_artworks_without_paintings(score: CLIPScore, folder: Path, artworks_done: StudyResult, out: Path) -> None:
     """Nobody needs a folder of paintings; the report says which row is missing."""
     without = StudyContext([score], out, StudySettings(quick=True, images=folder))  # with the same cache
@@ -247,6 +248,7 @@ def test_filter_has_pictures_of_its_own(mini: Encoder, tmp_path: Path) -> None:
     assert sum(pair.mismatched for pair in pairs) == round(0.1 * len(pairs))
 
 
+@pytest.mark.slow
 def test_artworks_says_when_the_black_box_attack_is_missing(artworks_done: StudyResult, out: Path) -> None:
     report = read_study(artworks.study, out).report
     assert not any("pip install cma" in sentence for sentence in report.findings)
@@ -265,6 +267,7 @@ def test_artworks_shows_the_pictures(context: StudyContext) -> None:
     assert [axes.get_title() for axes in authors.axes if axes.get_title()][-1] == "Adam"
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_read_back_without_its_context(
     artworks_done: StudyResult, context: StudyContext, out: Path
 ) -> None:

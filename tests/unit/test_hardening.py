@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,12 +24,14 @@ from torch import nn
 
 from foclip.cache import Cache
 from foclip.errors import EncoderError, UsageError
-from foclip.hardening import HardenSettings, TrainingProgress, harden, harden_encoder
+from foclip.hardening import HardenSettings, TrainingProgress, harden, harden_encoder, measuring
 from foclip.hardening.pictures import augment, count, decode, perturb, random_start
 from foclip.hardening.tower import precision_for, trainable
 from foclip.hardening.trainer import Trainer
 from foclip.models import Encoder, OpenClipEncoder, load_encoder
 from foclip.models.checkpoints import model_config
+
+pytestmark = pytest.mark.usefixtures("_texts_once")
 
 #: A run that ends in seconds; float32, because which precision is faster is a matter of the machine.
 SHORT = ("--steps", 3, "--batch-size", 8, "--precision", "float32", "--keep", 0, "--attack-steps", 2)
@@ -61,6 +64,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(70):
         (root / ("more" if seed % 2 else ".") / f"{seed:02d}.png").write_bytes(encoded(seed))
     return root
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _measured_quickly() -> Iterator[None]:
+    """The figures of the card are as good after two steps of the inner attack, for tests that they are there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "ASCENT", 2)
+        yield
 
 
 def weights(out: Path) -> bytes:
