@@ -106,6 +106,26 @@ def _embedded_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def _texts_once() -> Iterator[None]:
+    """What one text tower makes of the same texts is computed once for all calls of a module.
+
+    Hardening reads a thousand captions each time.
+    """
+    read = open_clip_models.OpenClipEncoder.texts
+    kept: dict[tuple[str, ...], Tensor] = {}
+
+    def texts(encoder: open_clip_models.OpenClipEncoder, prompts: list[str]) -> Tensor:
+        key = (encoder.fingerprint, *prompts)
+        if key not in kept:
+            kept[key] = read(encoder, prompts)
+        return kept[key].clone()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(open_clip_models.OpenClipEncoder, "texts", texts)
+        yield
+
+
+@pytest.fixture(scope="module")
 def toys() -> Iterator[None]:
     """Another package with two scores, `toy` and `toy-taste`, found by its entry points alone."""
     with pytest.MonkeyPatch.context() as patch:

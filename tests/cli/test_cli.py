@@ -41,6 +41,7 @@ def test_help_is_quick() -> None:
     assert used < 1.0
 
 
+@pytest.mark.slow
 def test_fool_and_score_agree_with_open_clip(run: Run, photo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, text, _ = run("fool", photo, "--prompts", "artworks", "--steps", 40, "--out", out, "--json")
@@ -160,6 +161,7 @@ def test_budgets_of_the_command_line(run: Run, photo: Path, tmp_path: Path) -> N
     assert "--budget" in errors
 
 
+@pytest.mark.slow
 def test_without_a_budget_an_attack_is_its_authors(run: Run, photo: Path, tmp_path: Path) -> None:
     def config(*arguments: object) -> dict[str, object]:
         code, text, errors = run("fool", photo, "--prompt", "a cat", *arguments, "--out", tmp_path / "out", "--json")
@@ -221,6 +223,7 @@ def test_each_picture_with_its_own_captions(run: Run, small_photos: list[Image.I
     assert run("score", *files, "--captions", pairs, "--prompt", "a cat")[0] == 2
 
 
+@pytest.mark.slow
 def test_another_score_is_fooled_read_and_judged(run: Run, photo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, text, errors = run("fool", photo, "--score", "clip-iqa", "--steps", 20, "--out", out, "--json")
@@ -243,6 +246,7 @@ def test_no_pictures_and_bad_folders(run: Run, photo: Path, tmp_path: Path) -> N
     assert run("fool", photo, "--prompt", "a", "--out", photo, "--steps", 1)[0] == 2
 
 
+@pytest.mark.slow
 def test_interrupt_keeps_what_is_finished_and_resumes(
     run: Run, small_photos: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,6 +294,7 @@ def test_models(run: Run) -> None:
     assert "mini" in run("models")[1]
 
 
+@pytest.mark.slow
 def test_demo(run: Run, tmp_path: Path) -> None:
     code, text, _ = run("demo", "--out", tmp_path / "demo", "--steps", 15)
     assert code == 0
@@ -328,6 +333,7 @@ def test_an_interrupt_in_a_finaliser_is_not_lost(
     assert len(errors.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_killed_and_called_again_it_writes_the_same_bytes(tmp_path: Path) -> None:
     """`benchmarks/killed.py` asks 20 times of each command."""
     command = Command(("fool", "0.png", "1.png", "--prompts", "artworks", "--steps", "12", "--out", "out"), fooled)

@@ -51,12 +51,13 @@ def detection(image: str, p_value: float | None, verdict: str = "clean", drop: f
     )
 
 
+@pytest.mark.slow
 def test_the_report_of_a_command(run: Run, folder: Path, tmp_path: Path) -> None:
     clean, fooled = (sorted((folder / name).glob("*.png")) for name in ("clean", "fooled"))
     broken = tmp_path / "broken.png"
     broken.write_text("no picture")
     out = tmp_path / "out"
-    pictures = (*clean[:2], *fooled[:6], broken)
+    pictures = (*clean[:2], *fooled[:3], broken)
     for prompts in (("--prompts", "artworks"), ()):
         arguments = (*pictures, *prompts, "--detector", folder / "small.json", "--out", out)
         code, text, errors = run("detect", *arguments, "--json")
@@ -73,7 +74,7 @@ def test_the_report_of_a_command(run: Run, folder: Path, tmp_path: Path) -> None
         page = (out / detected.PAGE).read_text()
         tampered = sum(entry.get("tampered", False) for entry in found)
         assert tampered > 0
-        assert f"8 pictures: {tampered} tampered" in page
+        assert f"5 pictures: {tampered} tampered" in page
         assert "broken.png: not a picture" in page
         assert page.count("map: what JPEG takes away") == tampered  # for its prompts, or for what it fits best
         places = [page.index(f"<p>{entry['image']}</p>") for entry in found[:-1]]
@@ -145,6 +146,7 @@ def test_the_most_suspicious_come_first_and_the_page_ends(
     assert len((tmp_path / detected.TABLE).read_text().splitlines()) == 26
 
 
+@pytest.mark.slow
 def test_the_map_adds_up_and_finds_what_was_changed(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     """One half of each picture is a fooled one's, then the other: what the picture itself adds to a half cancels."""
     prompts = ("a photo of a castle.",)

@@ -99,6 +99,7 @@ MANY = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", MANY, ids=lambda command: command[0])
 @pytest.mark.parametrize("names", [UNREADABLE, READABLE], ids=["unreadable", "readable"])
 def test_a_good_picture_is_done_beside_any_others(
@@ -364,7 +365,9 @@ UNREAD = [
 ]
 
 
-@pytest.mark.parametrize(("command", "where"), [*UNREAD, (SCORE, ">/dev/full")], ids=str)
+@pytest.mark.parametrize(
+    ("command", "where"), [*UNREAD, pytest.param(SCORE, ">/dev/full", marks=pytest.mark.slow)], ids=str
+)
 def test_a_stdout_that_takes_nothing(command: tuple[str, ...], where: str) -> None:
     words = " ".join(f"'{word}'" for word in (sys.executable, "-m", "foclip", *command))
     done = subprocess.run(["bash", "-o", "pipefail", "-c", f"{words} {where}"], capture_output=True, text=True)

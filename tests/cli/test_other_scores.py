@@ -47,6 +47,7 @@ def test_prompts_of_a_score_that_takes_none() -> None:
     assert "takes none" in call("score", "a.png", "--score", "toy-taste", "--prompt", "a cat").error
 
 
+@pytest.mark.slow
 def test_a_detector_of_another_score_says_that_it_judges_without_prompts() -> None:
     outcome = call("detect", "a.png", "--score", "clip-iqa", "--json")
     assert outcome.code == 0

@@ -44,6 +44,7 @@ def entries(project: dict[str, dict[str, dict[str, str]]]) -> list[tuple[str, di
     return list(project["entry-points"].items())
 
 
+@pytest.mark.slow
 def test_every_recipe_works_in_a_package_of_its_own(package: Path, small_photos: list[Image.Image]) -> None:
     small_photos[0].save("cat.png")
     (package / "photos").mkdir()

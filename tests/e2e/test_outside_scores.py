@@ -92,6 +92,7 @@ def test_attack_in_memory(pictures: list[Path], tmp_path: Path, score: str) -> N
     assert len(found) == 4
 
 
+@pytest.mark.slow
 def test_two_in_two_threads_are_what_each_is_alone(pictures: list[Path]) -> None:
     samples = [foclip.Sample(path.name, path, ("a photo of a cat.",)) for path in pictures]
 

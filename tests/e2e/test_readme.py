@@ -34,7 +34,8 @@ def commands(text: str) -> list[str]:
 #: What README's commands get beside what is printed, so that a test can wait for them; the last one given counts.
 SHORTER = {
     "fool": ["--steps", "8"],
-    "harden": ["--steps", "2", "--batch-size", "4", "--lr", "1e-5", "--attack-steps", "1"],
+    # which precision is faster is not measured
+    "harden": ["--steps", "2", "--batch-size", "4", "--lr", "1e-5", "--attack-steps", "1", "--precision", "float32"],
     "scan": ["--workers", "1"],
 }
 DOCS = sorted({line for path in (ROOT / "docs").glob("*.md") for line in commands(path.read_text(encoding="utf-8"))})
@@ -66,6 +67,7 @@ def ordinary(tmp_path_factory: pytest.TempPathFactory, small_photos: list[Image.
     return folder
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_run_as_they_are_printed(ordinary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ordinary)
     monkeypatch.setattr("foclip.demo.photos", lambda: sorted(Path("photos").iterdir()))
@@ -101,6 +103,7 @@ def test_weights_that_cannot_be_had_are_refused_in_one_line(ordinary: Path, monk
     assert "cannot be downloaded" in call(*command.split()[1:]).error
 
 
+@pytest.mark.slow
 def test_one_study_runs_without_paintings(ordinary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ordinary)
     for home, name, value in ((StudySettings, "steps", 4), (StudySettings, "count", 2), (artworks, "QUERIES", 1)):
@@ -110,6 +113,7 @@ def test_one_study_runs_without_paintings(ordinary: Path, monkeypatch: pytest.Mo
     assert "results/report.html" in outcome.out
 
 
+@pytest.mark.slow
 def test_the_library_part_runs_as_it_is_written(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -79,6 +79,7 @@ def test_each_picture_may_have_its_own_prompts(context: StudyContext) -> None:
         assert alone.digest == changed.digest != picture.digest
 
 
+@pytest.mark.slow
 def test_an_encoder_is_hardened_once_on_photos_that_it_is_not_measured_on(
     context: StudyContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +144,7 @@ def fooled_path(attack: AttackPlan, score: CLIPScore, picture: torch.Tensor) -> 
     return seen
 
 
+@pytest.mark.slow
 def test_the_embedded_hardened_encoder_resists_honestly(
     score: CLIPScore, robust_score: CLIPScore, small_photos: list[Image.Image]
 ) -> None:

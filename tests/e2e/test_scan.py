@@ -100,6 +100,7 @@ def digest(folder: Folder) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.parts.iterdir())}
 
 
+@pytest.mark.slow
 def test_a_folder_tars_and_a_table_of_the_same_pictures_give_the_same_rows(
     mini: Encoder, pictures: list[bytes], tmp_path: Path
 ) -> None:
@@ -143,6 +144,7 @@ def test_a_folder_tars_and_a_table_of_the_same_pictures_give_the_same_rows(
         pd.testing.assert_frame_equal(other.drop(columns=["key", "source"]), first.drop(columns=["key", "source"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [None, 3])
 def test_rows_are_what_detect_says(mini: Encoder, pictures: list[bytes], tmp_path: Path, seed: int | None) -> None:
     captions = [None, None, *map(CAPTION.format, range(10))]
@@ -329,6 +331,7 @@ def test_a_table_damaged_inside_keeps_its_count(mini: Encoder, pictures: list[by
     assert set(map(kind, rows.error[6:])) == {"the table is damaged here"}
 
 
+@pytest.mark.slow
 def test_a_picture_that_kills_its_process_is_one_row(
     mapper: Mapper, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,6 +371,7 @@ def test_every_caption_is_embedded_once(
     assert sorted(filter(None, asked)) == ["a cat", "a dog"]
 
 
+@pytest.mark.slow
 def test_what_passes_is_kept(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
     uids = [hashlib.md5(content).hexdigest() for content in pictures]
     write_table(tmp_path / "a.parquet", [*pictures[:11], b"no picture"], uid=uids, group=5)
@@ -449,6 +453,7 @@ def test_errors_are_tried_again(mini: Encoder, pictures: list[bytes], tmp_path: 
         scan([folder], tmp_path / "new", model=mini, method="rule", settings=Settings(retry_errors=True))
 
 
+@pytest.mark.slow
 def test_a_source_that_disappears_leaves_finished_parts(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
     for number in range(3):
         write_tar(tmp_path / f"{number}.tar", samples(pictures[number * 4 : number * 4 + 4]))
@@ -465,6 +470,7 @@ def test_a_source_that_disappears_leaves_finished_parts(mini: Encoder, pictures:
     assert digest(scan([tmp_path / "*.tar"], out.out, model=mini, method="rule", settings=TWO)) == whole
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_finished_parts_stay(
     run: Run, mini: Encoder, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -493,6 +499,7 @@ def test_a_full_disk_is_one_line_and_finished_parts_stay(
     assert digest(scan([path], out, model=mini, method="rule", settings=TWO)) == whole
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(
     mini: Encoder, pictures: list[bytes], tmp_path: Path
 ) -> None:
@@ -526,6 +533,7 @@ def test_it_goes_on_where_the_same_data_are_found_under_another_name(
     assert len([*out.shards()]) == 2
 
 
+@pytest.mark.slow
 def test_captions_are_read_in_one_way_by_scan_and_score(
     mini: Encoder, pictures: list[bytes], tmp_path: Path, run: Run
 ) -> None:
@@ -550,6 +558,7 @@ def test_captions_are_read_in_one_way_by_scan_and_score(
     assert run("scan", source, "--out", source / "out", "--method", "rule", "--workers", 1)[0] == 0  # out is no source
 
 
+@pytest.mark.slow
 def test_the_command_line(run: Run, pictures: list[bytes], tmp_path: Path) -> None:
     expected = hostile_tar(tmp_path / "a.tar", pictures)
     out = tmp_path / "out"
@@ -581,6 +590,7 @@ def test_the_command_line(run: Run, pictures: list[bytes], tmp_path: Path) -> No
         assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_columns_may_be_named(run: Run, pictures: list[bytes], tmp_path: Path) -> None:
     table = pa.table({"photo": pictures[:2], "words": ["a dog", "a cat"], "name": ["x", "y"]})
     parquet.write_table(table, tmp_path / "a.parquet")
@@ -619,6 +629,7 @@ def test_a_link_of_a_folder_to_itself_ends(mini: Encoder, pictures: list[bytes],
     assert list(rows.error.isna()) == [True, False]
 
 
+@pytest.mark.slow
 def test_rays_actor_writes_the_same_bytes(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
     path = write_table(tmp_path / "a.parquet", pictures[:8])
     whole = scan([path], tmp_path / "whole", model=mini, method="rule", settings=TWO)
@@ -664,6 +675,7 @@ def test_the_most_suspicious_come_first(mini: Encoder, tmp_path: Path) -> None:
     assert found.probes == {"blur": 4}
 
 
+@pytest.mark.slow
 def test_uids_are_missed_before_the_scan(run: Run, pictures: list[bytes], tmp_path: Path) -> None:
     write_tar(tmp_path / "a.tar", samples(pictures))
     out, kept = tmp_path / "out", tmp_path / "kept.npy"

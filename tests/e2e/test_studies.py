@@ -42,7 +42,7 @@ from foclip.studies.modality_gap import Shifted
 from foclip.studies.spectrum import POWER, RINGS, frequencies, local_statistics, planes, radial_spectrum
 from foclip.studies.spectrum import report as spectrum_report
 
-pytestmark = pytest.mark.usefixtures("_embedded_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_texts_once")
 
 ALL = [
     "ablation",
@@ -60,6 +60,8 @@ ALL = [
     "transfer",
     "visible",
 ]
+#: Those that take seconds however tiny a run is.
+SLOW = ("adaptive", "artworks", "robust", "spectrum", "sweep", "visible")
 #: What makes a run tiny, here and in a process of its own.
 GRIDS = {"WEIGHTS": ((0.1, 1.0),) * 2, "STEPS": ((7.0, 70.0),) * 2, "MOMENTA": ((0.0, 0.5),) * 2}
 
@@ -143,7 +145,7 @@ def test_every_study_is_found() -> None:
     assert list(available()) == ALL
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in ALL])
 def test_a_study_gives_a_table_figures_and_findings(
     name: str, context: StudyContext, trained: StudyContext, out: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -163,6 +165,7 @@ def test_a_study_gives_a_table_figures_and_findings(
     assert done.question
 
 
+@pytest.mark.slow
 def test_adaptive_attackers_of_an_encoder_without_a_hardened_version(
     context: StudyContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +179,7 @@ def test_adaptive_attackers_of_an_encoder_without_a_hardened_version(
     assert any(f"Of {adaptive.LOWEST}, nobody gains" in sentence for sentence in adaptive.report(table).findings)
 
 
+@pytest.mark.slow
 def test_artworks_compares_every_attack_within_the_budget(artworks_done: StudyResult, out: Path) -> None:
     table = pd.read_csv(out / "artworks" / "table.csv")
     within = table[table.settings == "35 dB"]
@@ -187,6 +191,7 @@ def test_artworks_compares_every_attack_within_the_budget(artworks_done: StudyRe
     assert fooled > original
 
 
+@pytest.mark.slow
 def test_artworks_without_paintings(score: CLIPScore, folder: Path, artworks_done: StudyResult, out: Path) -> None:
     """Nobody needs a folder of paintings; the report says which row is missing."""
     without = StudyContext([score], out, StudySettings(quick=True, images=folder))  # with the same cache
@@ -209,6 +214,7 @@ def test_no_pictures_give_no_results(context: StudyContext, prompts: list[str] |
     assert context.rows([], prompts, attack="none") == []
 
 
+@pytest.mark.slow
 def test_filter_keeps_what_the_scan_lets_through(
     mini: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +248,7 @@ def test_filter_has_pictures_of_its_own(mini: Encoder, tmp_path: Path) -> None:
     assert sum(pair.mismatched for pair in pairs) == round(0.1 * len(pairs))
 
 
+@pytest.mark.slow
 def test_artworks_says_when_the_black_box_attack_is_missing(artworks_done: StudyResult, out: Path) -> None:
     report = read_study(artworks.study, out).report
     assert not any("pip install cma" in sentence for sentence in report.findings)
@@ -260,6 +267,7 @@ def test_artworks_shows_the_pictures(context: StudyContext) -> None:
     assert [axes.get_title() for axes in authors.axes if axes.get_title()][-1] == "Adam"
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_read_back_without_its_context(
     artworks_done: StudyResult, context: StudyContext, out: Path
 ) -> None:
@@ -308,6 +316,7 @@ def short_sweep() -> None:
         setattr(home, name, value)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_sweep_gives_the_same_table(
     run: Run, toys: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +345,7 @@ def test_killed_in_the_middle_of_a_sweep_gives_the_same_table(
         assert (killed / "sweep" / name).read_bytes() == (whole / "sweep" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_reproduce_on_the_command_line(run: Run, toys: None, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for path in folder.iterdir():

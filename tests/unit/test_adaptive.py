@@ -75,6 +75,7 @@ def evaded(evading: DetectorAwareScore, small_photos: list[Image.Image]) -> list
     return [to_image(fooled.pixels) for fooled in fooled_by(ATTACK, evading, pictures, PROMPTS)]
 
 
+@pytest.mark.slow
 def test_its_pictures_are_less_suspicious_and_its_figures_those_of_the_score(
     detector: Detector,
     evading: DetectorAwareScore,
@@ -122,6 +123,7 @@ def test_probes_are_drawn_by_number(name: str, small_photos: list[Image.Image]) 
     assert transformation("mirror", 0) is TRANSFORMATIONS["mirror"]
 
 
+@pytest.mark.slow
 def test_detect_with_probes_that_nobody_knows(evaded: list[Image.Image], run: Run, tmp_path: Path) -> None:
     for number, picture in enumerate(evaded):
         write(picture, tmp_path / f"{number}.png")

@@ -257,6 +257,7 @@ def test_autopgd_by_hand(mini: Encoder, score: CLIPScore, pictures: list[Tensor]
     assert 0 < eta < radius
 
 
+@pytest.mark.slow
 def test_autopgd_needs_few_steps(score: CLIPScore, pictures: list[Tensor]) -> None:
     """Most of what three times the steps of FoCLIP reach: no step is lost."""
     ours, longer = (
@@ -282,6 +283,7 @@ def test_mifgsm_accumulates_normalised_gradients(mini: Encoder, score: CLIPScore
     assert (path[-1] - picture / 255).abs().max() <= 16 / 255 + 1e-6
 
 
+@pytest.mark.slow
 def test_single_prompt_raises_its_prompt_more_and_the_others_less(score: CLIPScore, pictures: list[Tensor]) -> None:
     def rise(attack: AttackPlan) -> Tensor:
         fooled = alone(attack, score, pictures[0])
@@ -371,6 +373,7 @@ class Same:
         return picture
 
 
+@pytest.mark.slow
 def test_a_view_is_optimised_too(score: CLIPScore, pictures: list[Tensor]) -> None:
     def gray_score(pixels: Tensor) -> float:
         return file_score(score, to_tensor(to_gray(to_image(pixels))), ARTWORKS)

@@ -159,6 +159,7 @@ def test_another_score_has_drops_of_its_own(mini: Encoder, small_photos: list[Im
         assert s.drops["gray"] == pytest.approx((before - after) / max(before, after, 0.1), abs=0.1)
 
 
+@pytest.mark.slow
 def test_batch_mates_do_not_matter(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     prompts = [ARTWORKS, ARTWORKS[:1], (), ARTWORKS[3:]]
     together = measure(score, small_photos, prompts, list(TRANSFORMATIONS))
@@ -231,6 +232,7 @@ def test_a_promise_needs_enough_pictures() -> None:
             conformal_threshold([0.0] * 98, fpr)
 
 
+@pytest.mark.slow
 def test_calibration_tells_fooled_from_clean(calibration: Calibration, mini: Encoder) -> None:
     detector = calibration.detector
     assert detector.fingerprint == mini.fingerprint
@@ -251,6 +253,7 @@ def test_calibration_tells_fooled_from_clean(calibration: Calibration, mini: Enc
         assert row["false_alarms"] <= 0.1 or row["method"].startswith("paper")
 
 
+@pytest.mark.slow
 def test_verdicts(calibration: Calibration) -> None:
     detector = calibration.detector
     for example in calibration.examples:
@@ -272,6 +275,7 @@ def test_verdicts(calibration: Calibration) -> None:
         detector.judge(calibration.examples[0].sensitivity, fpr=0.001)
 
 
+@pytest.mark.slow
 def test_a_detector_is_the_same_after_a_file(calibration: Calibration, tmp_path: Path) -> None:
     path = tmp_path / "detector.json"
     calibration.detector.save(path)
@@ -287,6 +291,7 @@ def change(path: Path, *keys: Any, value: Any) -> None:
     path.write_text(json.dumps(content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "value"),
     [
@@ -332,6 +337,7 @@ def test_bad_detector_files(keys: Any, value: Any, calibration: Calibration, tmp
         Detector.load(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["", "[]", "null", "\x00", "half"])
 def test_cut_off_detectors(content: str, calibration: Calibration, clean: list[Path], tmp_path: Path, run: Run) -> None:
     path = tmp_path / "detector.json"
@@ -345,6 +351,7 @@ def test_cut_off_detectors(content: str, calibration: Calibration, clean: list[P
     assert str(path) in errors.replace("\n", "")
 
 
+@pytest.mark.slow
 def test_foreign_and_missing_detectors(calibration: Calibration, mini: Encoder, tmp_path: Path) -> None:
     path = tmp_path / "detector.json"
     calibration.detector.save(path)
@@ -355,6 +362,7 @@ def test_foreign_and_missing_detectors(calibration: Calibration, mini: Encoder, 
         Detector.load(tmp_path / "none.json")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_promised_is_refused_before_anything_is_read(
     calibration: Calibration, mini: Encoder, clean: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,6 +384,7 @@ def test_what_cannot_be_promised_is_refused_before_anything_is_read(
         calibration.detector.judge(calibration.examples[0].sensitivity, "x")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_another_score_is_judged_without_prompts(
     calibration: Calibration, mini: Encoder, score: CLIPScore, clean: list[Path]
 ) -> None:
@@ -397,6 +406,7 @@ def test_another_score_is_judged_without_prompts(
     ]
 
 
+@pytest.mark.slow
 def test_a_picture_takes_the_probes_that_are_due(
     calibration: Calibration, score: CLIPScore, clean: list[Path], tmp_path: Path
 ) -> None:
@@ -421,6 +431,7 @@ def skipping_below(detector: Detector, score: float) -> Detector:
     return replace(detector, combined=replace(detector.combined, statistic=cascade))
 
 
+@pytest.mark.slow
 def test_verdicts_do_not_depend_on_the_company(calibration: Calibration, score: CLIPScore, clean: list[Path]) -> None:
     """Looks are taken by different pictures at different times, and every pass has a fixed number of rows."""
     fooled = [e.path for e in calibration.examples if e.fooled and e.state == "as it is"][:6]
@@ -430,6 +441,7 @@ def test_verdicts_do_not_depend_on_the_company(calibration: Calibration, score: 
         assert detect(picture, "artworks", model=score, detector=calibration.detector).results == [found]
 
 
+@pytest.mark.slow
 def test_the_order_of_a_cascade_is_a_statistic(calibration: Calibration) -> None:
     """Every probe more lifts a picture above all that did not need it, so p-values bound the alarms of the whole."""
     part = calibration.detector.combined
@@ -439,6 +451,7 @@ def test_the_order_of_a_cascade_is_a_statistic(calibration: Calibration) -> None
             assert taken <= other or value > lower
 
 
+@pytest.mark.slow
 def test_a_detector_of_a_foreign_hardened_encoder_loads_nothing(
     calibration: Calibration, score: CLIPScore, mini: Encoder
 ) -> None:
@@ -469,12 +482,14 @@ def test_scenarios_reach_what_they_are_named_for(score: CLIPScore, small_photos:
         assert change(small_photos[0]).mode == "RGB"
 
 
+@pytest.mark.slow
 def test_attacks_that_gain_nothing_teach_nothing(calibration: Calibration, score: CLIPScore) -> None:
     examples = [replace(e, rise=0.0) for e in calibration.examples]
     with pytest.raises(UsageError, match="fooled: too few of the 48 fooled pictures gained anything"):
         make_detector(examples, score, 0.1, "none", calibration.detector.probes, hardened_scores(score))
 
 
+@pytest.mark.slow
 def test_calibrated_again_nothing_is_fooled_again(
     toys: None, clean: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -492,6 +507,7 @@ def test_calibrated_again_nothing_is_fooled_again(
     assert written() == before
 
 
+@pytest.mark.slow
 def test_commands_calibrate_and_detect(run: Run, toys: None, clean: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "mine.json"
     model = ("--model", "toy-clip:3")
@@ -529,6 +545,7 @@ def test_commands_calibrate_and_detect(run: Run, toys: None, clean: list[Path], 
     assert "undecidable" in text
 
 
+@pytest.mark.slow
 def test_what_to_expect_of_one_calibration(calibration: Calibration) -> None:
     """The rate of one calibration is Beta-distributed: drawn anew, 95 of 100 lie in its interval."""
     part, fpr = calibration.detector.combined, calibration.detector.fpr
@@ -545,6 +562,7 @@ def test_what_to_expect_of_one_calibration(calibration: Calibration) -> None:
         assert row["caught_interval"][0] <= row["caught"] <= row["caught_interval"][1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fpr", [0.002, 0.01, 0.05, 0.3])
 def test_the_bound_holds_for_every_kind_of_clean_pictures(fpr: float, calibration: Calibration) -> None:
     rng = np.random.default_rng(0)
@@ -598,6 +616,7 @@ def test_calibrate_counts_before_it_reads(monkeypatch: pytest.MonkeyPatch, tmp_p
         calibrating._check_enough(pictures, offered)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*embedded.names()} - {*embedded.ORIGINALS}))
 def test_a_detector_comes_with_every_embedded_encoder(name: str, small_photos: list[Image.Image]) -> None:
     encoder = load_encoder(name)
@@ -616,6 +635,7 @@ def test_a_score_without_embedding_is_refused_in_one_line(name: str, toys: None,
             call(score=name)
 
 
+@pytest.mark.slow
 def test_other_encoders_need_their_own_detector(checkpoints: dict[str, Path]) -> None:
     name = f"RN50/{checkpoints['RN50']}"
     with pytest.raises(UsageError, match=r"foclip calibrate --model RN50"):

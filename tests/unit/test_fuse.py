@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -54,6 +55,7 @@ def test_a_norm_whose_input_is_read_elsewhere_stays() -> None:
     assert fuse_batchnorm(model, torch.rand(1, 3, 9, 9)) is model
 
 
+@pytest.mark.slow
 def test_encoders_with_norms_are_folded_and_share_all_other_weights(checkpoints: dict[str, Path]) -> None:
     for name in ("mini", f"RN50/{checkpoints['RN50']}"):
         encoder = load_encoder(name)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,12 +24,14 @@ from torch import nn
 
 from foclip.cache import Cache
 from foclip.errors import EncoderError, UsageError
-from foclip.hardening import HardenSettings, TrainingProgress, harden, harden_encoder
+from foclip.hardening import HardenSettings, TrainingProgress, harden, harden_encoder, measuring
 from foclip.hardening.pictures import augment, count, decode, perturb, random_start
 from foclip.hardening.tower import precision_for, trainable
 from foclip.hardening.trainer import Trainer
 from foclip.models import Encoder, OpenClipEncoder, load_encoder
 from foclip.models.checkpoints import model_config
+
+pytestmark = pytest.mark.usefixtures("_texts_once")
 
 #: A run that ends in seconds; float32, because which precision is faster is a matter of the machine.
 SHORT = ("--steps", 3, "--batch-size", 8, "--precision", "float32", "--keep", 0, "--attack-steps", 2)
@@ -63,6 +66,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _measured_quickly() -> Iterator[None]:
+    """The figures of the card are as good after two steps of the inner attack, for tests that they are there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "ASCENT", 2)
+        yield
+
+
 def weights(out: Path) -> bytes:
     return (out / "open_clip_model.safetensors").read_bytes()
 
@@ -75,6 +86,7 @@ def hardened(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(hardened: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     assert harden("mini", [folder], out, SETTINGS, stop_after=1) is None
@@ -87,6 +99,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(hardened: Path, folder: Path, tm
     assert weights(out) == weights(hardened)
 
 
+@pytest.mark.slow
 def test_sigkill_of_the_command(run: Run, hardened: Path, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     call = ("harden", "--images", folder, "--out", out, "--json", *SHORT)
@@ -105,6 +118,7 @@ def test_sigkill_of_the_command(run: Run, hardened: Path, folder: Path, tmp_path
     assert weights(out) == weights(hardened)
 
 
+@pytest.mark.slow
 def test_the_folder_loads_with_open_clip_alone(hardened: Path, mini: Encoder) -> None:
     code = (
         "import sys, torch, open_clip; name = 'local-dir:' + sys.argv[1];"
@@ -128,6 +142,7 @@ def test_the_folder_loads_with_open_clip_alone(hardened: Path, mini: Encoder) ->
     assert not (hardened / ".unfinished").exists()
 
 
+@pytest.mark.slow
 def test_an_encoder_too_far_from_the_original_is_not_written(run: Run, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "far"
     code, _, err = run("harden", "--images", folder, "--out", out, *SHORT, "--keep", 0.999)
@@ -179,6 +194,7 @@ def test_broken_pictures_are_left_out_and_listed(tmp_path: Path, mini: Encoder) 
     ]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_broken_pictures(run: Run, folder: Path, tmp_path: Path) -> None:
     for seed in range(9):
         (tmp_path / f"{seed}.png").write_bytes(encoded(seed))
@@ -268,6 +284,7 @@ def test_an_encoder_without_a_tower_to_train_is_refused(
         harden("toy", [folder], tmp_path / "out", SETTINGS)
 
 
+@pytest.mark.slow
 def test_stages_are_shown(hardened: Path, folder: Path, tmp_path: Path) -> None:
     """Each stage ends at its total: no bar stands still while something else is done."""
     shown: dict[str, tuple[int, list[float]]] = {}
@@ -309,6 +326,7 @@ def test_views_are_pictures() -> None:
     assert torch.equal(views, augment(levels, torch.tensor([1, 1, 1, 1.5, 3, 9.0]), torch.Generator().manual_seed(1)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["ViT-S-32", "RN50"])
 def test_other_towers(architecture: str, checkpoints: dict[str, Path], folder: Path, tmp_path: Path) -> None:
     """A step of a layer-norm tower and of one with batch normalisation, in parts, with activations recomputed."""

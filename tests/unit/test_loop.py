@@ -28,6 +28,7 @@ def pictures(small_photos: list[Image.Image]) -> list[Tensor]:
     return [to_tensor(picture) for picture in small_photos]
 
 
+@pytest.mark.slow
 def test_scores_rise_within_the_budget(score: CLIPScore, pictures: list[Tensor]) -> None:
     results = fooled_by(
         make_plan(FoCLIP, objective=objective(), steps=60, budgets="psnr:35"), score, pictures, ARTWORKS
@@ -52,8 +53,9 @@ def test_no_budget_is_ever_violated(score: CLIPScore, pictures: list[Tensor], mi
         assert fidelity(fooled.pixels, original).psnr >= min_psnr
 
 
+@pytest.mark.slow
 def test_batch_mates_do_not_matter(score: CLIPScore, pictures: list[Tensor]) -> None:
-    attack = make_plan(FoCLIP, objective=objective(), steps=25, budgets="psnr:35", batch_size=4)
+    attack = make_plan(FoCLIP, objective=objective(), steps=10, budgets="psnr:35", batch_size=4)
     together = fooled_by(attack, score, pictures, ARTWORKS)
     backwards = fooled_by(attack, score, pictures[::-1], ARTWORKS)[::-1]
     alone = [fooled_by(attack, score, [picture], ARTWORKS)[0] for picture in pictures]
@@ -116,6 +118,7 @@ def test_literal_learning_rate_is_plain_sgd(mini: Encoder, score: CLIPScore, pic
     assert torch.allclose(seen[0], x - 7.0 * gradient, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_where_an_undisturbed_one_does(
     score: CLIPScore, pictures: list[Tensor], tmp_path: Path
 ) -> None:

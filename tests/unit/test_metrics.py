@@ -66,6 +66,7 @@ def test_tensors_are_pictures_too(mini: Encoder, small_photos: list[Image.Image]
             clip_score(squares, captions, mini)
 
 
+@pytest.mark.slow
 def test_a_metric_reads_pictures_as_everything_else_does(
     mini: Encoder, score: Score, small_photos: list[Image.Image], tmp_path: Path
 ) -> None:
@@ -91,10 +92,11 @@ def test_a_metric_reads_pictures_as_everything_else_does(
         clip_score([tmp_path / "none.png"], [caption], mini)
 
 
+@pytest.mark.slow
 def test_the_robust_score_replaces_pictures_called_tampered(
     mini: Encoder, score: Score, detector: Detector, small_photos: list[Image.Image]
 ) -> None:
-    attack = make_plan(FoCLIP, objective=objective(), steps=80, budgets="psnr:35")
+    attack = make_plan(FoCLIP, objective=objective(), steps=40, budgets="psnr:35")
     captions = [CAPTIONS[i] for i in (1, 2, 3, 0)]
     prompts = [(caption,) for caption in captions]
     jobs = [AttackTask(to_tensor(p), own, i) for i, (p, own) in enumerate(zip(small_photos, prompts, strict=True))]
@@ -143,9 +145,10 @@ def alone(metric: Metric, *batches: tuple[torch.Tensor, list[str]]) -> float:
     return float(metric.compute())
 
 
+@pytest.mark.slow
 def test_a_collection_gives_what_single_metrics_give(mini: Encoder, squares: torch.Tensor) -> None:
     """States that are equal after the first batch, as of a picture that fits no caption, make no two metrics one."""
-    captions = imagenet(300)
+    captions = imagenet(100)
     (row,) = foclip.score(squares[:1], list(captions), model=mini)
     unlike = captions[row.scores.index(0)]
     batches = (squares[:1], [unlike]), (squares, CAPTIONS[:2])
@@ -167,6 +170,7 @@ def test_a_collection_gives_what_single_metrics_give(mini: Encoder, squares: tor
     assert twins(*batches[1])["one"] == twins.compute()["other"]
 
 
+@pytest.mark.slow
 def test_a_metric_is_combined_copied_and_sent(mini: Encoder, squares: torch.Tensor) -> None:
     batch = squares, CAPTIONS[:2]
     once, (first, second) = (
@@ -217,6 +221,7 @@ def test_a_bootstrap_that_would_mix_up_captions_is_refused(mini: Encoder, square
     assert scores.min() <= resampled.compute()["mean"] <= scores.max()
 
 
+@pytest.mark.slow
 def test_importing_the_metrics_loads_no_tables_and_no_plots() -> None:
     heavy = ("pandas", "pyarrow", "matplotlib", "jinja2", "sklearn", "skimage", "torchmetrics")
     code = f"import sys, foclip.metrics; print([name for name in {heavy} if name in sys.modules])"
@@ -230,6 +235,7 @@ def torchmetrics_sum() -> object:
     return dim_zero_sum
 
 
+@pytest.mark.slow
 def test_a_hardened_encoder_scores_too(run: Run, small_photos: list[Image.Image], tmp_path: Path) -> None:
     small_photos[0].save(tmp_path / "a.png")
     code, text, _ = run("score", tmp_path / "a.png", "--prompt", "a cat", "--hardened", "mini-robust", "--json")

@@ -78,6 +78,7 @@ def test_a_rendered_picture_is_the_file(height: int, width: int, mode: str, size
     assert float((resampler.pad(round8(painted.seen)) != seen).float().mean()) < 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("min_psnr", [30.0, 35.0, 45.0])
 def test_the_file_scores_what_the_exact_loop_s_does(score: CLIPScore, photo_files: list[Path], min_psnr: float) -> None:
     attack = make_plan(FoCLIP, objective=objective(), steps=25, budgets=Budget("psnr", min_psnr))
@@ -94,6 +95,7 @@ def test_the_file_scores_what_the_exact_loop_s_does(score: CLIPScore, photo_file
         assert (psnr(fooled.pixels, picture) or math.inf) >= min_psnr
 
 
+@pytest.mark.slow
 def test_the_mask_is_the_exact_loop_s(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     pictures = [to_tensor(photo.resize((260, 200))) for photo in small_photos[:3]]
     attack = make_plan(FoCLIP, objective=objective(), steps=25, budgets="psnr:36", mask="visible")

@@ -178,6 +178,7 @@ def test_a_coarse_mask_and_its_texture_are_the_fine_one(size: tuple[int, int], s
         assert texture.std() > 0.1
 
 
+@pytest.mark.slow
 def test_a_masked_picture_is_seen_less(score: Scorer, small_photos: list[Image.Image]) -> None:
     originals = [images.to_tensor(photo) for photo in small_photos[:2]]
     seen = {}
@@ -301,6 +302,7 @@ def test_cells_lose_as_much_as_their_pixels_to_a_smooth_change(small_photos: lis
     assert torch.cosine_similarity(mean.flatten(), gradients[1].flatten(), dim=0) > 0.7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", [refine.MOST_CELLS, 50_000])
 def test_a_refined_picture_scores_more_within_the_same_budgets(
     score: Scorer, small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch, cells: int
@@ -318,6 +320,7 @@ def test_a_refined_picture_scores_more_within_the_same_budgets(
         assert reached[0] > 1.03 * reached[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [14, 15, 16, 18])
 def test_refinement_goes_on_where_it_was_interrupted(
     score: Scorer, small_photos: list[Image.Image], tmp_path: Path, stop: int

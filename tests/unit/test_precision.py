@@ -25,10 +25,11 @@ from foclip.models.precision import FASTER, Precision
 from foclip.models.scores import CLIPScore
 
 
+@pytest.mark.slow
 def test_a_file_fooled_in_bfloat16_scores_as_one_in_float32(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     pictures = [to_tensor(photo) for photo in small_photos]
-    plain = make_plan(FoCLIP, objective=objective(), steps=30, budgets="psnr:35")
-    quick = make_plan(FoCLIP, objective=objective(), steps=30, budgets="psnr:35", precision="bfloat16")
+    plain = make_plan(FoCLIP, objective=objective(), steps=12, budgets="psnr:35")
+    quick = make_plan(FoCLIP, objective=objective(), steps=12, budgets="psnr:35", precision="bfloat16")
     found = [fooled_by(attack, score, pictures, ARTWORKS) for attack in (plain, quick)]
     pixels = [[fooled.pixels for fooled in each] for each in found]
     assert not all(torch.equal(a, b) for a, b in zip(*pixels, strict=True))  # it was another computation
@@ -50,7 +51,7 @@ def test_only_the_tower_and_only_where_it_is_asked_for(mini: Encoder) -> None:
     assert torch.equal(mini.embed(inputs), plain)
 
 
-@pytest.mark.parametrize("name", ["mini", "mini-vit", "ViT-S-32", "RN50"])
+@pytest.mark.parametrize("name", ["mini", "mini-vit", "ViT-S-32", pytest.param("RN50", marks=pytest.mark.slow)])
 def test_weights_are_cast_once_to_what_autocast_makes_of_them(name: str, checkpoints: dict[str, Path]) -> None:
     encoder = load_encoder(f"{name}/{checkpoints[name]}" if name in checkpoints else name)
     assert isinstance(encoder, OpenClipEncoder)
@@ -89,6 +90,7 @@ def test_what_is_fastest_here_is_measured(score: CLIPScore) -> None:
     assert chosen == ("bfloat16" if ratio >= FASTER else "float32")
 
 
+@pytest.mark.slow
 def test_precision_on_the_command_line(run: Run, small_photos: list[Image.Image], tmp_path: Path) -> None:
     small_photos[0].save(tmp_path / "a.png")
     call = ("fool", tmp_path / "a.png", "--prompt", "a cat", "--steps", 3, "--json")
@@ -113,6 +115,7 @@ def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch._dynamo.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_compiled_tower_computes_the_same(precision: Precision, small_photos: list[Image.Image]) -> None:
@@ -128,6 +131,7 @@ def test_a_compiled_tower_computes_the_same(precision: Precision, small_photos: 
     assert found.scores == pytest.approx(plain.scores, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_tower_that_cannot_be_compiled_goes_on_as_it_is(
     small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +148,7 @@ def test_a_tower_that_cannot_be_compiled_goes_on_as_it_is(
     assert torch.equal(found.pixels, fooled_by(attack, score, [picture], ARTWORKS)[0].pixels)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
 def test_compiled_on_the_command_line(run: Run, small_photos: list[Image.Image], tmp_path: Path) -> None:
     small_photos[0].save(tmp_path / "a.png")

@@ -129,6 +129,7 @@ def test_detect(mixed: list[Source], score: CLIPScore) -> None:
     assert (bare.score, bare.drop, bare.prompts) == (None, None, [])
 
 
+@pytest.mark.slow
 def test_detect_calls_what_was_fooled_tampered(files: list[Path], score: CLIPScore, tmp_path: Path) -> None:
     attack = make_plan(FoCLIP, objective=objective(), steps=100, budgets="psnr:35")
     (fooled,) = foclip.fool(files[1], "artworks", tmp_path / "out", model=score, attack=attack)
@@ -192,6 +193,7 @@ def test_captions(files: list[Path], score: CLIPScore, tmp_path: Path) -> None:
         foclip.score(files, ["a"], captions="sidecar", model=score)
 
 
+@pytest.mark.slow
 def test_a_score_by_name(files: list[Path]) -> None:
     (scored,) = foclip.score(files[0], score="clip-iqa")
     assert scored.prompts == ["photo."]

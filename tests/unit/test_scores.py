@@ -175,6 +175,7 @@ def test_its_value_is_the_mean_or_the_lowest_of_theirs(
         assert torch.allclose(a, b.mean(0) if kind is MeanEnsemble else torch.minimum(*b), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [MeanEnsemble, MinEnsemble])
 def test_every_member_is_fooled(
     members: tuple[CLIPScore, CLIPScore], pictures: list[Tensor], kind: type[MeanEnsemble | MinEnsemble]

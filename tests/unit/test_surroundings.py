@@ -130,6 +130,7 @@ def test_settings_reach_no_attack(setting: str, score: Score, small_photos: list
     assert torch.equal(same, pixels)
 
 
+@pytest.mark.slow
 def test_eight_threads_get_what_one_gets(
     score: Score, small_photos: list[Image.Image], expected: dict[str, Any]
 ) -> None:
