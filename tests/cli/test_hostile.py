@@ -226,7 +226,7 @@ MODELS = [
     (f"local-dir:{TOO_LONG}", "local-dir"),
     ("local-dir:weights/cut", "weights/cut.*(damaged|cut|weights|safetensors)"),
     ("local-dir:weights/nan", "NaN|finite"),
-    ("hf-hub:nosuch/nosuch", "network"),
+    ("hf-hub:nosuch/nosuch", "cannot be downloaded"),
     ("weights/nosuch.pt", "no such"),
     *((f"{name}", "weights|checkpoint") for name in ("weights/text.pt", "weights/zero.pt", "weights/emptydict.pt")),
     *((f"{name}", "weights|checkpoint") for name in ("weights/tensor.pt", "weights/list.pt", "weights/few.pt")),
