@@ -75,6 +75,7 @@ def test_fool_and_score_agree_with_open_clip(run: Run, photo: Path, tmp_path: Pa
     assert 2.5 * cosines.clamp(min=0).mean().item() == pytest.approx(result["score_after"], abs=0.005)
 
 
+@pytest.mark.slow
 def test_hostile_inputs_and_good_ones_in_one_call(run: Run, photo: Path, tmp_path: Path) -> None:
     Image.new("RGB", (1, 1), "red").save(tmp_path / "one.png")
     Image.effect_noise((300, 300), 50).save(tmp_path / "whole.jpg")
@@ -147,6 +148,7 @@ def test_every_attack_is_one_command(run: Run, photo: Path, tmp_path: Path, atta
     assert asked | {"batch_size": 1} == result["config"]  # one picture alone
 
 
+@pytest.mark.slow
 def test_budgets_of_the_command_line(run: Run, photo: Path, tmp_path: Path) -> None:
     call = ("fool", photo, "--prompt", "a cat", "--steps", 4, "--out", tmp_path / "out", "--json")
     (result,) = json.loads(run(*call, "--budget", "ssim:0.99", "--budget", "linf:6")[1])
@@ -199,6 +201,7 @@ def test_an_original_is_never_overwritten(run: Run, photo: Path) -> None:
     assert Path(json.loads(text)[0]["output"]).name == "photo [red]-2.png"
 
 
+@pytest.mark.slow
 def test_each_picture_with_its_own_captions(run: Run, small_photos: list[Image.Image], tmp_path: Path) -> None:
     files = [tmp_path / f"{name}.png" for name in "abc"]
     for path, picture in zip(files, small_photos, strict=False):

@@ -90,6 +90,7 @@ def test_the_report_of_a_command(run: Run, folder: Path, tmp_path: Path) -> None
     assert "τ₁" in (out / detected.PAGE).read_text()
 
 
+@pytest.mark.slow
 def test_places_where_no_report_can_be(run: Run, folder: Path, tmp_path: Path) -> None:
     clean = folder / "clean"
     (tmp_path / "file").write_text("mine")

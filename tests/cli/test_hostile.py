@@ -377,6 +377,7 @@ def test_a_stdout_that_takes_nothing(command: tuple[str, ...], where: str) -> No
     assert done.returncode in ((0, 1, 2, 141) if where == "| true" else (1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [(), ("--json",)], ids=["table", "json"])
 def test_a_stdout_in_ascii(world: Path, more: tuple[str, ...]) -> None:
     shutil.copy("good.png", "café.png")

@@ -62,6 +62,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FoCLIP, "update", fail)
 
 
+@pytest.mark.slow
 def test_every_figure_is_that_of_the_file(sources: list[Path], score: CLIPScore, out: Path) -> None:
     prompts = ("a cat", "a dog")
     for result in fool(sources, list(prompts), out, model=score, attack=ATTACK):
@@ -239,6 +240,7 @@ def test_two_runs_do_not_share_a_folder(sources: list[Path], score: CLIPScore, o
     assert state(out) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lanes", [1, 2, None])
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     lanes: int | None, sources: list[Path], score: CLIPScore, out: Path, monkeypatch: pytest.MonkeyPatch
@@ -290,6 +292,7 @@ def wait_in_step_7() -> None:
     FoCLIP.automatic_step = slow  # type: ignore[assignment, method-assign]
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_where_it_was_saved(
     run: Run, sources: list[Path], score: CLIPScore, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,6 +330,7 @@ def saved_steps(out: Path) -> list[int]:
     return [int(torch.load(path, weights_only=True)["step"]) for path in (out / UNFINISHED).glob("*.pt")]
 
 
+@pytest.mark.slow
 def test_a_picture_that_cannot_be_written_stops_the_run_but_not_the_list(
     sources: list[Path], score: CLIPScore, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

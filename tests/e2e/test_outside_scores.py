@@ -36,6 +36,7 @@ def asked(score: str) -> tuple[str, ...]:
     return ("--score", score) if score == "toy-taste" else ("--score", score, "--prompt", "a photo of a cat.")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", TOYS)
 def test_score_and_fool(run: Run, pictures: list[Path], score: str) -> None:
     code, out, _ = run("score", *pictures, *asked(score), "--json")
@@ -80,6 +81,7 @@ def test_a_scan_writes_scores_and_says_that_there_are_no_verdicts(run: Run, pict
     assert rows.p_value.isna().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("score", TOYS)
 def test_attack_in_memory(pictures: list[Path], tmp_path: Path, score: str) -> None:
     before = sorted(tmp_path.rglob("*"))

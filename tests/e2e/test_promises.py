@@ -178,6 +178,7 @@ def test_a_damaged_colour_profile_changes_nothing(folder: Path) -> None:
         assert images.read(folder / "profile.png").getpixel((0, 0)) == (200, 40, 30)
 
 
+@pytest.mark.slow
 def test_the_budget_holds_on_what_the_model_sees(folder: Path) -> None:
     images.read(photos()[0]).resize((1600, 160)).save("wide.png")
     (row,) = call("fool", "wide.png", *CAT, "--steps", 12, "--min-psnr", 35, "--json", "--out", "out").rows
@@ -209,6 +210,7 @@ def test_an_unrelated_picture_is_never_replaced(folder: Path) -> None:
     assert Path("dl/a-2.png").is_file()
 
 
+@pytest.mark.slow
 def test_runs_in_one_folder_add_up(folder: Path) -> None:
     assert call("fool", "a.png", *QUICK, "out").code == 0
     (first,) = results(folder / "out")

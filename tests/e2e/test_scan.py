@@ -168,6 +168,7 @@ def test_rows_are_what_detect_says(mini: Encoder, pictures: list[bytes], tmp_pat
         scan([tmp_path / "a.parquet"], tmp_path / "new", model=mini, method="rule", seed=4)
 
 
+@pytest.mark.slow
 def test_pictures_without_captions_are_judged_without(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
     captions = [None, "", "  ", *map(CAPTION.format, range(9))]
     write_table(tmp_path / "a.parquet", pictures, caption=captions)
@@ -285,6 +286,7 @@ def test_a_header_overwritten_in_a_tar_is_told(pictures: list[bytes], tmp_path: 
     assert "after 00004" in str(found[-1].error)
 
 
+@pytest.mark.slow
 def test_damage_in_tables(mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
     mixed: list[bytes | None] = [pictures[0], b"", pictures[1][:200], None, b"<html>", pictures[2]]
     write_table(
@@ -352,6 +354,7 @@ def test_a_picture_that_kills_its_process_is_one_row(
     assert "process that decoded it died" in rows[5]["error"]
 
 
+@pytest.mark.slow
 def test_every_caption_is_embedded_once(
     mini: Encoder, pictures: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -399,6 +402,7 @@ def test_what_passes_is_kept(mini: Encoder, pictures: list[bytes], tmp_path: Pat
     assert export(other, tmp_path / "c.txt") > 0
 
 
+@pytest.mark.slow
 def test_another_model_detector_or_source_is_refused(
     mini: Encoder, pictures: list[bytes], tmp_path: Path, run: Run
 ) -> None:
@@ -517,6 +521,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(
     assert digest(scan([tmp_path / "a.parquet"], out.out, model=mini, method="rule", settings=TWO)) == whole
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_the_same_data_are_found_under_another_name(
     mini: Encoder, pictures: list[bytes], tmp_path: Path
 ) -> None:
@@ -721,6 +726,7 @@ def test_scores_of_other_packages_are_scanned_without_a_detector(
     assert "none for" in err
 
 
+@pytest.mark.slow
 def test_a_file_system_of_a_cluster(
     pictures: list[bytes], mapper: Mapper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -256,6 +256,7 @@ def test_artworks_says_when_the_black_box_attack_is_missing(artworks_done: Study
     assert any("pip install cma" in sentence for sentence in artworks.report(without).findings)
 
 
+@pytest.mark.slow
 def test_artworks_shows_the_pictures(context: StudyContext) -> None:
     within, authors = artworks.gallery(context).values()
     titles = [axes.get_title() for axes in within.axes if axes.get_title()]

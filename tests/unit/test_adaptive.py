@@ -52,6 +52,7 @@ def passes_by(detector: Detector, evading: DetectorAwareScore, pictures: list[Im
     ]
 
 
+@pytest.mark.slow
 def test_it_knows_what_the_detector_measures(
     detector: Detector, evading: DetectorAwareScore, score: CLIPScore, small_photos: list[Image.Image]
 ) -> None:
@@ -92,6 +93,7 @@ def test_its_pictures_are_less_suspicious_and_its_figures_those_of_the_score(
         assert scores_of(score, picture, PROMPTS)[0] > scores_of(score, photo, PROMPTS)[0] + 0.2
 
 
+@pytest.mark.slow
 def test_who_draws_probes_pays_the_mean_over_them(
     detector: Detector, evading: DetectorAwareScore, score: CLIPScore, small_photos: list[Image.Image]
 ) -> None:

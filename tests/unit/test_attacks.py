@@ -101,6 +101,7 @@ def test_every_attack_is_tested_here() -> None:
     assert all(name == kind.name for name, kind in ATTACKS.items())
 
 
+@pytest.mark.slow
 @each_attack
 def test_improves_within_the_budget_whatever_its_batch_mates(
     score: CLIPScore, pictures: list[Tensor], attack: AttackPlan
@@ -122,6 +123,7 @@ def test_a_tight_budget_holds(score: CLIPScore, pictures: list[Tensor], attack: 
         assert fidelity(fooled.pixels, original).psnr >= 46.0
 
 
+@pytest.mark.slow
 @each_attack
 def test_resumes_where_it_was_cut_off(
     score: CLIPScore, pictures: list[Tensor], attack: AttackPlan, tmp_path: Path
@@ -301,6 +303,7 @@ def test_single_prompt_raises_its_prompt_more_and_the_others_less(score: CLIPSco
     )
 
 
+@pytest.mark.slow
 def test_cmaes_repeats_by_seed_and_sees_no_gradient(score: CLIPScore, pictures: list[Tensor]) -> None:
     attack = make_plan(CMAES, steps=30, budgets="psnr:35", block=4, batch_size=1)
 

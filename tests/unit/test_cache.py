@@ -99,6 +99,7 @@ def test_the_folder_goes_with_the_last_piece(tmp_path: Path) -> None:
     store.drop("b")  # nothing there: nothing to do
 
 
+@pytest.mark.slow
 def test_a_folder_of_ones_own(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     code = (

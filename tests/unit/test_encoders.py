@@ -39,6 +39,7 @@ def encoder(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> Ope
     return opened(name if name in embedded.names() else f"{name}/{checkpoints[name]}")
 
 
+@pytest.mark.slow
 def test_frozen_and_in_evaluation_mode(encoder: OpenClipEncoder) -> None:
     assert not encoder.model.training
     assert not any(parameter.requires_grad for parameter in encoder.model.parameters())
@@ -281,6 +282,7 @@ def test_what_wraps_a_model_names_its_weights(tmp_path: Path, prefix: str, key: 
     assert not readable.exists() or readable == path
 
 
+@pytest.mark.slow
 def test_a_wrapped_checkpoint_is_the_same_encoder(checkpoints: dict[str, Path], tmp_path: Path) -> None:
     state = torch.load(checkpoints["ViT-S-32"], weights_only=True, mmap=True)["state_dict"]
     wrapped = {f"_orig_mod.module.{name}": value for name, value in state.items()}
@@ -289,6 +291,7 @@ def test_a_wrapped_checkpoint_is_the_same_encoder(checkpoints: dict[str, Path], 
     assert len(found) == 1
 
 
+@pytest.mark.slow
 def test_a_file_can_be_taken_as_a_tags(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Architectures whose tags differ in preprocessing or activation."""
     monkeypatch.chdir(checkpoints["RN50"].parent)
@@ -382,6 +385,7 @@ def test_nothing_of_the_hubs_client_is_logged_while_a_model_loads(caplog: pytest
     assert caplog.records or not logging.getLogger("huggingface_hub").propagate
 
 
+@pytest.mark.slow
 def test_a_checkpoint_keeps_its_own_size(tmp_path: Path) -> None:
     model = open_clip.create_model("ViT-S-32-alt", force_image_size=160, force_context_length=40)
     torch.save(model.state_dict(), tmp_path / "own.pt")
@@ -420,6 +424,7 @@ def test_pickles_with_code_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
     assert not Path("evil-was-here").exists()
 
 
+@pytest.mark.slow
 def test_wrong_names_get_one_helpful_line(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
     (tmp_path / "text.pt").write_text("no weights")
     cases = {

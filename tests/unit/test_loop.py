@@ -90,6 +90,7 @@ def test_stops_at_the_target_of_the_file(score: CLIPScore, pictures: list[Tensor
     assert torch.equal(done.pixels, pictures[0])
 
 
+@pytest.mark.slow
 def test_prompts_of_their_own(score: CLIPScore, pictures: list[Tensor]) -> None:
     attack = make_plan(FoCLIP, objective=objective(), steps=20, budgets="psnr:35", batch_size=2)
     tasks = [AttackTask(pictures[0], ARTWORKS[:1], 0), AttackTask(pictures[1], ARTWORKS[3:], 1)]
@@ -146,6 +147,7 @@ def test_a_resumed_run_ends_where_an_undisturbed_one_does(
         assert a.scores == b.scores
 
 
+@pytest.mark.slow
 def test_what_was_begun_under_other_settings_is_not_continued(
     score: CLIPScore, pictures: list[Tensor], tmp_path: Path
 ) -> None:

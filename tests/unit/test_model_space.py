@@ -155,6 +155,7 @@ def test_a_plateau_ends_it_only_when_asked(score: CLIPScore, small_photos: list[
         make_plan(FoCLIP, patience=0)
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_batches_at_once(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     attack = make_plan(FoCLIP, steps=8, budgets="psnr:35", batch_size=2)
     tasks = [

@@ -58,6 +58,7 @@ def kept(budgets: tuple[Budget, ...], picture: torch.Tensor, original: torch.Ten
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", LIMITS)
 def test_the_file_keeps_to_its_budget(score: Scorer, limit: str) -> None:
     budgets, originals = (parse(limit),), pictures()
@@ -78,6 +79,7 @@ def test_every_attack_keeps_to_several_budgets_at_once(score: Scorer, attack: ty
         assert kept(budgets, fooled.pixels, original)
 
 
+@pytest.mark.slow
 def test_a_budget_is_used_and_not_wasted(score: Scorer, small_photos: list[Image.Image]) -> None:
     original = images.to_tensor(small_photos[0])
     for limit in ("flip99:0.15", "ssim:0.98"):

@@ -84,6 +84,7 @@ def test_fused_attention_stays_in_float32_on_a_cpu() -> None:
     assert found[1] == len(found[0]) * [torch.float32]
 
 
+@pytest.mark.slow
 def test_what_is_fastest_here_is_measured(score: CLIPScore) -> None:
     chosen, ratio = fastest_precision(Execution(batch_size=2), score)
     assert ratio > 0

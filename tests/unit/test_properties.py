@@ -175,6 +175,7 @@ def read(content: bytes) -> None:
     assert re.fullmatch(r"any\.png: .+", message), message
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(
     st.sampled_from(sorted(WHOLE)),

@@ -112,6 +112,7 @@ def assert_failed(outcome: Outcome[Any]) -> None:
     assert len(outcome) == len(outcome.results) == len(NAMES)
 
 
+@pytest.mark.slow
 def test_detect(mixed: list[Source], score: CLIPScore) -> None:
     progress = Progress()
     outcome = foclip.detect(mixed, "artworks", model=score, progress=progress)
@@ -139,6 +140,7 @@ def test_detect_calls_what_was_fooled_tampered(files: list[Path], score: CLIPSco
     assert [f.decided_by for f in by_rule] == ["rule"] * 2
 
 
+@pytest.mark.slow
 def test_fool(mixed: list[Source], score: CLIPScore, tmp_path: Path) -> None:
     progress, out = Progress(), tmp_path / "out"
     outcome = foclip.fool(mixed, ["a cat"], out, model=score, attack=QUICK, progress=progress)

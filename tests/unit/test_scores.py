@@ -120,6 +120,7 @@ def test_what_the_attack_moves_is_what_the_file_scores(any_score: Scorer, pictur
         assert gradient.abs().max() > 0
 
 
+@pytest.mark.slow
 def test_every_score_can_be_fooled_within_its_budget(any_score: Scorer, pictures: list[Tensor]) -> None:
     attack = make_plan(FoCLIP, objective=objective(temperature=any_score.info.temperature), steps=20, budgets="psnr:33")
     for fooled, original in zip(fooled_by(attack, any_score, pictures, ARTWORKS[:3]), pictures, strict=True):

@@ -71,6 +71,7 @@ def expected(score: Score, small_photos: list[Image.Image]) -> dict[str, Any]:
     return figures(score, small_photos[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_settings_reach_no_figure(
     setting: str, score: Score, small_photos: list[Image.Image], expected: dict[str, Any]

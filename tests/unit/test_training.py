@@ -82,6 +82,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_weights(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def teacher(texts: list[str], cache: Path) -> torch.Tensor:
         return torch.randn(len(texts), 24, generator=torch.Generator().manual_seed(0))
