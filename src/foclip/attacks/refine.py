@@ -20,6 +20,7 @@ from torch import Tensor
 from foclip.attacks.plan import AttackPlan
 from foclip.attacks.space import PixelSpace
 from foclip.attacks.state import MOST_RADIUS, AttackState
+from foclip.models.resize import round8
 from foclip.models.surroundings import undisturbed
 from foclip.perceptual.loss import PerceptualLoss
 from foclip.perceptual.mask import coarse_mask
@@ -81,7 +82,7 @@ class Refinement:
         """Move a picture; arguments as for `Attack.update`."""
         memory, loss, mask = state.memory, state.losses[-1], self._mask
         pixels = state.space.pixels[self._part]
-        picture = self._cells(pixels)
+        picture = self._cells(round8(pixels))  # what rounding adds is seen too
         if "terms at first" not in memory:
             memory["terms at first"] = self._visibility.terms(picture)
         if state.enforced or "held" not in memory:
@@ -98,7 +99,7 @@ class Refinement:
         velocity = memory.setdefault("velocity", torch.zeros_like(visible))
         velocity.mul_(MOMENTUM).add_(level(visible))
         direction = mask.push(level(velocity))
-        size = _rms(picture - self._original)
+        size = _rms(self._cells(pixels) - self._original)
         fall = 0.5 * (1 + math.cos(math.pi * (1 - (state.last - state.step) / state.refine_steps)))
         back = mask.push(uphill) * ((loss - float(memory["held"])) / square)
         # Where the objective is flat, the way back would be long, and no longer that of the tangent.
