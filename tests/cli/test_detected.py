@@ -57,7 +57,7 @@ def test_the_report_of_a_command(run: Run, folder: Path, tmp_path: Path) -> None
     broken = tmp_path / "broken.png"
     broken.write_text("no picture")
     out = tmp_path / "out"
-    pictures = (*clean[:2], *fooled[:3], broken)
+    pictures = (*clean[:2], *fooled[:6], broken)
     for prompts in (("--prompts", "artworks"), ()):
         arguments = (*pictures, *prompts, "--detector", folder / "small.json", "--out", out)
         code, text, errors = run("detect", *arguments, "--json")
@@ -74,7 +74,7 @@ def test_the_report_of_a_command(run: Run, folder: Path, tmp_path: Path) -> None
         page = (out / detected.PAGE).read_text()
         tampered = sum(entry.get("tampered", False) for entry in found)
         assert tampered > 0
-        assert f"5 pictures: {tampered} tampered" in page
+        assert f"8 pictures: {tampered} tampered" in page
         assert "broken.png: not a picture" in page
         assert page.count("map: what JPEG takes away") == tampered  # for its prompts, or for what it fits best
         places = [page.index(f"<p>{entry['image']}</p>") for entry in found[:-1]]
