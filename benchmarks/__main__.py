@@ -1,6 +1,6 @@
 """All benchmarks of speed with one command: machine, medians with quartiles, ratios pair by pair in one run.
 
-    python -m benchmarks --out D [--only attack,quality,loops,score,growth,memory] [--models mini,mini-vit]
+    python -m benchmarks --out D [--only attack,quality,loops,score,start,growth,memory] [--models mini,mini-vit]
                          [--device cuda] [--photos PHOTO…]
 
 writes `D/benchmarks.md` and `D/benchmarks.json` after every section. Without --only it takes the better part of an hour
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import growth, loops, quality, reading, steps
+from benchmarks import growth, loops, quality, reading, startup, steps
 from benchmarks.timing import Section, machine
 from foclip import files
 
-SECTIONS = ("attack", "quality", "loops", "score", "growth", "memory")
+SECTIONS = ("attack", "quality", "loops", "score", "start", "growth", "memory")
 
 
 def main() -> None:
@@ -44,6 +44,7 @@ def main() -> None:
         "quality": lambda: quality.table("mini", arguments.reference, device, arguments.photos),
         "loops": lambda: loops.table("mini", device, arguments.most, arguments.photos),
         "score": lambda: reading.table(models, arguments.repeats),
+        "start": lambda: startup.table(arguments.repeats),
         "growth": lambda: growth.table(device),
         "memory": growth.memory,
     }

@@ -11,7 +11,7 @@ from PIL import Image
 
 from foclip.data.images import to_tensor
 from foclip.errors import UsageError
-from foclip.models import EmbeddingScorer, Scorer, available, load, load_encoder
+from foclip.models import EmbeddingScorer, Scorer, available, load, load_encoder, registry
 from foclip.models.batching import TargetCache, figures, raw_scores, read_figures, read_scores
 from foclip.models.scores import CLIPScore, MeanEnsemble, MinEnsemble
 
@@ -46,6 +46,7 @@ def test_it_says_what_it_is(scorer: Scorer) -> None:
     assert info.temperature > 0
     assert scorer.parameter_count > 0
     assert (info.prompts == "optional") == bool(info.default_prompts)
+    assert info.name not in registry.NEED_PROMPTS or info.prompts == "required"
     assert isinstance(scorer, EmbeddingScorer) == (info.name in ("clipscore", "clip-iqa"))
 
 

@@ -11,7 +11,7 @@ import torch
 from conftest import fooled_by, scores_of
 from PIL import Image
 from skimage.metrics import structural_similarity
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from foclip.attacks import PGD, Adam, Attack, AttackState, AttackTask, FoCLIP, make_plan, objective, refine, run
 from foclip.attacks.constraint import MaskKind
@@ -220,6 +220,14 @@ def test_ssim_is_a_mean_over_windows_within_the_picture(small_photos: list[Image
     pairs += [(noise[:, :11, :11], noise[:, 11:22, :11]), (noise[:, :11], noise[:, 20:31])]
     for a, b in pairs:
         assert fidelity(a, b).ssim == pytest.approx(right_ssim(a, b), abs=5e-6)
+
+
+def test_psnr_is_torchmetrics_to_the_last_bit(small_photos: list[Image.Image]) -> None:
+    for photo in small_photos:
+        for part in (slice(None), slice(7, -5), slice(0, 1)):
+            both = [each[:, part, part] for each in changed(photo)]
+            expected = peak_signal_noise_ratio(*(each.float() for each in both), data_range=255.0)
+            assert fidelity(*both).psnr == float(expected)
 
 
 def test_ssim_does_not_depend_on_strips(monkeypatch: pytest.MonkeyPatch, small_photos: list[Image.Image]) -> None:

@@ -46,7 +46,17 @@ def calibrate(
         raise UsageError(f"--out {out}: give a file name that ends in .json")
     page = out.with_suffix(".html")
     models, names = [model, *(hardened or ())], (out.name, page.name)
-    options.check(models, score, captions, fpr=fpr, clean=clean, background=background, out=out.parent, written=names)
+    options.check(
+        models,
+        score,
+        captions,
+        texts=texts,
+        fpr=fpr,
+        clean=clean,
+        background=background,
+        out=out.parent,
+        written=names,
+    )
     chosen = progress.load(model, score, device)
     from foclip.calibration import calibrate as make_detector
     from foclip.reports import calibration as report

@@ -124,7 +124,18 @@ def fool(
             raise UsageError(f"--lr {lr}: write auto or a number") from None
     if precision == "auto":
         given["precision"] = None
-    options.check([model], score, captions, engine=engine, address=address, pictures=images, json=json, out=out)
+    options.check(
+        [model],
+        score,
+        captions,
+        texts=texts,
+        need_prompts=True,
+        engine=engine,
+        address=address,
+        pictures=images,
+        json=json,
+        out=out,
+    )
     chosen = progress.load(model, score, device)
     from foclip.attacks import ATTACKS, Attack, default_plan, fastest_precision
     from foclip.models.scorer import EmbeddingScorer

@@ -81,6 +81,8 @@ def check(
     score: str = registry.DEFAULT,
     captions: str | None = None,
     *,
+    texts: Sequence[str] | None = None,
+    need_prompts: bool = False,
     fpr: float | None = None,
     engine: str = "local",
     address: str | None = None,
@@ -92,7 +94,8 @@ def check(
 ) -> None:
     """Refuse with a `FoclipError` what is wrong in options, and make the folder `out` with room for files `written`.
 
-    `sources` are files and folders by the names of their options. If none of the `pictures` is there, they are listed,
+    `texts` are the prompts; `need_prompts` says that the command needs some if the score does. `sources` are files and
+    folders by the names of their options. If none of the `pictures` is there, they are listed,
     and the command ends with 1; else the others are worth the work.
     """
     if address is not None and engine != "ray":
@@ -111,6 +114,7 @@ def check(
             remote.require(model.removeprefix("open_clip:"))
     if score not in registry.available():
         raise UsageError(f"score: {score!r} is none of {', '.join(registry.available())}")
+    prompt_sets.require(texts is not None, captions is not None, need_prompts and score in registry.NEED_PROMPTS)
     if pictures and all(map(_missing, pictures)):
         failures = [Failure(str(picture), f"{picture}: no such file") for picture in pictures]
         console.show(Outcome([], failures), json, lambda rows: None)

@@ -53,9 +53,11 @@ def loading(name: str) -> AbstractContextManager[object]:
 def load(model: str, score: str, device: str) -> "Scorer":
     """A score over an encoder by their names."""
     with loading(model):
-        from foclip.models.registry import resolve
+        from foclip.models import light, registry
 
-        return resolve(model, score, device)
+        if registry.is_own(score, model):  # others may need all of open_clip, or nothing of it
+            light.import_open_clip()
+        return registry.resolve(model, score, device)
 
 
 @contextmanager

@@ -34,7 +34,8 @@ def score(
 ) -> None:
     """Score pictures: their score with each prompt, and its mean."""
     texts = options.prompts(prompts, prompt)
-    options.check([model, hardened], score, captions, pictures=images, json=json)
+    models = [model, hardened]
+    options.check(models, score, captions, texts=texts, need_prompts=True, pictures=images, json=json)
     if scale is not None and score != "clipscore":
         raise UsageError(f"--scale: {score} has no weight")
     chosen = progress.load(model, score, device)
@@ -86,13 +87,21 @@ def detect(
     texts = options.prompts(prompts, prompt)
     models, names = [model, *(hardened or ())], ("run.json", "verdicts.html", "verdicts.csv")
     options.check(
-        models, score, captions, fpr=fpr, detector=detector, pictures=images, json=json, out=out, written=names
+        models,
+        score,
+        captions,
+        texts=texts,
+        fpr=fpr,
+        detector=detector,
+        pictures=images,
+        json=json,
+        out=out,
+        written=names,
     )
     loaded = progress.load(model, score, device)
     from foclip import api
     from foclip.detection.detector import Detector, shipped
     from foclip.detection.probes import require_embedding
-    from foclip.reports import detected
 
     chosen = require_embedding(loaded)
     judge = shipped(chosen.encoder) if detector is None else Detector.load(detector)
@@ -116,6 +125,8 @@ def detect(
         )
     console.list_results(found, json, _print_detections)  # before anything is drawn: that may take a while, or fail
     if out:
+        from foclip.reports import detected
+
         facts = {"detector": judge.name, "fpr": judge.fpr if fpr is None else fpr}
         console.record(out, chosen, found.failures, facts)
         with progress.bars() as shown:

@@ -87,6 +87,14 @@ def read(path: Path) -> list[str]:
     return prompts
 
 
+def require(given: bool, captions: bool, needed: bool) -> None:
+    """Refuse both prompts and captions with a `UsageError`, and neither where some are needed with a `PromptError`."""
+    if given and captions:
+        raise UsageError("captions: give either prompts or captions, not both")
+    if needed and not given and not captions:
+        raise PromptError("prompts: no prompts given; name a set such as artworks, or give some")
+
+
 def resolve(prompt_set: str | None = None, prompts: Sequence[str] = ()) -> list[str]:
     """The prompts of a set, and prompts given one by one; a `PromptError` if one is empty, or there is none at all."""
     result = [] if prompt_set is None else _prompts_of(prompt_set)

@@ -24,7 +24,7 @@ from foclip.data import images
 from foclip.data import prompts as prompt_sets
 from foclip.data.images import Admit, Source
 from foclip.data.prompts import Prompts, as_prompts
-from foclip.errors import ImageError, PromptError, UsageError
+from foclip.errors import ImageError, UsageError
 from foclip.machine import cores
 from foclip.outcome import Failure, Outcome
 
@@ -74,13 +74,10 @@ def collect_samples(
     length; a `PromptError` that prompts or captions are unusable.
     """
     sources, failures = _sources(pictures, exclude), list[Failure]()
+    prompt_sets.require(prompts is not None, captions is not None, not default and not optional)
     if captions is not None:
-        if prompts is not None:
-            raise UsageError("captions: give either prompts or captions, not both")
         found, failures = caption_files.captions_of(sources, captions)
         sources, each = [sources[number] for number in found], [tuple(own) for own in found.values()]
-    elif prompts is None and not default and not optional:
-        raise PromptError("prompts: no prompts given; name a set such as artworks, or give some")
     else:
         each = _prompts_of_each(prompts, default, len(sources))
     named = (images.name(source, number) for number, source in enumerate(sources, start=1))

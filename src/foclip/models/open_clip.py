@@ -23,6 +23,7 @@ from foclip.models.encoder import Encoder
 from foclip.models.fuse import cast, fuse_batchnorm
 from foclip.models.preprocess import Preprocess
 from foclip.models.surroundings import undisturbed
+from foclip.models.tokenizer import EmbeddedTokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -174,7 +175,10 @@ def create(
     try:
         with _quiet():
             model = open_clip.create_model(model_name, weights, require_pretrained=True, **options)
-            tokenizer = open_clip.get_tokenizer(model_name, context_length=options.get("force_context_length"))
+            if name in embedded.names():
+                tokenizer = EmbeddedTokenizer(Path(model_name.removeprefix("local-dir:")), model.context_length)
+            else:
+                tokenizer = open_clip.get_tokenizer(model_name, context_length=options.get("force_context_length"))
         if tower:
             model.visual.load_state_dict(load_file(tower))
         if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):

@@ -77,6 +77,8 @@ _SCORES = {
     DEFAULT: "foclip.models.scores.clip:CLIPScore.load",
     "clip-iqa": "foclip.models.scores.clip_iqa:CLIPIQA.load",
 }
+#: Scores of this package that need prompts. Whether those of others do is known once they are loaded (`ScoreInfo`).
+NEED_PROMPTS = (DEFAULT,)
 #: Schemes that open_clip loads.
 OPEN_CLIP = ("open_clip", "hf-hub", "local-dir")
 _FAMILIES = dict.fromkeys(OPEN_CLIP, "foclip.models.open_clip:load")
@@ -85,6 +87,11 @@ _scores, _families = _Registry("score", "foclip.scorers", _SCORES), _Registry("s
 available, register = _scores.names, _scores.register
 #: Schemes of all families of encoders; and what adds one.
 schemes, register_encoder = _families.names, _families.register
+
+
+def is_own(score: str, model: str) -> bool:
+    """Whether neither the score nor the encoder is made by another package."""
+    return score in _SCORES and model.partition(":")[0] not in {*schemes()} - {*OPEN_CLIP}
 
 
 def load(name: str = DEFAULT, model: "str | Encoder" = embedded.DEFAULT, *, device: str = "auto") -> "Scorer":
