@@ -7,11 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import open_clip
 import pytest
 import torch
+from calling import started
 from conftest import Run
 from PIL import Image
 from zoo import png_header
@@ -336,10 +338,28 @@ def test_an_interrupt_in_a_finaliser_is_not_lost(
     assert len(errors.splitlines()) == 1
 
 
+class Forked:
+    """A command in a process that has imported what it needs; see `benchmarks.killed.Process`."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, errors: Path) -> None:
+        self._process = started(*arguments, folder=folder, err=errors)
+        assert self._process.pid
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        assert self._process.exitcode is not None
+        return self._process.exitcode
+
+
 @pytest.mark.slow
 def test_killed_and_called_again_it_writes_the_same_bytes(tmp_path: Path) -> None:
-    """`benchmarks/killed.py` asks 20 times of each command."""
-    command = Command(("fool", "0.png", "1.png", "--prompts", "artworks", "--steps", "12", "--out", "out"), fooled)
+    """`benchmarks/killed.py` asks 20 times of each command, each time in a Python that starts anew."""
+    arguments = ("fool", "0.png", "1.png", "--prompts", "artworks", "--steps", "12", "--out", "out")
+    command = Command(arguments, fooled, Forked)
     expected, times = undisturbed(command, tmp_path / "undisturbed")
     assert len(expected) == 3
     found, _ = disturbed(command, tmp_path / "disturbed", times, [signal.SIGKILL, signal.SIGINT], random.Random(0))
