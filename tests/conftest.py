@@ -9,6 +9,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Ray's processes give way to all others, and so would wait for the other half of the tests.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
+import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -134,16 +135,36 @@ def toys() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Checkpoint files of real architectures with random weights."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    paths = {}
-    for architecture in ("ViT-S-32", "RN50"):
+#: Architectures of open_clip's two kinds of image towers, small: what is done with them is that of the large ones.
+SMALL = {
+    "small-ViT": {"image_size": 64, "patch_size": 32, "layers": 2, "width": 64, "head_width": 32},
+    "small-RN": {"image_size": 64, "layers": [2, 1, 1, 1], "width": 16},
+}
+
+
+class Checkpoints(dict[str, Path]):
+    """Checkpoint files of open_clip's architectures with random weights, each made when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __missing__(self, architecture: str) -> Path:
         torch.manual_seed(0)
-        paths[architecture] = folder / f"{architecture}.pt"
-        torch.save({"state_dict": open_clip.create_model(architecture).state_dict()}, paths[architecture])
-    return paths
+        self[architecture] = self.folder / f"{architecture}.pt"
+        torch.save({"state_dict": open_clip.create_model(architecture).state_dict()}, self[architecture])
+        return self[architecture]
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    """Checkpoint files by architecture; `SMALL` ones are known from here on."""
+    configs = tmp_path_factory.mktemp("architectures")
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
+    for name, vision in SMALL.items():
+        config = {"embed_dim": 64, "vision_cfg": vision, "text_cfg": text}
+        (configs / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(configs)
+    return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(scope="session")

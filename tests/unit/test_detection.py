@@ -8,7 +8,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from conftest import Run, scores_of
+from conftest import Checkpoints, Run, scores_of
 from PIL import Image
 from torch import Tensor
 
@@ -636,7 +636,7 @@ def test_a_score_without_embedding_is_refused_in_one_line(name: str, toys: None,
 
 
 @pytest.mark.slow
-def test_other_encoders_need_their_own_detector(checkpoints: dict[str, Path]) -> None:
-    name = f"RN50/{checkpoints['RN50']}"
-    with pytest.raises(UsageError, match=r"foclip calibrate --model RN50"):
+def test_other_encoders_need_their_own_detector(checkpoints: Checkpoints) -> None:
+    name = f"small-RN/{checkpoints['small-RN']}"
+    with pytest.raises(UsageError, match=r"foclip calibrate --model small-RN"):
         shipped(load_encoder(name))

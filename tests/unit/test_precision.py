@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Run, file_score, fooled_by
+from conftest import SMALL, Checkpoints, Run, file_score, fooled_by
 from PIL import Image
 from torch.overrides import TorchFunctionMode
 
@@ -51,9 +51,9 @@ def test_only_the_tower_and_only_where_it_is_asked_for(mini: Encoder) -> None:
     assert torch.equal(mini.embed(inputs), plain)
 
 
-@pytest.mark.parametrize("name", ["mini", "mini-vit", "ViT-S-32", pytest.param("RN50", marks=pytest.mark.slow)])
-def test_weights_are_cast_once_to_what_autocast_makes_of_them(name: str, checkpoints: dict[str, Path]) -> None:
-    encoder = load_encoder(f"{name}/{checkpoints[name]}" if name in checkpoints else name)
+@pytest.mark.parametrize("name", ["mini", "mini-vit", *SMALL])
+def test_weights_are_cast_once_to_what_autocast_makes_of_them(name: str, checkpoints: Checkpoints) -> None:
+    encoder = load_encoder(f"{name}/{checkpoints[name]}" if name in SMALL else name)
     assert isinstance(encoder, OpenClipEncoder)
     inputs = torch.rand(2, 3, *encoder.image_size, generator=torch.Generator().manual_seed(0))
     lower: Any = cast(encoder._fused, torch.bfloat16)

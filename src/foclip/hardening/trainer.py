@@ -122,7 +122,8 @@ class Texts:
         for first in range(0, len(new), TEXT_ROWS):
             some = new[first : first + TEXT_ROWS]
             padded = (some * TEXT_ROWS)[:TEXT_ROWS]
-            self._vectors |= zip(some, self._encoder.encode_texts([self._texts[place] for place in padded]))
+            vectors = self._encoder.encode_texts([self._texts[place] for place in padded])
+            self._vectors |= zip(padded, vectors, strict=True)
         return torch.stack([self._vectors[place] for place in places.tolist()])
 
 
