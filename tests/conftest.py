@@ -9,6 +9,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Ray's processes give way to all others, and so would wait for the other half of the tests.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
+import hashlib
 import json
 import signal
 import sys
@@ -106,16 +107,18 @@ def _embedded_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def _texts_once() -> Iterator[None]:
-    """What one text tower makes of the same texts is computed once for all calls of a module.
+@pytest.fixture(scope="session", autouse=True)
+def _thousand_captions_once() -> Iterator[None]:
+    """What one text tower makes of the same long list of texts is computed once, which takes seconds.
 
-    Hardening reads a thousand captions each time.
+    Every search for the best of a thousand captions starts with it.
     """
     read = open_clip_models.OpenClipEncoder.texts
     kept: dict[tuple[str, ...], Tensor] = {}
 
     def texts(encoder: open_clip_models.OpenClipEncoder, prompts: list[str]) -> Tensor:
+        if len(prompts) < 200:
+            return read(encoder, prompts)
         key = (encoder.fingerprint, *prompts)
         if key not in kept:
             kept[key] = read(encoder, prompts)
@@ -123,6 +126,29 @@ def _texts_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(open_clip_models.OpenClipEncoder, "texts", texts)
+        yield
+
+
+@pytest.fixture(scope="module")
+def _passes_once() -> Iterator[None]:
+    """What an encoder reads in equal pictures is computed once for all calls of a module that are about other things.
+
+    Passes with a gradient, those of attacks, are made each time.
+    """
+    compute = open_clip_models.OpenClipEncoder.features
+    kept: dict[tuple[object, ...], Tensor] = {}
+
+    def features(encoder: open_clip_models.OpenClipEncoder, inputs: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return compute(encoder, inputs)
+        digest = hashlib.sha256(inputs.contiguous().numpy().tobytes()).digest()
+        key = (encoder.fingerprint, encoder.dtype, inputs.shape, digest)
+        if key not in kept:
+            kept[key] = compute(encoder, inputs)
+        return kept[key].clone()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(open_clip_models.OpenClipEncoder, "features", features)
         yield
 
 

@@ -300,7 +300,13 @@ def test_models(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_demo(run: Run, tmp_path: Path) -> None:
+def test_demo(
+    run: Run, tmp_path: Path, small_photos: list[Image.Image], photo_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = [tmp_path / path.with_suffix(".png").name for path in photo_files]
+    for picture, path in zip(small_photos, small, strict=True):
+        picture.save(path)
+    monkeypatch.setattr("foclip.demo.photos", lambda: small)
     code, text, _ = run("demo", "--out", tmp_path / "demo", "--steps", 15)
     assert code == 0
     results = json.loads((tmp_path / "demo" / "results.json").read_text())

@@ -42,7 +42,7 @@ from foclip.studies.modality_gap import Shifted
 from foclip.studies.spectrum import POWER, RINGS, frequencies, local_statistics, planes, radial_spectrum
 from foclip.studies.spectrum import report as spectrum_report
 
-pytestmark = pytest.mark.usefixtures("_embedded_once", "_texts_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once")
 
 ALL = [
     "ablation",

@@ -34,10 +34,10 @@ from foclip.models.checkpoints import model_config
 pytestmark = pytest.mark.usefixtures("_embedded_once")
 
 #: A run that ends in seconds; float32, because which precision is faster is a matter of the machine.
-SHORT = ("--steps", 3, "--batch-size", 8, "--precision", "float32", "--keep", 0, "--attack-steps", 2)
+SHORT = ("--steps", 3, "--batch-size", 4, "--precision", "float32", "--keep", 0, "--attack-steps", 2)
 
 
-SETTINGS = HardenSettings(steps=3, batch_size=8, precision="float32", keep=0)
+SETTINGS = HardenSettings(steps=3, batch_size=4, precision="float32", keep=0)
 
 
 def picture(seed: int, size: int = 48) -> Image.Image:
@@ -113,7 +113,7 @@ def test_sigkill_of_the_command(run: Run, hardened: Path, folder: Path, tmp_path
     code, text, _ = run(*call)
     assert code == 0
     facts = json.loads(text)
-    assert facts["pictures"] == 24
+    assert facts["pictures"] == 12
     assert facts["settings"]["precision"] == "float32"
     assert weights(out) == weights(hardened)
 

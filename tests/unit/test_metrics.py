@@ -96,7 +96,7 @@ def test_a_metric_reads_pictures_as_everything_else_does(
 def test_the_robust_score_replaces_pictures_called_tampered(
     mini: Encoder, score: Score, detector: Detector, small_photos: list[Image.Image]
 ) -> None:
-    attack = make_plan(FoCLIP, objective=objective(), steps=40, budgets="psnr:35")
+    attack = make_plan(FoCLIP, objective=objective(), steps=20, budgets="psnr:35")
     captions = [CAPTIONS[i] for i in (1, 2, 3, 0)]
     prompts = [(caption,) for caption in captions]
     jobs = [AttackTask(to_tensor(p), own, i) for i, (p, own) in enumerate(zip(small_photos, prompts, strict=True))]
