@@ -107,33 +107,36 @@ def _embedded_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _thousand_captions_once() -> Iterator[None]:
-    """What one text tower makes of the same long list of texts is computed once, which takes seconds.
-
-    Every search for the best of a thousand captions starts with it.
-    """
-    read = open_clip_models.OpenClipEncoder.texts
+def _texts_once(patch: pytest.MonkeyPatch, wanted: Callable[[list[str]], bool]) -> None:
+    """From here on, what one text tower makes of the same list of texts is computed once, if the list is `wanted`."""
+    compute = open_clip_models.OpenClipEncoder.texts
     kept: dict[tuple[str, ...], Tensor] = {}
 
     def texts(encoder: open_clip_models.OpenClipEncoder, prompts: list[str]) -> Tensor:
-        if len(prompts) < 200:
-            return read(encoder, prompts)
+        if not wanted(prompts):
+            return compute(encoder, prompts)
         key = (encoder.fingerprint, *prompts)
         if key not in kept:
-            kept[key] = read(encoder, prompts)
+            kept[key] = compute(encoder, prompts)
         return kept[key].clone()
 
+    patch.setattr(open_clip_models.OpenClipEncoder, "texts", texts)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _thousand_captions_once() -> Iterator[None]:
+    """A thousand captions take seconds, and every search for the best of them starts with their embeddings."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(open_clip_models.OpenClipEncoder, "texts", texts)
+        _texts_once(patch, lambda prompts: len(prompts) >= 200)
         yield
 
 
 @pytest.fixture(scope="module")
 def _passes_once() -> Iterator[None]:
-    """What an encoder reads in equal pictures is computed once for all calls of a module that are about other things.
+    """What an encoder reads in equal pictures and texts is computed once for all calls of a module about other things.
 
-    Passes with a gradient, those of attacks, are made each time.
+    Passes with a gradient, those of attacks, are made each time, and long texts are read each time, since the warning
+    about them is part of reading.
     """
     compute = open_clip_models.OpenClipEncoder.features
     kept: dict[tuple[object, ...], Tensor] = {}
@@ -149,6 +152,7 @@ def _passes_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(open_clip_models.OpenClipEncoder, "features", features)
+        _texts_once(patch, lambda prompts: max(map(len, prompts)) < 60)
         yield
 
 

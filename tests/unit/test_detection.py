@@ -48,7 +48,7 @@ from foclip.reports import calibration as report
 pytestmark = pytest.mark.usefixtures("_embedded_once")
 
 #: Options of the module's calibration.
-CALIBRATED: dict[str, Any] = {"steps": 8, "fpr": 0.1, "fooled": 24, "name": "small"}
+CALIBRATED: dict[str, Any] = {"steps": 12, "fpr": 0.1, "fooled": 24, "name": "small"}
 
 
 @pytest.fixture(scope="module")
