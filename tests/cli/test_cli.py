@@ -25,7 +25,7 @@ from foclip.data.prompts import ARTWORKS
 from foclip.models import catalogue, embedded
 from foclip.perceptual.fidelity import fidelity
 
-pytestmark = pytest.mark.usefixtures("_embedded_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
 
 
 @pytest.fixture

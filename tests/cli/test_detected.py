@@ -20,7 +20,7 @@ from foclip.reports import detected
 from foclip.reports.detected import UNSEEN, drawn, heat_map, spread
 from foclip.runs.fooling import fool
 
-pytestmark = pytest.mark.usefixtures("_embedded_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
 
 HOSTILE = '<script>alert("x")</script> & {{ 7 * 7 }}'
 

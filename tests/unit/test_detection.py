@@ -45,7 +45,7 @@ from foclip.models.scores import CLIPScore
 from foclip.models.scores.clip_iqa import CLIPIQA
 from foclip.reports import calibration as report
 
-pytestmark = pytest.mark.usefixtures("_embedded_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
 
 #: Options of the module's calibration.
 CALIBRATED: dict[str, Any] = {"steps": 12, "fpr": 0.1, "fooled": 24, "name": "small"}

@@ -27,6 +27,8 @@ from foclip.metrics import CLIPScore, RobustCLIPScore, clip_score, robust_clip_s
 from foclip.models import Encoder, load_encoder
 from foclip.models.scores import CLIPScore as Score
 
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
+
 CAPTIONS = ["a photo of an astronaut.", "a photo of a cat.", "a photo of a cup.", "a photo of a rocket."]
 
 
