@@ -12,6 +12,7 @@ It exits with 1 where a byte differs.
 
 import argparse
 import json
+import os
 import random
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from PIL import Image
 
@@ -38,6 +40,25 @@ LOOK = 0.005
 STOPPED = {signal.SIGKILL: (-signal.SIGKILL, 0), signal.SIGINT: (130, 0, -signal.SIGINT)}
 
 
+class Process(Protocol):
+    """A process that runs, as `subprocess.Popen` has it."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, when it has ended."""
+
+
+def new_interpreter(arguments: Sequence[str], folder: Path, errors: Path) -> Process:
+    """Start `foclip` in a folder as a shell does; its stderr goes to a file."""
+    call = [sys.executable, "-m", "foclip", *arguments]
+    with errors.open("w") as stream:
+        return subprocess.Popen(call, cwd=folder, stdout=subprocess.DEVNULL, stderr=stream)
+
+
 @dataclass(frozen=True)
 class Command:
     """A command that goes on where it was cut off.
@@ -45,10 +66,12 @@ class Command:
     Attributes:
         arguments: Of `foclip`, called in the folder of `pictures`; results go to `OUT`.
         results: The bytes that must not differ, by name, drawn from the folder of results.
+        start: Starts it with its arguments in a folder, with a file for its stderr.
     """
 
     arguments: Sequence[str]
     results: Callable[[Path], Mapping[str, bytes]]
+    start: Callable[[Sequence[str], Path, Path], Process] = new_interpreter
 
 
 def fooled(out: Path) -> dict[str, bytes]:
@@ -90,17 +113,11 @@ def pictures(folder: Path, count: int = 32, side: int = 96) -> None:
 class Run:
     """A command that runs, seen by the changes that it makes to its folder."""
 
-    def __init__(self, arguments: Sequence[str], folder: Path) -> None:
-        self._out = folder / OUT
+    def __init__(self, command: Command, folder: Path) -> None:
+        self._out, self._errors = folder / OUT, folder.with_suffix(".stderr")
         self._seen = self._look()
         self.changes = 0
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "foclip", *arguments],
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._process = command.start(command.arguments, folder, self._errors)
 
     def _look(self) -> set[tuple[str, int]]:
         found = set()
@@ -113,7 +130,7 @@ class Run:
     def next(self) -> bool:
         """Wait for the next change; False if the command ended without one."""
         while True:
-            ended = self.process.poll() is not None
+            ended = self._process.poll() is not None
             now = self._look()
             if new := now - self._seen:
                 self._seen |= new
@@ -125,23 +142,24 @@ class Run:
 
     def stop(self, signal_number: signal.Signals) -> bool:
         """Send a signal and wait for the end, which must be one in order; whether it came before the end."""
-        self.process.send_signal(signal_number)
-        _, errors = self.process.communicate(timeout=600)
-        assert self.process.returncode in STOPPED[signal_number], (self.process.returncode, errors[-2000:])
+        if self._process.poll() is None:
+            with suppress(ProcessLookupError):  # ended since
+                os.kill(self._process.pid, signal_number)
+        code, errors = self._process.wait(timeout=600), self._errors.read_text()
+        assert code in STOPPED[signal_number], (code, errors[-2000:])
         assert "Traceback" not in errors, errors[-2000:]
-        return self.process.returncode != 0
+        return code != 0
 
     def finish(self) -> None:
         """Wait for the end, which must be a good one."""
-        _, errors = self.process.communicate(timeout=3600)
-        assert self.process.returncode == 0, errors[-2000:]
+        assert self._process.wait(timeout=3600) == 0, self._errors.read_text()[-2000:]
 
 
 def undisturbed(command: Command, folder: Path) -> tuple[Mapping[str, bytes], list[float]]:
     """Results of a run that nobody stops, and the seconds at which it changed its folder, the end included."""
     pictures(folder)
     start, times = time.monotonic(), []
-    run = Run(command.arguments, folder)
+    run = Run(command, folder)
     while run.next():
         times.append(time.monotonic() - start)
     run.finish()
@@ -169,14 +187,14 @@ def disturbed(
     for signal_number in signals:
         first = min(made, last) if draw.random() < 0.5 else max(0, last - LAST)
         change = draw.randint(first, last)
-        run = Run(command.arguments, folder)
+        run = Run(command, folder)
         for _ in range(max(1, change - made + 1)):  # what was made before is not made again
             if not run.next():
                 break
         time.sleep(draw.uniform(0, times[change + 1] - times[change]))
         landed += run.stop(signal_number)
         made = max(made, change)
-    run = Run(command.arguments, folder)
+    run = Run(command, folder)
     run.finish()
     return command.results(folder / OUT), landed
 

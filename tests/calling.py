@@ -99,15 +99,21 @@ _ready = multiprocessing.get_context("forkserver")
 _ready.set_forkserver_preload(["foclip.cli", "foclip.api", "foclip.models.open_clip", "foclip.reports.fooled"])
 
 
-def started(*arguments: object, prepare: Callable[[], None] | None = None, err: Path | None = None) -> BaseProcess:
+def started(
+    *arguments: object,
+    prepare: Callable[[], None] | None = None,
+    err: Path | None = None,
+    folder: Path | None = None,
+) -> BaseProcess:
     """Start `foclip` with arguments in a process of its own, which may be killed.
 
     Args:
         arguments: Of the command line.
         prepare: Called in the process before; a function of a module.
         err: File for its stderr, which is dropped otherwise, as is stdout.
+        folder: Where it is called; here unless given.
     """
-    process = _ready.Process(target=_command, args=([*map(str, arguments)], prepare, err, Path.cwd()))
+    process = _ready.Process(target=_command, args=([*map(str, arguments)], prepare, err, folder or Path.cwd()))
     process.start()
     return process
 

@@ -9,12 +9,15 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Ray's processes give way to all others, and so would wait for the other half of the tests.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
+import hashlib
+import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import open_clip
@@ -105,23 +108,67 @@ def _embedded_once() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def _texts_once() -> Iterator[None]:
-    """What one text tower makes of the same texts is computed once for all calls of a module.
-
-    Hardening reads a thousand captions each time.
-    """
-    read = open_clip_models.OpenClipEncoder.texts
+def _texts_once(patch: pytest.MonkeyPatch, wanted: Callable[[list[str]], bool]) -> None:
+    """From here on, what one text tower makes of the same list of texts is computed once, if the list is `wanted`."""
+    compute = open_clip_models.OpenClipEncoder.texts
     kept: dict[tuple[str, ...], Tensor] = {}
 
     def texts(encoder: open_clip_models.OpenClipEncoder, prompts: list[str]) -> Tensor:
-        key = (encoder.fingerprint, *prompts)
+        if not wanted(prompts):
+            return compute(encoder, prompts)
+        key = (text_tower(encoder), *prompts)
         if key not in kept:
-            kept[key] = read(encoder, prompts)
+            kept[key] = compute(encoder, prompts)
+        return kept[key].clone()
+
+    patch.setattr(open_clip_models.OpenClipEncoder, "texts", texts)
+
+
+#: Digests of text towers by their encoder: hardened encoders share that of the original.
+_TEXT_TOWERS: WeakKeyDictionary[Encoder, str] = WeakKeyDictionary()
+
+
+def text_tower(encoder: open_clip_models.OpenClipEncoder) -> str:
+    """SHA-256 over the weights of an encoder's text tower."""
+    if encoder not in _TEXT_TOWERS:
+        digest = hashlib.sha256()
+        for name, value in encoder.model.state_dict().items():
+            if not name.startswith("visual."):
+                digest.update(name.encode() + value.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        _TEXT_TOWERS[encoder] = digest.hexdigest()
+    return _TEXT_TOWERS[encoder]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _thousand_captions_once() -> Iterator[None]:
+    """A thousand captions take seconds, and every search for the best of them starts with their embeddings."""
+    with pytest.MonkeyPatch.context() as patch:
+        _texts_once(patch, lambda prompts: len(prompts) >= 200)
+        yield
+
+
+@pytest.fixture(scope="module")
+def _passes_once() -> Iterator[None]:
+    """What an encoder reads in equal pictures and texts is computed once for all calls of a module about other things.
+
+    Passes with a gradient, those of attacks, are made each time, and long texts are read each time, since the warning
+    about them is part of reading.
+    """
+    compute = open_clip_models.OpenClipEncoder.features
+    kept: dict[tuple[object, ...], Tensor] = {}
+
+    def features(encoder: open_clip_models.OpenClipEncoder, inputs: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return compute(encoder, inputs)
+        digest = hashlib.sha256(inputs.contiguous().numpy().tobytes()).digest()
+        key = (encoder.fingerprint, encoder.dtype, inputs.shape, digest)
+        if key not in kept:
+            kept[key] = compute(encoder, inputs)
         return kept[key].clone()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(open_clip_models.OpenClipEncoder, "texts", texts)
+        patch.setattr(open_clip_models.OpenClipEncoder, "features", features)
+        _texts_once(patch, lambda prompts: max(map(len, prompts)) < 100)
         yield
 
 
@@ -134,16 +181,36 @@ def toys() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Checkpoint files of real architectures with random weights."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    paths = {}
-    for architecture in ("ViT-S-32", "RN50"):
+#: Architectures of open_clip's two kinds of image towers, small: what is done with them is that of the large ones.
+SMALL = {
+    "small-ViT": {"image_size": 64, "patch_size": 32, "layers": 2, "width": 64, "head_width": 32},
+    "small-RN": {"image_size": 64, "layers": [2, 1, 1, 1], "width": 16},
+}
+
+
+class Checkpoints(dict[str, Path]):
+    """Checkpoint files of open_clip's architectures with random weights, each made when it is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __missing__(self, architecture: str) -> Path:
         torch.manual_seed(0)
-        paths[architecture] = folder / f"{architecture}.pt"
-        torch.save({"state_dict": open_clip.create_model(architecture).state_dict()}, paths[architecture])
-    return paths
+        self[architecture] = self.folder / f"{architecture}.pt"
+        torch.save({"state_dict": open_clip.create_model(architecture).state_dict()}, self[architecture])
+        return self[architecture]
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    """Checkpoint files by architecture; `SMALL` ones are known from here on."""
+    configs = tmp_path_factory.mktemp("architectures")
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
+    for name, vision in SMALL.items():
+        config = {"embed_dim": 64, "vision_cfg": vision, "text_cfg": text}
+        (configs / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(configs)
+    return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
 
 
 @pytest.fixture(scope="session")

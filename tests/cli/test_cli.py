@@ -7,11 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import open_clip
 import pytest
 import torch
+from calling import started
 from conftest import Run
 from PIL import Image
 from zoo import png_header
@@ -23,7 +25,7 @@ from foclip.data.prompts import ARTWORKS
 from foclip.models import catalogue, embedded
 from foclip.perceptual.fidelity import fidelity
 
-pytestmark = pytest.mark.usefixtures("_embedded_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
 
 
 @pytest.fixture
@@ -298,7 +300,13 @@ def test_models(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_demo(run: Run, tmp_path: Path) -> None:
+def test_demo(
+    run: Run, tmp_path: Path, small_photos: list[Image.Image], photo_files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = [tmp_path / path.with_suffix(".png").name for path in photo_files]
+    for picture, path in zip(small_photos, small, strict=True):
+        picture.save(path)
+    monkeypatch.setattr("foclip.demo.photos", lambda: small)
     code, text, _ = run("demo", "--out", tmp_path / "demo", "--steps", 15)
     assert code == 0
     results = json.loads((tmp_path / "demo" / "results.json").read_text())
@@ -336,10 +344,28 @@ def test_an_interrupt_in_a_finaliser_is_not_lost(
     assert len(errors.splitlines()) == 1
 
 
+class Forked:
+    """A command in a process that has imported what it needs; see `benchmarks.killed.Process`."""
+
+    def __init__(self, arguments: Sequence[str], folder: Path, errors: Path) -> None:
+        self._process = started(*arguments, folder=folder, err=errors)
+        assert self._process.pid
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        assert self._process.exitcode is not None
+        return self._process.exitcode
+
+
 @pytest.mark.slow
 def test_killed_and_called_again_it_writes_the_same_bytes(tmp_path: Path) -> None:
-    """`benchmarks/killed.py` asks 20 times of each command."""
-    command = Command(("fool", "0.png", "1.png", "--prompts", "artworks", "--steps", "12", "--out", "out"), fooled)
+    """`benchmarks/killed.py` asks 20 times of each command, each time in a Python that starts anew."""
+    arguments = ("fool", "0.png", "1.png", "--prompts", "artworks", "--steps", "12", "--out", "out")
+    command = Command(arguments, fooled, Forked)
     expected, times = undisturbed(command, tmp_path / "undisturbed")
     assert len(expected) == 3
     found, _ = disturbed(command, tmp_path / "disturbed", times, [signal.SIGKILL, signal.SIGINT], random.Random(0))

@@ -20,7 +20,7 @@ from foclip.reports import detected
 from foclip.reports.detected import UNSEEN, drawn, heat_map, spread
 from foclip.runs.fooling import fool
 
-pytestmark = pytest.mark.usefixtures("_embedded_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
 
 HOSTILE = '<script>alert("x")</script> & {{ 7 * 7 }}'
 
@@ -153,7 +153,7 @@ def test_the_map_adds_up_and_finds_what_was_changed(score: CLIPScore, small_phot
     prompts = ("a photo of a castle.",)
     pictures = [to_image(score.preprocess.image(photo)) for photo in small_photos]
     fooled = fooled_by(
-        make_plan(FoCLIP, steps=30, budgets="psnr:40"), score, [to_tensor(picture) for picture in pictures], prompts
+        make_plan(FoCLIP, steps=15, budgets="psnr:40"), score, [to_tensor(picture) for picture in pictures], prompts
     )
     shares = []
     for picture, result in zip(pictures, fooled, strict=True):

@@ -23,7 +23,7 @@ from zoo import GOOD_PROMPTS, NOT_UTF8, READABLE, RED, TOO_LONG, UNREADABLE, WRO
 from foclip.attacks import FoCLIP
 
 #: What takes longer has begun to work on what it should have refused.
-pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("_embedded_once")]
+pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("_embedded_once", "_passes_once")]
 
 OUT = "out"
 CAT = ("--prompt", "a cat")

@@ -7,7 +7,7 @@ import pytest
 import zoo
 from calling import call
 
-pytestmark = pytest.mark.usefixtures("toys", "_embedded_once")
+pytestmark = pytest.mark.usefixtures("toys", "_embedded_once", "_passes_once")
 PROMPTS = {"toy": ("--prompt", "a cat"), "toy-taste": ()}
 
 

@@ -19,7 +19,7 @@ from foclip.data import images
 from foclip.errors import FoclipError, UsageError
 from foclip.models import load_encoder
 
-pytestmark = pytest.mark.usefixtures("_embedded_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
 
 CAT = ("--prompt", "a cat")
 QUICK = (*CAT, "--steps", 2, "--json", "--out")

@@ -2,10 +2,10 @@
 
 import pickle
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 import torch
+from conftest import Checkpoints
 from PIL import Image
 
 from foclip.errors import EncoderError, UsageError
@@ -16,8 +16,8 @@ NAMES = ("mini", "mini-vit", "mini-robust-46", "local-dir", "file", "toy-clip:7"
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def encoder(request: pytest.FixtureRequest, toys: None, checkpoints: dict[str, Path]) -> Encoder:
-    special = {"local-dir": f"local-dir:{embedded.path('mini')}", "file": str(checkpoints["ViT-S-32"])}
+def encoder(request: pytest.FixtureRequest, toys: None, checkpoints: Checkpoints) -> Encoder:
+    special = {"local-dir": f"local-dir:{embedded.path('mini')}", "file": str(checkpoints["small-ViT"])}
     return load_encoder(special.get(request.param, request.param), "cpu")
 
 

@@ -27,6 +27,8 @@ from foclip.runs.folder import LONGEST_STEM, RESULTS, UNFINISHED, Result, read_r
 from foclip.runs.fooling import fool, running
 from foclip.studies.harness import StudyContext, StudySettings
 
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
+
 ATTACK = make_plan(FoCLIP, objective=objective(), steps=5, budgets="psnr:35")
 
 

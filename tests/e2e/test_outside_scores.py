@@ -14,6 +14,8 @@ import foclip
 from foclip.attacks import FoCLIP
 from foclip.outcome import Failure
 
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
+
 TOYS = ("toy", "toy-taste")
 
 

@@ -24,7 +24,7 @@ from foclip.demo import photos
 from foclip.errors import FoclipError, UsageError
 from foclip.metrics import CLIPScore
 
-pytestmark = pytest.mark.usefixtures("_embedded_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
 
 CAT = ("--prompt", "a cat")
 QUICK = (*CAT, "--steps", 2, "--json", "--out")

@@ -24,6 +24,8 @@ from foclip.studies.harness import StudyContext, StudySettings, hardening, pictu
 from foclip.studies.harness import context as contexts
 from foclip.studies.harness.hardening import gradients_along
 
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _tiny() -> Iterator[None]:

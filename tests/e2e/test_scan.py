@@ -41,6 +41,8 @@ from foclip.scanning.output import Chunk, read, write
 from foclip.scanning.scanner import ShardScan
 from foclip.scanning.summary import kind, summarise
 
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
+
 CAPTION = "a photo of a {}."
 #: Keys in their order, and what is to be said of each; None for a row that is scored.
 Expected = list[tuple[str, str | None]]
@@ -507,7 +509,7 @@ def test_a_full_disk_is_one_line_and_finished_parts_stay(
 def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(
     mini: Encoder, pictures: list[bytes], tmp_path: Path
 ) -> None:
-    write_table(tmp_path / "a.parquet", pictures * 12, group=12)
+    write_table(tmp_path / "a.parquet", pictures * 6, group=6)
     whole = digest(scan([tmp_path / "a.parquet"], tmp_path / "whole", model=mini, method="rule", settings=TWO))
     out = Folder(tmp_path / "out")
     process = started("scan", tmp_path / "a.parquet", "--out", out.out, "--method", "rule", "--workers", 2)

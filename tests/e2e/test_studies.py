@@ -42,7 +42,7 @@ from foclip.studies.modality_gap import Shifted
 from foclip.studies.spectrum import POWER, RINGS, frequencies, local_statistics, planes, radial_spectrum
 from foclip.studies.spectrum import report as spectrum_report
 
-pytestmark = pytest.mark.usefixtures("_embedded_once", "_texts_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
 
 ALL = [
     "ablation",
@@ -218,7 +218,7 @@ def test_no_pictures_give_no_results(context: StudyContext, prompts: list[str] |
 def test_filter_keeps_what_the_scan_lets_through(
     mini: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(StudySettings, "steps", 30)
+    monkeypatch.setattr(StudySettings, "steps", 16)
     (tmp_path / "pictures").mkdir()
     for number, tile in enumerate(tiles(20, 64)):
         tile.save(tmp_path / "pictures" / f"{number:02d}.png")

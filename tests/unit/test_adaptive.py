@@ -21,10 +21,10 @@ from foclip.models.batching import raw_scores
 from foclip.models.scorer import Scorer
 from foclip.models.scores import CLIPScore
 
-pytestmark = pytest.mark.usefixtures("_embedded_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
 
 PROMPTS = ("a photo of a cat.",)
-ATTACK = make_plan(FoCLIP, objective=objective(), steps=30, budgets="psnr:35")
+ATTACK = make_plan(FoCLIP, objective=objective(), steps=18, budgets="psnr:35")
 
 
 @pytest.fixture(scope="module")

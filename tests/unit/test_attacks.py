@@ -43,12 +43,12 @@ from foclip.perceptual.fidelity import fidelity
 
 #: Every attack, from the picture, within 35 dB.
 BUDGETED: list[AttackPlan] = [
-    make_plan(PGD, steps=12, budgets="psnr:35", batch_size=2),
-    make_plan(AutoPGD, steps=12, budgets="psnr:35", batch_size=2),
-    make_plan(Adam, steps=12, budgets="psnr:35", batch_size=2, init="image"),
-    make_plan(MIFGSM, steps=12, budgets="psnr:35", batch_size=2),
-    make_plan(SinglePrompt, steps=12, budgets="psnr:35", batch_size=2),
-    make_plan(CMAES, steps=45, budgets="psnr:35", block=4, batch_size=2),
+    make_plan(PGD, steps=8, budgets="psnr:35", batch_size=2),
+    make_plan(AutoPGD, steps=8, budgets="psnr:35", batch_size=2),
+    make_plan(Adam, steps=8, budgets="psnr:35", batch_size=2, init="image"),
+    make_plan(MIFGSM, steps=8, budgets="psnr:35", batch_size=2),
+    make_plan(SinglePrompt, steps=8, budgets="psnr:35", batch_size=2),
+    make_plan(CMAES, steps=32, budgets="psnr:35", block=4, batch_size=2),
 ]
 each_attack = pytest.mark.parametrize("attack", BUDGETED, ids=lambda attack: attack.method.name)
 

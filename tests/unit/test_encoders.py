@@ -14,6 +14,7 @@ import huggingface_hub
 import open_clip
 import pytest
 import torch
+from conftest import SMALL, Checkpoints
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -33,10 +34,10 @@ def opened(name: str) -> OpenClipEncoder:
     return encoder
 
 
-@pytest.fixture(scope="session", params=["mini", "mini-vit", "ViT-S-32", pytest.param("RN50", marks=pytest.mark.slow)])
-def encoder(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> OpenClipEncoder:
+@pytest.fixture(scope="session", params=["mini", "mini-vit", *SMALL])
+def encoder(request: pytest.FixtureRequest, checkpoints: Checkpoints) -> OpenClipEncoder:
     name = request.param
-    return opened(name if name in embedded.names() else f"{name}/{checkpoints[name]}")
+    return opened(f"{name}/{checkpoints[name]}" if name in SMALL else name)
 
 
 @pytest.mark.slow
@@ -229,15 +230,15 @@ def test_a_changed_byte_is_noticed(name: str, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("architecture", ["ViT-S-32", "RN50"])
-def test_a_bare_checkpoint_is_recognised(checkpoints: dict[str, Path], architecture: str) -> None:
+def test_a_bare_checkpoint_is_recognised(checkpoints: Checkpoints, architecture: str) -> None:
     assert models.checkpoints.architecture(checkpoints[architecture]) == architecture
 
 
 @pytest.mark.slow
-def test_checkpoint_by_other_spellings(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(checkpoints["ViT-S-32"].parent)
-    relative = load_encoder("ViT-S-32/ViT-S-32.pt")
-    absolute = load_encoder(str(checkpoints["ViT-S-32"]))
+def test_checkpoint_by_other_spellings(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkpoints["small-ViT"].parent)
+    relative = load_encoder("small-ViT/small-ViT.pt")
+    absolute = load_encoder(str(checkpoints["small-ViT"]))
     assert relative.fingerprint == absolute.fingerprint != load_encoder("mini").fingerprint
 
 
@@ -283,23 +284,25 @@ def test_what_wraps_a_model_names_its_weights(tmp_path: Path, prefix: str, key: 
 
 
 @pytest.mark.slow
-def test_a_wrapped_checkpoint_is_the_same_encoder(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    state = torch.load(checkpoints["ViT-S-32"], weights_only=True, mmap=True)["state_dict"]
+def test_a_wrapped_checkpoint_is_the_same_encoder(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    state = torch.load(checkpoints["small-ViT"], weights_only=True, mmap=True)["state_dict"]
     wrapped = {f"_orig_mod.module.{name}": value for name, value in state.items()}
     torch.save({"state_dict": wrapped}, tmp_path / "wrapped.pt")
-    found = {opened(str(path)).fingerprint for path in (tmp_path / "wrapped.pt", checkpoints["ViT-S-32"])}
+    found = {opened(str(path)).fingerprint for path in (tmp_path / "wrapped.pt", checkpoints["small-ViT"])}
     assert len(found) == 1
 
 
 @pytest.mark.slow
-def test_a_file_can_be_taken_as_a_tags(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_can_be_taken_as_a_tags(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     """Architectures whose tags differ in preprocessing or activation."""
-    monkeypatch.chdir(checkpoints["RN50"].parent)
+    monkeypatch.chdir(checkpoints["small-RN"].parent)
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "RN50", open_clip.get_model_config("small-RN"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing is left to be said
-        taken = opened("RN50/openai/RN50.pt")
+        taken = opened("RN50/openai/small-RN.pt")
     assert "QuickGELU" in {type(module).__name__ for module in taken.model.modules()}
-    assert catalogue.parse(f"ViT-L-14/openai/{checkpoints['RN50']}") == ("ViT-L-14", "openai", str(checkpoints["RN50"]))
+    path = str(checkpoints["small-RN"])
+    assert catalogue.parse(f"ViT-L-14/openai/{path}") == ("ViT-L-14", "openai", path)
     monkeypatch.setattr(models.checkpoints, "_checked", lambda path: {"text.proj": (2, 2)})
     known = catalogue.pretrained()
     for architecture in ("ViT-L-14", "ViT-H-14", "ViT-H-14-quickgelu"):
@@ -313,7 +316,7 @@ def test_a_file_can_be_taken_as_a_tags(checkpoints: dict[str, Path], monkeypatch
             assert told.get("force_quick_gelu", False) == facts.get("quick_gelu", False)
 
 
-def test_a_checkpoint_of_another_width_names_its_architecture(checkpoints: dict[str, Path]) -> None:
+def test_a_checkpoint_of_another_width_names_its_architecture(checkpoints: Checkpoints) -> None:
     with pytest.raises(EncoderError, match=r"do not fit ViT-B-32: .* 384 wide, not 512; they fit ViT-S-32"):
         load_encoder(f"ViT-B-32/{checkpoints['ViT-S-32']}")
 
@@ -335,14 +338,14 @@ class Hub(http.server.BaseHTTPRequestHandler):
         ("open_clip:RN50/openai", "weights", "RN50/openai/FILE"),
         ("hf-hub:someone/model", "weights", "local-dir:FOLDER"),
         ("ViT-B-16-SigLIP/webli", "weights", "ViT-B-16-SigLIP/webli/FILE"),
-        ("ViT-B-16-SigLIP/RN50.pt", "tokenizer's files", "local-dir:FOLDER"),
-        ("xlm-roberta-base-ViT-B-32/RN50.pt", "tokenizer's files", "local-dir:FOLDER"),
+        ("ViT-B-16-SigLIP/small-RN.pt", "tokenizer's files", "local-dir:FOLDER"),
+        ("xlm-roberta-base-ViT-B-32/small-RN.pt", "tokenizer's files", "local-dir:FOLDER"),
     ],
 )
 def test_what_must_be_downloaded_is_refused_at_once_where_it_cannot(
-    checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, what: str, way: str
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, what: str, way: str
 ) -> None:
-    monkeypatch.chdir(checkpoints["RN50"].parent)
+    monkeypatch.chdir(checkpoints["small-RN"].parent)
     constants = huggingface_hub.constants
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(EncoderError, match=rf"{what} \(https://.*\(HF_HUB_OFFLINE is set\).*{way}"):
@@ -400,9 +403,10 @@ def test_a_checkpoint_keeps_its_own_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_openai_tags_get_their_activation(checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openai_tags_get_their_activation(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     """RN50/openai was trained with QuickGELU although the architecture RN50 says GELU."""
-    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *_, **__: str(checkpoints["RN50"]))
+    monkeypatch.setattr(open_clip.factory, "download_pretrained", lambda *_, **__: str(checkpoints["small-RN"]))
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "RN50", open_clip.get_model_config("small-RN"))
     monkeypatch.setattr(remote, "_reach", lambda *_: None)
     encoder = opened("RN50/openai")
     activations = {type(module).__name__ for module in encoder.model.transformer.modules()}
@@ -425,7 +429,7 @@ def test_pickles_with_code_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-def test_wrong_names_get_one_helpful_line(tmp_path: Path, checkpoints: dict[str, Path]) -> None:
+def test_wrong_names_get_one_helpful_line(tmp_path: Path, checkpoints: Checkpoints) -> None:
     (tmp_path / "text.pt").write_text("no weights")
     cases = {
         "mimi": "mini",
@@ -436,7 +440,7 @@ def test_wrong_names_get_one_helpful_line(tmp_path: Path, checkpoints: dict[str,
         str(tmp_path / "text.pt"): "weights-only",
         f"local-dir:{tmp_path}": "open_clip_config.json",
         "local-dir:/no/such/folder": "not found",
-        f"ViT-B-16/{checkpoints['RN50']}": "do not fit",
+        f"ViT-B-16/{checkpoints['small-RN']}": "do not fit",
         "ViT-B-32/openai": "cannot be downloaded",
     }
     for name, message in cases.items():

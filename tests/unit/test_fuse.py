@@ -1,10 +1,10 @@
 """Batch norms folded into convolutions: the same model, fewer operations."""
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
+from conftest import Checkpoints
 from torch import Tensor, nn
 
 from foclip.models import OpenClipEncoder, load_encoder
@@ -56,8 +56,8 @@ def test_a_norm_whose_input_is_read_elsewhere_stays() -> None:
 
 
 @pytest.mark.slow
-def test_encoders_with_norms_are_folded_and_share_all_other_weights(checkpoints: dict[str, Path]) -> None:
-    for name in ("mini", f"RN50/{checkpoints['RN50']}"):
+def test_encoders_with_norms_are_folded_and_share_all_other_weights(checkpoints: Checkpoints) -> None:
+    for name in ("mini", f"small-RN/{checkpoints['small-RN']}"):
         encoder = load_encoder(name)
         assert isinstance(encoder, OpenClipEncoder)
         torch.manual_seed(0)

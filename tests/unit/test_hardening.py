@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 import torch
 from calling import started
-from conftest import Run
+from conftest import SMALL, Checkpoints, Run
 from PIL import Image
 from torch import nn
 
@@ -27,17 +27,17 @@ from foclip.errors import EncoderError, UsageError
 from foclip.hardening import HardenSettings, TrainingProgress, harden, harden_encoder, measuring
 from foclip.hardening.pictures import augment, count, decode, perturb, random_start
 from foclip.hardening.tower import precision_for, trainable
-from foclip.hardening.trainer import Trainer
+from foclip.hardening.trainer import TEXT_ROWS, Texts, Trainer
 from foclip.models import Encoder, OpenClipEncoder, load_encoder
 from foclip.models.checkpoints import model_config
 
-pytestmark = pytest.mark.usefixtures("_texts_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once")
 
 #: A run that ends in seconds; float32, because which precision is faster is a matter of the machine.
-SHORT = ("--steps", 3, "--batch-size", 8, "--precision", "float32", "--keep", 0, "--attack-steps", 2)
+SHORT = ("--steps", 3, "--batch-size", 4, "--precision", "float32", "--keep", 0, "--attack-steps", 2)
 
 
-SETTINGS = HardenSettings(steps=3, batch_size=8, precision="float32", keep=0)
+SETTINGS = HardenSettings(steps=3, batch_size=4, precision="float32", keep=0)
 
 
 def picture(seed: int, size: int = 48) -> Image.Image:
@@ -113,7 +113,7 @@ def test_sigkill_of_the_command(run: Run, hardened: Path, folder: Path, tmp_path
     code, text, _ = run(*call)
     assert code == 0
     facts = json.loads(text)
-    assert facts["pictures"] == 24
+    assert facts["pictures"] == 12
     assert facts["settings"]["precision"] == "float32"
     assert weights(out) == weights(hardened)
 
@@ -326,16 +326,34 @@ def test_views_are_pictures() -> None:
     assert torch.equal(views, augment(levels, torch.tensor([1, 1, 1, 1.5, 3, 9.0]), torch.Generator().manual_seed(1)))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["ViT-S-32", "RN50"])
-def test_other_towers(architecture: str, checkpoints: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+def test_texts_are_encoded_when_they_are_asked_for_whatever_was_asked_before(mini: Encoder) -> None:
+    captions = [f"a photo of {number} cats" for number in range(30)]
+    encoded: list[str] = []
+
+    class Recorded:
+        def encode_texts(self, texts: list[str]) -> torch.Tensor:
+            encoded.extend(texts)
+            return mini.encode_texts(texts)
+
+    one, other = Texts(Recorded(), captions), Texts(mini, captions)
+    first = one[torch.tensor([7, 3, 7])]
+    assert {*encoded} == {captions[3], captions[7]}
+    assert torch.allclose(first, mini.encode_texts([captions[place] for place in (7, 3, 7)]), atol=1e-5)
+    assert other[torch.arange(30)][[7, 3]].equal(first[:2])
+    count = len(encoded)
+    assert one[torch.tensor([3])].equal(first[1:2])
+    assert len(encoded) == count == TEXT_ROWS
+
+
+@pytest.mark.parametrize("architecture", SMALL)
+def test_other_towers(architecture: str, checkpoints: Checkpoints, folder: Path, tmp_path: Path) -> None:
     """A step of a layer-norm tower and of one with batch normalisation, in parts, with activations recomputed."""
     encoder = load_encoder(f"{architecture}/{checkpoints[architecture]}")
     assert isinstance(encoder, OpenClipEncoder)
     tower: Any = trainable(encoder, checkpointing=True)
     before = {key: value.clone() for key, value in tower.visual.state_dict().items()}
     pictures = decode([folder], encoder.image_size, encoder.preprocess.image, range(2))
-    texts = nn.functional.normalize(torch.randn(3, 1024 if architecture == "RN50" else 384), dim=1)
+    texts = Texts(encoder, ["a cat", "a dog", "a car"])
     settings = HardenSettings(steps=1, batch_size=2, accumulate=2, precision="float32", checkpointing=True)
     seen: list[TrainingProgress] = []
     Trainer(encoder, tower, pictures, texts, settings, Cache(tmp_path), "").train(seen.append)
@@ -343,7 +361,7 @@ def test_other_towers(architecture: str, checkpoints: dict[str, Path], folder: P
     assert math.isfinite(seen[0].loss)
     after = tower.visual.state_dict()
     statistics = [key for key in before if "running" in key or "num_batches" in key]
-    assert bool(statistics) == (architecture == "RN50")
+    assert bool(statistics) == (architecture == "small-RN")
     assert all(torch.equal(before[key], after[key]) for key in statistics)
     assert not torch.equal(before["conv1.weight"], after["conv1.weight"])
     config = model_config(encoder)

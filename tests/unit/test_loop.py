@@ -31,7 +31,7 @@ def pictures(small_photos: list[Image.Image]) -> list[Tensor]:
 @pytest.mark.slow
 def test_scores_rise_within_the_budget(score: CLIPScore, pictures: list[Tensor]) -> None:
     results = fooled_by(
-        make_plan(FoCLIP, objective=objective(), steps=60, budgets="psnr:35"), score, pictures, ARTWORKS
+        make_plan(FoCLIP, objective=objective(), steps=30, budgets="psnr:35"), score, pictures, ARTWORKS
     )
     assert [fooled.task.tag for fooled in results] == list(range(len(pictures)))
     for fooled, original in zip(results, pictures, strict=True):
@@ -39,8 +39,8 @@ def test_scores_rise_within_the_budget(score: CLIPScore, pictures: list[Tensor])
         assert after > max(1.427 * before, before + 0.1)
         assert fidelity(fooled.pixels, original).psnr >= 35.0
         assert fooled.pixels.dtype == torch.uint8
-        assert fooled.steps == 60
-        assert len(fooled.scores) == 61
+        assert fooled.steps == 30
+        assert len(fooled.scores) == 31
         # the loop sees what the file will score
         assert fooled.scores[0] == pytest.approx(before, abs=0.01)
         assert max(fooled.scores) == pytest.approx(after, abs=0.01)
@@ -55,7 +55,7 @@ def test_no_budget_is_ever_violated(score: CLIPScore, pictures: list[Tensor], mi
 
 @pytest.mark.slow
 def test_batch_mates_do_not_matter(score: CLIPScore, pictures: list[Tensor]) -> None:
-    attack = make_plan(FoCLIP, objective=objective(), steps=10, budgets="psnr:35", batch_size=4)
+    attack = make_plan(FoCLIP, objective=objective(), steps=5, budgets="psnr:35", batch_size=4)
     together = fooled_by(attack, score, pictures, ARTWORKS)
     backwards = fooled_by(attack, score, pictures[::-1], ARTWORKS)[::-1]
     alone = [fooled_by(attack, score, [picture], ARTWORKS)[0] for picture in pictures]
@@ -92,7 +92,7 @@ def test_stops_at_the_target_of_the_file(score: CLIPScore, pictures: list[Tensor
 
 @pytest.mark.slow
 def test_prompts_of_their_own(score: CLIPScore, pictures: list[Tensor]) -> None:
-    attack = make_plan(FoCLIP, objective=objective(), steps=20, budgets="psnr:35", batch_size=2)
+    attack = make_plan(FoCLIP, objective=objective(), steps=8, budgets="psnr:35", batch_size=2)
     tasks = [AttackTask(pictures[0], ARTWORKS[:1], 0), AttackTask(pictures[1], ARTWORKS[3:], 1)]
     mixed = sorted(run(tasks, score, attack), key=lambda fooled: int(fooled.task.tag))
     assert torch.equal(mixed[1].pixels, fooled_by(attack, score, pictures[1:2], ARTWORKS[3:])[0].pixels)

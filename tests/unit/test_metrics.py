@@ -27,6 +27,8 @@ from foclip.metrics import CLIPScore, RobustCLIPScore, clip_score, robust_clip_s
 from foclip.models import Encoder, load_encoder
 from foclip.models.scores import CLIPScore as Score
 
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
+
 CAPTIONS = ["a photo of an astronaut.", "a photo of a cat.", "a photo of a cup.", "a photo of a rocket."]
 
 
@@ -96,7 +98,7 @@ def test_a_metric_reads_pictures_as_everything_else_does(
 def test_the_robust_score_replaces_pictures_called_tampered(
     mini: Encoder, score: Score, detector: Detector, small_photos: list[Image.Image]
 ) -> None:
-    attack = make_plan(FoCLIP, objective=objective(), steps=40, budgets="psnr:35")
+    attack = make_plan(FoCLIP, objective=objective(), steps=20, budgets="psnr:35")
     captions = [CAPTIONS[i] for i in (1, 2, 3, 0)]
     prompts = [(caption,) for caption in captions]
     jobs = [AttackTask(to_tensor(p), own, i) for i, (p, own) in enumerate(zip(small_photos, prompts, strict=True))]

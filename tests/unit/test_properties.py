@@ -24,7 +24,7 @@ from foclip.errors import ImageError
 settings.register_profile("foclip", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.load_profile("foclip")
 
-pytestmark = pytest.mark.usefixtures("_embedded_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
 
 SHIPPED = Path(foclip.__file__).parent / "detection" / "shipped" / "mini.json"
 #: Text that can stand in a file; half a surrogate pair cannot. (`codec="utf-8"` says so too, in twelve seconds.)

@@ -25,7 +25,7 @@ from foclip.models.scores import CLIPScore
 from foclip.outcome import Advance, Outcome
 from foclip.runs.folder import RESULTS, Result
 
-pytestmark = pytest.mark.usefixtures("_embedded_once")
+pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
 
 QUICK = make_plan(FoCLIP, objective=objective(), steps=4, budgets="psnr:35")
 

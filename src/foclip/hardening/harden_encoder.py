@@ -22,7 +22,15 @@ from foclip.errors import EncoderError, UsageError
 from foclip.hardening.measuring import FOOLED, Figures, card, compare
 from foclip.hardening.pictures import Pictures, count, decode
 from foclip.hardening.tower import HardenableEncoder, trainable
-from foclip.hardening.trainer import CHECKPOINT, HardenSettings, Trainer, TrainingProgress, generator, processes
+from foclip.hardening.trainer import (
+    CHECKPOINT,
+    HardenSettings,
+    Texts,
+    Trainer,
+    TrainingProgress,
+    generator,
+    processes,
+)
 from foclip.models import Encoder, load_encoder
 from foclip.outcome import Progress, no_progress
 from foclip.runs.folder import Run
@@ -95,7 +103,7 @@ def harden(
         write, tower = encoder.exporter(), trainable(encoder, settings.checkpointing)
         train, held = _pictures(images, evaluation, encoder, settings, work / f"pictures-{rank}", progress, log)
         # Attackers of a score push towards some text. The captions of ImageNet cover many subjects.
-        texts = encoder.encode_texts(prompts.imagenet(1000))
+        texts = Texts(encoder, prompts.imagenet(1000))
         trainer = Trainer(encoder, tower, train, texts, settings, run.cache, _identity(encoder, train, settings))
         _train(trainer, progress, log, checkpoint_seconds, stop_after)
         if trainer.step < settings.steps or rank:

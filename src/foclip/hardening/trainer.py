@@ -7,7 +7,7 @@ so a run that was killed and continues from its checkpoint ends with the same by
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -24,6 +24,8 @@ from foclip.hardening.tower import precision_for
 #: Default peak learning rates of image towers with at most so many parameters. FARE (arXiv 2402.12336) uses 1e-5 for
 #: ViT-L/14; a higher rate spoils such a tower. The small towers of this package need a rate a hundred times as high.
 RATES = {20_000_000: 1e-3, 60_000_000: 1e-4, math.inf: 1e-5}
+#: Texts per pass. All passes have as many, because a vector must not depend on which texts were asked for before.
+TEXT_ROWS = 8
 #: Name of the checkpoint in the cache.
 CHECKPOINT = "checkpoint"
 #: Share of the steps over which the learning rate rises.
@@ -99,6 +101,32 @@ class TrainingProgress:
     seconds_left: float  # until the end of training, estimated
 
 
+class Texts:
+    """Unit vectors of texts, each computed when it is first asked for: a short run asks for few of a thousand.
+
+    Args:
+        encoder: A `foclip.models.Encoder`.
+        texts: The texts.
+    """
+
+    def __init__(self, encoder: Any, texts: Sequence[str]) -> None:
+        self._encoder, self._texts = encoder, texts
+        self._vectors: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, places: Tensor) -> Tensor:
+        """Vectors (B, D) of the texts at these places (B,)."""
+        new = sorted({*places.tolist()} - self._vectors.keys())
+        for first in range(0, len(new), TEXT_ROWS):
+            some = new[first : first + TEXT_ROWS]
+            padded = (some * TEXT_ROWS)[:TEXT_ROWS]
+            vectors = self._encoder.encode_texts([self._texts[place] for place in padded])
+            self._vectors |= zip(padded, vectors, strict=True)
+        return torch.stack([self._vectors[place] for place in places.tolist()])
+
+
 @dataclass(eq=False)
 class Trainer:
     """A training run at some step; a `UsageError` if the checkpoint belongs to a run of another identity."""
@@ -106,7 +134,7 @@ class Trainer:
     encoder: Any  # the original, a `foclip.hardening.tower.HardenableEncoder`
     tower: nn.Module  # a copy of its image tower, from `foclip.hardening.tower.trainable`
     pictures: Pictures
-    texts: Tensor  # unit vectors (T, D) that pictures are pushed towards
+    texts: Texts  # that pictures are pushed towards
     settings: HardenSettings
     cache: Cache  # holds the checkpoint
     identity: str  # digest of everything that the weights depend on
@@ -213,7 +241,7 @@ class Trainer:
         n = len(pictures)
         with torch.no_grad():
             targets = self._encode(self.original, pictures)
-        chosen = self.texts[torch.randint(len(self.texts), (n,), generator=draws).to(device)]
+        chosen = self.texts[torch.randint(len(self.texts), (n,), generator=draws)].to(device)
         aimed = (torch.rand(n, generator=draws) < settings.aimed).to(device)
         share = settings.least + (1 - settings.least) * torch.rand(n, generator=draws)
         largest = 10 ** (-settings.min_psnr / 20) * math.sqrt(pictures[0].numel())
