@@ -141,7 +141,7 @@ def test_a_wrong_budget_is_one_line(text: str, says: str) -> None:
 
 def test_budgets_say_what_they_are() -> None:
     assert str(parse("flip99:0.2")) == str(parse("discreet")) == "flip99:0.2"
-    assert str(parse("invisible")) == "flip99:0.1"
+    assert str(parse("invisible")) == "contrast:0.45"
     assert set(BOUNDS) == set(module.FIGURES)
     for metric in BOUNDS:  # the better half of every metric takes less of the budget
         low, high = (Budget(metric, 0.5).utilisation(value) for value in (0.4, 0.6))
@@ -306,7 +306,7 @@ def test_of_small_changes_the_structure_lost_is_that_of_ssim(small_photos: list[
 def test_the_perceptual_gradient_leads_downhill(small_photos: list[Image.Image]) -> None:
     original, picture = (each / 255 for each in changed(small_photos[0]))
     loss = PerceptualLoss(original)
-    gradient = loss.gradient(picture, loss.terms(picture))
+    gradient = loss.gradient(picture, {})
     weights, exponents = torch.tensor([loss_module.WEIGHTS, loss_module.EXPONENTS])
     step = 3e-5 / float(gradient.abs().mean())
     value = [float((loss.terms(picture + way * step * gradient) ** exponents * weights).sum()) for way in (-1, 1)]
@@ -319,7 +319,7 @@ def test_cells_lose_as_much_as_their_pixels_to_a_smooth_change(small_photos: lis
     cells = [torch.nn.functional.adaptive_avg_pool2d(each, half) for each in (original, picture)]
     whole, coarse = PerceptualLoss(original), PerceptualLoss(cells[0], cell=2)
     assert torch.allclose(whole.terms(picture), coarse.terms(cells[1]), rtol=0.4)
-    gradients = whole.gradient(picture, whole.terms(picture)), coarse.gradient(cells[1], coarse.terms(cells[1]))
+    gradients = whole.gradient(picture, {}), coarse.gradient(cells[1], {})
     mean = torch.nn.functional.adaptive_avg_pool2d(gradients[0], half)
     assert torch.cosine_similarity(mean.flatten(), gradients[1].flatten(), dim=0) > 0.7
 
@@ -334,7 +334,7 @@ def test_a_refined_picture_scores_more_within_the_same_budgets(
     budgets = tuple(map(parse, ("flip99:0.2", "flip:0.045", "ssim:0.99")))
     attack = make_plan(FoCLIP, objective=objective(), steps=40, budgets=budgets, mask="visible")
     refined = fooled_by(attack, score, originals, PROMPTS)
-    monkeypatch.setattr(refine, "MOST_STEPS", 0)
+    monkeypatch.setattr(refine, "MOST_STEPS", (0, 0))
     masked = fooled_by(attack, score, originals, PROMPTS)
     for fooled, before, original in zip(refined, masked, originals, strict=True):
         assert kept(budgets, fooled.pixels, original)
@@ -375,7 +375,9 @@ def test_pictures_with_mask_and_measured_budgets_are_refined() -> None:
     def planned(**settings: Any) -> int:
         return refine.planned_steps(make_plan(FoCLIP, **settings))
 
-    assert planned(budgets="flip99:0.2", mask="visible") == refine.MOST_STEPS
+    assert planned(budgets="flip99:0.2", mask="visible") == refine.MOST_STEPS[0]
+    assert planned(budgets="contrast:0.5", mask="visible") == refine.CONTRAST_STEPS[0]
+    assert planned(budgets="contrast:0.5", mask="visible", steps=30) == 20
     assert planned(budgets="flip99:0.2", mask="visible", steps=20) == 5
     assert planned(budgets="flip99:0.2") == 0
     assert planned(budgets="psnr:36", mask="visible") == 0

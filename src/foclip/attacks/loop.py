@@ -16,7 +16,7 @@ from torch import Tensor
 
 from foclip.attacks import refine
 from foclip.attacks.plan import AttackPlan, threads_per_batch
-from foclip.attacks.space import ModelSpace, PixelSpace
+from foclip.attacks.space import CellSpace, ModelSpace, PixelSpace
 from foclip.attacks.state import AttackResult, AttackState, AttackTask
 from foclip.cache import Cache
 from foclip.errors import UsageError
@@ -87,7 +87,7 @@ def run(
                     return
                 for state in active:
                     if refine.is_due(state):
-                        refine.begin(state)
+                        refine.begin(state, plan)
                 list(pool.map(step, [active[i : i + slots] for i in range(0, len(active), slots)]))
                 if on_step:
                     on_step(active)
@@ -132,8 +132,10 @@ def _step(states: Sequence[AttackState], plan: AttackPlan, scorer: Scorer, model
             state.space.pixels.requires_grad_(False)
             state.record(picture, loss, mean, scorer)
             if not state.stopped_by:
-                move = state.refine or method.update
-                move(state, state.space.pull(gradient) if method.uses_gradient else gradient)
+                if state.refine:
+                    state.refine(state, gradient)
+                else:
+                    method.update(state, state.space.pull(gradient) if method.uses_gradient else gradient)
                 state.project()
                 state.step += 1
     elapsed = (time.perf_counter() - started) / len(states)
@@ -169,8 +171,10 @@ def _resampler(plan: AttackPlan, scorer: Scorer, height: int = 8, width: int = 8
 
 def bytes_needed(plan: AttackPlan, scorer: Scorer, pixels: int) -> int:
     """Bytes of memory that fooling a picture of so many pixels takes at most."""
-    refined = refine.CELL_BYTES * min(pixels, refine.MOST_CELLS) if refine.planned_steps(plan) else 0
-    copies = PIXEL_COPIES if refined or _resampler(plan, scorer) is None else MODEL_COPIES
+    in_model_space = _resampler(plan, scorer) is not None
+    in_pixels = refine.planned_steps(plan) and not (in_model_space and refine.bounds_contrast(plan))
+    refined = refine.CELL_BYTES * min(pixels, refine.MOST_CELLS) if in_pixels else 0
+    copies = PIXEL_COPIES if in_pixels or not in_model_space else MODEL_COPIES
     return copies * 4 * 3 * pixels + refined
 
 
@@ -198,21 +202,22 @@ def _start(
     if saved is not None:
         state.restore(saved)
     if refining:
-        state.refine = refine.Refinement(state.space).update
+        state.refine = refine.Refinement(state.space, plan).update
     return state
 
 
 def _space(task: AttackTask, scorer: Scorer, plan: AttackPlan, seed: int, refining: bool) -> PixelSpace:
     _, height, width = task.picture.shape
     picture, region = task.picture.to(scorer.device), scorer.preprocess.region(height, width)
-    resampler, limit = None if refining else _resampler(plan, scorer, height, width), plan.constraint.limit
-    if resampler is None:
-        space = PixelSpace(picture.float() / 255, region, limit)
-    else:
+    resampler, limit = _resampler(plan, scorer, height, width), plan.constraint.limit
+    space = PixelSpace(picture.float() / 255, region, limit)
+    if resampler is not None:
         space = ModelSpace(picture, resampler, region, limit)
+    if refining and not refine.stays(plan, space):
+        return CellSpace(picture.float() / 255, region, limit, refine.MOST_CELLS)
     if plan.method.init == "noise":
         space.pixels = torch.rand(picture.shape, generator=torch.Generator().manual_seed(seed)).to(scorer.device)
-    if plan.constraint.mask == "visible" and not refining:
+    if plan.constraint.mask == "visible":
         space.use_mask()
     return space
 

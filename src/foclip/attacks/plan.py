@@ -19,7 +19,7 @@ from foclip.objective import check_kind
 from foclip.perceptual.budget import Budget, parse
 
 #: What pictures keep to unless told otherwise: changes that few notice.
-UNNOTICED = (parse("discreet"),)
+UNNOTICED = (parse("invisible"),)
 #: Settings of FoCLIP's objective.
 WEIGHTS = ("alpha", "beta", "balance", "guard")
 #: Slots of a batch unless given (small towers on a CPU, and GPUs, are faster with several pictures), and at most.

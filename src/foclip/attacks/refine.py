@@ -1,32 +1,38 @@
 r"""Refinement: the last steps of an attack make the change less visible, at the value that the objective has.
 
 A mask that is computed from the original alone is not enough, because visibility also depends on the change itself. So
-the last steps go down the gradient of visibility V (`foclip.perceptual.loss`) in all pixels, along the tangent of the
-objective L (gradient projection, Rosen 1960), and back to where L was:
+the last steps go down the gradient of visibility V, along the tangent of the objective L (gradient projection, Rosen
+1960), and back to where L was:
 
 .. math:: v \leftarrow \mu v + P M^T \nabla V, \qquad d = M P v, \qquad
-    x \leftarrow x - \eta \, \frac{d}{\operatorname{rms}(d)} - \frac{L - L_0}{\lvert g \rvert^2} \, M g
+    x \leftarrow x - \eta \, \frac{d}{\operatorname{rms}(K d)} - \frac{L - L_0}{\langle g, h \rangle} \, M g
 
-where M is the mask, g = Mᵀ∇L, P takes away the part along g, μ is a momentum, and L₀ is what L was at the last
-measurement. The budgets then have room left; when they are measured, the change is made larger until it is used.
+where M is the mask, K d is how the pixels change along d, g = Mᵀ∇L, h = Mᵀ K ∇L, P takes away the part along g that
+changes L, μ is a momentum, and L₀ is what L was at the last measurement. The budgets then have room left; when they are
+measured, the change is made larger until it is used.
+
+What is bounded decides which V is taken. With a budget of `contrast` it is `foclip.perceptual.contrast.ContrastLoss`,
+which costs little, so that two steps of three refine, where the attack moves the picture anyway. Other figures go with
+`foclip.perceptual.loss.PerceptualLoss`, in all pixels of the picture, or cells of a large one.
 """
 
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from foclip.attacks.plan import AttackPlan
-from foclip.attacks.space import PixelSpace
+from foclip.attacks.space import CellSpace, ModelSpace, PixelSpace
 from foclip.attacks.state import MOST_RADIUS, AttackState
 from foclip.models.resize import round8
 from foclip.models.surroundings import undisturbed
+from foclip.perceptual.contrast import ContrastLoss
 from foclip.perceptual.loss import PerceptualLoss
-from foclip.perceptual.mask import coarse_mask
 
-#: Most refining steps, and most cells of a picture, which are single pixels unless it is larger.
-MOST_STEPS, MOST_CELLS = 20, 400_000
+#: Most refining steps, and their share of all steps: down V of contrast, and down that of SSIM and FLIP.
+CONTRAST_STEPS, MOST_STEPS = (100, 2 / 3), (20, 1 / 4)
+#: Most cells of a picture that is refined in all its pixels.
+MOST_CELLS = 400_000
 #: Bytes of memory that a cell takes at most.
 CELL_BYTES = 700
 #: First and last step η, as parts of the change that is there (root mean square); they fall along a cosine.
@@ -37,10 +43,22 @@ MOMENTUM = 0.5
 AHEAD = 1.15
 
 
+def bounds_contrast(plan: AttackPlan) -> bool:
+    """Whether a budget of contrast decides what is refined."""
+    return any(budget.metric == "contrast" for budget in plan.constraint.budgets)
+
+
 def planned_steps(plan: AttackPlan) -> int:
     """Steps, the last of an attack, that refine; they need a mask and measured budgets."""
-    possible = plan.constraint.mask == "visible" and plan.constraint.measured and plan.method.uses_gradient
-    return min(MOST_STEPS, plan.steps // 4) if possible else 0
+    if not (plan.constraint.mask == "visible" and plan.constraint.measured and plan.method.uses_gradient):
+        return 0
+    most, share = CONTRAST_STEPS if bounds_contrast(plan) else MOST_STEPS
+    return min(most, int(plan.steps * share))
+
+
+def stays(plan: AttackPlan, space: PixelSpace) -> bool:
+    """Whether a picture is refined where the attack moves it, at the model's resolution."""
+    return bounds_contrast(plan) and isinstance(space, ModelSpace)
 
 
 def is_due(state: AttackState) -> bool:
@@ -49,64 +67,56 @@ def is_due(state: AttackState) -> bool:
 
 
 @undisturbed()
-def begin(state: AttackState) -> None:
-    """From now on, refine the picture as it would be written now, in all its pixels."""
-    file = state.space.render()
-    original = state.task.picture.to(file.device).float() / 255
-    state.space, state.memory = PixelSpace(original, state.space.region, state.space.limit), {}
-    state.space.pixels = torch.lerp(original, file.float() / 255, AHEAD)
-    state.refine = Refinement(state.space).update
+def begin(state: AttackState, plan: AttackPlan) -> None:
+    """From now on, refine the picture as it would be written now."""
+    state.memory = {}
+    if stays(plan, state.space):
+        state.space.render()
+        state.space.scale(AHEAD)
+    else:
+        file = state.space.render()
+        original = state.task.picture.to(file.device).float() / 255
+        state.space = CellSpace(original, state.space.region, state.space.limit, MOST_CELLS)
+        state.space.pixels = torch.lerp(original, file.float() / 255, AHEAD)
+    state.refine = Refinement(state.space, plan).update
 
 
 class Refinement:
-    """What refines the part of a picture that the model sees, by cells: a large picture's are squares of its pixels.
+    """What refines a picture in its space."""
 
-    So a step costs the same at any size. The attack's own changes, made at the model's resolution, are no finer.
-    """
-
-    def __init__(self, space: PixelSpace) -> None:
-        self._part = (slice(None), *space.region)
-        original = space.original[self._part]
-        height, width = original.shape[1:]
-        cell = math.sqrt(max(1, height * width / MOST_CELLS))
-        self._size = max(1, round(height / cell)), max(1, round(width / cell))
-        self._area = height * width / (self._size[0] * self._size[1])
-        self._original = self._cells(original)
-        self._mask, self._texture = coarse_mask(original, self._size, finest=2)
-        self._visibility = PerceptualLoss(self._original, cell)
-
-    def _cells(self, values: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(values, self._size)
+    def __init__(self, space: PixelSpace, plan: AttackPlan) -> None:
+        loss = ContrastLoss if bounds_contrast(plan) else PerceptualLoss
+        self._original = space.coarse(space.original)
+        self._visibility = loss(self._original, space.cell)
 
     def update(self, state: AttackState, gradient: Tensor) -> None:
-        """Move a picture; arguments as for `Attack.update`."""
-        memory, loss, mask = state.memory, state.losses[-1], self._mask
-        pixels = state.space.pixels[self._part]
-        picture = self._cells(round8(pixels))  # what rounding adds is seen too
-        if "terms at first" not in memory:
-            memory["terms at first"] = self._visibility.terms(picture)
+        """Move a picture by the gradient of the objective with respect to its pixels."""
+        space, memory, loss = state.space, state.memory, state.losses[-1]
+        mask = space.mask
+        assert mask is not None
         if state.enforced or "held" not in memory:
             memory["held"] = torch.tensor(loss, dtype=torch.float64)
             # Being less visible, the change may be larger; the next measurement tells how much.
             state.radius_fraction = MOST_RADIUS
-        uphill = mask.pull(self._cells(gradient[self._part]) * self._area)
-        square = uphill.square().sum().clamp(min=1e-30)
+        by_cells = space.coarse(gradient) * (gradient.numel() / self._original.numel())
+        uphill, rise = mask.pull(by_cells), mask.pull(space.gram(by_cells))
+        slope = (rise * uphill).sum().clamp(min=1e-30)
 
         def level(direction: Tensor) -> Tensor:
-            return direction - uphill * ((uphill * direction).sum() / square)
+            return direction - uphill * ((rise * direction).sum() / slope)
 
-        visible = mask.pull(self._visibility.gradient(picture, memory["terms at first"]))
+        picture = space.coarse(round8(space.pixels))  # what rounding adds is seen too
+        visible = mask.pull(self._visibility.gradient(picture, memory))
         velocity = memory.setdefault("velocity", torch.zeros_like(visible))
         velocity.mul_(MOMENTUM).add_(level(visible))
         direction = mask.push(level(velocity))
-        size = _rms(self._cells(pixels) - self._original)
+        size = _rms(space.coarse(space.pixels) - self._original)
         fall = 0.5 * (1 + math.cos(math.pi * (1 - (state.last - state.step) / state.refine_steps)))
-        back = mask.push(uphill) * ((loss - float(memory["held"])) / square)
+        back = mask.push(uphill) * ((loss - float(memory["held"])) / slope)
         # Where the objective is flat, the way back would be long, and no longer that of the tangent.
-        back *= (FIRST_STEP * size / _rms(back)).clamp(max=1)
+        back *= (FIRST_STEP * size / _rms(space.gram(back))).clamp(max=1)
         length = size * (LAST_STEP + (FIRST_STEP - LAST_STEP) * fall)
-        step = F.interpolate((direction * (length / _rms(direction)) + back)[None], pixels.shape[1:], mode="bilinear")
-        pixels.sub_(step[0].mul_(self._texture)).clamp_(0, 1)
+        space.move(direction * (length / _rms(space.gram(direction))) + back, -1)
 
 
 def _rms(values: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from foclip.models.preprocess import Rendered, Resampler
@@ -27,6 +28,7 @@ class PixelSpace:
     Attributes:
         pixels: The picture as optimised, float (3, h, w); may lie outside [0, 1].
         values: Number of values (pixels times channels) of the region.
+        cell: Side, in pixels of the picture, of what the directions in which it moves have as pixels.
         mask: Coordinates in which the attack moves; None for the pixels' own.
         scratch: Room for one more picture; fresh memory at every step costs more than filling it.
     """
@@ -35,6 +37,7 @@ class PixelSpace:
         rows, columns = region
         self.pixels, self.original, self.region, self.limit = original.clone(), original, region, limit
         self.values = 3 * int(rows.stop - rows.start) * int(columns.stop - columns.start)
+        self.cell = 1.0
         self.mask: Mask | None = None
         self.scratch = torch.empty_like(original)
 
@@ -49,6 +52,14 @@ class PixelSpace:
     def pull(self, gradient: Tensor) -> Tensor:
         """The gradient with respect to coordinates of one with respect to `pixels`."""
         return gradient if self.mask is None else self.mask.pull(gradient)
+
+    def coarse(self, values: Tensor) -> Tensor:
+        """Values of `pixels`, as fine as `mask` and directions are."""
+        return values
+
+    def gram(self, direction: Tensor) -> Tensor:
+        """How `pixels` change, as `coarse` gives them, where the picture moves along `direction`."""
+        return direction
 
     def begin_step(self, step: int, left: int) -> None:
         """Get ready for a step, after `step` and before `left` updates whose iterate is not rendered for measuring."""
@@ -117,6 +128,37 @@ class PixelSpace:
         vars(self).update(saved)
 
 
+class CellSpace(PixelSpace):
+    """A picture that moves in all its pixels, but as cells: a step and its memory cost the same at any size.
+
+    Cells are single pixels of the region of a small picture, and squares of a large one's. What is finer moves along.
+
+    Args: as for `PixelSpace`, and
+
+        most: Cells at most.
+
+    Attributes:
+        cell: Side of a cell in pixels.
+    """
+
+    def __init__(self, original: Tensor, region: tuple[slice, slice], limit: float | None, most: int) -> None:
+        super().__init__(original, region, limit)
+        self._part = (slice(None), *region)
+        height, width = original[self._part].shape[1:]
+        cell = math.sqrt(max(1, height * width / most))
+        self._size = max(1, round(height / cell)), max(1, round(width / cell))
+        self.cell = math.sqrt(height * width / (self._size[0] * self._size[1]))
+        self.mask, self._texture = coarse_mask(original[self._part], self._size, finest=2)
+
+    def coarse(self, values: Tensor) -> Tensor:
+        return F.adaptive_avg_pool2d(values[self._part], self._size)
+
+    def move(self, direction: Tensor, length: float) -> None:
+        pixels = self.pixels[self._part]
+        step = F.interpolate(direction[None] * length, pixels.shape[1:], mode="bilinear")[0]
+        pixels.add_(step.mul_(self._texture)).clamp_(0, 1)
+
+
 class ModelSpace(PixelSpace):
     """A picture as the model sees it, float (3, h, w).
 
@@ -130,6 +172,8 @@ class ModelSpace(PixelSpace):
         seen = resampler.look(picture)
         super().__init__(seen, region, limit)
         self._whole, self._resampler = picture, resampler
+        rows, columns = region
+        self.cell = math.sqrt((rows.stop - rows.start) * (columns.stop - columns.start) / seen[0].numel())
         # The picture is x₀ + Rᵀu, and its squared change, all values together, is `square`.
         self._u, self._square = torch.zeros_like(seen), seen.new_zeros((), dtype=torch.float64)
         # Changes lie where the model looks, or a few cells beyond; all count as if they were seen.
@@ -155,11 +199,14 @@ class ModelSpace(PixelSpace):
     def picture(self, pixels: Tensor) -> Tensor:
         return self._resampler.pad(round8(pixels))
 
+    def gram(self, direction: Tensor) -> Tensor:
+        return self._resampler.gram(direction)
+
     def move(self, direction: Tensor, length: float) -> None:
-        self._move(direction, self._resampler.gram(direction), length)
+        self._move(direction, self.gram(direction), length)
 
     def move_by(self, direction: Tensor, length: float) -> None:
-        seen = self._resampler.gram(direction)
+        seen = self.gram(direction)
         size = math.sqrt(max(float((direction * seen).sum()), 0.0) / self.values)
         self._move(direction, seen, length / max(size, 1e-30))
 

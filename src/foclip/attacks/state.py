@@ -18,7 +18,6 @@ from foclip.models.batching import figures, read_scores
 from foclip.models.scorer import Scorer, Targets
 from foclip.objective import QUANTUM
 from foclip.perceptual.budget import utilisation
-from foclip.perceptual.flip import Flip
 
 #: The budget's ball has its edge where the squared change is this part of the largest. Of the way to the edge, the
 #: projection leaves at most this.
@@ -104,7 +103,7 @@ class AttackState:
     losses: list[float] = field(default_factory=list)  #: Objective of the 8-bit iterate at every step.
     scores: list[float] = field(default_factory=list)  #: Its mean figure over the prompts, at every step.
     memory: dict[str, Tensor] = field(default_factory=dict)  #: What the method carries from step to step, by name.
-    flip: Flip | None = None  #: FLIP of the original, where a budget bounds it; made when it is first measured.
+    reference: Any = None  #: The original's `Reference`, where a budget is measured; made when it first is.
     search: Any = None  #: State of a method that cannot be saved; the method builds it again from `losses`.
     radius_fraction: float = MOST_RADIUS  #: How much of the way to the budget's edge the projection leaves, below 1.
     measure_next: bool = False  #: Whether the next iterate is measured against the budgets.
@@ -176,15 +175,14 @@ class AttackState:
 
         Only such iterates can be kept. Near the end, one that leaves some of a budget unused is first pushed outwards.
         """
-        from foclip.perceptual.fidelity import Comparison  # what it needs takes seconds to import
+        from foclip.perceptual.fidelity import Comparison, Reference  # what they need takes seconds to import
 
         self.measure_next = False
         budgets, space = self.constraint.measured, self.space
         for measurement in range(MOST_MEASUREMENTS):
             picture = space.render()
-            if self.flip is None and any(budget.metric in ("flip", "flip99") for budget in budgets):
-                self.flip = Flip(self.task.picture.to(picture.device))
-            comparison = Comparison(picture, self.task.picture, self.flip)
+            self.reference = self.reference or Reference(self.task.picture.to(picture.device))
+            comparison = Comparison(picture, self.task.picture, self.reference)
             used, change = utilisation(budgets, comparison, space.region), space.change()
             if used > 0 and change > 0:  # the next iterates may go as far as this one, over what it used
                 self.radius_fraction = min(MOST_RADIUS, AIM * change / (used * self.constraint.radius))

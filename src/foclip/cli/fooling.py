@@ -54,9 +54,9 @@ def fool(
     score: options.ScoreName = "clipscore",
     budgets: list[Budget] | None = option(
         None,
-        "Limit that the written file keeps: invisible (flip99:0.1), discreet (flip99:0.2, the default), or a "
-        "figure and its limit, as in ssim:0.98; figures are psnr, ssim, linf, delta_e, delta_e99, flip and flip99 "
-        "(the worst places); may be repeated.",
+        "Limit that the written file keeps: invisible (contrast:0.45, the default), discreet (flip99:0.2), or a "
+        "figure and its limit, as in ssim:0.98; figures are contrast, psnr, ssim, linf, delta_e, delta_e99, flip and "
+        "flip99 (the worst places); may be repeated.",
         name="--budget",
         metavar="METRIC:LIMIT",
         parser=parse,
@@ -217,4 +217,5 @@ def _row(result: "Result") -> dict[str, str]:
         "SSIM": console.figure(result.ssim),
         "FLIP": console.figure(result.flip),
         "worst places": console.figure(result.flip99),
+        "contrast": console.figure(result.contrast),
     }

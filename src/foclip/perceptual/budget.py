@@ -22,6 +22,7 @@ BOUNDS: dict[str, tuple[float, float, float]] = {
     "delta_e99": (0, math.inf, 1),
     "flip": (0, 1, 0.7),
     "flip99": (0, 1, 0.7),
+    "contrast": (0, math.inf, 1),
 }
 #: This part of every limit is left free, so that another order of summation never finds a file beyond the limit; and
 #: of limits of FLIP so much, since the authors' program may give as much more than `foclip.perceptual.flip`.
@@ -30,7 +31,7 @@ TOLERANCE, FLIP_TOLERANCE = 1e-4, 1e-4
 
 #: Budgets that have a name: a change that one has to search for even where the picture is enlarged three times, and one
 #: that few notice at the usual distance.
-NAMED = {"invisible": "flip99:0.1", "discreet": "flip99:0.2"}
+NAMED = {"invisible": "contrast:0.45", "discreet": "flip99:0.2"}
 
 
 @dataclass(frozen=True)

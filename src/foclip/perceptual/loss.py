@@ -79,8 +79,11 @@ class PerceptualLoss:
         self._most = float(_hyab(green - blue)) ** COLOUR_POWER
         self._colour, self._features = self._look(original)
 
-    def gradient(self, picture: Tensor, first: Tensor) -> Tensor:
-        """The gradient of V, (3, h, w), with its slopes by the terms `first`, of this picture or an earlier one."""
+    def gradient(self, picture: Tensor, memory: dict[str, Tensor]) -> Tensor:
+        """The gradient of V, (3, h, w), with its slopes by the terms of the first picture, which `memory` keeps."""
+        if "terms at first" not in memory:
+            memory["terms at first"] = self.terms(picture)
+        first = memory["terms at first"]
         exponents = first.new_tensor(EXPONENTS)
         slopes = first.new_tensor(WEIGHTS) * exponents * first.clamp(min=1e-12) ** (exponents - 1)
         with torch.enable_grad():

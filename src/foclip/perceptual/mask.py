@@ -65,7 +65,12 @@ class Mask:
 
 def visibility_mask(original: Tensor) -> Mask:
     """The mask of a picture, float (3, H, W) in [0, 1], sRGB, of any size: a function of nothing else."""
-    return _mask(_freedom(_colour(original), _contrast(original)))
+    return _mask(_freedom(_colour(original), _contrast(original)), is_gray(original))
+
+
+def is_gray(original: Tensor) -> bool:
+    """Whether a picture (3, H, W) has no colour anywhere."""
+    return torch.equal(original[0], original[1]) and torch.equal(original[1], original[2])
 
 
 def coarse_mask(original: Tensor, size: tuple[int, int], finest: int = FINEST) -> tuple[Mask, Tensor]:
@@ -77,6 +82,7 @@ def coarse_mask(original: Tensor, size: tuple[int, int], finest: int = FINEST) -
     is finer than a cell.
     """
     height, width = original.shape[1:]
+    gray = is_gray(original)
     fine = (min(finest * size[0], height), min(finest * size[1], width))
     if fine != (height, width):
         original = F.adaptive_avg_pool2d(original, fine)
@@ -87,7 +93,7 @@ def coarse_mask(original: Tensor, size: tuple[int, int], finest: int = FINEST) -
     texture = strength / F.interpolate(around, fine, mode="bilinear")
     if fine != (height, width):
         texture = F.interpolate(texture, (height, width), mode="bilinear")
-    return _mask(coarse), texture[0, 0]
+    return _mask(coarse, gray), texture[0, 0]
 
 
 def _freedom(colour: Tensor, contrast: Tensor) -> Tensor:
@@ -102,9 +108,12 @@ def _freedom(colour: Tensor, contrast: Tensor) -> Tensor:
     return torch.as_tensor(inverse[[0, 1, 2, 1, 3, 4, 2, 4, 5]]).reshape(3, 3, *inverse.shape[1:])
 
 
-def _mask(freedom: Tensor) -> Mask:
-    """The mask whose M Mᵀ is this, up to a factor."""
+def _mask(freedom: Tensor, gray: bool) -> Mask:
+    """The mask whose M Mᵀ is this, up to a factor; of a gray picture, one that gives no colour to it."""
     factors = torch.zeros_like(freedom)
+    if gray:
+        factors[:, 2] = freedom.mean(dim=(0, 1)).sqrt()
+        return Mask(factors / factors.square().sum(dim=1).mean().sqrt())
     factors[2, 2] = freedom[2, 2].sqrt()
     factors[:2, 2] = freedom[:2, 2] / factors[2, 2]
     factors[1, 1] = (freedom[1, 1] - factors[1, 2].square()).sqrt()
@@ -115,7 +124,7 @@ def _mask(freedom: Tensor) -> Mask:
 
 def _colour(original: Tensor) -> Tensor:
     """What is seen of a change as colour where there is no contrast, Jᵀ W² J, (3, 3, H, W)."""
-    jacobian, lightness = _lab(original)
+    jacobian, (lightness, _, _) = lab(original)
     hunt = (lightness / 100).clamp(min=DARKEST)
     weighted = jacobian * torch.stack([torch.full_like(hunt, LIGHT), hunt, BLUE * hunt])[:, None]
     return torch.einsum("kihw,kjhw->ijhw", weighted, weighted)
@@ -140,8 +149,8 @@ def _around(values: Tensor, shifts: Sequence[int], combine: Callable[[Tensor, Te
     return values
 
 
-def _lab(original: Tensor) -> tuple[Tensor, Tensor]:
-    """Derivative of L*, a*, b* by sRGB, (3, 3, H, W), and L* itself, (H, W), in 0..100."""
+def lab(original: Tensor) -> tuple[Tensor, Tensor]:
+    """Derivative of L*, a*, b* by sRGB, (3, 3, H, W), of a picture in [0, 1], and L*, a*, b* themselves, (3, H, W)."""
     bent = (original + 0.055) / 1.055
     low = original <= 0.04045
     linear = torch.where(low, original / 12.92, bent**2.4)
@@ -153,4 +162,5 @@ def _lab(original: Tensor) -> tuple[Tensor, Tensor]:
     response = torch.where(above, root, tristimulus / (3 * KNEE**2) + 4 / 29)
     by_rgb = (1 / (3 * root.square()))[:, None] * matrix[:, :, None, None] * slope
     x, y, z = by_rgb
-    return torch.stack([116 * y, 500 * (x - y), 200 * (y - z)]), 116 * response[1] - 16
+    values = torch.stack([116 * response[1] - 16, 500 * (response[0] - response[1]), 200 * (response[1] - response[2])])
+    return torch.stack([116 * y, 500 * (x - y), 200 * (y - z)]), values

@@ -51,6 +51,7 @@ def _summary(results: Sequence[Result]) -> dict[str, Any]:
         "gain": after / before - 1 if before > 0 else None,
         "psnr": min((result.psnr_seen for result in results if result.psnr_seen is not None), default=None),
         "flip99": max(result.flip99 for result in results),
+        "contrast": max(result.contrast for result in results),
     }
 
 

@@ -83,6 +83,7 @@ class Result:
     delta_e99: float  #: Its 99th percentile.
     flip: float  #: FLIP, the visible difference, in [0, 1] at 67 pixels per degree, mean over pixels.
     flip99: float  #: Its 99th percentile.
+    contrast: float  #: Visible contrast of the change, in thresholds (`foclip.perceptual.contrast`).
     steps: int  #: Updates made.
     seconds: float  #: Time they took.
     stopped_by: str  #: As for `foclip.attacks.AttackResult`.

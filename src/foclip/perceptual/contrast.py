@@ -1,0 +1,160 @@
+r"""How far a change is above the eye's threshold, at all scales together.
+
+A picture is a stack of bands, each with half the detail of the one before (Laplacian pyramid, Burt and Adelson 1983),
+of three opponents in cone responses: light, red against green, blue against yellow. In band k a change of the opponent
+i is divided by the light around it, which makes it a contrast c, and is seen as
+
+.. math:: d_{ik} = \frac{S_i(f_k) \, c_{ik}}{1 + (S_i(f_k) \, m_{ik})^{0.6}}, \qquad
+    \text{contrast} = \Bigl\langle \sum_{ik} d_{ik}^{2.4} \Bigr\rangle^{1 / 2.4}
+
+with the mean over pixels. S is the eye's sensitivity to contrast at the band's frequency: a log-parabola (Watson and
+Ahumada 2005) that for light is highest at 3 cycles per degree (Campbell and Robson 1968) and for colours goes on to
+the lowest frequencies (Mullen 1985). m is the contrast of the original there, which masks a change; both exponents are
+those of Legge and Foley (1980). Bands are those of an eye at half of FLIP's distance, where coarse changes are finer.
+"""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from foclip.perceptual.flip import PIXELS_PER_DEGREE, linear
+from foclip.perceptual.mask import lab
+
+#: Viewing distance: from half of FLIP's, a pixel is twice as wide.
+NEAR = PIXELS_PER_DEGREE / 2
+#: Cone responses L, M and S of linear sRGB (Smith and Pokorny 1975; rows are made to sum to 1, so that white has 1 of
+#: each), and opponents of them: light, red against green, blue against yellow.
+CONES = ((0.31399, 0.63951, 0.0465), (0.15537, 0.75789, 0.0867), (0.01775, 0.10944, 0.87257))
+OPPONENTS = ((0.68, 0.32, 0.0), (1.0, -1.0, 0.0), (-0.68, -0.32, 1.0))
+#: Sensitivity to each opponent: the highest, at which frequency (cycles per degree), and how many decades below and
+#: above it is a tenth of that; colours are seen alike at all lower frequencies.
+SENSITIVITY = ((160.0, 3.0, 1.4, 0.7), (300.0, 0.6, math.inf, 1.0), (150.0, 0.5, math.inf, 0.95))
+#: The finest band is centred on this many cycles per pixel, each further one on half as many.
+FINEST = 0.35
+#: Light that a screen gives where it is black, and that falls on it: a share of white.
+AMBIENT = 0.01
+#: Exponents of what is seen, and of masking.
+POWER, MASKING = 2.4, 0.6
+#: Pictures of fewer pixels along a side are one band.
+LEAST_SIDE = 4
+#: The power of colour differences that stands for their worst places.
+WORST_POWER = 6
+#: Added to squares whose root or power is taken, since the slope there is infinite.
+LEAST = 1e-9
+
+
+class Contrast:
+    """Contrast of changes of one original, of which everything that it alone decides is made once.
+
+    Args:
+        original: float (3, h, w) in [0, 1], sRGB.
+        cell: Side in pixels of the squares of a larger picture whose means these are.
+    """
+
+    def __init__(self, original: Tensor, cell: float = 1) -> None:
+        cones = torch.tensor(CONES)
+        self._opponents = (torch.tensor(OPPONENTS) @ (cones / cones.sum(dim=1, keepdim=True))).to(original)
+        self._original = self._seen(original)
+        self._weights: list[Tensor] = []
+        rest = self._original
+        for band, coarser in _bands(rest):
+            sensitivity = _sensitivity(NEAR / cell * FINEST / 2 ** len(self._weights)).to(original)[:, None, None]
+            light = (rest if coarser is None else coarser)[:1].clamp(min=0) + AMBIENT
+            per_contrast = sensitivity / light
+            masked = F.avg_pool2d(F.pad((band * per_contrast).abs()[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
+            self._weights.append(per_contrast.div_(masked.pow_(MASKING).add_(1)))
+            rest = rest if coarser is None else _shrunk(rest)
+
+    def map(self, picture: Tensor) -> Tensor:
+        """Σ d^2.4 at every pixel, float (h, w), of a picture like the original."""
+        found = None
+        for seen in reversed(self._changes(picture)):
+            found = seen if found is None else seen.add_(_enlarged(found, seen))
+        assert found is not None
+        return found[0]
+
+    def total(self, picture: Tensor) -> Tensor:
+        """The mean of the map, as a scalar with a gradient."""
+        return torch.stack([seen.mean() for seen in self._changes(picture)]).sum()
+
+    def _changes(self, picture: Tensor) -> list[Tensor]:
+        """Σᵢ d^2.4 of every band, each (1, h, w)."""
+        bands = _bands(self._seen(picture) - self._original)
+        return [
+            (band * weight).square().add(LEAST).pow(POWER / 2).sub(LEAST ** (POWER / 2)).sum(dim=0, keepdim=True)
+            for (band, _), weight in zip(bands, self._weights, strict=True)
+        ]
+
+    def _seen(self, picture: Tensor) -> Tensor:
+        """Opponents, (3, h, w)."""
+        return torch.einsum("ij,jhw->ihw", self._opponents, linear(picture))
+
+
+class ContrastLoss:
+    """How visible a change is, as something to descend on: V = ½ ln (contrast · E), E being the worst colours' measure.
+
+    E is the mean over pixels of the sixth power of a colour difference, to the power of 1/6: CIELAB's differences, to
+    first order in the change, weighed as CIE94 weighs lightness and chroma.
+
+    Args: as for `Contrast`.
+    """
+
+    def __init__(self, original: Tensor, cell: float = 1) -> None:
+        self._original, self._contrast = original, Contrast(original, cell)
+        self._jacobian, (_, a, b) = lab(original)
+        self._jacobian[1:] /= 1 + 0.045 * torch.hypot(a, b)
+
+    def gradient(self, picture: Tensor, memory: dict[str, Tensor]) -> Tensor:
+        """The gradient of V, (3, h, w). It needs nothing from step to step, and leaves `memory` as it is."""
+        with torch.enable_grad():
+            leaf = picture.detach().requires_grad_(True)
+            change = torch.einsum("kihw,ihw->khw", self._jacobian, leaf - self._original)
+            worst = change.square().sum(dim=0).add(LEAST).pow(WORST_POWER / 2).mean()
+            value = (self._contrast.total(leaf).log() / POWER + worst.log() / WORST_POWER) / 2
+        return torch.autograd.grad(value, leaf)[0]
+
+
+def pooled(values: npt.NDArray[np.float32]) -> float:
+    """The contrast that some pixels of a map have together."""
+    return float(values.mean(dtype=np.float64) ** (1 / POWER))
+
+
+def _sensitivity(frequency: float) -> Tensor:
+    """Sensitivity to contrast at a frequency in cycles per degree, float (3,)."""
+    found = []
+    for most, at, below, above in SENSITIVITY:
+        decades = math.log10(frequency / at)
+        found.append(most * 10 ** -((decades / (below if decades < 0 else above)) ** 2))
+    return torch.tensor(found)
+
+
+def _bands(values: Tensor) -> list[tuple[Tensor, Tensor | None]]:
+    """Bands of (C, h, w), the finest first, each with what is coarser, as large; the last is all that is left."""
+    found: list[tuple[Tensor, Tensor | None]] = []
+    while min(values.shape[1:]) > LEAST_SIDE:
+        smaller = _shrunk(values)
+        coarser = _enlarged(smaller, values)
+        found.append((values - coarser, coarser))
+        values = smaller
+    return [*found, (values, None)]
+
+
+def _shrunk(values: Tensor) -> Tensor:
+    """Every other row and column of (C, h, w), blurred with (1, 4, 6, 4, 1) / 16; borders go on."""
+    for dim, border in ((-2, (0, 0, 2, 2)), (-1, (2, 2, 0, 0))):
+        left = 2 * ((values.shape[dim] + 1) // 2) - 1
+        values = F.pad(values[None], border, mode="replicate")[0]
+        a, b, c, d, e = (
+            values[:, start : start + left : 2] if dim == -2 else values[..., start : start + left : 2]
+            for start in range(5)
+        )
+        values = (a + e).add(b + d, alpha=4).add(c, alpha=6).div(16)
+    return values
+
+
+def _enlarged(values: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(values[None], like.shape[1:], mode="bilinear")[0]
