@@ -4,7 +4,11 @@
 # Pillow, and with it every score. Pictures that are not tall are the same to the last bit.
 #
 # Seen, for noise of height × width: share of values that differ, and the largest difference in levels of 255:
-#   SEEN
+#   4000x1000: 13.9%, 1
+#   2400x800: 15.5%, 1
+#   900x300: 27.0%, 13
+#   600x400: 0.0%, 0
+#   300x900: 0.0%, 0
 set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
