@@ -2,7 +2,7 @@
 # torchmetrics 1.9.0 (torch 2.13.0): StructuralSimilarityIndexMeasure pads pictures by reflection and takes the mean over
 # all places. Wang et al. (2004) and scikit-image take it over windows that lie within the picture. For a gray picture
 # of 32 × 32 pixels with a black frame of one pixel this is 0.4985 instead of 0.9601. The same function leaves out the
-# borders of the other part that multi-scale SSIM is made of, the contrast sensitivity: 0.9601.
+# borders where it returns the contrast sensitivity as well: that is 0.9601.
 #
 # Seen:
 #   torchmetrics 0.4985, scikit-image 0.9601
