@@ -8,7 +8,7 @@ from foclip.core.scoring import Scored, samples_for
 from foclip.data.images import Source
 from foclip.data.samples import PromptsOf
 from foclip.detection.detector import Detection, Detector, Method, shipped
-from foclip.detection.probes import require_embedding
+from foclip.detection.probes import over_hardened, require_embedding
 from foclip.errors import UsageError
 from foclip.models import Encoder
 from foclip.models.registry import DEFAULT, load_encoder, resolve
@@ -43,14 +43,14 @@ def score(
 
     Raises:
         FoclipError: Prompts, model or score are unusable.
-        UsageError: The score has no encoder that another could replace.
+        UsageError: The score has no encoder that another could replace, or `hardened` is no version of its encoder.
     """
     scorer, second = resolve(model, score), None
     if hardened is not None:
         if not isinstance(scorer, EmbeddingScorer):
             raise UsageError(f"hardened: {scorer.info.name} has no encoder that a hardened one could replace")
         encoder = load_encoder(hardened, scorer.device) if isinstance(hardened, str) else hardened
-        second = scorer.with_encoder(encoder)
+        second = over_hardened(scorer, encoder)
     samples = samples_for(scorer, pictures, prompts, captions)
     found = scoring.score(samples, scorer, second)
     return Outcome.of(found, samples.failures, progress("scoring", len(samples)))

@@ -57,6 +57,9 @@ def test_a_detector_of_another_score_says_that_it_judges_without_prompts() -> No
     assert row["decided_by"] == "combined without prompts"
     assert row["score"] is not None  # shown all the same
     assert call("detect", "a.png", "--prompt", "a cat", "--json").lines == []
+    scanned = call("scan", "a.png", "--score", "clip-iqa", "--out", "out", "--workers", 1)
+    assert scanned.code == 0
+    assert "was calibrated on clipscore, so it judges without prompts" in scanned.err
 
 
 @pytest.mark.parametrize("name", ["data.parquet", "data.tar", "data.tar.gz"])

@@ -3,7 +3,7 @@
     python tests/real/make.py
 
 It makes environments of its own in a temporary folder, since img2dataset and pandas 3 do not go together. It needs
-the package registry, Java (for Spark) and GNU tar; bsdtar is used where there is one.
+the package registry, Java (for Spark), GNU tar, bsdtar and pax.
 """
 
 import http.server
@@ -41,7 +41,8 @@ def main() -> None:
     """Write everything anew."""
     shutil.rmtree(DATA, ignore_errors=True)
     DATA.mkdir()
-    facts: dict[str, Any] = {"versions": {"tar": said("tar", "--version"), "tarfile": sys.version.split()[0]}}
+    versions = {name: said(name, "--version") for name in ("tar", "bsdtar")}
+    facts: dict[str, Any] = {"versions": versions | {"tarfile": sys.version.split()[0]}}
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         pictures = make_pictures(work / "pictures")
@@ -79,12 +80,14 @@ def make_tars(pictures: Path) -> dict[str, Any]:
     made["gnu.tar.gz"] = "GNU tar, gzip", ["tar", *sort, "-czf"]
     made["gnu.tar.bz2"] = "GNU tar, bzip2", ["tar", *sort, "-cjf"]
     made["gnu.tar.xz"] = "GNU tar, xz", ["tar", *sort, "-cJf"]
-    if shutil.which("bsdtar"):
-        for form in ("ustar", "pax", "gnutar"):
-            made[f"bsd-{form}.tar"] = f"bsdtar, {form}", ["bsdtar", f"--format={form}", "-cf"]
+    for form in ("ustar", "pax", "gnutar"):  # as given, since neither bsdtar nor pax sorts
+        made[f"bsd-{form}.tar.gz"] = f"bsdtar, {form}", ["bsdtar", f"--format={form}", "-czf"]
+    made["pax-ustar.tar"] = "pax (MirBSD), ustar", ["pax", "-w", "-x", "ustar", "-f"]
     facts = {}
+    names = [f"{pictures.name}/{path.name}" for path in sorted(pictures.iterdir())]
     for name, (writer, command) in made.items():
-        subprocess.run([*command, DATA / name, "-C", pictures.parent, pictures.name], check=True)
+        given = [pictures.name] if command[0] == "tar" else names
+        subprocess.run([*command, DATA / name, *given], check=True, cwd=pictures.parent)
         facts[name] = fact("tar", writer)
     for name, number in (("ustar", tarfile.USTAR_FORMAT), ("gnu", tarfile.GNU_FORMAT), ("pax", tarfile.PAX_FORMAT)):
         with tarfile.TarFile(DATA / f"python-{name}.tar", "w", format=number) as archive:

@@ -122,6 +122,17 @@ def test_text_of_windows_beside_a_picture_and_as_prompts(folder: Path) -> None:
     assert captions.of_text((folder / "a.txt").read_bytes(), ".txt") == "a cat\na bed"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["a cat\n", "Velázquez, “Las Meninas”\na bed\n", "x"])
+def test_utf16_without_a_byte_order_mark(folder: Path, text: str, encoding: str) -> None:
+    (folder / "a.txt").write_bytes(text.encode(encoding))
+    assert paired([folder / "a.png"], "sidecar") == [(folder / "a.png", tuple(text.splitlines()))]
+    (folder / "a.csv").write_bytes(f"image,caption\r\na.png,{text.splitlines()[0][:4]}\r\n".encode(encoding))
+    assert paired([folder / "a.png"], folder / "a.csv") == [(folder / "a.png", (text[:4].strip(),))]
+    (folder / "a.txt").write_bytes(b"a\x00cat\n")  # no UTF-16, if odd
+    assert paired([folder / "a.png"], "sidecar") == [(folder / "a.png", ("a\x00cat",))]
+
+
 def test_paths_are_the_files_own_or_bare_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder / "sub" / "pairs.csv"
     path.write_text(f"image,caption\nb.png,beside\n../c.jpg,above\n{folder / 'a.png'},absolute\na.png,by its name\n")

@@ -321,6 +321,14 @@ def test_a_checkpoint_of_another_width_names_its_architecture(checkpoints: Check
         load_encoder(f"ViT-B-32/{checkpoints['ViT-S-32']}")
 
 
+@pytest.mark.slow
+def test_a_checkpoint_of_no_square_picture_is_refused(tmp_path: Path) -> None:
+    model = open_clip.create_model("ViT-S-32", force_image_size=(224, 192))
+    torch.save(model.state_dict(), tmp_path / "own.pt")
+    with pytest.raises(EncoderError, match="looks at 42 patches, which make no square picture"):
+        load_encoder(f"ViT-S-32/{tmp_path / 'own.pt'}")
+
+
 class Hub(http.server.BaseHTTPRequestHandler):
     """A hub that has nothing."""
 
@@ -363,9 +371,17 @@ def test_what_must_be_downloaded_is_refused_at_once_where_it_cannot(
         hub.shutdown()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     for repository in re.findall(r"http\S+?/([\w.-]+/[\w.-]+)\)", str(_refusal(bare))):
-        kept = tmp_path / f"models--{repository.replace('/', '--')}" / "snapshots" / "0"
-        kept.mkdir(parents=True)
-        (kept / "open_clip_config.json").touch()
+        kept = tmp_path / f"models--{repository.replace('/', '--')}"
+        (kept / "snapshots" / "0").mkdir(parents=True)
+        (kept / "blobs").mkdir()
+        (kept / "snapshots" / "0" / "open_clip_config.json").touch()
+        assert re.search(rf"{what}.*are not on this machine and", str(_refusal(bare)))  # what there is does not do
+        (kept / "blobs" / "0.incomplete").touch()
+        assert re.search(rf"{what}.*are not on this machine, but for a part", str(_refusal(bare)))
+        needed = kept / "snapshots" / "0" / ("open_clip_model.safetensors" if what == "weights" else "tokenizer.json")
+        needed.symlink_to(kept / "blobs" / "1")
+        assert _refusal(bare)  # a link to nothing
+        (kept / "blobs" / "1").touch()
     if (left := _refusal(bare)) is not None:  # SigLIP's weights are kept, its tokenizer is not
         assert "tokenizer" in str(left)
 

@@ -9,7 +9,7 @@ from skimage import data
 from torch import Tensor
 
 from foclip.perceptual import flip as module
-from foclip.perceptual.fidelity import Comparison, fidelity
+from foclip.perceptual.fidelity import Comparison, Reference, fidelity
 from foclip.perceptual.flip import REACH, Flip
 
 #: The most by which a pixel may differ.
@@ -142,10 +142,12 @@ def test_five_floats_a_pixel_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_comparison_uses_what_is_kept() -> None:
     original = photo("astronaut", 60, 80)
-    picture, flip = changed(original, 4), Flip(original)
+    picture, reference = changed(original, 4), Reference(original)
     kept, plain = (
-        Comparison(picture, original, flip=each).figures(("flip", "flip99", "psnr")) for each in (flip, None)
+        Comparison(picture, original, each).figures(("flip", "flip99", "psnr", "contrast"))
+        for each in (reference, None)
     )
     assert kept == pytest.approx(plain, abs=1e-5)
-    assert np.array_equal(Comparison(picture, original, flip=flip).map("flip"), flip.map(picture).numpy())
+    kept_map = Comparison(picture, original, reference).map("flip")
+    assert np.array_equal(kept_map, Flip(original).map(picture).numpy())
     assert fidelity(picture, original).flip == plain["flip"]

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import json
 import math
@@ -21,7 +22,7 @@ from foclip.core.detecting import BatchDetector
 from foclip.data.images import to_image, to_tensor
 from foclip.data.prompts import imagenet
 from foclip.detection import Detector, measure
-from foclip.detection.detector import SHIPPED, shipped
+from foclip.detection.detector import SHIPPED, hardened_scores, shipped
 from foclip.errors import UsageError
 from foclip.metrics import CLIPScore, RobustCLIPScore, clip_score, robust_clip_score
 from foclip.models import Encoder, load_encoder
@@ -208,6 +209,38 @@ def test_a_metric_is_combined_copied_and_sent(mini: Encoder, squares: torch.Tens
     assert float(running.compute()) == second
     assert float(smallest.compute()["max"]) == max(first, second)
     assert tracker.compute_all().tolist() == [first, second]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sums_are_in_no_lower_precision(mini: Encoder, squares: torch.Tensor, dtype: torch.dtype) -> None:
+    """Lightning's `bf16-true` casts a whole module, and with it the metrics that it holds."""
+    expected = alone(CLIPScore(mini), (squares, CAPTIONS[:2]), (squares, CAPTIONS[2:]))
+    module = torch.nn.ModuleDict({"metric": CLIPScore(mini), "tampered": RobustCLIPScore(mini)["tampered"]})
+    metric = module["metric"]
+    assert isinstance(metric, CLIPScore)
+    for captions in (CAPTIONS[:2], CAPTIONS[2:]):
+        module.to(dtype)
+        metric.set_dtype(dtype)
+        metric.update(squares, captions)
+    module.to("cpu", dtype)
+    assert float(metric.compute()) == expected
+
+
+def test_a_hardened_encoder_of_another_is_refused(
+    mini: Encoder, squares: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stranger = copy.copy(mini)
+    stranger.name = "stranger"
+    monkeypatch.setattr(stranger, "texts", lambda texts: mini.texts(texts).roll(1, dims=1), raising=False)
+    for call in (
+        lambda: foclip.score(squares, ["a cat"], model=mini, hardened="mini-vit-robust-44"),
+        lambda: foclip.score(squares, score="clip-iqa", model=mini, hardened="mini-vit"),
+        lambda: RobustCLIPScore(mini, hardened="mini-vit-robust-44"),
+        lambda: hardened_scores(Score(mini), ["mini-robust", "mini-vit-robust-44"]),
+        lambda: foclip.score(squares, ["a cat"], model=mini, hardened=stranger),
+    ):
+        with pytest.raises(UsageError, match=r"hardened: .* is no hardened version of mini"):
+            call()
 
 
 @pytest.mark.parametrize("sampling", ["poisson", "multinomial"])

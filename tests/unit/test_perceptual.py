@@ -242,6 +242,29 @@ def test_psnr_is_torchmetrics_to_the_last_bit(small_photos: list[Image.Image]) -
             assert fidelity(*both).psnr == float(expected)
 
 
+@pytest.mark.parametrize("rows", [13, 10_000])
+def test_ssim_is_scikit_images_on_thirty_pairs(
+    monkeypatch: pytest.MonkeyPatch, small_photos: list[Image.Image], rows: int
+) -> None:
+    """Noise, blur, negatives and neighbours of photos, whatever the height of a strip."""
+    generator = torch.Generator().manual_seed(0)
+    for number in range(30):
+        photo = images.to_tensor(small_photos[number % 4])
+        height, width = (int(torch.randint(11, 120, (), generator=generator)) for _ in range(2))
+        original, noise = photo[:, :height, :width], torch.randn(3, height, width, generator=generator)
+        changes = (
+            original + 2.0**number * noise if number < 8 else original + 4 * noise,
+            255.0 - original,
+            photo[:, 10 : 10 + height, 20 : 20 + width],
+            torch.nn.functional.avg_pool2d(original[None] / 1.0, 3, 1, 1)[0],
+            original * (number / 30),
+        )
+        picture = changes[number % 5].round().clamp(0, 255).to(torch.uint8)
+        monkeypatch.setattr(module, "SSIM_STRIP", rows * width)
+        found = Comparison(picture, original).figures(("ssim",))["ssim"]
+        assert found == pytest.approx(right_ssim(picture, original), abs=1e-4)
+
+
 def test_ssim_does_not_depend_on_strips(monkeypatch: pytest.MonkeyPatch, small_photos: list[Image.Image]) -> None:
     original, picture = changed(small_photos[0])
     whole = Comparison(picture, original).figures(("ssim",))["ssim"]

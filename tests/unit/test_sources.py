@@ -160,7 +160,11 @@ def test_compressed_tars_also_in_several_members(
         (pa.array([b"ab", None, b"\xff\x01"]), ["ab", "#1", "ff01"]),
         (pa.array([uuid.UUID(int=7).bytes, None, uuid.UUID(int=8).bytes], pa.uuid()), None),
         (pa.array(["x", "  ", None]), ["x", "#1", "#2"]),
-        (pa.array(["1", None, "#1"]), ["1", "#1", "#1#2"]),
+        (pa.array(["1", None, "#1"]), ["1", "##1", "#1"]),
+        (pa.array(["#2", "9", None]), ["#2", "9", "##2"]),
+        (pa.array(["9", "9", "9#1"]), ["9", "9##1", "9#1"]),
+        (pa.array(["9", "9", "9##1"]), ["9", "9###1", "9##1"]),
+        (pa.array(["9#1#1", "9#1", "9#1"]), ["9#1#1", "9#1", "9#1##2"]),
         (pa.array(["x", None, "y"]).dictionary_encode(), ["x", "#1", "y"]),
         (pa.array([True, None, False]), ["True", "#1", "False"]),
         (pa.array([[1, 2], None, [3]]), ["[1, 2]", "#1", "[3]"]),
@@ -187,6 +191,12 @@ def test_the_same_id_in_the_json_of_a_tar(tmp_path: Path) -> None:
     members = {"a.jpg": A, "a.json": b'{"id": 5}', "b.jpg": B, "b.json": b'{"id": 5.0}', "c.jpg": A, "c.json": b"{}"}
     tar(tmp_path / "a.tar", members)
     assert [key for key, _ in captioned(tmp_path / "a.tar", Columns(key="id"))] == ["5", "5#1", "#c"]
+    ids = {"a": '"5#2"', "b": "5", "c": "5", "d": '"#e"', "e": "null"}
+    members = {}
+    for name, told in ids.items():
+        members |= {f"{name}.jpg": A, f"{name}.json": f'{{"id": {told}}}'.encode()}
+    tar(tmp_path / "a.tar", members)
+    assert [key for key, _ in captioned(tmp_path / "a.tar", Columns(key="id"))] == ["5#2", "5", "5#2#2", "#e", "#e#4"]
 
 
 # Captions
@@ -217,11 +227,18 @@ def test_lines_of_a_text_are_captions_from_every_source(tmp_path: Path) -> None:
         ("TEXT", ["a", "b", None], ["a", "b", None]),
         ("Caption", pa.array(["a", "b", None]).dictionary_encode(), ["a", "b", None]),
         ("caption", pa.array([[b"a", b"b"], None, []], pa.large_list(pa.large_binary())), ["a\nb", None, None]),
+        ("sentences", [[{"raw": "a man", "tokens": ["a", "man"]}, {"raw": "b", "tokens": ["b"]}], [], None], None),
+        ("sentences", [{"raw": "a", "sentid": 1}, {"raw": None, "sentid": 2}, None], ["a", None, None]),
+        (
+            "captions",
+            [[{"text": "a", "id": 1}, {"text": "b", "id": 2}], None, [{"text": "c", "id": 3}]],
+            ["a\nb", None, "c"],
+        ),
     ],
 )
 def test_captions_of_every_type(tmp_path: Path, column: str, values: Any, expected: list[str | None]) -> None:
     path = table(tmp_path / "a.parquet", 3, **{column: values})
-    assert [caption for _, caption in captioned(path)] == expected
+    assert [caption for _, caption in captioned(path)] == (expected or ["a man\nb", None, None])
 
 
 def test_captions_that_are_no_text_are_told(tmp_path: Path) -> None:
@@ -348,6 +365,23 @@ def test_a_preview_tells_what_would_be_read(tmp_path: Path) -> None:
     assert [row["caption"] for row in found["samples"]] == ["a cat", None, *["a\nb"] * 10, "in a tar"]
 
 
+def test_what_is_found_does_not_depend_on_how_it_is_named(tmp_path: Path) -> None:
+    """A folder, a glob, and what a shell makes of it, in the order of its language."""
+    source = folder(tmp_path / "a", {"B.jpg": A, "a.jpg": B, "c.png": A})
+    names = [f"{source}/{name}" for name in ("a.jpg", "B.jpg", "c.png")]
+    found = []
+    for named in ([str(source)], [f"{source}/*"], names, [names[2], *names[:2]]):
+        listing = Listing(named)
+        (shard,) = listing
+        assert (shard.names, shard.rows, shard.prefix) == (("B.jpg", "a.jpg", "c.png"), 3, "")
+        found.append(listing.as_dict())
+    assert found == [found[0]] * 4
+    tar(tmp_path / "1.tar", {"a.jpg": A})
+    tar(tmp_path / "b.tar", {"a.jpg": A})
+    tars = [f"{tmp_path}/{name}.tar" for name in ("1", "b")]
+    assert [shard.url for shard in Listing([tars[1], tars[0], str(source), tars[1]])] == [*tars, str(source), tars[1]]
+
+
 # Tables
 
 
@@ -367,6 +401,20 @@ def test_sparks_binary_files(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"image_path": ["a.jpg"], "content": ["a text"]}), tmp_path / "b.parquet")
     folder(tmp_path, {"a.jpg": A})
     assert captioned(tmp_path / "b.parquet") == [("0", None)]
+
+
+@pytest.mark.parametrize(
+    "file", ["cafe\u0301/re\u0301sume\u0301.jpg", "caf\u00e9/r\u00e9sum\u00e9.jpg", "caf\u00e9/re\u0301sume\u0301.jpg"]
+)
+@pytest.mark.parametrize("told", ["cafe\u0301/re\u0301sume\u0301.jpg", "caf\u00e9/r\u00e9sum\u00e9.jpg"])
+def test_paths_whose_accents_are_parted_from_their_letters(tmp_path: Path, file: str, told: str) -> None:
+    """Names of files that come from macOS; tables are often written elsewhere."""
+    root = folder(tmp_path / "u\u0308ber", {file: A, "\u5199\u771f/\u96ea.jpg": B})
+    names = [told, "\u5199\u771f/\u96ea.jpg", told.replace("r", "p")]
+    parquet.write_table(pa.table({"image_path": names, "caption": ["a", "b", "c"]}), root / "a.parquet")
+    first, second, last = read(root / "a.parquet")
+    assert [(first.content, first.error), (second.content, second.error)] == [(A, None), (B, None)]
+    assert last.error == "no such file or directory"
 
 
 def test_absolute_paths_below_the_tables_folder(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """What a caller's program has set for its own computations, and how many threads call, reach no figure."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -10,12 +9,12 @@ import torch
 from PIL import Image
 
 import foclip
+from benchmarks import threads
 from foclip.attacks import FoCLIP
 from foclip.core.attacking import Attacked, attack
 from foclip.data.images import to_tensor
-from foclip.metrics import CLIPScore, RobustCLIPScore, clip_score, robust_clip_score
-from foclip.models import OpenClipEncoder, load_encoder
-from foclip.models.batching import TargetCache
+from foclip.metrics import CLIPScore, clip_score, robust_clip_score
+from foclip.models import Encoder, OpenClipEncoder, load_encoder
 from foclip.models.scores import CLIPIQA
 from foclip.models.scores import CLIPScore as Score
 from foclip.perceptual.fidelity import fidelity
@@ -85,8 +84,8 @@ def test_settings_reach_no_figure(
 def test_the_number_of_threads_is_a_matter_of_rounding(score: Score, small_photos: list[Image.Image]) -> None:
     one: list[float] = []
     two: list[float] = []
-    for found, threads in ((one, 1), (two, 2)):
-        with restored(torch.set_num_threads, threads, 1):
+    for found, count in ((one, 1), (two, 2)):
+        with restored(torch.set_num_threads, count, 1):
             found += [row.score for row in foclip.score(small_photos, [CAPTIONS[0]], model=score)]
     assert one == pytest.approx(two, abs=1e-6)
 
@@ -132,30 +131,9 @@ def test_settings_reach_no_attack(setting: str, score: Score, small_photos: list
 
 
 @pytest.mark.slow
-def test_eight_threads_get_what_one_gets(
-    score: Score, small_photos: list[Image.Image], expected: dict[str, Any]
-) -> None:
-    encoder = score.encoder
-    assert isinstance(encoder, OpenClipEncoder)
-    texts = [[f"a photo of {'a very ' * n}big thing", "a cat"] for n in range(16)]
-    tokens = [encoder.tokenize(own) for own in texts]
-    metric, cache, targets = CLIPScore(encoder), TargetCache(score, size=1), encoder.encode_texts(CAPTIONS)
-    robust = RobustCLIPScore(encoder)
-
-    def work(thread: int) -> dict[str, Any]:
-        for own, (wanted, cut) in list(zip(texts, tokens, strict=True))[thread:]:
-            found = encoder.tokenize(own)
-            assert torch.equal(found[0], wanted)
-            assert found[1] == cut
-        for _ in range(5):
-            assert torch.equal(torch.as_tensor(cache(CAPTIONS)), targets)
-            cache((f"thing {thread}",))
-        metric.update(small_photos[:2], CAPTIONS)
-        robust.update(small_photos[:2], CAPTIONS)
-        return figures(score, small_photos[:2])
-
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(work, range(8))) == [expected] * 8
-    assert metric.count == robust.count == 16
-    assert float(metric.compute()) == pytest.approx(expected["metric"], abs=1e-7)
-    assert {name: float(value) for name, value in robust.compute().items()} == pytest.approx(expected["robust"])
+def test_eight_threads_get_what_one_gets(mini: Encoder, small_photos: list[Image.Image]) -> None:
+    """`python -m benchmarks.threads` does so for a minute."""
+    assert isinstance(mini, OpenClipEncoder)
+    made, wrong = threads.compare(mini, small_photos, seconds=2)
+    assert wrong == {}
+    assert made.keys() == threads.calls(mini, small_photos, ()).keys()

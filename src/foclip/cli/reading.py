@@ -105,11 +105,8 @@ def detect(
 
     chosen = require_embedding(loaded)
     judge = shipped(chosen.encoder) if detector is None else Detector.load(detector)
-    if judge.score != chosen.info.name:
-        console.say(
-            f"the detector {judge.name} was calibrated on {judge.score}, so it judges without prompts; the drops and "
-            f"scores of {chosen.info.name} are shown, and decide nothing"
-        )
+    if note := judge.note(chosen.info.name):
+        console.say(note)
     with progress.bars() as shown:
         found = api.detect(
             images,

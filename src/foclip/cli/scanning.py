@@ -73,8 +73,8 @@ def scan(
     if keep:
         exporting.check(keep, sources, columns)
     judge, why_none = scanning.detector_of(chosen, detector)
-    if why_none:
-        console.say(why_none)
+    if note := why_none or (judge and judge.note(chosen.info.name)):
+        console.say(note)
     judged = partial(scanning.scan, model=chosen, detector=judge, method=method, fpr=fpr, seed=seed)
     with progress.resumable(f"what is finished is in {out}") as shown:
         folder = judged(sources, out, columns=columns, engine=engine, settings=settings, progress=shown)

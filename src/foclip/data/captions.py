@@ -61,11 +61,14 @@ def word(value: object) -> str | None:
 def one_per_line(value: object) -> str | None:
     """The captions in a value of a table or of JSON, one per line: one, or those of a list; None if there is none.
 
-    A number is its text. A `ValueError` says that it is neither text nor a number.
+    A number is its text, and of COCO's and Flickr30k's sentences `raw` counts. A `ValueError` says that it is neither
+    text nor a number.
     """
     if isinstance(value, list):
         return "\n".join(filter(None, map(one_per_line, value))) or None
     if isinstance(value, dict):
+        if told := usual(value, ("raw", *CAPTIONS)):
+            return one_per_line(value[told])
         raise ValueError(f"its caption is {type(value).__name__}, not text")
     try:
         found = value.decode("utf-8-sig") if isinstance(value, bytes) else word(value)

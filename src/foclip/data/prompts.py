@@ -59,8 +59,16 @@ def as_prompts(prompts: Sequence[str]) -> Prompts:
 
 
 def decoded(content: bytes) -> str:
-    """The text of UTF-8, or of UTF-16 with a byte order mark, as Excel writes it; a `UnicodeDecodeError` for others."""
-    return content.decode("utf-16" if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+    """The text of UTF-8 or UTF-16, as Windows' programs write it; a `UnicodeDecodeError` for others.
+
+    UTF-16 without a byte order mark is known by its null bytes, which are one half of plain text.
+    """
+    if content[:2] in (BOM_UTF16_LE, BOM_UTF16_BE):
+        return content.decode("utf-16")
+    for half, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if content[half::2].count(0) > len(content) / 4:
+            return content.decode(encoding)
+    return content.decode("utf-8-sig")
 
 
 def text_of(path: Path, limit: int) -> str:

@@ -10,7 +10,7 @@ from foclip import files
 from foclip.detection.cascade import Cascade
 from foclip.detection.conformal import Calibrated
 from foclip.detection.features import Sensitivity, feature_names
-from foclip.detection.probes import HardenedScores
+from foclip.detection.probes import HardenedScores, over_hardened
 from foclip.detection.rule import DriftThreshold, TwoThresholds
 from foclip.detection.transformations import transformation
 from foclip.errors import UsageError
@@ -95,6 +95,15 @@ class Detector:
                 f"not on {encoder.name} ({encoder.fingerprint[:12]}…); "
                 f"make one with foclip calibrate --model {encoder.name}"
             )
+
+    def note(self, score: str) -> str | None:
+        """What is to be said before pictures are judged for this score; None if the detector is of it."""
+        if score == self.score:
+            return None
+        return (
+            f"the detector {self.name} was calibrated on {self.score}, so it judges without prompts; the drops and "
+            f"scores of {score} are shown, and decide nothing"
+        )
 
     @property
     def probes(self) -> list[str]:
@@ -184,7 +193,7 @@ def hardened_scores(scorer: EmbeddingScorer, hardened: Sequence[str | Encoder] =
     own = embedded.HARDENED.get(scorer.encoder.name, ())
     if not hardened and own and scorer.encoder.fingerprint == shared_encoder(scorer.encoder.name, "cpu").fingerprint:
         hardened = own
-    return {encoder.name: scorer.with_encoder(encoder) for encoder in (_encoder(each, scorer) for each in hardened)}
+    return {encoder.name: over_hardened(scorer, encoder) for encoder in (_encoder(each, scorer) for each in hardened)}
 
 
 def hardened_of(detector: Detector, scorer: EmbeddingScorer, hardened: Sequence[str | Encoder] = ()) -> HardenedScores:

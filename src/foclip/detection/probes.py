@@ -17,7 +17,7 @@ from foclip.data.prompts import ARTWORKS, Prompts, imagenet
 from foclip.detection.features import Sensitivity, absolute_drop, drift, drop
 from foclip.detection.transformations import transformation
 from foclip.errors import UsageError
-from foclip.models import Encoder
+from foclip.models import Encoder, embedded
 from foclip.models.batching import TargetCache, embeddings, figures, pass_rows
 from foclip.models.scorer import EmbeddingScorer, Scorer, Targets
 from foclip.models.scores.ensemble import EnsemblePreprocess
@@ -35,6 +35,9 @@ ROWS, SOME_ROWS, FEW_ROWS = 32, 16, 4
 GRAY_LEVELS = 2
 #: Cosine in units of which a picture's fit with its zero-shot caption is given: no match in any CLIP.
 NO_MATCH = 0.1
+#: Least cosine of a text in two encoders that have one text tower, even if one of them was fine-tuned since; others
+#: agree by chance alone.
+SAME_TEXTS = 0.5
 
 
 def require_embedding(scorer: Scorer) -> EmbeddingScorer:
@@ -45,6 +48,17 @@ def require_embedding(scorer: Scorer) -> EmbeddingScorer:
             "are made of, cannot be measured; detect with a score over an encoder, such as clipscore"
         )
     return scorer
+
+
+def over_hardened(scorer: EmbeddingScorer, encoder: Encoder) -> EmbeddingScorer:
+    """The same score over a hardened version of its encoder; a `UsageError` if that is of another encoder."""
+    own, other = (each.encode_texts(["a photo."])[0].cpu() for each in (scorer.encoder, encoder))
+    foreign = own.shape != other.shape or float(own @ other) < SAME_TEXTS
+    if {encoder.name, scorer.model} <= {*embedded.names()}:  # whose text towers are alike
+        foreign = encoder.name not in embedded.HARDENED.get(scorer.model, ())
+    if foreign:
+        raise UsageError(f"hardened: {encoder.name} is no hardened version of {scorer.model}")
+    return scorer.with_encoder(encoder)
 
 
 class Preprocessing(EnsemblePreprocess):

@@ -1,7 +1,7 @@
 """The metrics as torchmetrics classes: sums in states, which torchmetrics adds up over batches and processes."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 from uuid import uuid4
@@ -12,7 +12,7 @@ from torchmetrics import Metric
 
 from foclip.core.detecting import BatchDetector
 from foclip.detection.detector import Detector, shipped
-from foclip.detection.probes import Prober
+from foclip.detection.probes import Prober, over_hardened
 from foclip.errors import UsageError
 from foclip.metrics.functional import Pictures, Sums, clip_score_sums, means, robust_sums
 from foclip.models.encoder import Encoder
@@ -40,6 +40,10 @@ class _Means(Metric):  # type: ignore[misc]  # torchmetrics is not checked here
         # A `MetricCollection` updates only one of the metrics that have the same states after the first batch. But two
         # scales agree there on a score of 0, two detectors on clean pictures. Of two metrics this state is never equal.
         self.add_state("_setup", torch.tensor(list(uuid4().bytes)), dist_reduce_fx="max")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], exclude_state: Sequence[str] = "") -> "_Means":
+        """Sums go to another device, but to no other precision: Lightning's `bf16-true` would round them."""
+        return super()._apply(lambda value: value.to(fn(value).device), exclude_state)  # type: ignore[no-any-return]
 
     def _add(self, sums: Sums) -> None:
         with _ADDING:
@@ -87,7 +91,7 @@ class RobustCLIPScore(_Means):
         **options: Those of `torchmetrics.Metric`.
 
     Raises:
-        UsageError: The detector belongs to another encoder, or none comes with this one.
+        UsageError: The detector belongs to another encoder, or none comes with this one; or so does `hardened`.
     """
 
     def __init__(
@@ -101,7 +105,7 @@ class RobustCLIPScore(_Means):
         super().__init__(**options)
         scorer = Scorer(_loaded(encoder), scale)
         self._judge = BatchDetector(detector or shipped(scorer.encoder), scorer)
-        self._hardened = None if hardened is None else Prober(scorer.with_encoder(_loaded(hardened)))
+        self._hardened = None if hardened is None else Prober(over_hardened(scorer, _loaded(hardened)))
         self._start("clip_score", "tampered", "robust_clip_score", *(["hardened_score"] if self._hardened else []))
 
     def update(self, pictures: Pictures, captions: Sequence[str]) -> None:

@@ -72,6 +72,8 @@ def options(architecture: str, path: Path, tag: str | None = None) -> dict[str, 
     config = open_clip.get_model_config(architecture)
     vision, text = config["vision_cfg"], config["text_cfg"]
     places, patch = shapes.get("visual.positional_embedding"), vision.get("patch_size")
+    if places and isqrt(places[0] - 1) ** 2 != places[0] - 1:
+        raise EncoderError(f"{path}: its image tower looks at {places[0] - 1} patches, which make no square picture")
     if places and patch and (size := isqrt(places[0] - 1) * patch) // patch != vision["image_size"] // patch:
         found["force_image_size"] = size
     places = shapes.get("positional_embedding", shapes.get("text.positional_embedding"))

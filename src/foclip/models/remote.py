@@ -13,6 +13,9 @@ from foclip.models import catalogue
 
 #: Seconds that a host has to answer.
 PATIENCE = 8.0
+#: What is downloaded, and the files of a repository that it is in.
+WEIGHTS = ("weights", tuple(f"*{suffix}" for suffix in sorted(catalogue.SUFFIXES)))
+TOKENIZER = ("tokenizer's files", ("tokenizer*", "vocab*", "*.model"))
 _HUB = "hf-hub:"
 
 
@@ -22,30 +25,33 @@ def require(name: str) -> None:
     Tokenizers of some architectures are downloaded too, whatever the weights are.
     """
     if name.startswith(_HUB):
-        _reach(name, name.removeprefix(_HUB), "weights", "fetch the repository elsewhere and pass local-dir:FOLDER")
+        _reach(name, name.removeprefix(_HUB), WEIGHTS, "fetch the repository elsewhere and pass local-dir:FOLDER")
     if name.partition(":")[0] in ("hf-hub", "local-dir"):
         return
     architecture, tag, file = catalogue.parse(name)
     if architecture is None:
         return
     if tag and not file and (place := catalogue.pretrained()[architecture][tag].get("hf_hub")):
-        _reach(name, place, "weights", f"fetch them elsewhere and pass {architecture}/{tag}/FILE")
+        _reach(name, place, WEIGHTS, f"fetch them elsewhere and pass {architecture}/{tag}/FILE")
     text = catalogue.architectures()[architecture]["text_cfg"]
     if place := text.get("hf_tokenizer_name") or text.get("hf_model_name"):
         way = "put them, the weights and an open_clip_config.json into a folder, and pass local-dir:FOLDER"
-        _reach(name, place, "tokenizer's files", way)
+        _reach(name, place, TOKENIZER, way)
 
 
-def _reach(name: str, place: str, what: str, way: str) -> None:
-    """Refuse a repository of the hub of which nothing is kept here, if the hub does not answer."""
+def _reach(name: str, place: str, needed: tuple[str, tuple[str, ...]], way: str) -> None:
+    """Refuse a repository of the hub of which what is needed is not kept here, if the hub does not answer."""
     from huggingface_hub import constants
 
     repository = "/".join(place.partition("@")[0].split("/")[:2])
     kept = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
-    if any(kept.glob("snapshots/*/*")) or Path(repository).is_dir():
+    what, patterns = needed
+    found = (path for pattern in patterns for path in kept.glob(f"snapshots/*/{pattern}"))
+    if any(path.exists() for path in found) or Path(repository).is_dir():
         return
     if problem := "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else _problem(constants.ENDPOINT):
         here = f"its {what} ({constants.ENDPOINT}/{repository}) are not on this machine"
+        here += ", but for a part" if any(kept.glob("blobs/*.incomplete")) else ""
         raise EncoderError(f"{name}: {here} and cannot be downloaded ({problem}); {way}")
 
 

@@ -4,6 +4,7 @@
 Every row becomes an `Item`; one that cannot be read becomes an item with an error.
 """
 
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -65,6 +66,8 @@ def load_bytes(item: Item) -> Item:
     if item.path is None or item.error:
         return item
     fs, path = file_system(item.path)
+    if not path.isascii():
+        path = _spelled(fs, path, file_system(item.folder)[1])
     try:
         if int(fs.size(path) or 0) > MAX_PICTURE:
             return replace(item, error=f"a file of {fs.size(path):,} bytes is more than is read")
@@ -86,6 +89,15 @@ def load_bytes(item: Item) -> Item:
         except (OSError, ValueError) as error:
             return replace(item, error=text(getattr(error, "strerror", None) or error))
     return replace(item, content=content)
+
+
+def _spelled(fs: Any, path: str, folder: str) -> str:
+    """A path below a folder as it is there: accents may be parted from their letters (macOS does), or not."""
+    found = folder
+    for part in path.removeprefix(f"{folder}/").split("/"):
+        forms = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+        found = next((at for form in forms if fs.exists(at := f"{found}/{form}")), f"{found}/{part}")
+    return found
 
 
 def _empty(fs: Any, folder: str) -> bool:

@@ -91,9 +91,10 @@ def items(stream: BinaryIO, name: str, columns: Columns, read: bool = True) -> I
     number = 0
     for sample in _samples(stream, name, read):
         for item in _rows(sample, columns, read):
-            again = (digest := hash(item.key)) in seen
-            seen.add(digest)
-            yield replace(item, key=told_apart(item.key, number, again))
+            while hash(item.key) in seen:
+                item = replace(item, key=told_apart(item.key, number, again=True))
+            seen.add(hash(item.key))
+            yield item
             number += 1
 
 

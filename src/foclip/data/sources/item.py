@@ -53,9 +53,9 @@ def raise_lost_file(error: Exception) -> None:
         raise error
 
 
-def told_apart(key: str, number: int, again: bool) -> str:
-    """What a row is called: its id, and after # its number in its file if it has none, or one that was there before."""
-    return f"{key}#{number}" if again or not key else key
+def told_apart(key: str, number: int, again: bool, mark: str = "#") -> str:
+    """What a row is called: its id, and after a mark its number in its file if it has none, or had one before."""
+    return f"{key}{mark}{number}" if again or not key else key
 
 
 def text(value: object, limit: int | None = None) -> str:

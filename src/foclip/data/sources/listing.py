@@ -76,9 +76,10 @@ class Listing:
         self._digest = digest = _Digest()
         self.passed_over.clear()
         number = 0
-        for source in self.sources:
+        for source, *others in _together(self.sources):
             before, files_before, passed = number, digest.files, self.passed_over.total()
-            for shard in _shards(map(digest.add, _entries(source, self.passed_over)), self.columns, self.passed_over):
+            entries = (entry for each in (source, *others) for entry in _entries(each, self.passed_over))
+            for shard in _shards(map(digest.add, entries), self.columns, self.passed_over):
                 yield replace(shard, number=number)
                 number += 1
             if number == before and (digest.files == files_before or self.passed_over.total() > passed):
@@ -116,6 +117,15 @@ def _kind(name: str) -> str:
     if name.endswith(archive.SUFFIXES):
         return "tar"
     return "table" if name.endswith((".parquet", ".pq")) else ""
+
+
+def _together(sources: Sequence[str]) -> Iterator[list[str]]:
+    """Sources, but files of one folder that follow each other together, in one order: a shell expands globs to them."""
+    for folder, some in groupby(sources, key=lambda source: source.rpartition("/")[0] if _kind(source) else None):
+        if folder is None:
+            yield from ([each] for each in some)
+        else:
+            yield sorted(some)
 
 
 def _entries(source: str, passed: Counter[str]) -> Iterator[_Entry]:

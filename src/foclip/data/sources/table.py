@@ -1,6 +1,7 @@
 """Parquet tables: a column of picture bytes, Hugging Face's {bytes, path} or paths, and of captions and keys."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
@@ -67,11 +68,11 @@ def items(stream: BinaryIO, group: int, first: int, columns: Columns, url: str) 
     table = open_table(stream)
     end = first + table.metadata.row_group(group).num_rows
     roles = columns_of(table.schema_arrow, columns, url)
-    again = _again(table, roles["key"], url) if "key" in roles else None
+    again, mark = _again(table, roles["key"], url) if "key" in roles else (None, "")
     folder, problem = url.rpartition("/")[0], "the table ends"
     try:
         for row in _rows(table, group, roles):
-            key = str(first) if again is None else told_apart(_id(row.pop("key")), first, bool(again[first]))
+            key = str(first) if again is None else told_apart(_id(row.pop("key")), first, bool(again[first]), mark)
             yield _item(key, folder, **row)
             first += 1
     except Exception as error:  # pyarrow raises its own types
@@ -89,24 +90,29 @@ def _id(value: Any) -> str:
 _last: list[Any] = []
 
 
-def _again(table: Any, key: str, url: str) -> np.ndarray:
-    """For each row of a whole table, whether its id was there before, so that row groups tell nothing."""
+def _again(table: Any, key: str, url: str) -> tuple[np.ndarray, str]:
+    """For each row of a whole table, whether its id was there before; and a mark that no id has.
+
+    So row groups tell nothing, and no row takes the id of another.
+    """
     asked = [url, table.metadata, key]
     if _last[:-1] != asked:
         digests = np.arange(table.metadata.num_rows)  # of rows that cannot be read: all different
-        first = 0
+        first, mark = 0, "#"
         for group in range(table.num_row_groups):
             end = first + table.metadata.row_group(group).num_rows
             try:
-                ids = table.read_row_group(group, columns=[key]).column(0).to_pylist()
-                digests[first:end] = [hash(_id(value) or f"#{place}") for place, value in enumerate(ids, start=first)]
+                ids = [*map(_id, table.read_row_group(group, columns=[key]).column(0).to_pylist())]
+                digests[first:end] = [hash(found or place) for place, found in enumerate(ids, start=first)]
+                mark = max([mark, *(f"{run}#" for found in ids for run in re.findall("#+", found))], key=len)
             except Exception as error:  # pyarrow raises its own types
                 raise_lost_file(error)
             first = end
         answer = np.ones(len(digests), dtype=bool)
         answer[np.unique(digests, return_index=True)[1]] = False
-        _last[:] = [*asked, answer]
-    return np.asarray(_last[-1])
+        _last[:] = [*asked, (answer, mark)]
+    answer, mark = _last[-1]
+    return answer, mark
 
 
 def _rows(table: Any, group: int, roles: dict[str, str]) -> Iterator[dict[str, Any]]:
