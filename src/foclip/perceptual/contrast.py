@@ -4,13 +4,13 @@ A picture is a stack of bands, each with half the detail of the one before (Lapl
 of three opponents in cone responses: light, red against green, blue against yellow. In band k a change of the opponent
 i is divided by the light around it, which makes it a contrast c, and is seen as
 
-.. math:: d_{ik} = \frac{S_i(f_k) \, c_{ik}}{1 + (S_i(f_k) \, m_{ik})^{0.6}}, \qquad
+.. math:: d_{ik} = \frac{S_i(f_k) \, c_{ik}}{1 + (S_i(f_k) \, m_{ik})^{0.5}}, \qquad
     \text{contrast} = \Bigl\langle \sum_{ik} d_{ik}^{2.4} \Bigr\rangle^{1 / 2.4}
 
 with the mean over pixels. S is the eye's sensitivity to contrast at the band's frequency: a log-parabola (Watson and
-Ahumada 2005) that for light is highest at 3 cycles per degree (Campbell and Robson 1968) and for colours goes on to
-the lowest frequencies (Mullen 1985). m is the contrast of the original there, which masks a change; both exponents are
-those of Legge and Foley (1980). Bands are those of an eye at half of FLIP's distance, where coarse changes are finer.
+Ahumada 2005) that for light is highest at 4 cycles per degree (Campbell and Robson 1968) and for colours goes on to
+the lowest frequencies (Mullen 1985). m is the contrast of the original there, which masks a change; exponents are
+about those of Legge and Foley (1980). Bands are those of an eye at half of FLIP's distance, where coarse changes are finer.
 """
 
 import math
@@ -32,18 +32,20 @@ CONES = ((0.31399, 0.63951, 0.0465), (0.15537, 0.75789, 0.0867), (0.01775, 0.109
 OPPONENTS = ((0.68, 0.32, 0.0), (1.0, -1.0, 0.0), (-0.68, -0.32, 1.0))
 #: Sensitivity to each opponent: the highest, at which frequency (cycles per degree), and how many decades below and
 #: above it is a tenth of that; colours are seen alike at all lower frequencies.
-SENSITIVITY = ((160.0, 3.0, 1.4, 0.7), (300.0, 0.6, math.inf, 1.0), (150.0, 0.5, math.inf, 0.95))
+SENSITIVITY = ((160.0, 4.0, 1.0, 1.0), (200.0, 0.6, math.inf, 1.0), (100.0, 0.5, math.inf, 1.0))
 #: The finest band is centred on this many cycles per pixel, each further one on half as many.
 FINEST = 0.35
 #: Light that a screen gives where it is black, and that falls on it: a share of white.
 AMBIENT = 0.01
 #: Exponents of what is seen, and of masking.
-POWER, MASKING = 2.4, 0.6
+POWER, MASKING = 2.4, 0.5
 #: Pictures of fewer pixels along a side are one band.
 LEAST_SIDE = 4
-#: The power of colour differences that stands for their worst places.
-WORST_POWER = 6
-#: Added to squares whose root or power is taken, since the slope there is infinite.
+#: The power of colour differences that stands for the largest.
+WORST_POWER = 4
+#: Their weight in the loss, beside that of contrast.
+WORST_SHARE = 0.65
+#: What logarithms are taken of is at least this, and roots are of a little more than a square: there slopes are infinite.
 LEAST = 1e-9
 
 
@@ -85,7 +87,7 @@ class Contrast:
         """Σᵢ d^2.4 of every band, each (1, h, w)."""
         bands = _bands(self._seen(picture) - self._original)
         return [
-            (band * weight).square().add(LEAST).pow(POWER / 2).sub(LEAST ** (POWER / 2)).sum(dim=0, keepdim=True)
+            (band * weight).square().pow(POWER / 2).sum(dim=0, keepdim=True)
             for (band, _), weight in zip(bands, self._weights, strict=True)
         ]
 
@@ -95,10 +97,10 @@ class Contrast:
 
 
 class ContrastLoss:
-    """How visible a change is, as something to descend on: V = ½ ln (contrast · E), E being the worst colours' measure.
+    """How visible a change is, as something to descend on: V = 0.35 ln contrast + 0.65 ln E.
 
-    E is the mean over pixels of the sixth power of a colour difference, to the power of 1/6: CIELAB's differences, to
-    first order in the change, weighed as CIE94 weighs lightness and chroma.
+    E stands for the pixels whose colour changes most: CIELAB's differences, to first order in the change, with chroma
+    weighed as CIE94 weighs it; the mean over pixels of their fourth power, to the power of 1/4.
 
     Args: as for `Contrast`.
     """
@@ -112,10 +114,15 @@ class ContrastLoss:
         """The gradient of V, (3, h, w). It needs nothing from step to step, and leaves `memory` as it is."""
         with torch.enable_grad():
             leaf = picture.detach().requires_grad_(True)
-            change = torch.einsum("kihw,ihw->khw", self._jacobian, leaf - self._original)
-            worst = change.square().sum(dim=0).add(LEAST).pow(WORST_POWER / 2).mean()
-            value = (self._contrast.total(leaf).log() / POWER + worst.log() / WORST_POWER) / 2
+            value = self.value(leaf)
         return torch.autograd.grad(value, leaf)[0]
+
+    def value(self, picture: Tensor) -> Tensor:
+        """V of a picture like the original, a scalar."""
+        change = torch.einsum("kihw,ihw->khw", self._jacobian, picture - self._original)
+        worst = change.square().sum(dim=0).add(LEAST).pow(WORST_POWER / 2).mean()
+        seen = self._contrast.total(picture).clamp(min=LEAST)
+        return (1 - WORST_SHARE) * seen.log() / POWER + WORST_SHARE * worst.log() / WORST_POWER
 
 
 def pooled(values: npt.NDArray[np.float32]) -> float:
