@@ -37,8 +37,8 @@ def test_original_and_fooled_take_turns_enlarged(
         assert (int(width), int(height)) == (ENLARGED * picture.width, ENLARGED * picture.height)
         shown[text] = np.asarray(picture)
     assert list(shown) == ["original", "fooled"]  # the one on top comes and goes
-    for picture, name in ((original, "original"), (fooled, "fooled")):
-        assert np.array_equal(shown[name], np.asarray(picture.crop(box)))
+    assert np.array_equal(shown["original"], np.asarray(original.crop(box)))
+    assert np.array_equal(shown["fooled"], np.asarray(fooled.crop(box)))
     assert not np.array_equal(shown["original"], shown["fooled"])
     # They flicker unless the reader, or what the reader asks of all pages, says no; without a script.
     assert 'class="flicker" checked>' in page
