@@ -18,7 +18,7 @@ from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.objective import check_kind
 from foclip.perceptual.budget import Budget, parse
 
-#: What pictures keep to unless told otherwise: changes that few notice.
+#: What pictures keep to unless told otherwise: changes that are not noticed.
 UNNOTICED = (parse("invisible"),)
 #: Settings of FoCLIP's objective.
 WEIGHTS = ("alpha", "beta", "balance", "guard")
@@ -182,7 +182,7 @@ def make_plan(method: type[Attack] | Attack = FoCLIP, **settings: Any) -> Attack
 
 
 def default_plan(scorer: Scorer, method: type[Attack] = FoCLIP, **settings: Any) -> AttackPlan:
-    """What is done to pictures unless told otherwise: FoCLIP, where and as far as few notice.
+    """What is done to pictures unless told otherwise: FoCLIP, where and as far as it is not noticed.
 
     Settings are as for `make_plan`. `alpha`, `beta`, `balance` and `guard` set FoCLIP's objective for this scorer.
     `min_psnr` is a budget on PSNR in other words: alone, it is the paper's, without a mask; 0 is no budget at all.

@@ -58,7 +58,7 @@ def attack(
         samples: Read one by one as slots get free. Failures among them are passed on.
         scorer: The score to raise.
         method: How a picture moves; None for FoCLIP.
-        constraint: What the picture must keep to; None for changes that few notice
+        constraint: What the picture must keep to; None for changes that are not noticed
             (`foclip.attacks.plan.UNNOTICED`), or for nothing if the method starts from noise.
         stop: When the attack ends; None for the method's own number of steps.
         execution: How many pictures at once, and in which precision; None for what suits the scorer. Of samples whose

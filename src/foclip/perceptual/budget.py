@@ -29,8 +29,8 @@ BOUNDS: dict[str, tuple[float, float, float]] = {
 TOLERANCE, FLIP_TOLERANCE = 1e-4, 1e-4
 
 
-#: Budgets that have a name: a change that one has to search for even where the picture is enlarged three times, and one
-#: that few notice at the usual distance.
+#: Budgets that have a name: a change that has to be searched for even beside the original, enlarged three times; and
+#: one that few notice at FLIP's distance, but whose colours show in hair and fur from nearer, or enlarged.
 NAMED = {"invisible": "contrast:0.45", "discreet": "flip99:0.2"}
 
 

@@ -1,4 +1,4 @@
-"""The report of `foclip fool`: before and after, picture by picture, and in the same place, to be flicked between."""
+"""The report of `foclip fool`: before and after, picture by picture, and in the same place, in turns."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,6 +21,8 @@ from foclip.runs.folder import Result
 MAP_TOP = 0.4
 #: Places per side among which the most changed one is looked for.
 PLACES = 32
+#: Side of the part of a picture that is shown enlarged, in pixels, and how many times.
+PART, ENLARGED = 240, 3
 
 
 class FooledReport:
@@ -90,14 +92,17 @@ def _pictures(result: Result, original: Image.Image | None, fooled: Image.Image 
 
 
 def _closer(original: Image.Image, fooled: Image.Image) -> dict[str, Any]:
-    """The part that changed most, as large as a thumbnail, pixel by pixel, and a map of how visible its change is."""
-    box = most_changed(original, fooled, html.THUMBNAIL)
+    """The part that changed most, before and after, pixel by pixel, and a map of how visible its change is."""
+    box = most_changed(original, fooled, PART)
     before, after = original.crop(box), fooled.crop(box)
     seen = Comparison(images.to_tensor(after), images.to_tensor(before)).map("flip")
     colours = matplotlib.colormaps["magma"](seen / MAP_TOP, bytes=True)
     return {
         "before": html.exact(before),
         "after": html.exact(after),
+        "width": before.width,
+        "height": before.height,
+        "times": ENLARGED,
         "map": html.picture(Image.fromarray(colours).convert("RGB")),
         "top": MAP_TOP,
         "whole": before.size == original.size,

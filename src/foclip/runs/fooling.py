@@ -66,7 +66,7 @@ def fool(
         out: Folder for the fooled pictures; made if needed.
         model: A scorer, an encoder, or the name of one.
         score: Name of the score, unless `model` is a scorer.
-        attack: A plan, or a method for a plan without a budget; None for FoCLIP within what few notice
+        attack: A plan, or a method for a plan without a budget; None for FoCLIP as far as it is not noticed
             (`foclip.attacks.default_plan`).
         captions: Instead of prompts, a file of captions, or "sidecar" (`foclip.data.captions`).
         workers: Batches of pictures that are attacked at the same time, each on a core of its own; None for what suits

@@ -2,11 +2,12 @@
 
 PSNR weighs all pixels alike, but people see a change on a plain wall sooner than one in grass. The same attack runs
 without a mask, and with a mask that moves pixels where a change is least visible, within budgets of PSNR, SSIM,
-CIEDE2000 and FLIP. How high does the score get within each budget? Which budget keeps the most visible place
+CIEDE2000, FLIP and contrast. How high does the score get within each budget? Which budget keeps the most visible place
 inconspicuous? Are pictures that nobody can tell from their originals easier or harder to detect?
 
 FLIP and CIEDE2000 are means over pixels; "worst" is the 99th percentile. FLIP models a viewer who switches between the
-two pictures, at 67 pixels per degree.
+two pictures, at 67 pixels per degree. Contrast says how far the change is above the eye's threshold, at all scales
+together.
 """
 
 import pandas as pd
@@ -20,13 +21,14 @@ from foclip.studies.harness.detectors import METHODS, caught, detector, judged
 from foclip.studies.harness.statistics import groups, means, percent
 
 #: Budgets, in a quick run and in full; those of one figure go from loose to tight.
-QUICK = ("psnr:35", "psnr:38", "ssim:0.98", "delta_e99:5", "flip:0.05", "flip99:0.2")
+QUICK = ("psnr:35", "psnr:38", "ssim:0.98", "delta_e99:5", "flip:0.05", "flip99:0.2", "contrast:0.45")
 FULL = (
     *("psnr:35", "psnr:38", "psnr:41"),
     *("ssim:0.97", "ssim:0.98", "ssim:0.99"),
     *("delta_e99:8", "delta_e99:5"),
     *("flip:0.07", "flip:0.05", "flip:0.035"),
     *("flip99:0.3", "flip99:0.2", "flip99:0.1"),
+    *("contrast:0.7", "contrast:0.45", "contrast:0.3"),
 )
 #: What changes are called at which all pixels move alike, and with the mask; what is not changed, and its budget.
 PLAIN, MASKED, UNTOUCHED, NO_BUDGET = "plain", "masked", "original", "none needed"
@@ -34,8 +36,8 @@ PLAIN, MASKED, UNTOUCHED, NO_BUDGET = "plain", "masked", "original", "none neede
 BESIDE = ("psnr:35", "psnr:38", "psnr:41")
 #: Pictures, those that are shown, and the side of the part of each that is shown, in pixels.
 COUNT, SHOWN, PART = 8, 6, 128
-#: What the gallery shows: without a mask, with it, and the default budget.
-GALLERY = ((PLAIN, "psnr:35"), (MASKED, "psnr:35"), (MASKED, "flip99:0.2"))
+#: What the gallery shows: without a mask, with it, and the budgets that have a name.
+GALLERY = ((PLAIN, "psnr:35"), (MASKED, "psnr:35"), (MASKED, "flip99:0.2"), (MASKED, "contrast:0.45"))
 
 
 def attack(context: StudyContext, mask: str, budget: str) -> AttackPlan:
@@ -60,7 +62,7 @@ def report(table: pd.DataFrame) -> StudyReport:
     """Score and every metric per budget; where it is seen most; who is caught."""
     found = groups(table, "mask", "budget").items()
     parts = {f"{mask} {budget}".removesuffix(f" {NO_BUDGET}"): part for (mask, budget), part in found}
-    columns = ("score", "lowest", "psnr", "ssim", "delta_e", "delta_e99", "flip", "flip99")
+    columns = ("score", "lowest", "psnr", "ssim", "delta_e", "delta_e99", "flip", "flip99", "contrast")
     summary = [{"": name} | means(part, *columns) | caught(part, "caught by") for name, part in parts.items()]
     fooled = {name: part for name, part in parts.items() if name != UNTOUCHED}
     findings = []

@@ -27,6 +27,7 @@ COLUMNS = {
     "delta_e99": ("ΔE, worst", ".1f"),
     "flip": ("FLIP", ".3f"),
     "flip99": ("FLIP, worst", ".3f"),
+    "contrast": ("contrast", ".2f"),
     "drop": ("drop in gray", ".1%"),
     "drift": ("drift in gray", ".3f"),
     "gain": ("score gain", "+.3f"),

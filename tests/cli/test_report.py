@@ -1,0 +1,49 @@
+"""The page of `foclip fool`: original and fooled in the same place, enlarged, in turns."""
+
+import base64
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from foclip.reports.fooled import ENLARGED, PART, most_changed
+
+Run = Callable[..., tuple[int, str, str]]
+#: An image of the page: what it holds, its width and height on the page, and its alternative text.
+IMAGE = re.compile(r'<img src="data:image/webp;base64,([^"]+)" width="(\d+)" height="(\d+)" alt="(\w+)">')
+
+
+@pytest.mark.parametrize("size", [(300, 260), (90, 50)])
+def test_original_and_fooled_take_turns_enlarged(
+    run: Run, tmp_path: Path, small_photos: list[Image.Image], size: tuple[int, int]
+) -> None:
+    original = small_photos[0].convert("RGB").resize(size)
+    original.save(tmp_path / "photo.png")
+    call = ("fool", tmp_path / "photo.png", "--prompt", "a dog", "--steps", 4, "--budget", "psnr:35")
+    code, _, errors = run(*call, "--out", tmp_path / "out")
+    assert code == 0, errors
+    fooled = Image.open(tmp_path / "out" / "photo.png")
+    page = (tmp_path / "out" / "report.html").read_text()
+    (stack,) = re.findall(r'<label for="original1" class="stack">(.*?)</label>', page)
+    box = most_changed(original, fooled, PART)
+    assert box == (0, 0, *size) or (box[2] - box[0], box[3] - box[1]) == (PART, PART)
+    shown = {}
+    for content, width, height, text in IMAGE.findall(stack):
+        picture = Image.open(io.BytesIO(base64.b64decode(content)))
+        assert (int(width), int(height)) == (ENLARGED * picture.width, ENLARGED * picture.height)
+        shown[text] = np.asarray(picture)
+    assert list(shown) == ["original", "fooled"]  # the one on top comes and goes
+    assert np.array_equal(shown["original"], np.asarray(original.crop(box)))
+    assert np.array_equal(shown["fooled"], np.asarray(fooled.crop(box)))
+    assert not np.array_equal(shown["original"], shown["fooled"])
+    # They flicker unless the reader, or what the reader asks of all pages, says no; without a script.
+    assert 'class="flicker" checked>' in page
+    (moving,) = re.findall(r"@media \(prefers-reduced-motion: no-preference\) \{ (.*) \}\n", page)
+    assert moving == ".flicker:checked ~ .looked .stack img + img { animation: flicker 1s step-end infinite; }"
+    assert page.count("animation:") == 1
+    assert "image-rendering: pixelated" in page
+    assert "<script" not in page
