@@ -41,9 +41,8 @@ def test_a_grating_at_its_threshold_has_a_contrast_of_about_one() -> None:
     most, at, *_ = SENSITIVITY[0]
     flat = grating(at, 0)
     assert 0.4 < contrast(grating(at, 1 / most), flat) < 1.2
-    coarse, best, fine = (contrast(grating(times * at, 4 / most), flat) for times in (0.1, 1, 5))
+    coarse, best = (contrast(grating(times * at, 4 / most), flat) for times in (0.1, 1))
     assert best > 2 * coarse
-    assert best > 2 * fine
 
 
 def test_it_is_zero_without_and_grows_with_a_change(small_photos: Sequence[Image.Image]) -> None:

@@ -174,9 +174,11 @@ class AttackState:
         """Measure this step's iterate as a file, and pull it back towards its original until it keeps to every budget.
 
         Only such iterates can be kept. Near the end, one that leaves some of a budget unused is first pushed outwards.
+        Before refinement, what is beyond a budget is pulled back and not measured again: better iterates follow.
         """
         from foclip.perceptual.fidelity import Comparison, Reference  # what they need takes seconds to import
 
+        steers = self.refine is None and self.last - self.step > self.refine_steps > 0 and not self.measure_next
         self.measure_next = False
         budgets, space = self.constraint.measured, self.space
         for measurement in range(MOST_MEASUREMENTS):
@@ -193,6 +195,8 @@ class AttackState:
                 break
             else:
                 space.scale(min(LEAST_PULL, AIM / used))
+                if steers:
+                    return
         else:
             space.scale(0)
             space.render()

@@ -10,10 +10,11 @@ i is divided by the light around it, which makes it a contrast c, and is seen as
 with the mean over pixels. S is the eye's sensitivity to contrast at the band's frequency: a log-parabola (Watson and
 Ahumada 2005) that for light is highest at 4 cycles per degree (Campbell and Robson 1968) and for colours goes on to
 the lowest frequencies (Mullen 1985). m is the contrast of the original there, which masks a change; exponents are
-about those of Legge and Foley (1980). Bands are those of an eye at half of FLIP's distance, where coarse changes are finer.
+about those of Legge and Foley (1980). Bands are those of an eye at half of FLIP's distance.
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -39,13 +40,13 @@ FINEST = 0.35
 AMBIENT = 0.01
 #: Exponents of what is seen, and of masking.
 POWER, MASKING = 2.4, 0.5
-#: Pictures of fewer pixels along a side are one band.
-LEAST_SIDE = 4
+#: Pictures of fewer pixels along a side are one band; the opponents of those of so many pixels are taken at once.
+LEAST_SIDE, AT_ONCE = 4, 2**17
 #: The power of colour differences that stands for the largest.
 WORST_POWER = 4
 #: Their weight in the loss, beside that of contrast.
 WORST_SHARE = 0.65
-#: What logarithms are taken of is at least this, and roots are of a little more than a square: there slopes are infinite.
+#: Logarithms are taken of no less, and powers of a little more than a square.
 LEAST = 1e-9
 
 
@@ -53,47 +54,69 @@ class Contrast:
     """Contrast of changes of one original, of which everything that it alone decides is made once.
 
     Args:
-        original: float (3, h, w) in [0, 1], sRGB.
+        original: uint8 or float in [0, 1], (3, h, w), sRGB; so are the pictures that are compared with it.
         cell: Side in pixels of the squares of a larger picture whose means these are.
     """
 
     def __init__(self, original: Tensor, cell: float = 1) -> None:
         cones = torch.tensor(CONES)
-        self._opponents = (torch.tensor(OPPONENTS) @ (cones / cones.sum(dim=1, keepdim=True))).to(original)
-        self._original = self._seen(original)
-        self._weights: list[Tensor] = []
-        rest = self._original
-        for band, coarser in _bands(rest):
-            sensitivity = _sensitivity(NEAR / cell * FINEST / 2 ** len(self._weights)).to(original)[:, None, None]
-            light = (rest if coarser is None else coarser)[:1].clamp(min=0) + AMBIENT
-            per_contrast = sensitivity / light
-            masked = F.avg_pool2d(F.pad((band * per_contrast).abs()[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
-            self._weights.append(per_contrast.div_(masked.pow_(MASKING).add_(1)))
-            rest = rest if coarser is None else _shrunk(rest)
+        opponents = (torch.tensor(OPPONENTS) @ (cones / cones.sum(dim=1, keepdim=True))).to(original.device)
+        self._levels = linear(torch.arange(256, device=original.device) / 255)
+        self._original, light = original, self._light(original)
+        # Opponents of a small picture together, which is faster; those of a large one after each other.
+        self._groups = [each.to(light) for each in opponents.split(3 if original[0].numel() <= AT_ONCE else 1)]
+        around = [
+            (band if coarser is None else coarser)[0].clamp(min=0) + AMBIENT
+            for band, coarser in self._bands(light, opponents[:1].to(light))
+        ]
+        self._weights: list[list[Tensor]] = []
+        for first, group in enumerate(self._groups):
+            weights = []
+            for k, (band, _) in enumerate(self._bands(light, group)):
+                sensitivity = _sensitivity(NEAR / cell * FINEST / 2**k)[first : first + len(group)].to(light)
+                weight = sensitivity[:, None, None] / around[k]
+                masked = F.avg_pool2d(F.pad((band * weight).abs_()[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
+                weights.append(weight.div_(masked.pow_(MASKING).add_(1)))
+            self._weights.append(weights)
 
     def map(self, picture: Tensor) -> Tensor:
-        """Σ d^2.4 at every pixel, float (h, w), of a picture like the original."""
-        found = None
-        for seen in reversed(self._changes(picture)):
-            found = seen if found is None else seen.add_(_enlarged(found, seen))
-        assert found is not None
+        """Σ d^2.4 at every pixel, float (h, w)."""
+        bands: list[Tensor] = []
+        for seen in self._seen(picture):
+            bands = [a.add_(b) for a, b in zip(bands, seen, strict=True)] if bands else seen
+        found = bands[-1]
+        for band in reversed(bands[:-1]):
+            found = band.add_(_enlarged(found, band))
         return found[0]
 
     def total(self, picture: Tensor) -> Tensor:
         """The mean of the map, as a scalar with a gradient."""
-        return torch.stack([seen.mean() for seen in self._changes(picture)]).sum()
+        return torch.stack([band.mean() for seen in self._seen(picture) for band in seen]).sum()
 
-    def _changes(self, picture: Tensor) -> list[Tensor]:
-        """Σᵢ d^2.4 of every band, each (1, h, w)."""
-        bands = _bands(self._seen(picture) - self._original)
-        return [
-            (band * weight).square().pow(POWER / 2).sum(dim=0, keepdim=True)
-            for (band, _), weight in zip(bands, self._weights, strict=True)
-        ]
+    def _seen(self, picture: Tensor) -> Iterator[list[Tensor]]:
+        """Σ d^2.4 of each group's opponents in every band, each (1, h, w)."""
+        change = self._light(picture) - self._light(self._original)
+        for group, weights in zip(self._groups, self._weights, strict=True):
+            yield [
+                (band * weight).square().pow(POWER / 2).sum(dim=0, keepdim=True)
+                for (band, _), weight in zip(self._bands(change, group), weights, strict=True)
+            ]
 
-    def _seen(self, picture: Tensor) -> Tensor:
-        """Opponents, (3, h, w)."""
-        return torch.einsum("ij,jhw->ihw", self._opponents, linear(picture))
+    def _light(self, picture: Tensor) -> Tensor:
+        """Linear light, (3, h, w)."""
+        if picture.is_floating_point():
+            return linear(picture)
+        return self._levels.index_select(0, picture.reshape(-1).int()).view(picture.shape)
+
+    def _bands(self, light: Tensor, opponents: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Bands of some opponents (n, 3), (n, h, w), the finest first, and what is coarser; the last is the rest."""
+        values = torch.einsum("ij,jhw->ihw", opponents, light)
+        while min(values.shape[1:]) > LEAST_SIDE:
+            smaller = _shrunk(values)
+            coarser = _enlarged(smaller, values)
+            yield values - coarser, coarser
+            values = smaller
+        yield values, None
 
 
 class ContrastLoss:
@@ -137,17 +160,6 @@ def _sensitivity(frequency: float) -> Tensor:
         decades = math.log10(frequency / at)
         found.append(most * 10 ** -((decades / (below if decades < 0 else above)) ** 2))
     return torch.tensor(found)
-
-
-def _bands(values: Tensor) -> list[tuple[Tensor, Tensor | None]]:
-    """Bands of (C, h, w), the finest first, each with what is coarser, as large; the last is all that is left."""
-    found: list[tuple[Tensor, Tensor | None]] = []
-    while min(values.shape[1:]) > LEAST_SIDE:
-        smaller = _shrunk(values)
-        coarser = _enlarged(smaller, values)
-        found.append((values - coarser, coarser))
-        values = smaller
-    return [*found, (values, None)]
 
 
 def _shrunk(values: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ class Reference:
     @cached_property
     def contrast(self) -> Contrast:
         """See `foclip.perceptual.contrast`."""
-        return Contrast(self._original.float() / 255)
+        return Contrast(self._original)
 
 
 class Comparison:
@@ -115,7 +115,7 @@ class Comparison:
         if name not in self._maps:
             if name == "contrast":
                 reference = self._reference or Reference(self._pictures[1].to(self._picture.device))
-                self._maps[name] = reference.contrast.map(self._picture.float() / 255).cpu().numpy()
+                self._maps[name] = reference.contrast.map(self._picture).cpu().numpy()
             elif name == "flip" and self._reference is not None:
                 self._maps[name] = self._reference.flip.map(self._picture).cpu().numpy()
             else:
