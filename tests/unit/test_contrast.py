@@ -17,7 +17,7 @@ from foclip.perceptual.contrast import NEAR, POWER, SENSITIVITY, Contrast, Contr
 from foclip.perceptual.fidelity import Comparison, fidelity
 from foclip.perceptual.flip import linear
 
-PROMPTS = ["a photo of a cat.", "a painting of a boat."]
+PROMPTS = ("a photo of a cat.", "a painting of a boat.")
 
 
 def contrast(picture: Tensor, original: Tensor) -> float:
