@@ -1,7 +1,7 @@
 """All benchmarks of speed with one command: machine, medians with quartiles, ratios pair by pair in one run.
 
-    python -m benchmarks --out D [--only attack,quality,loops,score,start,growth,memory] [--models mini,mini-vit]
-                         [--device cuda] [--photos PHOTO…]
+    python -m benchmarks --out D [--only attack,quality,loops,score,start,growth,memory,unseen]
+                         [--models mini,mini-vit] [--device cuda] [--photos PHOTO…] [--old CHECKOUT]
 
 writes `D/benchmarks.md` and `D/benchmarks.json` after every section. Without --only it takes the better part of an hour
 on two cores.
@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import growth, loops, quality, reading, startup, steps
+from benchmarks import growth, loops, quality, reading, startup, steps, unseen
 from benchmarks.timing import Section, machine
 from foclip import files
+from foclip.data import images
 
-SECTIONS = ("attack", "quality", "loops", "score", "start", "growth", "memory")
+SECTIONS = ("attack", "quality", "loops", "score", "start", "growth", "memory", "unseen")
 
 
 def main() -> None:
@@ -32,21 +33,30 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, …: of attack, quality, loops and growth")
     parser.add_argument("--reference", type=int, default=10_000, help="steps of the attack that quality is measured by")
     parser.add_argument(
-        "--photos", type=Path, nargs="+", default=(), help="of quality and loops, instead of the demo's"
+        "--photos",
+        type=Path,
+        nargs="+",
+        default=(),
+        help="files and folders: of quality and loops, instead of the demo's; of unseen, besides",
     )
+    parser.add_argument("--old", type=Path, help="folder with the code of another version: unseen compares its cost")
     parser.add_argument("--most", type=int, default=12_000_000, help="pixels of the largest picture")
     arguments = parser.parse_args()
+    if arguments.old and not (arguments.old / "src" / "foclip").is_dir():
+        parser.error(f"{arguments.old}: no src/foclip in it")
     torch.set_num_threads(arguments.threads)
+    photos = images.find(arguments.photos)
     models, device = arguments.models.split(","), arguments.device
     arguments.out.mkdir(parents=True, exist_ok=True)
     sections: dict[str, Callable[[], Section]] = {
         "attack": lambda: steps.table(models, arguments.repeats, arguments.out / "rivals", arguments.most, device),
-        "quality": lambda: quality.table("mini", arguments.reference, device, arguments.photos),
-        "loops": lambda: loops.table("mini", device, arguments.most, arguments.photos),
+        "quality": lambda: quality.table("mini", arguments.reference, device, photos),
+        "loops": lambda: loops.table("mini", device, arguments.most, photos),
         "score": lambda: reading.table(models, arguments.repeats),
         "start": lambda: startup.table(arguments.repeats),
         "growth": lambda: growth.table(device),
         "memory": growth.memory,
+        "unseen": lambda: unseen.table(photos, arguments.most, arguments.old and arguments.old.resolve()),
     }
     found: dict[str, Section] = {}
     about = machine(device)

@@ -69,11 +69,12 @@ def paired(calls: Mapping[str, Callable[[], float]], repeats: int) -> tuple[dict
 
 @dataclass
 class Section:
-    """A table of the benchmark, with what it says of itself."""
+    """A table of the benchmark, with what it says of itself, and tables that belong to it."""
 
     title: str
     note: str
     rows: list[Row] = field(default_factory=list)
+    parts: list["Section"] = field(default_factory=list)
 
     def add(self, **row: object) -> None:
         """One row; also printed, since the next may take minutes."""
@@ -81,11 +82,11 @@ class Section:
         print("  ".join(f"{name}: {_cell(value)}" for name, value in row.items()), flush=True)
 
     def markdown(self) -> str:
-        """Title, note and table."""
+        """Title, note and table, and those of the parts."""
         names = list(dict.fromkeys(name for row in self.rows for name in row))
         lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
         lines += ["| " + " | ".join(_cell(row.get(name)) for name in names) + " |" for row in self.rows]
-        return "\n".join([f"## {self.title}", "", self.note, "", *lines, ""])
+        return "\n".join([f"## {self.title}", "", self.note, "", *lines, "", *(part.markdown() for part in self.parts)])
 
 
 def _cell(value: object) -> str:
