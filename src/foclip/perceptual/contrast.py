@@ -64,7 +64,7 @@ class Contrast:
         self._levels = linear(torch.arange(256, device=original.device) / 255)
         self._original, light = original, self._light(original)
         # Opponents of a small picture together, which is faster; those of a large one after each other.
-        self._groups = [each.to(light) for each in opponents.split(3 if original[0].numel() <= AT_ONCE else 1)]
+        self._groups = [each.to(light) for each in torch.split(opponents, 3 if original[0].numel() <= AT_ONCE else 1)]
         around = [
             (band if coarser is None else coarser)[0].clamp(min=0) + AMBIENT
             for band, coarser in self._bands(light, opponents[:1].to(light))
