@@ -112,14 +112,17 @@ def load_taste(model: object, device: torch.device) -> Taste:
 
 
 class ToyEncoder(Encoder):
-    """A dual encoder of two random layers: a family of its own, named `toy-clip:SEED`."""
+    """A dual encoder of two random layers: a family of its own, named `toy-clip:SEED`.
+
+    All have one text tower, so that one can stand for another's hardened version.
+    """
 
     def __init__(self, name: str, seed: int, device: torch.device) -> None:
         self.name, self.device = name, device
         self.preprocess = Preprocess((SIDE, SIDE), device=device)
         generator = torch.Generator().manual_seed(seed)
         self._picture = torch.randn(3 * SIDE**2, WIDTH, generator=generator).to(device)
-        self._words = torch.randn(64, WIDTH, generator=generator).to(device)
+        self._words = torch.randn(64, WIDTH, generator=generator.manual_seed(0)).to(device)
 
     @property
     def parameter_count(self) -> int:

@@ -153,9 +153,10 @@ def test_a_text_tower_of_hugging_face_scores_as_ever(tmp_path: Path, photo_files
     config = {"model_cfg": settings, "preprocess_cfg": {"interpolation": "bicubic"}}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     Image.open(photo_files[0]).convert("RGB").resize((80, 80)).save(tmp_path / "a.png")
-    arguments = (tmp_path / "a.png", "--prompt", "a cat", "--prompt", "a dog", "--json", "--hardened", "mini")
-    done = python(COMMAND.format(names="'transformers',"), "score", *arguments, "--model", f"local-dir:{folder}")
+    arguments = (tmp_path / "a.png", "--prompt", "a cat", "--prompt", "a dog", "--json")
+    models = ("--model", f"local-dir:{folder}", "--hardened", f"local-dir:{folder}")
+    done = python(COMMAND.format(names="'transformers',"), "score", *arguments, *models)
     assert done.stderr.splitlines()[-1] == "transformers"
     (found,) = json.loads(done.stdout)
-    (expected,) = foclip.score(tmp_path / "a.png", ["a cat", "a dog"], model=f"local-dir:{folder}", hardened="mini")
+    (expected,) = foclip.score(tmp_path / "a.png", ["a cat", "a dog"], model=models[1], hardened=models[3])
     assert found == vars(expected)

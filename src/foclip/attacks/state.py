@@ -164,21 +164,19 @@ class AttackState:
         return self.radius_fraction**2 * max(limit - QUANTUM**2, limit / 4) * self.space.values
 
     def is_measured(self) -> bool:
-        """Whether this step's iterate is measured: after and before 4, 16, 64 … steps, at the end, when asked for."""
+        """Whether this step's iterate is measured: after 1, 4, 16, … steps, before 4, 16, …, and at the end, or if asked."""
         if self.step == 0 or not self.constraint.measured:
             return False
         left = self.last - self.step
-        return self.measure_next or left == 0 or _is_power_of_4(self.step) or _is_power_of_4(left)
+        return self.measure_next or left == 0 or _is_power_of_4(self.step) or (left > 1 and _is_power_of_4(left))
 
     def enforce_budgets(self) -> None:
         """Measure this step's iterate as a file, and pull it back towards its original until it keeps to every budget.
 
         Only such iterates can be kept. Near the end, one that leaves some of a budget unused is first pushed outwards.
-        Before refinement, what is beyond a budget is pulled back and not measured again: better iterates follow.
         """
         from foclip.perceptual.fidelity import Comparison, Reference  # what they need takes seconds to import
 
-        steers = self.refine is None and self.last - self.step > self.refine_steps > 0 and not self.measure_next
         self.measure_next = False
         budgets, space = self.constraint.measured, self.space
         for measurement in range(MOST_MEASUREMENTS):
@@ -195,8 +193,6 @@ class AttackState:
                 break
             else:
                 space.scale(min(LEAST_PULL, AIM / used))
-                if steers:
-                    return
         else:
             space.scale(0)
             space.render()
