@@ -164,7 +164,7 @@ class AttackState:
         return self.radius_fraction**2 * max(limit - QUANTUM**2, limit / 4) * self.space.values
 
     def is_measured(self) -> bool:
-        """Whether this step's iterate is measured: after 1, 4, 16, … steps, before 4, 16, …, at the end, if asked for."""
+        """Whether this step's iterate is measured: after 1, 4, 16, … steps, before 4, 16, …, at the end, when asked."""
         if self.step == 0 or not self.constraint.measured:
             return False
         left = self.last - self.step
