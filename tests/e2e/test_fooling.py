@@ -299,7 +299,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was_saved(
     run: Run, sources: list[Path], score: CLIPScore, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed without a word, as by the system: what was last saved goes on, and ends in the bytes of a whole run."""
-    call = ["fool", str(sources[0]), "--prompt", "a cat", "--steps", "12", "--out"]
+    call = ["fool", str(sources[0]), "--prompt", "a cat", "--steps", "12", "--budget", "discreet", "--out"]
     process = started(*call, out, prepare=wait_in_step_7)
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.is_alive() and saved_steps(out) < [7]:
