@@ -210,8 +210,9 @@ def _space(task: AttackTask, scorer: Scorer, plan: AttackPlan, seed: int, refini
     _, height, width = task.picture.shape
     picture, region = task.picture.to(scorer.device), scorer.preprocess.region(height, width)
     resampler, limit = _resampler(plan, scorer, height, width), plan.constraint.limit
-    space = PixelSpace(picture.float() / 255, region, limit)
-    if resampler is not None:
+    if resampler is None:
+        space = PixelSpace(picture.float() / 255, region, limit)
+    else:
         space = ModelSpace(picture, resampler, region, limit)
     if refining and not refine.stays(plan, space):
         return CellSpace(picture.float() / 255, region, limit, refine.MOST_CELLS)

@@ -69,12 +69,10 @@ def is_due(state: AttackState) -> bool:
 @undisturbed()
 def begin(state: AttackState, plan: AttackPlan) -> None:
     """From now on, refine the picture as it would be written now."""
-    state.memory = {}
+    state.memory, file = {}, state.space.render()
     if stays(plan, state.space):
-        state.space.render()
         state.space.scale(AHEAD)
     else:
-        file = state.space.render()
         original = state.task.picture.to(file.device).float() / 255
         state.space = CellSpace(original, state.space.region, state.space.limit, MOST_CELLS)
         state.space.pixels = torch.lerp(original, file.float() / 255, AHEAD)
@@ -98,7 +96,7 @@ class Refinement:
             memory["held"] = torch.tensor(loss, dtype=torch.float64)
             # Being less visible, the change may be larger; the next measurement tells how much.
             state.radius_fraction = MOST_RADIUS
-        by_cells = space.coarse(gradient) * (gradient.numel() / self._original.numel())
+        by_cells = space.coarse_gradient(gradient)
         uphill, rise = mask.pull(by_cells), mask.pull(space.gram(by_cells))
         slope = (rise * uphill).sum().clamp(min=1e-30)
 

@@ -57,6 +57,10 @@ class PixelSpace:
         """Values of `pixels`, as fine as `mask` and directions are."""
         return values
 
+    def coarse_gradient(self, gradient: Tensor) -> Tensor:
+        """The gradient with respect to a direction of one with respect to `pixels`, both without the mask."""
+        return gradient
+
     def gram(self, direction: Tensor) -> Tensor:
         """How `pixels` change, as `coarse` gives them, where the picture moves along `direction`."""
         return direction
@@ -152,6 +156,9 @@ class CellSpace(PixelSpace):
 
     def coarse(self, values: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(values[self._part], self._size)
+
+    def coarse_gradient(self, gradient: Tensor) -> Tensor:
+        return self.coarse(gradient) * self.cell**2
 
     def move(self, direction: Tensor, length: float) -> None:
         pixels = self.pixels[self._part]
