@@ -27,8 +27,8 @@ from foclip.perceptual.mask import lab
 
 #: Viewing distance: from half of FLIP's, a pixel is twice as wide.
 NEAR = PIXELS_PER_DEGREE / 2
-#: Cone responses L, M and S of linear sRGB (Smith and Pokorny 1975; rows are made to sum to 1, so that white has 1 of
-#: each), and opponents of them: light, red against green, blue against yellow.
+#: Cone responses L, M and S of linear sRGB (primaries of Hunt, Pointer and Estévez, normalised to D65; rows are made to
+#: sum to 1, so that white has 1 of each), and opponents of them: light, red against green, blue against yellow.
 CONES = ((0.31399, 0.63951, 0.0465), (0.15537, 0.75789, 0.0867), (0.01775, 0.10944, 0.87257))
 OPPONENTS = ((0.68, 0.32, 0.0), (1.0, -1.0, 0.0), (-0.68, -0.32, 1.0))
 #: Sensitivity to each opponent: the highest, at which frequency (cycles per degree), and how many decades below and
@@ -40,7 +40,8 @@ FINEST = 0.35
 AMBIENT = 0.01
 #: Exponents of what is seen, and of masking.
 POWER, MASKING = 2.4, 0.5
-#: Pictures of fewer pixels along a side are one band; the opponents of those of so many pixels are taken at once.
+#: A picture with no more pixels along a side is one band. The three opponents of one with no more pixels than the
+#: second number are computed together, which is faster; those of a larger one after each other, in less memory.
 LEAST_SIDE, AT_ONCE = 4, 2**17
 #: The power of colour differences that stands for the largest.
 WORST_POWER = 4
