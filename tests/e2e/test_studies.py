@@ -21,7 +21,7 @@ from foclip.detection import TRANSFORMATIONS, View
 from foclip.models import Encoder, load_encoder
 from foclip.models.batching import raw_scores, read_scores
 from foclip.models.scores import CLIPScore
-from foclip.studies import adaptive, artworks, available, filter, hub, imagenet, long, robust, sweep, tau
+from foclip.studies import adaptive, artworks, available, filter, hub, hub_caption, imagenet, long, robust, sweep, tau
 from foclip.studies.harness import (
     BUDGET,
     StudyContext,
@@ -35,6 +35,7 @@ from foclip.studies.harness import (
 from foclip.studies.harness import context as contexts
 from foclip.studies.harness import read as read_study
 from foclip.studies.harness import reproduce as reproduce_study
+from foclip.studies.harness.context import candidates
 from foclip.studies.harness.pictures import Picture, crops, shipped
 from foclip.studies.harness.statistics import area, auc, effect, estimate, mean, relative_drop, relative_gain, share
 from foclip.studies.imagenet import draw
@@ -51,6 +52,7 @@ ALL = [
     "filter",
     "grayscale",
     "hub",
+    "hub_caption",
     "imagenet",
     "long",
     "modality_gap",
@@ -88,6 +90,7 @@ def _tiny() -> Iterator[None]:
         patch.setattr(long, "QUICK", (1, 2))
         patch.setattr(imagenet, "COUNTS", (25, 100))
         patch.setattr(hub, "COUNTS", (5, 20))
+        patch.setattr(hub_caption, "QUICK", 512)
         patch.setattr(statistics, "RESAMPLES", 20)
         patch.setattr(pictures, "CORNERS", pictures.CORNERS[:4])
         patch.setattr(robust, "RADII", (38.0,))
@@ -272,6 +275,19 @@ def test_a_hub_is_not_ranked_among_itself(context: StudyContext) -> None:
     saved = hub.saved(context.pictures[0])
     assert saved.image.size == context.pictures[0].image.size
     assert saved.digest != context.pictures[0].digest
+
+
+def test_a_hub_caption_is_found_on_one_half_and_read_on_the_other(context: StudyContext) -> None:
+    table = hub_caption.table(context)
+    photos = sorted(picture.photo for picture in context.pictures)
+    assert set(table.photo) == set(photos[1::2])
+    texts = table.groupby("caption").text.first()
+    assert set(texts[hub_caption.WORDS].split()) <= set(hub_caption.pieces(hub_caption.WORDS))
+    encoder = context.score.encoder
+    searched = [picture for picture in context.pictures if picture.photo not in set(table.photo)]
+    aim = encoder.encode_pictures([picture.image for picture in searched]).mean(dim=0)
+    found, *others = (encoder.encode_texts([texts[hub_caption.WORDS], *candidates()]) @ aim).tolist()
+    assert found > max(others)  # above each of the captions whose words it is made of
 
 
 def test_filter_has_pictures_of_its_own(mini: Encoder, tmp_path: Path) -> None:
