@@ -9,16 +9,19 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import pytest
 import torch
+import typer
 from calling import started
 from conftest import Run
 from PIL import Image
 from zoo import png_header
 
 from benchmarks.killed import Command, differences, disturbed, fooled, undisturbed
+from foclip import cli
 from foclip.attacks import FoCLIP
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
@@ -405,3 +408,10 @@ def test_a_fault_is_told_where_no_file_can_be_written(run: Run, monkeypatch: pyt
         "",
         "error: a fault of foclip (ZeroDivisionError: division by zero); please report it\n",
     )
+
+
+def test_flags_take_no_value_in_the_help() -> None:
+    group: Any = typer.main.get_command(cli.app)
+    flags = [each for command in group.commands.values() for each in command.params if getattr(each, "is_flag", False)]
+    assert {each.name for each in flags} >= {"json", "dry_run", "quick", "compiled", "half"}
+    assert [each.name for each in flags if each.metavar != ""] == []

@@ -69,7 +69,7 @@ def test_where_there_is_no_terminal_progress_is_a_line_now_and_then(
     with progress.loading("mini"), progress.bars() as stages:
         slow, quick = stages("fooling", 4), stages("reading", 2)
         quick(2)
-        slow(1, "1 of 2 pictures")
+        slow(1.9, "1 of 2 pictures")
         time.sleep(0.3)
         slow(4)
         slow(4)

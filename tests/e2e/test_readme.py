@@ -158,10 +158,14 @@ def test_the_library_part_runs_as_it_is_written(
 ) -> None:
     (code,) = re.findall(r"## Library\n\n```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    small_photos[0].save("cat.jpg")
+    small_photos[0].save("cat.png")
+    Path("fooled").mkdir()
+    small_photos[0].save("fooled/cat.png")  # of an earlier command
     monkeypatch.setattr("foclip.runs.fooling.default_plan", lambda scorer: default_plan(scorer, steps=60))
     exec(code, {})  # our own README
     scored, after, verdict = capsys.readouterr().out.strip().splitlines()
-    assert scored.startswith("[Scored(image='cat.jpg'")
-    assert float(after) > 0
+    assert scored.startswith("[Scored(image='cat.png'")
+    output, figure = after.split()
+    assert output != "fooled/cat.png"
+    assert float(figure) > 0
     assert verdict == "tampered"

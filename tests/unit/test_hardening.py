@@ -298,6 +298,7 @@ def test_stages_are_shown(hardened: Path, folder: Path, tmp_path: Path) -> None:
     for total, done in shown.values():
         assert done == sorted(done)
         assert done[-1] == total
+    assert shown["training"][1] == [0, 1, 2, 3]
     assert len(set(shown["measuring"][1])) > 3
 
 

@@ -29,18 +29,18 @@ def calibrate(
     model: options.Model = "mini",
     score: options.ScoreName = "clipscore",
     fpr: float = option(
-        0.01, "Bound on false alarms that the detector keeps; 0.01 takes 198 colour pictures, 0.05 takes 38."
+        0.01, "Bound on the share of false alarms: 0.01 takes 198 clean colour pictures, 0.05 takes 38."
     ),
     json: options.Json = False,
     background: list[Path] | None = option(
-        None, "More clean pictures, only measured: they allow a lower --fpr; may be repeated.", DATA, parser=path
+        None, "More clean pictures, which are not fooled: they allow a lower --fpr. May be repeated.", DATA, parser=path
     ),
-    fooled: int = option(240, "Fooled pictures to make, of every scenario in turn.", RUN, min=4),
+    fooled: int = option(240, "Fooled pictures to make, of each scenario in turn (docs/threat-model.md).", RUN, min=4),
     steps: int = option(60, "Updates per fooled picture.", RUN, min=1),
     hardened: options.HardenedNames = None,
     device: options.Device = "auto",
 ) -> None:
-    """Calibrate a detector on clean pictures: fools some of them and bounds the false alarms."""
+    """Calibrate a detector: fool some of your clean pictures, and set a threshold that bounds false alarms."""
     texts = options.prompts(prompts, prompt)
     if out.suffix != ".json":
         raise UsageError(f"--out {out}: give a file name that ends in .json")
@@ -97,31 +97,35 @@ def harden(
     ],
     out: options.Out,
     model: options.Model = "mini",
-    min_psnr: float = option(38.0, "Largest change it is hardened against, dB."),
+    min_psnr: float = option(38.0, "Largest change that it is hardened against: lowest PSNR in dB."),
     steps: int = option(1000, "Updates of the weights.", min=1),
-    keep: float = option(0.9, "Least cosine with the original on held-out pictures; below, nothing is written."),
+    keep: float = option(0.9, "Lowest mean cosine with the original; below it, nothing is written."),
     evaluation: list[Path] | None = option(
-        None, "Pictures to measure on, else some of --images; repeatable.", name="--eval", metavar="PATH", parser=path
+        None,
+        "Pictures to measure on. Default: some of --images. May be repeated.",
+        name="--eval",
+        metavar="PATH",
+        parser=path,
     ),
     json: options.Json = False,
-    least: float = option(0.5, "Least change: each is drawn between this share of the largest and it.", TRAINING),
+    least: float = option(0.5, "Smallest change in training, as a share of the largest.", TRAINING),
     batch_size: int = option(64, "Pictures per update, over all processes.", TRAINING, min=1),
     lr: float | None = option(None, "Peak learning rate; default by size: 1e-3 (small towers) to 1e-5.", TRAINING),
-    ascent: int = option(1, "Gradient steps that perturb a picture.", TRAINING, min=1),
-    aimed: float = option(0.5, "Share of pictures pushed towards a text, not just from their place.", TRAINING),
+    ascent: int = option(1, "Gradient steps that perturb each picture.", TRAINING, min=1),
+    aimed: float = option(0.5, "Share of pictures pushed towards a text, not from their embedding.", TRAINING),
     seed: int = option(0, "Seed of order, crops and random starts.", TRAINING),
-    attack_steps: int = option(100, "Steps of the attack on both encoders that the figures come from.", RUN, min=1),
-    accumulate: int = option(1, "Cut each batch into so many parts, to save memory.", RUN, min=1),
+    attack_steps: int = option(100, "Steps of the attack that measures both encoders.", RUN, min=1),
+    accumulate: int = option(1, "Split each batch into so many parts, to save memory.", RUN, min=1),
     checkpoint_every: float = option(120.0, "Seconds between checkpoints.", RUN, min=0),
-    precision: Literal["auto", "float32", "bfloat16"] = option("auto", "auto: what is measured to be faster.", RUN),
+    precision: Literal["auto", "float32", "bfloat16"] = option("auto", "auto: what is faster on this machine.", RUN),
     checkpointing: bool = option(False, "Recompute activations: less memory, more time.", RUN, name="--checkpointing"),
     half: bool = option(False, "Write float16 weights.", RUN, name="--half"),
     device: options.Device = "auto",
 ) -> None:
-    """Harden an encoder: one whose scores are hard to raise, trained on pictures alone.
+    """Harden an encoder, so that its scores are hard to raise. It is trained on pictures alone.
 
-    Killed or interrupted, the same command goes on from its checkpoint. Under torchrun, several
-    processes share the work. Exit code 1: some pictures could not be read and were left out.
+    If it is killed or interrupted, the same command goes on from its checkpoint. Under torchrun,
+    several processes share the work. Exit code 1: some pictures could not be read and were left out.
     """
     given = dict(locals())
     options.check([model], images=images, eval=evaluation)

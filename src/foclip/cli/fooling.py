@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 else:
     AttackName = Literal[NAMES]
 
+#: What `--attack` takes, for its help: a list between angle brackets would be cut in the middle of a name.
+METHODS = f"How a picture moves: {', '.join(NAMES)}."
 #: Options that are settings of a plan (`foclip.attacks.default_plan`).
 SETTINGS = (
     *("alpha", "beta", "balance", "guard"),  # the objective
@@ -54,23 +56,23 @@ def fool(
     score: options.ScoreName = "clipscore",
     budgets: list[Budget] | None = option(
         None,
-        "Limit that the written file keeps: invisible (contrast:0.45, the default), discreet (flip99:0.2), or a "
-        "figure and its limit, as in ssim:0.98; figures are contrast, psnr, ssim, linf, delta_e, delta_e99, flip and "
-        "flip99 (the worst places); may be repeated.",
+        "Limit that the written file never violates: invisible (contrast:0.45, the default), discreet (flip99:0.2), or "
+        "a metric and its limit, as in ssim:0.98; metrics are contrast, psnr, ssim, linf, delta_e, delta_e99, flip and "
+        "flip99 (99: in the worst places); may be repeated.",
         name="--budget",
         metavar="METRIC:LIMIT",
         parser=parse,
     ),
-    min_psnr: float | None = option(None, "The paper's limit in dB, without a mask; 0 for none."),
-    target: float | None = option(None, "Stop at this mean score (CLIPScore: w = 2.5)."),
+    min_psnr: float | None = option(None, "The paper's limit: lowest PSNR in dB, without a mask; 0: no limit."),
+    target: float | None = option(None, "Stop once the mean score over the prompts reaches this (CLIPScore: w = 2.5)."),
     steps: int | None = option(
         None, "Updates per picture; cmaes: queries. Default 150; pgd, apgd, adam 1000, mifgsm 10, cmaes 10000.", min=0
     ),
     json: options.Json = False,
-    attack: AttackName = option("foclip", "How a picture moves.", ATTACK),
+    attack: AttackName = option("foclip", METHODS, ATTACK, metavar="NAME"),
     lr: str | None = option(
         None,
-        "Step size: auto, or a number as it is (papers: foclip 7, adam 0.1). For foclip, adam and single-prompt.",
+        "Step size: auto, or a number (in their papers: foclip 7, adam 0.1). For foclip, adam and single-prompt.",
         ATTACK,
     ),
     momentum: float | None = option(
@@ -78,35 +80,37 @@ def fool(
     ),
     alpha: float | None = option(None, "Weight of the score balance. Default 1. For foclip.", ATTACK),
     beta: float | None = option(None, "Weight of the pixel guard. Default 1. For foclip.", ATTACK),
-    balance: Literal["variance", "kl"] | None = option(None, "Score balance. Default variance. For foclip.", ATTACK),
+    balance: Literal["variance", "kl"] | None = option(None, "Kind of balance. Default variance. For foclip.", ATTACK),
     guard: Literal["range", "l2"] | None = option(None, "Kind of pixel guard. Default range. For foclip.", ATTACK),
     attack_option: list[Any] | None = option(
-        None, "Option of this attack (pgd: epsilon=8); repeatable.", ATTACK, metavar="NAME=VALUE", parser=_own_option
+        None, "Setting of the attack (pgd: epsilon=8); repeatable.", ATTACK, metavar="NAME=VALUE", parser=_own_option
     ),
     mask: Literal["none", "visible"] | None = option(
-        None, "Move pixels where it is seen least, or all alike. Default visible; none with --min-psnr alone.", ATTACK
+        None,
+        "Move pixels where a change is hard to see, or all alike. Default visible; none with --min-psnr alone.",
+        ATTACK,
     ),
     init: Literal["image", "noise"] | None = option(
         None,
-        "Start from the picture or noise. Default image; noise for adam without a budget, as in its paper.",
+        "Start from the picture or from noise. Default image; noise for adam without a budget, as in its paper.",
         ATTACK,
     ),
-    rise: float | None = option(None, "Stop once the mean score is up by this.", ATTACK),
-    patience: int | None = option(None, "Stop once the objective has not fallen within so many steps.", ATTACK, min=1),
+    rise: float | None = option(None, "Stop once the mean score has risen by this.", ATTACK),
+    patience: int | None = option(None, "Stop once the objective has not fallen for so many steps.", ATTACK, min=1),
     seed: int = option(0, "Seed of the noise and of cmaes.", ATTACK),
-    batch_size: int | None = option(None, "Pictures in one batch; default by encoder.", RUN, min=1),
+    batch_size: int | None = option(None, "Pictures in one batch. The default depends on the encoder.", RUN, min=1),
     precision: Literal["float32", "bfloat16", "auto"] | None = option(
-        None, "Of the attack; files are read in float32. auto: the faster one on this machine. Default float32.", RUN
+        None, "Of the attack; the written file is scored in float32. auto: what is faster here. Default float32.", RUN
     ),
     compiled: bool = option(
         False,
-        "Compile the image tower, or say why not and go on: a minute first. Rounding differs.",
+        "Compile the image tower, which takes minutes; if it cannot be compiled, go on. Rounding differs.",
         RUN,
         name="--compile",
     ),
     workers: int | None = option(
         None,
-        "Batches at once; results do not depend on it. Default: the cores for small towers on a CPU, else 1.",
+        "Batches at once; results do not depend on it. Default: one per core for small towers on a CPU, else 1.",
         RUN,
         min=1,
     ),
@@ -114,7 +118,7 @@ def fool(
     address: options.Address = None,
     device: options.Device = "auto",
 ) -> None:
-    """Fool pictures: make them score high for every prompt while they look the same."""
+    """Fool pictures: make them score high for every prompt, while they look the same."""
     given = dict(locals())
     texts = options.prompts(prompts, prompt)
     if lr is not None and lr != "auto":

@@ -20,6 +20,8 @@ ATTACK, DETECTION, TRAINING, DATA, RUN = "Attack", "Detection", "Training", "Dat
 
 def option(default: Any, help: str, panel: str | None = None, *, name: str | None = None, **more: Any) -> Any:
     """`typer.Option` in short; `...` stands for no default, and a name is needed where it is not the parameter's."""
+    if default is False:
+        more["metavar"] = ""  # a flag takes no value, so its help names no type
     return typer.Option(default, *([name] if name else []), help=help, rich_help_panel=panel, **more)
 
 
@@ -36,37 +38,46 @@ PromptSet = Annotated[
 ]
 PromptTexts = Annotated[list[str] | None, option(..., "One prompt; may be repeated.", metavar="TEXT")]
 Captions = Annotated[
-    str | None, option(..., "Captions file (CSV, TSV, JSONL: image, caption), or sidecar (photo.txt).", metavar="FILE")
+    str | None,
+    option(..., "CSV, TSV or JSONL with image and caption, or sidecar: photo.txt beside photo.jpg.", metavar="FILE"),
 ]
 Model = Annotated[
     str,
     option(
         ...,
-        "Encoder: one of foclip models, open_clip's ARCHITECTURE/TAG, hf-hub:…, local-dir:… or a checkpoint.",
+        "Encoder: a name that foclip models lists, hf-hub:…, local-dir:… or a checkpoint file.",
         metavar="NAME",
     ),
 ]
-ScoreName = Annotated[str, option(..., "Score (foclip scores).", metavar="NAME")]
+ScoreName = Annotated[str, option(..., "Score: a name that foclip scores lists.", metavar="NAME")]
 HardenedNames = Annotated[
     list[str] | None,
-    option(..., "Hardened encoder, may be repeated; default: those of the model, if any.", DETECTION, metavar="NAME"),
+    option(
+        ..., "Hardened encoder to ask too; may be repeated. Default: those of the model.", DETECTION, metavar="NAME"
+    ),
 ]
 DetectorFile = Annotated[
-    Path | None, option(..., "File of foclip calibrate; default: the one that comes with the model.", parser=path)
+    Path | None,
+    option(..., "File that foclip calibrate wrote. Default: the one that comes with the model.", parser=path),
 ]
 Method = Annotated[
     Literal["combined", "rule"], option(..., "The combined detector, or the paper's rule of two thresholds.", DETECTION)
 ]
-Bound = Annotated[float | None, option(..., "Bound on false alarms; default: the detector's own.")]
+Bound = Annotated[float | None, option(..., "Bound on the share of false alarms. Default: the detector's own.")]
 ProbeSeed = Annotated[
     int | None,
-    option(..., "Randomise the probes by a number only you know; attackers may know the usual ones.", DETECTION, min=0),
+    option(
+        ...,
+        "Randomise the probes with a number that only you know: attackers may know the usual ones.",
+        DETECTION,
+        min=0,
+    ),
 ]
-Device = Annotated[str, option(..., "auto, cpu, cuda, cuda:1, …", RUN)]
-Engine = Annotated[Literal["local", "ray"], option(..., "This machine's cores, or Ray's.", RUN)]
-Address = Annotated[str | None, option(..., "Address of a Ray cluster; default: this machine.", RUN)]
+Device = Annotated[str, option(..., "Where to compute: auto, cpu, cuda, cuda:1, …", RUN)]
+Engine = Annotated[Literal["local", "ray"], option(..., "What runs it: this machine's cores, or Ray.", RUN)]
+Address = Annotated[str | None, option(..., "Address of a Ray cluster. Default: Ray starts on this machine.", RUN)]
 Out = Annotated[Path, option(..., "Folder for results.", metavar="DIR", parser=path)]
-Json = Annotated[bool, option(..., "Print one JSON document on stdout and nothing else there.", name="--json")]
+Json = Annotated[bool, option(..., "Print one JSON document, and nothing else on stdout.", name="--json", metavar="")]
 
 
 def prompts(prompt_set: str | None, texts: list[str] | None) -> list[str] | None:

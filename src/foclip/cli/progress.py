@@ -97,7 +97,7 @@ def _lines() -> Iterator[Progress]:
 
         def advance(done: float, note: str = "") -> None:
             if stage in working:
-                working[stage] = f"{text}: {done:g} of {total}" + (f", {note}" if note else "")
+                working[stage] = f"{text}: {int(done)} of {total}" + (f", {note}" if note else "")
                 if done >= total:
                     _say(working.pop(stage))
 

@@ -27,12 +27,14 @@ def score(
     captions: options.Captions = None,
     model: options.Model = "mini",
     score: options.ScoreName = "clipscore",
-    hardened: str | None = option(None, "Hardened encoder that scores pictures too; the gap tells.", metavar="NAME"),
+    hardened: str | None = option(
+        None, "Hardened encoder to score with too; a large gap is suspicious.", metavar="NAME"
+    ),
     json: options.Json = False,
     scale: float | None = option(None, "Weight w of CLIPScore: 2.5 (Hessel et al., default), 100 (torchmetrics).", RUN),
     device: options.Device = "auto",
 ) -> None:
-    """Score pictures: their score with each prompt, and its mean."""
+    """Score pictures: the mean score over the prompts, with the lowest and the highest."""
     texts = options.prompts(prompts, prompt)
     models = [model, hardened]
     options.check(models, score, captions, texts=texts, need_prompts=True, pictures=images, json=json)
@@ -76,14 +78,14 @@ def detect(
     score: options.ScoreName = "clipscore",
     detector: options.DetectorFile = None,
     fpr: options.Bound = None,
-    out: Path | None = option(None, "Folder for a report: a page and a table.", metavar="DIR", parser=path),
+    out: Path | None = option(None, "Folder for a report: an HTML page and a CSV table.", metavar="DIR", parser=path),
     json: options.Json = False,
     method: options.Method = "combined",
     seed: options.ProbeSeed = None,
     hardened: options.HardenedNames = None,
     device: options.Device = "auto",
 ) -> None:
-    """Detect fooled pictures, with the prompts of a score or without any."""
+    """Detect fooled pictures, with prompts or without."""
     texts = options.prompts(prompts, prompt)
     models, names = [model, *(hardened or ())], ("run.json", "verdicts.html", "verdicts.csv")
     options.check(
@@ -160,7 +162,7 @@ def models(json: options.Json = False) -> None:
 
 
 def scores(json: options.Json = False) -> None:
-    """List scores: what can be fooled, read and defended."""
+    """List scores: the names that --score takes."""
     rows = [_described(name) for name in registry.available()]
     if json:
         return console.print_json(rows)

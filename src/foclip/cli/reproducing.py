@@ -20,14 +20,23 @@ def reproduce(
     ],
     out: options.Out,
     quick: bool = option(False, "Fewer pictures and steps.", name="--quick"),
-    images: Path | None = option(None, "Your own pictures instead of the photos at hand.", metavar="DIR", parser=path),
-    paintings: Path | None = option(None, "Real paintings, scored beside the photos.", metavar="DIR", parser=path),
+    images: Path | None = option(
+        None, "Your own pictures. Default: colour photos that come with installed packages.", metavar="DIR", parser=path
+    ),
+    paintings: Path | None = option(
+        None, "Real paintings, which the study artworks scores beside the photos.", metavar="DIR", parser=path
+    ),
     model: options.Model = "mini",
     score: options.ScoreName = "clipscore",
     json: options.Json = False,
-    also: list[str] | None = option(None, "Another encoder for transfer; may be repeated.", DATA, metavar="NAME"),
+    also: list[str] | None = option(
+        None, "One more encoder for the study transfer; may be repeated.", DATA, metavar="NAME"
+    ),
     hardened: list[str] | None = option(
-        None, "Hardened encoder for robust, instead of the embedded one's own; may be repeated.", DATA, metavar="NAME"
+        None,
+        "Hardened encoder for the study robust; may be repeated. Default: the one that comes with the model.",
+        DATA,
+        metavar="NAME",
     ),
     seed: int = option(0, "Seed of pictures, prompts and attacks.", RUN),
     engine: options.Engine = "local",
@@ -36,7 +45,7 @@ def reproduce(
 ) -> None:
     """Reproduce the paper and answer its open questions: tables, figures and one report.
 
-    Stopped in the middle, the same command goes on: what is finished is kept in DIR/cache.
+    If it is stopped, the same command goes on: what is finished is kept in DIR/cache.
     """
     from foclip import studies as experiments
     from foclip.models import embedded

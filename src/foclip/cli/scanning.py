@@ -28,13 +28,13 @@ def scan(
     fpr: options.Bound = None,
     keep: Path | None = option(
         None,
-        "Write what passes, undecidable rows included: DataComp's sorted uids (.npy), keys (.txt) or rows (.parquet).",
+        "File for the rows that pass (no error, not tampered): sorted uids (.npy), keys (.txt) or rows (.parquet).",
         metavar="FILE",
         parser=path,
     ),
-    min_score: float | None = option(None, "Least score of what passes."),
-    only_clean: bool = option(False, "Undecidable rows do not pass.", name="--only-clean"),
-    retry_errors: bool = option(False, "Do only the rows again that had an error.", name="--retry-errors"),
+    min_score: float | None = option(None, "Lowest score that passes."),
+    only_clean: bool = option(False, "Let no undecidable rows pass.", name="--only-clean"),
+    retry_errors: bool = option(False, "Repeat only the rows that had an error.", name="--retry-errors"),
     json: options.Json = False,
     method: options.Method = "combined",
     seed: options.ProbeSeed = None,
@@ -49,7 +49,7 @@ def scan(
     address: options.Address = None,
     device: options.Device = "auto",
 ) -> None:
-    """Scan data sets: a score, a verdict and a reason for every row, or why it could not be read."""
+    """Scan data sets: every row gets a score and a verdict, or an error."""
     if min_score is not None and keep is None:
         raise UsageError("--min-score: for --keep")
     if only_clean and keep is None:

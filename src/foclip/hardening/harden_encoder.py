@@ -232,12 +232,14 @@ def _train(
         log(f"continuing at step {trainer.step} of {steps}")
     size = f"{len(trainer.pictures):,} pictures, {trainer.parameter_count:,} parameters"
     log(f"{size}, {trainer.precision}, learning rate {trainer.peak:g}, {steps} steps")
-    advance = progress("training", steps)
+    advance, note = progress("training", steps), ""
     advance(trainer.step)
 
     def on_progress(now: TrainingProgress) -> None:
+        nonlocal note
         minutes, seconds = divmod(round(now.seconds_left), 60)
         cosines = f"cosine {now.clean:.3f} clean, {now.perturbed:.3f} perturbed"
-        advance(now.step, f"loss {now.loss:.4f}, {cosines}, {minutes}:{seconds:02d} left")
+        note = f"loss {now.loss:.4f}, {cosines}, {minutes}:{seconds:02d} left"
+        advance(now.step, note)
 
-    trainer.train(on_progress, checkpoint_seconds, stop_after)
+    trainer.train(on_progress, checkpoint_seconds, stop_after, lambda step: advance(step, note))

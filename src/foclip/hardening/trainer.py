@@ -186,10 +186,11 @@ class Trainer:
         on_progress: Callable[[TrainingProgress], None],
         checkpoint_seconds: float = 120.0,
         stop_after: int | None = None,
+        on_step: Callable[[int], None] = lambda step: None,
     ) -> None:
         """Train to the last step, or to step `stop_after`, with a checkpoint every so many seconds and at the end.
 
-        `on_progress` is called every `REPORT_EVERY` steps and after the last one.
+        `on_progress` is called every `REPORT_EVERY` steps and after the last one; `on_step` after the other steps.
         """
         steps = self.settings.steps
         last = steps if stop_after is None else min(stop_after, steps)
@@ -207,6 +208,8 @@ class Trainer:
             if self.step % REPORT_EVERY == 0 or self.step == last:
                 left = (time.monotonic() - started) / (self.step - first) * (steps - self.step)
                 on_progress(TrainingProgress(self.step, loss, clean, perturbed, left))
+            else:
+                on_step(self.step)
             if time.monotonic() - saved > checkpoint_seconds and self.step < last:
                 self._save()
                 saved = time.monotonic()

@@ -1,1 +1,1 @@
-"""Reports: HTML on the ground floor, and what fooling and calibration show with it."""
+"""Reports: HTML pages, one module for each command that writes one."""

@@ -126,7 +126,7 @@ class _Shown:
 
     def __init__(self, progress: Progress, steps: int, pictures: int) -> None:
         self._steps, self._pictures, self._done, self._most = steps, pictures, 0, 0
-        self._report = progress("fooling", steps * pictures)
+        self._report = progress("fooling, in steps", steps * pictures)
 
     def finished(self) -> None:
         """One more picture is done."""
@@ -138,8 +138,10 @@ class _Shown:
         self._show(sum(state.step for state in states), f", score {mean([state.scores[-1] for state in states]):.3f}")
 
     def _show(self, steps: int, note: str = "") -> None:
-        # Pictures that end at the same step are written one by one: never back.
-        self._most = max(self._most, self._done * self._steps + steps)
+        # Pictures that end at the same step are written one by one: never back, and not all done before they are.
+        missing = self._done < self._pictures
+        made = min(self._done * self._steps + steps, self._steps * self._pictures - missing)
+        self._most = max(self._most, made)
         self._report(self._most, f"{self._done} of {self._pictures} pictures{note}")
 
 

@@ -231,7 +231,7 @@ class _Progress:
     """Shards done, and pictures in a second."""
 
     def __init__(self, progress: Progress, folder: Folder, shards: int) -> None:
-        self._advance, self._folder = progress("scanning", max(shards, 1)), folder
+        self._advance, self._folder = progress("scanning shards", max(shards, 1)), folder
         self._done, self._pictures, self._since = 0, 0, time.monotonic()
 
     def pending(self, due: Callable[[Shard], bool]) -> Iterator[Shard]:
@@ -247,5 +247,5 @@ class _Progress:
         """So many more pictures are done, and this share of their shard."""
         self._pictures += pictures
         rate = self._pictures / max(time.monotonic() - self._since, 1e-3)
-        self._advance(self._done + share, f"{self._pictures:,} pictures, {rate:,.0f}/s")
+        self._advance(self._done + share, f"{self._pictures:,} pictures, {rate:,.1f}/s")
         self._done += share == 1
