@@ -1,5 +1,6 @@
 """Rows, names and captions of data sets as real writers leave them; no model is needed."""
 
+import base64
 import bz2
 import datetime
 import decimal
@@ -169,6 +170,13 @@ def test_compressed_tars_also_in_several_members(
         (pa.array([True, None, False]), ["True", "#1", "False"]),
         (pa.array([[1, 2], None, [3]]), ["[1, 2]", "#1", "[3]"]),
         (pa.array([2**60, 2**60 + 1, None], pa.uint64()), [str(2**60), str(2**60 + 1), "#2"]),
+        (pa.array([0, None, 1], pa.duration("s")), ["0:00:00", "#1", "0:00:01"]),
+        (
+            pa.array([0, None, 86_400_000_001], pa.timestamp("us")),
+            ["1970-01-01 00:00:00", "#1", "1970-01-02 00:00:00.000001"],
+        ),
+        (pa.array([7, None, 8], pa.decimal256(50, 0)), ["7", "#1", "8"]),
+        (pa.array([{"a": 1}, None, {"a": 2}]), ["{'a': 1}", "#1", "{'a': 2}"]),
     ],
 )
 def test_keys_of_every_type(tmp_path: Path, ids: pa.Array, keys: list[str] | None) -> None:
@@ -228,6 +236,16 @@ def test_lines_of_a_text_are_captions_from_every_source(tmp_path: Path) -> None:
         ("Caption", pa.array(["a", "b", None]).dictionary_encode(), ["a", "b", None]),
         ("caption", pa.array([[b"a", b"b"], None, []], pa.large_list(pa.large_binary())), ["a\nb", None, None]),
         ("sentences", [[{"raw": "a man", "tokens": ["a", "man"]}, {"raw": "b", "tokens": ["b"]}], [], None], None),
+        (
+            "captions",
+            pa.array([[("en", "a"), ("de", "b")], [], None], pa.map_(pa.string(), pa.string())),
+            ["a\nb", None, None],
+        ),
+        ("captions", pa.array([["a", "b"], None, ["c", None]], pa.list_(pa.string(), 2)), ["a\nb", None, "c"]),
+        ("caption", pa.array(["a", None, ""], pa.string_view()), ["a", None, None]),
+        ("json", [{"caption": "a", "width": 1}, {"caption": None, "width": 2}, None], ["a", None, None]),
+        ("json", [{"width": 1}, {"width": 2}, None], [None, None, None]),
+        ("json", [["a"], [], None], [None, None, None]),
         ("sentences", [{"raw": "a", "sentid": 1}, {"raw": None, "sentid": 2}, None], ["a", None, None]),
         (
             "captions",
@@ -401,6 +419,28 @@ def test_sparks_binary_files(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"image_path": ["a.jpg"], "content": ["a text"]}), tmp_path / "b.parquet")
     folder(tmp_path, {"a.jpg": A})
     assert captioned(tmp_path / "b.parquet") == [("0", None)]
+
+
+@pytest.mark.parametrize(
+    ("image", "error"),
+    [
+        (base64.b64encode(B).decode(), None),
+        ("data:image/jpeg;base64," + base64.b64encode(B).decode(), None),
+        (base64.encodebytes(B).decode(), None),  # in lines
+        ("/9j/" + "=" * 9, "its picture is text that is no Base64"),
+        ("file:{folder}/a%20b.jpg", None),  # Spark's
+        ("file://{folder}/a%20b.jpg", None),
+        ("{folder}/a b.jpg", None),
+        ("./a b.jpg", None),
+        ("file:/etc/passwd", "its path leads out of the table's folder"),
+        ("http://x/a.jpg", "its picture is a URL, which is not fetched"),
+    ],
+)
+def test_pictures_that_are_text(tmp_path: Path, image: str, error: str | None) -> None:
+    folder(tmp_path, {"a b.jpg": B})
+    parquet.write_table(pa.table({"image": [image.replace("{folder}", str(tmp_path))]}), tmp_path / "a.parquet")
+    (item,) = read(tmp_path / "a.parquet")
+    assert (item.content, item.error) == (b"" if error else B, error)
 
 
 @pytest.mark.parametrize(
