@@ -1,6 +1,5 @@
 """Parquet tables: a column of picture bytes, Hugging Face's {bytes, path} or paths, and of captions and keys."""
 
-import binascii
 import os
 import re
 from base64 import b64decode
@@ -152,7 +151,7 @@ def _item(key: str, folder: str, image: Any, caption: Any = None, uid: Any = Non
             return _located(item, value, folder)
         try:
             value = b64decode(re.sub(r"\s", "", value.rpartition(",")[2]), validate=True)
-        except binascii.Error:
+        except ValueError:
             return replace(item, error="its picture is text that is no Base64")
     if not isinstance(value, bytes):
         return replace(item, error=f"its picture is {type(value).__name__}, neither bytes nor a path")
