@@ -110,7 +110,7 @@ def check(
                 raise UsageError(f"{name}: {source}: no such file or folder")
     for model in models:
         scheme = model.partition(":")[0] if model else ""
-        if model and model not in embedded.names() and scheme not in {*registry.schemes()} - {*registry.OPEN_CLIP}:
+        if model and model not in embedded.names() and scheme not in {*registry.schemes()} - {*registry.OWN}:
             remote.require(model.removeprefix("open_clip:"))
     if score not in registry.available():
         raise UsageError(f"score: {score!r} is none of {', '.join(registry.available())}")

@@ -55,7 +55,7 @@ def load(model: str, score: str, device: str) -> "Scorer":
     with loading(model):
         from foclip.models import light, registry
 
-        if registry.is_own(score, model):  # others may need all of open_clip, or nothing of it
+        if registry.by_open_clip(score, model):  # others may need all of open_clip, or nothing of it
             light.import_open_clip()
         return registry.resolve(model, score, device)
 

@@ -51,6 +51,11 @@ class Encoder(ABC):
     def fingerprint(self) -> str:
         """SHA-256 over weights and preprocessing: tells two encoders of one name apart."""
 
+    @property
+    def logits(self) -> tuple[float, float] | None:
+        """Scale and bias that turn its cosines into logits, as it was trained; None if it has none."""
+        return None
+
     @abstractmethod
     def features(self, inputs: Tensor) -> Tensor:
         """The image tower's vectors (B, D) of normalised pictures (B, 3, *image_size), of any length."""

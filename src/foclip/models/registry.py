@@ -9,6 +9,8 @@ An encoder is named by
   `ViT-B-32-quickgelu/FILE` (a `CheckpointWarning` says what was taken);
 - `ARCHITECTURE/TAG/FILE`, as `ViT-L-14/openai/mine.pt`: a checkpoint prepared for, and activated, as the weights TAG;
 - `FILE`: a checkpoint whose architecture is recognised by the shapes of its weights;
+- `transformers:PLACE`: a repository of the hub or a folder of `save_pretrained`'s, for transformers; a folder, and a
+  repository as `openai/clip-vit-base-patch32`, need no scheme;
 - `SCHEME:REST`: `hf-hub:ORGANISATION/REPOSITORY` and `local-dir:FOLDER` as open_clip spells them, `open_clip:NAME`, and
   what other packages add (`register_encoder`, or the entry point group `foclip.encoders`).
 
@@ -22,7 +24,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from foclip.errors import EncoderError, UsageError
-from foclip.models import embedded
+from foclip.models import catalogue, embedded
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +83,10 @@ _SCORES = {
 NEED_PROMPTS = (DEFAULT,)
 #: Schemes that open_clip loads.
 OPEN_CLIP = ("open_clip", "hf-hub", "local-dir")
+#: Schemes of this package.
+OWN = (*OPEN_CLIP, "transformers")
 _FAMILIES = dict.fromkeys(OPEN_CLIP, "foclip.models.open_clip:load")
+_FAMILIES["transformers"] = "foclip.models.hugging_face:load"
 _scores, _families = _Registry("score", "foclip.scorers", _SCORES), _Registry("scheme", "foclip.encoders", _FAMILIES)
 #: Names of all scores, the default first; and what adds one.
 available, register = _scores.names, _scores.register
@@ -89,9 +94,10 @@ available, register = _scores.names, _scores.register
 schemes, register_encoder = _families.names, _families.register
 
 
-def is_own(score: str, model: str) -> bool:
-    """Whether neither the score nor the encoder is made by another package."""
-    return score in _SCORES and model.partition(":")[0] not in {*schemes()} - {*OPEN_CLIP}
+def by_open_clip(score: str, model: str) -> bool:
+    """Whether the score is one of this package, and open_clip makes the encoder."""
+    other = model.partition(":")[0] in {*schemes()} - {*OPEN_CLIP} or catalogue.in_transformers(model) is not None
+    return score in _SCORES and not other
 
 
 def load(name: str = DEFAULT, model: "str | Encoder" = embedded.DEFAULT, *, device: str = "auto") -> "Scorer":
@@ -123,6 +129,8 @@ def load_encoder(name: str = embedded.DEFAULT, device: "str | torch.device" = "a
 
     with undisturbed():
         place, scheme = _checked(device), name.partition(":")[0]
+        if catalogue.in_transformers(name) is not None:
+            scheme = "transformers"
         if name not in embedded.names() and scheme in schemes():
             loaded: Encoder = _families[scheme](name.removeprefix("open_clip:"), place)
             return loaded
