@@ -193,3 +193,56 @@ def write(family: str, folder: Path) -> Path:
     for part in (model, processor, tokenizer):
         part.save_pretrained(folder)
     return folder
+
+
+def image_reward(folder: Path) -> Path:
+    """A folder with a tiny ImageReward, in its authors' names, with random weights and a tokenizer."""
+    tokenizer, wide = _bert_tokenizer(), 64
+    tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
+    tokenizer.save_pretrained(folder)
+    generator = torch.Generator().manual_seed(0)
+    state: dict[str, torch.Tensor] = {}
+
+    def linear(name: str, inside: int, outside: int) -> None:
+        state[f"{name}.weight"] = torch.randn(outside, inside, generator=generator) / inside**0.5
+        state[f"{name}.bias"] = torch.randn(outside, generator=generator) / 10
+
+    def norm(name: str) -> None:
+        state[f"{name}.weight"] = 1 + torch.randn(wide, generator=generator) / 10
+        state[f"{name}.bias"] = torch.randn(wide, generator=generator) / 10
+
+    image, text = "blip.visual_encoder", "blip.text_encoder"
+    state[f"{image}.cls_token"] = torch.randn(1, 1, wide, generator=generator)
+    state[f"{image}.pos_embed"] = torch.randn(1, 17, wide, generator=generator)
+    state[f"{image}.patch_embed.proj.weight"] = torch.randn(wide, 3, 8, 8, generator=generator) / 14
+    state[f"{image}.patch_embed.proj.bias"] = torch.randn(wide, generator=generator)
+    norm(f"{image}.norm")
+    for place in range(2):
+        block = f"{image}.blocks.{place}"
+        for name, inside, outside in (
+            ("attn.qkv", 64, 192),
+            ("attn.proj", 64, 64),
+            ("mlp.fc1", 64, 96),
+            ("mlp.fc2", 96, 64),
+        ):
+            linear(f"{block}.{name}", inside, outside)
+        for name in ("norm1", "norm2"):
+            norm(f"{block}.{name}")
+    state[f"{text}.embeddings.word_embeddings.weight"] = torch.randn(len(tokenizer), wide, generator=generator)
+    state[f"{text}.embeddings.position_embeddings.weight"] = torch.randn(40, wide, generator=generator)
+    state[f"{text}.embeddings.position_ids"] = torch.arange(40)[None]
+    norm(f"{text}.embeddings.LayerNorm")
+    for place in range(2):
+        layer = f"{text}.encoder.layer.{place}"
+        for attention in ("attention", "crossattention"):
+            for name in ("self.query", "self.key", "self.value", "output.dense"):
+                linear(f"{layer}.{attention}.{name}", wide, wide)
+            norm(f"{layer}.{attention}.output.LayerNorm")
+        linear(f"{layer}.intermediate.dense", wide, 96)
+        linear(f"{layer}.output.dense", 96, wide)
+        norm(f"{layer}.output.LayerNorm")
+    linear("blip.vision_proj", wide, 8)
+    for name, inside, outside in (("0", wide, 32), ("2", 32, 16), ("4", 16, 8), ("6", 8, 4), ("7", 4, 1)):
+        linear(f"mlp.layers.{name}", inside, outside)
+    torch.save(state, folder / "ImageReward.pt")
+    return folder

@@ -30,8 +30,8 @@ def pass_rows(scorer: Scorer, many: int, few: int) -> int:
 
 
 def figures(scorer: Scorer, raw: Tensor) -> Tensor:
-    """The figures of raw scores of any shape: scale · max(raw score, 0)."""
-    return scorer.info.scale * raw.clamp(min=0)
+    """The figures of raw scores of any shape: scale · max(raw score, 0), or what stands for 0 in `ScoreInfo.lowest`."""
+    return scorer.info.scale * raw.clamp(min=scorer.info.lowest)
 
 
 class TargetCache:

@@ -4,13 +4,11 @@ Pictures go through the model's own image processor, texts through its own token
 never run.
 """
 
-import hashlib
 import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,7 +17,7 @@ from torch import Tensor, nn
 
 from foclip.errors import CheckpointWarning, EncoderError, PromptTruncationWarning
 from foclip.models import catalogue, remote
-from foclip.models.encoder import Encoder
+from foclip.models.encoder import Encoder, digest
 from foclip.models.processor import ProcessorPreprocess
 from foclip.models.surroundings import quiet, undisturbed
 
@@ -94,11 +92,7 @@ class HuggingFaceEncoder(Encoder):
         # Of a tokenizer the ids that it gives: its classes keep their settings in many places.
         ids = self.tokenizer(list(TOLD_APART))["input_ids"]
         told = (self.family.kind, self.preprocess.description, self.context_length, ids)
-        digest = hashlib.sha256(f"{told} {json.dumps(config, sort_keys=True)}".encode())
-        for key, value in sorted(self.model.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return digest(f"{told} {json.dumps(config, sort_keys=True)}", self.model)
 
     @cached_property
     def logits(self) -> tuple[float, float] | None:
@@ -116,15 +110,9 @@ class HuggingFaceEncoder(Encoder):
 
     @torch.no_grad()
     def texts(self, texts: list[str]) -> Tensor:
-        tokens, truncated = self.tokenize(texts)
-        if truncated:
-            message = (
-                f"{len(truncated)} of {len(texts)} prompts are longer than the {self.context_length} tokens "
-                f"{self.name} reads; only their beginning counts (first: {texts[truncated[0]][:60]!r}…)"
-            )
-            warnings.warn(message, PromptTruncationWarning, stacklevel=3)
+        tokens = read(self.tokenizer, texts, self.family.padding, self.context_length, self.name)
         firsts = range(0, len(texts), TEXT_BATCH)
-        parts = ({key: ids[first : first + TEXT_BATCH] for key, ids in tokens.items()} for first in firsts)
+        parts = [{key: ids[at : at + TEXT_BATCH].to(self.device) for key, ids in tokens.items()} for at in firsts]
         return nn.functional.normalize(torch.cat([self._text_features(part) for part in parts]).float(), dim=-1)
 
     def _text_features(self, tokens: dict[str, Tensor]) -> Tensor:
@@ -133,18 +121,24 @@ class HuggingFaceEncoder(Encoder):
             return torch.as_tensor(model.text_proj(model.text_encoder(**tokens).last_hidden_state[:, 0]))
         return torch.as_tensor(model.get_text_features(**tokens).pooler_output)
 
-    @undisturbed()
-    def tokenize(self, texts: list[str]) -> tuple[dict[str, Tensor], list[int]]:
-        """What the text tower reads of prompts, (T, tokens) each, and the indices of those that were cut short."""
-        whole = self.tokenizer(texts, verbose=False)["input_ids"]
-        truncated = [place for place, ids in enumerate(whole) if len(ids) > self.context_length]
-        found = self.tokenizer(
-            texts, padding=self.family.padding, truncation=True, max_length=self.context_length, return_tensors="pt"
+
+@undisturbed()
+def read(tokenizer: Any, texts: list[str], padding: str, length: int, name: str) -> dict[str, Tensor]:
+    """What a text tower reads of T prompts by its tokenizer, ids and which of them count, (T, at most `length`) each.
+
+    A longer prompt keeps its beginning and its end-of-text token, and a `PromptTruncationWarning` says so.
+    """
+    cut = [
+        text for text, ids in zip(texts, tokenizer(texts, verbose=False)["input_ids"], strict=True) if len(ids) > length
+    ]
+    if cut:
+        message = (
+            f"{len(cut)} of {len(texts)} prompts are longer than the {length} tokens {name} reads; "
+            f"only their beginning counts (first: {cut[0][:60]!r}…)"
         )
-        known = {"input_ids", "attention_mask"}
-        if hasattr(self.model, "get_text_features"):
-            known &= {*signature(self.model.get_text_features).parameters}
-        return {key: ids.to(self.device) for key, ids in found.items() if key in known}, truncated
+        warnings.warn(message, PromptTruncationWarning, stacklevel=4)
+    found = tokenizer(texts, padding=padding, truncation=True, max_length=length, return_tensors="pt")
+    return {key: ids for key, ids in found.items() if key in ("input_ids", "attention_mask")}
 
 
 def _without(config: Any, names: tuple[str, ...]) -> Any:

@@ -1,6 +1,5 @@
 """Every model that open_clip knows, as an encoder. Checkpoints are read as weights only."""
 
-import hashlib
 import threading
 import warnings
 from functools import cached_property
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from foclip.errors import CheckpointWarning, EncoderError, PromptTruncationWarning
 from foclip.models import catalogue, checkpoints, embedded, remote
-from foclip.models.encoder import Encoder
+from foclip.models.encoder import Encoder, digest
 from foclip.models.fuse import cast, fuse_batchnorm
 from foclip.models.preprocess import Preprocess
 from foclip.models.surroundings import quiet, undisturbed
@@ -64,11 +63,7 @@ class OpenClipEncoder(Encoder):
     @cached_property
     def fingerprint(self) -> str:
         # Weights do not tell their activation, and two models that differ in it alone score differently.
-        digest = hashlib.sha256(f"{self.preprocess.description} {_quick(self.model)}".encode())
-        for key, value in sorted(self.model.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return digest(f"{self.preprocess.description} {_quick(self.model)}", self.model)
 
     @property
     def logits(self) -> tuple[float, float] | None:

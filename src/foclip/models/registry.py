@@ -19,7 +19,7 @@ A score is named by what `foclip scores` lists; other packages add theirs with `
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -78,9 +78,18 @@ DEFAULT = "clipscore"
 _SCORES = {
     DEFAULT: "foclip.models.scores.clip:CLIPScore.load",
     "clip-iqa": "foclip.models.scores.clip_iqa:CLIPIQA.load",
+    "siglip": "foclip.models.scores.siglip:SigLIPScore.load",
+    "pickscore": "foclip.models.scores.pickscore:PickScore.load",
+    "hpsv2": "foclip.models.scores.hps:HPSv2.load",
+    "hpsv2.1": "foclip.models.scores.hps:HPSv21.load",
+    "aesthetic": "foclip.models.scores.aesthetic:Aesthetic.load",
+    "blip-itm": "foclip.models.scores.blip:BLIPMatching.load",
+    "imagereward": "foclip.models.scores.imagereward:ImageReward.load",
 }
 #: Scores of this package that need prompts. Whether those of others do is known once they are loaded (`ScoreInfo`).
-NEED_PROMPTS = (DEFAULT,)
+NEED_PROMPTS = tuple(name for name in _SCORES if name not in ("clip-iqa", "aesthetic"))
+#: Scores that take a file after their name, as `aesthetic:HEAD.pth`.
+WITH_FILE = ("aesthetic",)
 #: Schemes that open_clip loads.
 OPEN_CLIP = ("open_clip", "hf-hub", "local-dir")
 #: Schemes of this package.
@@ -116,6 +125,9 @@ def load(name: str = DEFAULT, model: "str | Encoder" = embedded.DEFAULT, *, devi
 
 def factory(name: str) -> "ScorerFactory":
     """What makes the score of this name; a `UsageError` if there is none, or its package cannot be loaded."""
+    base, _, file = name.partition(":")
+    if file and base in WITH_FILE:
+        return partial(_scores[base], head=file)
     if name not in available():
         hint = f"; {name!r} is an encoder: load_encoder({name!r})" if name in embedded.names() else ""
         raise UsageError(f"score: {name!r} is none of {', '.join(available())}{hint}")
