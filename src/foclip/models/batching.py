@@ -104,6 +104,26 @@ def read_figures(scorer: Scorer, images: Sequence[Inputs], targets: Sequence[Tar
 
 @undisturbed()
 @torch.inference_mode()
+def read_alike(
+    scorers: Sequence[Scorer], images: Sequence[Inputs], targets: Sequence[Sequence[Targets]]
+) -> list[list[list[float]]]:
+    """The figures by several scores over one encoder, or by one, in the same passes: by score, picture and prompt.
+
+    `targets` are those of each score, in the order of the pictures.
+    """
+    if len(scorers) == 1:
+        return [read_figures(scorers[0], images, targets[0])]
+    several: Any = scorers
+    stacked: Any = torch.stack(list(images))  # type: ignore[arg-type]  # a scorer with one encoder has one input
+    embedded = embeddings(several[0], stacked, pass_rows(several[0], READ_ROWS, 1))
+    return [
+        [figures(each, each.compare(embedded[at : at + 1], asked))[0].tolist() for at, asked in enumerate(own)]
+        for each, own in zip(several, targets, strict=True)
+    ]
+
+
+@undisturbed()
+@torch.inference_mode()
 def embeddings(scorer: EmbeddingScorer, images: Tensor, rows: int) -> Tensor:
     """Unit vectors (N, D) of preprocessed pictures, uint8 (N, 3, h, w), in passes of `rows` rows."""
     passes = torch.split(images, rows)

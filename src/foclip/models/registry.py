@@ -103,10 +103,18 @@ available, register = _scores.names, _scores.register
 schemes, register_encoder = _families.names, _families.register
 
 
+def require(name: str) -> None:
+    """A `UsageError` if there is no score of this name; whether it can be loaded is another matter."""
+    base, _, file = name.partition(":")
+    if name not in available() and not (file and base in WITH_FILE):
+        hint = f"; {name!r} is an encoder: load_encoder({name!r})" if name in embedded.names() else ""
+        raise UsageError(f"score: {name!r} is none of {', '.join(available())}{hint}")
+
+
 def by_open_clip(score: str, model: str) -> bool:
     """Whether the score is one of this package, and open_clip makes the encoder."""
     other = model.partition(":")[0] in {*schemes()} - {*OPEN_CLIP} or catalogue.in_transformers(model) is not None
-    return score in _SCORES and not other
+    return score.partition(":")[0] in _SCORES and not other
 
 
 def load(name: str = DEFAULT, model: "str | Encoder" = embedded.DEFAULT, *, device: str = "auto") -> "Scorer":
@@ -125,13 +133,9 @@ def load(name: str = DEFAULT, model: "str | Encoder" = embedded.DEFAULT, *, devi
 
 def factory(name: str) -> "ScorerFactory":
     """What makes the score of this name; a `UsageError` if there is none, or its package cannot be loaded."""
+    require(name)
     base, _, file = name.partition(":")
-    if file and base in WITH_FILE:
-        return partial(_scores[base], head=file)
-    if name not in available():
-        hint = f"; {name!r} is an encoder: load_encoder({name!r})" if name in embedded.names() else ""
-        raise UsageError(f"score: {name!r} is none of {', '.join(available())}{hint}")
-    made: ScorerFactory = _scores[name]
+    made: ScorerFactory = partial(_scores[base], head=file) if file and base in WITH_FILE else _scores[name]
     return made
 
 

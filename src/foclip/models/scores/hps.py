@@ -50,9 +50,9 @@ class HPSv2(CLIPScore):
 
     .. math:: s(x, p) = \max(\cos(E(x), E(p)), 0)
 
-    The longest side goes to 224 pixels in floating point, and black fills the rest. Prompts are read as they are.
-    Needs: --model ViT-H-14/HPS_v2_compressed.pt of xswu/HPSv2 (Apache-2.0). The authors' package fails on pictures with
-    transparency, which here lie over white.
+    The longest side goes to 224 pixels in floating point, and black fills the rest. Prompts are read as they are. The
+    authors' package fails on pictures with transparency, which here lie over white. Needs: --model
+    ViT-H-14/HPS_v2_compressed.pt of xswu/HPSv2 (Apache-2.0).
     """
 
     name = "hpsv2"
