@@ -22,7 +22,7 @@ from foclip import models
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import CheckpointWarning, EncoderError, PromptTruncationWarning, UsageError
-from foclip.models import Encoder, OpenClipEncoder, catalogue, embedded, load_encoder, remote
+from foclip.models import Encoder, OpenClipEncoder, catalogue, embedded, load_encoder, remote, surroundings
 from foclip.models.batching import embeddings, raw_scores
 from foclip.models.preprocess import Preprocess
 from foclip.models.scores import CLIPScore
@@ -397,7 +397,7 @@ def _refusal(name: str) -> EncoderError | None:
 def test_nothing_of_the_hubs_client_is_logged_while_a_model_loads(caplog: pytest.LogCaptureFixture) -> None:
     import huggingface_hub.utils._http as client
 
-    with models.open_clip._quiet():
+    with surroundings.quiet():
         logging.getLogger(client.__name__).warning("Retrying in 8s")
     assert not caplog.records
     logging.getLogger(client.__name__).warning("Retrying in 8s")

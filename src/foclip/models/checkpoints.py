@@ -100,6 +100,12 @@ def readable(path: Path) -> Iterator[Path]:
         yield copy
 
 
+def tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name, without what a trainer puts before all names; errors as of `options`."""
+    state, (_, prefix) = _state(path)
+    return {name.removeprefix(prefix): value for name, value in state.items()}
+
+
 def _state(path: Path) -> tuple[dict[str, Tensor], tuple[str, str]]:
     """The tensors of a checkpoint, without running code from it; where in it they are, and what all names begin with.
 

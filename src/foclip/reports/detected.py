@@ -119,6 +119,8 @@ def _shown(detection: Detection, scorer: EmbeddingScorer, hardened: Collection[s
         return []
     seen = scorer.preprocess.image(found)
     assert isinstance(seen, Tensor)  # a scorer with one encoder has one input
+    if seen.is_floating_point():  # as it is for HPSv2
+        seen = (seen.clamp(0, 1) * 255).round().to(torch.uint8)
     shown, small = [("picture", html.picture(found))], images.to_image(seen)
     if detection.probe and detection.probe not in hardened:
         probe = transformation(detection.probe, detection.seed)
