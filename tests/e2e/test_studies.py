@@ -224,7 +224,7 @@ def test_filter_keeps_what_the_scan_lets_through(
     mini: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StudySettings, "steps", 16)
-    known = filter.attackers  # who knows the detector averages over all of its probes; one is enough here
+    known = adaptive.attackers  # who knows the detector averages over all of its probes; one is enough here
 
     def attackers(*given: Any) -> dict[str, adaptive.Attacker]:
         return {name: attacker._replace(views=attacker.views[:1]) for name, attacker in known(*given).items()}

@@ -102,8 +102,12 @@ def score_by_several(
 
     def complete() -> Iterator[Sample | Failure]:
         for sample in samples:
-            lacking = [] if isinstance(sample, Failure) else [n for n in scorers if _asked(sample, scorers[n]) is None]
-            yield Failure(sample.name, f"{sample.name}: no prompts, and {lacking[0]} needs some") if lacking else sample
+            if isinstance(sample, Failure):
+                yield sample
+            elif lacking := [name for name, scorer in scorers.items() if _asked(sample, scorer) is None]:
+                yield Failure(sample.name, f"{sample.name}: no prompts, and {lacking[0]} needs some")
+            else:
+                yield sample
 
     yield from in_batches(prepare(complete(), preprocess), CHUNK, compute)
 

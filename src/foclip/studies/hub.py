@@ -17,7 +17,7 @@ from foclip.studies.harness import Study, StudyContext, StudyReport, plots
 from foclip.studies.harness import pictures as photos
 from foclip.studies.harness.context import candidates
 from foclip.studies.harness.pictures import Picture
-from foclip.studies.harness.statistics import Estimate, Floats, groups, mean, percent
+from foclip.studies.harness.statistics import Estimate, Floats, Rows, groups, mean, percent
 
 #: Captions that a picture is fooled for, and budgets in dB.
 COUNTS, BUDGETS = (10, 100, 1000), (35.0, 40.0)
@@ -61,12 +61,12 @@ def saved(picture: Picture) -> Picture:
 
 def ranked(
     context: StudyContext, pictures: list[Picture], captions: list[str], highest: Floats, count: int, **same: object
-) -> list[dict[str, object]]:
+) -> Rows:
     """A row per picture: the shares of captions, fooled for (the first `count`) and others, for which it comes first.
 
     `highest` (T,) is the best score of any genuine photograph for each caption.
     """
-    found = []
+    found: Rows = []
     for picture, scores in zip(pictures, context.scores(pictures, captions), strict=True):
         first = scores > highest
         others = first[count:].mean() if count < len(captions) else np.nan
