@@ -15,6 +15,7 @@ import typer
 from rich.text import Text
 
 from foclip.cli import console
+from foclip.models import registry
 from foclip.outcome import Advance, Progress
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def loading(name: str) -> AbstractContextManager[object]:
 
 def load(model: str, score: str, device: str) -> "Scorer":
     """A score over an encoder by their names."""
-    with loading(model):
-        from foclip.models import light, registry
+    with loading(model if score == registry.DEFAULT else score):  # a score may have a model of its own
+        from foclip.models import light
 
         if registry.by_open_clip(score, model):  # others may need all of open_clip, or nothing of it
             light.import_open_clip()

@@ -100,7 +100,7 @@ def require(given: bool, captions: bool, needed: bool) -> None:
     if given and captions:
         raise UsageError("captions: give either prompts or captions, not both")
     if needed and not given and not captions:
-        raise PromptError("prompts: no prompts given; name a set such as artworks, or give some")
+        raise PromptError("prompts: no prompts given; name a set such as artworks, give texts (--prompt) or captions")
 
 
 def resolve(prompt_set: str | None = None, prompts: Sequence[str] = ()) -> list[str]:

@@ -72,8 +72,8 @@ def parse(name: str) -> Named:
     weights = "/".join(parts[count:])
     tags = list(pretrained().get(architecture, ()))
     if not weights:
-        ways = ", ".join(f"{architecture}/{tag}" for tag in [*tags[:4], "CHECKPOINT"])
-        raise EncoderError(f"{name} names no weights: use one of {ways}")
+        ways = ", ".join(f"{architecture}/{tag}" for tag in [*tags[:4], "FILE"])
+        raise EncoderError(f"{name} names no weights: write, say, {ways} (`foclip models` lists all)")
     if files.is_file(Path(weights)):
         return Named(architecture, None, weights)
     first, _, file = weights.partition("/")
@@ -112,9 +112,9 @@ def _unknown(name: str, architectures: list[str]) -> str:
     if Path(name).suffix in SUFFIXES:
         return f"{name}: no such checkpoint file"
     near = _near(name, architectures)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    hint = f"did you mean {' or '.join(near)}? If not, " if near else ""
     return (
-        f"unknown encoder {name!r}: {hint}Use {' or '.join(embedded.names())}, ARCHITECTURE/TAG "
+        f"unknown encoder {name!r}: {hint}choose {', '.join(embedded.names())}, ARCHITECTURE/TAG "
         "(`foclip models` lists them), hf-hub:…, local-dir:…, transformers:… or a checkpoint file"
     )
 

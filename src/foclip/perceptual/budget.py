@@ -83,8 +83,8 @@ def parse(text: str) -> Budget:
     try:
         return Budget(metric, float(limit))
     except ValueError:
-        missing = "" if colon else f": {', '.join(NAMED)}, or a metric, a colon and a number"
-        raise UsageError(f"budget: {text!r}{missing or f': {limit!r} is no number'}; as in flip99:0.2") from None
+        missing = "" if colon else f": write {' or '.join(NAMED)}, or METRIC:LIMIT"
+        raise UsageError(f"budget: {text!r}{missing or f': {limit!r} is no number'}, as in flip99:0.2") from None
 
 
 def utilisation(budgets: Sequence[Budget], comparison: Comparison, region: tuple[slice, slice]) -> float:

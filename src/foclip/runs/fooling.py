@@ -108,6 +108,7 @@ def fool(
                 ):
                     if isinstance(found, Failure):
                         failures.append(found)
+                        shown.finished()
                         continue
                     slot = slots.pop(found.sample)
                     images.write(found.image, slot.output)
