@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import open_clip
@@ -24,6 +25,7 @@ from foclip.data.prompts import ARTWORKS
 from foclip.errors import CheckpointWarning, EncoderError, PromptTruncationWarning, UsageError
 from foclip.models import Encoder, OpenClipEncoder, catalogue, embedded, load_encoder, remote, surroundings
 from foclip.models.batching import embeddings, raw_scores
+from foclip.models.checkpoints import TOKENS
 from foclip.models.preprocess import Preprocess
 from foclip.models.scores import CLIPScore
 
@@ -281,6 +283,71 @@ def test_what_wraps_a_model_names_its_weights(tmp_path: Path, prefix: str, key: 
     assert read.keys() == state.keys()
     assert models.checkpoints._checked(path).keys() == state.keys()
     assert not readable.exists() or readable == path
+
+
+def small(prefix: str = "", value: float = 0.0) -> dict[str, torch.Tensor]:
+    """What weights are called."""
+    return {f"{prefix}{name}": torch.full((2,), value) for name in ("logit_scale", "visual.proj", TOKENS)}
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        ({"module": small("module."), "global_steps": 3}, None),  # DeepSpeed
+        ({"ema": small("module."), "epoch": 3}, None),
+        ({"n_averaged": torch.tensor(3), **small("module.")}, None),  # torch's AveragedModel
+        ({"state_dict": small("model.") | {"loss.bias": torch.zeros(1)}}, None),  # Lightning
+        ({f"{name}.weight": torch.zeros(3) for name in ("head", "norm")} | small("clip."), None),
+        (small("_fsdp_wrapped_module."), None),
+        ({"state_dict": small(), "optimizer": {"state": {0: {"step": torch.zeros(1)}}}, "epoch": 3}, None),
+        ({"state_dict_ema": small("", 1), "state_dict": small()}, "called state_dict, not state_dict_ema"),
+        ({"model": small(), "model_ema": small("", 1)}, "called model, not model_ema"),
+    ],
+)
+def test_what_trainers_save_beside_the_model(tmp_path: Path, content: dict[str, Any], note: str | None) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    with warnings.catch_warnings(record=True) as said, models.checkpoints.readable(tmp_path / "a.pt") as readable:
+        warnings.simplefilter("always")
+        read = open_clip.factory.load_state_dict(str(readable))
+    assert read.keys() == small().keys()
+    assert not any(value.any() for value in read.values())
+    assert [str(each.message).partition("the weights are those ")[2] for each in said] == ([note] if note else [])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"state_dict": small("model.") | small("ema_model.")}, r"of several models \(ema_model\.…, model\.…\)"),
+        ({"student": small(), "teacher": small()}, "holds the weights student, teacher; save the state_dict"),
+        ({"text_model.embeddings.token_embedding.weight": torch.zeros(2)}, "those of transformers' model"),
+        ({"visual.proj": torch.zeros(2), "visual.conv1.weight": torch.zeros(2)}, "no text tower"),
+        ([small()], "holds no weights by name"),
+    ],
+)
+def test_a_checkpoint_that_is_not_clear_is_refused(tmp_path: Path, content: Any, message: str) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(EncoderError, match=message):
+        load_encoder(f"ViT-S-32/{tmp_path / 'a.pt'}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "rounds"),
+    [
+        (lambda state: {name: value.half() for name, value in state.items()}, True),
+        (lambda state: state | {"logit_bias": torch.tensor(-10.0)}, False),  # trained with SigLIP's loss
+    ],
+    ids=["float16", "bias"],
+)
+def test_weights_of_other_types_are_the_same_encoder(
+    checkpoints: Checkpoints, tmp_path: Path, change: Callable[[dict[str, Any]], dict[str, Any]], rounds: bool
+) -> None:
+    path = checkpoints["small-RN"]
+    torch.save(change(torch.load(path, weights_only=True)["state_dict"]), tmp_path / "a.pt")
+    pixels, ours, theirs = torch.rand(1, 3, 64, 64), opened(f"small-RN/{tmp_path / 'a.pt'}"), opened(f"small-RN/{path}")
+    for one, other in ((ours.embed(pixels), theirs.embed(pixels)), (ours.texts(["a"]), theirs.texts(["a"]))):
+        assert one.dtype == torch.float32
+        assert torch.allclose(one, other, atol=0.02) if rounds else torch.equal(one, other)
 
 
 @pytest.mark.slow
