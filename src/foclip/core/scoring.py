@@ -102,8 +102,11 @@ def score_by_several(
 
     def complete() -> Iterator[Sample | Failure]:
         for sample in samples:
-            lacking = [] if isinstance(sample, Failure) else [n for n in scorers if _asked(sample, scorers[n]) is None]
-            yield Failure(sample.name, f"{sample.name}: no prompts, and {lacking[0]} needs some") if lacking else sample
+            if isinstance(sample, Failure):
+                yield sample
+                continue
+            lacking = next((name for name, scorer in scorers.items() if _asked(sample, scorer) is None), None)
+            yield Failure(sample.name, f"{sample.name}: no prompts, and {lacking} needs some") if lacking else sample
 
     yield from in_batches(prepare(complete(), preprocess), CHUNK, compute)
 

@@ -5,6 +5,7 @@ What is written is a folder that open_clip loads with `local-dir:` and nothing e
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import isqrt
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
 #: Where trainers keep the weights in what they save.
-IN = ("state_dict", "model", "model_state_dict")
+IN = ("state_dict", "model", "model_state_dict", "ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "ema")
+#: What the index of weights in several files ends with, and what the names in an image tower begin with.
+SHARDS, TOWER = ".safetensors.index.json", "visual."
 #: Files of a model's folder that belong to its tokenizer.
 TOKENIZER = ("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "added_tokens.json", "*.model")
 #: What open_clip says of the preprocessing of pretrained weights.
@@ -89,35 +92,37 @@ def options(architecture: str, path: Path, tag: str | None = None) -> dict[str, 
 
 @contextmanager
 def readable(path: Path) -> Iterator[Path]:
-    """A checkpoint as open_clip reads it: itself, or else a copy for the time being, whose names have no prefix."""
-    state, (key, prefix) = _state(path)
-    if key in ("", "state_dict") and prefix in ("", "module."):
+    """A checkpoint as open_clip reads it: itself, or else a copy for the time being, with the model's names alone."""
+    state, plain = _state(path)
+    if plain:
         yield path
         return
     with TemporaryDirectory(prefix="foclip-") as folder:
         copy = Path(folder) / "weights.pt"
-        torch.save({name.removeprefix(prefix): value for name, value in state.items()}, copy)
+        torch.save(state, copy)
         yield copy
 
 
 def tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, without what a trainer puts before all names; errors as of `options`."""
-    state, (_, prefix) = _state(path)
-    return {name.removeprefix(prefix): value for name, value in state.items()}
+    """The tensors of a checkpoint by their names in the model; errors as of `options`."""
+    return _state(path)[0]
 
 
-def _state(path: Path) -> tuple[dict[str, Tensor], tuple[str, str]]:
-    """The tensors of a checkpoint, without running code from it; where in it they are, and what all names begin with.
+def _state(path: Path) -> tuple[dict[str, Tensor], bool]:
+    """The tensors of a checkpoint by their names in the model, and whether open_clip reads the file as it is.
 
-    Trainers put the weights among other things (`IN`), and what wraps a model (DataParallel, torch.compile, Lightning)
-    puts its name before each: `module.`, `_orig_mod.`, `model.`, in any order.
+    No code from it is run. Trainers put the weights among other things (`IN`), and what wraps a model (DataParallel,
+    torch.compile, Lightning) puts its name before each: `module.`, `_orig_mod.`, `model.`, in any order. A loss and
+    averaged weights (EMA) may lie beside them: the weights are taken, and averages where there is nothing else.
     """
     try:
-        loaded = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        )
+        if path.name.endswith(SHARDS):
+            parts = sorted({*json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()})
+            loaded = {key: value for part in parts for key, value in load_file(path.parent / Path(part).name).items()}
+        elif path.suffix == ".safetensors":
+            loaded = load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         problem = "no weights-only checkpoint that can be read"
         if isinstance(error, UnpicklingError):
@@ -126,15 +131,26 @@ def _state(path: Path) -> tuple[dict[str, Tensor], tuple[str, str]]:
     content: dict[str, Any] = dict(loaded) if isinstance(loaded, Mapping) else {}
     key = next((key for key in IN if isinstance(content.get(key), Mapping)), "")
     held = content[key].items() if key else content.items()
-    tensors = {name: value for name, value in held if isinstance(name, str) and isinstance(value, Tensor)}
-    shared = commonprefix([*tensors])  # noqa: RUF071 (of names, not of paths)
-    return tensors, (key, shared[: shared.rfind(".") + 1])
+    found = {name: value for name, value in held if isinstance(name, str) and isinstance(value, Tensor)}
+    prefix = _prefix([*found])
+    state = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+    whole = len(state) == len(found) and not path.name.endswith(SHARDS)
+    return state, whole and key in ("", "state_dict") and prefix in ("", "module.")
+
+
+def _prefix(names: list[str]) -> str:
+    """What wrappers put before the names of a model's parameters."""
+    before = (name.partition(TOWER)[0] for name in names if TOWER in name)
+    towers = Counter(start for start in before if start == "" or start.endswith("."))
+    if towers:
+        return min(towers, key=lambda start: ("ema" in start.lower(), -towers[start]))
+    shared = commonprefix(names)  # noqa: RUF071 (of names, not of paths)
+    return shared[: shared.rfind(".") + 1]
 
 
 def _checked(path: Path) -> Shapes:
     """Shape of every tensor in a checkpoint; an `EncoderError` if there are none, or none of a text tower."""
-    state, (_, prefix) = _state(path)
-    shapes = {key.removeprefix(prefix): tuple(value.shape) for key, value in state.items()}
+    shapes = {key: tuple(value.shape) for key, value in _state(path)[0].items()}
     if not shapes:
         raise EncoderError(f"{path}: holds no weights by name; save the model's state_dict as safetensors")
     if not any(key.startswith(("text.", "text_encoder.", "token_embedding.")) for key in shapes):
