@@ -23,7 +23,9 @@ FAMILIES = {"siglip": "siglip", "pickscore": "clip", "blip-itm": "blip"}
 ENSEMBLES = {"mean": MeanEnsemble, "lower": MinEnsemble}
 
 
-@pytest.fixture(scope="module", params=["clipscore", "clip-iqa", *TOYS, *ENSEMBLES, *FAMILIES, "hpsv2", "imagereward"])
+@pytest.fixture(
+    scope="module", params=["clipscore", "clip-iqa", *TOYS, *ENSEMBLES, *FAMILIES, "hpsv2", "aesthetic", "imagereward"]
+)
 def scorer(
     request: pytest.FixtureRequest, toys: None, made: Made, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scorer]:
@@ -57,7 +59,7 @@ def test_it_says_what_it_is(scorer: Scorer) -> None:
     assert scorer.parameter_count > 0
     assert (info.prompts == "optional") == bool(info.default_prompts)
     assert info.name not in registry.NEED_PROMPTS or info.prompts == "required"
-    embeddings = ("clipscore", "clip-iqa", "siglip", "pickscore", "hpsv2")
+    embeddings = ("clipscore", "clip-iqa", "siglip", "pickscore", "hpsv2", "aesthetic")
     assert isinstance(scorer, EmbeddingScorer) == (info.name in embeddings)
 
 

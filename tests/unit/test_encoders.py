@@ -1,5 +1,6 @@
 import copy
 import http.server
+import json
 import logging
 import os
 import re
@@ -348,6 +349,57 @@ def test_weights_of_other_types_are_the_same_encoder(
     for one, other in ((ours.embed(pixels), theirs.embed(pixels)), (ours.texts(["a"]), theirs.texts(["a"]))):
         assert one.dtype == torch.float32
         assert torch.allclose(one, other, atol=0.02) if rounds else torch.equal(one, other)
+
+
+def _saved_by_trainers(folder: Path, state: dict[str, torch.Tensor]) -> dict[str, Path]:
+    """Checkpoints of the same weights as trainers leave them."""
+
+    def named(prefix: str, scale: float = 1.0) -> dict[str, torch.Tensor]:
+        return {f"{prefix}{name}": value * scale for name, value in state.items()}
+
+    files = {
+        "lightning": {
+            "state_dict": {**named("model."), "loss.weight": torch.ones(2)},
+            "pytorch-lightning_version": "2.4.0",
+            "hyper_parameters": {"lr": 1e-3},
+            "loops": {},
+        },
+        "lightning-ema": {"state_dict": {**named("ema_model.module.", 2.0), **named("model.")}},
+        "ema-alone": {"state_dict_ema": named("module."), "epoch": 3},
+        "both": {"model": named(""), "model_ema": named("", 2.0)},
+    }
+    for name, content in files.items():
+        torch.save(content, folder / f"{name}.pt")
+    names, places = list(state), dict[str, str]()
+    for number in range(2):
+        part = {f"module.{name}": state[name].clone() for name in names[number::2]}
+        save_file(part, folder / f"part-{number}.safetensors")
+        places |= dict.fromkeys(part, f"part-{number}.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return {path.name: path for path in [*folder.glob("*.pt"), folder / "model.safetensors.index.json"]}
+
+
+def test_weights_are_found_where_trainers_leave_them(tmp_path: Path) -> None:
+    state = {name: torch.rand(2) for name in ("logit_scale", "visual.proj", "token_embedding.weight")}
+    files = _saved_by_trainers(tmp_path, state)
+    assert len(files) == 5
+    for path in files.values():
+        with models.checkpoints.readable(path) as readable:
+            read = open_clip.factory.load_state_dict(str(readable))
+        assert read.keys() == state.keys()
+        assert all(torch.equal(read[name], state[name]) for name in state), path
+
+
+@pytest.mark.slow
+def test_shards_and_half_precision_are_read(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    state = torch.load(checkpoints["small-ViT"], weights_only=True, mmap=True)["state_dict"]
+    index = _saved_by_trainers(tmp_path, state)["model.safetensors.index.json"]
+    assert opened(f"small-ViT/{index}").fingerprint == opened(str(checkpoints["small-ViT"])).fingerprint
+    torch.save({name: value.half() for name, value in state.items()}, tmp_path / "half.pt")
+    assert opened(f"small-ViT/{tmp_path / 'half.pt'}").encode_texts(["a cat"]).dtype == torch.float32
+    (tmp_path / "part-1.safetensors").unlink()
+    with pytest.raises(EncoderError, match="no weights-only checkpoint that can be read"):
+        load_encoder(f"small-ViT/{index}")
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import Checkpoints, Made, raw_scores_of, scores_of
-from PIL import Image
+from PIL import Image, ImageEnhance
 from torch import Tensor, nn
 from torchvision.transforms import functional as transforms
 
@@ -125,8 +125,15 @@ def test_a_head_that_is_none_is_one_line(mini: Encoder, tmp_path: Path) -> None:
     for name, told in (("narrow", "embeddings of 7"), ("two", "one figure"), ("broken", "linear layers")):
         with pytest.raises(UsageError, match=told):
             Aesthetic(mini, tmp_path / f"{name}.pth")
-    with pytest.raises(UsageError, match="aesthetic:HEAD_FILE"):
-        load("aesthetic", mini)
+    with pytest.raises(UsageError, match="give the head for mini-vit, --score aesthetic:HEAD_FILE"):
+        load("aesthetic", "mini-vit")
+
+
+def test_the_head_of_mini_tells_colourful_pictures(mini: Encoder, small_photos: list[Image.Image]) -> None:
+    scorer = load("aesthetic", mini)
+    for photo in small_photos:
+        figures = [scores_of(scorer, ImageEnhance.Color(photo).enhance(amount), ())[0] for amount in (0, 0.5, 1.5)]
+        assert figures == sorted(figures)
 
 
 def test_blip_matching_is_the_heads_probability(made: Made, small_photos: list[Image.Image]) -> None:

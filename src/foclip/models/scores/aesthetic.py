@@ -15,6 +15,8 @@ from foclip.models.scores.clip import EmbeddingScore
 
 #: Votes go from 1 to 10.
 BEST = 10.0
+#: A head for `mini` that tells how colourful a picture is (`training/colourfulness.py`).
+COLOURFULNESS = Path(__file__).parent / "colourfulness.safetensors"
 
 
 class Aesthetic(EmbeddingScore):
@@ -22,7 +24,8 @@ class Aesthetic(EmbeddingScore):
 
     The linear heads are for OpenAI's ViT-L/14, B/32 and B/16 (github.com/LAION-AI/aesthetic-predictor, MIT), the MLP
     `sac+logos+ava1-l14-linearMSE.pth`, whose layers have nothing between them, for ViT-L/14
-    (github.com/christophschuhmann/improved-aesthetic-predictor, Apache-2.0). Needs: --score aesthetic:HEAD_FILE and the
+    (github.com/christophschuhmann/improved-aesthetic-predictor, Apache-2.0). Without a head, `mini` has one of ours,
+    which tells how colourful a picture is, no more. Needs: nothing for `mini`; else --score aesthetic:HEAD_FILE and the
     head's own encoder, --model ViT-L-14-quickgelu/openai.
     """
 
@@ -40,9 +43,10 @@ class Aesthetic(EmbeddingScore):
     @classmethod
     def load(cls, model: str | Encoder, device: torch.device, head: str = "") -> "Aesthetic":
         """The score by the head in a file, over its encoder."""
-        if not head:
-            raise UsageError(f"{cls.name}: give its head, --score aesthetic:HEAD_FILE, and --model with its encoder")
-        return cls(load_encoder(model, device) if isinstance(model, str) else model, head)
+        encoder = load_encoder(model, device) if isinstance(model, str) else model
+        if not head and encoder.name != "mini":
+            raise UsageError(f"{cls.name}: give the head for {encoder.name}, --score aesthetic:HEAD_FILE")
+        return cls(encoder, head or COLOURFULNESS)
 
     @property
     def fingerprint(self) -> str:
