@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -52,21 +52,32 @@ def write(
     fpr: float | None = None,
     progress: Progress = no_progress,
 ) -> None:
-    """Write `verdicts.csv`, then `verdicts.html`, into a folder.
+    """Write `verdicts.csv`, then `verdicts.html`, which is `page`, into a folder."""
+    files.write_text(out / TABLE, table(found))
+    files.write_text(out / PAGE, page(found, scorer, detector, fpr, progress))
+
+
+def page(
+    found: Outcome[Detection],
+    scorer: EmbeddingScorer,
+    detector: Detector,
+    fpr: float | None = None,
+    progress: Progress = no_progress,
+    read: Callable[[str], Image.Image] = images.read,
+) -> str:
+    """The verdicts as HTML.
 
     `scorer`, `detector` and `fpr`, a bound on false alarms instead of the detector's own, are those that `detect` had.
-    Progress is in pictures drawn.
+    Progress is in pictures drawn. `read` gives a picture by what its verdict calls it; an `ImageError` if it has gone.
     """
-    files.write_text(out / TABLE, table(found))
     shown = suspicious_first(found.results)[:SHOWN]
     report, items = progress("drawing", len(shown)), []
     for number, detection in enumerate(shown, start=1):
-        pictures = _shown(detection, scorer, detector.hardened)
+        pictures = _shown(detection, scorer, detector.hardened, read)
         items.append({"detection": detection, "shown": pictures, "name": Path(detection.image).name})
         report(number)
     decided_by = sorted({detection.decided_by for detection in found})
-    html.write(
-        out / PAGE,
+    return html.page(
         "detected.html",
         items=items,
         most=PROMPTS,
@@ -111,10 +122,12 @@ def _plain(name: str) -> str:
     return f"./{name}" if name.startswith(FORMULA) else name
 
 
-def _shown(detection: Detection, scorer: EmbeddingScorer, hardened: Collection[str]) -> list[tuple[str, str]]:
+def _shown(
+    detection: Detection, scorer: EmbeddingScorer, hardened: Collection[str], read: Callable[[str], Image.Image]
+) -> list[tuple[str, str]]:
     """The picture, its probe and its map, with their captions; nothing if the file has gone since."""
     try:
-        found = images.read(detection.image)
+        found = read(detection.image)
     except ImageError:
         return []
     seen = scorer.preprocess.image(found)

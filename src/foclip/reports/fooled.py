@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image, ImageChops
 
+from foclip import files
 from foclip.data import images
 from foclip.errors import ImageError
 from foclip.outcome import Failure, mean
@@ -35,10 +36,15 @@ class FooledReport:
         """Draw what the report shows of a picture: its figures, the original and the written file, both RGB."""
         self._drawn[result.key] = _pictures(result, original, fooled)
 
+    def page(self, folder: Path, results: Sequence[Result], failures: Sequence[Failure] = ()) -> str:
+        """The report as HTML, for a file in `folder`. Pictures of earlier runs are read from the files of results."""
+        items = [_item(folder, result) | (self._drawn.get(result.key) or _read(result)) for result in results]
+        summary = _summary(results) if results else None
+        return html.page("fooled.html", items=items, failures=failures, summary=summary)
+
     def write(self, path: Path, results: Sequence[Result], failures: Sequence[Failure]) -> None:
-        """Write the report as one HTML file. Pictures of earlier runs are read from the files that results name."""
-        items = [_item(path.parent, result) | (self._drawn.get(result.key) or _read(result)) for result in results]
-        html.write(path, "fooled.html", items=items, failures=failures, summary=_summary(results) if results else None)
+        """Write the report as one HTML file."""
+        files.write_text(path, self.page(path.parent, results, failures))
 
 
 def _summary(results: Sequence[Result]) -> dict[str, Any]:

@@ -21,12 +21,17 @@ THUMBNAIL = 360
 FOOLED, CLEAN = "#b3261e", "#555555"
 
 
-def write(path: Path, template: str, **values: Any) -> None:
-    """Write a page of `reports/templates`; every value is escaped unless it is `Markup`."""
+def page(template: str, package: str = "foclip.reports", **values: Any) -> str:
+    """A page of the folder `templates` of a package; every value is escaped unless it is `Markup`."""
     environment = Environment(
-        loader=PackageLoader("foclip.reports"), autoescape=select_autoescape(default=True), undefined=StrictUndefined
+        loader=PackageLoader(package), autoescape=select_autoescape(default=True), undefined=StrictUndefined
     )
-    files.write_text(path, environment.get_template(template).render(version=__version__, **values))
+    return environment.get_template(template).render(version=__version__, **values)
+
+
+def write(path: Path, template: str, **values: Any) -> None:
+    """Write a page of `reports/templates`."""
+    files.write_text(path, page(template, **values))
 
 
 def picture(image: Image.Image) -> str:

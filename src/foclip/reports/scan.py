@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from foclip import files
 from foclip.data import images
 from foclip.data.sources import Columns, items, load_bytes
 from foclip.errors import FoclipError
@@ -21,13 +22,17 @@ COLOURS = {"clean": html.CLEAN, "tampered": html.FOOLED, "undecidable": "#c9a227
 
 
 def write(path: Path, folder: Folder, summary: Summary) -> None:
-    """Write the report of a scan as one HTML file.
+    """Write the report of a scan as one HTML file."""
+    files.write_text(path, page(folder, summary))
+
+
+def page(folder: Folder, summary: Summary) -> str:
+    """The report of a scan as HTML.
 
     The pictures that it shows are read from the sources again. Those that are gone by now are left out.
     """
     manifest = folder.manifest() or {}
-    html.write(
-        path,
+    return html.page(
         "scan.html",
         summary=summary,
         verdicts=VERDICTS,
