@@ -56,9 +56,15 @@ class Climb(threading.Thread):
         self.climbed: Climbed | None = None
         self.error: str | None = None
 
+    @property
+    def ending(self) -> bool:
+        """Whether no further step is made: the picture is measured and written."""
+        return self._asked.is_set() or (self.shown is not None and self.shown.step >= self.plan.steps)
+
     def stop(self) -> None:
         """End the climb with its next step; the best picture so far is kept."""
         self._asked.set()
+        self.changed.set()
 
     def run(self) -> None:
         """Attack, write and measure in a folder that is gone afterwards."""
@@ -95,7 +101,7 @@ class Climb(threading.Thread):
         (state,), now = states, time.monotonic()
         if self._asked.is_set() or now > self._until:
             state.stop()
-        if now >= self._next:
+        if now >= self._next or state.step >= self.plan.steps:
             picture = html.picture(images.to_image(state.preview()))
             self.shown = Shown(state.step, state.scores[:], picture)
             self.changed.set()

@@ -1,6 +1,8 @@
 """The tab *Fool*: a picture climbs while one looks."""
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import gradio as gr
 
@@ -19,6 +21,8 @@ PAINTINGS, OWN = "ten famous artworks", "my own"
 #: What may be seen, and the settings of the plan that say so.
 UNSEEN, DECIBELS = "invisible", "35 dB, as in the paper"
 BUDGETS = {UNSEEN: {}, DECIBELS: {"min_psnr": 35.0}}
+#: Events of the page are no interface for programs.
+QUIET: dict[str, Any] = {"api_visibility": "private"}
 #: Seconds between two looks at a climb of which nothing new is known.
 LOOK = 0.5
 
@@ -31,13 +35,17 @@ def tab(served: Served) -> None:
             picture = gr.File(label="A picture", elem_id="fool-picture", height=120)
             photo = gr.Radio(list(PHOTOS), value=next(iter(PHOTOS)), label="or one of these photos")
             asked = gr.Radio([PAINTINGS, OWN], value=PAINTINGS, label="Prompts that it is to score high for")
-            lines = gr.Textbox(label="My own prompts, one per line", lines=3, max_length=50_000, elem_id="fool-prompts")
+            lines = gr.Textbox(
+                label="My own prompts, one per line", lines=3, max_length=50_000, visible=False, elem_id="fool-prompts"
+            )
             seen = gr.Radio([*BUDGETS, OWN], value=UNSEEN, label="What may be seen of the change")
-            budget = gr.Textbox(label="My own budget", placeholder="ssim:0.98", max_length=60, elem_id="fool-budget")
+            budget = gr.Textbox(
+                label="My own budget", placeholder="ssim:0.98", max_length=60, visible=False, elem_id="fool-budget"
+            )
             steps = gr.Slider(1, limits.steps, value=70, step=1, label="Steps")
             with gr.Row():
                 start = gr.Button("Fool it", variant="primary", elem_id="fool-start")
-                stop = gr.Button("Stop", variant="stop", elem_id="fool-stop")
+                stop = gr.Button("Stop", elem_id="fool-stop")
         with gr.Column(scale=3, min_width=280):
             view = gr.HTML(views.message("Choose a picture, and press Fool it."), elem_id="fool-view")
 
@@ -65,6 +73,8 @@ def tab(served: Served) -> None:
     def halt(request: gr.Request) -> None:
         served.climbs.stop(request.session_hash or "")
 
+    for choice, own in ((asked, lines), (seen, budget)):
+        choice.change(partial(_shown_for, OWN), choice, own, queue=False, show_progress="hidden", **QUIET)
     start.click(
         climb,
         [picture, photo, asked, lines, seen, budget, steps],
@@ -73,9 +83,13 @@ def tab(served: Served) -> None:
         concurrency_id="climb",
         trigger_mode="once",
         show_progress="hidden",
-        api_visibility="private",
+        **QUIET,
     )
-    stop.click(halt, queue=False, api_visibility="private")
+    stop.click(halt, queue=False, **QUIET)
+
+
+def _shown_for(wanted: str, chosen: str) -> dict[str, object]:
+    return gr.update(visible=chosen == wanted)
 
 
 def plan_of(served: Served, seen: str, budget: str, steps: float) -> AttackPlan:

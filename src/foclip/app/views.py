@@ -30,9 +30,15 @@ def climbing(climb: Climb) -> str:
     if shown is None:
         return message("reading the picture …")
     every = max(1, len(shown.scores) // POINTS)
-    points = [(step, score) for step, score in enumerate(shown.scores)][::every] + [(shown.step, shown.scores[-1])]
-    line = " ".join(f"{step},{score:.4f}" for step, score in points)
-    return _page("climbing.html", shown=shown, steps=climb.plan.steps, line=line, top=max(*shown.scores, 1e-9))
+    points = [*list(enumerate(shown.scores))[::every], (shown.step, shown.scores[-1])]
+    return _page(
+        "climbing.html",
+        shown=shown,
+        steps=climb.plan.steps,
+        line=" ".join(f"{step},{score:.4f}" for step, score in points),
+        top=max(*shown.scores, 1e-9),
+        ending=climb.ending,
+    )
 
 
 def climbed(found: Climbed) -> str:
@@ -72,14 +78,17 @@ def checked(summary: str, page: str, table: str) -> str:
 
 def links(files: Sequence[File]) -> Markup:
     """Links that save files, which lie in the page itself: the server keeps none."""
-    return Markup(
-        _page("links.html", files=[(name, _data(kind, content), says) for name, kind, content, says in files])
-    )
+    shown = [(name, _data(kind, content), says) for name, kind, content, says in files]
+    return _markup("links.html", files=shown)
 
 
 def report(page: str) -> Markup:
     """A page in a frame of its own, which runs no script and is as high as its content."""
-    return Markup(_page("report.html", page=page))
+    return _markup("report.html", page=page)
+
+
+def _markup(template: str, **values: Any) -> Markup:
+    return Markup(_page(template, **values))  # noqa: S704 (a template of ours, which escapes its values)
 
 
 def _data(kind: str, content: bytes) -> str:
