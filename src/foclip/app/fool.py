@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 import gradio as gr
 
@@ -21,8 +20,6 @@ PAINTINGS, OWN = "ten famous artworks", "my own"
 #: What may be seen, and the settings of the plan that say so.
 UNSEEN, DECIBELS = "invisible", "35 dB, as in the paper"
 BUDGETS = {UNSEEN: {}, DECIBELS: {"min_psnr": 35.0}}
-#: Events of the page are no interface for programs.
-QUIET: dict[str, Any] = {"api_visibility": "private"}
 #: Seconds between two looks at a climb of which nothing new is known.
 LOOK = 0.5
 
@@ -74,7 +71,9 @@ def tab(served: Served) -> None:
         served.climbs.stop(request.session_hash or "")
 
     for choice, own in ((asked, lines), (seen, budget)):
-        choice.change(partial(_shown_for, OWN), choice, own, queue=False, show_progress="hidden", **QUIET)
+        choice.change(
+            partial(_shown_for, OWN), choice, own, queue=False, show_progress="hidden", api_visibility="private"
+        )
     start.click(
         climb,
         [picture, photo, asked, lines, seen, budget, steps],
@@ -83,9 +82,9 @@ def tab(served: Served) -> None:
         concurrency_id="climb",
         trigger_mode="once",
         show_progress="hidden",
-        **QUIET,
+        api_visibility="private",
     )
-    stop.click(halt, queue=False, **QUIET)
+    stop.click(halt, queue=False, api_visibility="private")
 
 
 def _shown_for(wanted: str, chosen: str) -> dict[str, object]:

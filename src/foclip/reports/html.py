@@ -2,6 +2,7 @@
 
 import base64
 import io
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,14 @@ FOOLED, CLEAN = "#b3261e", "#555555"
 
 def page(template: str, package: str = "foclip.reports", **values: Any) -> str:
     """A page of the folder `templates` of a package; every value is escaped unless it is `Markup`."""
-    environment = Environment(
+    return _templates(package).get_template(template).render(version=__version__, **values)
+
+
+@cache
+def _templates(package: str) -> Environment:
+    return Environment(
         loader=PackageLoader(package), autoescape=select_autoescape(default=True), undefined=StrictUndefined
     )
-    return environment.get_template(template).render(version=__version__, **values)
 
 
 def write(path: Path, template: str, **values: Any) -> None:
