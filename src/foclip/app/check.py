@@ -28,6 +28,7 @@ def tab(served: Served) -> None:
         with gr.Column(scale=2, min_width=280):
             pictures = gr.File(label="Pictures", file_count="multiple", elem_id="check-pictures", height=160)
             captions = gr.Textbox(
+                "",
                 label="Captions: none, one for all pictures, or one per line in their order",
                 lines=3,
                 max_length=50_000,

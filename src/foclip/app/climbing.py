@@ -114,6 +114,11 @@ class Climbs:
     def __init__(self) -> None:
         self._climbs: dict[str, Climb] = {}
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._climbs)
+
     def start(self, session: str, climb: Climb) -> Climb:
         """Start a climb; another one of the session is stopped."""
         self.stop(session)

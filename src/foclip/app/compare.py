@@ -24,7 +24,7 @@ def tab(served: Served) -> None:
         with gr.Column(scale=2, min_width=280):
             before = gr.File(label="A picture", elem_id="compare-before", height=120)
             after = gr.File(label="The same, changed (may be left out)", elem_id="compare-after", height=120)
-            lines = gr.Textbox(label="Prompts, one per line; none: ten famous artworks", lines=3, max_length=50_000)
+            lines = gr.Textbox("", label="Prompts, one per line; none: ten famous artworks", lines=3, max_length=50_000)
             scored = gr.CheckboxGroup(scores, value=scores, label="Scores")
             seen = gr.CheckboxGroup(encoders, value=encoders, label="Encoders")
             start = gr.Button("Compare", variant="primary", elem_id="compare-start")
