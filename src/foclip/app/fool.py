@@ -33,7 +33,12 @@ def tab(served: Served) -> None:
             photo = gr.Radio(list(PHOTOS), value=next(iter(PHOTOS)), label="or one of these photos")
             asked = gr.Radio([PAINTINGS, OWN], value=PAINTINGS, label="Prompts that it is to score high for")
             lines = gr.Textbox(
-                "", label="My own prompts, one per line", lines=3, max_length=50_000, visible=False, elem_id="fool-prompts"
+                "",
+                label="My own prompts, one per line",
+                lines=3,
+                max_length=50_000,
+                visible=False,
+                elem_id="fool-prompts",
             )
             seen = gr.Radio([*BUDGETS, OWN], value=UNSEEN, label="What may be seen of the change")
             budget = gr.Textbox(

@@ -72,9 +72,10 @@ def page(
     """
     shown = suspicious_first(found.results)[:SHOWN]
     report, items = progress("drawing", len(shown)), []
+    called = html.names([detection.image for detection in shown])
     for number, detection in enumerate(shown, start=1):
         pictures = _shown(detection, scorer, detector.hardened, read)
-        items.append({"detection": detection, "shown": pictures, "name": Path(detection.image).name})
+        items.append({"detection": detection, "shown": pictures, "name": called[number - 1]})
         report(number)
     decided_by = sorted({detection.decided_by for detection in found})
     return html.page(
@@ -133,7 +134,9 @@ def _shown(
     seen = scorer.preprocess.image(found)
     assert isinstance(seen, Tensor)  # a scorer with one encoder has one input
     shown, small = [("picture", html.picture(found))], images.to_image(seen)
-    if detection.probe and detection.probe not in hardened:
+    if detection.probe in hardened:  # that encoder looks at the picture itself
+        shown.append((f"its probe: what {detection.probe} sees is the same picture", html.picture(small)))
+    elif detection.probe:
         probe = transformation(detection.probe, detection.seed)
         shown.append((f"its probe, {detection.probe}", html.picture(probe.exact(small))))
     prompts, by = tuple(detection.prompts), scorer
@@ -142,7 +145,10 @@ def _shown(
     if detection.tampered and prompts:
         part = heat_map(by, small, prompts)
         caption = f"map: what JPEG takes away adds {float(part.sum()):+.3f} to the score"
-        shown.append((caption, html.picture(drawn(part, small))))
+        rows, columns = scorer.preprocess.region(found.height, found.width)
+        cropped = found.crop((columns.start, rows.start, columns.stop, rows.stop))
+        cropped.thumbnail((html.THUMBNAIL, html.THUMBNAIL))
+        shown.append((caption, html.picture(drawn(part, cropped))))
     return shown
 
 
@@ -178,8 +184,9 @@ def spread(heat_map: Tensor) -> np.ndarray:
 
 
 def drawn(heat_map: Tensor, picture: Image.Image) -> Image.Image:
-    """What raises the score, as heat over the picture in gray; (H, W) of its size."""
-    blurred = spread(heat_map).clip(min=0)
+    """What raises the score, as heat over the picture in gray, which may be larger than the map."""
+    blurred = spread(heat_map).clip(min=0).astype(np.float32)
+    blurred = np.asarray(Image.fromarray(blurred).resize(picture.size, Image.Resampling.BICUBIC)).clip(min=0)
     strength = (blurred / max(float(np.percentile(blurred, STRONG)), 1e-12)).clip(0, 1)
     colours, opacity = matplotlib.colormaps["inferno"](strength)[..., :3] * 255, strength[..., None]
     mixed = (1 - opacity) * np.asarray(to_gray(picture)) + opacity * colours
