@@ -16,11 +16,11 @@ from typing import Any
 
 from playwright.sync_api import Browser, sync_playwright
 
+from benchmarks.visitor import serving
 from foclip import cli
 from foclip.app.served import Served
 from foclip.demo import photos
 from foclip.models import load
-from tests.app.visitor import serving
 
 #: Nothing of the browser's own calls elsewhere.
 ARGUMENTS = [

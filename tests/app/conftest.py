@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from visitor import Visitor, serving
 
+from benchmarks.visitor import Visitor, serving
 from foclip.app.limits import Limits
 from foclip.app.served import Served
 from foclip.demo import photos

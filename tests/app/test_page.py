@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 from calling import call
-from visitor import Visitor, serving
 
+from benchmarks.visitor import Visitor, serving
 from foclip.app.address import Address
 from foclip.app.limits import Limits
 from foclip.app.served import Served
