@@ -35,7 +35,7 @@ def build(served: Served) -> gr.Blocks:
 async def _sent(path: str | Path | None) -> str | None:
     """Where a file is that a request names: only files that visitors sent are opened.
 
-    Gradio would fetch addresses, and of a page that is mounted, as this one, it does not check paths (6.31).
+    Gradio would also fetch addresses, and whether it checks paths depends on how a page is started.
     """
     if path is not None and not Path(path).resolve().is_relative_to(Path(os.environ["GRADIO_TEMP_DIR"]).resolve()):
         raise gr.Error("only files that were sent are read", print_exception=False)

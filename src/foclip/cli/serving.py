@@ -1,6 +1,7 @@
 """`foclip app`."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
 from foclip.cli import console, options, progress
 from foclip.cli.options import RUN, option
@@ -34,7 +35,7 @@ def app(
     from foclip.app.address import Address
 
     address = Address(host, port, (user, password) if auth else None, behind_proxy, root_path)
-    options.check([model], score)
+    options.check([model], score, data=[Path(source) for source in data or () if "://" not in source])
     chosen = progress.load(model, score, device)
     from foclip.app.limits import Limits
     from foclip.app.served import Served

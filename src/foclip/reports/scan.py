@@ -69,7 +69,9 @@ def _histograms(summary: Summary) -> dict[str, Markup | bool | None]:
         label = f"{verdict} ({summary.verdicts[verdict]:,})" if verdict else None
         top.bar(edges[:-1], folded[verdict], widths, below, align="edge", color=COLOURS[verdict], label=label)
         below = below + folded[verdict]
-    html.tidy(top, "" if others else "score", "pictures", legend=8 if summary.judged else 0)
+    html.tidy(top, "" if others else "score", "pictures")
+    if summary.judged:
+        top.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     for axes in others:
         share = np.divide(tampered, decided, out=np.full(BARS, np.nan), where=decided > 0)
         axes.bar(edges[:-1], 100 * share, widths, align="edge", color=COLOURS["tampered"])
