@@ -93,6 +93,8 @@ def shoot_tabs(browser: Browser, out: Path, url: str, fooled: Sequence[Path]) ->
     photo = photos()[0]
     for look, page in looks(browser):
         page.goto(url)
+        page.locator("input[type=number]").first.fill("20")
+        page.keyboard.press("Tab")
         page.click("#fool-start")
         page.wait_for_selector(".foclip-live img", timeout=60_000)
         page.screenshot(path=out / f"tab-fool-live-{look}.png")

@@ -62,7 +62,7 @@ def send(page: Page, control: str, *files: Any) -> None:
 def saved(page: Page, name: str) -> bytes:
     """What a link of this name saves."""
     with page.expect_download() as coming:
-        page.click(f'a[download="{name}"]')
+        page.click(f'.foclip-links a[download="{name}"]')
     return Path(coming.value.path()).read_bytes()
 
 

@@ -19,9 +19,9 @@ POINTS = 120
 _page = partial(html.page, package="foclip.app")
 
 
-def message(text: str, failed: bool = False) -> str:
+def message(text: str, failed: bool = False) -> Markup:
     """One line."""
-    return _page("message.html", text=text, failed=failed)
+    return _markup("message.html", text=text, failed=failed)
 
 
 def climbing(climb: Climb) -> str:
