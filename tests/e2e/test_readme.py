@@ -110,6 +110,7 @@ def test_the_commands_of_the_docs_are_right(line: str, ordinary: Path, monkeypat
 
     monkeypatch.chdir(ordinary)
     monkeypatch.setattr(progress, "load", load)
+    monkeypatch.setattr("foclip.cli.serving.find_spec", lambda name: name)
     monkeypatch.setattr("foclip.models.remote._reach", lambda *_: None)
     monkeypatch.setattr("foclip.hardening.harden", load)
     line = line.replace("--model MODEL", "--model mini").replace("--out /mnt/shared/", "--out ")
