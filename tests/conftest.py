@@ -13,6 +13,7 @@ import hashlib
 import json
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -33,6 +34,7 @@ from foclip.attacks import run as attack_all
 from foclip.data.images import read, to_image
 from foclip.data.prompts import Prompts
 from foclip.demo import photos
+from foclip.errors import CheckpointWarning
 from foclip.models import Encoder, embedded, load_encoder
 from foclip.models import open_clip as open_clip_models
 from foclip.models.batching import raw_scores, read_figures, read_scores
@@ -211,6 +213,40 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
         (configs / f"{name}.json").write_text(json.dumps(config))
     open_clip.add_model_config(configs)
     return Checkpoints(tmp_path_factory.mktemp("checkpoints"))
+
+
+#: Loads the tiny model of one of transformers' families, with the processor of a backend.
+Made = Callable[..., Any]
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of the tiny model of one of transformers' families (`families.MAKERS`)."""
+    import families  # which imports transformers
+
+    base = tmp_path_factory.mktemp("families")
+    return cache(lambda family: families.write(family, base / family))
+
+
+@pytest.fixture(scope="session")
+def made(folder: Callable[[str], Path]) -> Made:
+    """The encoder of a family, by its name alone or with a processor of another backend."""
+    from transformers import AutoImageProcessor
+
+    from foclip.models.hugging_face import HuggingFaceEncoder
+
+    @cache
+    def load(family: str, backend: str = "torchvision") -> HuggingFaceEncoder:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CheckpointWarning)
+            encoder = load_encoder(str(folder(family)))
+        assert isinstance(encoder, HuggingFaceEncoder)
+        if backend != "torchvision":
+            processor = AutoImageProcessor.from_pretrained(folder(family), backend=backend)
+            encoder = HuggingFaceEncoder(family, encoder.model, processor, encoder.tokenizer)
+        return encoder
+
+    return load
 
 
 @pytest.fixture(scope="session")

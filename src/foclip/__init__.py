@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from foclip.errors import FoclipError
 
 if TYPE_CHECKING:
-    from foclip.api import detect, score
+    from foclip.api import detect, score, score_by_several
     from foclip.attacks import Attack, AttackPlan, Constraint, Stopping
     from foclip.calibration.calibrating import calibrate
     from foclip.core.attacking import attack
@@ -52,11 +52,12 @@ __all__ = [
     "print_progress",
     "scan",
     "score",
+    "score_by_several",
 ]
 
 #: Where public names live. They are imported when they are first asked for, since torch takes seconds.
 _HOMES = {
-    "foclip.api": ("detect", "score"),
+    "foclip.api": ("detect", "score", "score_by_several"),
     "foclip.attacks": ("Attack", "AttackPlan", "Constraint", "Stopping"),
     "foclip.calibration.calibrating": ("calibrate",),
     "foclip.core.attacking": ("attack",),

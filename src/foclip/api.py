@@ -1,12 +1,12 @@
 """Functions of `import foclip` whose arguments are given as people have them: files, lists of prompts, names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from foclip.core import detecting, scoring
-from foclip.core.scoring import Scored, samples_for
+from foclip.core.scoring import Scored, ScoredBySeveral, samples_for
 from foclip.data.images import Source
-from foclip.data.samples import PromptsOf
+from foclip.data.samples import PromptsOf, collect_samples
 from foclip.detection.detector import Detection, Detector, Method, shipped
 from foclip.detection.probes import over_hardened, require_embedding
 from foclip.errors import UsageError
@@ -53,6 +53,36 @@ def score(
         second = over_hardened(scorer, encoder)
     samples = samples_for(scorer, pictures, prompts, captions)
     found = scoring.score(samples, scorer, second)
+    return Outcome.of(found, samples.failures, progress("scoring", len(samples)))
+
+
+def score_by_several(
+    pictures: Source | Sequence[Source],
+    prompts: PromptsOf = None,
+    *,
+    scorers: Mapping[str, Scorer],
+    captions: str | Path | None = None,
+    progress: Progress = no_progress,
+) -> Outcome[ScoredBySeveral]:
+    """Score pictures by several scores in one go; scores over one encoder share its passes.
+
+    Args:
+        pictures: As of `score`.
+        prompts: As of `score`; scores that take none are not asked with them.
+        scorers: Scorers by what their figures are to be called.
+        captions: As of `score`.
+        progress: Shows progress; `foclip.print_progress` prints it.
+
+    Returns:
+        `ScoredBySeveral` in the order of the pictures, and failures.
+
+    Raises:
+        FoclipError: Prompts are unusable, or no scorer is given.
+    """
+    if not scorers:
+        raise UsageError("scorers: give at least one")
+    samples = collect_samples(pictures, prompts, captions, optional=True)
+    found = scoring.score_by_several(samples, scorers)
     return Outcome.of(found, samples.failures, progress("scoring", len(samples)))
 
 

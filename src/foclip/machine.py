@@ -3,17 +3,17 @@
 import math
 import os
 import re
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
 
-#: Where a container finds its own limit, of either version of cgroups: folder, limit, and use.
-_CGROUPS = (
-    (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
-    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
-)
+#: Where the kernel says in which groups this process is, and where their files are.
+_OWN, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+#: Of either version of cgroups: the folder of memory, limit, and use.
+_LIMITS = (("", "memory.max", "memory.current"), ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
 def cores() -> int:
@@ -28,12 +28,23 @@ def available_memory(device: "torch.device") -> int:
 
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(min(psutil.virtual_memory().available, *map(_allowed, _CGROUPS)))
+    return int(min(psutil.virtual_memory().available, *_allowed()))
 
 
-def _allowed(cgroup: tuple[Path, str, str]) -> float:
-    """Bytes that a cgroup still allows; files that are cached give way."""
-    folder, limit, used = cgroup
+def _allowed() -> Iterator[float]:
+    """Bytes that each group of this process still allows, from its own (a job's) up to the container's or the root."""
+    try:
+        groups = [line.split(":", 2)[1:] for line in _OWN.read_text().splitlines()]
+    except OSError:  # no Linux
+        groups = []
+    for kind, limit, used in _LIMITS:
+        own = next((PurePosixPath(path) for kinds, path in groups if kind in kinds.split(",")), PurePosixPath("/"))
+        for group in (own, *own.parents):
+            yield _left(_CGROUPS / kind / str(group).strip("/"), limit, used)
+
+
+def _left(folder: Path, limit: str, used: str) -> float:
+    """Bytes that a group still allows; files that are cached give way."""
     try:
         cached = re.search(r"^(?:total_)?inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
         taken = int((folder / used).read_text()) - (int(cached[1]) if cached else 0)

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def test_the_report_of_a_command(run: Run, folder: Path, tmp_path: Path) -> None
         assert f"8 pictures: {tampered} tampered" in page
         assert "broken.png: not a picture" in page
         assert page.count("map: what JPEG takes away") == tampered  # for its prompts, or for what it fits best
-        places = [page.index(f"<p>{entry['image']}</p>") for entry in found[:-1]]
+        assert str(clean) not in page  # names, not the folders of whoever made it
+        places = [re.search(rf'<h2 title="[^"]*{Path(entry["image"]).name}"', page).start() for entry in found[:-1]]
         by_place = [entry["tampered"] for _, entry in sorted(zip(places, found[:-1], strict=True), key=lambda p: p[0])]
         assert by_place == sorted(by_place, reverse=True)
     recorded = json.loads((out / "run.json").read_text())

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from foclip.outcome import Failure
+from foclip.reports import fooled, html
 from foclip.reports.fooled import ENLARGED, PART, most_changed
 
 Run = Callable[..., tuple[int, str, str]]
@@ -26,10 +28,10 @@ def test_original_and_fooled_take_turns_enlarged(
     call = ("fool", tmp_path / "photo.png", "--prompt", "a dog", "--steps", 4, "--budget", "psnr:35")
     code, _, errors = run(*call, "--out", tmp_path / "out")
     assert code == 0, errors
-    fooled = Image.open(tmp_path / "out" / "photo.png")
+    written = Image.open(tmp_path / "out" / "photo.png")
     page = (tmp_path / "out" / "report.html").read_text()
     (stack,) = re.findall(r'<label for="original1" class="stack">(.*?)</label>', page)
-    box = most_changed(original, fooled, PART)
+    box = most_changed(original, written, PART)
     assert box == (0, 0, *size) or (box[2] - box[0], box[3] - box[1]) == (PART, PART)
     shown = {}
     for content, width, height, text in IMAGE.findall(stack):
@@ -38,7 +40,7 @@ def test_original_and_fooled_take_turns_enlarged(
         shown[text] = np.asarray(picture)
     assert list(shown) == ["original", "fooled"]  # the one on top comes and goes
     assert np.array_equal(shown["original"], np.asarray(original.crop(box)))
-    assert np.array_equal(shown["fooled"], np.asarray(fooled.crop(box)))
+    assert np.array_equal(shown["fooled"], np.asarray(written.crop(box)))
     assert not np.array_equal(shown["original"], shown["fooled"])
     # They flicker unless the reader, or what the reader asks of all pages, says no; without a script.
     assert 'class="flicker" checked>' in page
@@ -47,3 +49,26 @@ def test_original_and_fooled_take_turns_enlarged(
     assert page.count("animation:") == 1
     assert "image-rendering: pixelated" in page
     assert "<script" not in page
+
+
+def test_names_tell_pictures_apart_without_their_folders() -> None:
+    paths = ["/home/me/a/cat.png", "/home/me/b/cat.png", "/home/me/a/dog.png", "/home/me/a/dog.png", "cat.png", ""]
+    assert html.names(paths) == ["a/cat.png", "b/cat.png", "dog.png", "dog.png", "cat.png", ""]
+    assert html.reasons([Failure("/home/me/a.png", "/home/me/a.png: no such file")]) == ["a.png: no such file"]
+
+
+def test_the_report_of_many_sorts_without_a_script(
+    run: Run, tmp_path: Path, small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fooled, "INDEX", 1)
+    monkeypatch.setattr(fooled, "CLOSE", 1)
+    for name, photo in zip("ba", small_photos, strict=False):
+        photo.resize((64, 64)).save(tmp_path / f"{name}.png")
+    call = ("fool", tmp_path / "b.png", tmp_path / "a.png", "--prompt", "a dog", "--steps", 1, "--min-psnr", 35)
+    assert run(*call, "--out", tmp_path / "out")[0] == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert [int(place) for place in re.findall(r"--name: (\d)", page)] == [1, 0]
+    assert "body:has(#by-name:checked) .index tbody tr { order: var(--name); }" in page
+    assert page.count('class="stack"') == 1
+    assert str(tmp_path) not in page
+    assert "prefers-color-scheme: dark" in page

@@ -5,8 +5,10 @@ import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
+import families
 import pytest
 import torch
+from conftest import Made
 from PIL import Image
 
 from foclip.data.images import to_tensor
@@ -16,13 +18,23 @@ from foclip.models.batching import TargetCache, figures, raw_scores, read_figure
 from foclip.models.scores import CLIPScore, MeanEnsemble, MinEnsemble
 
 TOYS = ("toy", "toy-taste")
+#: Scores over encoders of transformers, and the family of the one each is asked of.
+FAMILIES = {"siglip": "siglip", "pickscore": "clip", "blip-itm": "blip"}
 ENSEMBLES = {"mean": MeanEnsemble, "lower": MinEnsemble}
 
 
-@pytest.fixture(scope="module", params=["clipscore", "clip-iqa", *TOYS, *ENSEMBLES])
-def scorer(request: pytest.FixtureRequest, toys: None) -> Iterator[Scorer]:
+@pytest.fixture(
+    scope="module", params=["clipscore", "clip-iqa", *TOYS, *ENSEMBLES, *FAMILIES, "hpsv2", "aesthetic", "imagereward"]
+)
+def scorer(
+    request: pytest.FixtureRequest, toys: None, made: Made, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scorer]:
     name: str = request.param
-    if name in ENSEMBLES:
+    if name in FAMILIES:
+        yield load(name, made(FAMILIES[name]))
+    elif name == "imagereward":
+        yield load(name, str(families.image_reward(tmp_path_factory.mktemp("reward"))))
+    elif name in ENSEMBLES:
         yield ENSEMBLES[name]([CLIPScore(load_encoder("mini")), CLIPScore(load_encoder("mini-vit"))])
     else:
         yield load(name)
@@ -47,7 +59,8 @@ def test_it_says_what_it_is(scorer: Scorer) -> None:
     assert scorer.parameter_count > 0
     assert (info.prompts == "optional") == bool(info.default_prompts)
     assert info.name not in registry.NEED_PROMPTS or info.prompts == "required"
-    assert isinstance(scorer, EmbeddingScorer) == (info.name in ("clipscore", "clip-iqa"))
+    embeddings = ("clipscore", "clip-iqa", "siglip", "pickscore", "hpsv2", "aesthetic")
+    assert isinstance(scorer, EmbeddingScorer) == (info.name in embeddings)
 
 
 def test_raw_scores_have_a_row_per_picture_and_a_column_per_prompt(scorer: Scorer, prompts: tuple[str, ...]) -> None:
@@ -64,7 +77,7 @@ def test_a_figure_does_not_depend_on_what_else_is_read(
     together = read_figures(scorer, images, [cache(own) for own in each])
     alone = [read_figures(scorer, [image], [cache(own)])[0] for image, own in zip(images, each, strict=True)]
     assert together == alone
-    assert all(value >= 0 for row in together for value in row)
+    assert all(value >= scorer.info.scale * scorer.info.lowest for row in together for value in row)
 
 
 def test_pixels_and_the_file_get_the_same_raw_score(
@@ -84,8 +97,9 @@ def test_the_gradient_reaches_the_pixels(scorer: Scorer, prompts: tuple[str, ...
     assert gradient.abs().max() > 0
 
 
-def test_figures_are_never_below_zero(scorer: Scorer) -> None:
-    assert figures(scorer, torch.tensor([-1.0, 0.0, 1.0])).tolist() == [0.0, 0.0, scorer.info.scale]
+def test_figures_are_never_below_zero_but_for_rewards(scorer: Scorer) -> None:
+    low = -1.0 if scorer.info.name == "imagereward" else 0.0
+    assert figures(scorer, torch.tensor([-1.0, 0.0, 1.0])).tolist() == [low, 0.0, scorer.info.scale]
 
 
 def test_it_crosses_processes_and_stays_itself(scorer: Scorer, prompts: tuple[str, ...]) -> None:

@@ -21,7 +21,7 @@ from foclip.detection import TRANSFORMATIONS, View
 from foclip.models import Encoder, load_encoder
 from foclip.models.batching import raw_scores, read_scores
 from foclip.models.scores import CLIPScore
-from foclip.studies import adaptive, artworks, available, filter, imagenet, long, robust, sweep, tau
+from foclip.studies import adaptive, artworks, available, filter, hub, hub_caption, imagenet, long, robust, sweep, tau
 from foclip.studies.harness import (
     BUDGET,
     StudyContext,
@@ -35,6 +35,7 @@ from foclip.studies.harness import (
 from foclip.studies.harness import context as contexts
 from foclip.studies.harness import read as read_study
 from foclip.studies.harness import reproduce as reproduce_study
+from foclip.studies.harness.context import candidates
 from foclip.studies.harness.pictures import Picture, crops, shipped
 from foclip.studies.harness.statistics import area, auc, effect, estimate, mean, relative_drop, relative_gain, share
 from foclip.studies.imagenet import draw
@@ -50,6 +51,8 @@ ALL = [
     "artworks",
     "filter",
     "grayscale",
+    "hub",
+    "hub_caption",
     "imagenet",
     "long",
     "modality_gap",
@@ -86,6 +89,8 @@ def _tiny() -> Iterator[None]:
         patch.setattr(artworks, "QUERIES", 1)
         patch.setattr(long, "QUICK", (1, 2))
         patch.setattr(imagenet, "COUNTS", (25, 100))
+        patch.setattr(hub, "COUNTS", (5, 20))
+        patch.setattr(hub_caption, "QUICK", 512)
         patch.setattr(statistics, "RESAMPLES", 20)
         patch.setattr(pictures, "CORNERS", pictures.CORNERS[:4])
         patch.setattr(robust, "RADII", (38.0,))
@@ -219,6 +224,12 @@ def test_filter_keeps_what_the_scan_lets_through(
     mini: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(StudySettings, "steps", 16)
+    known = adaptive.attackers  # who knows the detector averages over all of its probes; one is enough here
+
+    def attackers(*given: Any) -> dict[str, adaptive.Attacker]:
+        return {name: attacker._replace(views=attacker.views[:1]) for name, attacker in known(*given).items()}
+
+    monkeypatch.setattr(filter, "attackers", attackers)
     (tmp_path / "pictures").mkdir()
     for number, tile in enumerate(tiles(20, 64)):
         tile.save(tmp_path / "pictures" / f"{number:02d}.png")
@@ -239,6 +250,44 @@ def test_filter_keeps_what_the_scan_lets_through(
         assert part.score[part.passes].min() > part.score[~part.passes].max()
     findings = filter.report(table).findings
     assert f"{int((bad.kept & (bad.way == filter.FAR)).sum())} with the detector" in findings[1]
+
+
+def test_a_hub_comes_first_where_no_genuine_photograph_scores_as_much(
+    context: StudyContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = np.array([[0.5, 0.2, 0.9, 0.1], [0.7, 0.8, 0.9, 0.9]])
+    monkeypatch.setattr(context, "scores", lambda pictures, captions: scores)
+    highest = np.array([0.4, 0.3, 0.9, 0.0])  # as high as a genuine photograph is not first
+    one, other = hub.ranked(context, context.pictures[:2], list("abcd"), highest, 2, file="here")
+    assert (one["first"], one["first_others"]) == (0.5, 0.5)
+    assert (other["first"], other["first_others"]) == (1.0, 0.5)
+    assert one["score"] == pytest.approx(0.35)
+    (everything, _) = hub.ranked(context, context.pictures[:2], list("abcd"), highest, 4)
+    assert everything["first"] == 0.5
+    assert np.isnan(everything["first_others"])
+
+
+def test_a_hub_is_not_ranked_among_itself(context: StudyContext) -> None:
+    table = hub.table(context)
+    own = {picture.photo for picture in context.pictures[: hub.QUICK]}
+    assert set(table.photo) == own
+    assert set(table.genuine) == {sum(picture.photo not in own for picture in context.pictures)}
+    saved = hub.saved(context.pictures[0])
+    assert saved.image.size == context.pictures[0].image.size
+    assert saved.digest != context.pictures[0].digest
+
+
+def test_a_hub_caption_is_found_on_one_half_and_read_on_the_other(context: StudyContext) -> None:
+    table = hub_caption.table(context)
+    photos = sorted(picture.photo for picture in context.pictures)
+    assert set(table.photo) == set(photos[1::2])
+    texts = table.groupby("caption").text.first()
+    assert set(texts[hub_caption.WORDS].split()) <= set(hub_caption.pieces(hub_caption.WORDS))
+    encoder = context.score.encoder
+    searched = [picture for picture in context.pictures if picture.photo not in set(table.photo)]
+    aim = encoder.encode_pictures([picture.image for picture in searched]).mean(dim=0)
+    found, *others = (encoder.encode_texts([texts[hub_caption.WORDS], *candidates()]) @ aim).tolist()
+    assert found > max(others)  # above each of the captions whose words it is made of
 
 
 def test_filter_has_pictures_of_its_own(mini: Encoder, tmp_path: Path) -> None:

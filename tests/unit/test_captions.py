@@ -93,6 +93,56 @@ def test_lines_are_counted_as_in_an_editor(folder: Path) -> None:
     assert failures[0].reason.startswith(f"{folder / 'a.csv'}, line 3: a caption without a picture")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "caption"),
+    [
+        ("a.csv", "image, caption\na.png, a cat\n", "a cat"),  # written by hand
+        ("b.csv", 'image, caption\na.png, "a cat, asleep"\n', "a cat, asleep"),
+        ("c.csv", "image,caption\na.png,a cat, asleep,\n", "a cat, asleep,"),
+        ("d.csv", "image, caption\na.png, a cat, asleep\n", "a cat, asleep"),
+        ("e.csv", "image,caption,\r\na.png,a cat,\r\n", "a cat"),
+        ("f.csv", ",image,caption\n0,a.png,a cat\n", "a cat"),  # pandas, with its index
+        ("g.csv", 'image,caption\na.png,"a \\"big\\" cat, asleep"\n', 'a "big" cat, asleep'),  # Spark, MySQL
+        ("h.csv", 'image,caption\na.png,a 5" disk\n', 'a 5" disk'),
+        ("i.csv", "image|caption\na.png|a cat\n", "a cat"),
+        ("j.tsv", 'image\tcaption\na.png\t"Mona" Lisa\n', '"Mona" Lisa'),  # Conceptual Captions quotes nothing
+        ("k.tsv", 'image\tcaption\na.png\t"Mona Lisa\n', '"Mona Lisa'),
+        ("l.tsv", 'image\tcaption\na.png\t"a ""big""\tcat"\n', 'a "big"\tcat'),
+        ("m.csv", 'image,captions\na.png,"[\'a cat\', \'it\\\'s ""big""\']"\n', 'a cat\nit\'s "big"'),
+        ("n.csv", "image,captions\na.png,\"['a cat', 'big']\"\n", "a cat\nbig"),  # pandas, of lists
+        ("o.csv", 'image,captions\na.png,"[""a cat"", ""big""]"\n', "a cat\nbig"),  # JSON, as Flickr30k has it
+        ("p.csv", "image,captions\na.png,['a' 'cat']\n", "['a' 'cat']"),  # numpy's lists are none
+        ("q.csv", "image,caption\na.png,[1]\n", "[1]"),
+    ],
+)
+def test_dialects_of_tables(folder: Path, name: str, content: str, caption: str) -> None:
+    (folder / name).write_bytes(content.encode())
+    assert paired([folder / "a.png"], folder / name) == [(folder / "a.png", tuple(caption.split("\n")))]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ('a.png,"a cat\nc.jpg,a dog\n', "line 3: unexpected end of data"),
+        ('c.jpg,a dog\na.png,"Mona" Lisa\n', "line 3: ',' expected after"),
+    ],
+)
+def test_a_quote_that_takes_rows_is_named(folder: Path, rows: str, message: str) -> None:
+    (folder / "a.csv").write_text(f"image,caption\n{rows}")
+    with pytest.raises(PromptError, match=message):
+        collect_samples([folder / "a.png"], captions=folder / "a.csv")
+    (folder / "a.csv").write_text("caption,image\na cat, asleep,a.png\n")
+    with pytest.raises(PromptError, match="line 2 has more cells than the first line names"):
+        collect_samples([folder / "a.png"], captions=folder / "a.csv")
+
+
+@pytest.mark.parametrize("name", ["A.TXT", "A.JPG.txt", "A.text", "A.caption"])
+def test_names_of_sidecars(folder: Path, name: str) -> None:
+    Image.new("RGB", (4, 4)).save(folder / "A.JPG")
+    (folder / name).write_text("a cat\r\n\r\na bed\r\n\r\n")
+    assert paired([folder / "A.JPG"], "sidecar") == [(folder / "A.JPG", ("a cat", "a bed"))]
+
+
 COMPOSED, PARTED = "caf\u00e9.png", "cafe\u0301.png"
 
 

@@ -145,3 +145,24 @@ def test_pictures_wait_until_there_is_memory(
     assert "400×300 pixels need about" in found[0].reason
     assert len(found) == 1 + len(samples)
     assert max(active) == 2
+
+
+def test_a_stopped_attack_keeps_its_best_picture(scorer: Scorer, samples: list[Sample], tmp_path: Path) -> None:
+    plan = default_plan(scorer, steps=1000, budgets="ssim:0.9")
+    photo, seen = tmp_path / "photo.png", list[int]()
+    samples[0].read().save(photo)
+
+    def stop(states: Sequence[AttackState]) -> None:
+        seen.append(states[0].step)
+        if states[0].step == 3:
+            states[0].stop()
+
+    (found,) = fool(photo, ["a cat"], tmp_path / "out", model=scorer, attack=plan, on_step=stop)
+    assert (found.stopped_by, found.steps, seen) == ("request", 3, [1, 2, 3, 3])
+    assert found.score_after > found.score_before
+    assert found.ssim is not None
+    assert found.ssim >= 0.9
+    # It is not what was asked, so the same call does it again; what it wrote stays.
+    (again,) = fool(photo, ["a cat"], tmp_path / "out", model=scorer, attack=plan.replace(steps=5))
+    (whole,) = fool(photo, ["a cat"], tmp_path / "out", model=scorer, attack=plan, on_step=stop)
+    assert {Path(each.output).name for each in (found, again, whole)} == {"photo.png", "photo-2.png", "photo-3.png"}

@@ -1,5 +1,6 @@
 import copy
 import http.server
+import json
 import logging
 import os
 import re
@@ -9,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import open_clip
@@ -22,8 +24,9 @@ from foclip import models
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import CheckpointWarning, EncoderError, PromptTruncationWarning, UsageError
-from foclip.models import Encoder, OpenClipEncoder, catalogue, embedded, load_encoder, remote
+from foclip.models import Encoder, OpenClipEncoder, catalogue, embedded, load_encoder, remote, surroundings
 from foclip.models.batching import embeddings, raw_scores
+from foclip.models.checkpoints import TOKENS
 from foclip.models.preprocess import Preprocess
 from foclip.models.scores import CLIPScore
 
@@ -283,6 +286,122 @@ def test_what_wraps_a_model_names_its_weights(tmp_path: Path, prefix: str, key: 
     assert not readable.exists() or readable == path
 
 
+def small(prefix: str = "", value: float = 0.0) -> dict[str, torch.Tensor]:
+    """What weights are called."""
+    return {f"{prefix}{name}": torch.full((2,), value) for name in ("logit_scale", "visual.proj", TOKENS)}
+
+
+@pytest.mark.parametrize(
+    ("content", "note"),
+    [
+        ({"module": small("module."), "global_steps": 3}, None),  # DeepSpeed
+        ({"ema": small("module."), "epoch": 3}, None),
+        ({"n_averaged": torch.tensor(3), **small("module.")}, None),  # torch's AveragedModel
+        ({"state_dict": small("model.") | {"loss.bias": torch.zeros(1)}}, None),  # Lightning
+        ({f"{name}.weight": torch.zeros(3) for name in ("head", "norm")} | small("clip."), None),
+        (small("_fsdp_wrapped_module."), None),
+        ({"state_dict": small(), "optimizer": {"state": {0: {"step": torch.zeros(1)}}}, "epoch": 3}, None),
+        ({"state_dict_ema": small("", 1), "state_dict": small()}, "called state_dict, not state_dict_ema"),
+        ({"model": small(), "model_ema": small("", 1)}, "called model, not model_ema"),
+    ],
+)
+def test_what_trainers_save_beside_the_model(tmp_path: Path, content: dict[str, Any], note: str | None) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    with warnings.catch_warnings(record=True) as said, models.checkpoints.readable(tmp_path / "a.pt") as readable:
+        warnings.simplefilter("always")
+        read = open_clip.factory.load_state_dict(str(readable))
+    assert read.keys() == small().keys()
+    assert not any(value.any() for value in read.values())
+    assert [str(each.message).partition("the weights are those ")[2] for each in said] == ([note] if note else [])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"state_dict": small("model.") | small("ema_model.")}, r"of several models \(ema_model\.…, model\.…\)"),
+        ({"student": small(), "teacher": small()}, "holds the weights student, teacher; save the state_dict"),
+        ({"text_model.embeddings.token_embedding.weight": torch.zeros(2)}, "those of transformers' model"),
+        ({"visual.proj": torch.zeros(2), "visual.conv1.weight": torch.zeros(2)}, "no text tower"),
+        ([small()], "holds no weights by name"),
+    ],
+)
+def test_a_checkpoint_that_is_not_clear_is_refused(tmp_path: Path, content: Any, message: str) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(EncoderError, match=message):
+        load_encoder(f"ViT-S-32/{tmp_path / 'a.pt'}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "rounds"),
+    [
+        (lambda state: {name: value.half() for name, value in state.items()}, True),
+        (lambda state: state | {"logit_bias": torch.tensor(-10.0)}, False),  # trained with SigLIP's loss
+    ],
+    ids=["float16", "bias"],
+)
+def test_weights_of_other_types_are_the_same_encoder(
+    checkpoints: Checkpoints, tmp_path: Path, change: Callable[[dict[str, Any]], dict[str, Any]], rounds: bool
+) -> None:
+    path = checkpoints["small-RN"]
+    torch.save(change(torch.load(path, weights_only=True)["state_dict"]), tmp_path / "a.pt")
+    pixels, ours, theirs = torch.rand(1, 3, 64, 64), opened(f"small-RN/{tmp_path / 'a.pt'}"), opened(f"small-RN/{path}")
+    for one, other in ((ours.embed(pixels), theirs.embed(pixels)), (ours.texts(["a"]), theirs.texts(["a"]))):
+        assert one.dtype == torch.float32
+        assert torch.allclose(one, other, atol=0.02) if rounds else torch.equal(one, other)
+
+
+def _saved_by_trainers(folder: Path, state: dict[str, torch.Tensor]) -> dict[str, Path]:
+    """Checkpoints of the same weights as trainers leave them."""
+
+    def named(prefix: str, scale: float = 1.0) -> dict[str, torch.Tensor]:
+        return {f"{prefix}{name}": value * scale for name, value in state.items()}
+
+    files = {
+        "lightning": {
+            "state_dict": {**named("model."), "loss.weight": torch.ones(2)},
+            "pytorch-lightning_version": "2.4.0",
+            "hyper_parameters": {"lr": 1e-3},
+            "loops": {},
+        },
+        "lightning-ema": {"state_dict": {**named("ema_model.module.", 2.0), **named("model.")}},
+        "ema-alone": {"state_dict_ema": named("module."), "epoch": 3},
+        "both": {"model": named(""), "model_ema": named("", 2.0)},
+    }
+    for name, content in files.items():
+        torch.save(content, folder / f"{name}.pt")
+    names, places = list(state), dict[str, str]()
+    for number in range(2):
+        part = {f"module.{name}": state[name].clone() for name in names[number::2]}
+        save_file(part, folder / f"part-{number}.safetensors")
+        places |= dict.fromkeys(part, f"part-{number}.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    return {path.name: path for path in [*folder.glob("*.pt"), folder / "model.safetensors.index.json"]}
+
+
+def test_weights_are_found_where_trainers_leave_them(tmp_path: Path) -> None:
+    state = {name: torch.rand(2) for name in ("logit_scale", "visual.proj", "token_embedding.weight")}
+    files = _saved_by_trainers(tmp_path, state)
+    assert len(files) == 5
+    for path in files.values():
+        with models.checkpoints.readable(path) as readable:
+            read = open_clip.factory.load_state_dict(str(readable))
+        assert read.keys() == state.keys()
+        assert all(torch.equal(read[name], state[name]) for name in state), path
+
+
+@pytest.mark.slow
+def test_shards_and_half_precision_are_read(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    state = torch.load(checkpoints["small-ViT"], weights_only=True, mmap=True)["state_dict"]
+    index = _saved_by_trainers(tmp_path, state)["model.safetensors.index.json"]
+    assert opened(f"small-ViT/{index}").fingerprint == opened(str(checkpoints["small-ViT"])).fingerprint
+    torch.save({name: value.half() for name, value in state.items()}, tmp_path / "half.pt")
+    assert opened(f"small-ViT/{tmp_path / 'half.pt'}").encode_texts(["a cat"]).dtype == torch.float32
+    (tmp_path / "part-1.safetensors").unlink()
+    with pytest.raises(EncoderError, match="no weights-only checkpoint that can be read"):
+        load_encoder(f"small-ViT/{index}")
+
+
 @pytest.mark.slow
 def test_a_wrapped_checkpoint_is_the_same_encoder(checkpoints: Checkpoints, tmp_path: Path) -> None:
     state = torch.load(checkpoints["small-ViT"], weights_only=True, mmap=True)["state_dict"]
@@ -397,7 +516,7 @@ def _refusal(name: str) -> EncoderError | None:
 def test_nothing_of_the_hubs_client_is_logged_while_a_model_loads(caplog: pytest.LogCaptureFixture) -> None:
     import huggingface_hub.utils._http as client
 
-    with models.open_clip._quiet():
+    with surroundings.quiet():
         logging.getLogger(client.__name__).warning("Retrying in 8s")
     assert not caplog.records
     logging.getLogger(client.__name__).warning("Retrying in 8s")

@@ -1,11 +1,14 @@
+import io
 import math
 import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image, ImageCms
 from zoo import png_header
@@ -221,6 +224,36 @@ def test_gray_of_a_tiff(tmp_path: Path, level: int, tag: int, bits: int, order: 
     assert images.read(path).getpixel((0, 0)) == (expected,) * 3
 
 
+@pytest.mark.parametrize("planes", ["contig", "separate"])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"rowsperstrip": 2}, {"tile": (16, 16)}, {"compression": "zlib"}],
+    ids=lambda options: [*options, ""][0],
+)
+def test_16_bits_of_colour_in_a_tiff(tmp_path: Path, planes: str, order: str, options: dict[str, Any]) -> None:
+    """Planes one after the other are what tifffile writes of (3, H, W)."""
+    levels = np.random.default_rng(0).integers(0, 256, (3, 7, 9)).astype(np.uint16)
+    stored = levels * 257 if planes == "separate" else np.moveaxis(levels * 257, 0, -1)
+    kind = {"photometric": "rgb", "planarconfig": planes, "byteorder": order}
+    tifffile.imwrite(tmp_path / "a.tif", np.ascontiguousarray(stored), **kind, **options)
+    with Image.open(tmp_path / "a.tif") as opened:
+        for picture in (images.read(tmp_path / "a.tif"), images.decoded(opened)):
+            assert np.array_equal(images.to_tensor(picture).numpy(), levels)
+
+
+@pytest.mark.parametrize(
+    ("content", "level"),
+    [
+        (b"P5\n2 2\n65535\n" + b"\x12\xff" * 4, 19),
+        (b"P5\n2 2\n1023\n" + b"\x02\x00" * 4, 128),
+        (b"P6\n2 2\n65535\n" + b"\x12\xff" * 12, 18),  # Pillow cuts colours to 8 bits, and rounds gray
+    ],
+)
+def test_other_depths_of_a_pnm(content: bytes, level: int) -> None:
+    assert abs(images.decode(content, "a").getpixel((0, 0))[0] - level) <= 1  # type: ignore[index, operator]
+
+
 def png_with(path: Path, *chunks: tuple[bytes, bytes], last: bool = False) -> Path:
     """A small PNG with more chunks after its header, or after its pixels."""
     Image.new("RGB", (4, 2), (10, 200, 30)).save(path)
@@ -244,12 +277,20 @@ def png_with(path: Path, *chunks: tuple[bytes, bytes], last: bool = False) -> Pa
         (b"iCCP", b"large\0\0" + zlib.compress(b"x" * 3_000_000)),
         (b"iCCP", b"odd\0\7" + zlib.compress(b"x")),
         (b"eXIf", b"no EXIF data"),
+        (b"pHYs", b"cut"),
+        (b"gAMA", b""),
+        (b"acTL", b"cut"),
+        (b"caBX", b"x" * 3_000_000),  # provenance (C2PA)
+        (b"tIME", b"damaged"),
+        (b"eXIf", b"damaged"),
     ],
 )
 def test_what_is_not_the_picture_never_costs_the_picture(
     tmp_path: Path, chunk: tuple[bytes, bytes], last: bool
 ) -> None:
     path = png_with(tmp_path / "a.png", chunk, last=last)
+    if chunk[1] == b"damaged":  # its checksum is that of something else
+        path.write_bytes(path.read_bytes().replace(b"damaged", b"changed"))
     assert images.read(path).getpixel((0, 0)) == (10, 200, 30)
     assert images.decode(path.read_bytes(), "a").getpixel((0, 0)) == (10, 200, 30)
 
@@ -277,3 +318,25 @@ def test_orientation_and_colours_of_a_png_with_much_text(tmp_path: Path) -> None
     calls: list[tuple[int, int]] = []
     images.read(png_with(tmp_path / "d.png", text, last=True), lambda width, height: calls.append((width, height)))
     assert calls == [(4, 2)]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"exif": b"Exif\0\0II*\0\x08\0\0\0\xff\xff"},
+        {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\0" + b"x" * 60_000},
+        {"icc_profile": b"not a profile" * 20},
+        {"icc_profile": ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() + bytes(400_000)},
+        {"xmp": b"<x:xmpmeta>" + b"x" * 60_000},
+    ],
+    ids=["cut EXIF", "large EXIF", "damaged profile", "large profile", "large XMP"],
+)
+def test_what_is_beside_the_picture_in_other_formats(kind: str, more: dict[str, bytes]) -> None:
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of damaged EXIF data
+        Image.new("RGB", (16, 8), (10, 200, 30)).save(content, kind, quality=95, **more)
+        picture = images.decode(content.getvalue() + b"\0trailing", "a")
+    assert picture.size == (16, 8)
+    assert close(picture, Image.new("RGB", (16, 8), (10, 200, 30)), 4)

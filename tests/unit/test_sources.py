@@ -1,5 +1,6 @@
 """Rows, names and captions of data sets as real writers leave them; no model is needed."""
 
+import base64
 import bz2
 import datetime
 import decimal
@@ -10,6 +11,7 @@ import lzma
 import tarfile
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,40 @@ def test_pictures_that_share_what_stands_before_the_first_dot_are_rows(tmp_path:
     assert captioned(tmp_path / "a.tar") == [("x.left", "both"), ("x.right", "both")]
 
 
+@pytest.mark.parametrize(
+    ("members", "rows"),
+    [
+        ({"0.image.jpg": A, "0.caption.txt": b"one"}, [("0.image", "one")]),  # fields as webdataset names them
+        ({"0.in.jpg": A, "0.out.jpg": B, "0.prompt.txt": b"one"}, [("0.in", "one"), ("0.out", "one")]),
+        ({"0.jpg": A, "0.captions.json": b'["one", "two"]'}, [("0", "one\ntwo")]),
+        ({"0.jpg": A, "0.0.txt": b"one", "0.1.txt": b"two"}, [("0", "one\ntwo")]),  # COCO's five
+        ({"0.jpg": A, "0.caption_0.txt": b"one", "0.caption_1.txt": b"two"}, [("0", "one\ntwo")]),
+        ({"0.jpg": A, "0.1.jpg": B, "0.1.txt": b"one"}, [("0", None), ("0.1", "one")]),
+        ({"0.jpg": A, "0.json": b'[{"caption": "one", "id": 7}, {"caption": "two"}]'}, [("0", "one\ntwo")]),
+        ({"0.jpg": A, "0.json": b'"one"'}, [("0", "one")]),
+        ({"0.jpg": A, "0.json": b'[{"bbox": [1, 2]}]', "0.cls": b"3"}, [("0", None)]),
+        ({"0.jpg": A, "0.json": b"[0.5, 1]", "0.npy": b"", "0.txt": b"one"}, [("0", "one")]),
+        ({"0.jpg": A, "0.json": b'\xef\xbb\xbf{"caption": "one"}\r\n'}, [("0", "one")]),
+        ({"./a b.JPG": A, "./a b.TXT": b"\xef\xbb\xbfone\r\n\r\n"}, [("./a b", "one")]),
+        ({"v1.0/a.jpg": A, "v1.0/a.txt": b"one", "v1.0/._a.jpg": b"", "__MACOSX/a.jpg": b""}, [("v1.0/a", "one")]),
+    ],
+)
+def test_samples_as_people_name_their_members(
+    tmp_path: Path, members: dict[str, bytes], rows: list[tuple[str, str | None]]
+) -> None:
+    tar(tmp_path / "a.tar", members)
+    assert captioned(tmp_path / "a.tar") == rows
+
+
+def test_members_without_a_suffix_are_told(tmp_path: Path) -> None:
+    tar(tmp_path / "a.tar", {"LICENSE": b"", "a.jpg": A, "b": B, ".c": b""})
+    first, second, third = read(tmp_path / "a.tar")
+    assert (first.key, second.content, third.key) == ("LICENSE", A, "b")
+    assert {first.error, third.error} == {
+        "no picture in the sample (it holds a file without a suffix); members of a sample must follow each other"
+    }
+
+
 def test_brothers_of_dotted_names(tmp_path: Path) -> None:
     each = {"1.0.jpg": A, "1.0.json": b'{"text": "a", "id": 4}', "1.1.jpg": B, "1.1.json": b'{"text": "b", "id": 5}'}
     tar(tmp_path / "a.tar", each)
@@ -118,18 +154,27 @@ def test_joined_tars_are_read_to_their_end(tmp_path: Path, form: int) -> None:
     assert read(tmp_path / "empty.tar") == []
 
 
-def zstd(content: bytes) -> bytes:
-    """A frame of Zstandard."""
+def frame(kind: str, content: bytes) -> bytes:
+    """A frame of Zstandard or LZ4."""
     sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as stream:
+    with pa.CompressedOutputStream(sink, kind) as stream:
         stream.write(content)
     return bytes(sink.getvalue())
 
 
-@pytest.mark.parametrize(
-    ("suffix", "compress"),
-    [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress), ("zst", zstd)],
-)
+#: By suffix.
+COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "lzma": partial(lzma.compress, format=lzma.FORMAT_ALONE),
+    "zst": partial(frame, "zstd"),
+    "tar.zst": lambda content: b"\x50\x2a\x4d\x18\4\0\0\0size" + frame("zstd", content),  # as pzstd does
+    "lz4": partial(frame, "lz4"),
+}
+
+
+@pytest.mark.parametrize(("suffix", "compress"), COMPRESSIONS.items())
 def test_compressed_tars_also_in_several_members(
     tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
 ) -> None:
@@ -169,6 +214,13 @@ def test_compressed_tars_also_in_several_members(
         (pa.array([True, None, False]), ["True", "#1", "False"]),
         (pa.array([[1, 2], None, [3]]), ["[1, 2]", "#1", "[3]"]),
         (pa.array([2**60, 2**60 + 1, None], pa.uint64()), [str(2**60), str(2**60 + 1), "#2"]),
+        (pa.array([0, None, 1], pa.duration("s")), ["0:00:00", "#1", "0:00:01"]),
+        (
+            pa.array([0, None, 86_400_000_001], pa.timestamp("us")),
+            ["1970-01-01 00:00:00", "#1", "1970-01-02 00:00:00.000001"],
+        ),
+        (pa.array([7, None, 8], pa.decimal256(50, 0)), ["7", "#1", "8"]),
+        (pa.array([{"a": 1}, None, {"a": 2}]), ["{'a': 1}", "#1", "{'a': 2}"]),
     ],
 )
 def test_keys_of_every_type(tmp_path: Path, ids: pa.Array, keys: list[str] | None) -> None:
@@ -228,6 +280,16 @@ def test_lines_of_a_text_are_captions_from_every_source(tmp_path: Path) -> None:
         ("Caption", pa.array(["a", "b", None]).dictionary_encode(), ["a", "b", None]),
         ("caption", pa.array([[b"a", b"b"], None, []], pa.large_list(pa.large_binary())), ["a\nb", None, None]),
         ("sentences", [[{"raw": "a man", "tokens": ["a", "man"]}, {"raw": "b", "tokens": ["b"]}], [], None], None),
+        (
+            "captions",
+            pa.array([[("en", "a"), ("de", "b")], [], None], pa.map_(pa.string(), pa.string())),
+            ["a\nb", None, None],
+        ),
+        ("captions", pa.array([["a", "b"], None, ["c", None]], pa.list_(pa.string(), 2)), ["a\nb", None, "c"]),
+        ("caption", pa.array(["a", None, ""], pa.string_view()), ["a", None, None]),
+        ("json", [{"caption": "a", "width": 1}, {"caption": None, "width": 2}, None], ["a", None, None]),
+        ("json", [{"width": 1}, {"width": 2}, None], [None, None, None]),
+        ("json", [["a"], [], None], [None, None, None]),
         ("sentences", [{"raw": "a", "sentid": 1}, {"raw": None, "sentid": 2}, None], ["a", None, None]),
         (
             "captions",
@@ -376,10 +438,25 @@ def test_what_is_found_does_not_depend_on_how_it_is_named(tmp_path: Path) -> Non
         assert (shard.names, shard.rows, shard.prefix) == (("B.jpg", "a.jpg", "c.png"), 3, "")
         found.append(listing.as_dict())
     assert found == [found[0]] * 4
+    folder(source, {"a.txt": b"a cat", "metadata.csv": b"", ".DS_Store": b"", ".old.jpg": A, "Thumbs.db": b""})
+    for named in ([str(source)], [f"{source}/"], [f"file://{source}"], [f"{source}/../a"], [f"{source}/*"]):
+        listing = Listing(named)
+        assert [shard.names for shard in listing] == [("B.jpg", "a.jpg", "c.png")]
+        assert (listing.as_dict(), listing.passed_over) == (found[0], {"*.db": 1})
+    (source / "Thumbs.db").unlink()
+    listing = Listing(sorted(str(path) for path in source.glob("[!.]*")))
+    assert [shard.rows for shard in listing] == [3]
+    assert (listing.as_dict(), listing.passed_over) == (found[0], {})
     tar(tmp_path / "1.tar", {"a.jpg": A})
     tar(tmp_path / "b.tar", {"a.jpg": A})
     tars = [f"{tmp_path}/{name}.tar" for name in ("1", "b")]
     assert [shard.url for shard in Listing([tars[1], tars[0], str(source), tars[1]])] == [*tars, str(source), tars[1]]
+
+
+@pytest.mark.parametrize("pattern", ["**", "**/*", "**/*.*", "*"])
+def test_a_pattern_of_folders_and_what_is_in_them_gives_each_picture_once(tmp_path: Path, pattern: str) -> None:
+    source = folder(tmp_path / "a", {"a.jpg": A, "sub/b.jpg": A, "sub/deep/c.jpg": B, "sub-2/d.jpg": B, ".e.jpg": A})
+    assert sum(shard.rows for shard in Listing([f"{source}/{pattern}"])) == 4
 
 
 # Tables
@@ -401,6 +478,28 @@ def test_sparks_binary_files(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"image_path": ["a.jpg"], "content": ["a text"]}), tmp_path / "b.parquet")
     folder(tmp_path, {"a.jpg": A})
     assert captioned(tmp_path / "b.parquet") == [("0", None)]
+
+
+@pytest.mark.parametrize(
+    ("image", "error"),
+    [
+        (base64.b64encode(B).decode(), None),
+        ("data:image/jpeg;base64," + base64.b64encode(B).decode(), None),
+        (base64.encodebytes(B).decode(), None),  # in lines
+        ("/9j/ü.jpg", "its picture is text that is no Base64"),
+        ("file:{folder}/a%20b.jpg", None),  # Spark's
+        ("file://{folder}/a%20b.jpg", None),
+        ("{folder}/a b.jpg", None),
+        ("./a b.jpg", None),
+        ("file:/etc/passwd", "its path leads out of the table's folder"),
+        ("http://x/a.jpg", "its picture is a URL, which is not fetched"),
+    ],
+)
+def test_pictures_that_are_text(tmp_path: Path, image: str, error: str | None) -> None:
+    folder(tmp_path, {"a b.jpg": B})
+    parquet.write_table(pa.table({"image": [image.replace("{folder}", str(tmp_path))]}), tmp_path / "a.parquet")
+    (item,) = read(tmp_path / "a.parquet")
+    assert (item.content, item.error) == (b"" if error else B, error)
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ class AttackResult:
     pixels: Tensor  #: uint8 (3, H, W), the best iterate within every budget.
     scores: list[float]  #: Mean figure of the 8-bit iterate over the prompts at steps 0, 1, …
     steps: int  #: Updates made.
-    stopped_by: str  #: "target", "steps" or "plateau"; "budget" where nothing within it is better than the original.
+    stopped_by: str  #: "target", "steps", "plateau" or "request"; "budget" where nothing within it beats the original.
     seconds: float  #: Time spent on this picture.
 
 
@@ -110,7 +110,8 @@ class AttackState:
     enforced: bool = True  #: Whether this step's iterate is within every budget that must be measured.
     last: int = 0  #: The step at which the attack ends at the latest.
     seconds: float = 0.0  #: Time spent so far.
-    stopped_by: Literal["target", "steps", "plateau", ""] = ""  #: Why it ended; empty while it goes on.
+    halted: bool = False  #: Whether `stop` was called.
+    stopped_by: Literal["target", "steps", "plateau", "request", ""] = ""  #: Why it ended; empty while it goes on.
 
     def __post_init__(self) -> None:
         self.last = self.steps
@@ -120,6 +121,10 @@ class AttackState:
     def preview(self) -> Tensor:
         """The next iterate as it would be written now, uint8 (3, H, W); unlike `best`, it may be beyond a budget."""
         return self.space.preview()
+
+    def stop(self) -> None:
+        """End the attack with its next step, whose iterate is measured, so that the best one so far is kept."""
+        self.last, self.halted = min(self.last, self.step), True
 
     def saved(self) -> dict[str, Any]:
         """What is needed to go on later."""
@@ -224,7 +229,7 @@ class AttackState:
                 if self._allowed(picture) and self._reached(float(figures(scorer, raw).mean()), scorer):
                     self.best, self.best_loss, self.stopped_by = file, loss, "target"
         if self.step >= self.last and not self.stopped_by:
-            self.stopped_by = "plateau" if self.last < self.steps else "steps"
+            self.stopped_by = "request" if self.halted else "plateau" if self.last < self.steps else "steps"
         elif self.stopping.stalled(self.losses):
             self.last = min(self.last, self.step + 1 + self.refine_steps)
 

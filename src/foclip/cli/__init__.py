@@ -23,6 +23,7 @@ from foclip.cli.progress import answered
 from foclip.cli.reading import detect, models, score, scores
 from foclip.cli.reproducing import reproduce
 from foclip.cli.scanning import scan
+from foclip.cli.serving import app as serve
 from foclip.errors import (
     CheckpointWarning,
     CompileWarning,
@@ -39,9 +40,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-COMMANDS: list[Callable[..., None]] = [fool, score, detect, scan, calibrate, harden, reproduce, models, scores, demo]
+COMMANDS: list[Callable[..., None]] = [
+    *(fool, score, detect, scan, calibrate, harden, reproduce, models, scores, demo),
+    serve,
+]
 for command in COMMANDS:
-    app.command(no_args_is_help=command not in (models, scores, demo))(command)
+    app.command(no_args_is_help=command not in (models, scores, demo, serve))(command)
 
 #: Errors of disks and limits, which are no faults of ours.
 MACHINES = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM)

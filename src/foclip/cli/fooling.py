@@ -7,6 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import typer
+
 from foclip.attacks import NAMES
 from foclip.cli import console, options, progress
 from foclip.cli.options import ATTACK, RUN, option
@@ -117,6 +119,7 @@ def fool(
     engine: options.Engine = "local",
     address: options.Address = None,
     device: options.Device = "auto",
+    opened: bool = option(False, "Open the report in the browser at the end.", RUN, name="--open"),
 ) -> None:
     """Fool pictures: make them score high for every prompt, while they look the same."""
     given = dict(locals())
@@ -159,13 +162,15 @@ def fool(
         best, ratio = fastest_precision(plan.execution, chosen)
         console.say(f"note: {best}, since bfloat16 is {ratio:.2g} times as fast as float32 here")
         plan = plan.replace(precision=best)
-    _fool(chosen, plan, images, texts, out, json, captions=captions, workers=workers, engine=engine, address=address)
+    how = {"captions": captions, "workers": workers, "engine": engine, "address": address}
+    _fool(chosen, plan, images, texts, out, json, opened, **how)
 
 
 def demo(
     out: options.Out = Path("foclip-demo"),
     steps: int = option(70, "Updates per picture.", min=1),
     device: options.Device = "auto",
+    opened: bool = option(False, "Open the report in the browser at the end.", name="--open"),
 ) -> None:
     """Fool four real photos for ten famous artworks, and look at the report."""
     options.check(out=out)
@@ -174,7 +179,7 @@ def demo(
     from foclip.data.prompts import ARTWORKS
     from foclip.demo import photos
 
-    _fool(chosen, default_plan(chosen, steps=steps), photos(), list(ARTWORKS), out)
+    _fool(chosen, default_plan(chosen, steps=steps), photos(), list(ARTWORKS), out, opened=opened)
 
 
 def _fool(
@@ -184,6 +189,7 @@ def _fool(
     prompts: list[str] | None,
     out: Path,
     json: bool = False,
+    opened: bool = False,
     **how: Any,
 ) -> None:
     """Fool files with a progress bar, write report and `run.json`, and print; Ctrl-C keeps what is finished."""
@@ -199,6 +205,8 @@ def _fool(
         packages = ["cma"] if "cma" in sys.modules else []
         console.record(out, score, done.failures, {"config": plan.config()}, packages)
         report.write(out / "report.html", read_results(out), done.failures)
+        if opened:
+            typer.launch((out / "report.html").resolve().as_uri())
 
     def print_table(results: Sequence["Result"]) -> None:
         rows = [_row(result) for result in results]

@@ -87,9 +87,18 @@ def prompts(prompt_set: str | None, texts: list[str] | None) -> list[str] | None
     return None if prompt_set is None and not texts else prompt_sets.resolve(prompt_set, texts or [])
 
 
+def scores(text: str, model: str) -> dict[str, tuple[str, str]]:
+    """The scores of `--score A,B=MODEL,…` as they are called there: the name of each, and of the model behind it."""
+    found: dict[str, tuple[str, str]] = {}
+    for called in text.split(","):
+        name, _, own = called.partition("=")
+        found[called] = name, own or model
+    return found
+
+
 def check(
     models: Sequence[str | None] = (),
-    score: str = registry.DEFAULT,
+    score: str | Sequence[str] = registry.DEFAULT,
     captions: str | None = None,
     *,
     texts: Sequence[str] | None = None,
@@ -105,7 +114,7 @@ def check(
 ) -> None:
     """Refuse with a `FoclipError` what is wrong in options, and make the folder `out` with room for files `written`.
 
-    `texts` are the prompts; `need_prompts` says that the command needs some if the score does. `sources` are files and
+    `texts` are the prompts; `need_prompts` says that the command needs some if a score does. `sources` are files and
     folders by the names of their options. If none of the `pictures` is there, they are listed,
     and the command ends with 1; else the others are worth the work.
     """
@@ -121,11 +130,13 @@ def check(
                 raise UsageError(f"{name}: {source}: no such file or folder")
     for model in models:
         scheme = model.partition(":")[0] if model else ""
-        if model and model not in embedded.names() and scheme not in {*registry.schemes()} - {*registry.OPEN_CLIP}:
+        if model and model not in embedded.names() and scheme not in {*registry.schemes()} - {*registry.OWN}:
             remote.require(model.removeprefix("open_clip:"))
-    if score not in registry.available():
-        raise UsageError(f"score: {score!r} is none of {', '.join(registry.available())}")
-    prompt_sets.require(texts is not None, captions is not None, need_prompts and score in registry.NEED_PROMPTS)
+    scores = [score] if isinstance(score, str) else score
+    for name in scores:
+        registry.require(name)
+    need_prompts = need_prompts and any(name in registry.NEED_PROMPTS for name in scores)
+    prompt_sets.require(texts is not None, captions is not None, need_prompts)
     if pictures and all(map(_missing, pictures)):
         failures = [Failure(str(picture), f"{picture}: no such file") for picture in pictures]
         console.show(Outcome([], failures), json, lambda rows: None)

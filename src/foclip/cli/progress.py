@@ -7,7 +7,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -56,9 +56,25 @@ def load(model: str, score: str, device: str) -> "Scorer":
     with loading(model if score == registry.DEFAULT else score):  # a score may have a model of its own
         from foclip.models import light
 
-        if registry.is_own(score, model):  # others may need all of open_clip, or nothing of it
+        if registry.by_open_clip(score, model):  # others may need all of open_clip, or nothing of it
             light.import_open_clip()
         return registry.resolve(model, score, device)
+
+
+def load_several(scores: Mapping[str, tuple[str, str]], device: str) -> "dict[str, Scorer]":
+    """Scores by what they are called, given the names of each and of its model; an encoder is loaded once."""
+    found: dict[str, Scorer] = {}
+    encoders: dict[str, Any] = {}
+    for called, (name, model) in scores.items():
+        if model in encoders:
+            from foclip.models import registry
+
+            found[called] = registry.load(name, encoders[model], device=device)
+        else:
+            found[called] = load(model, name, device)
+        if hasattr(found[called], "encoder"):
+            encoders[model] = getattr(found[called], "encoder")  # noqa: B009 (a scorer need not have one)
+    return found
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from foclip.errors import UsageError
 from foclip.models import catalogue, registry
 
 if TYPE_CHECKING:
-    from foclip.core.scoring import Scored
+    from foclip.core.scoring import Scored, ScoredBySeveral
     from foclip.detection import Detection
 
 #: Characters of a prompt that a table on a terminal shows.
@@ -26,29 +26,45 @@ def score(
     prompt: options.PromptTexts = None,
     captions: options.Captions = None,
     model: options.Model = "mini",
-    score: options.ScoreName = "clipscore",
+    score: str = option("clipscore", "Score (foclip scores), or several: A,B=MODEL,…", metavar="NAME"),
     hardened: str | None = option(
         None, "Hardened encoder to score with too; a large gap is suspicious.", metavar="NAME"
     ),
     json: options.Json = False,
     scale: float | None = option(None, "Weight w of CLIPScore: 2.5 (Hessel et al., default), 100 (torchmetrics).", RUN),
+    prefix: str = option("", 'Before each prompt of CLIPScore: "A photo depicts" (Hessel et al.).', RUN),
     device: options.Device = "auto",
 ) -> None:
-    """Score pictures: the mean score over the prompts, with the lowest and the highest."""
-    texts = options.prompts(prompts, prompt)
-    models = [model, hardened]
-    options.check(models, score, captions, texts=texts, need_prompts=True, pictures=images, json=json)
-    if scale is not None and score != "clipscore":
-        raise UsageError(f"--scale: {score} has no weight")
-    chosen = progress.load(model, score, device)
+    """Score pictures: the mean score over the prompts, with the lowest and the highest; or several scores at once."""
+    texts, scores = options.prompts(prompts, prompt), options.scores(score, model)
+    names, models = zip(*scores.values(), strict=True)
+    options.check([*models, hardened], names, captions, texts=texts, need_prompts=True, pictures=images, json=json)
+    if (scale is not None or prefix) and "clipscore" not in names:
+        raise UsageError(f"--{'scale' if scale is not None else 'prefix'}: {score} has none; clipscore has")
+    if hardened and len(scores) > 1:
+        raise UsageError("--hardened: goes with one score")
+    chosen = progress.load_several(scores, device)
     from foclip import api
     from foclip.models.scores import CLIPScore
+    from foclip.models.scores.clip import SCALE
 
-    if scale is not None and isinstance(chosen, CLIPScore):
-        chosen = CLIPScore(chosen.encoder, scale)
+    for called, scorer in chosen.items():
+        if (scale is not None or prefix) and type(scorer) is CLIPScore:
+            chosen[called] = CLIPScore(scorer.encoder, SCALE if scale is None else scale, prefix)
     with progress.bars() as shown:
-        found = api.score(images, texts, model=chosen, captions=captions, hardened=hardened, progress=shown)
+        if len(chosen) > 1:
+            several = api.score_by_several(images, texts, scorers=chosen, captions=captions, progress=shown)
+            return console.show(several, json, _print_several)
+        one = chosen[score]
+        found = api.score(images, texts, model=one, captions=captions, hardened=hardened, progress=shown)
     console.show(found, json, _print_scores)
+
+
+def _print_several(rows: "Sequence[ScoredBySeveral]") -> None:
+    def cells(row: "ScoredBySeveral") -> list[str]:
+        return [row.image, *(console.figure(value, 4) for value in row.scores.values())]
+
+    console.table(("picture", *rows[0].scores), map(cells, rows))
 
 
 def _print_scores(rows: "Sequence[Scored]") -> None:
@@ -162,12 +178,14 @@ def models(json: options.Json = False) -> None:
 
 
 def scores(json: options.Json = False) -> None:
-    """List scores: the names that --score takes."""
+    """List scores: the names that --score takes, and what each needs besides an encoder."""
     rows = [_described(name) for name in registry.available()]
     if json:
         return console.print_json(rows)
     for row in rows:
         console.line(f"{row['name']:<12} {row['about']}")
+        if row["needs"]:
+            console.line(f"{'':<12} needs {row['needs']}")
 
 
 def _described(name: str) -> dict[str, Any]:
@@ -175,8 +193,8 @@ def _described(name: str) -> dict[str, Any]:
     try:
         factory = registry.factory(name)
     except UsageError as error:
-        return {"name": name, "prompts": [], "about": str(error)}
+        return {"name": name, "prompts": [], "about": str(error), "needs": ""}
     kind = getattr(factory, "__self__", factory)  # a class whose method makes it
     prompts = kind.info.default_prompts if hasattr(kind, "info") else ()
-    about = " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
-    return {"name": name, "prompts": list(prompts), "about": about}
+    about, _, more = (" ".join(part.split()) for part in (inspect.getdoc(kind) or "").partition("\n\n"))
+    return {"name": name, "prompts": list(prompts), "about": about, "needs": more.partition("Needs: ")[2]}

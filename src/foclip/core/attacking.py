@@ -64,7 +64,7 @@ def attack(
         execution: How many pictures at once, and in which precision; None for what suits the scorer. Of samples whose
             number is known to be one, one at once.
         on_step: Called after every step with the states of the pictures under attack; `state.preview()` is the picture
-            as it would be written now.
+            as it would be written now, and `state.stop()` ends its attack.
 
     Yields:
         For each sample what became of it, or a failure, in the order in which they are done.

@@ -1,15 +1,17 @@
 """Scores of a stream of pictures, in memory: no files are written, and nothing is shared between streams."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
 
 from foclip.data.images import Source
+from foclip.data.prompts import Prompts
 from foclip.data.samples import PromptsOf, Sample, collect_samples, in_batches, prepare
 from foclip.errors import UsageError
-from foclip.models.batching import TargetCache, read_figures
+from foclip.models.batching import TargetCache, read_alike, read_figures
 from foclip.models.scorer import Inputs, Scorer
 from foclip.outcome import Failure, Outcome, mean
 
@@ -61,6 +63,64 @@ def score(
     yield from in_batches(prepare(with_prompts(samples, scorer), preprocess), CHUNK, compute)
 
 
+@dataclass(frozen=True)
+class ScoredBySeveral:
+    """One picture by several scores."""
+
+    image: str  #: Its file, or its place among the pictures.
+    scores: dict[str, float]  #: Mean over the prompts, by what the score was called.
+    prompts: list[str]  #: The prompts.
+    models: dict[str, str]  #: Names of the models behind the scores.
+
+
+def score_by_several(
+    samples: Iterable[Sample | Failure], scorers: Mapping[str, Scorer]
+) -> Iterator[ScoredBySeveral | Failure]:
+    """Score pictures by several scores; those over one encoder share its passes. Otherwise as `score`.
+
+    A picture is preprocessed once for each encoder. Each score is asked with its own default prompts where a sample has
+    none; where one of them needs prompts, a sample without any is a failure.
+    """
+    groups = defaultdict[int, list[str]](list)
+    for name, scorer in scorers.items():
+        groups[id(getattr(scorer, "encoder", scorer))].append(name)
+    alike, caches = list(groups.values()), {name: TargetCache(scorer) for name, scorer in scorers.items()}
+    models = {name: scorer.model for name, scorer in scorers.items()}
+
+    def preprocess(picture: Image.Image) -> list[Inputs]:
+        return [scorers[names[0]].preprocess.image(picture) for names in alike]
+
+    def compute(batch: list[tuple[Sample, list[Inputs]]]) -> Iterator[ScoredBySeveral]:
+        found: dict[str, list[list[float]]] = {}
+        for place, names in enumerate(alike):
+            asked = [[caches[name](_asked(sample, scorers[name]) or ()) for sample, _ in batch] for name in names]
+            images = [inputs[place] for _, inputs in batch]
+            found |= zip(names, read_alike([scorers[name] for name in names], images, asked), strict=True)
+        for place, (sample, _) in enumerate(batch):
+            scores = {name: mean(found[name][place]) for name in scorers}
+            yield ScoredBySeveral(sample.name, scores, list(sample.prompts), models)
+
+    def complete() -> Iterator[Sample | Failure]:
+        for sample in samples:
+            if isinstance(sample, Failure):
+                yield sample
+            elif lacking := [name for name, scorer in scorers.items() if _asked(sample, scorer) is None]:
+                yield Failure(sample.name, f"{sample.name}: no prompts, and {lacking[0]} needs some")
+            else:
+                yield sample
+
+    yield from in_batches(prepare(complete(), preprocess), CHUNK, compute)
+
+
+def _asked(sample: Sample, scorer: Scorer) -> Prompts | None:
+    """The prompts that a score is asked with for a sample; None if it needs some and there are none."""
+    info = scorer.info
+    if info.prompts == "none":
+        return ()
+    asked = sample.prompts or info.default_prompts
+    return asked if asked or info.prompts != "required" else None
+
+
 def with_prompts(
     samples: Iterable[Sample | Failure], scorer: Scorer, optional: bool = False
 ) -> Iterator[Sample | Failure]:
@@ -73,14 +133,10 @@ def with_prompts(
     for sample in samples:
         if isinstance(sample, Failure):
             yield sample
-        elif info.prompts == "none":
-            yield replace(sample, prompts=()) if sample.prompts else sample
-        elif not sample.prompts and info.default_prompts:
-            yield replace(sample, prompts=info.default_prompts)
-        elif not sample.prompts and info.prompts == "required" and not optional:
+        elif (asked := _asked(sample, scorer)) is None and not optional:
             yield Failure(sample.name, f"{sample.name}: no prompts, and {info.name} needs some")
         else:
-            yield sample
+            yield sample if asked is None or asked == sample.prompts else replace(sample, prompts=asked)
 
 
 def samples_for(

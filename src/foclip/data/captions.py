@@ -1,17 +1,20 @@
 """Captions of pictures, read in one way from every source: files of pairs, text beside pictures, tables, tars.
 
 A file of pairs is CSV, TSV or JSONL with a column of pictures and one of captions (`IMAGES`, `CAPTIONS`); a picture may
-have several rows. A *sidecar* is `photo.txt` (or `photo.jpg.txt`, `photo.caption`) beside `photo.jpg`, with one caption
-per line. A picture without a caption and a caption without a picture are failures; neither is passed over.
+have several rows. A *sidecar* is `photo.txt` (or `photo.jpg.txt`, `photo.caption`, …) beside `photo.jpg`, with one
+caption per line. A picture without a caption and a caption without a picture are failures; neither is passed over.
 """
 
+import ast
 import csv
 import io
 import json
 import re
 import unicodedata
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,8 +30,10 @@ SIDECAR = "sidecar"
 MAX_BYTES = 200_000_000
 #: What separates the columns of a file, by its suffix; JSONL has none.
 SEPARATORS = {".csv": ",", ".tsv": "\t", ".jsonl": ""}
-#: Suffixes of text files that hold captions.
-SIDECARS = (".txt", ".caption")
+#: What separates columns where the suffix does not tell: Excel's follows the user's country, Flickr30k has bars.
+OTHERS = ";\t,|"
+#: Suffixes of text files that hold captions; cameras and old Windows programs write capitals.
+SIDECARS = (".txt", ".caption", ".text", ".TXT")
 #: Usual names of columns of picture files, and of captions, in any case of letters. The first that there is counts.
 IMAGES = ("image", "image_path", "path", "file_name", "filename")
 CAPTIONS = ("caption", "captions", "text", "txt", "alt_text", "sentence", "sentences", "title", "prompt")
@@ -61,9 +66,11 @@ def word(value: object) -> str | None:
 def one_per_line(value: object) -> str | None:
     """The captions in a value of a table or of JSON, one per line: one, or those of a list; None if there is none.
 
-    A number is its text, and of COCO's and Flickr30k's sentences `raw` counts. A `ValueError` says that it is neither
-    text nor a number.
+    A number is its text, of a map its values count, and of COCO's and Flickr30k's sentences `raw`. A `ValueError` says
+    that it is neither text nor a number.
     """
+    if isinstance(value, tuple):  # an entry of a map, which is a list of them
+        value = value[1]
     if isinstance(value, list):
         return "\n".join(filter(None, map(one_per_line, value))) or None
     if isinstance(value, dict):
@@ -190,15 +197,66 @@ def pairs(content: str, path: Path, caption: str | None = None) -> Iterator[tupl
 
 
 def _table(lines: io.StringIO, separator: str, path: Path, caption: str | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows of a table. Its separator is what makes columns of its first line: Excel's follows the user's country."""
+    """Rows of a table with their lines. Its separator is what makes columns of its first line.
+
+    A caption in the last column may have separators that nobody put into quotes.
+    """
     told = re.match(r'"?sep=([,;|\t])"?\r?\n', lines.getvalue())  # a first line that Excel writes and reads
-    for mark in dict.fromkeys((told[1] if told else separator, *";\t,")):
-        lines.seek(told.end() if told else 0)
-        rows = csv.DictReader(lines, delimiter=mark)
-        names = rows.fieldnames or ()
-        if usual(names, IMAGES) and usual(names, _names(caption)):
-            return ((rows.line_num + bool(told), row) for row in rows)
-    raise NoPairs(f"{path}: its first line must name the columns image and caption")
+    skip, names, own = 1 + bool(told), list[str](), None
+    for mark in dict.fromkeys((told[1] if told else separator, *OTHERS)):
+        lines.seek(0)
+        first = islice(csv.reader(lines, delimiter=mark, skipinitialspace=True), skip - 1, None)
+        names = [name.strip() for name in next(first, [])]
+        if usual(names, IMAGES) and (own := usual(names, _names(caption))):
+            break
+    if own is None:
+        raise NoPairs(f"{path}: its first line must name the columns image and caption")
+    dialect, last = _dialect(lines, skip, mark), len(names) - 1
+    for number, cells in _rows(lines, skip, dialect):
+        if any(cells[last + 1 :]):
+            if names[last] != own:
+                raise csv.Error(f"line {number} has more cells than the first line names; put captions into quotes")
+            cells[last:] = [(mark + " " * dialect["skipinitialspace"]).join(cells[last:])]
+        row = dict(zip(names, cells, strict=False))
+        yield number, row | {own: _listed(row.get(own) or "")}
+
+
+def _rows(lines: io.StringIO, skip: int, dialect: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
+    """Line and cells of all rows but the first `skip`, and but for blank ones."""
+    lines.seek(0)
+    rows = csv.reader(lines, **dialect)
+    try:
+        yield from islice(((rows.line_num, cells) for cells in rows if cells), skip, None)
+    except csv.Error as error:
+        raise csv.Error(f"line {rows.line_num}: {error}") from error
+
+
+def _dialect(lines: io.StringIO, skip: int, mark: str) -> dict[str, Any]:
+    """How a table quotes: as Excel does, between tabs perhaps not at all, or with backslashes (Spark, MySQL).
+
+    It is read strictly, since a quote that is not closed would take all that follows into one caption.
+    """
+    lines.seek(0)
+    spaced = f"{mark} " in [lines.readline() for _ in range(skip)][-1]
+    excel = {"delimiter": mark, "skipinitialspace": spaced, "strict": True}
+    ways: list[dict[str, Any]] = [excel | {"quoting": csv.QUOTE_NONE}] if mark == "\t" else []
+    if '\\"' in lines.getvalue():
+        ways.append(excel | {"doublequote": False, "escapechar": "\\"})
+    for way in (excel, *ways):
+        with suppress(csv.Error):
+            deque(_rows(lines, skip, way), maxlen=0)
+            return way
+    return excel
+
+
+def _listed(cell: str) -> str | list[str]:
+    """The captions of a cell that is a list in JSON, or as pandas writes it; or else the cell."""
+    for read, written in ((json.loads, None), (ast.literal_eval, repr)) if cell.startswith("[") else ():
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            found = read(cell)  # Python joins texts that follow each other, so what it read must be what is there
+            if all(isinstance(each, str) for each in found) and (not written or written(found) == cell):
+                return list(found)
+    return cell
 
 
 def named_pairs(

@@ -40,7 +40,7 @@ PNG, MAX_PROFILE = b"\x89PNG\r\n\x1a\n", 64 * 2**20
 SAME_COLOUR = 2
 
 #: TIFF's tags.
-BITS_PER_SAMPLE, PHOTOMETRIC = 258, 262
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANES = 258, 262, 284
 
 #: A picture as callers give it: a file, a PIL picture, or pixels (3, H, W), uint8 or float in [0, 1].
 Source = str | Path | Image.Image | Tensor | np.ndarray
@@ -113,7 +113,6 @@ def _read(path: Path, admit: Admit, content: bytes | None, profile: bytes | None
         with Image.open(path if content is None else io.BytesIO(content), formats=_formats()) as image:
             _admitted(path, image.size, admit)
             image.seek(0)
-            image.load()
             return _upright(image, profile)
     except ImageError:
         raise
@@ -124,7 +123,9 @@ def _read(path: Path, admit: Admit, content: bytes | None, profile: bytes | None
     except UnidentifiedImageError:
         if str(path).lower().endswith((".parquet", ".pq", ".tar", ".tar.gz", ".tgz", ".tar.zst")):
             raise ImageError(f"{path}: no picture; foclip scan reads tables and archives") from None
-        raise ImageError(f"{path}: not a picture in a format that is read ({', '.join(FORMATS)})") from None
+        raise ImageError(
+            f"{path}: not a picture in a format that is read ({', '.join(FORMATS)}), or of a rare kind of samples"
+        ) from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path}: more than {MAX_PIXELS // 10**6} megapixels") from None
     except OSError as error:
@@ -141,9 +142,10 @@ def decode(content: bytes, name: str, admit: Admit = admit_any) -> Image.Image:
 
 
 def _lean_png(path: Path, content: bytes | None) -> tuple[bytes, bytes | None] | None:
-    """A PNG without its texts and its colour profile, and that profile; None if it is no PNG, or has neither.
+    """A PNG with no more than its pixels and which side is up, and its colour profile; None if it is no larger itself.
 
-    Pillow refuses more than 1 MB of either, and generators write whole workflows. What may say which side is up stays.
+    Pillow refuses more than 1 MB of text or profile, and generators write whole workflows; and it refuses damaged
+    chunks that no other program looks at.
     """
     try:
         content = path.read_bytes() if content is None and path.suffix.lower() in (".png", ".apng") else content or b""
@@ -153,13 +155,14 @@ def _lean_png(path: Path, content: bytes | None) -> tuple[bytes, bytes | None] |
     while content[:8] == PNG and place + 12 <= len(content):
         size, name = struct.unpack_from(">I4s", content, place)
         chunk, place = content[place : place + size + 12], place + size + 12
+        turned = name == b"eXIf" or (size < 2**20 and chunk[8:].startswith(b"XML:com.adobe.xmp\0\0"))
         if name == b"iCCP":
             with suppress(zlib.error):
                 profile = zlib.decompressobj().decompress(chunk[8:-4].partition(b"\0")[2][1:], MAX_PROFILE)
-        elif name not in (b"tEXt", b"zTXt", b"iTXt") or (
-            size < 2**20 and chunk[8:].startswith(b"XML:com.adobe.xmp\0\0")
+        elif (
+            name[:1].isupper() or name == b"tRNS" or (turned and zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:]))
         ):
-            kept.append(chunk)
+            kept.append(chunk)  # the first letter of all that pixels need is a capital
     lean = b"".join([*kept, content[place:]])
     return (lean, profile) if len(lean) < len(content) else None
 
@@ -185,7 +188,9 @@ def _admitted(name: str | Path, size: tuple[int, int], admit: Admit) -> None:
 
 
 def _upright(image: Image.Image, profile: object = None) -> Image.Image:
-    """A loaded picture of any mode as 8-bit sRGB, rotated as its EXIF data say, with transparency over white."""
+    """An opened picture of any mode as 8-bit sRGB, rotated as its EXIF data say, with transparency over white."""
+    _wide_planes(image)
+    image.load()
     profile, tags = profile or image.info.get("icc_profile"), getattr(image, "tag_v2", {})
     with suppress(SyntaxError, struct.error, ValueError, TypeError):  # damaged EXIF data are not the picture
         image = ImageOps.exif_transpose(image)
@@ -208,6 +213,17 @@ def _upright(image: Image.Image, profile: object = None) -> Image.Image:
     opaque = _to_srgb(rgba.convert("RGB"), profile)
     opaque.putalpha(rgba.getchannel("A"))
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), opaque).convert("RGB")
+
+
+def _wide_planes(image: Image.Image) -> None:
+    """Have 16-bit planes of an uncompressed TIFF, one after the other, decoded as such: Pillow takes them for 8-bit."""
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(PLANES) == 2 and {*tags.get(BITS_PER_SAMPLE, ())} == {16}:
+        order = ";16B" if tags.prefix == b"MM" else ";16L"
+        image.tile = [
+            tile._replace(args=(f"{tile.args[0]}{order}", *tile.args[1:])) if tile.codec_name == "raw" else tile
+            for tile in image.tile
+        ]
 
 
 def _to_srgb(image: Image.Image, profile: object) -> Image.Image:

@@ -30,8 +30,8 @@ def pass_rows(scorer: Scorer, many: int, few: int) -> int:
 
 
 def figures(scorer: Scorer, raw: Tensor) -> Tensor:
-    """The figures of raw scores of any shape: scale · max(raw score, 0)."""
-    return scorer.info.scale * raw.clamp(min=0)
+    """The figures of raw scores of any shape: scale · max(raw score, 0), or what stands for 0 in `ScoreInfo.lowest`."""
+    return scorer.info.scale * raw.clamp(min=scorer.info.lowest)
 
 
 class TargetCache:
@@ -100,6 +100,26 @@ def read_scores(scorer: Scorer, images: Sequence[Inputs], targets: Sequence[Targ
 def read_figures(scorer: Scorer, images: Sequence[Inputs], targets: Sequence[Targets]) -> list[list[float]]:
     """The figures of pictures as files hold them, one per prompt; arguments as for `read_scores`."""
     return [figures(scorer, raw).tolist() for raw in read_scores(scorer, images, targets)]
+
+
+@undisturbed()
+@torch.inference_mode()
+def read_alike(
+    scorers: Sequence[Scorer], images: Sequence[Inputs], targets: Sequence[Sequence[Targets]]
+) -> list[list[list[float]]]:
+    """The figures by several scores over one encoder, or by one, in the same passes: by score, picture and prompt.
+
+    `targets` are those of each score, in the order of the pictures.
+    """
+    if len(scorers) == 1:
+        return [read_figures(scorers[0], images, targets[0])]
+    several: Any = scorers
+    stacked: Any = torch.stack(list(images))  # type: ignore[arg-type]  # a scorer with one encoder has one input
+    embedded = embeddings(several[0], stacked, pass_rows(several[0], READ_ROWS, 1))
+    return [
+        [figures(each, each.compare(embedded[at : at + 1], asked))[0].tolist() for at, asked in enumerate(own)]
+        for each, own in zip(several, targets, strict=True)
+    ]
 
 
 @undisturbed()

@@ -21,6 +21,10 @@ from foclip.models import embedded
 
 #: Endings of checkpoint files.
 SUFFIXES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".safetensors"})
+#: What names of transformers' begin with; none of it is needed where the rest tells (`in_transformers`).
+TRANSFORMERS = "transformers:"
+#: ORGANISATION/NAME, as the hub allows them.
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 #: Entries of a state dict that are no parameters.
 _BUFFERS = re.compile(r"running_mean$|running_var$|num_batches_tracked$|attn_mask$")
 
@@ -82,14 +86,36 @@ def parse(name: str) -> Named:
     )
 
 
+def in_transformers(name: str) -> str | None:
+    """The folder or the hub's repository that transformers loads for this name; None if the name is another's.
+
+    It is what follows `transformers:`, a folder, or ORGANISATION/NAME, unless that resembles a name of open_clip's.
+    """
+    if name.startswith(TRANSFORMERS):
+        return name.removeprefix(TRANSFORMERS)
+    if not name or name in embedded.names() or ":" in name:
+        return None
+    if files.is_file(Path(name) / "config.json"):
+        return name
+    known, parts = architectures(), name.split("/")
+    if any("-".join(parts[:count]) in known for count in range(1, len(parts) + 1)):
+        return None
+    repository = len(parts) == 2 and _REPOSITORY.fullmatch(name) and Path(name).suffix not in SUFFIXES
+    return name if files.is_folder(Path(name)) or (repository and not _near(name, list(known))) else None
+
+
+def _near(name: str, architectures: list[str]) -> list[str]:
+    return difflib.get_close_matches(name.split("/")[0], [*embedded.names(), *architectures], n=3, cutoff=0.5)
+
+
 def _unknown(name: str, architectures: list[str]) -> str:
     if Path(name).suffix in SUFFIXES:
         return f"{name}: no such checkpoint file"
-    near = difflib.get_close_matches(name.split("/")[0], [*embedded.names(), *architectures], n=3, cutoff=0.5)
+    near = _near(name, architectures)
     hint = f"did you mean {' or '.join(near)}? If not, " if near else ""
     return (
         f"unknown encoder {name!r}: {hint}choose {', '.join(embedded.names())}, ARCHITECTURE/TAG "
-        "(`foclip models` lists them), hf-hub:…, local-dir:… or a checkpoint file"
+        "(`foclip models` lists them), hf-hub:…, local-dir:…, transformers:… or a checkpoint file"
     )
 
 

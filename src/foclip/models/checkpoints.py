@@ -5,6 +5,7 @@ What is written is a folder that open_clip loads with `local-dir:` and nothing e
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from math import isqrt
@@ -21,14 +22,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from foclip import files
-from foclip.errors import EncoderError
+from foclip.errors import CheckpointWarning, EncoderError
 
 if TYPE_CHECKING:
     from foclip.models.open_clip import OpenClipEncoder
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"
-#: Where trainers keep the weights in what they save.
+#: Where trainers keep the weights in what they save; anything else counts if it is the only one that holds weights.
 IN = ("state_dict", "model", "model_state_dict")
+#: The names that weights of a text tower begin with, and of those one that every text tower of open_clip's own has.
+TEXT, TOKENS = ("text.", "text_encoder.", "token_embedding."), "token_embedding.weight"
+#: What the index of weights in several files ends with.
+SHARDS = ".safetensors.index.json"
 #: Files of a model's folder that belong to its tokenizer.
 TOKENIZER = ("tokenizer*", "vocab*", "merges*", "special_tokens_map.json", "added_tokens.json", "*.model")
 #: What open_clip says of the preprocessing of pretrained weights.
@@ -71,6 +76,10 @@ def options(architecture: str, path: Path, tag: str | None = None) -> dict[str, 
         found["force_quick_gelu"] = True
     config = open_clip.get_model_config(architecture)
     vision, text = config["vision_cfg"], config["text_cfg"]
+    if (
+        "logit_bias" in shapes and "init_logit_bias" not in config
+    ):  # trained with SigLIP's loss; of no weight in a score
+        found["init_logit_bias"] = 0.0
     places, patch = shapes.get("visual.positional_embedding"), vision.get("patch_size")
     if places and isqrt(places[0] - 1) ** 2 != places[0] - 1:
         raise EncoderError(f"{path}: its image tower looks at {places[0] - 1} patches, which make no square picture")
@@ -89,49 +98,81 @@ def options(architecture: str, path: Path, tag: str | None = None) -> dict[str, 
 
 @contextmanager
 def readable(path: Path) -> Iterator[Path]:
-    """A checkpoint as open_clip reads it: itself, or else a copy for the time being, whose names have no prefix."""
-    state, (key, prefix) = _state(path)
-    if key in ("", "state_dict") and prefix in ("", "module."):
+    """A checkpoint as open_clip reads it: itself, or else a copy for the time being, of the model's weights alone."""
+    state, plain, note = _state(path)
+    if note:
+        warnings.warn(note, CheckpointWarning, stacklevel=2)
+    if plain:
         yield path
         return
     with TemporaryDirectory(prefix="foclip-") as folder:
         copy = Path(folder) / "weights.pt"
-        torch.save({name.removeprefix(prefix): value for name, value in state.items()}, copy)
+        torch.save(state, copy)
         yield copy
 
 
-def _state(path: Path) -> tuple[dict[str, Tensor], tuple[str, str]]:
-    """The tensors of a checkpoint, without running code from it; where in it they are, and what all names begin with.
+def tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by their names in the model; errors as of `options`."""
+    return _state(path)[0]
 
-    Trainers put the weights among other things (`IN`), and what wraps a model (DataParallel, torch.compile, Lightning)
-    puts its name before each: `module.`, `_orig_mod.`, `model.`, in any order.
+
+def _state(path: Path) -> tuple[dict[str, Tensor], bool, str]:
+    """The weights of a model by name, whether open_clip reads the file as it is, and what to say of others in it.
+
+    No code of the file is run. Trainers put the weights among other things, next to an average of them (EMA) or to
+    those of a loss or a classifier; and what wraps a model (DataParallel, torch.compile, Lightning) puts its name
+    before each: `module.`, `_orig_mod.`, `model.`, in any order.
     """
     try:
-        loaded = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        )
+        if path.name.endswith(SHARDS):
+            parts = sorted({*json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()})
+            loaded = {key: value for part in parts for key, value in load_file(path.parent / Path(part).name).items()}
+        elif path.suffix == ".safetensors":
+            loaded = load_file(path)
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         problem = "no weights-only checkpoint that can be read"
         if isinstance(error, UnpicklingError):
             problem = "refused, since it holds more than weights and loading it could run code, or is no checkpoint"
         raise EncoderError(f"{path}: {problem}; save the model's state_dict as safetensors") from error
     content: dict[str, Any] = dict(loaded) if isinstance(loaded, Mapping) else {}
-    key = next((key for key in IN if isinstance(content.get(key), Mapping)), "")
-    held = content[key].items() if key else content.items()
-    tensors = {name: value for name, value in held if isinstance(name, str) and isinstance(value, Tensor)}
+    sets = {str(key): held for key, value in {"": content, **content}.items() if (held := _tensors(value))}
+    known = [key for key in (*IN, "") if key in sets]
+    if len(sets) > 1 and not known:
+        raise EncoderError(f"{path}: holds the weights {', '.join(sets)}; save the state_dict of those that are meant")
+    key = (known or [*sets, ""])[0]
+    others = [each for each in sets if each and each != key]
+    note = f"{path}: the weights are those called {key}, not {' or '.join(others)}" if others and key else ""
+    tensors = sets.get(key, {})
+    if any("text_model." in name for name in tensors):
+        raise EncoderError(f"{path}: the weights are those of transformers' model; give open_clip's of the same one")
     shared = commonprefix([*tensors])  # noqa: RUF071 (of names, not of paths)
-    return tensors, (key, shared[: shared.rfind(".") + 1])
+    prefix = shared[: shared.rfind(".") + 1]
+    if not any(name.startswith(tuple(f"{prefix}{text}" for text in TEXT)) for name in tensors):
+        found = {name.removesuffix(TOKENS).removesuffix("text.") for name in tensors if name.endswith(TOKENS)}
+        found = {name for name in found if "ema" not in name.lower()} or found  # averages, beside the weights
+        if len(found) > 1:
+            models = ", ".join(f"{name}…" for name in sorted(found))
+            raise EncoderError(f"{path}: holds the weights of several models ({models}); save the one that is meant")
+        prefix = (*found, prefix)[0]
+    own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    plain = key in ("", "state_dict") and prefix in ("", "module.") and len(own) == len(tensors)
+    return own, plain and not path.name.endswith(SHARDS), note
+
+
+def _tensors(value: Any) -> dict[str, Tensor]:
+    """What a mapping holds of tensors by name."""
+    found = value.items() if isinstance(value, Mapping) else ()
+    return {name: each for name, each in found if isinstance(name, str) and isinstance(each, Tensor)}
 
 
 def _checked(path: Path) -> Shapes:
     """Shape of every tensor in a checkpoint; an `EncoderError` if there are none, or none of a text tower."""
-    state, (_, prefix) = _state(path)
-    shapes = {key.removeprefix(prefix): tuple(value.shape) for key, value in state.items()}
+    shapes = {name: tuple(value.shape) for name, value in _state(path)[0].items()}
     if not shapes:
         raise EncoderError(f"{path}: holds no weights by name; save the model's state_dict as safetensors")
-    if not any(key.startswith(("text.", "text_encoder.", "token_embedding.")) for key in shapes):
+    if not any(name.startswith(TEXT) for name in shapes):
         raise EncoderError(
             f"{path}: its weights have no text tower; if they are an image tower alone, give the whole model"
         )

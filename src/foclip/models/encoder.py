@@ -1,6 +1,7 @@
 """What everything here needs of an encoder: pictures and prompts to unit vectors in one space."""
 
 import copy
+import hashlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from foclip.errors import CompileWarning, UsageError
 from foclip.models.preprocess import Preprocess
@@ -17,6 +18,15 @@ from foclip.models.surroundings import undisturbed
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+def digest(told: str, model: nn.Module) -> str:
+    """SHA-256 over the weights of a model and what else is told of it."""
+    found = hashlib.sha256(told.encode())
+    for key, value in sorted(model.state_dict().items()):
+        found.update(key.encode())
+        found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
 
 
 class Encoder(ABC):
@@ -50,6 +60,11 @@ class Encoder(ABC):
     @abstractmethod
     def fingerprint(self) -> str:
         """SHA-256 over weights and preprocessing: tells two encoders of one name apart."""
+
+    @property
+    def logits(self) -> tuple[float, float] | None:
+        """Scale and bias that turn its cosines into logits, as it was trained; None if it has none."""
+        return None
 
     @abstractmethod
     def features(self, inputs: Tensor) -> Tensor:

@@ -1,12 +1,7 @@
 """Every model that open_clip knows, as an encoder. Checkpoints are read as weights only."""
 
-import hashlib
-import logging
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +14,10 @@ from torch import Tensor, nn
 
 from foclip.errors import CheckpointWarning, EncoderError, PromptTruncationWarning
 from foclip.models import catalogue, checkpoints, embedded, remote
-from foclip.models.encoder import Encoder
+from foclip.models.encoder import Encoder, digest
 from foclip.models.fuse import cast, fuse_batchnorm
 from foclip.models.preprocess import Preprocess
-from foclip.models.surroundings import undisturbed
+from foclip.models.surroundings import quiet, undisturbed
 from foclip.models.tokenizer import EmbeddedTokenizer
 
 if TYPE_CHECKING:
@@ -68,11 +63,12 @@ class OpenClipEncoder(Encoder):
     @cached_property
     def fingerprint(self) -> str:
         # Weights do not tell their activation, and two models that differ in it alone score differently.
-        digest = hashlib.sha256(f"{self.preprocess.description} {_quick(self.model)}".encode())
-        for key, value in sorted(self.model.state_dict().items()):
-            digest.update(key.encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return digest(f"{self.preprocess.description} {_quick(self.model)}", self.model)
+
+    @property
+    def logits(self) -> tuple[float, float] | None:
+        scale, bias = (getattr(self.model, name, None) for name in ("logit_scale", "logit_bias"))
+        return None if scale is None else (float(scale.exp()), 0.0 if bias is None else float(bias))
 
     def in_precision(self, dtype: torch.dtype | None, compiled: bool = False) -> "Self":
         if dtype is not None and dtype not in self._cast:  # not while it is compiled, which would be compiled again
@@ -173,7 +169,7 @@ def create(
             # with another activation than the authors'.
             options["force_quick_gelu"] = True
     try:
-        with _quiet():
+        with quiet():
             model = open_clip.create_model(model_name, weights, require_pretrained=True, **options)
             if name in embedded.names():
                 tokenizer = EmbeddedTokenizer(Path(model_name.removeprefix("local-dir:")), model.context_length)
@@ -210,24 +206,3 @@ def _reason(error: Exception) -> str:
         if any(word in text.lower() for word in words):
             return reason.replace("%s", text[:160])
     return text[:300] or type(error).__name__
-
-
-#: Whether a model is being loaded in this context. open_clip logs every step; what matters ends as an `EncoderError`.
-_loading: ContextVar[bool] = ContextVar("loading", default=False)
-
-
-def _no_model_is_loading(record: logging.LogRecord) -> bool:
-    return not _loading.get()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing is logged by this thread meanwhile; what other threads log is left alone."""
-    for name in (None, *logging.root.manager.loggerDict):  # a filter does not hold for what is below its logger
-        if name is None or name.partition(".")[0] in ("timm", "huggingface_hub", "open_clip", "transformers"):
-            logging.getLogger(name).addFilter(_no_model_is_loading)  # adding it twice adds it once
-    token = _loading.set(True)
-    try:
-        yield
-    finally:
-        _loading.reset(token)

@@ -1,4 +1,4 @@
-r"""An encoder's preprocessing: exact, as open_clip ships it, on PIL pictures; and on pixels, differentiably.
+r"""An encoder's preprocessing: exact, as its authors ship it, on PIL pictures; and on pixels, differentiably.
 
 Resize and crop are a linear map R, from a picture of one size to what the model sees of it: a `Resampler`. The gradient
 with respect to the picture is :math:`R^T g`, so whatever sums up gradients moves it by some :math:`R^T u` with u of the
@@ -8,6 +8,7 @@ model's size. What the model then sees changes by :math:`R R^T u`, and the squar
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import PIL
 import torch
@@ -34,6 +35,8 @@ class Preprocess:
     "squash" ignores the aspect ratio.
     """
 
+    columns_first = COLUMNS_FIRST
+
     def __init__(
         self,
         size: tuple[int, int],  # (height, width) of the encoder's input
@@ -45,22 +48,25 @@ class Preprocess:
         device: torch.device | str = "cpu",  # where the encoder computes
     ) -> None:
         self.size, self.device, self.fill = size, torch.device(device), fill_color / 255
-        self._mode, self.bilinear = resize_mode, interpolation == "bilinear"
+        self._mode, self._interpolation, self.bilinear = resize_mode, interpolation, interpolation == "bilinear"
+        self._mean, self._std = tuple(mean), tuple(std)
         #: All of this as text.
-        self.description = repr((size, tuple(mean), tuple(std), interpolation, resize_mode, fill_color))
+        self.description = repr((size, self._mean, self._std, interpolation, resize_mode, fill_color))
         mean_, std_ = (torch.tensor(values, device=self.device).view(1, 3, 1, 1) for values in (mean, std))
         self._scale, self._offset = 1 / std_, -mean_ / std_
 
+    @cached_property
+    def _resize(self) -> Compose:
+        """open_clip's own resize and crop."""
         # Here, since `import foclip.metrics` must stay light: open_clip loads transformers and jinja2.
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
-        config = PreprocessCfg(size, "RGB", mean, std, interpolation, resize_mode, fill_color)
-        steps = image_transform_v2(config, is_train=False).transforms
-        to_tensor_step = next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))
-        self._resize, self._normalize = Compose(steps[:to_tensor_step]), steps[-1]  # a `Normalize`
+        look = (self._mean, self._std, self._interpolation, self._mode, round(self.fill * 255))
+        steps = image_transform_v2(PreprocessCfg(self.size, "RGB", *look), is_train=False).transforms
+        return Compose(steps[: next(i for i, step in enumerate(steps) if isinstance(step, ToTensor))])
 
     def image(self, picture: Image.Image) -> Tensor:
-        """What the encoder sees of one RGB picture, by open_clip's own resize and crop: uint8 (3, *size)."""
+        """What the encoder sees of one RGB picture, by its authors' own resize and crop: uint8 (3, *size)."""
         return to_tensor(picture if picture.size == (self.size[1], self.size[0]) else self._resize(picture))
 
     def normalize(self, pixels: Tensor) -> Tensor:
@@ -71,7 +77,7 @@ class Preprocess:
         if pixels.is_floating_point():
             return torch.addcmul(self._offset, pixels, self._scale)
         inputs = pixels.float().div_(255)  # fresh, so the rest is done in place: a copy costs a large part of it
-        return torch.as_tensor(normalize(inputs, self._normalize.mean, self._normalize.std, inplace=True))
+        return torch.as_tensor(normalize(inputs, list(self._mean), list(self._std), inplace=True))
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """Size after resizing a picture of height × width, before cutting or padding."""
@@ -85,10 +91,15 @@ class Preprocess:
             return target_h, int(target_h * width / height)
         return int(target_w * height / width), target_w
 
+    def start(self, resized: int, target: int) -> int:
+        """The first of `resized` cells that is kept if `target` are; below 0 that many cells of padding come first."""
+        middle = (resized - target) / 2.0
+        return round(middle) if middle > 0 else int(middle)  # as torchvision cuts
+
     def region(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns of a picture of height × width that the encoder sees, but for a few with small weights."""
         sizes = zip((height, width), self.resized(height, width), self.size, strict=True)
-        down, across = (_kept(*each) for each in sizes)
+        down, across = (_kept(*each, self.start(*each[1:])) for each in sizes)
         return down, across
 
     def pixels(self, pixels: Tensor) -> Tensor:
@@ -103,9 +114,9 @@ class Preprocess:
         return Resampler(self, height, width)
 
 
-def _kept(size: int, resized: int, target: int) -> slice:
-    """The cells of `size` that are left when `resized` of them are cut to `target` in the middle."""
-    offset, scale = max(0, round((resized - target) / 2.0)), size / resized
+def _kept(size: int, resized: int, target: int, start: int) -> slice:
+    """The cells of `size` that are left when `resized` of them are cut to `target` from the cell `start` on."""
+    offset, scale = max(0, start), size / resized
     start = min(round(offset * scale), size - 1)
     return slice(start, max(start + 1, round((offset + min(resized, target)) * scale)))  # never nothing
 
@@ -126,14 +137,15 @@ class Resampler:
     def __init__(self, preprocess: Preprocess, height: int, width: int) -> None:
         resized = new_height, new_width = preprocess.resized(height, width)
         sizes = zip((height, width), resized, preprocess.size, strict=True)
-        down, across = (axis(*each, preprocess.bilinear, preprocess.device) for each in sizes)
+        look = preprocess.bilinear, preprocess.device
+        down, across = (axis(*each, preprocess.start(*each[1:]), *look) for each in sizes)
         #: (3, h, w): what the model sees, less its padding.
         self.shape = (3, *(sum(len(block.weights) for block in each.blocks) for each in (down, across)))
         self.resizes = down.resizes or across.resizes
         self._padding, self._fill = (*across.pad, *down.pad), preprocess.fill
         # As Pillow does it: rows first, but since 13.0 pictures that shrink far more in height the other way. The axis
         # that is resized first lies along the last dimension.
-        self._turned = COLUMNS_FIRST and 0 < height - new_height > 2 * (width - new_width)
+        self._turned = preprocess.columns_first and 0 < height - new_height > 2 * (width - new_width)
         self._first, self._second = (down, across) if self._turned else (across, down)
 
     def apply(self, pixels: Tensor) -> Tensor:

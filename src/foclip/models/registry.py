@@ -9,6 +9,8 @@ An encoder is named by
   `ViT-B-32-quickgelu/FILE` (a `CheckpointWarning` says what was taken);
 - `ARCHITECTURE/TAG/FILE`, as `ViT-L-14/openai/mine.pt`: a checkpoint prepared for, and activated, as the weights TAG;
 - `FILE`: a checkpoint whose architecture is recognised by the shapes of its weights;
+- `transformers:PLACE`: a repository of the hub or a folder of `save_pretrained`'s, for transformers; a folder, and a
+  repository as `openai/clip-vit-base-patch32`, need no scheme;
 - `SCHEME:REST`: `hf-hub:ORGANISATION/REPOSITORY` and `local-dir:FOLDER` as open_clip spells them, `open_clip:NAME`, and
   what other packages add (`register_encoder`, or the entry point group `foclip.encoders`).
 
@@ -17,12 +19,12 @@ A score is named by what `foclip scores` lists; other packages add theirs with `
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from foclip.errors import EncoderError, UsageError
-from foclip.models import embedded
+from foclip.models import catalogue, embedded
 
 if TYPE_CHECKING:
     import torch
@@ -76,12 +78,24 @@ DEFAULT = "clipscore"
 _SCORES = {
     DEFAULT: "foclip.models.scores.clip:CLIPScore.load",
     "clip-iqa": "foclip.models.scores.clip_iqa:CLIPIQA.load",
+    "siglip": "foclip.models.scores.siglip:SigLIPScore.load",
+    "pickscore": "foclip.models.scores.pickscore:PickScore.load",
+    "hpsv2": "foclip.models.scores.hps:HPSv2.load",
+    "hpsv2.1": "foclip.models.scores.hps:HPSv21.load",
+    "aesthetic": "foclip.models.scores.aesthetic:Aesthetic.load",
+    "blip-itm": "foclip.models.scores.blip:BLIPMatching.load",
+    "imagereward": "foclip.models.scores.imagereward:ImageReward.load",
 }
 #: Scores of this package that need prompts. Whether those of others do is known once they are loaded (`ScoreInfo`).
-NEED_PROMPTS = (DEFAULT,)
+NEED_PROMPTS = tuple(name for name in _SCORES if name not in ("clip-iqa", "aesthetic"))
+#: Scores that take a file after their name, as `aesthetic:HEAD.pth`.
+WITH_FILE = ("aesthetic",)
 #: Schemes that open_clip loads.
 OPEN_CLIP = ("open_clip", "hf-hub", "local-dir")
+#: Schemes of this package.
+OWN = (*OPEN_CLIP, "transformers")
 _FAMILIES = dict.fromkeys(OPEN_CLIP, "foclip.models.open_clip:load")
+_FAMILIES["transformers"] = "foclip.models.hugging_face:load"
 _scores, _families = _Registry("score", "foclip.scorers", _SCORES), _Registry("scheme", "foclip.encoders", _FAMILIES)
 #: Names of all scores, the default first; and what adds one.
 available, register = _scores.names, _scores.register
@@ -89,9 +103,18 @@ available, register = _scores.names, _scores.register
 schemes, register_encoder = _families.names, _families.register
 
 
-def is_own(score: str, model: str) -> bool:
-    """Whether neither the score nor the encoder is made by another package."""
-    return score in _SCORES and model.partition(":")[0] not in {*schemes()} - {*OPEN_CLIP}
+def require(name: str) -> None:
+    """A `UsageError` if there is no score of this name; whether it can be loaded is another matter."""
+    base, _, file = name.partition(":")
+    if name not in available() and not (file and base in WITH_FILE):
+        hint = f"; {name!r} is an encoder: load_encoder({name!r})" if name in embedded.names() else ""
+        raise UsageError(f"score: {name!r} is none of {', '.join(available())}{hint}")
+
+
+def by_open_clip(score: str, model: str) -> bool:
+    """Whether the score is one of this package, and open_clip makes the encoder."""
+    other = model.partition(":")[0] in {*schemes()} - {*OPEN_CLIP} or catalogue.in_transformers(model) is not None
+    return score.partition(":")[0] in _SCORES and not other
 
 
 def load(name: str = DEFAULT, model: "str | Encoder" = embedded.DEFAULT, *, device: str = "auto") -> "Scorer":
@@ -110,10 +133,9 @@ def load(name: str = DEFAULT, model: "str | Encoder" = embedded.DEFAULT, *, devi
 
 def factory(name: str) -> "ScorerFactory":
     """What makes the score of this name; a `UsageError` if there is none, or its package cannot be loaded."""
-    if name not in available():
-        hint = f"; {name!r} is an encoder: load_encoder({name!r})" if name in embedded.names() else ""
-        raise UsageError(f"score: {name!r} is none of {', '.join(available())}{hint}")
-    made: ScorerFactory = _scores[name]
+    require(name)
+    base, _, file = name.partition(":")
+    made: ScorerFactory = partial(_scores[base], head=file) if file and base in WITH_FILE else _scores[name]
     return made
 
 
@@ -123,6 +145,8 @@ def load_encoder(name: str = embedded.DEFAULT, device: "str | torch.device" = "a
 
     with undisturbed():
         place, scheme = _checked(device), name.partition(":")[0]
+        if catalogue.in_transformers(name) is not None:
+            scheme = "transformers"
         if name not in embedded.names() and scheme in schemes():
             loaded: Encoder = _families[scheme](name.removeprefix("open_clip:"), place)
             return loaded

@@ -20,10 +20,14 @@ _HUB = "hf-hub:"
 
 
 def require(name: str) -> None:
-    """An `EncoderError` if the encoder of this name, one of open_clip's, needs a download and the hub is out of reach.
+    """An `EncoderError` if the encoder of this name needs a download and the hub is out of reach.
 
     Tokenizers of some architectures are downloaded too, whatever the weights are.
     """
+    if (place := catalogue.in_transformers(name)) is not None:
+        if not Path(place).is_dir():
+            _reach(name, place, WEIGHTS, "fetch the repository elsewhere and pass its folder")
+        return
     if name.startswith(_HUB):
         _reach(name, name.removeprefix(_HUB), WEIGHTS, "fetch the repository elsewhere and pass local-dir:FOLDER")
     if name.partition(":")[0] in ("hf-hub", "local-dir"):

@@ -115,11 +115,10 @@ class Axis:
 
 
 @lru_cache(maxsize=64)
-def axis(size: int, resized: int, target: int, bilinear: bool, device: torch.device) -> Axis:
-    """Resize `size` cells to `resized`, then cut or pad to `target` in the middle."""
-    offset = round((resized - target) / 2.0) if resized > target else 0
+def axis(size: int, resized: int, target: int, start: int, bilinear: bool, device: torch.device) -> Axis:
+    """Resize `size` cells to `resized`, then take `target` from the cell `start` on; below 0 that much is padding."""
+    offset, before = max(0, start), max(0, -start)
     count = min(resized, target)
-    before = (target - resized) // 2 if target > resized else 0
     pad = (before, target - count - before)
     if resized == size:
         same = blocks(np.eye(count), device)

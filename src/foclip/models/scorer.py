@@ -1,8 +1,9 @@
 """What everything else knows of a score.
 
 A `Scorer` gives each picture and prompt a raw score, which attacks raise and which may be negative. People read the
-figure, scale · max(raw score, 0). An `EmbeddingScorer` compares a picture's embedding with the prompts, as CLIPScore
-does; only such a scorer has an embedding shift and can caption a picture zero-shot.
+figure, scale · max(raw score, 0); of a reward, whose mean is 0, also below it. An `EmbeddingScorer` compares a
+picture's embedding with the prompts, as CLIPScore does; only such a scorer has an embedding shift and can caption a
+picture zero-shot.
 """
 
 from collections.abc import Sequence
@@ -32,11 +33,12 @@ class ScoreInfo:
     """What is to be known of a score."""
 
     name: str  # what `--score` calls it
-    scale: float = 1.0  # the figure is scale · max(raw score, 0)
+    scale: float = 1.0  # the figure is scale · max(raw score, lowest)
     floor: float = 0.1  # figure below which a picture matches none of its prompts, so that relative changes are noise
     temperature: float = 0.01  # of the softmax over raw scores that gives probabilities of prompts
     prompts: Literal["required", "optional", "none"] = "required"  # whether a picture needs prompts
     default_prompts: Prompts = ()  # what it is asked with unless others are given, if they are optional
+    lowest: float = 0.0  # raw scores below it count as it; -inf for rewards, whose mean is 0
 
 
 @runtime_checkable

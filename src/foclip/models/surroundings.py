@@ -1,7 +1,9 @@
-"""What callers set for computations of their own: it must not reach a figure."""
+"""What callers set for computations of their own must not reach a figure, and what libraries log no user."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from threading import Lock
 
 import torch
@@ -46,3 +48,24 @@ def _in_float32() -> Iterator[None]:
             _inside -= 1
             if not _inside:
                 torch.set_default_dtype(_default)
+
+
+#: Whether a model is being loaded in this context. Libraries log every step; what matters ends as an `EncoderError`.
+_loading: ContextVar[bool] = ContextVar("loading", default=False)
+
+
+def _no_model_is_loading(record: logging.LogRecord) -> bool:
+    return not _loading.get()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing is logged by this thread meanwhile; what other threads log is left alone."""
+    for name in (None, *logging.root.manager.loggerDict):  # a filter does not hold for what is below its logger
+        if name is None or name.partition(".")[0] in ("timm", "huggingface_hub", "open_clip", "transformers"):
+            logging.getLogger(name).addFilter(_no_model_is_loading)  # adding it twice adds it once
+    token = _loading.set(True)
+    try:
+        yield
+    finally:
+        _loading.reset(token)

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -52,21 +52,33 @@ def write(
     fpr: float | None = None,
     progress: Progress = no_progress,
 ) -> None:
-    """Write `verdicts.csv`, then `verdicts.html`, into a folder.
+    """Write `verdicts.csv`, then `verdicts.html`, which is `page`, into a folder."""
+    files.write_text(out / TABLE, table(found))
+    files.write_text(out / PAGE, page(found, scorer, detector, fpr, progress))
+
+
+def page(
+    found: Outcome[Detection],
+    scorer: EmbeddingScorer,
+    detector: Detector,
+    fpr: float | None = None,
+    progress: Progress = no_progress,
+    read: Callable[[str], Image.Image] = images.read,
+) -> str:
+    """The verdicts as HTML.
 
     `scorer`, `detector` and `fpr`, a bound on false alarms instead of the detector's own, are those that `detect` had.
-    Progress is in pictures drawn.
+    Progress is in pictures drawn. `read` gives a picture by what its verdict calls it; an `ImageError` if it has gone.
     """
-    files.write_text(out / TABLE, table(found))
     shown = suspicious_first(found.results)[:SHOWN]
     report, items = progress("drawing", len(shown)), []
+    called = html.names([detection.image for detection in shown])
     for number, detection in enumerate(shown, start=1):
-        pictures = _shown(detection, scorer, detector.hardened)
-        items.append({"detection": detection, "shown": pictures, "name": Path(detection.image).name})
+        pictures = _shown(detection, scorer, detector.hardened, read)
+        items.append({"detection": detection, "shown": pictures, "name": called[number - 1]})
         report(number)
     decided_by = sorted({detection.decided_by for detection in found})
-    html.write(
-        out / PAGE,
+    return html.page(
         "detected.html",
         items=items,
         most=PROMPTS,
@@ -111,16 +123,22 @@ def _plain(name: str) -> str:
     return f"./{name}" if name.startswith(FORMULA) else name
 
 
-def _shown(detection: Detection, scorer: EmbeddingScorer, hardened: Collection[str]) -> list[tuple[str, str]]:
+def _shown(
+    detection: Detection, scorer: EmbeddingScorer, hardened: Collection[str], read: Callable[[str], Image.Image]
+) -> list[tuple[str, str]]:
     """The picture, its probe and its map, with their captions; nothing if the file has gone since."""
     try:
-        found = images.read(detection.image)
+        found = read(detection.image)
     except ImageError:
         return []
     seen = scorer.preprocess.image(found)
     assert isinstance(seen, Tensor)  # a scorer with one encoder has one input
+    if seen.is_floating_point():  # as it is for HPSv2
+        seen = (seen.clamp(0, 1) * 255).round().to(torch.uint8)
     shown, small = [("picture", html.picture(found))], images.to_image(seen)
-    if detection.probe and detection.probe not in hardened:
+    if detection.probe in hardened:  # that encoder looks at the picture itself
+        shown.append((f"its probe: what {detection.probe} sees is the same picture", html.picture(small)))
+    elif detection.probe:
         probe = transformation(detection.probe, detection.seed)
         shown.append((f"its probe, {detection.probe}", html.picture(probe.exact(small))))
     prompts, by = tuple(detection.prompts), scorer
@@ -129,7 +147,10 @@ def _shown(detection: Detection, scorer: EmbeddingScorer, hardened: Collection[s
     if detection.tampered and prompts:
         part = heat_map(by, small, prompts)
         caption = f"map: what JPEG takes away adds {float(part.sum()):+.3f} to the score"
-        shown.append((caption, html.picture(drawn(part, small))))
+        rows, columns = scorer.preprocess.region(found.height, found.width)
+        cropped = found.crop((columns.start, rows.start, columns.stop, rows.stop))
+        cropped.thumbnail((html.THUMBNAIL, html.THUMBNAIL))
+        shown.append((caption, html.picture(drawn(part, cropped))))
     return shown
 
 
@@ -165,8 +186,9 @@ def spread(heat_map: Tensor) -> np.ndarray:
 
 
 def drawn(heat_map: Tensor, picture: Image.Image) -> Image.Image:
-    """What raises the score, as heat over the picture in gray; (H, W) of its size."""
-    blurred = spread(heat_map).clip(min=0)
+    """What raises the score, as heat over the picture in gray, which may be larger than the map."""
+    blurred = spread(heat_map).clip(min=0).astype(np.float32)
+    blurred = np.asarray(Image.fromarray(blurred).resize(picture.size, Image.Resampling.BICUBIC)).clip(min=0)
     strength = (blurred / max(float(np.percentile(blurred, STRONG)), 1e-12)).clip(0, 1)
     colours, opacity = matplotlib.colormaps["inferno"](strength)[..., :3] * 255, strength[..., None]
     mixed = (1 - opacity) * np.asarray(to_gray(picture)) + opacity * colours

@@ -1,6 +1,6 @@
 """The report of `foclip fool`: before and after, picture by picture, and in the same place, in turns."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image, ImageChops
 
+from foclip import files
 from foclip.data import images
 from foclip.errors import ImageError
 from foclip.outcome import Failure, mean
@@ -23,6 +24,15 @@ MAP_TOP = 0.4
 PLACES = 32
 #: Side of the part of a picture that is shown enlarged, in pixels, and how many times.
 PART, ENLARGED = 240, 3
+#: Pictures that are shown enlarged, from the first on, since they weigh most; and from how many the index sorts.
+CLOSE, INDEX = 60, 12
+#: Orders of the index: what it calls them, and what of an item they go by.
+ORDERS: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
+    "given": ("order", lambda item: 0),
+    "name": ("name", lambda item: item["name"]),
+    "gain": ("gain", lambda item: -(item["result"].gain or 0)),
+    "seen": ("visible change", lambda item: -item["result"].contrast),
+}
 
 
 class FooledReport:
@@ -35,10 +45,30 @@ class FooledReport:
         """Draw what the report shows of a picture: its figures, the original and the written file, both RGB."""
         self._drawn[result.key] = _pictures(result, original, fooled)
 
+    def page(self, folder: Path, results: Sequence[Result], failures: Sequence[Failure] = ()) -> str:
+        """The report as HTML, for a file in `folder`. Pictures of earlier runs are read from the files of results."""
+        shown = html.names([result.source for result in results])
+        items = [
+            {"name": name} | _item(folder, result) | (self._drawn.get(result.key) or _read(result))
+            for name, result in zip(shown, results, strict=True)
+        ]
+        for item in items[CLOSE:]:
+            item["closer"] = None
+        for name, (_, value) in ORDERS.items():
+            for place, item in enumerate(sorted(items, key=value)):
+                item.setdefault("places", {})[name] = place
+        return html.page(
+            "fooled.html",
+            items=items,
+            failures=failures,
+            summary=_summary(results) if results else None,
+            orders={name: says for name, (says, _) in ORDERS.items()},
+            index_from=INDEX,
+        )
+
     def write(self, path: Path, results: Sequence[Result], failures: Sequence[Failure]) -> None:
-        """Write the report as one HTML file. Pictures of earlier runs are read from the files that results name."""
-        items = [_item(path.parent, result) | (self._drawn.get(result.key) or _read(result)) for result in results]
-        html.write(path, "fooled.html", items=items, failures=failures, summary=_summary(results) if results else None)
+        """Write the report as one HTML file."""
+        files.write_text(path, self.page(path.parent, results, failures))
 
 
 def _summary(results: Sequence[Result]) -> dict[str, Any]:
@@ -62,7 +92,6 @@ def _item(folder: Path, result: Result) -> dict[str, Any]:
     prompts = result.prompts or ["(a score without prompts)"]
     return {
         "result": result,
-        "name": Path(result.source).name,
         "link": output.name if output.parent == folder else result.output,
         "budget": f"budget {', '.join(bounds)}" if bounds else "no budget",
         "bars": list(zip(prompts, result.scores_before, result.scores_after, strict=True)),

@@ -2,6 +2,9 @@
 
 import base64
 import io
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from PIL import Image
 
 from foclip import __version__, files
 from foclip.detection import Sweep, TwoThresholds
+from foclip.outcome import Failure
 
 #: Longest side of a picture in a report, in pixels.
 THUMBNAIL = 360
@@ -21,12 +25,42 @@ THUMBNAIL = 360
 FOOLED, CLEAN = "#b3261e", "#555555"
 
 
-def write(path: Path, template: str, **values: Any) -> None:
-    """Write a page of `reports/templates`; every value is escaped unless it is `Markup`."""
+def page(template: str, package: str = "foclip.reports", **values: Any) -> str:
+    """A page of the folder `templates` of a package; every value is escaped unless it is `Markup`."""
+    return _templates(package).get_template(template).render(version=__version__, **values)
+
+
+@cache
+def _templates(package: str) -> Environment:
     environment = Environment(
-        loader=PackageLoader("foclip.reports"), autoescape=select_autoescape(default=True), undefined=StrictUndefined
+        loader=PackageLoader(package), autoescape=select_autoescape(default=True), undefined=StrictUndefined
     )
-    files.write_text(path, environment.get_template(template).render(version=__version__, **values))
+    environment.filters["reasons"] = reasons
+    return environment
+
+
+def write(path: Path, template: str, **values: Any) -> None:
+    """Write a page of `reports/templates`."""
+    files.write_text(path, page(template, **values))
+
+
+def names(paths: Sequence[str]) -> list[str]:
+    """What a page calls files, without the folders of whoever made it: the last parts of a path that tell it apart."""
+    split, shown = [tuple(path.replace("\\", "/").split("/")) for path in paths], list(paths)
+    different, left, count = set(split), set(range(len(split))), 1
+    while left:
+        tails = Counter(parts[-count:] for parts in different)
+        for place in [place for place in left if tails[split[place][-count:]] == 1 or count >= len(split[place])]:
+            shown[place] = "/".join(split[place][-count:])
+            left.remove(place)
+        count += 1
+    return shown
+
+
+def reasons(failures: Sequence[Failure]) -> list[str]:
+    """Why inputs failed, with their names alone."""
+    shown = names([failure.source for failure in failures])
+    return [failure.reason.replace(failure.source, name) for failure, name in zip(failures, shown, strict=True)]
 
 
 def picture(image: Image.Image) -> str:
@@ -78,7 +112,9 @@ def figure(plot: Figure) -> Markup:
     """A matplotlib figure as inline SVG, the same bytes for the same figure."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "foclip", "svg.fonttype": "none"}):
-        plot.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+        plot.savefig(
+            buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None, "Creator": None}
+        )
     svg = buffer.getvalue()
     # Our own drawing, and matplotlib escapes the text in it.
     return Markup(svg[svg.index("<svg") :])  # noqa: S704

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
+from foclip import files
 from foclip.data import images
 from foclip.data.sources import Columns, items, load_bytes
 from foclip.errors import FoclipError
@@ -21,49 +23,61 @@ COLOURS = {"clean": html.CLEAN, "tampered": html.FOOLED, "undecidable": "#c9a227
 
 
 def write(path: Path, folder: Folder, summary: Summary) -> None:
-    """Write the report of a scan as one HTML file.
+    """Write the report of a scan as one HTML file."""
+    files.write_text(path, page(folder, summary))
+
+
+def page(folder: Folder, summary: Summary) -> str:
+    """The report of a scan as HTML.
 
     The pictures that it shows are read from the sources again. Those that are gone by now are left out.
     """
     manifest = folder.manifest() or {}
-    html.write(
-        path,
+    return html.page(
         "scan.html",
         summary=summary,
         verdicts=VERDICTS,
         manifest=manifest,
+        sources=html.names(manifest["sources"]),
+        firsts={kind: _without_folders(example) for kind, example in summary.examples.items()},
         worst=list(_with_pictures(folder, summary.worst, Columns(**manifest["columns"]))),
         **_histograms(summary),
     )
 
 
-def _histograms(summary: Summary) -> dict[str, Markup | None]:
-    """Scores by verdict, and the share called tampered by score, up to the highest score there is."""
+def _without_folders(example: str) -> str:
+    """The first row with an error, `source, key: error`, whose source is named without its folders."""
+    source, comma, rest = example.partition(", ")
+    return source.rpartition("/")[2] + comma + rest
+
+
+def _histograms(summary: Summary) -> dict[str, Markup | bool | None]:
+    """Scores by verdict and, below, the share called tampered by score; both up to the highest score there is."""
     if not summary.scored:
-        return {"histogram": None, "caught": None}
+        return {"histogram": None, "shares": False}
     used = int(np.flatnonzero(sum(summary.scores.values()))[-1]) + 1
     width = -(-used // BARS)
     edges = np.arange(BARS + 1) * width * summary.highest / BINS
     rest = max(BARS * width - BINS, 0)
     padded = {verdict: np.pad(counts, (0, rest))[: BARS * width] for verdict, counts in summary.scores.items()}
     folded = {verdict: counts.reshape(BARS, width).sum(axis=1) for verdict, counts in padded.items()}
-    plot, axes = html.axes_of(6.0, 2.8, "score", "pictures")
-    below = np.zeros(BARS)
+    tampered, decided = folded["tampered"], folded["tampered"] + folded["clean"]
+    plot = Figure(figsize=(8.0, 4.6 if decided.any() else 2.8))
+    top, *others = plot.subplots(2 if decided.any() else 1, 1, sharex=True, squeeze=False)[:, 0]
+    below, widths = np.zeros(BARS), np.diff(edges)
     for verdict in VERDICTS if summary.judged else ("",):
         label = f"{verdict} ({summary.verdicts[verdict]:,})" if verdict else None
-        axes.bar(edges[:-1], folded[verdict], np.diff(edges), below, align="edge", color=COLOURS[verdict], label=label)
+        top.bar(edges[:-1], folded[verdict], widths, below, align="edge", color=COLOURS[verdict], label=label)
         below = below + folded[verdict]
+    html.tidy(top, "" if others else "score", "pictures")
     if summary.judged:
-        axes.legend(frameon=False, fontsize=8)
-    histogram = html.figure(plot)
-    if not summary.verdicts["clean"] + summary.verdicts["tampered"]:
-        return {"histogram": histogram, "caught": None}
-    tampered, decided = folded["tampered"], folded["tampered"] + folded["clean"]
-    plot, axes = html.axes_of(6.0, 2.8, "score", "called tampered / %")
-    share = np.divide(tampered, decided, out=np.full(BARS, np.nan), where=decided > 0)
-    axes.bar(edges[:-1], 100 * share, np.diff(edges), align="edge", color=COLOURS["tampered"])
-    axes.set_ylim(0, 100)
-    return {"histogram": histogram, "caught": html.figure(plot)}
+        top.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    for axes in others:
+        share = np.divide(tampered, decided, out=np.full(BARS, np.nan), where=decided > 0)
+        axes.bar(edges[:-1], 100 * share, widths, align="edge", color=COLOURS["tampered"])
+        axes.set_ylim(0, 100)
+        html.tidy(axes, "score", "called tampered / %")
+    return {"histogram": html.figure(plot), "shares": bool(others)}
 
 
 def _with_pictures(folder: Folder, worst: Sequence[Example], columns: Columns) -> Iterator[dict[str, Any]]:

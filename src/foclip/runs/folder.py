@@ -134,6 +134,8 @@ class Results:
         if key not in self._results and (kept := _result(self._cache.get(key))):
             self._results[key] = kept
         known, taken = self._results.get(key), {slot.output for slot in self._slots}
+        if known and known.stopped_by == "request":
+            known = None  # it is not what was asked
         if known and (output := self._out / Path(known.output).name) not in taken and digest(output) == known.sha256:
             self._results[key] = replace(known, output=str(output))  # the folder may have moved
             self._slots.append(OutputSlot(name, work, key, output, True))

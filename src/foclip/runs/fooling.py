@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 
 from foclip.attacks import Attack, AttackPlan, AttackResult, AttackState, AttackTask, default_plan, run
+from foclip.attacks.loop import StepCallback
 from foclip.attacks.plan import threads_per_batch
 from foclip.core.attacking import Attacked, RunAttack, attack_with
 from foclip.core.scoring import samples_for
@@ -51,6 +52,7 @@ def fool(
     engine: str = "local",
     address: str | None = None,
     progress: Progress = no_progress,
+    on_step: StepCallback = lambda states: None,
     on_result: OnResult = lambda result, original, written: None,
 ) -> Outcome[Result]:
     """Fool pictures for prompts and write them to `out`, with `results.json`.
@@ -74,6 +76,7 @@ def fool(
         engine: "local", or "ray" for a cluster, with the same results.
         address: Of that cluster; None for Ray on this machine.
         progress: Shows progress, in steps; `foclip.print_progress` prints it.
+        on_step: Called after every step with the pictures under attack; see `foclip.core.attack`.
         on_result: Called with each new result and its pictures.
 
     Returns:
@@ -92,6 +95,10 @@ def fool(
         results, targets, slots = Results(folder), TargetCache(scorer), dict[Sample, OutputSlot]()
         shown, sized = _Shown(progress, max(plan.steps, 1), len(samples)), plan.sized(len(samples))
 
+        def stepped(states: Sequence[AttackState]) -> None:
+            shown.on_step(states)
+            on_step(states)
+
         def pending(sample: Sample, task: AttackTask) -> bool:
             work = sized.key(scorer, task)
             slot = results.slot(sample.name, work if sized is plan else plan.key(scorer, task), work)
@@ -104,7 +111,7 @@ def fool(
         try:
             with running(engine, address, workers) as run_attack:
                 for found in attack_with(
-                    sized, samples, scorer, on_step=shown.on_step, states=folder.cache, pending=pending, run=run_attack
+                    sized, samples, scorer, on_step=stepped, states=folder.cache, pending=pending, run=run_attack
                 ):
                     if isinstance(found, Failure):
                         failures.append(found)

@@ -1,7 +1,8 @@
 """WebDataset tars: consecutive members of one name make a sample, and every picture of it is a row.
 
 The name ends at the first dot, as in webdataset. Pictures of a sample that have more dots are called after their own
-names, so `2021.05.01.jpg` and `2021.05.02.jpg` are two rows, each with the text of its own name if there is one.
+names, so `2021.05.01.jpg` and `2021.05.02.jpg` are two rows, each with the text of its own name if there is one. Texts
+that are called captions (`a.caption.txt`), or numbered beside one picture (`a.0.txt`, …), are those of all others.
 
 tarfile stops without an error at anything that is not a header, and at the end mark of the first of joined tars;
 readers built on it lose what follows. Here tars are read to the end of the file, and one that ends without its end mark
@@ -12,10 +13,11 @@ import bz2
 import gzip
 import json
 import lzma
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
@@ -27,7 +29,12 @@ from foclip.data.sources.item import MAX_PICTURE, MAX_TEXT, Columns, Item, raise
 #: Suffixes of members that hold a caption.
 CAPTIONS = ("txt", "caption", "text")
 #: Suffixes of tars.
-SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst")
+COMPRESSED = (".gz", ".bz2", ".xz", ".lzma", ".zst", ".lz4")
+SUFFIXES = (".tar", ".tgz", ".tbz2", ".txz", ".tzst", *(f".tar{kind}" for kind in COMPRESSED))
+#: First bytes of what pyarrow decompresses; pzstd begins with a frame that is skipped.
+_FRAMES = {b"\x28\xb5\x2f\xfd": "zstd", b"\x50\x2a\x4d\x18": "zstd", b"\x04\x22\x4d\x18": "lz4"}
+#: Names of texts that are those of a sample, before their last suffix.
+_CAPTION = re.compile(rf"({'|'.join(captions.CAPTIONS)})[._-]?\d*")
 #: Errors of a damaged or truncated tar, compressed or not. A lost disk or network raises others.
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError)
 
@@ -74,10 +81,10 @@ def _plain(stream: BinaryIO, stack: ExitStack) -> Any:
         return stack.enter_context(bz2.BZ2File(stream))
     if start == b"\xfd7zXZ\x00" or start[:3] == b"\x5d\x00\x00":
         return stack.enter_context(lzma.LZMAFile(stream))
-    if start[:4] == b"\x28\xb5\x2f\xfd":
+    if kind := _FRAMES.get(start[:4]):
         import pyarrow as pa
 
-        return stack.enter_context(pa.CompressedInputStream(stream, "zstd"))
+        return stack.enter_context(pa.CompressedInputStream(stream, kind))
     return stream
 
 
@@ -108,7 +115,7 @@ def _samples(stream: BinaryIO, name: str, read: bool) -> Iterator[_Sample]:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # else it keeps every header
                 key, suffix = _split(member.name)
-                if not key or member.isdir():
+                if not key or member.isdir() or not (suffix or member.isreg()):
                     continue
                 if sample and (sample.key != key or suffix in sample.suffixes or sample.size > MAX_PICTURE):
                     yield sample
@@ -137,7 +144,7 @@ def _split(name: str) -> tuple[str, str]:
     """Key and suffixes of a member, up to and from the first dot of the file's name; no key for hidden files."""
     folder, _, file = name.rpartition("/")
     stem, _, suffix = file.partition(".")
-    if not stem or not suffix or "__MACOSX" in folder:
+    if not stem or "__MACOSX" in folder:
         return "", ""
     return f"{folder}/{stem}" if folder else stem, suffix.lower()
 
@@ -167,7 +174,7 @@ def _rows(sample: _Sample, columns: Columns, read: bool) -> Iterator[Item]:
     for suffix, content in sample.pictures.items():
         own, _, ending = suffix.rpartition(".")
         texts = {kind: found for kind in (*CAPTIONS, "json") if (found := _beside(sample, suffix, kind))}
-        told.update(texts.values())
+        told.update(*texts.values())
         name = f"{key}.{text(own)}" if own else f"{key}.{ending}" if plain else key
         plain += not own
         item = Item(name, error=sample.error)
@@ -179,7 +186,7 @@ def _rows(sample: _Sample, columns: Columns, read: bool) -> Iterator[Item]:
                 item = replace(item, error=str(problem))
         yield item
     if not sample.pictures:
-        held = text(", ".join(sorted(sample.suffixes)))
+        held = text(", ".join(sorted(sample.suffixes))) or "a file without a suffix"
         missing = f"no picture in the sample (it holds {held}); members of a sample must follow each other"
         yield Item(key, error=sample.error or missing)
     elif not plain:
@@ -189,24 +196,39 @@ def _rows(sample: _Sample, columns: Columns, read: bool) -> Iterator[Item]:
                 yield Item(f"{key}.{text(own)}", error=f"no picture in the sample (it holds {text(suffix)})")
 
 
-def _beside(sample: _Sample, suffix: str, kind: str) -> str | None:
-    """The member of a kind that belongs to a picture: of its name without or with its suffix, or of the sample's."""
+def _beside(sample: _Sample, suffix: str, kind: str) -> list[str]:
+    """The members of a kind that belong to a picture: of its name without or with its suffix, or of the sample's."""
     stem = suffix.rpartition(".")[0]
     names = (f"{stem}.{kind}" if stem else kind, f"{suffix}.{kind}", kind)
-    return next((name for name in names if name in sample.texts), None)
+    if own := next((name for name in names if name in sample.texts), None):
+        return [own]
+    others = {name for picture in sample.pictures for name in (picture, picture.rpartition(".")[0])}
+    found = [(name, name.removesuffix(f".{kind}")) for name in sample.texts if name.endswith(f".{kind}")]
+    alone = [each for each in found if each[1] not in others]
+    return [name for name, start in alone if _CAPTION.fullmatch(start) or (not stem and start.isdecimal())]
 
 
-def _described(item: Item, sample: _Sample, texts: dict[str, str], columns: Columns) -> Item:
-    """The item with caption, uid and key; a `ValueError` if what holds them cannot be read."""
+def _fields(content: bytes) -> dict[str, Any]:
+    """The fields of a `.json`; of one that is captions alone, a field of them. A `ValueError` if it is no JSON."""
     try:
-        fields: Any = json.loads(sample.texts[texts["json"]]) if "json" in texts else {}
+        found = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its .json is no JSON ({text(error)})") from error
-    fields = fields if isinstance(fields, dict) else {}
+    if isinstance(found, str) or (isinstance(found, list) and all(isinstance(each, str | dict) for each in found)):
+        with suppress(ValueError):
+            captions.one_per_line(found)
+            return {"caption": found}
+    return found if isinstance(found, dict) else {}
+
+
+def _described(item: Item, sample: _Sample, texts: dict[str, list[str]], columns: Columns) -> Item:
+    """The item with caption, uid and key; a `ValueError` if what holds them cannot be read."""
+    fields = _fields(sample.texts[texts["json"][0]]) if "json" in texts else {}
     if columns.caption:
         caption = captions.one_per_line(fields.get(columns.caption))
     elif kind := next((kind for kind in CAPTIONS if kind in texts), None):
-        caption = captions.of_text(sample.texts[texts[kind]], f".{kind}")
+        found = (captions.of_text(sample.texts[name], f".{kind}") for name in texts[kind])
+        caption = "\n".join(filter(None, found)) or None
     else:
         named = {name.lower(): value for name, value in reversed(fields.items())}
         caption = next(filter(None, (captions.one_per_line(named.get(name)) for name in captions.CAPTIONS)), None)

@@ -121,17 +121,27 @@ def _kind(name: str) -> str:
 
 def _together(sources: Sequence[str]) -> Iterator[list[str]]:
     """Sources, but files of one folder that follow each other together, in one order: a shell expands globs to them."""
-    for folder, some in groupby(sources, key=lambda source: source.rpartition("/")[0] if _kind(source) else None):
+
+    def folder_of(source: str) -> str | None:
+        folder, _, name = source.rpartition("/")
+        return folder if _kind(name) or _captions(name) else None
+
+    for folder, some in groupby(sources, key=folder_of):
         if folder is None:
             yield from ([each] for each in some)
         else:
             yield sorted(some)
 
 
+def _captions(name: str) -> bool:
+    """Whether a file holds captions of pictures beside it by its name."""
+    return name.endswith(captions.SIDECARS) or name in captioned.NAMES
+
+
 def _entries(source: str, passed: Counter[str]) -> Iterator[_Entry]:
     """The files of one source, in an order that depends on nothing but their names.
 
-    Of a folder, hidden files are passed over without a word, other files of no use are counted.
+    Of a folder or a pattern, hidden files are passed over without a word, other files of no use are counted.
     """
     fs, path = file_system(source)
     try:
@@ -139,11 +149,18 @@ def _entries(source: str, passed: Counter[str]) -> Iterator[_Entry]:
         roots = sorted(fs.glob(path)) if pattern else [path] if fs.exists(path) else []
         if not roots:
             raise UsageError(f"source: {text(source)}: no such file or folder")
+        within = set[str]()  # folders of a pattern, in which everything is found already (`photos/**`)
         for root in roots:
-            about = fs.info(root)
+            about, name = fs.info(root), root.rstrip("/").rpartition("/")[2]
             folder = about["type"] == "directory"
+            if pattern and (name.startswith(".") or any(str(above) in within for above in PurePosixPath(root).parents)):
+                continue
             if not folder and not _kind(root):
+                if pattern or _captions(name):  # a shell expands patterns to what is beside pictures
+                    _pass_over(name, passed)
+                    continue
                 raise UsageError(f"source: {text(root)}: neither a picture, a tar nor a Parquet table by its name")
+            within.update([root.rstrip("/")] if folder else [])
             start = len(root.rstrip("/")) + 1 if folder else root.rfind("/") + 1
             for file, info in _walk(fs, root, passed) if folder else [(root, about)]:
                 tag = next((info[key] for key in ("ETag", "etag", "md5Hash") if info.get(key)), None)
@@ -181,8 +198,14 @@ def _walk(
             continue  # img2dataset's, of the tar or folder beside it
         elif kind == "picture" or (kind and not hidden):
             yield path, info
-        elif not name.endswith(captions.SIDECARS) and name not in captioned.NAMES:
-            passed[f"*{PurePosixPath(name).suffix.lower()}" if stem else name] += 1
+        else:
+            _pass_over(name, passed)
+
+
+def _pass_over(name: str, passed: Counter[str]) -> None:
+    """Count a file of no use by its kind, unless it is hidden or holds captions."""
+    if not _captions(name) and not name.startswith("."):
+        passed[f"*{PurePosixPath(name).suffix.lower()}" if "." in name else name] += 1
 
 
 def _shards(entries: Iterable[_Entry], columns: Columns, passed: Counter[str]) -> Iterator[Shard]:

@@ -2,10 +2,12 @@
 
 import os
 import re
+from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from foclip.errors import UsageError
 #: Usual names of the columns of pictures and of keys, in any case of letters. The first that a table has is taken.
 BYTES = ("image", "jpg", "png", "webp", "img", "bytes", "image_bytes", "content")
 KEYS = ("key", "__key__", "uid", "id", "image_id")
+#: How the text of a picture in Base64 begins: as a URI, or as a JPEG, PNG, WebP or GIF does.
+BASE64 = ("data:image/", "/9j/", "iVBORw0KGgo", "UklGR", "R0lGOD")
 #: Column in which img2dataset says why it could not download a picture.
 REASON = "error_message"
 #: Rows in memory at a time.
@@ -46,7 +50,7 @@ def columns_of(schema: Any, columns: Columns, url: str) -> dict[str, str]:
     bytes_first = captions.usual([name for name in names if name not in words], BYTES)
     found = {
         "image": columns.image or bytes_first or captions.usual(names, (*BYTES[:-1], *captions.IMAGES)),
-        "caption": columns.caption or captions.usual(names, captions.CAPTIONS),
+        "caption": columns.caption or captions.usual(names, captions.CAPTIONS) or _json_captions(schema),
         "key": columns.key or captions.usual(names, KEYS),
         "uid": captions.usual(names, ("uid",)),
         "reason": captions.usual(names, (REASON,)),
@@ -57,6 +61,16 @@ def columns_of(schema: Any, columns: Columns, url: str) -> dict[str, str]:
             f"image: none of the columns of {url} ({', '.join(names)}) is called {' or '.join(usual)}; name it"
         )
     return {role: name for role, name in found.items() if name}
+
+
+def _json_captions(schema: Any) -> str | None:
+    """The column of what a tar's `.json` held, as `datasets` writes it, if it has a field of captions."""
+    import pyarrow as pa
+
+    place = schema.get_field_index("json")
+    held = schema.field(place).type if place >= 0 else None
+    fields = [field.name for field in held] if held is not None and pa.types.is_struct(held) else []
+    return "json" if captions.usual(fields, captions.CAPTIONS) else None
 
 
 def items(stream: BinaryIO, group: int, first: int, columns: Columns, url: str) -> Iterator[Item]:
@@ -133,7 +147,12 @@ def _item(key: str, folder: str, image: Any, caption: Any = None, uid: Any = Non
     if value is None:
         return replace(item, error=f"no picture ({text(reason, 200)})" if reason else "no picture")
     if isinstance(value, str):
-        return _located(item, value, folder)
+        if not value.startswith(BASE64):
+            return _located(item, value, folder)
+        try:
+            value = b64decode(re.sub(r"\s", "", value.rpartition(",")[2]), validate=True)
+        except ValueError:
+            return replace(item, error="its picture is text that is no Base64")
     if not isinstance(value, bytes):
         return replace(item, error=f"its picture is {type(value).__name__}, neither bytes nor a path")
     if len(value) > MAX_PICTURE:
@@ -143,6 +162,8 @@ def _item(key: str, folder: str, image: Any, caption: Any = None, uid: Any = Non
 
 def _located(item: Item, path: str, folder: str) -> Item:
     """The item with the path of its picture, or an error if it does not stay below the table's folder."""
+    if re.match("file:(//)?/", path):  # as Spark calls files
+        path = unquote(path.removeprefix("file:").removeprefix("//"))
     if "://" in path:
         return replace(item, error="its picture is a URL, which is not fetched")
     parts = PurePosixPath(path.replace("\\", "/"))

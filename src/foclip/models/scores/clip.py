@@ -96,18 +96,26 @@ class CLIPScore(EmbeddingScore):
     .. math:: \text{CLIPScore}(x, p) = w \max(\cos(E(x), E(p)), 0)
 
     Its temperature is that at which CLIP itself turns cosines into probabilities (a `logit_scale` of 100).
-    `scale` is the weight w, above 0: 2.5 (Hessel et al.), 100 in torchmetrics.
+    `scale` is the weight w, above 0: 2.5 (Hessel et al.), 100 in torchmetrics. `prefix` comes before each prompt, with
+    a space between: "A photo depicts" in the paper's experiments, nothing in torchmetrics and here.
     """
 
     name = "clipscore"
 
-    def __init__(self, encoder: Encoder, scale: float = SCALE) -> None:
+    def __init__(self, encoder: Encoder, scale: float = SCALE, prefix: str = "") -> None:
         super().__init__(encoder)
+        self.prefix = f"{prefix.rstrip()} " if prefix.strip() else ""
         if not 0 < scale < math.inf:
             raise UsageError(f"scale: {scale} is no number above 0")
         self.info = ScoreInfo(self.name, scale=scale, floor=NO_MATCH * scale)
 
+    @property
+    def fingerprint(self) -> str:
+        return f"{super().fingerprint} {self.prefix}".rstrip()
+
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        if self.prefix and not isinstance(prompts, str):
+            prompts = [f"{self.prefix}{prompt}" for prompt in prompts]
         return self.encoder.encode_texts(prompts)
 
     def compare(self, embeddings: Tensor, targets: Targets) -> Tensor:
