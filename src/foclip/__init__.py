@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from foclip.hardening import harden
     from foclip.models.registry import load, load_encoder
     from foclip.models.scorer import Scorer
-    from foclip.outcome import print_progress
+    from foclip.outcome import Failure, print_progress
     from foclip.perceptual.budget import Budget
     from foclip.runs.fooling import fool
     from foclip.scanning import scan
@@ -36,6 +36,7 @@ __all__ = [
     "Budget",
     "Constraint",
     "Detector",
+    "Failure",
     "FoclipError",
     "Sample",
     "Scorer",
@@ -65,7 +66,7 @@ _HOMES = {
     "foclip.hardening": ("harden",),
     "foclip.models.registry": ("load", "load_encoder"),
     "foclip.models.scorer": ("Scorer",),
-    "foclip.outcome": ("print_progress",),
+    "foclip.outcome": ("Failure", "print_progress"),
     "foclip.perceptual.budget": ("Budget",),
     "foclip.runs.fooling": ("fool",),
     "foclip.scanning": ("scan",),

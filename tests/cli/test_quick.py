@@ -81,6 +81,16 @@ def test_where_there_is_no_terminal_progress_is_a_line_now_and_then(
     assert lines[-1] == "fooling: 4 of 4"
 
 
+def test_what_is_loaded_is_named(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A score of another package by its own name: it may have nothing to do with `mini`."""
+    monkeypatch.setattr("foclip.models.registry.by_open_clip", lambda *_: False)
+    monkeypatch.setattr("foclip.models.registry.resolve", lambda *_: None)
+    for score in ("clipscore", "toy"):
+        progress.load("mini", score, "cpu")
+    lines = [line.partition("] ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["loading mini", "loading toy"]
+
+
 def test_the_first_line_comes_before_torch(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "torch.py").write_text("raise ImportError('torch was imported')")

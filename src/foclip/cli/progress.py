@@ -67,8 +67,6 @@ def load_several(scores: Mapping[str, tuple[str, str]], device: str) -> "dict[st
     encoders: dict[str, Any] = {}
     for called, (name, model) in scores.items():
         if model in encoders:
-            from foclip.models import registry
-
             found[called] = registry.load(name, encoders[model], device=device)
         else:
             found[called] = load(model, name, device)

@@ -52,7 +52,7 @@ class Named(NamedTuple):
     """What the name of an encoder stands for."""
 
     architecture: str | None  #: None for a checkpoint alone, whose weights tell it.
-    tag: str | None  #: Of pretrained weights, or of those that the checkpoint is prepared for as.
+    tag: str | None  #: Of pretrained weights, or of those whose preprocessing the checkpoint has.
     file: str | None  #: A checkpoint; None where the weights are those of the tag.
 
 
