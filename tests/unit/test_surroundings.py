@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -42,6 +43,8 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "inference mode": torch.inference_mode,
     "no gradients": torch.no_grad,
     "gradients": torch.enable_grad,
+    "fast products": lambda: restored(torch.set_float32_matmul_precision, "medium", "highest"),
+    "strict numpy": lambda: np.errstate(all="raise"),
 }
 
 
@@ -79,6 +82,22 @@ def test_settings_reach_no_figure(
         found = figures(score, small_photos[:2])
     for name, value in expected.items():
         assert found[name] == value, name
+
+
+@pytest.mark.parametrize("before", ["medium", "high", "highest"])
+def test_products_are_in_no_lower_precision(before: str, mini: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processors and GPUs that have bfloat16 round to it where a program says "medium", as Lightning advises."""
+    met: list[str] = []
+
+    def texts(*_: object) -> torch.Tensor:
+        met.append(torch.get_float32_matmul_precision())
+        return torch.ones(1)
+
+    monkeypatch.setattr(OpenClipEncoder, "texts", texts)
+    with restored(torch.set_float32_matmul_precision, before, "highest"):
+        mini.encode_texts(["a cat"])
+        assert torch.get_float32_matmul_precision() == before
+    assert met == ["highest"]
 
 
 def test_the_number_of_threads_is_a_matter_of_rounding(score: Score, small_photos: list[Image.Image]) -> None:
