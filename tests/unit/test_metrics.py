@@ -316,12 +316,24 @@ def test_a_hardened_encoder_of_another_is_refused(
     for call in (
         lambda: foclip.score(squares, ["a cat"], model=mini, hardened="mini-vit-robust-44"),
         lambda: foclip.score(squares, score="clip-iqa", model=mini, hardened="mini-vit"),
+        lambda: foclip.score(squares, ["a cat"], model=mini, hardened="mini"),
+        lambda: foclip.score(squares, ["a cat"], model="mini-robust", hardened="mini"),
         lambda: RobustCLIPScore(mini, hardened="mini-vit-robust-44"),
         lambda: hardened_scores(Score(mini), ["mini-robust", "mini-vit-robust-44"]),
         lambda: foclip.score(squares, ["a cat"], model=mini, hardened=stranger),
     ):
         with pytest.raises(UsageError, match=r"hardened: .* is no hardened version of mini"):
             call()
+
+
+def test_a_detector_of_another_encoder_or_score(mini: Encoder, detector: Detector) -> None:
+    for name in ("mini-vit", "mini-robust"):
+        with pytest.raises(UsageError, match=f"was calibrated on {name} .* not on mini "):
+            RobustCLIPScore(mini, Detector.load(SHIPPED / f"{name}.json"))
+    assert detector.note("clipscore") is None
+    for own, asked in (("clip-iqa", "clipscore"), ("clipscore", "clip-iqa"), ("toy", "clip-iqa")):
+        note = dataclasses.replace(detector, score=own).note(asked)
+        assert f"calibrated on {own}, so it judges without prompts; the drops and scores of {asked}" in str(note)
 
 
 @pytest.mark.parametrize("sampling", ["poisson", "multinomial"])

@@ -1,7 +1,8 @@
 """What a caller's program has set for its own computations, and how many threads call, reach no figure."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,17 @@ def test_settings_reach_no_attack(setting: str, score: Score, small_photos: list
         found, same = fooled()
     assert found == curve
     assert torch.equal(same, pixels)
+
+
+@pytest.mark.parametrize("setting", ["autocast to bfloat16", "float64", "fast products", "inference mode"])
+def test_threads_of_which_each_second_has_a_setting(setting: str, mini: Encoder, expected: dict[str, Any]) -> None:
+    def texts(number: int) -> list[list[float]]:
+        with SETTINGS[setting]() if number % 2 else nullcontext():
+            return mini.encode_texts(CAPTIONS).tolist()  # type: ignore[no-any-return]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert [*pool.map(texts, range(16))] == [expected["texts"]] * 16
+    assert (torch.get_default_dtype(), torch.get_float32_matmul_precision()) == (torch.float32, "highest")
 
 
 @pytest.mark.slow

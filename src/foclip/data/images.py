@@ -121,7 +121,7 @@ def _read(path: Path, admit: Admit, content: bytes | None, profile: bytes | None
     except IsADirectoryError:
         raise ImageError(f"{path}: a folder with no picture in it") from None
     except UnidentifiedImageError:
-        if str(path).lower().endswith((".parquet", ".pq", ".tar", ".tar.gz", ".tgz", ".tar.zst")):
+        if {".parquet", ".pq", ".tar", ".tgz", ".tbz2", ".txz", ".tzst"} & {each.lower() for each in path.suffixes}:
             raise ImageError(f"{path}: no picture; foclip scan reads tables and archives") from None
         raise ImageError(
             f"{path}: not a picture in a format that is read ({', '.join(FORMATS)}), or of a rare kind of samples"
