@@ -317,7 +317,6 @@ def test_a_hardened_encoder_of_another_is_refused(
         lambda: foclip.score(squares, ["a cat"], model=mini, hardened="mini-vit-robust-44"),
         lambda: foclip.score(squares, score="clip-iqa", model=mini, hardened="mini-vit"),
         lambda: foclip.score(squares, ["a cat"], model=mini, hardened="mini"),
-        lambda: foclip.score(squares, ["a cat"], model="mini-robust", hardened="mini"),
         lambda: RobustCLIPScore(mini, hardened="mini-vit-robust-44"),
         lambda: hardened_scores(Score(mini), ["mini-robust", "mini-vit-robust-44"]),
         lambda: foclip.score(squares, ["a cat"], model=mini, hardened=stranger),

@@ -154,7 +154,7 @@ def test_settings_reach_no_attack(setting: str, score: Score, small_photos: list
 def test_threads_of_which_each_second_has_a_setting(setting: str, mini: Encoder, expected: dict[str, Any]) -> None:
     def texts(number: int) -> list[list[float]]:
         with SETTINGS[setting]() if number % 2 else nullcontext():
-            return mini.encode_texts(CAPTIONS).tolist()  # type: ignore[no-any-return]
+            return mini.encode_texts(CAPTIONS).tolist()
 
     with ThreadPoolExecutor(8) as pool:
         assert [*pool.map(texts, range(16))] == [expected["texts"]] * 16
