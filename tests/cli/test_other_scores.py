@@ -62,7 +62,7 @@ def test_a_detector_of_another_score_says_that_it_judges_without_prompts() -> No
     assert "was calibrated on clipscore, so it judges without prompts" in scanned.err
 
 
-@pytest.mark.parametrize("name", ["data.parquet", "data.tar", "data.tar.gz"])
+@pytest.mark.parametrize("name", ["data.parquet", "data.tar", "data.tar.gz", "data.PQ", "data.tbz2", "v1.0.tar.lz4"])
 def test_a_table_or_an_archive_is_pointed_to_scan(name: str) -> None:
     Path(name).write_bytes(b"PAR1")
     outcome = call("score", name, "--prompt", "a cat")

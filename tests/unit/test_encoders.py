@@ -320,7 +320,7 @@ def test_what_trainers_save_beside_the_model(tmp_path: Path, content: dict[str, 
     [
         ({"state_dict": small("model.") | small("ema_model.")}, r"of several models \(ema_model\.…, model\.…\)"),
         ({"student": small(), "teacher": small()}, "holds the weights student, teacher; save the state_dict"),
-        ({"text_model.embeddings.token_embedding.weight": torch.zeros(2)}, "those of transformers' model"),
+        ({f"{part}_model.{TOKENS}": torch.zeros(2) for part in ("text", "vision")}, "those of transformers' model"),
         ({"visual.proj": torch.zeros(2), "visual.conv1.weight": torch.zeros(2)}, "no text tower"),
         ([small()], "holds no weights by name"),
     ],

@@ -235,7 +235,7 @@ def test_16_bits_of_colour_in_a_tiff(tmp_path: Path, planes: str, order: str, op
     """Planes one after the other are what tifffile writes of (3, H, W)."""
     levels = np.random.default_rng(0).integers(0, 256, (3, 7, 9)).astype(np.uint16)
     stored = levels * 257 if planes == "separate" else np.moveaxis(levels * 257, 0, -1)
-    kind = {"photometric": "rgb", "planarconfig": planes, "byteorder": order}
+    kind: dict[str, Any] = {"photometric": "rgb", "planarconfig": planes, "byteorder": order}
     tifffile.imwrite(tmp_path / "a.tif", np.ascontiguousarray(stored), **kind, **options)
     with Image.open(tmp_path / "a.tif") as opened:
         for picture in (images.read(tmp_path / "a.tif"), images.decoded(opened)):
@@ -251,7 +251,7 @@ def test_16_bits_of_colour_in_a_tiff(tmp_path: Path, planes: str, order: str, op
     ],
 )
 def test_other_depths_of_a_pnm(content: bytes, level: int) -> None:
-    assert abs(images.decode(content, "a").getpixel((0, 0))[0] - level) <= 1  # type: ignore[index, operator]
+    assert abs(images.decode(content, "a").getpixel((0, 0))[0] - level) <= 1  # type: ignore[index]
 
 
 def png_with(path: Path, *chunks: tuple[bytes, bytes], last: bool = False) -> Path:

@@ -5,16 +5,26 @@ import math
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import Run, scores_of
 from PIL import Image
 from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.wrappers import BootStrapper, MetricTracker, MinMaxMetric, Running
+from torchmetrics.wrappers import (
+    BootStrapper,
+    LambdaInputTransformer,
+    MetricTracker,
+    MinMaxMetric,
+    MultitaskWrapper,
+    Running,
+)
 
 import foclip
 from foclip.attacks import AttackTask, FoCLIP, make_plan, objective, run
@@ -64,7 +74,7 @@ def test_tensors_are_pictures_too(mini: Encoder, small_photos: list[Image.Image]
     ):
         with pytest.raises(error, match=message):
             clip_score(wrong, CAPTIONS, mini)
-    for captions in (CAPTIONS[:2], "four"):
+    for captions in (CAPTIONS[:2], "four", [[caption] for caption in CAPTIONS], [None] * 4):
         with pytest.raises(UsageError, match="captions"):
             clip_score(squares, captions, mini)
 
@@ -142,7 +152,7 @@ def squares(small_photos: list[Image.Image]) -> torch.Tensor:
     return torch.stack([to_tensor(photo.resize((80, 80))) for photo in small_photos[:2]])
 
 
-def alone(metric: Metric, *batches: tuple[torch.Tensor, list[str]]) -> float:
+def alone(metric: Metric, *batches: tuple[torch.Tensor, Any]) -> float:
     for batch in batches:
         metric.update(*batch)
     return float(metric.compute())
@@ -211,6 +221,77 @@ def test_a_metric_is_combined_copied_and_sent(mini: Encoder, squares: torch.Tens
     assert tracker.compute_all().tolist() == [first, second]
 
 
+def logged(mini: Encoder, squares: torch.Tensor) -> float:
+    """A checkpoint of a module with a metric, as Lightning resumes it."""
+    one, other = (torch.nn.ModuleDict({"metric": CLIPScore(mini)}) for _ in range(2))
+    for module in (one, other):
+        module["metric"].persistent(True)
+    one["metric"].update(squares, CAPTIONS[:2])
+    other.load_state_dict(one.state_dict())
+    return float(other["metric"].compute())
+
+
+def halves(metric: Metric, squares: torch.Tensor) -> float:
+    """The same two pictures, one after the other, as a wrapper of a metric takes them."""
+    for number in (0, 1):
+        metric.update(squares[number : number + 1], CAPTIONS[number : number + 1])
+    return float(metric.compute())
+
+
+def tracked(mini: Encoder, squares: torch.Tensor) -> float:
+    tracker = MetricTracker(MetricCollection({"a": CLIPScore(mini), "b": CLIPScore(mini, scale=1)}), [True, False])
+    for part in (slice(0, 1), slice(0, 2)):
+        tracker.increment()
+        tracker.update(squares[part], CAPTIONS[part])
+    return float(tracker.compute_all()["a"][1])
+
+
+def multitask(mini: Encoder, squares: torch.Tensor) -> float:
+    metric = MultitaskWrapper({"x": CLIPScore(mini), "y": CLIPScore(mini, scale=1)})
+    metric.update({"x": squares, "y": squares}, {"x": CAPTIONS[:2], "y": CAPTIONS[:2]})
+    found = metric.compute()
+    assert float(found["x"]) == pytest.approx(2.5 * float(found["y"]), abs=1e-6)
+    return float(found["x"])
+
+
+def nested(mini: Encoder, squares: torch.Tensor) -> float:
+    metric = MetricCollection({"x": MetricCollection({"a": CLIPScore(mini)}, prefix="val_")})
+    metric.update(squares, CAPTIONS[:2])
+    return float(metric.clone(prefix="test_").compute()["test_x_val_a"])
+
+
+#: What torchmetrics makes of a metric that has seen two pictures with their captions.
+COMBINED: dict[str, Callable[[Encoder, torch.Tensor], float]] = {
+    "state dict": logged,
+    "tracker of a collection": tracked,
+    "multitask": multitask,
+    "nested collections": nested,
+    "running": lambda mini, squares: halves(Running(CLIPScore(mini), 2), squares),
+    "compute on cpu": lambda mini, squares: halves(CLIPScore(mini, compute_on_cpu=True), squares),
+    "sum of metrics": lambda mini, squares: halves(CLIPScore(mini) - CLIPScore(mini, 0.5), squares) / 0.8,
+    "transformed": lambda mini, squares: halves(
+        LambdaInputTransformer(CLIPScore(mini), lambda pictures: (pictures + 1) / 2), squares.double() / 127.5 - 1
+    ),
+}
+
+
+@pytest.mark.parametrize("way", COMBINED)
+def test_wrappers_give_what_a_single_metric_gives(mini: Encoder, squares: torch.Tensor, way: str) -> None:
+    once = alone(CLIPScore(mini), (squares, CAPTIONS[:2]))
+    assert COMBINED[way](mini, squares) == pytest.approx(once, abs=1e-6)
+
+
+def test_captions_in_other_sequences_and_a_plot(mini: Encoder, squares: torch.Tensor) -> None:
+    once = alone(CLIPScore(mini), (squares, CAPTIONS[:2]))
+    for captions in (tuple(CAPTIONS[:2]), np.array(CAPTIONS[:2]), pd.Series(CAPTIONS[:2], index=[7, 8])):
+        assert alone(CLIPScore(mini), (squares, captions)) == once
+    metric = CLIPScore(mini)
+    metric.update(squares, CAPTIONS[:2])
+    figure, axis = metric.plot()
+    assert axis.lines[0].get_ydata()[0] == pytest.approx(once)
+    plt.close(figure)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_sums_are_in_no_lower_precision(mini: Encoder, squares: torch.Tensor, dtype: torch.dtype) -> None:
     """Lightning's `bf16-true` casts a whole module, and with it the metrics that it holds."""
@@ -235,12 +316,23 @@ def test_a_hardened_encoder_of_another_is_refused(
     for call in (
         lambda: foclip.score(squares, ["a cat"], model=mini, hardened="mini-vit-robust-44"),
         lambda: foclip.score(squares, score="clip-iqa", model=mini, hardened="mini-vit"),
+        lambda: foclip.score(squares, ["a cat"], model=mini, hardened="mini"),
         lambda: RobustCLIPScore(mini, hardened="mini-vit-robust-44"),
         lambda: hardened_scores(Score(mini), ["mini-robust", "mini-vit-robust-44"]),
         lambda: foclip.score(squares, ["a cat"], model=mini, hardened=stranger),
     ):
         with pytest.raises(UsageError, match=r"hardened: .* is no hardened version of mini"):
             call()
+
+
+def test_a_detector_of_another_encoder_or_score(mini: Encoder, detector: Detector) -> None:
+    for name in ("mini-vit", "mini-robust"):
+        with pytest.raises(UsageError, match=f"was calibrated on {name} .* not on mini "):
+            RobustCLIPScore(mini, Detector.load(SHIPPED / f"{name}.json"))
+    assert detector.note("clipscore") is None
+    for own, asked in (("clip-iqa", "clipscore"), ("clipscore", "clip-iqa"), ("toy", "clip-iqa")):
+        note = dataclasses.replace(detector, score=own).note(asked)
+        assert f"calibrated on {own}, so it judges without prompts; the drops and scores of {asked}" in str(note)
 
 
 @pytest.mark.parametrize("sampling", ["poisson", "multinomial"])

@@ -269,6 +269,14 @@ def test_ssim_is_scikit_images_on_thirty_pairs(
         assert found == pytest.approx(right_ssim(picture, original), abs=1e-4)
 
 
+@pytest.mark.parametrize("size", [(11, 11), (11, 500), (500, 11), (12, 13)])
+def test_ssim_of_odd_shapes_and_of_opposites(size: tuple[int, int]) -> None:
+    noise = torch.randint(256, (2, 3, *size), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    board = (255 * (torch.arange(size[0])[:, None] + torch.arange(size[1])) % 510).to(torch.uint8).expand(3, *size)
+    for picture, original in ((noise[0], noise[1]), (board, 255 - board), (board * 0, board * 0 + 255)):
+        assert fidelity(picture, original).ssim == pytest.approx(right_ssim(picture, original), abs=1e-5)
+
+
 def test_ssim_does_not_depend_on_strips(monkeypatch: pytest.MonkeyPatch, small_photos: list[Image.Image]) -> None:
     original, picture = changed(small_photos[0])
     whole = Comparison(picture, original).figures(("ssim",))["ssim"]

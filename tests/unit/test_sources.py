@@ -8,6 +8,8 @@ import gzip
 import io
 import json
 import lzma
+import os
+import shutil
 import tarfile
 import uuid
 from collections.abc import Callable
@@ -254,8 +256,17 @@ def test_the_same_id_in_the_json_of_a_tar(tmp_path: Path) -> None:
 # Captions
 
 
-def test_lines_of_a_text_are_captions_from_every_source(tmp_path: Path) -> None:
-    two = "\ufeffa cat\r\n\r\nasleep \n".encode()
+@pytest.mark.parametrize(
+    "two",
+    [
+        "\ufeffa cat\r\n\r\nasleep \n".encode(),
+        b"a cat\rasleep\r",
+        "a cat\r\nasleep\r\n\r\n".encode("utf-16"),
+        "a cat\u2028asleep".encode(),
+        b"\n\ta cat\n  \nasleep\n\n\n",
+    ],
+)
+def test_lines_of_a_text_are_captions_from_every_source(tmp_path: Path, two: bytes) -> None:
     source = folder(tmp_path / "folder", {"a.jpg": A, "a.txt": two})
     tar(tmp_path / "a.tar", {"a.jpg": A, "a.txt": two})
     table(tmp_path / "a.parquet", 1, captions=[["a cat", "asleep"]])
@@ -451,6 +462,20 @@ def test_what_is_found_does_not_depend_on_how_it_is_named(tmp_path: Path) -> Non
     tar(tmp_path / "b.tar", {"a.jpg": A})
     tars = [f"{tmp_path}/{name}.tar" for name in ("1", "b")]
     assert [shard.url for shard in Listing([tars[1], tars[0], str(source), tars[1]])] == [*tars, str(source), tars[1]]
+
+
+def test_what_is_found_does_not_depend_on_place_and_time(tmp_path: Path) -> None:
+    """Data that were copied, touched, or looked at by a file manager."""
+    source = folder(tmp_path / "a", {"a.jpg": A, "sub/b.jpg": B, "sub/b.txt": b"b"})
+    table(source / "t.parquet", 2)
+    found = []
+    for place in (source, Path(shutil.copytree(source, tmp_path / "elsewhere" / "b")), source):
+        listing = Listing([str(place)])
+        assert len([*listing]) == 3
+        found.append(listing.as_dict())
+        os.utime(source / "a.jpg", (1, 1))
+        folder(source, {".DS_Store": b"x", "Thumbs.db": b"x", "sub/._b.jpg": b"x"})
+    assert found == [found[0]] * 3
 
 
 @pytest.mark.parametrize("pattern", ["**", "**/*", "**/*.*", "*"])

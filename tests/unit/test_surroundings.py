@@ -1,9 +1,11 @@
 """What a caller's program has set for its own computations, and how many threads call, reach no figure."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -42,6 +44,8 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "inference mode": torch.inference_mode,
     "no gradients": torch.no_grad,
     "gradients": torch.enable_grad,
+    "fast products": lambda: restored(torch.set_float32_matmul_precision, "medium", "highest"),
+    "strict numpy": lambda: np.errstate(all="raise"),
 }
 
 
@@ -79,6 +83,22 @@ def test_settings_reach_no_figure(
         found = figures(score, small_photos[:2])
     for name, value in expected.items():
         assert found[name] == value, name
+
+
+@pytest.mark.parametrize("before", ["medium", "high", "highest"])
+def test_products_are_in_no_lower_precision(before: str, mini: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processors and GPUs that have bfloat16 round to it where a program says "medium", as Lightning advises."""
+    met: list[str] = []
+
+    def texts(*_: object) -> torch.Tensor:
+        met.append(torch.get_float32_matmul_precision())
+        return torch.ones(1)
+
+    monkeypatch.setattr(OpenClipEncoder, "texts", texts)
+    with restored(torch.set_float32_matmul_precision, before, "highest"):
+        mini.encode_texts(["a cat"])
+        assert torch.get_float32_matmul_precision() == before
+    assert met == ["highest"]
 
 
 def test_the_number_of_threads_is_a_matter_of_rounding(score: Score, small_photos: list[Image.Image]) -> None:
@@ -128,6 +148,17 @@ def test_settings_reach_no_attack(setting: str, score: Score, small_photos: list
         found, same = fooled()
     assert found == curve
     assert torch.equal(same, pixels)
+
+
+@pytest.mark.parametrize("setting", ["autocast to bfloat16", "float64", "fast products", "inference mode"])
+def test_threads_of_which_each_second_has_a_setting(setting: str, mini: Encoder, expected: dict[str, Any]) -> None:
+    def texts(number: int) -> list[list[float]]:
+        with SETTINGS[setting]() if number % 2 else nullcontext():
+            return mini.encode_texts(CAPTIONS).tolist()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert [*pool.map(texts, range(16))] == [expected["texts"]] * 16
+    assert (torch.get_default_dtype(), torch.get_float32_matmul_precision()) == (torch.float32, "highest")
 
 
 @pytest.mark.slow

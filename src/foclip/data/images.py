@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from foclip import files
@@ -121,7 +121,7 @@ def _read(path: Path, admit: Admit, content: bytes | None, profile: bytes | None
     except IsADirectoryError:
         raise ImageError(f"{path}: a folder with no picture in it") from None
     except UnidentifiedImageError:
-        if str(path).lower().endswith((".parquet", ".pq", ".tar", ".tar.gz", ".tgz", ".tar.zst")):
+        if {".parquet", ".pq", ".tar", ".tgz", ".tbz2", ".txz", ".tzst"} & {each.lower() for each in path.suffixes}:
             raise ImageError(f"{path}: no picture; foclip scan reads tables and archives") from None
         raise ImageError(
             f"{path}: not a picture in a format that is read ({', '.join(FORMATS)}), or of a rare kind of samples"
@@ -217,13 +217,12 @@ def _upright(image: Image.Image, profile: object = None) -> Image.Image:
 
 def _wide_planes(image: Image.Image) -> None:
     """Have 16-bit planes of an uncompressed TIFF, one after the other, decoded as such: Pillow takes them for 8-bit."""
-    tags = getattr(image, "tag_v2", {})
-    if tags.get(PLANES) == 2 and {*tags.get(BITS_PER_SAMPLE, ())} == {16}:
-        order = ";16B" if tags.prefix == b"MM" else ";16L"
-        image.tile = [
-            tile._replace(args=(f"{tile.args[0]}{order}", *tile.args[1:])) if tile.codec_name == "raw" else tile
-            for tile in image.tile
-        ]
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.tag_v2.get(PLANES) != 2:
+        return
+    order = ";16B" if image.tag_v2.prefix == b"MM" else ";16L"
+    for place, tile in enumerate(image.tile):
+        if tile.codec_name == "raw" and {*image.tag_v2.get(BITS_PER_SAMPLE, ())} == {16}:
+            image.tile[place] = tile._replace(args=(f"{tile.args[0]}{order}", *tile.args[1:]))
 
 
 def _to_srgb(image: Image.Image, profile: object) -> Image.Image:

@@ -54,6 +54,10 @@ class _Means(Metric):  # type: ignore[misc]  # torchmetrics is not checked here
         """Means over all pictures, as `foclip.metrics.functional.means`."""
         return means({name: getattr(self, name) for name in self._defaults if name != "_setup"})
 
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """A matplotlib figure and axis of values of `compute`; None: of the present one."""
+        return self._plot(val, ax)
+
 
 class CLIPScore(_Means):
     """Mean CLIPScore over all pictures seen.

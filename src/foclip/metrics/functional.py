@@ -104,6 +104,9 @@ def _read(preprocess: Any, pictures: Pictures, captions: Sequence[str]) -> tuple
         raise UsageError(f"pictures: shape {tuple(pictures.shape)} is not (B, 3, H, W)")
     if isinstance(captions, str) or len(captions) != len(pictures):
         raise UsageError(f"captions: give one for each of the {len(pictures)} pictures, as a list")
+    for caption in captions:
+        if not isinstance(caption, str):
+            raise UsageError(f"captions: give a text for each picture, not {type(caption).__name__}")
     samples = [Sample(images.name(picture, number), picture) for number, picture in enumerate(pictures, start=1)]
     views: list[Views] = []
     for found in prepare(samples, preprocess):

@@ -145,7 +145,7 @@ def _state(path: Path) -> tuple[dict[str, Tensor], bool, str]:
     others = [each for each in sets if each and each != key]
     note = f"{path}: the weights are those called {key}, not {' or '.join(others)}" if others and key else ""
     tensors = sets.get(key, {})
-    if any("text_model." in name for name in tensors):
+    if any("vision_model." in name for name in tensors):
         raise EncoderError(f"{path}: the weights are those of transformers' model; give open_clip's of the same one")
     shared = commonprefix([*tensors])  # noqa: RUF071 (of names, not of paths)
     prefix = shared[: shared.rfind(".") + 1]

@@ -6,19 +6,24 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from threading import Lock
 
+import numpy as np
 import torch
 
-#: How many threads compute in float32 whatever the default is, and that default. All threads of a process share it.
-_lock, _inside, _default = Lock(), 0, torch.float32
+#: How many threads compute in float32 whatever the defaults are, and these: dtype, and precision of products, which
+#: Lightning advises to lower. All threads of a process share them.
+_lock, _inside, _default = Lock(), 0, (torch.float32, "highest")
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Without the caller's autocast, inference mode, and default device and dtype: a context, or a decorator.
+    """Without the caller's autocast, inference mode, NumPy errors, default device, dtype and precision.
+
+    It is a context and a decorator.
 
     A generator cannot be decorated. Gradients are as the caller says, and none where inference mode forbids them.
     """
     with ExitStack() as stack:
+        stack.enter_context(np.errstate(all="warn", under="ignore"))  # NumPy's default
         if torch.is_inference_mode_enabled():  # what is made in it can never take part in an attack
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.no_grad())
@@ -27,27 +32,36 @@ def undisturbed() -> Iterator[None]:
                 stack.enter_context(torch.autocast(kind, enabled=False))
         if torch.get_default_device() != torch.device("cpu"):
             stack.enter_context(torch.device("cpu"))
-        if _inside or torch.get_default_dtype() != torch.float32:
+        if _inside or _defaults() != (torch.float32, "highest"):
             stack.enter_context(_in_float32())
         yield
 
 
+def _defaults() -> tuple[torch.dtype, str]:
+    return torch.get_default_dtype(), torch.get_float32_matmul_precision()
+
+
+def _set(dtype: torch.dtype, precision: str) -> None:
+    torch.set_default_dtype(dtype)
+    torch.set_float32_matmul_precision(precision)
+
+
 @contextmanager
 def _in_float32() -> Iterator[None]:
-    """The first thread that comes in changes the default, and the last that leaves changes it back."""
+    """The first thread that comes in changes the defaults, and the last that leaves changes them back."""
     global _inside, _default
     with _lock:
         if not _inside:
-            _default = torch.get_default_dtype()
+            _default = _defaults()
         _inside += 1
-        torch.set_default_dtype(torch.float32)
+        _set(torch.float32, "highest")
     try:
         yield
     finally:
         with _lock:
             _inside -= 1
             if not _inside:
-                torch.set_default_dtype(_default)
+                _set(*_default)
 
 
 #: Whether a model is being loaded in this context. Libraries log every step; what matters ends as an `EncoderError`.
