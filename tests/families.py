@@ -83,6 +83,15 @@ def _siglip(lower: bool = True, **processing: Any) -> tuple[Any, Any, Any]:
     return transformers.SiglipModel(config), _processor("SiglipImageProcessor", crop=False, **processing), tokenizer
 
 
+def _naflex() -> tuple[Any, Any, Any]:
+    tokenizer = _last_token_tokenizer(True)
+    text = TEXT | {"vocab_size": len(tokenizer), "max_position_embeddings": 16, "projection_size": WIDTH}
+    vision = {key: value for key, value in VISION.items() if key != "image_size"} | {"num_patches": 16}
+    config = transformers.Siglip2Config(text_config=text, vision_config=vision)
+    processor = transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=24)
+    return transformers.Siglip2Model(config), processor, tokenizer
+
+
 def _metaclip_2() -> tuple[Any, Any, Any]:
     tokenizer = _roberta_tokenizer()
     text = TEXT | {"vocab_size": len(tokenizer), "max_position_embeddings": 20, "eos_token_id": 2}
@@ -165,6 +174,7 @@ MAKERS: dict[str, Callable[[], tuple[Any, Any, Any]]] = {
     "siglip": _siglip,
     "siglip2": lambda: _siglip(resample=2),  # as the hub's fixed resolutions: bilinear
     "siglip2-capitals": lambda: _siglip(lower=False, resample=2),
+    "siglip2-naflex": _naflex,
     "metaclip_2": _metaclip_2,
     "align": _align,
     "altclip": _altclip,
