@@ -22,6 +22,11 @@ VISION = {
 TEXT = {"hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
+#: A small network of HPSv2's kind, as open_clip configures it.
+HPS_VISION = {"image_size": 64, "patch_size": 16, "layers": 2, "width": 64, "head_width": 32}
+HPS_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
+
+
 def _clip_tokenizer() -> Any:
     """CLIP's own class over letters, each alone or at the end of a word."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + list(".,!?0123456789")
@@ -205,9 +210,22 @@ def write(family: str, folder: Path) -> Path:
     return folder
 
 
+def drawn(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with weights that no version of a library chooses: drawn by their names' order."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for _, weight in sorted(model.named_parameters()):
+            scale = 1 / weight[0].numel() ** 0.5 if weight.ndim > 1 else 0.1
+            weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
+    return model.eval()
+
+
 def image_reward(folder: Path) -> Path:
     """A folder with a tiny ImageReward, in its authors' names, with random weights and a tokenizer."""
     tokenizer, wide = _bert_tokenizer(), 64
+    words = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
     tokenizer.save_pretrained(folder)
     generator = torch.Generator().manual_seed(0)
@@ -252,7 +270,7 @@ def image_reward(folder: Path) -> Path:
         linear(f"{layer}.output.dense", 96, wide)
         norm(f"{layer}.output.LayerNorm")
     linear("blip.vision_proj", wide, 8)
-    for name, inside, outside in (("0", wide, 32), ("2", 32, 16), ("4", 16, 8), ("6", 8, 4), ("7", 4, 1)):
+    for name, inside, outside in (("0", wide, 1024), ("2", 1024, 128), ("4", 128, 64), ("6", 64, 16), ("7", 16, 1)):
         linear(f"mlp.layers.{name}", inside, outside)
     torch.save(state, folder / "ImageReward.pt")
     return folder
