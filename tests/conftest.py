@@ -243,7 +243,7 @@ def made(folder: Callable[[str], Path]) -> Made:
         assert isinstance(encoder, HuggingFaceEncoder)
         if backend != "torchvision":
             processor = AutoImageProcessor.from_pretrained(folder(family), backend=backend)
-            encoder = HuggingFaceEncoder(family, encoder.model, processor, encoder.tokenizer)
+            encoder = type(encoder)(family, encoder.model, processor, encoder.tokenizer)
         return encoder
 
     return load

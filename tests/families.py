@@ -22,6 +22,11 @@ VISION = {
 TEXT = {"hidden_size": WIDTH, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
+#: A small network of HPSv2's kind, as open_clip configures it.
+HPS_VISION = {"image_size": 64, "patch_size": 16, "layers": 2, "width": 64, "head_width": 32}
+HPS_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2}
+
+
 def _clip_tokenizer() -> Any:
     """CLIP's own class over letters, each alone or at the end of a word."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + list(".,!?0123456789")
@@ -81,6 +86,15 @@ def _siglip(lower: bool = True, **processing: Any) -> tuple[Any, Any, Any]:
     text = TEXT | {"vocab_size": len(tokenizer), "max_position_embeddings": 16, "projection_size": WIDTH}
     config = transformers.SiglipConfig(text_config=text, vision_config=VISION)
     return transformers.SiglipModel(config), _processor("SiglipImageProcessor", crop=False, **processing), tokenizer
+
+
+def _naflex() -> tuple[Any, Any, Any]:
+    tokenizer = _last_token_tokenizer(True)
+    text = TEXT | {"vocab_size": len(tokenizer), "max_position_embeddings": 16, "projection_size": WIDTH}
+    vision = {key: value for key, value in VISION.items() if key != "image_size"} | {"num_patches": 16}
+    config = transformers.Siglip2Config(text_config=text, vision_config=vision)
+    processor = transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=24)
+    return transformers.Siglip2Model(config), processor, tokenizer
 
 
 def _metaclip_2() -> tuple[Any, Any, Any]:
@@ -165,6 +179,7 @@ MAKERS: dict[str, Callable[[], tuple[Any, Any, Any]]] = {
     "siglip": _siglip,
     "siglip2": lambda: _siglip(resample=2),  # as the hub's fixed resolutions: bilinear
     "siglip2-capitals": lambda: _siglip(lower=False, resample=2),
+    "siglip2-naflex": _naflex,
     "metaclip_2": _metaclip_2,
     "align": _align,
     "altclip": _altclip,
@@ -195,9 +210,22 @@ def write(family: str, folder: Path) -> Path:
     return folder
 
 
+def drawn(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with weights that no version of a library chooses: drawn by their names' order."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for _, weight in sorted(model.named_parameters()):
+            scale = 1 / weight[0].numel() ** 0.5 if weight.ndim > 1 else 0.1
+            weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
+    return model.eval()
+
+
 def image_reward(folder: Path) -> Path:
     """A folder with a tiny ImageReward, in its authors' names, with random weights and a tokenizer."""
     tokenizer, wide = _bert_tokenizer(), 64
+    words = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().__getitem__)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     tokenizer.add_special_tokens({"bos_token": "[DEC]", "additional_special_tokens": ["[ENC]"]})
     tokenizer.save_pretrained(folder)
     generator = torch.Generator().manual_seed(0)
@@ -242,7 +270,7 @@ def image_reward(folder: Path) -> Path:
         linear(f"{layer}.output.dense", 96, wide)
         norm(f"{layer}.output.LayerNorm")
     linear("blip.vision_proj", wide, 8)
-    for name, inside, outside in (("0", wide, 32), ("2", 32, 16), ("4", 16, 8), ("6", 8, 4), ("7", 4, 1)):
+    for name, inside, outside in (("0", wide, 1024), ("2", 1024, 128), ("4", 128, 64), ("6", 64, 16), ("7", 16, 1)):
         linear(f"mlp.layers.{name}", inside, outside)
     torch.save(state, folder / "ImageReward.pt")
     return folder

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional._geometry as geometry
 import transformers
-from conftest import Made
+from conftest import Made, raw_scores_of
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -28,7 +28,7 @@ from foclip.errors import CheckpointWarning, EncoderError, PromptTruncationWarni
 from foclip.models import catalogue, hugging_face, load_encoder
 from foclip.models.hugging_face import HuggingFaceEncoder
 from foclip.models.processor import ProcessorPreprocess
-from foclip.models.scores import CLIPScore
+from foclip.models.scores import CLIPScore, SigLIPScore
 from foclip.perceptual.budget import parse
 
 BACKENDS = ("torchvision", "pil")
@@ -68,17 +68,17 @@ def with_alpha(picture: Image.Image) -> Image.Image:
 
 def own_cosines(encoder: HuggingFaceEncoder, processor: Any, picture: Image.Image) -> Tensor:
     """Cosines (T,) of a picture with `TEXTS` by the family's own processor, tokenizer and forward pass."""
-    model, fixed = encoder.model, encoder.model.config.model_type in ("siglip", "align", "tipsv2")
+    model, fixed = encoder.model, encoder.model.config.model_type in ("siglip", "siglip2", "align", "tipsv2")
     padding = {"padding": "max_length" if fixed else True, "truncation": True, "max_length": encoder.context_length}
     inputs = dict(encoder.tokenizer(TEXTS, return_tensors="pt", **padding))
-    pixels = processor(images=picture, return_tensors="pt", input_data_format="channels_last")["pixel_values"]
+    seen = dict(processor(images=picture, return_tensors="pt", input_data_format="channels_last"))
     with torch.no_grad():
         if model.config.model_type == "blip":
             inputs.pop("token_type_ids")
-            return torch.as_tensor(model(**inputs, pixel_values=pixels, use_itm_head=False).itm_score[0])
+            return torch.as_tensor(model(**inputs, **seen, use_itm_head=False).itm_score[0])
         if model.config.model_type not in ("align", "altclip", "chinese_clip"):
             inputs.pop("token_type_ids", None)
-        found = model(**inputs, pixel_values=pixels)
+        found = model(**inputs, **seen)
     normal = torch.nn.functional.normalize
     return (normal(found.image_embeds, dim=-1) @ normal(found.text_embeds, dim=-1).T)[0]
 
@@ -92,9 +92,10 @@ def require_equal(encoder: HuggingFaceEncoder, path: Path, what: str) -> None:
     """Exact and differentiable similarity of a file against those of the family's own code."""
     processor, texts = encoder.preprocess._processor, encoder.encode_texts(TEXTS)
     picture = read(path)
-    with Image.open(path) as opened:  # ALIGN's processor takes RGB alone
-        wanted = own_cosines(encoder, processor, picture if encoder.model.config.model_type == "align" else opened)
-    exact = (encoder.embed(encoder.preprocess.image(picture)[None]) @ texts.T)[0]
+    with Image.open(path) as opened:
+        rgb_alone = encoder.model.config.model_type in ("align", "siglip2")  # their processors convert nothing
+        wanted = own_cosines(encoder, processor, picture if rgb_alone else opened)
+    exact = raw_scores_of(CLIPScore(encoder), picture, tuple(TEXTS))
     torch.testing.assert_close(exact, wanted, atol=1e-4, rtol=0, msg=lambda told: f"{what}, exact: {told}")
     with torch.no_grad():
         pixels = (encoder.embed(to_tensor(picture)[None] / 255) @ texts.T)[0]
@@ -103,7 +104,7 @@ def require_equal(encoder: HuggingFaceEncoder, path: Path, what: str) -> None:
 
 #: All families with all backends that transformers has for them; what is slow here goes ways that the others go, too.
 WAYS = [
-    pytest.param(family, own, marks=[] if family in ("clip", "siglip2") else [pytest.mark.slow])
+    pytest.param(family, own, marks=[] if family in ("clip", "siglip2", "siglip2-naflex") else [pytest.mark.slow])
     for family in families.MAKERS
     for own in BACKENDS
     if (family, own) != ("tipsv2", "pil")
@@ -134,7 +135,7 @@ def test_sixteen_bits_are_scaled_where_pillow_clips(made: Made, tmp_path: Path) 
     torch.testing.assert_close(exact, own_cosines(encoder, processor, read(path)), atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("family", ["clip", "siglip2", "blip"])
+@pytest.mark.parametrize("family", ["clip", "siglip2", "siglip2-naflex", "blip"])
 def test_the_gradient_reaches_the_pixels(made: Made, family: str) -> None:
     pixels = (to_tensor(photo())[None] / 255).requires_grad_(True)
     encoder = made(family)
@@ -157,6 +158,19 @@ def test_a_fooled_file_is_one_for_the_familys_own_code(made: Made, family: str, 
 def test_detect_needs_a_detector_of_its_own(made: Made) -> None:
     with pytest.raises(UsageError, match="foclip calibrate"):
         foclip.detect([photo()], ["a cat"], model=CLIPScore(made("clip")))
+
+
+def test_detect_needs_one_shape_of_input(made: Made) -> None:
+    with pytest.raises(UsageError, match="each picture in another shape"):
+        foclip.detect([photo()], ["a cat"], model=CLIPScore(made("siglip2-naflex")))
+
+
+def test_pictures_of_several_shapes_share_a_pass(made: Made, small_photos: list[Image.Image]) -> None:
+    scorers = {"clipscore": CLIPScore(made("siglip2-naflex")), "siglip": SigLIPScore(made("siglip2-naflex"))}
+    together = foclip.score_by_several(small_photos, TEXTS, scorers=scorers)
+    for photo, found in zip(small_photos, together, strict=True):
+        for name, scorer in scorers.items():
+            assert found.scores[name] == foclip.score(photo, TEXTS, model=scorer).results[0].score
 
 
 def test_a_long_prompt_keeps_its_end_and_says_so(made: Made) -> None:

@@ -1,9 +1,11 @@
 """Scores that people trust: each equal to its authors' formula, written out here anew, on random weights."""
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
 import families
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,9 +14,10 @@ from PIL import Image, ImageEnhance
 from torch import Tensor, nn
 from torchvision.transforms import functional as transforms
 
-from foclip.data.images import to_tensor
+from foclip.data.images import read, to_tensor
+from foclip.demo import photos
 from foclip.errors import UsageError
-from foclip.models import Encoder, available, load, load_encoder
+from foclip.models import Encoder, OpenClipEncoder, available, load, load_encoder
 from foclip.models.preprocess import CLIP_MEAN, CLIP_STD
 from foclip.models.scores import Aesthetic, CLIPScore, HPSv2, PickScore, SigLIPScore
 from foclip.models.scores.blip import BLIPMatching
@@ -219,7 +222,29 @@ def test_imagereward_is_its_authors_network(reward: Path, small_photos: list[Ima
             wanted.append(own_reward(state, seen, words["input_ids"][0], words["attention_mask"][0]))
         found += scores_of(scorer, photo, PROMPTS)
     torch.testing.assert_close(torch.tensor(found), torch.cat(wanted), atol=1e-4, rtol=0)
-    assert min(found) < 0  # a reward may be negative
+
+
+AUTHORS = json.loads((Path(__file__).parents[1] / "real" / "authors.json").read_text())
+
+
+def authors_pictures() -> list[Image.Image]:
+    """The pictures of `real/authors.py`."""
+    boxes = ((100, 20, 260, 180), (60, 40, 250, 200), (200, 100, 360, 330), (150, 80, 310, 240), (0, 0, 90, 41))
+    return [read(photos()[place % 4]).crop(box) for place, box in enumerate(boxes)]
+
+
+def test_imagereward_has_the_figures_of_its_authors_package(reward: Path) -> None:
+    scorer = load("imagereward", str(reward), device="cpu")
+    found = [scores_of(scorer, picture, tuple(AUTHORS["prompts"])) for picture in authors_pictures()]
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(AUTHORS["imagereward"]), atol=1e-4, rtol=0)
+
+
+def test_hps_has_the_figures_of_its_authors_package() -> None:
+    model = families.drawn(open_clip.CLIP(64, families.HPS_VISION, families.HPS_TEXT))
+    open_clip.set_model_preprocess_cfg(model, {"size": (64, 64), "mean": CLIP_MEAN, "std": CLIP_STD})
+    scorer = HPSv2(OpenClipEncoder("small", model, open_clip.get_tokenizer("ViT-H-14")))
+    found = [raw_scores_of(scorer, picture, tuple(AUTHORS["prompts"])) for picture in authors_pictures()]
+    torch.testing.assert_close(torch.stack(found), torch.tensor(AUTHORS["hpsv2"]), atol=1e-4, rtol=0)
 
 
 def test_imagereward_needs_its_weights(mini: Encoder, reward: Path, tmp_path: Path) -> None:

@@ -47,6 +47,11 @@ def require_embedding(scorer: Scorer) -> EmbeddingScorer:
             f"score: {scorer.info.name} has no embedding, so embedding drift and zero-shot captions, which detectors "
             "are made of, cannot be measured; detect with a score over an encoder, such as clipscore"
         )
+    if not scorer.encoder.fixed_size:
+        raise UsageError(
+            f"model: {scorer.model} sees each picture in another shape, and the probes of a detector need one; detect "
+            "with an encoder of one resolution"
+        )
     return scorer
 
 

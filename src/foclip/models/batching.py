@@ -114,8 +114,10 @@ def read_alike(
     if len(scorers) == 1:
         return [read_figures(scorers[0], images, targets[0])]
     several: Any = scorers
-    stacked: Any = torch.stack(list(images))  # type: ignore[arg-type]  # a scorer with one encoder has one input
-    embedded = embeddings(several[0], stacked, pass_rows(several[0], READ_ROWS, 1))
+    rows, first = pass_rows(several[0], READ_ROWS, 1), several[0]
+    passes = (images[start : start + rows] for start in range(0, len(images), rows))
+    joined = (_joined([_mapped(lambda part: part[None].to(first.device), image) for image in some]) for some in passes)
+    embedded = torch.cat([first.embed(_padded(batch, rows)) for batch in joined])
     return [
         [figures(each, each.compare(embedded[at : at + 1], asked))[0].tolist() for at, asked in enumerate(own)]
         for each, own in zip(several, targets, strict=True)
@@ -132,13 +134,13 @@ def embeddings(scorer: EmbeddingScorer, images: Tensor, rows: int) -> Tensor:
 
 def _mapped(change: Callable[[Tensor], Tensor], batch: Any) -> Any:
     """`change` of a batch, or of each of a tuple of batches."""
-    return tuple(change(part) for part in batch) if isinstance(batch, tuple) else change(batch)
+    return tuple(_mapped(change, part) for part in batch) if isinstance(batch, tuple) else change(batch)
 
 
 def _joined(inputs: Sequence[Inputs]) -> Any:
     """Pictures as one batch, or as the tuple of each model's batch."""
     if isinstance(inputs[0], tuple):
-        return tuple(torch.cat(parts) for parts in zip(*inputs, strict=True))
+        return tuple(map(_joined, zip(*inputs, strict=True)))
     return torch.cat(list(inputs))  # type: ignore[arg-type]
 
 

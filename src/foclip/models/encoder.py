@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from foclip.errors import CompileWarning, UsageError
 from foclip.models.preprocess import Preprocess
+from foclip.models.scorer import Inputs
 from foclip.models.surroundings import undisturbed
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Encoder(ABC):
     preprocess: Preprocess
     dtype: torch.dtype | None = None  # of the image tower, where autocast knows how to; None for float32
     compiled: bool = False  # whether the image tower runs as `torch.compile` makes it
+    fixed_size: bool = True  # whether the image tower sees all pictures in one shape
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs; what was compiled is compiled there anew."""
@@ -80,7 +82,7 @@ class Encoder(ABC):
         other.dtype, other.compiled = dtype, compiled
         return other
 
-    def tower(self, inputs: Tensor) -> Tensor:
+    def tower(self, inputs: Any) -> Tensor:
         """Float32 unit vectors (B, D) of normalised pictures (B, 3, *image_size), differentiably."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
             found = (self._compiled_features if self.compiled else self.features)(inputs)
@@ -106,8 +108,9 @@ class Encoder(ABC):
         return features
 
     @undisturbed()
-    def embed(self, pixels: Tensor) -> Tensor:
+    def embed(self, pixels: Inputs) -> Tensor:
         """Unit vectors (B, D), float32, of float pixels (B, 3, H, W) in [0, 1], or of preprocessed uint8 ones."""
+        assert isinstance(pixels, Tensor)
         seen = self.preprocess.pixels(pixels) if pixels.is_floating_point() else pixels
         return self.tower(self.preprocess.normalize(seen.to(self.device)))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from foclip.errors import CheckpointWarning, EncoderError, PromptTruncationWarning
 from foclip.models import catalogue, remote
 from foclip.models.encoder import Encoder, digest
-from foclip.models.processor import ProcessorPreprocess
+from foclip.models.processor import NaFlexPreprocess, ProcessorPreprocess
+from foclip.models.scorer import Inputs
 from foclip.models.surroundings import quiet, undisturbed
 
 #: Prompts per pass through the text tower.
@@ -42,6 +43,7 @@ class Family(NamedTuple):
 FAMILIES = {
     "clip": Family("CLIPModel"),
     "siglip": Family("SiglipModel", padding="max_length", lower=True),  # and SigLIP 2 of one resolution
+    "siglip2": Family("Siglip2Model", padding="max_length", lower=True),  # NaFlex
     "metaclip_2": Family("MetaClip2Model"),
     "align": Family("AlignModel", 64, "max_length"),
     "altclip": Family("AltCLIPModel", 77),
@@ -63,7 +65,8 @@ class HuggingFaceEncoder(Encoder):
         device: Where it computes.
     """
 
-    preprocess: ProcessorPreprocess
+    preprocess: ProcessorPreprocess | NaFlexPreprocess
+    preprocessing: ClassVar[type[ProcessorPreprocess | NaFlexPreprocess]] = ProcessorPreprocess
 
     @undisturbed()
     def __init__(
@@ -73,7 +76,7 @@ class HuggingFaceEncoder(Encoder):
         self.model: Any = model.to(self.device).eval().requires_grad_(False)
         config: Any = model.config
         self.family = FAMILIES[config.model_type]
-        self.preprocess = ProcessorPreprocess(processor, self.device)
+        self.preprocess = self.preprocessing(processor, self.device)
         size = getattr(config.vision_config, "image_size", None)
         if isinstance(size, int) and self.image_size != (size, size) and config.model_type != "align":
             height, width = self.image_size
@@ -120,6 +123,29 @@ class HuggingFaceEncoder(Encoder):
         if self.family.kind == "BlipForImageTextRetrieval":
             return torch.as_tensor(model.text_proj(model.text_encoder(**tokens).last_hidden_state[:, 0]))
         return torch.as_tensor(model.get_text_features(**tokens).pooler_output)
+
+
+class NaFlexEncoder(HuggingFaceEncoder):
+    """SigLIP 2 NaFlex, which sees each picture near its own aspect ratio, in patches (`NaFlexPreprocess`)."""
+
+    preprocessing = NaFlexPreprocess
+    fixed_size = False
+
+    @undisturbed()
+    def embed(self, pixels: Inputs) -> Tensor:
+        """Unit vectors (B, D), float32, of float pixels (B, 3, H, W) in [0, 1], or of what `preprocess` made."""
+        assert isinstance(self.preprocess, NaFlexPreprocess)
+        patches, shapes = self.preprocess.pixels(pixels) if isinstance(pixels, Tensor) else pixels
+        shapes = shapes.to(self.device).clamp(min=1)  # rows that fill up a batch have no patches
+        mask = torch.arange(patches.shape[1], device=self.device) < shapes.prod(dim=1, keepdim=True)
+        return self.tower((self.preprocess.normalize(patches.to(self.device)), mask, shapes))
+
+    def features(self, inputs: Any) -> Tensor:
+        patches, mask, shapes = inputs
+        found = self.model.get_image_features(
+            pixel_values=patches, pixel_attention_mask=mask.int(), spatial_shapes=shapes
+        )
+        return torch.as_tensor(found.pooler_output)
 
 
 @undisturbed()
@@ -171,7 +197,8 @@ def load(name: str, device: torch.device) -> HuggingFaceEncoder:
                 raise EncoderError("its weights are not finite (NaN or infinity among them)")
             parts = transformers.AutoImageProcessor, transformers.AutoTokenizer
             processor, tokenizer = (part.from_pretrained(place, trust_remote_code=False) for part in parts)
-            encoder = HuggingFaceEncoder(name, model, processor, tokenizer, device)
+            made = NaFlexEncoder if family.kind == "Siglip2Model" else HuggingFaceEncoder
+            encoder = made(name, model, processor, tokenizer, device)
     except Exception as error:  # transformers, torch and the hub raise a dozen types for one cause each
         raise EncoderError(f"{name}: {_reason(error)}") from error
     warnings.warn(f"{name}: {_taken(encoder)}", CheckpointWarning, stacklevel=2)

@@ -4,6 +4,7 @@ A processor resizes by torchvision or by Pillow (its backend), and the two diffe
 has on this machine is used, and is part of what scores depend on.
 """
 
+from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -95,3 +96,63 @@ class ProcessorPreprocess(Preprocess):
 def _sides(size: Any) -> tuple[int, int]:
     """Height and width of a processor's setting; 0 for what it does not tell."""
     return int(getattr(size, "height", None) or 0), int(getattr(size, "width", None) or 0)
+
+
+class NaFlexPreprocess(Preprocess):
+    """SigLIP 2's for pictures of any shape: resized to at most so many patches, near the picture's own aspect ratio.
+
+    What it makes of a picture is a tuple: patches (P, 3 · side²), of which the last are empty, and their rows and
+    columns (2,). A picture is RGB here; the processor itself takes gray, RGBA and HSV for what they are not.
+
+    Args:
+        processor: Siglip2's image processor of transformers 5.
+        device: Where the encoder computes.
+    """
+
+    def __init__(self, processor: Any, device: torch.device | str = "cpu") -> None:
+        self._processor, self.backend = processor, str(processor.backend)
+        self.side, self.patches = int(processor.patch_size), int(processor.max_num_patches)
+        kernel = FILTERS.get(int(processor.resample))
+        if kernel is None or not (processor.do_resize and processor.do_rescale and processor.do_normalize):
+            raise EncoderError(f"its {type(processor).__name__} has settings that have no differentiable version here")
+        self.columns_first = COLUMNS_FIRST and self.backend == "pil"
+        square = self.side * isqrt(self.patches)
+        look = (tuple(processor.image_mean), tuple(processor.image_std), kernel)
+        super().__init__((square, square), *look, "squash", 0, device)
+        self.description = f"{type(processor).__name__} by {self.backend} {self.description} {self.patches}"
+
+    def resized(self, height: int, width: int) -> tuple[int, int]:
+        from transformers.models.siglip2.image_processing_siglip2 import get_image_size_for_max_num_patches
+
+        found: tuple[int, int] = get_image_size_for_max_num_patches(height, width, self.side, self.patches)
+        return found
+
+    def image(self, picture: Image.Image) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        found = self._processor(images=picture, return_tensors="pt", input_data_format="channels_last")
+        patches = torch.as_tensor(found["pixel_values"])[0].double().reshape(self.patches, -1, 3)
+        shape = torch.as_tensor(found["spatial_shapes"])[0].long()
+        mean, std = (torch.tensor(values, dtype=torch.float64) for values in (self._mean, self._std))
+        levels = ((patches * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).flatten(-2)
+        levels[int(shape.prod()) :] = 0
+        return levels, shape
+
+    def pixels(self, pixels: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        size = rows, columns = self.resized(*pixels.shape[-2:])
+        squashed = Preprocess(size, resize_mode="squash", interpolation=self._interpolation, device=self.device)
+        squashed.columns_first = self.columns_first
+        seen = squashed.pixels(pixels)
+        shape = torch.tensor([[rows // self.side, columns // self.side]], device=pixels.device).expand(len(pixels), -1)
+        patches = seen.reshape(len(seen), 3, rows // self.side, self.side, columns // self.side, self.side)
+        patches = patches.permute(0, 2, 4, 3, 5, 1).flatten(1, 2).flatten(2)
+        return torch.nn.functional.pad(patches, (0, 0, 0, self.patches - patches.shape[1])), shape
+
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Patches (B, P, 3 · side²) of uint8 or of float in [0, 1], normalised."""
+        values = (pixels if pixels.is_floating_point() else pixels.float() / 255).reshape(*pixels.shape[:2], -1, 3)
+        return torch.addcmul(self._offset.flatten(), values, self._scale.flatten()).flatten(-2)
+
+    def region(self, height: int, width: int) -> tuple[slice, slice]:
+        return slice(0, height), slice(0, width)
+
+    def resampler(self, height: int, width: int) -> None:  # type: ignore[override]  # a `Preprocessor` may have none
+        """None: patches in a row are no picture."""

@@ -72,7 +72,6 @@ class EmbeddingScore(ABC):
 
     def embed(self, pixels: Inputs) -> Tensor:
         """Unit vectors (B, D) of what `preprocess` made, differentiably."""
-        assert isinstance(pixels, Tensor)
         return self.encoder.embed(pixels)
 
     @undisturbed()
