@@ -92,7 +92,7 @@ def tab(served: Served) -> None:
     stop.click(halt, queue=False, api_visibility="private")
 
 
-def _shown_for(wanted: str, chosen: str) -> dict[str, object]:
+def _shown_for(wanted: str, chosen: str) -> Any:
     return gr.update(visible=chosen == wanted)
 
 
