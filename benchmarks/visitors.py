@@ -1,11 +1,11 @@
-"""Many visitors of the page at once: how long they wait, what memory is left behind, whether anyone sees another's file.
+"""Many visitors of the page at once: how long they wait, what memory stays, whether anyone sees another's file.
 
 ```
 python -m benchmarks.visitors --visitors 20 --seconds 300
 ```
 
-Every visitor sends a picture of their own, fools it in eight steps, checks what came out, and begins again. The server is
-`foclip app` in a process of its own; its memory is read before the first visitor, after a warm-up, and at the end.
+Every visitor sends a picture of their own, fools it in eight steps, checks what came out, and begins again. The server
+is `foclip app` in a process of its own; its memory is read before the first visitor, after a warm-up, and at the end.
 """
 
 import argparse

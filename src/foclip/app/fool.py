@@ -57,7 +57,10 @@ def tab(served: Served) -> None:
     ) -> Iterator[str]:
         try:
             upload = _chosen(path, photo, served)
-            wanted = list(ARTWORKS) if asked == PAINTINGS else prompts_of(lines, limits)
+            if served.scorer.info.prompts == "none":
+                wanted = []
+            else:
+                wanted = list(ARTWORKS) if asked == PAINTINGS else prompts_of(lines, limits)
             plan = plan_of(served, seen, budget, steps)
         except FoclipError as error:
             yield views.message(str(error), failed=True)
