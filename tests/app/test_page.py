@@ -6,6 +6,7 @@ import socket
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from benchmarks.visitor import Visitor, serving
 from foclip.app.address import Address
 from foclip.app.limits import Limits
 from foclip.app.served import Served
+from foclip.demo import photos
 from foclip.errors import UsageError
 from foclip.models import load
 
@@ -42,6 +44,31 @@ WAYS = (
     "/monitoring",
     "/docs",
 )
+#: Bounds that are soon reached.
+LIMITS = Limits(pixels=1_000_000, file_bytes=4 * 2**20, pictures=4, climbs=1)
+
+
+@pytest.fixture(scope="module")
+def served() -> Served:
+    return Served.of(load("clipscore", "mini"), LIMITS)
+
+
+@pytest.fixture(scope="module")
+def url(served: Served) -> Iterator[str]:
+    with serving(served) as url:
+        yield url
+
+
+@pytest.fixture
+def visitor(url: str) -> Iterator[Visitor]:
+    visitor = Visitor(url)
+    yield visitor
+    visitor.client.close()
+
+
+@pytest.fixture(scope="module")
+def cat() -> Path:
+    return photos()[1]
 
 
 def png_of(width: int, height: int) -> bytes:

@@ -79,7 +79,8 @@ def test_the_report_of_a_command(run: Run, folder: Path, tmp_path: Path) -> None
         assert "broken.png: not a picture" in page
         assert page.count("map: what JPEG takes away") == tampered  # for its prompts, or for what it fits best
         assert str(clean) not in page  # names, not the folders of whoever made it
-        places = [re.search(rf'<h2 title="[^"]*{Path(entry["image"]).name}"', page).start() for entry in found[:-1]]
+        titles = re.findall(r'<h2 title="([^"]*)"', page)
+        places = [titles.index(Path(entry["image"]).name) for entry in found[:-1]]
         by_place = [entry["tampered"] for _, entry in sorted(zip(places, found[:-1], strict=True), key=lambda p: p[0])]
         assert by_place == sorted(by_place, reverse=True)
     recorded = json.loads((out / "run.json").read_text())

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import gradio as gr
+from PIL import Image
 
 from foclip.app import views
 from foclip.app.limits import Limits, Upload, prompts_of, uploads
@@ -44,7 +45,10 @@ def tab(served: Served) -> None:
             samples = _samples(sent, text, served.limits)
             found: Outcome[Detection] = Outcome([], [])
             for number, verdict in enumerate(detect(samples, detector, scorer), start=1):
-                (found.failures if isinstance(verdict, Failure) else found.results).append(verdict)
+                if isinstance(verdict, Failure):
+                    found.failures.append(verdict)
+                else:
+                    found.results.append(verdict)
                 yield views.message(f"{number} of {len(sent)} pictures")
             contents = {upload.name: upload.content for upload in sent}
             page = detected.page(found, scorer, detector, read=lambda name: images.decode(contents[name], name))
@@ -79,7 +83,7 @@ def _samples(sent: list[Upload], text: str, limits: Limits) -> list[Sample | Fai
     return samples
 
 
-def _decode(upload: Upload, admit: images.Admit) -> images.Image.Image:
+def _decode(upload: Upload, admit: images.Admit) -> Image.Image:
     return images.decode(upload.content, upload.name, admit)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import gradio as gr
 
@@ -56,7 +57,10 @@ def tab(served: Served) -> None:
     ) -> Iterator[str]:
         try:
             upload = _chosen(path, photo, served)
-            wanted = list(ARTWORKS) if asked == PAINTINGS else prompts_of(lines, limits)
+            if served.scorer.info.prompts == "none":
+                wanted = []
+            else:
+                wanted = list(ARTWORKS) if asked == PAINTINGS else prompts_of(lines, limits)
             plan = plan_of(served, seen, budget, steps)
         except FoclipError as error:
             yield views.message(str(error), failed=True)
@@ -92,7 +96,7 @@ def tab(served: Served) -> None:
     stop.click(halt, queue=False, api_visibility="private")
 
 
-def _shown_for(wanted: str, chosen: str) -> dict[str, object]:
+def _shown_for(wanted: str, chosen: str) -> Any:
     return gr.update(visible=chosen == wanted)
 
 

@@ -40,9 +40,10 @@ class Guard:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
         if scope["type"] == "lifespan":
-            return await self._application(scope, receive, send)
+            await self._application(scope, receive, send)
+            return
         if scope["type"] != "http":
-            return None  # nothing else is spoken here
+            return  # nothing else is spoken here
         prefix = self._address.root_path
         if prefix and (scope["path"] + "/").startswith(prefix + "/"):  # this proxy does not take it away
             path = scope["path"].removeprefix(prefix) or "/"
@@ -50,7 +51,8 @@ class Guard:
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         most = self._most(scope)
         if refused := self._refused(scope, headers, most):
-            return await _answer(send, *refused)
+            await _answer(send, *refused)
+            return
         read = 0
 
         async def bounded() -> Message:
@@ -66,7 +68,7 @@ class Guard:
                 message = {**message, "headers": own + [(n.encode(), v.encode()) for n, v in HEADERS.items()]}
             await send(message)
 
-        return await self._application(scope, bounded, with_headers)
+        await self._application(scope, bounded, with_headers)
 
     def _most(self, scope: MutableMapping[str, Any]) -> int:
         """Bytes that the body of a request may have."""

@@ -28,7 +28,7 @@ def build(served: Served) -> gr.Blocks:
 
         blocks.unload(closed)
     for block in blocks.blocks.values():
-        block.async_move_resource_to_block_cache = _sent  # type: ignore[method-assign]
+        block.async_move_resource_to_block_cache = _sent
     return blocks.queue(max_size=served.limits.waiting, api_open=False)
 
 

@@ -1,6 +1,7 @@
 """What the tabs show, as HTML in which every name and prompt is escaped; pictures and files to keep lie inside it."""
 
 import base64
+import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -13,6 +14,8 @@ from foclip.reports import html
 
 #: A file to keep: its name, its kind, its bytes, and what the link says.
 File = tuple[str, str, bytes, str]
+#: Links of a report to files beside it; there are none beside the page.
+BESIDE = re.compile(r'<a href="[^"#][^"]*">(.*?)</a>')
 #: Points of the line that a climb draws.
 POINTS = 120
 
@@ -84,7 +87,7 @@ def links(files: Sequence[File]) -> Markup:
 
 def report(page: str) -> Markup:
     """A page in a frame of its own, which runs no script and is as high as its content."""
-    return _markup("report.html", page=page)
+    return _markup("report.html", page=BESIDE.sub(r"\1", page))
 
 
 def _markup(template: str, **values: Any) -> Markup:

@@ -24,7 +24,7 @@ def app(
     climbs: int = option(2, "Pictures that are fooled at the same time; other visitors wait.", RUN, min=1),
     device: options.Device = "auto",
 ) -> None:
-    """Open a page in the browser: fool a picture and watch, check pictures, compare scores."""
+    """Serve a page to the browser: fool a picture and watch, check pictures, compare scores."""
     if find_spec("gradio") is None:
         raise UsageError('app: this needs Gradio; pip install "foclip[app]"')
     user, colon, password = (auth or "").partition(":")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from foclip import files
@@ -51,7 +50,7 @@ def _without_folders(example: str) -> str:
     return source.rpartition("/")[2] + comma + rest
 
 
-def _histograms(summary: Summary) -> dict[str, Markup | bool | None]:
+def _histograms(summary: Summary) -> dict[str, Any]:
     """Scores by verdict and, below, the share called tampered by score; both up to the highest score there is."""
     if not summary.scored:
         return {"histogram": None, "shares": False}
