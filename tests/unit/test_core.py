@@ -89,7 +89,7 @@ def test_by_default_nobody_notices(samples: list[Sample], scorer: Scorer) -> Non
     for method in (None, PGD()):
         (found,) = attack(samples[:1], scorer, method, stop=Stopping(steps=1))
         assert isinstance(found, Attacked)
-    assert [str(budget) for budget in plan.constraint.budgets] == ["contrast:0.45"]
+    assert [str(budget) for budget in plan.constraint.budgets] == ["contrast:0.425"]
 
 
 def test_closing_ends_an_attack_and_leaves_no_thread(samples: list[Sample], scorer: Scorer) -> None:

@@ -108,7 +108,7 @@ class Refinement:
         velocity = memory.setdefault("velocity", torch.zeros_like(visible))
         velocity.mul_(MOMENTUM).add_(level(visible))
         direction = mask.push(level(velocity))
-        size = _rms(space.coarse(space.pixels) - self._original)
+        size = _rms(picture - self._original)
         fall = 0.5 * (1 + math.cos(math.pi * (1 - (state.last - state.step) / state.refine_steps)))
         back = mask.push(uphill) * ((loss - float(memory["held"])) / slope)
         # Where the objective is flat, the way back would be long, and no longer that of the tangent.

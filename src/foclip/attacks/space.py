@@ -149,7 +149,7 @@ class CellSpace(PixelSpace):
         super().__init__(original, region, limit)
         self._part = (slice(None), *region)
         height, width = original[self._part].shape[1:]
-        cell = math.sqrt(max(1, height * width / most))
+        cell = math.ceil(math.sqrt(max(1, height * width / most)))  # a whole number: pictures are averaged faster
         self._size = max(1, round(height / cell)), max(1, round(width / cell))
         self.cell = math.sqrt(height * width / (self._size[0] * self._size[1]))
         self.mask, self._texture = coarse_mask(original[self._part], self._size, finest=2)

@@ -174,9 +174,11 @@ class AttackState:
         """Measure this step's iterate as a file, and pull it back towards its original until it keeps to every budget.
 
         Only such iterates can be kept. Near the end, one that leaves some of a budget unused is first pushed outwards.
+        Where refinement is still to come, better iterates follow: one look then only tells how far they may go.
         """
         from foclip.perceptual.fidelity import Comparison, Reference  # what they need takes seconds to import
 
+        steers = self.last - self.step > self.refine_steps > 0 and not self.measure_next
         self.measure_next = False
         budgets, space = self.constraint.measured, self.space
         for measurement in range(MOST_MEASUREMENTS):
@@ -186,6 +188,8 @@ class AttackState:
             used, change = utilisation(budgets, comparison, space.region), space.change()
             if used > 0 and change > 0:  # the next iterates may go as far as this one, over what it used
                 self.radius_fraction = min(MOST_RADIUS, AIM * change / (used * self.constraint.radius))
+            if steers:
+                return
             if not measurement and 0 < used < UNUSED and self.last - self.step <= self.last / 4:
                 space.scale(min(AIM / used, MOST_PUSH))
                 self.project()

@@ -54,7 +54,7 @@ def fool(
     score: options.ScoreName = "clipscore",
     budgets: list[Budget] | None = option(
         None,
-        "Limit that the written file keeps: invisible (contrast:0.45, the default), discreet (flip99:0.2), or a "
+        "Limit that the written file keeps: invisible (contrast:0.425, the default), discreet (flip99:0.2), or a "
         "figure and its limit, as in ssim:0.98; figures are contrast, psnr, ssim, linf, delta_e, delta_e99, flip and "
         "flip99 (the worst places); may be repeated.",
         name="--budget",
