@@ -10,7 +10,7 @@ from conftest import fooled_by
 from PIL import Image
 from torch import Tensor
 
-from foclip.attacks import FoCLIP, make_plan
+from foclip.attacks import AttackTask, FoCLIP, make_plan, run
 from foclip.attacks.foclip import objective
 from foclip.data import images
 from foclip.models.scorer import Scorer
@@ -146,6 +146,25 @@ def test_a_gray_picture_stays_gray(score: Scorer, small_photos: Sequence[Image.I
     assert torch.equal(fooled.pixels[0], fooled.pixels[1])
     assert torch.equal(fooled.pixels[1], fooled.pixels[2])
     assert fidelity(fooled.pixels, gray).contrast <= 0.425
+
+
+def test_one_look_is_enough_before_refinement(
+    score: Scorer, small_photos: Sequence[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    plan = make_plan(FoCLIP, objective=objective(), steps=15, budgets="invisible", mask="visible")
+    look = Contrast.map
+
+    def counted(self: Contrast, picture: Tensor) -> Tensor:
+        looks[-1] += 1
+        return look(self, picture)
+
+    monkeypatch.setattr(Contrast, "map", counted)
+    task = AttackTask(images.to_tensor(small_photos[0]), PROMPTS)
+    looks.append(0)
+    (fooled,) = run([task], score, plan, on_step=lambda states: looks.append(0))
+    assert looks[1:5] == [1, 0, 0, 1]  # after 1 and 4 steps, where 10 of 15 refine
+    assert fidelity(fooled.pixels, task.picture).contrast <= 0.425
 
 
 @pytest.mark.slow

@@ -132,6 +132,12 @@ def test_two_threads_give_what_each_gives_alone(samples: list[Sample], score: CL
         assert all(torch.equal(together[which][name], pixels) for name, pixels in expected.items())
 
 
+def test_memory_of_contrast_counts(scorer: Scorer) -> None:
+    """It keeps weights of every pixel of three opponents, and colours; a look takes at least the change itself."""
+    plain, default = (bytes_needed(default_plan(scorer, **asked), scorer, 10**6) for asked in ({"min_psnr": 35}, {}))
+    assert default - plain >= 3 * 4 * 10**6 * (4 / 3 + 1 / 4 + 1)
+
+
 def test_pictures_wait_until_there_is_memory(
     samples: list[Sample], scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,8 +28,8 @@ from foclip.models.surroundings import undisturbed
 
 #: Full-size float32 copies of a picture that moves in all its pixels, at most (original, pixels, best, rounded,
 #: gradient, scratch, the moments, what the resize keeps for its backward pass), and of one at the model's resolution,
-#: where pictures are kept as bytes.
-PIXEL_COPIES, MODEL_COPIES = 14, 8
+#: where pictures are kept as bytes; and what contrast keeps of an original, and takes while it is measured.
+PIXEL_COPIES, MODEL_COPIES, CONTRAST_COPIES = 14, 8, 5
 #: Seconds between two writes of unfinished work.
 SAVE_EVERY = 30.0
 #: Called after every step with the pictures under attack.
@@ -175,6 +175,7 @@ def bytes_needed(plan: AttackPlan, scorer: Scorer, pixels: int) -> int:
     in_pixels = refine.planned_steps(plan) and not (in_model_space and refine.bounds_contrast(plan))
     refined = refine.CELL_BYTES * min(pixels, refine.MOST_CELLS) if in_pixels else 0
     copies = PIXEL_COPIES if in_pixels or not in_model_space else MODEL_COPIES
+    copies += CONTRAST_COPIES if refine.bounds_contrast(plan) else 0
     return copies * 4 * 3 * pixels + refined
 
 
