@@ -164,11 +164,15 @@ class AttackState:
         return self.radius_fraction**2 * max(limit - QUANTUM**2, limit / 4) * self.space.values
 
     def is_measured(self) -> bool:
-        """Whether this step's iterate is measured: after 1, 4, 16, … steps, before 4, 16, …, at the end, when asked."""
+        """Whether this step's iterate is measured: after 1, 4, 16, … steps, before 4, 16, …, at the end, when asked.
+
+        Before refinement, there is no end that is near.
+        """
         if self.step == 0 or not self.constraint.measured:
             return False
         left = self.last - self.step
-        return self.measure_next or left == 0 or _is_power_of_4(self.step) or (left > 1 and _is_power_of_4(left))
+        near = 1 < left <= (self.refine_steps or left) and _is_power_of_4(left)
+        return self.measure_next or left == 0 or _is_power_of_4(self.step) or near
 
     def enforce_budgets(self) -> None:
         """Measure this step's iterate as a file, and pull it back towards its original until it keeps to every budget.
