@@ -187,7 +187,7 @@ def pooled(values: npt.NDArray[np.float32]) -> float:
 
 def _lab(picture: Tensor, size: Sequence[int]) -> Tensor:
     """L*, a*, b* of a picture (3, h, w) that is made so small, channel by channel."""
-    means = [F.adaptive_avg_pool2d(channel[None].to(torch.get_default_dtype()), size) for channel in picture]
+    means = [F.adaptive_avg_pool2d(channel[None].float(), size) for channel in picture]
     levels = torch.cat(means) if picture.is_floating_point() else torch.cat(means) / 255
     tristimulus = torch.einsum("ij,jhw->ihw", torch.tensor(XYZ).to(levels), linear(levels))
     straight = tristimulus / (3 * KNEE**2) + 4 / 29
