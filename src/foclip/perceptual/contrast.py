@@ -154,8 +154,9 @@ class Contrast:
 class ContrastLoss:
     """How visible a change is, as something to descend on: V = 0.35 ln contrast + 0.65 ln E.
 
-    E stands for the pixels whose colour changes most: CIELAB's differences, to first order in the change, with chroma
-    weighed as CIE94 weighs it; the mean over pixels of their fourth power, to the power of 1/4.
+    Here contrast is that of the bands alone. E stands for the pixels whose colour changes most: CIELAB's differences,
+    to first order in the change, with chroma weighed as CIE94 weighs it; the mean over pixels of their fourth power, to
+    the power of 1/4.
 
     Args: as for `Contrast`.
     """
