@@ -178,11 +178,12 @@ class AttackState:
         """Measure this step's iterate as a file, and pull it back towards its original until it keeps to every budget.
 
         Only such iterates can be kept. Near the end, one that leaves some of a budget unused is first pushed outwards.
-        Where refinement is still to come, better iterates follow: one look then only tells how far they may go.
+        Where refinement is still to come, better iterates follow: but for the first, whose size is a guess, one look
+        then only tells how far they may go.
         """
         from foclip.perceptual.fidelity import Comparison, Reference  # what they need takes seconds to import
 
-        steers = self.last - self.step > self.refine_steps > 0 and not self.measure_next
+        steers = self.step > 1 and self.last - self.step > self.refine_steps > 0 and not self.measure_next
         self.measure_next = False
         budgets, space = self.constraint.measured, self.space
         for measurement in range(MOST_MEASUREMENTS):
