@@ -56,7 +56,7 @@ def test_fool_and_score_agree_with_open_clip(run: Run, photo: Path, tmp_path: Pa
     assert {path.name for path in out.iterdir()} == {"photo [red].png", "results.json", "run.json", "report.html"}
     assert result["score_after"] > 1.427 * result["score_before"]
     assert min(a - b for a, b in zip(result["scores_after"], result["scores_before"], strict=True)) > 0
-    assert result["contrast"] <= 0.45
+    assert result["contrast"] <= 0.425
     assert result["steps"] == 40
     assert result["stopped_by"] == "steps"
     assert result["prompts"] == list(ARTWORKS)
@@ -145,9 +145,9 @@ def test_every_attack_is_one_command(run: Run, photo: Path, tmp_path: Path, atta
     assert code == 0, errors
     (result,) = json.loads(text)
     assert result["config"]["attack"] == attack
-    assert (result["config"]["budgets"], result["config"]["mask"]) == (["contrast:0.45"], "visible")
+    assert (result["config"]["budgets"], result["config"]["mask"]) == (["contrast:0.425"], "visible")
     assert result["config"]["init"] == "image"
-    assert result["contrast"] <= 0.45
+    assert result["contrast"] <= 0.425
     assert result["steps"] == result["config"]["steps"] == 8
     asked = json.loads((tmp_path / "out" / "run.json").read_text())["config"]
     assert asked | {"batch_size": 1} == result["config"]  # one picture alone
@@ -316,7 +316,7 @@ def test_demo(
     assert len(results) == 4
     for result in results:
         assert result["score_after"] > 1.427 * result["score_before"]
-        assert result["contrast"] <= 0.45
+        assert result["contrast"] <= 0.425
         assert min(a - b for a, b in zip(result["scores_after"], result["scores_before"], strict=True)) > 0
     report = (tmp_path / "demo" / "report.html").read_text()
     assert report.count("<img") == 24  # before, after, difference; both again in one place, and the map

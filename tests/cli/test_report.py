@@ -12,7 +12,7 @@ from PIL import Image
 
 from foclip.outcome import Failure
 from foclip.reports import fooled, html
-from foclip.reports.fooled import ENLARGED, PART, most_changed
+from foclip.reports.fooled import ENLARGED, PART, difference, most_changed
 
 Run = Callable[..., tuple[int, str, str]]
 #: An image of the page: what it holds, its width and height on the page, and its alternative text.
@@ -72,3 +72,14 @@ def test_the_report_of_many_sorts_without_a_script(
     assert page.count('class="stack"') == 1
     assert str(tmp_path) not in page
     assert "prefers-color-scheme: dark" in page
+
+
+@pytest.mark.parametrize(("most", "factor"), [(0, 127), (1, 127), (9, 14), (200, 1)])
+def test_a_difference_is_amplified_as_far_as_it_fits(most: int, factor: int) -> None:
+    generator = np.random.default_rng(0)
+    before, change = generator.integers(0, 256, (2, 90, 110, 3))
+    after = np.clip(before + change % (2 * most + 1) - most, 0, 255)
+    before[0, 0, 0], after[0, 0, 0] = 0, 255  # one value of thousands does not count
+    shown, times = difference(*(Image.fromarray(each.astype(np.uint8)) for each in (before, after)))
+    assert times == factor
+    assert np.array_equal(np.asarray(shown), np.clip(128 + times * (after - before), 0, 255))

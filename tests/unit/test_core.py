@@ -89,7 +89,7 @@ def test_by_default_nobody_notices(samples: list[Sample], scorer: Scorer) -> Non
     for method in (None, PGD()):
         (found,) = attack(samples[:1], scorer, method, stop=Stopping(steps=1))
         assert isinstance(found, Attacked)
-    assert [str(budget) for budget in plan.constraint.budgets] == ["contrast:0.45"]
+    assert [str(budget) for budget in plan.constraint.budgets] == ["contrast:0.425"]
 
 
 def test_closing_ends_an_attack_and_leaves_no_thread(samples: list[Sample], scorer: Scorer) -> None:
@@ -130,6 +130,12 @@ def test_two_threads_give_what_each_gives_alone(samples: list[Sample], score: CL
     for which, expected in enumerate(alone):
         assert together[which].keys() == expected.keys()
         assert all(torch.equal(together[which][name], pixels) for name, pixels in expected.items())
+
+
+def test_memory_of_contrast_counts(scorer: Scorer) -> None:
+    """It keeps weights of every pixel of three opponents, and colours; a look takes at least the change itself."""
+    plain, default = (bytes_needed(default_plan(scorer, **asked), scorer, 10**6) for asked in ({"min_psnr": 35}, {}))
+    assert default - plain >= 3 * 4 * 10**6 * (4 / 3 + 1 / 4 + 1)
 
 
 def test_pictures_wait_until_there_is_memory(

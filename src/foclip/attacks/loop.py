@@ -28,8 +28,8 @@ from foclip.models.surroundings import undisturbed
 
 #: Full-size float32 copies of a picture that moves in all its pixels, at most (original, pixels, best, rounded,
 #: gradient, scratch, the moments, what the resize keeps for its backward pass), and of one at the model's resolution,
-#: where pictures are kept as bytes.
-PIXEL_COPIES, MODEL_COPIES = 14, 8
+#: where pictures are kept as bytes; and what contrast keeps of an original, and takes while it is measured.
+PIXEL_COPIES, MODEL_COPIES, CONTRAST_COPIES = 14, 8, 5
 #: Seconds between two writes of unfinished work.
 SAVE_EVERY = 30.0
 #: Called after every step with the pictures under attack.
@@ -85,15 +85,11 @@ def run(
                     waiting = None
                 if not active:
                     return
-                for state in active:
-                    if refine.is_due(state):
-                        refine.begin(state, plan)
                 list(pool.map(step, [active[i : i + slots] for i in range(0, len(active), slots)]))
                 if on_step:
                     on_step(active)
-                for state in [state for state in active if state.stopped_by]:
-                    active.remove(state)
-                    yield _result(state)
+                while result := _finished(active):
+                    yield result
                 if states and time.monotonic() - saved >= SAVE_EVERY:
                     _save(states, active)
                     saved = time.monotonic()
@@ -111,6 +107,8 @@ def _step(states: Sequence[AttackState], plan: AttackPlan, scorer: Scorer, model
     """
     started, method = time.perf_counter(), plan.method
     for state in states:
+        if refine.is_due(state):
+            refine.begin(state, plan)
         state.enforced = state.step == 0 or not state.constraint.measured
         if state.is_measured():
             state.enforce_budgets()
@@ -175,6 +173,7 @@ def bytes_needed(plan: AttackPlan, scorer: Scorer, pixels: int) -> int:
     in_pixels = refine.planned_steps(plan) and not (in_model_space and refine.bounds_contrast(plan))
     refined = refine.CELL_BYTES * min(pixels, refine.MOST_CELLS) if in_pixels else 0
     copies = PIXEL_COPIES if in_pixels or not in_model_space else MODEL_COPIES
+    copies += CONTRAST_COPIES if refine.bounds_contrast(plan) else 0
     return copies * 4 * 3 * pixels + refined
 
 
@@ -226,6 +225,14 @@ def _space(task: AttackTask, scorer: Scorer, plan: AttackPlan, seed: int, refini
 def _save(states: Cache, active: Sequence[AttackState]) -> None:
     for state in active:
         states.save(state.key, state.saved())
+
+
+def _finished(active: list[AttackState]) -> AttackResult | None:
+    """The result of a picture that is done. Nothing else of it is kept, since callers measure what they get."""
+    for place, state in enumerate(active):
+        if state.stopped_by:
+            return _result(active.pop(place))
+    return None
 
 
 def _result(state: AttackState) -> AttackResult:

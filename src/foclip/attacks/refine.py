@@ -24,14 +24,13 @@ from torch import Tensor
 from foclip.attacks.plan import AttackPlan
 from foclip.attacks.space import CellSpace, ModelSpace, PixelSpace
 from foclip.attacks.state import MOST_RADIUS, AttackState
-from foclip.models.resize import round8
 from foclip.models.surroundings import undisturbed
 from foclip.perceptual.contrast import ContrastLoss
 from foclip.perceptual.loss import PerceptualLoss
 
 #: Most refining steps, and their share of all steps: down V of contrast, and down that of SSIM and FLIP.
 CONTRAST_STEPS, MOST_STEPS = (100, 2 / 3), (20, 1 / 4)
-#: Most cells of a picture that is refined in all its pixels.
+#: Most pixels of a picture that are cells of their own where all its pixels are refined.
 MOST_CELLS = 400_000
 #: Bytes of memory that a cell takes at most.
 CELL_BYTES = 700
@@ -103,12 +102,12 @@ class Refinement:
         def level(direction: Tensor) -> Tensor:
             return direction - uphill * ((rise * direction).sum() / slope)
 
-        picture = space.coarse(round8(space.pixels))  # what rounding adds is seen too
+        picture = space.rounded()  # what rounding adds is seen too
         visible = mask.pull(self._visibility.gradient(picture, memory))
         velocity = memory.setdefault("velocity", torch.zeros_like(visible))
         velocity.mul_(MOMENTUM).add_(level(visible))
         direction = mask.push(level(velocity))
-        size = _rms(space.coarse(space.pixels) - self._original)
+        size = _rms(picture - self._original)
         fall = 0.5 * (1 + math.cos(math.pi * (1 - (state.last - state.step) / state.refine_steps)))
         back = mask.push(uphill) * ((loss - float(memory["held"])) / slope)
         # Where the objective is flat, the way back would be long, and no longer that of the tangent.

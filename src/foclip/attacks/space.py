@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foclip.models.preprocess import Rendered, Resampler
-from foclip.models.resize import round8
+from foclip.models.resize import axis, multiply, round8
 from foclip.perceptual.mask import Mask, coarse_mask, visibility_mask
 
 #: A file is kept this part below the budget, so that float32 sums cannot let it slip beyond the budget.
@@ -56,6 +56,10 @@ class PixelSpace:
     def coarse(self, values: Tensor) -> Tensor:
         """Values of `pixels`, as fine as `mask` and directions are."""
         return values
+
+    def rounded(self) -> Tensor:
+        """The picture that `picture` gave last, as `coarse` gives it."""
+        return round8(self.pixels)
 
     def coarse_gradient(self, gradient: Tensor) -> Tensor:
         """The gradient with respect to a direction of one with respect to `pixels`, both without the mask."""
@@ -139,7 +143,7 @@ class CellSpace(PixelSpace):
 
     Args: as for `PixelSpace`, and
 
-        most: Cells at most.
+        most: Pixels at most that are single cells; of more, there are half as many cells at most.
 
     Attributes:
         cell: Side of a cell in pixels.
@@ -149,20 +153,34 @@ class CellSpace(PixelSpace):
         super().__init__(original, region, limit)
         self._part = (slice(None), *region)
         height, width = original[self._part].shape[1:]
-        cell = math.sqrt(max(1, height * width / most))
+        # A whole number: pictures are averaged faster.
+        cell = 1 if height * width <= most else math.ceil(math.sqrt(2 * height * width / most))
         self._size = max(1, round(height / cell)), max(1, round(width / cell))
         self.cell = math.sqrt(height * width / (self._size[0] * self._size[1]))
         self.mask, self._texture = coarse_mask(original[self._part], self._size, finest=2)
+        sizes = zip((-1, -2), self._size[::-1], (width, height), strict=True)
+        self._enlarging = [(dim, axis(few, many, many, True, original.device).blocks) for dim, few, many in sizes]
+        self._rounded = self.coarse(original)
 
     def coarse(self, values: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(values[self._part], self._size)
+
+    def picture(self, pixels: Tensor) -> Tensor:
+        picture = super().picture(pixels)
+        self._rounded = self.coarse(picture.detach())
+        return picture
+
+    def rounded(self) -> Tensor:
+        return self._rounded
 
     def coarse_gradient(self, gradient: Tensor) -> Tensor:
         return self.coarse(gradient) * self.cell**2
 
     def move(self, direction: Tensor, length: float) -> None:
-        pixels = self.pixels[self._part]
-        step = F.interpolate(direction[None] * length, pixels.shape[1:], mode="bilinear")[0]
+        pixels, step = self.pixels[self._part], direction * length
+        if step.shape != pixels.shape:
+            for dim, blocks in self._enlarging:
+                step = multiply(step, blocks, dim)
         pixels.add_(step.mul_(self._texture)).clamp_(0, 1)
 
 

@@ -169,19 +169,26 @@ class AttackState:
         return self.radius_fraction**2 * max(limit - QUANTUM**2, limit / 4) * self.space.values
 
     def is_measured(self) -> bool:
-        """Whether this step's iterate is measured: after 1, 4, 16, … steps, before 4, 16, …, at the end, when asked."""
+        """Whether this step's iterate is measured: after 1, 4, 16, … steps, before 4, 16, …, at the end, when asked.
+
+        Before refinement, there is no end that is near.
+        """
         if self.step == 0 or not self.constraint.measured:
             return False
         left = self.last - self.step
-        return self.measure_next or left == 0 or _is_power_of_4(self.step) or (left > 1 and _is_power_of_4(left))
+        near = 1 < left <= (self.refine_steps or left) and _is_power_of_4(left)
+        return self.measure_next or left == 0 or _is_power_of_4(self.step) or near
 
     def enforce_budgets(self) -> None:
         """Measure this step's iterate as a file, and pull it back towards its original until it keeps to every budget.
 
         Only such iterates can be kept. Near the end, one that leaves some of a budget unused is first pushed outwards.
+        Where refinement is still to come, better iterates follow: but for the first, whose size is a guess, one look
+        then only tells how far they may go.
         """
         from foclip.perceptual.fidelity import Comparison, Reference  # what they need takes seconds to import
 
+        steers = self.step > 1 and self.last - self.step > self.refine_steps > 0 and not self.measure_next
         self.measure_next = False
         budgets, space = self.constraint.measured, self.space
         for measurement in range(MOST_MEASUREMENTS):
@@ -191,6 +198,8 @@ class AttackState:
             used, change = utilisation(budgets, comparison, space.region), space.change()
             if used > 0 and change > 0:  # the next iterates may go as far as this one, over what it used
                 self.radius_fraction = min(MOST_RADIUS, AIM * change / (used * self.constraint.radius))
+            if steers:
+                return
             if not measurement and 0 < used < UNUSED and self.last - self.step <= self.last / 4:
                 space.scale(min(AIM / used, MOST_PUSH))
                 self.project()

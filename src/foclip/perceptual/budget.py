@@ -31,7 +31,7 @@ TOLERANCE, FLIP_TOLERANCE = 1e-4, 1e-4
 
 #: Budgets that have a name: a change that has to be searched for even beside the original, enlarged three times; and
 #: one that few notice at FLIP's distance, but whose colours show in hair and fur from nearer, or enlarged.
-NAMED = {"invisible": "contrast:0.45", "discreet": "flip99:0.2"}
+NAMED = {"invisible": "contrast:0.425", "discreet": "flip99:0.2"}
 
 
 @dataclass(frozen=True)

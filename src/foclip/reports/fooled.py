@@ -154,10 +154,14 @@ def most_changed(original: Image.Image, fooled: Image.Image, side: int) -> tuple
 
 def difference(original: Image.Image, fooled: Image.Image) -> tuple[Image.Image, int]:
     """What was added around mid-gray, amplified by the largest whole number at which 99.9 % of it still fit."""
-    change = np.asarray(fooled, dtype=np.float32) - np.asarray(original, dtype=np.float32)
-    peak = float(np.percentile(np.abs(change), 99.9))
-    factor = max(1, int(127 / max(peak, 1.0)))
-    return Image.fromarray((128 + factor * change).clip(0, 255).astype(np.uint8)), factor
+    sizes = np.reshape(ImageChops.difference(original, fooled).histogram(), (-1, 256)).sum(axis=0).cumsum()
+    peak = int(np.searchsorted(sizes, 0.999 * sizes[-1]))
+    factor = max(1, int(127 / max(peak, 1)))
+    change = np.asarray(fooled, dtype=np.int16)
+    change -= np.asarray(original)
+    change *= factor
+    change += 128
+    return Image.fromarray(change.clip(0, 255, out=change).astype(np.uint8)), factor
 
 
 def _curve(result: Result) -> Markup:

@@ -164,10 +164,9 @@ def _measured(
 ) -> Result:
     """All figures of a written file, read back from disk."""
     prompts = attacked.sample.prompts
-    pictures = (original, written, images.to_gray(original), images.to_gray(written))
-    before, after, gray_before, gray_after = read_figures(
-        scorer, [scorer.preprocess.image(picture) for picture in pictures], [targets(prompts)] * 4
-    )
+    looks = [scorer.preprocess.image(picture) for picture in (original, written)]
+    looks += [scorer.preprocess.image(images.to_gray(picture)) for picture in (original, written)]
+    before, after, gray_before, gray_after = read_figures(scorer, looks, [targets(prompts)] * 4)
     pixels = images.to_tensor(written)
     close = asdict(fidelity(pixels, attacked.original))
     close["psnr"] = close["psnr"] if close["linf"] else None
