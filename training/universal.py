@@ -7,23 +7,53 @@ fitted to all. The other half is for ``python -m benchmarks.universal``. Fooled 
 
 import argparse
 import json
+import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from rich.progress import Progress
+import torch
+from PIL import Image
 
-from foclip.attacks import AttackPlan, FoCLIP, default_plan, make_plan, objective
+from foclip.attacks import AttackPlan, AttackTask, FoCLIP, default_plan, make_plan, objective, run
+from foclip.calibration.examples import AS_IT_IS
+from foclip.data import images
 from foclip.data.prompts import ARTWORKS, CAPTION, Prompts
+from foclip.detection import Prober, Sensitivity, measure
+from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, CROPPED, Change
 from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
-from foclip.outcome import Advance
-from foclip.runs import fooling
-from foclip.runs.folder import Result
+from training.drawn import charts, pages
 
-STEPS = 60
-#: Photographs of each half that are fooled, in every scenario.
-FOOLED = {"fit": 40, "judge": 48}
+#: Probes that are measured, in their order.
+PROBES = ("shrink96", "webp", "shrink90", "shift", "crop", "mirror", "jpeg")
+STEPS = 30
+#: Photographs of each half that are measured clean, in other states, and fooled in every scenario; drawn pictures.
+CLEAN = {"fit": 120, "judge": 240}
+STATES = {"fit": 24, "judge": 32}
+FOOLED = {"fit": 16, "judge": 24}
+#: What becomes of fooled files, one after the other: a file as it is, saved again, mirrored, or cropped.
+AGAIN: Mapping[str, Change] = {
+    AS_IT_IS: lambda picture: picture,
+    "JPEG 85": AFTERWARDS["JPEG 85"],
+    "mirrored": CONDITIONS["mirrored"],
+    CROPPED: AFTERWARDS[CROPPED],
+}
+#: Pictures measured at a time.
+CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Row:
+    """A picture, and what was measured of it with its own caption and with the ten artworks as prompts."""
+
+    number: int  # of the photograph; -1 for drawn pictures
+    scenario: str  # "" for a clean picture
+    state: str  # what became of it, or its kind
+    own: Sensitivity
+    artworks: Sensitivity
 
 
 def photographs(data: Path, part: str) -> tuple[list[Path], list[str]]:
@@ -43,22 +73,61 @@ def scenarios(score: CLIPScore) -> dict[str, tuple[str, AttackPlan]]:
     }
 
 
-def fool(score: CLIPScore, part: str, data: Path, work: Path) -> dict[str, list[Result]]:
-    """Results of every scenario for the photographs of a part; from the working folder where they are there."""
-    (files, captions), count, found = photographs(data, part), FOOLED[part], {}
+def fooled(score: CLIPScore, part: str, data: Path, work: Path) -> dict[str, list[tuple[Path, Path, Prompts]]]:
+    """Of every scenario the fooled files, their originals, and the prompts that they were fooled for."""
+    (files, captions), found = photographs(data, part), {}
     # Far from each other, since neighbours in the index are of like classes; a larger count adds to a smaller one's.
-    places = [number * 149 % len(files) for number in range(count)]
-    with Progress() as bar:
+    places = [number * 149 % len(files) for number in range(FOOLED[part])]
+    for name, (target, plan) in scenarios(score).items():
+        folder = work / score.model / part / re.sub(r"\W+", "-", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        asked = {p: ARTWORKS if target == "artworks" else (captions[p],) for p in places}
+        rows = {p: (folder / f"{files[p].stem}.png", files[p], asked[p]) for p in places}
+        tasks = (
+            AttackTask(images.to_tensor(images.read(files[p])), asked[p], p)
+            for p in places
+            if not rows[p][0].exists()
+        )
+        for result in run(tasks, score, plan):
+            images.write(images.to_image(result.pixels), rows[result.task.tag][0])
+        found[name] = list(rows.values())
+    return found
 
-        def progress(text: str, total: int) -> Advance:
-            task = bar.add_task(f"{score.model}, {part}, {name}", total=total)
-            return lambda done, note="": bar.update(task, completed=done)
 
-        for name, (target, plan) in scenarios(score).items():
-            prompts: Sequence[Prompts] = [ARTWORKS if target == "artworks" else (captions[p],) for p in places]
-            out = work / score.model / part / re.sub(r"\W+", "-", name)
-            made = fooling.fool([files[p] for p in places], prompts, out, model=score, attack=plan, progress=progress)
-            found[name] = made.results
+def measured(score: CLIPScore, part: str, data: Path, work: Path) -> list[Row]:
+    """Clean and fooled pictures of a part as one encoder sees them; from the working folder where they are there."""
+    kept = work / score.model / f"{part}.pickle"
+    if kept.exists():
+        return list(pickle.loads(kept.read_bytes()))  # noqa: S301 (our own file)
+    (files, captions), prober = photographs(data, part), Prober(score)
+    order = [number * 149 % len(files) for number in range(len(files))]
+    seed = int(part == "judge")
+
+    def pictures() -> Iterator[tuple[int, str, str, Image.Image, Prompts]]:
+        for number in order[: CLEAN[part]]:
+            yield number, "", AS_IT_IS, images.read(files[number]), (captions[number],)
+        for state, change in CONDITIONS.items():
+            for number in order[: STATES[part]]:
+                yield number, "", state, change(images.read(files[number])), (captions[number],)
+        for state, draw in (("charts", charts), ("pages of text", pages)):
+            for picture in draw(STATES[part], seed=seed):
+                (found,) = measure(score, [picture], [()], (), captions=True)
+                yield -1, "", state, picture, (str(found.zero_shot_caption),)
+        for scenario, rows in fooled(score, part, data, work).items():
+            for state, change in AGAIN.items():
+                for number, (file, _, _) in zip(order, rows, strict=False):
+                    yield number, scenario, state, change(images.read(file)), (captions[number],)
+
+    found, coming = [], pictures()
+    while some := list(islice(coming, CHUNK)):
+        views = [prober.preprocess(picture) for *_, picture, _ in some]
+        vectors = torch.cat([prober.embed(views)[:, None], prober.embed_under(PROBES, views, CHUNK)], dim=1)
+        own, artworks = (
+            prober.tell(views, vectors, PROBES, prompts, captions=True)
+            for prompts in ([own for *_, own in some], [ARTWORKS] * len(some))
+        )
+        found += [Row(*each[:3], *told) for each, *told in zip(some, own, artworks, strict=True)]
+    kept.write_bytes(pickle.dumps(found))
     return found
 
 
@@ -70,7 +139,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for fooled pictures")
     choice = parser.parse_args()
     for model in choice.models:
-        fool(CLIPScore(load_encoder(model)), "fit", choice.data, choice.work)
+        fooled(CLIPScore(load_encoder(model)), "fit", choice.data, choice.work)
 
 
 if __name__ == "__main__":

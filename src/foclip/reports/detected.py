@@ -19,7 +19,7 @@ from foclip import files
 from foclip.data import images
 from foclip.data.images import to_gray, to_tensor
 from foclip.data.prompts import Prompts
-from foclip.detection import Detection, Detector, transformation
+from foclip.detection import Detection, Detector, FullDetector, transformation
 from foclip.detection.detector import FIELDS
 from foclip.errors import ImageError
 from foclip.models.batching import pass_rows, raw_scores
@@ -65,6 +65,7 @@ def write(
         items.append({"detection": detection, "shown": pictures, "name": Path(detection.image).name})
         report(number)
     decided_by = sorted({detection.decided_by for detection in found})
+    by_thresholds = decided_by == ["rule"] and fpr is None
     html.write(
         out / PAGE,
         "detected.html",
@@ -77,7 +78,7 @@ def write(
         detector=detector,
         decided_by=decided_by,
         bound=detector.fpr if fpr is None else fpr,
-        rule=detector.rule.statistic if decided_by == ["rule"] and fpr is None else None,
+        rule=detector.rule.statistic if isinstance(detector, FullDetector) and by_thresholds else None,
         p_values=_p_values(found.results),
         table=TABLE,
     )
