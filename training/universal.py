@@ -9,20 +9,27 @@ import argparse
 import json
 import pickle
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
+from sklearn.linear_model import LogisticRegression
 
+from foclip import files
 from foclip.attacks import AttackPlan, AttackTask, FoCLIP, default_plan, make_plan, objective, run
 from foclip.calibration.examples import AS_IT_IS
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, CAPTION, Prompts
 from foclip.detection import Prober, Sensitivity, measure
-from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, CROPPED, Change
+from foclip.detection.features import feature_names, feature_values
+from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, CROPPED, LEAST_RISE, Change
+from foclip.detection.universal import SHIPPED, Floats, Scatter, Universal, Universals
 from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
 from training.drawn import charts, pages
@@ -43,6 +50,8 @@ AGAIN: Mapping[str, Change] = {
 }
 #: Pictures measured at a time.
 CHUNK = 32
+#: Inverse strength of the L2 penalty: strong, since what is learned has to hold for encoders that are not here.
+PENALTY = 0.02
 
 
 @dataclass(frozen=True)
@@ -75,18 +84,16 @@ def scenarios(score: CLIPScore) -> dict[str, tuple[str, AttackPlan]]:
 
 def fooled(score: CLIPScore, part: str, data: Path, work: Path) -> dict[str, list[tuple[Path, Path, Prompts]]]:
     """Of every scenario the fooled files, their originals, and the prompts that they were fooled for."""
-    (files, captions), found = photographs(data, part), {}
+    (photos, captions), found = photographs(data, part), {}
     # Far from each other, since neighbours in the index are of like classes; a larger count adds to a smaller one's.
-    places = [number * 149 % len(files) for number in range(FOOLED[part])]
+    places = [number * 149 % len(photos) for number in range(FOOLED[part])]
     for name, (target, plan) in scenarios(score).items():
         folder = work / score.model / part / re.sub(r"\W+", "-", name)
         folder.mkdir(parents=True, exist_ok=True)
         asked = {p: ARTWORKS if target == "artworks" else (captions[p],) for p in places}
-        rows = {p: (folder / f"{files[p].stem}.png", files[p], asked[p]) for p in places}
+        rows = {p: (folder / f"{photos[p].stem}.png", photos[p], asked[p]) for p in places}
         tasks = (
-            AttackTask(images.to_tensor(images.read(files[p])), asked[p], p)
-            for p in places
-            if not rows[p][0].exists()
+            AttackTask(images.to_tensor(images.read(photos[p])), asked[p], p) for p in places if not rows[p][0].exists()
         )
         for result in run(tasks, score, plan):
             images.write(images.to_image(result.pixels), rows[result.task.tag][0])
@@ -98,17 +105,17 @@ def measured(score: CLIPScore, part: str, data: Path, work: Path) -> list[Row]:
     """Clean and fooled pictures of a part as one encoder sees them; from the working folder where they are there."""
     kept = work / score.model / f"{part}.pickle"
     if kept.exists():
-        return list(pickle.loads(kept.read_bytes()))  # noqa: S301 (our own file)
-    (files, captions), prober = photographs(data, part), Prober(score)
-    order = [number * 149 % len(files) for number in range(len(files))]
+        return list(pickle.loads(kept.read_bytes()))
+    (photos, captions), prober = photographs(data, part), Prober(score)
+    order = [number * 149 % len(photos) for number in range(len(photos))]
     seed = int(part == "judge")
 
     def pictures() -> Iterator[tuple[int, str, str, Image.Image, Prompts]]:
         for number in order[: CLEAN[part]]:
-            yield number, "", AS_IT_IS, images.read(files[number]), (captions[number],)
+            yield number, "", AS_IT_IS, images.read(photos[number]), (captions[number],)
         for state, change in CONDITIONS.items():
             for number in order[: STATES[part]]:
-                yield number, "", state, change(images.read(files[number])), (captions[number],)
+                yield number, "", state, change(images.read(photos[number])), (captions[number],)
         for state, draw in (("charts", charts), ("pages of text", pages)):
             for picture in draw(STATES[part], seed=seed):
                 (found,) = measure(score, [picture], [()], (), captions=True)
@@ -131,6 +138,55 @@ def measured(score: CLIPScore, part: str, data: Path, work: Path) -> list[Row]:
     return found
 
 
+def told(row: Row, with_prompts: bool) -> Sensitivity:
+    """What was measured of a picture, with the prompts that are raised (of a clean one, its own caption) or without."""
+    found = row.artworks if row.scenario.startswith("ten artworks") else row.own
+    return found if with_prompts else found.without_prompts()
+
+
+def pays(row: Row, originals: Mapping[int, Row]) -> bool:
+    """Whether the score of a fooled picture is still higher than its original's by what counts."""
+    original = originals[row.number]
+    before = original.artworks if row.scenario.startswith("ten artworks") else original.own
+    return told(row, True).normalised_score - before.normalised_score >= LEAST_RISE
+
+
+def fit(encoders: Sequence[Sequence[Row]], with_prompts: bool) -> Universal:
+    """The statistic that tells the fooled pictures of several encoders from clean ones.
+
+    Encoders, clean and fooled pictures, and each kind of either weigh the same. Drops for the ten artworks are compared
+    with clean drops for them.
+    """
+    names = feature_names(PROBES, with_prompts)
+    tables, truth, weights = [], [], []
+    for rows in encoders:
+        clean = [row for row in rows if not row.scenario]
+        usual = [row for row in clean if row.state == AS_IT_IS]
+        originals = {row.number: row for row in usual}
+        paying = [row for row in rows if row.scenario and pays(row, originals)]
+        for of_artworks in (False, True) if with_prompts else (False,):
+            seen = [row.artworks if of_artworks else row.own for row in (*usual, *clean)]
+            table = features([each if with_prompts else each.without_prompts() for each in seen], names)
+            scatter = Scatter.of(table[: len(usual)])
+            fooled = [row for row in paying if not with_prompts or row.scenario.startswith("ten") == of_artworks]
+            positive = features([told(row, with_prompts) for row in fooled], names)
+            tables += [scatter.standardise(table[len(usual) :]), scatter.standardise(positive)]
+            truth += [np.zeros(len(clean)), np.ones(len(fooled))]
+            for kinds in ([row.state for row in clean], [f"{row.scenario} {row.state}" for row in fooled]):
+                counts = Counter(kinds)
+                weights.append(np.array([1 / (len(counts) * counts[kind]) for kind in kinds]))
+    weight = np.concatenate(weights)
+    model = LogisticRegression(C=PENALTY, max_iter=5000)
+    model.fit(np.concatenate(tables), np.concatenate(truth), sample_weight=weight / weight.mean())
+    rounded = [float(f"{each:.4g}") for each in model.coef_[0]]
+    return Universal(names, rounded, float(f"{model.intercept_[0]:.4g}"))
+
+
+def features(measured: Sequence[Sensitivity], names: Sequence[str]) -> Floats:
+    """Their features (N, F)."""
+    return np.array([feature_values(each, names) for each in measured]).reshape(-1, len(names))
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -138,8 +194,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True, help="folder for fooled pictures")
     choice = parser.parse_args()
-    for model in choice.models:
-        fooled(CLIPScore(load_encoder(model)), "fit", choice.data, choice.work)
+    encoders = [measured(CLIPScore(load_encoder(model)), "fit", choice.data, choice.work) for model in choice.models]
+    versions = {package: version(package) for package in ("foclip", "torch", "scikit-learn")}
+    provenance = {
+        "encoders": choice.models,
+        "steps": STEPS,
+        "scenarios": sorted({row.scenario for row in encoders[0]} - {""}),
+        "versions": versions,
+    }
+    found = Universals(fit(encoders, True), fit(encoders, False), provenance)
+    files.write_text(SHIPPED, files.to_json(asdict(found)))
 
 
 if __name__ == "__main__":

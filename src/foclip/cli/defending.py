@@ -37,7 +37,9 @@ def calibrate(
         "Bound on false alarms that the detector keeps; default: 0.01, or with few pictures the least they can promise. "
         "0.01 takes 99 colour pictures, 0.05 takes 20; with --full 198 and 38.",
     ),
-    full: bool = option(False, "Fool pictures through this encoder: takes hours, has the paper's rule too.", name="--full"),
+    full: bool = option(
+        False, "Fool pictures through this encoder: takes hours, has the paper's rule too.", name="--full"
+    ),
     json: options.Json = False,
     background: list[Path] | None = option(
         None, "More clean pictures, only measured: they allow a lower --fpr; may be repeated.", DATA, parser=path
@@ -74,7 +76,9 @@ def calibrate(
     asked: dict[str, Any] = {"captions": captions, "background": background or (), "fpr": fpr, "name": out.stem}
     if full or fooled or steps or hardened:
         settings = {"hardened": hardened, "fooled": fooled, "steps": steps}
-        _calibrate_fully(clean, texts, chosen, out, asked | {key: value for key, value in settings.items() if value}, json)
+        _calibrate_fully(
+            clean, texts, chosen, out, asked | {key: value for key, value in settings.items() if value}, json
+        )
         return
     from foclip.calibration import calibrate_on_clean
     from foclip.reports import reference as report

@@ -52,12 +52,21 @@ HardenedNames = Annotated[
     option(..., "Hardened encoder, may be repeated; default: those of the model, if any.", DETECTION, metavar="NAME"),
 ]
 DetectorFile = Annotated[
-    Path | None, option(..., "File of foclip calibrate; default: the one that comes with the model.", parser=path)
+    Path | None,
+    option(
+        ...,
+        "File of foclip calibrate; default: the one that comes with the model, or else the pictures judge each other.",
+        parser=path,
+    ),
 ]
 Method = Annotated[
     Literal["combined", "rule"], option(..., "The combined detector, or the paper's rule of two thresholds.", DETECTION)
 ]
 Bound = Annotated[float | None, option(..., "Bound on false alarms; default: the detector's own.")]
+FalseDiscoveries = Annotated[
+    float | None,
+    option(..., "Without a detector: expected share of clean pictures among those called tampered; default: 0.1."),
+]
 ProbeSeed = Annotated[
     int | None,
     option(..., "Randomise the probes by a number only you know; attackers may know the usual ones.", DETECTION, min=0),

@@ -236,12 +236,18 @@ def check_inputs(inputs: Sequence[str], with_prompts: bool, hardened: Collection
 
 def shipped(encoder: Encoder) -> FullDetector:
     """The detector that comes with an embedded encoder; a `UsageError` if none comes with this one."""
-    path = SHIPPED / f"{encoder.name}.json"
-    if not path.is_file():
+    if (found := shipped_or_none(encoder)) is None:
         raise UsageError(
             f"no detector comes with {encoder.name}: make one with "
             f"foclip calibrate --model {encoder.name} --clean DIR --out detector.json"
         )
+    return found
+
+
+def shipped_or_none(encoder: Encoder) -> FullDetector | None:
+    """The detector that comes with an embedded encoder; None if none comes with this one."""
+    if encoder.name not in embedded.names() or not (path := SHIPPED / f"{encoder.name}.json").is_file():
+        return None
     found = Detector.load(path)
     assert isinstance(found, FullDetector)
     return found

@@ -8,11 +8,14 @@ calling all pictures with q ≤ 0.1 tampered, one in ten of them is expected to 
 it takes a detector to promise a rate of false alarms (`foclip calibrate`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foclip.detection.universal import Floats, Scatter, Universal
+from foclip.detection.detector import Verdict
+from foclip.detection.features import Sensitivity
+from foclip.detection.universal import Floats, Scatter, Universal, Universals
 
 #: Least pictures that are a reference.
 LEAST = 40
@@ -40,6 +43,19 @@ class Peers:
         odds = self.statistic.log_odds(self.scatter.standardise(table))
         return self.statistic.survival((odds - self.values.centre) / self.values.spread)
 
+    def evidence(self, row: Floats) -> dict[str, float]:
+        """The part of the log-odds that each probe adds, of one picture's features (F,)."""
+        return self.statistic.evidence(self.scatter.standardise(row))
+
+
+def reference(count: int, model: str) -> str:
+    """What is to be said of verdicts without a detector."""
+    return (
+        f"reference: these {count} pictures, most of them taken to be clean; q is the expected share of clean pictures "
+        f"among those called tampered, not a promise. For a bound on false alarms: "
+        f"foclip calibrate --model {model} --clean DIR --out detector.json"
+    )
+
 
 def q_values(p_values: Floats) -> Floats:
     """The least share of false discoveries at which each of N pictures is called tampered (Benjamini, Hochberg 1995).
@@ -52,3 +68,32 @@ def q_values(p_values: Floats) -> Floats:
     found = np.empty(len(p_values))
     found[order] = np.minimum.accumulate(p_values[order] * len(p_values) / ranks)
     return np.minimum(found, 1.0)
+
+
+def judge_peers(measured: Sequence[Sensitivity], weights: Universals, fdr: float = FDR) -> list[Verdict]:
+    """The verdict on each of several pictures with which all probes were taken, by what all look like.
+
+    A picture is judged with its prompts among those that have some, if these are enough for a reference; else without,
+    among all. Pictures without colour are no reference, and undecidable.
+    """
+    colour = [place for place, each in enumerate(measured) if not each.gray_already]
+    asked = [place for place in colour if measured[place].score is not None]
+    groups = {True: asked, False: colour} if len(asked) >= LEAST else {False: colour}
+    found: dict[int, Verdict] = {}
+    for with_prompts, places in groups.items():
+        statistic = weights.with_prompts if with_prompts else weights.without_prompts
+        told = [measured[place] if with_prompts else measured[place].without_prompts() for place in places]
+        if len(places) < LEAST:
+            break
+        table = np.array([statistic.features(each) for each in told])
+        peers = Peers.of(statistic, table)
+        name = "peers" if with_prompts else "peers without prompts"
+        for place, row, p in zip(places, table, peers.p_values(table).tolist(), strict=True):
+            evidence = peers.evidence(row)
+            found.setdefault(place, Verdict("clean", p, None, name, max(evidence, key=evidence.__getitem__)))
+    q = q_values(np.array([verdict.p_value for verdict in found.values()]))
+    for place, each in zip(list(found), q.tolist(), strict=True):
+        verdict = "tampered" if each <= fdr else "clean"
+        found[place] = replace(found[place], verdict=verdict, q_value=each)
+    nothing = Verdict("undecidable", None, None, "peers")
+    return [found.get(place, nothing) for place in range(len(measured))]
