@@ -613,9 +613,9 @@ def test_calibrate_counts_before_it_reads(monkeypatch: pytest.MonkeyPatch, tmp_p
         calibrate(paths, ["a cat"], tmp_path / "work", model=score)
     for pictures in range(20, 2000, 7):
         with pytest.raises(UsageError) as caught:
-            calibrating._check_enough(pictures, 1e-4)
+            calibrating.check_enough(pictures, 1e-4)
         offered = float(str(caught.value).partition("promise 0.0001; ")[2].partition("promise ")[2].partition(":")[0])
-        calibrating._check_enough(pictures, offered)
+        calibrating.check_enough(pictures, offered)
 
 
 @pytest.mark.slow

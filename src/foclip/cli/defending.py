@@ -34,7 +34,7 @@ def calibrate(
     score: options.ScoreName = "clipscore",
     fpr: float | None = option(
         None,
-        "Bound on false alarms that the detector keeps; default: 0.01, or with few pictures the least they can promise. "
+        "Bound on false alarms that the detector keeps; default: 0.01, or the least that few pictures can promise. "
         "0.01 takes 99 colour pictures, 0.05 takes 20; with --full 198 and 38.",
     ),
     full: bool = option(

@@ -1,9 +1,9 @@
 r"""Verdicts without a detector: pictures that are judged together are each other's reference.
 
 Most of them are taken to be clean. Features are standardised by all of them, and the universal statistic gives each a
-value; median and scatter of these values make them comparable between encoders. How often clean pictures lie how far
-above the median was measured through the encoders that the statistic was fitted on (`Universal.tail`), which gives an
-empirical null (Efron 2004) and so a p-value. Benjamini and Hochberg's procedure (1995) turns p-values into q-values:
+value. Values are comparable between encoders in units of how far a fifth of the pictures lie above the median. How often
+clean pictures lie how far up was measured through the encoders that the statistic was fitted on (`Universal.tail`): an
+empirical null (Efron 2004), which gives p-values. Benjamini and Hochberg's procedure (1995) turns p-values into q-values:
 calling all pictures with q ≤ 0.1 tampered, one in ten of them is expected to be clean. That is an estimate, no promise:
 it takes a detector to promise a rate of false alarms (`foclip calibrate`).
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from foclip.detection.detector import Verdict
 from foclip.detection.features import Sensitivity
-from foclip.detection.universal import Floats, Scatter, Universal, Universals
+from foclip.detection.universal import LEAST_SPREAD, SURVIVAL, Floats, Scatter, Universal, Universals
 
 #: Least pictures that are a reference.
 LEAST = 40
@@ -29,19 +29,26 @@ class Peers:
 
     statistic: Universal
     scatter: Scatter  #: Of their features.
-    values: Scatter  #: Of their statistic, (1,) each.
+    median: float  #: Of their log-odds.
+    unit: float  #: How far above it a fifth of them lie: clean pictures' tails differ, and fewer may be fooled.
 
     @classmethod
     def of(cls, statistic: Universal, table: Floats) -> "Peers":
         """The reference that features (N, F) of N pictures make."""
         scatter = Scatter.of(table)
         odds = statistic.log_odds(scatter.standardise(table))
-        return cls(statistic, scatter, Scatter.of(odds[:, None]))
+        median, high = np.quantile(odds, (0.5, 1 - SURVIVAL[1]))
+        return cls(statistic, scatter, float(median), float(high - median) + LEAST_SPREAD)
 
     def p_values(self, table: Floats) -> Floats:
         """Of pictures with these features (N, F): the share of clean ones that look as suspicious."""
+        return self.statistic.survival(self.heights(table))
+
+    def heights(self, table: Floats) -> Floats:
+        """By how many units the log-odds (N,) of pictures lie above the median."""
         odds = self.statistic.log_odds(self.scatter.standardise(table))
-        return self.statistic.survival((odds - self.values.centre) / self.values.spread)
+        above: Floats = (odds - self.median) / self.unit
+        return above
 
     def evidence(self, row: Floats) -> dict[str, float]:
         """The part of the log-odds that each probe adds, of one picture's features (F,)."""

@@ -12,8 +12,10 @@ standardised together are ranked together, and no order among them matters. Two 
 """
 
 import json
+import math
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +36,8 @@ SHIPPED = Path(__file__).parent / "shipped" / "universal.json"
 CLIP = 8.0
 #: Share of pictures on each side that may be fooled without moving the spread.
 TAIL = 0.025
+#: Shares of clean pictures in the tail of the statistic.
+SURVIVAL = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 #: Least spread: features below are the same for all pictures.
 LEAST_SPREAD = 1e-4
 #: A normal distribution's standard deviation, in units of its median absolute deviation.
@@ -50,6 +54,9 @@ class Universal(Probing):
     inputs: list[str]  #: Names of features (`foclip.detection.features`).
     weight: list[float]  #: Weight of each standardised input.
     intercept: float  #: Constant.
+    #: How far above the median clean pictures lie, in units of the second of these heights: what the shares `SURVIVAL`
+    #: of them exceed.
+    tail: list[float]
     first_rows: ClassVar[int] = ROWS
     further_rows: ClassVar[int] = ROWS
 
@@ -58,6 +65,8 @@ class Universal(Probing):
             raise UsageError(f"unknown inputs {unknown[:3]}")
         if not self.inputs or len(self.weight) != len(self.inputs):
             raise UsageError("as many weights as inputs are needed, and at least one")
+        if len(self.tail) != len(SURVIVAL) or any(a >= b for a, b in pairwise(self.tail)):
+            raise UsageError(f"{len(SURVIVAL)} heights of the tail are needed, each above the one before")
 
     @cached_property
     def probes(self) -> list[str]:
@@ -74,6 +83,18 @@ class Universal(Probing):
         """Log-odds (N,) of "tampered" of standardised features (N, F)."""
         odds: Floats = standardised @ np.array(self.weight) + self.intercept
         return odds
+
+    def survival(self, heights: Floats) -> Floats:
+        """The share of clean pictures whose log-odds lie so many units (N,) above the median, or more.
+
+        Between the heights of the tail, and beyond the last, its logarithm falls linearly: the tail is exponential.
+        """
+        last, end = self.tail[-1], 1e3
+        slope = math.log(SURVIVAL[-1] / SURVIVAL[1]) / (last - self.tail[1])
+        known = [-last, *self.tail, last + end]
+        shares = [math.log(1 - SURVIVAL[-1]), *map(math.log, SURVIVAL), math.log(SURVIVAL[-1]) + slope * end]
+        found: Floats = np.exp(np.interp(heights, known, shares))
+        return found
 
     def evidence(self, standardised: Floats) -> dict[str, float]:
         """The part of the log-odds that each probe adds, of one picture's standardised features (F,)."""
@@ -94,7 +115,7 @@ class Scatter:
     def of(cls, table: Floats) -> "Scatter":
         """That of features (N, F) of pictures, few of which may be fooled.
 
-        The spread is the median absolute deviation, or a quarter of the middle 95 % where that is more: tails are heavy.
+        The spread is the median absolute deviation, or a quarter of the middle 95 % where tails are heavy.
         """
         low, centre, high = np.quantile(table, [TAIL, 0.5, 1 - TAIL], axis=0)
         spread = np.maximum(MAD * np.median(np.abs(table - centre), axis=0), (high - low) / 4) + LEAST_SPREAD

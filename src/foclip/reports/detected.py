@@ -21,6 +21,7 @@ from foclip.data.images import to_gray, to_tensor
 from foclip.data.prompts import Prompts
 from foclip.detection import Detection, Detector, FullDetector, transformation
 from foclip.detection.detector import FIELDS
+from foclip.detection.peers import FDR
 from foclip.errors import ImageError
 from foclip.models.batching import pass_rows, raw_scores
 from foclip.models.scorer import EmbeddingScorer
@@ -48,24 +49,27 @@ def write(
     out: Path,
     found: Outcome[Detection],
     scorer: EmbeddingScorer,
-    detector: Detector,
-    fpr: float | None = None,
+    detector: Detector | None,
+    bound: float | None = None,
     progress: Progress = no_progress,
 ) -> None:
     """Write `verdicts.csv`, then `verdicts.html`, into a folder.
 
-    `scorer`, `detector` and `fpr`, a bound on false alarms instead of the detector's own, are those that `detect` had.
+    `scorer` and `detector` are those that `detect` had, and `bound` is its `fpr`, or without a detector its `fdr`.
     Progress is in pictures drawn.
     """
     files.write_text(out / TABLE, table(found))
     shown = suspicious_first(found.results)[:SHOWN]
+    hardened = detector.hardened if detector else {}
     report, items = progress("drawing", len(shown)), []
     for number, detection in enumerate(shown, start=1):
-        pictures = _shown(detection, scorer, detector.hardened)
+        pictures = _shown(detection, scorer, hardened)
         items.append({"detection": detection, "shown": pictures, "name": Path(detection.image).name})
         report(number)
     decided_by = sorted({detection.decided_by for detection in found})
-    by_thresholds = decided_by == ["rule"] and fpr is None
+    by_thresholds = decided_by == ["rule"] and bound is None
+    if bound is None:
+        bound = detector.fpr if detector else FDR
     html.write(
         out / PAGE,
         "detected.html",
@@ -77,7 +81,8 @@ def write(
         scorer=scorer,
         detector=detector,
         decided_by=decided_by,
-        bound=detector.fpr if fpr is None else fpr,
+        bound=bound,
+        hardened=hardened,
         rule=detector.rule.statistic if isinstance(detector, FullDetector) and by_thresholds else None,
         p_values=_p_values(found.results),
         table=TABLE,

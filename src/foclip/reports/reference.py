@@ -20,7 +20,7 @@ METHODS = {"combined": "with_prompts", "combined without prompts": "without_prom
 
 
 def summary(calibration: CleanCalibration) -> list[dict[str, Any]]:
-    """A row for each method, with the keys of `foclip.reports.calibration.summary`; nothing was fooled, so some are None.
+    """A row for each method, with the keys of `foclip.reports.calibration.summary`; None for what takes fooled pictures.
 
     `false_alarms` is the share of clean pictures, as they are, that would be called tampered if they were judged among
     the others.
@@ -51,7 +51,7 @@ def table(calibration: CleanCalibration) -> list[tuple[str, str, str, str]]:
 
 
 def alarm_rates(calibration: CleanCalibration, name: str) -> dict[str, float]:
-    """By kind the share of clean pictures that are called tampered among those that are as they were, themselves apart."""
+    """By kind the share of clean pictures that are called tampered among the others that are as they were."""
     alarms: dict[str, list[bool]] = {}
     for example, p in zip(calibration.examples, p_values(calibration, name), strict=True):
         alarms.setdefault(example.kind, []).append(p <= calibration.detector.fpr)
