@@ -28,8 +28,8 @@ from foclip.data import images
 from foclip.data.prompts import ARTWORKS, CAPTION, Prompts
 from foclip.detection import Prober, Sensitivity, measure
 from foclip.detection.features import feature_names, feature_values
-from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, CROPPED, LEAST_RISE, Change
 from foclip.detection.peers import Peers
+from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, CROPPED, LEAST_RISE, Change
 from foclip.detection.universal import SHIPPED, SURVIVAL, Floats, Scatter, Universal, Universals
 from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
@@ -92,7 +92,7 @@ def fooled(score: CLIPScore, part: str, data: Path, work: Path) -> dict[str, lis
     for name, (target, plan) in scenarios(score).items():
         folder = work / score.model / part / re.sub(r"\W+", "-", name)
         folder.mkdir(parents=True, exist_ok=True)
-        asked = {p: ARTWORKS if target == "artworks" else (captions[p],) for p in places}
+        asked: dict[int, Prompts] = {p: ARTWORKS if target == "artworks" else (captions[p],) for p in places}
         rows = {p: (folder / f"{photos[p].stem}.png", photos[p], asked[p]) for p in places}
         tasks = (
             AttackTask(images.to_tensor(images.read(photos[p])), asked[p], p) for p in places if not rows[p][0].exists()

@@ -50,7 +50,7 @@ def test_a_folder_is_its_own_reference(folder: Path, model: str, run: Run, tmp_p
     rows = json.loads(text)
     assert {row["detector"] for row in rows} == {f"these {COUNT} pictures"}
     assert {row["decided_by"] for row in rows} == {"peers without prompts"}
-    assert all(row["p_value"] <= row["q_value"] <= 1 for row in rows)
+    assert all(row["p_value"] <= row["q_value"] + 1e-9 <= 1 + 1e-9 for row in rows)
     assert "their own reference" not in errors
     assert "Reference: these pictures themselves" in (tmp_path / "report" / "verdicts.html").read_text()
 
@@ -98,7 +98,7 @@ def test_rows_of_a_scan_are_their_own_reference(folder: Path, encoder: Encoder, 
     for name, settings in (("a", Settings(workers=1, batch_size=7)), ("b", Settings(workers=2, batch_size=32))):
         found = scan([folder], tmp_path / name, model=encoder, settings=settings)
         rows.append(parquet.read_table(found.part(0)))
-    assert rows[0].equals(rows[1])
+    assert repr(rows[0].to_pylist()) == repr(rows[1].to_pylist())  # NaN is not NaN
     table = rows[0].to_pandas()
     assert set(table.verdict) <= {"clean", "tampered"}
     assert (table.decided_by == "peers").sum() == COUNT - 4
@@ -110,7 +110,7 @@ def test_rows_of_a_scan_are_their_own_reference(folder: Path, encoder: Encoder, 
         row |= dict.fromkeys(("verdict", "tampered", "p_value", "q_value", "decided_by", "probe", "drop", "drift"))
     parquet.write_table(rows[1].from_pylist(bare, schema=rows[1].schema.remove_metadata()), part)
     scan([folder], tmp_path / "b", model=encoder)
-    assert parquet.read_table(part).equals(rows[1])
+    assert repr(parquet.read_table(part).to_pylist()) == repr(rows[1].to_pylist())
     before = part.stat().st_mtime_ns
     scan([folder], tmp_path / "b", model=encoder)
     assert part.stat().st_mtime_ns == before

@@ -143,7 +143,9 @@ def test_detect_with_probes_that_nobody_knows(evaded: list[Image.Image], run: Ru
     assert run("detect", tmp_path, "--seed", 7, "--method", "rule")[0] == 2
 
 
-def test_another_detector_is_another_score(detector: FullDetector, evading: DetectorAwareScore, score: CLIPScore) -> None:
+def test_another_detector_is_another_score(
+    detector: FullDetector, evading: DetectorAwareScore, score: CLIPScore
+) -> None:
     other = DetectorAwareScore(score, replace(detector, fpr=0.05), evading.hardened)
     assert other.fingerprint != evading.fingerprint
     with pytest.raises(UsageError, match="hardened: detector mini needs mini-robust, mini-robust-46; give them"):

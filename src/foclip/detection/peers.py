@@ -1,11 +1,11 @@
-r"""Verdicts without a detector: pictures that are judged together are each other's reference.
+"""Verdicts without a detector: pictures that are judged together are each other's reference.
 
 Most of them are taken to be clean. Features are standardised by all of them, and the universal statistic gives each a
-value. Values are comparable between encoders in units of how far a fifth of the pictures lie above the median. How often
-clean pictures lie how far up was measured through the encoders that the statistic was fitted on (`Universal.tail`): an
-empirical null (Efron 2004), which gives p-values. Benjamini and Hochberg's procedure (1995) turns p-values into q-values:
-calling all pictures with q ≤ 0.1 tampered, one in ten of them is expected to be clean. That is an estimate, no promise:
-it takes a detector to promise a rate of false alarms (`foclip calibrate`).
+value, in units of how far a fifth of the pictures lie above the median: so values are comparable between encoders. How
+often clean pictures lie how far up was measured through the encoders that the statistic was fitted on
+(`Universal.tail`): an empirical null (Efron 2004), which gives p-values. Benjamini and Hochberg's procedure (1995)
+makes q-values of them: of all pictures with q ≤ 0.1, one in ten is expected to be clean. That is an estimate, no
+promise: it takes a detector to promise a rate of false alarms (`foclip calibrate`).
 """
 
 from collections.abc import Sequence

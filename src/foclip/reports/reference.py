@@ -20,7 +20,7 @@ METHODS = {"combined": "with_prompts", "combined without prompts": "without_prom
 
 
 def summary(calibration: CleanCalibration) -> list[dict[str, Any]]:
-    """A row for each method, with the keys of `foclip.reports.calibration.summary`; None for what takes fooled pictures.
+    """A row for each method, as `foclip.reports.calibration.summary`; what takes fooled pictures is None.
 
     `false_alarms` is the share of clean pictures, as they are, that would be called tampered if they were judged among
     the others.
@@ -41,7 +41,7 @@ def summary(calibration: CleanCalibration) -> list[dict[str, Any]]:
     return rows
 
 
-def table(calibration: CleanCalibration) -> list[tuple[str, str, str, str]]:
+def table(calibration: CleanCalibration) -> list[tuple[str, ...]]:
     """Of each state and kind of clean pictures: their number, and false alarms with prompts and without, as text."""
     counts: dict[str, int] = {}
     for example in calibration.examples:
