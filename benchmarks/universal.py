@@ -23,7 +23,7 @@ from foclip.models.scores import CLIPScore
 from training.universal import FOOLED, STATES, Row, fit, measured, pays
 
 #: Clean pictures of a reference, the bound, and the random references and folders that rates are means of.
-CLEAN, BOUND, DRAWS = 100, 0.02, 10
+CLEAN, BOUND, DRAWS = 100, 0.02, 5
 #: Folders of so many pictures, shares of them that are fooled, and how.
 FOLDERS, SHARES = (100, 200), (0.0, 0.01, 0.05, 0.1, 0.2)
 IN_FOLDERS = ("own caption, 40 dB", "own caption, 45 dB", "own caption, invisible")

@@ -159,7 +159,7 @@ def fit(encoders: Sequence[Sequence[Row]], with_prompts: bool) -> Universal:
     Its tail is that of clean photographs which had no part in the weights: every fold of them in turn is left out. Of
     encoders, and of kinds of prompts, the heaviest tail counts.
     """
-    heights = defaultdict(list)
+    heights: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
     for fold in range(FOLDS):
         rest = regression([[row for row in rows if row.number % FOLDS != fold] for rows in encoders], with_prompts)
         for number, rows in enumerate(encoders):

@@ -23,6 +23,7 @@ from foclip.demo import photos
 from foclip.detection import (
     TRANSFORMATIONS,
     Detector,
+    FullDetector,
     Method,
     Sensitivity,
     TwoThresholds,
@@ -428,7 +429,7 @@ def test_a_picture_takes_the_probes_that_are_due(
     assert (bare.score, bare.drop, bare.prompts) == (None, None, [])
 
 
-def skipping_below(detector: Detector, score: float) -> Detector:
+def skipping_below(detector: FullDetector, score: float) -> FullDetector:
     cascade = replace(detector.combined.statistic, skip_below=score)
     return replace(detector, combined=replace(detector.combined, statistic=cascade))
 
