@@ -37,6 +37,7 @@ from foclip.detection import (
     p_value,
     sweep,
 )
+from foclip.detection.conformal import unlike
 from foclip.detection.detector import shipped
 from foclip.detection.rule import DriftThreshold, in_gray
 from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, attack_scenarios
@@ -233,6 +234,17 @@ def test_a_promise_needs_enough_pictures() -> None:
     for fpr in (0.0, 1.0, -0.1):
         with pytest.raises(UsageError, match="fpr"):
             conformal_threshold([0.0] * 98, fpr)
+
+
+def test_pictures_of_another_kind_are_noticed() -> None:
+    rng = np.random.default_rng(0)
+    assert sum(unlike(rng.uniform(size=60).tolist()) is not None for _ in range(300)) <= 1
+    some = [*rng.uniform(size=90), *[0.001] * 10]  # a tenth was fooled
+    assert unlike(some) is None
+    note = unlike((rng.uniform(size=60) ** 3).tolist())
+    assert note is not None
+    assert "of 60 have p ≤ 0.5" in note
+    assert unlike([0.01] * 19) is None  # too few to tell
 
 
 @pytest.mark.slow

@@ -101,6 +101,7 @@ def detect(
     )
     loaded = progress.load(model, score, device)
     from foclip import api
+    from foclip.detection.conformal import unlike
     from foclip.detection.detector import Detector, shipped_or_none
     from foclip.detection.peers import FDR, reference
     from foclip.detection.probes import require_embedding
@@ -123,6 +124,8 @@ def detect(
             seed=seed,
             progress=shown,
         )
+    if judge and (note := unlike([row.p_value for row in found if row.p_value is not None])):
+        console.say(note)
     if judge is None and found.results:
         console.say(reference(len(found), chosen.encoder.name))
     console.list_results(found, json, _print_detections)  # before anything is drawn: that may take a while, or fail

@@ -22,6 +22,9 @@ from foclip.detection.probes import FEW_ROWS
 from foclip.errors import UsageError
 from foclip.files import Share
 
+#: Least pictures that are compared with the clean ones, and how many standard deviations are no chance (1 in 1,000).
+COMPARED, BEYOND = 20, 3.1
+
 
 class Probing(Protocol):
     """Which probes a picture takes."""
@@ -82,6 +85,22 @@ def p_value(statistic: float, clean: Sequence[float]) -> float:
     0.5
     """
     return (1 + len(clean) - bisect_left(clean, statistic)) / (1 + len(clean))
+
+
+def unlike(p_values: Sequence[float]) -> str | None:
+    """What is to be said of pictures that are not like the clean ones behind their p-values; None if they may be.
+
+    Of clean pictures like those at most half have p ≤ 0.5. With a tenth of fooled ones it is 55 %, and a number far
+    above that says that the others are not like those either.
+    """
+    count, low = len(p_values), sum(p <= 0.5 for p in p_values)
+    if count < COMPARED or low <= 0.55 * count + BEYOND * math.sqrt(0.55 * 0.45 * count):
+        return None
+    return (
+        f"these pictures are unlike the clean ones of the detector: {low} of {count} have p ≤ 0.5, where half is "
+        "expected. Either many were fooled, or they are of another kind, and the bound on false alarms does not hold; "
+        "calibrate on clean pictures of their kind"
+    )
 
 
 def pictures_needed(fpr: float) -> int:
