@@ -50,9 +50,10 @@ class Peers:
         above: Floats = (odds - self.median) / self.unit
         return above
 
-    def evidence(self, row: Floats) -> dict[str, float]:
-        """The part of the log-odds that each probe adds, of one picture's features (F,)."""
-        return self.statistic.evidence(self.scatter.standardise(row))
+    def leading(self, table: Floats) -> list[str]:
+        """The probe that tells most of each picture with these features (N, F)."""
+        evidence = self.statistic.evidence(self.scatter.standardise(table))
+        return [self.statistic.probes[place] for place in evidence.argmax(axis=1).tolist()]
 
 
 def reference(count: int, model: str) -> str:
@@ -95,9 +96,8 @@ def judge_peers(measured: Sequence[Sensitivity], weights: Universals, fdr: float
         table = np.array([statistic.features(each) for each in told])
         peers = Peers.of(statistic, table)
         name = "peers" if with_prompts else "peers without prompts"
-        for place, row, p in zip(places, table, peers.p_values(table).tolist(), strict=True):
-            evidence = peers.evidence(row)
-            found.setdefault(place, Verdict("clean", p, None, name, max(evidence, key=evidence.__getitem__)))
+        for place, p, probe in zip(places, peers.p_values(table).tolist(), peers.leading(table), strict=True):
+            found.setdefault(place, Verdict("clean", p, None, name, probe))
     q = q_values(np.array([verdict.p_value for verdict in found.values()]))
     for place, each in zip(list(found), q.tolist(), strict=True):
         verdict = "tampered" if each <= fdr else "clean"

@@ -96,11 +96,10 @@ class Universal(Probing):
         found: Floats = np.exp(np.interp(heights, known, shares))
         return found
 
-    def evidence(self, standardised: Floats) -> dict[str, float]:
-        """The part of the log-odds that each probe adds, of one picture's standardised features (F,)."""
-        parts = dict.fromkeys(self.probes, 0.0)
-        for name, term in zip(self.inputs, (standardised * self.weight).tolist(), strict=True):
-            parts[split_name(name)[1]] += term
+    def evidence(self, standardised: Floats) -> Floats:
+        """The parts (N, P) of the log-odds that its P probes add, of standardised features (N, F)."""
+        of_probe = [[split_name(name)[1] == probe for probe in self.probes] for name in self.inputs]
+        parts: Floats = (standardised * self.weight) @ np.array(of_probe, dtype=np.float64)
         return parts
 
 
@@ -165,7 +164,8 @@ class Reference:
         distinct = np.concatenate([others[0], *others[2:]])
         reached = [kind for kind in others if kind.size and value[0] <= kind.max()]
         p = max((1 + np.count_nonzero(kind >= value[0])) / (1 + len(kind)) for kind in (distinct, *reached))
-        return Ranked(float(value[0]), float(p), self.statistic.evidence(scatter.standardise(own)[0]))
+        evidence = self.statistic.evidence(scatter.standardise(own))[0].tolist()
+        return Ranked(float(value[0]), float(p), dict(zip(self.statistic.probes, evidence, strict=True)))
 
     @cached_property
     def _kinds(self) -> list[Floats]:

@@ -8,6 +8,7 @@ stopped is done again from the same features.
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +28,7 @@ REFERENCE = 20_000
 JUDGED = b"judged by"
 
 
+@cache
 def feature_names() -> list[str]:
     """Names of the numbers in the column `features`: those with prompts are NaN for rows without."""
     return list(dict.fromkeys([*universal().without_prompts.inputs, *universal().with_prompts.inputs]))
@@ -125,9 +127,8 @@ def _ranks(table: Floats, groups: Sequence[Group]) -> Ranks:
         own = table[:, _places(group.statistic)]
         rows = np.flatnonzero(~np.isnan(own).any(axis=1) & np.isnan(found.p_value))
         found.p_value[rows] = group.peers.p_values(own[rows])
-        for row in rows.tolist():
-            evidence = group.peers.evidence(own[row])
-            found.decided_by[row], found.probe[row] = group.name, max(evidence, key=evidence.__getitem__)
+        for row, probe in zip(rows.tolist(), group.peers.leading(own[rows]), strict=True):
+            found.decided_by[row], found.probe[row] = group.name, probe
     return found
 
 
