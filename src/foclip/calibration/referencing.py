@@ -86,7 +86,7 @@ def calibrate_on_clean(
     def reference(statistic: Universal, with_prompts: bool) -> Reference:
         def rows(examples: Sequence[Example]) -> list[list[float]]:
             told = (e.sensitivity if with_prompts else e.sensitivity.without_prompts() for e in examples)
-            return [[_rounded(value) for value in statistic.features(each)] for each in told]
+            return [statistic.features(each) for each in told]
 
         kinds = {kind: [e for e in seen if e.background == kind] for kind in {e.background for e in seen} - {""}}
         return Reference(statistic, rows(own), rows(states), {kind: rows(each) for kind, each in sorted(kinds.items())})
@@ -123,8 +123,3 @@ def promise(pictures: int) -> str:
         f"{pictures} clean pictures can promise at most {100 * least(pictures):.3g} % false alarms, or down to "
         f"{100 / (pictures + 1):.2g} % with --fpr{more}"
     )
-
-
-def _rounded(value: float) -> float:
-    """Six digits of it: more tell nothing, and files would be twice as long."""
-    return float(f"{value:.6g}")

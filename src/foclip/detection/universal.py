@@ -76,8 +76,8 @@ class Universal(Probing):
         return next((probe for probe in self.probes if probe not in measured.drifts), None)
 
     def features(self, measured: Sensitivity) -> list[float]:
-        """Its inputs for one picture."""
-        return feature_values(measured, self.inputs)
+        """Its inputs for one picture, to six digits: as files hold them, so that all pictures are treated alike."""
+        return [float(f"{value:.6g}") for value in feature_values(measured, self.inputs)]
 
     def log_odds(self, standardised: Floats) -> Floats:
         """Log-odds (N,) of "tampered" of standardised features (N, F)."""
