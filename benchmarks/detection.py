@@ -27,7 +27,7 @@ from benchmarks.common import balanced, exact, interval
 from foclip.attacks import CMAES, MIFGSM, PGD, Adam, AttackPlan, FoCLIP, SinglePrompt, make_plan, objective
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, Prompts
-from foclip.detection import Detector, Method, Sensitivity, hardened_of, measure
+from foclip.detection import FullDetector, Method, Sensitivity, hardened_of, measure
 from foclip.detection.detector import shipped
 from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, LEAST_RISE
 from foclip.models import load_encoder
@@ -65,7 +65,7 @@ class Bench:
 
     def __init__(self, model: str, data: Path, work: Path) -> None:
         self.score = CLIPScore(load_encoder(model))
-        self.detector: Detector = shipped(self.score.encoder)
+        self.detector: FullDetector = shipped(self.score.encoder)
         self.hardened = hardened_of(self.detector, self.score)
         self.work = work / model
         self.files, captions = photographs(data, "check")

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from foclip.core import detecting, scoring
+from foclip.core import detecting, peers, scoring
 from foclip.core.scoring import Scored, ScoredBySeveral, samples_for
 from foclip.data.images import Source
 from foclip.data.samples import PromptsOf, collect_samples
-from foclip.detection.detector import Detection, Detector, Method, shipped
+from foclip.detection.detector import Detection, Detector, Method, shipped_or_none
 from foclip.detection.probes import over_hardened, require_embedding
 from foclip.errors import UsageError
 from foclip.models import Encoder
@@ -93,6 +93,7 @@ def detect(
     detector: Detector | Path | str | None = None,
     method: Method = "combined",
     fpr: float | None = None,
+    fdr: float | None = None,
     captions: str | Path | None = None,
     model: str | Encoder | Scorer = "mini",
     score: str = DEFAULT,
@@ -105,9 +106,11 @@ def detect(
     Args:
         pictures: As for `score`.
         prompts: As for `score`; there may be none.
-        detector: Or its file; None for the one that comes with the encoder.
+        detector: Or its file; None for the one that comes with the encoder. Without any, the pictures are their own
+            reference: they are measured first, and judged together (`foclip.detection.peers`).
         method: "combined", or "rule" for the paper's two thresholds.
         fpr: Bound on false alarms; None for the detector's own.
+        fdr: Without a detector, the share of false discoveries that is aimed at; None for 10 %.
         captions: As for `score`.
         model: A scorer over an encoder, an encoder, or the name of one.
         score: As for `score`.
@@ -123,12 +126,26 @@ def detect(
 
     Raises:
         FoclipError: Prompts, model or score are unusable.
-        UsageError: The score has no embedding; no detector comes with the encoder; the detector belongs to another
-            encoder or cannot promise `fpr`; or the rule is to decide with random amounts.
+        UsageError: The score has no embedding; no detector comes with the encoder, and there are too few pictures to be
+            their own reference, or what was asked for takes a detector; the detector belongs to another encoder or
+            cannot promise `fpr`; or the rule is to decide with random amounts.
     """
     scorer = require_embedding(resolve(model, score))
     if not isinstance(detector, Detector):
-        detector = shipped(scorer.encoder) if detector is None else Detector.load(Path(detector))
+        detector = shipped_or_none(scorer.encoder) if detector is None else Detector.load(Path(detector))
     samples = samples_for(scorer, pictures, prompts, captions, optional=True)
+    if detector is None:
+        given = {"method": method if method != "combined" else None, "fpr": fpr, "hardened": hardened or None}
+        for name in (name for name, value in given.items() if value is not None):
+            raise UsageError(
+                f"{name}: this takes a detector, and none comes with {scorer.encoder.name}: make one with "
+                f"foclip calibrate --model {scorer.encoder.name} --clean DIR --out detector.json"
+            )
+        judged = peers.detect_among(
+            samples.results, scorer, fdr=fdr, seed=seed, advance=progress("detecting", len(samples))
+        )
+        return Outcome.of(judged, samples.failures)
+    if fdr is not None:
+        raise UsageError(f"fdr: the detector {detector.name} keeps to a bound on false alarms, fpr")
     found = detecting.detect(samples, detector, scorer, method=method, fpr=fpr, hardened=hardened, seed=seed)
     return Outcome.of(found, samples.failures, progress("detecting", len(samples)))

@@ -37,13 +37,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # The right words.
 
 
-@pytest.mark.parametrize("count", [40, 99])
-def test_how_many_pictures_a_calibration_needs_in_all(folder: Path, count: int) -> None:
+@pytest.mark.parametrize(("options", "count", "needed"), [(["--full"], 40, 198), (["--full"], 99, 198), ([], 40, 99)])
+def test_how_many_pictures_a_calibration_needs_in_all(
+    folder: Path, options: list[str], count: int, needed: int
+) -> None:
     clean = folder / "clean"
     clean.mkdir()
     for number, tile in enumerate(zoo.tiles(count, side=16)):
         tile.save(clean / f"{number}.png")
-    assert "198" in call("calibrate", "--clean", clean, "--fpr", 0.01, "--out", "d.json").error
+    assert f"{needed}." in call("calibrate", "--clean", clean, "--fpr", 0.01, *options, "--out", "d.json").error
 
 
 def test_a_folder_of_clean_pictures_that_is_not_there(folder: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from foclip.attacks import FoCLIP, make_plan, objective
 from foclip.data.images import to_image, to_tensor, write
-from foclip.detection import TRANSFORMATIONS, Detector, hardened_scores, measure, transformation
+from foclip.detection import TRANSFORMATIONS, FullDetector, hardened_scores, measure, transformation
 from foclip.detection.adaptive import MARGIN, WEIGHT, DetectorAwareScore
 from foclip.detection.detector import shipped
 from foclip.detection.transformations import RANDOM
@@ -28,12 +28,12 @@ ATTACK = make_plan(FoCLIP, objective=objective(), steps=18, budgets="psnr:35")
 
 
 @pytest.fixture(scope="module")
-def detector(score: CLIPScore) -> Detector:
+def detector(score: CLIPScore) -> FullDetector:
     return shipped(score.encoder)
 
 
 @pytest.fixture(scope="module")
-def evading(score: CLIPScore, detector: Detector) -> DetectorAwareScore:
+def evading(score: CLIPScore, detector: FullDetector) -> DetectorAwareScore:
     return DetectorAwareScore(score, detector, hardened_scores(score))
 
 
@@ -42,7 +42,7 @@ def raw(scorer: Scorer, pixels: list[Tensor], rows: int) -> list[Tensor]:
     return raw_scores(scorer, [p[None] for p in pixels], [scorer.encode_prompts(PROMPTS)] * len(pixels), rows)
 
 
-def passes_by(detector: Detector, evading: DetectorAwareScore, pictures: list[Image.Image]) -> list[float]:
+def passes_by(detector: FullDetector, evading: DetectorAwareScore, pictures: list[Image.Image]) -> list[float]:
     """What the detector's own measurement says of files: the least of log-odds above their limit."""
     cascade = detector.combined.statistic
     found = measure(evading.scorer, pictures, [PROMPTS] * len(pictures), cascade.probes, evading.hardened)
@@ -54,7 +54,7 @@ def passes_by(detector: Detector, evading: DetectorAwareScore, pictures: list[Im
 
 @pytest.mark.slow
 def test_it_knows_what_the_detector_measures(
-    detector: Detector, evading: DetectorAwareScore, score: CLIPScore, small_photos: list[Image.Image]
+    detector: FullDetector, evading: DetectorAwareScore, score: CLIPScore, small_photos: list[Image.Image]
 ) -> None:
     pictures = [to_tensor(photo) for photo in small_photos[:2]]
     files = [
@@ -78,7 +78,7 @@ def evaded(evading: DetectorAwareScore, small_photos: list[Image.Image]) -> list
 
 @pytest.mark.slow
 def test_its_pictures_are_less_suspicious_and_its_figures_those_of_the_score(
-    detector: Detector,
+    detector: FullDetector,
     evading: DetectorAwareScore,
     evaded: list[Image.Image],
     score: CLIPScore,
@@ -95,7 +95,7 @@ def test_its_pictures_are_less_suspicious_and_its_figures_those_of_the_score(
 
 @pytest.mark.slow
 def test_who_draws_probes_pays_the_mean_over_them(
-    detector: Detector, evading: DetectorAwareScore, score: CLIPScore, small_photos: list[Image.Image]
+    detector: FullDetector, evading: DetectorAwareScore, score: CLIPScore, small_photos: list[Image.Image]
 ) -> None:
     (fooled,) = fooled_by(make_plan(FoCLIP, steps=20, budgets="psnr:38"), score, [to_tensor(small_photos[0])], PROMPTS)
     seen = [score.preprocess.image(to_image(fooled.pixels)) / 255]
@@ -143,7 +143,9 @@ def test_detect_with_probes_that_nobody_knows(evaded: list[Image.Image], run: Ru
     assert run("detect", tmp_path, "--seed", 7, "--method", "rule")[0] == 2
 
 
-def test_another_detector_is_another_score(detector: Detector, evading: DetectorAwareScore, score: CLIPScore) -> None:
+def test_another_detector_is_another_score(
+    detector: FullDetector, evading: DetectorAwareScore, score: CLIPScore
+) -> None:
     other = DetectorAwareScore(score, replace(detector, fpr=0.05), evading.hardened)
     assert other.fingerprint != evading.fingerprint
     with pytest.raises(UsageError, match="hardened: detector mini needs mini-robust, mini-robust-46; give them"):

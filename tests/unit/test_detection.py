@@ -23,6 +23,7 @@ from foclip.demo import photos
 from foclip.detection import (
     TRANSFORMATIONS,
     Detector,
+    FullDetector,
     Method,
     Sensitivity,
     TwoThresholds,
@@ -36,6 +37,7 @@ from foclip.detection import (
     p_value,
     sweep,
 )
+from foclip.detection.conformal import unlike
 from foclip.detection.detector import shipped
 from foclip.detection.rule import DriftThreshold, in_gray
 from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, attack_scenarios
@@ -234,6 +236,17 @@ def test_a_promise_needs_enough_pictures() -> None:
             conformal_threshold([0.0] * 98, fpr)
 
 
+def test_pictures_of_another_kind_are_noticed() -> None:
+    rng = np.random.default_rng(0)
+    assert sum(unlike(rng.uniform(size=60).tolist()) is not None for _ in range(300)) <= 1
+    some = [*rng.uniform(size=90), *[0.001] * 10]  # a tenth was fooled
+    assert unlike(some) is None
+    note = unlike((rng.uniform(size=60) ** 3).tolist())
+    assert note is not None
+    assert "of 60 have p ≤ 0.5" in note
+    assert unlike([0.01] * 19) is None  # too few to tell
+
+
 @pytest.mark.slow
 def test_calibration_tells_fooled_from_clean(calibration: Calibration, mini: Encoder) -> None:
     detector = calibration.detector
@@ -428,7 +441,7 @@ def test_a_picture_takes_the_probes_that_are_due(
     assert (bare.score, bare.drop, bare.prompts) == (None, None, [])
 
 
-def skipping_below(detector: Detector, score: float) -> Detector:
+def skipping_below(detector: FullDetector, score: float) -> FullDetector:
     cascade = replace(detector.combined.statistic, skip_below=score)
     return replace(detector, combined=replace(detector.combined, statistic=cascade))
 
@@ -613,9 +626,9 @@ def test_calibrate_counts_before_it_reads(monkeypatch: pytest.MonkeyPatch, tmp_p
         calibrate(paths, ["a cat"], tmp_path / "work", model=score)
     for pictures in range(20, 2000, 7):
         with pytest.raises(UsageError) as caught:
-            calibrating._check_enough(pictures, 1e-4)
+            calibrating.check_enough(pictures, 1e-4)
         offered = float(str(caught.value).partition("promise 0.0001; ")[2].partition("promise ")[2].partition(":")[0])
-        calibrating._check_enough(pictures, offered)
+        calibrating.check_enough(pictures, offered)
 
 
 @pytest.mark.slow

@@ -8,28 +8,28 @@ other half only measures: its clean pictures give the p-values, and with its foo
 import math
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from foclip.calibration.examples import Bench, Example, fool
+from foclip.calibration.examples import AS_IT_IS, Bench, Example, fool
 from foclip.calibration.fitting import make_detector
 from foclip.core.scoring import samples_for
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.data.samples import PromptsOf, Sample, prepare
 from foclip.detection.conformal import pictures_needed
-from foclip.detection.detector import Detector, hardened_scores
+from foclip.detection.detector import FullDetector, hardened_scores
 from foclip.detection.probes import require_embedding
 from foclip.detection.rule import Sweep
 from foclip.detection.scenarios import CONDITIONS
 from foclip.errors import UsageError
 from foclip.models import Encoder
 from foclip.models.registry import DEFAULT, resolve
-from foclip.models.scorer import Scorer
+from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.outcome import Advance, Failure, Progress, no_progress
 
 #: Least pictures that are worth fitting anything on.
@@ -42,7 +42,7 @@ THUMBNAIL, SAME_PICTURE = 16, 2.0
 class Calibration:
     """A detector and every picture that was measured for it."""
 
-    detector: Detector
+    detector: FullDetector
     examples: list[Example]
     sweep: Sweep  # accuracy over τ₁ × τ₂ on the half that made the rule
     failures: list[Failure]
@@ -95,46 +95,88 @@ def calibrate(
         raise UsageError(f"fpr: {fpr} is not in (0, 1)")
     scorer = require_embedding(resolve(model, score))
     through = hardened_scores(scorer, hardened)
-    for path in map(Path, [*clean, *background]):
-        if not os.path.lexists(path):
-            raise UsageError(f"clean: {path}: no such file or folder")
-    everything = [*clean, *background]
-    if prompts is None and captions is None:
-        prompts = scorer.info.default_prompts or ARTWORKS
-    collected = samples_for(scorer, everything, prompts, captions, exclude=Path(work))
-    known = dict(zip(map(str, everything), own, strict=True)) if own else {}
-    samples, failures = collected.results, list(collected.failures)
-    _check_enough(len(samples), fpr)
-    random.Random(0).shuffle(samples)  # noqa: S311 (a choice, not a secret)
-    found = _distinct(samples, failures, progress("reading clean pictures", len(samples)))
-    duplicates = len(samples) - len(found) - (len(failures) - len(collected.failures))
-    _check_enough(len(found), fpr, duplicates)
+    read = read_clean(scorer, clean, background, prompts, captions, fpr, progress, exclude=Path(work))
+    found, failures = read.samples, read.failures
+    known = dict(zip(map(str, [*clean, *background]), own, strict=True)) if own else {}
     bench = Bench(scorer, through, failures)
     caption = known or ({each.name: each.prompts[0] for each in found} if captions else bench.captions(found))
-    # Every other picture of either half is scored with its own caption: that is the score that it pays to raise.
-    asked = [replace(each, prompts=(caption[each.name],)) if i // 2 % 2 else each for i, each in enumerate(found)]
-    seen = bench.clean(asked, progress("measuring clean pictures", len(asked)))
-    _check_enough(len(seen), fpr, duplicates)
-    gray = len(found) - len(seen)
-    kinds = _kinds(images.find(list(background)))
-    seen = [replace(e, background=kinds.get(e.path, "")) for e in seen]
+    seen = bench.clean(half_own(found, caption), progress("measuring clean pictures", len(found)))
+    check_enough(len(seen), fpr, read.duplicates)
+    seen = of_kinds(seen, background)
     victims = [e for e in seen if not e.background]
     seen += bench.conditions(victims, progress("measuring them in other states", len(victims) * len(CONDITIONS)))
     attacked = fool(victims, caption, work, scorer, steps, fooled, progress)
     tampered = bench.fooled(attacked, progress("measuring fooled pictures", 2 * len(attacked)))
     provenance = {"steps": steps, "scenarios": list(dict.fromkeys(e.scenario for e in tampered))}
     detector, surface = make_detector(seen + tampered, scorer, fpr, name, bench.probes, through, provenance)
-    return Calibration(detector, seen + tampered, surface, failures, duplicates, gray)
+    gray = len(found) - sum(e.state == AS_IT_IS for e in seen)
+    return Calibration(detector, seen + tampered, surface, failures, read.duplicates, gray)
 
 
-def _check_enough(pictures: int, fpr: float, duplicates: int = 0) -> None:
+@dataclass(frozen=True)
+class Clean:
+    """Clean pictures that can be read, in random order and without copies, and what was left out."""
+
+    samples: list[Sample]
+    failures: list[Failure]
+    duplicates: int
+
+
+def read_clean(
+    scorer: EmbeddingScorer,
+    clean: Sequence[str | Path],
+    background: Sequence[str | Path],
+    prompts: PromptsOf,
+    captions: str | Path | None,
+    fpr: float | None,
+    progress: Progress,
+    spent: int = 2,
+    exclude: Path | None = None,
+    told: Callable[[int], None] = lambda count: None,
+) -> Clean:
+    """Clean pictures of files and folders, each with its prompts; the arguments of `calibrate`.
+
+    `spent` and `fpr` are as for `check_enough`. Pictures in the folder `exclude` are left out. `told` gets their number
+    before they are read.
+    """
+    everything = [*clean, *background]
+    for path in map(Path, everything):
+        if not os.path.lexists(path):
+            raise UsageError(f"clean: {path}: no such file or folder")
+    if prompts is None and captions is None:
+        prompts = scorer.info.default_prompts or ARTWORKS
+    collected = samples_for(scorer, everything, prompts, captions, exclude=exclude)
+    samples, failures = collected.results, list(collected.failures)
+    check_enough(len(samples), fpr, spent=spent)
+    told(len(samples))
+    random.Random(0).shuffle(samples)  # noqa: S311 (a choice, not a secret)
+    found = _distinct(samples, failures, progress("reading clean pictures", len(samples)))
+    duplicates = len(samples) - len(found) - (len(failures) - len(collected.failures))
+    check_enough(len(found), fpr, duplicates, spent)
+    return Clean(found, failures, duplicates)
+
+
+def half_own(samples: Sequence[Sample], caption: Mapping[str, str]) -> list[Sample]:
+    """Every other picture of either half with its own caption, by its name: that is the score that it pays to raise."""
+    return [replace(each, prompts=(caption[each.name],)) if i // 2 % 2 else each for i, each in enumerate(samples)]
+
+
+def of_kinds(examples: Sequence[Example], background: Sequence[str | Path]) -> list[Example]:
+    """The examples, those of the background with their kind."""
+    kinds = _kinds(images.find(list(background)))
+    return [replace(e, background=kinds.get(e.path, "")) for e in examples]
+
+
+def check_enough(pictures: int, fpr: float | None, duplicates: int = 0, spent: int = 2) -> None:
+    """Raise a `UsageError` unless one in `spent` of the pictures can promise `fpr` (None: any), and there are any."""
     besides = f"; {duplicates} duplicates of others do not count" if duplicates else ""
     if pictures < LEAST:
         raise UsageError(f"clean: {pictures} colour pictures are too few, give at least {LEAST}{besides}")
-    if pictures // 2 < (needed := pictures_needed(fpr)):
+    if fpr is not None and pictures // spent < (needed := pictures_needed(fpr)):
+        halves = ", half of which measure," if spent == 2 else ""
         raise UsageError(
-            f"fpr: {pictures} clean pictures, half of which measure, cannot promise {fpr:g}; that takes {2 * needed}. "
-            f"They can promise {math.ceil(1e4 / (pictures // 2 + 1)) / 1e4:g}: give that, or more pictures{besides}"
+            f"fpr: {pictures} clean pictures{halves} cannot promise {fpr:g}; that takes {spent * needed}. "
+            f"They can promise {math.ceil(1e4 / (pictures // spent + 1)) / 1e4:g}: give that, or more pictures{besides}"
         )
 
 

@@ -92,9 +92,16 @@ def fool(
 class Bench:
     """Measures pictures of a calibration with the same probes; those that cannot be read are added to `failures`."""
 
-    def __init__(self, scorer: EmbeddingScorer, hardened: HardenedScores, failures: list[Failure]) -> None:
+    def __init__(
+        self,
+        scorer: EmbeddingScorer,
+        hardened: HardenedScores,
+        failures: list[Failure],
+        probes: Sequence[str] | None = None,  # None for those of a cascade, and gray, that of the paper's rule
+    ) -> None:
         self.failures, self._floor, self._prober = failures, scorer.info.floor, Prober(scorer, hardened)
         self.probes = [*hardened, *PROBES]
+        self._asked = [*self.probes, "gray"] if probes is None else probes
 
     def captions(self, samples: Sequence[Sample]) -> dict[str, str]:
         """By the name of its sample, the zero-shot caption of each picture."""
@@ -112,10 +119,17 @@ class Bench:
 
     def conditions(self, examples: Sequence[Example], report: Advance) -> list[Example]:
         """The same pictures in all other states that clean pictures come in."""
+        return self._in_states([(example, state) for example in examples for state in CONDITIONS], report)
+
+    def states_in_turn(self, examples: Sequence[Example], report: Advance) -> list[Example]:
+        """The same pictures, each in one of these states in turn."""
+        states = list(CONDITIONS)
+        return self._in_states([(e, states[place % len(states)]) for place, e in enumerate(examples)], report)
+
+    def _in_states(self, wanted: Sequence[tuple[Example, str]], report: Advance) -> list[Example]:
         turns = [
-            (replace(example, state=state), _sample(example.path, example.prompts, change))
-            for example in examples
-            for state, change in CONDITIONS.items()
+            (replace(example, state=state), _sample(example.path, example.prompts, CONDITIONS[state]))
+            for example, state in wanted
         ]
         return [replace(example, sensitivity=found) for example, found in self._measured(turns, report)]
 
@@ -138,7 +152,7 @@ class Bench:
         self, turns: Sequence[tuple[T, Sample]], report: Advance, probes: Sequence[str] | None = None
     ) -> Iterator[tuple[T, Sensitivity]]:
         """Sensitivities of samples, each with what it is for; only small pictures are kept."""
-        asked = [*self.probes, "gray"] if probes is None else probes  # gray is the probe of the paper's rule
+        asked = self._asked if probes is None else probes
 
         def measure(batch: list[tuple[Sample, Views]]) -> list[Sensitivity]:
             samples, views = zip(*batch, strict=True)

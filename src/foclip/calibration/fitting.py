@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from foclip.calibration.examples import AS_IT_IS, Example
 from foclip.detection.cascade import Cascade, Logistic
 from foclip.detection.conformal import Calibrated, S
-from foclip.detection.detector import Detector
+from foclip.detection.detector import FullDetector
 from foclip.detection.features import Sensitivity, feature_names, feature_values
 from foclip.detection.probes import NO_HARDENED, HardenedScores
 from foclip.detection.rule import DriftThreshold, Sweep, in_gray, sweep
@@ -48,7 +48,7 @@ def make_detector(
     probes: Sequence[str],
     hardened: HardenedScores = NO_HARDENED,
     provenance: dict[str, Any] | None = None,
-) -> tuple[Detector, Sweep]:
+) -> tuple[FullDetector, Sweep]:
     """A detector from measured pictures, and the accuracy over τ₁ × τ₂ that its rule was chosen by.
 
     The examples were measured with the score and the `probes`, which are those of the cascade in their order, of
@@ -74,7 +74,7 @@ def make_detector(
         "prompts": _describe({e.prompts for e in examples if not e.fooled}),
         "versions": {package: version(package) for package in ("foclip", "torch", "open_clip_torch", "scikit-learn")},
     }
-    detector = Detector(
+    detector = FullDetector(
         name=name,
         score=scorer.info.name,
         model=scorer.encoder.name,

@@ -58,12 +58,21 @@ HardenedNames = Annotated[
 ]
 DetectorFile = Annotated[
     Path | None,
-    option(..., "File that foclip calibrate wrote. Default: the one that comes with the model.", parser=path),
+    option(
+        ...,
+        "File that foclip calibrate wrote. Default: the one that comes with the model, or else the pictures judge each "
+        "other.",
+        parser=path,
+    ),
 ]
 Method = Annotated[
     Literal["combined", "rule"], option(..., "The combined detector, or the paper's rule of two thresholds.", DETECTION)
 ]
 Bound = Annotated[float | None, option(..., "Bound on the share of false alarms. Default: the detector's own.")]
+FalseDiscoveries = Annotated[
+    float | None,
+    option(..., "Without a detector: expected share of clean pictures among those called tampered. Default: 0.1."),
+]
 ProbeSeed = Annotated[
     int | None,
     option(

@@ -94,6 +94,7 @@ def detect(
     score: options.ScoreName = "clipscore",
     detector: options.DetectorFile = None,
     fpr: options.Bound = None,
+    fdr: options.FalseDiscoveries = None,
     out: Path | None = option(None, "Folder for a report: an HTML page and a CSV table.", metavar="DIR", parser=path),
     json: options.Json = False,
     method: options.Method = "combined",
@@ -118,12 +119,14 @@ def detect(
     )
     loaded = progress.load(model, score, device)
     from foclip import api
-    from foclip.detection.detector import Detector, shipped
+    from foclip.detection.conformal import unlike
+    from foclip.detection.detector import Detector, shipped_or_none
+    from foclip.detection.peers import FDR, reference
     from foclip.detection.probes import require_embedding
 
     chosen = require_embedding(loaded)
-    judge = shipped(chosen.encoder) if detector is None else Detector.load(detector)
-    if note := judge.note(chosen.info.name):
+    judge = shipped_or_none(chosen.encoder) if detector is None else Detector.load(detector)
+    if judge and (note := judge.note(chosen.info.name)):
         console.say(note)
     with progress.bars() as shown:
         found = api.detect(
@@ -132,31 +135,39 @@ def detect(
             detector=judge,
             method=method,
             fpr=fpr,
+            fdr=fdr,
             captions=captions,
             model=chosen,
             hardened=hardened or (),
             seed=seed,
             progress=shown,
         )
+    if judge and (note := unlike([row.p_value for row in found if row.p_value is not None])):
+        console.say(note)
+    if judge is None and found.results:
+        console.say(reference(len(found), chosen.encoder.name))
     console.list_results(found, json, _print_detections)  # before anything is drawn: that may take a while, or fail
     if out:
         from foclip.reports import detected
 
-        facts = {"detector": judge.name, "fpr": judge.fpr if fpr is None else fpr}
-        console.record(out, chosen, found.failures, facts)
+        by = {"detector": judge.name, "fpr": judge.fpr if fpr is None else fpr} if judge else {"fdr": fdr or FDR}
+        console.record(out, chosen, found.failures, by)
         with progress.bars() as shown:
-            detected.write(out, found, chosen, judge, fpr, shown)
+            detected.write(out, found, chosen, judge, fpr if judge else fdr, shown)
         if not json:
             console.where(report=out / detected.PAGE, table=out / detected.TABLE)
     console.finish(found.failures)
 
 
 def _print_detections(rows: "Sequence[Detection]") -> None:
-    def cells(row: "Detection") -> list[str]:
-        figures = (console.figure(value) for value in (row.drop, row.drift, row.score))
-        return [row.image, row.verdict, console.figure(row.p_value, 4), row.probe or "–", *figures]
+    peers = any(row.q_value is not None for row in rows)
 
-    headings = ("picture", "verdict", "p", "probe", "drop", "drift", "score")
+    def cells(row: "Detection") -> list[str]:
+        figures = [console.figure(value) for value in (row.drop, row.drift, row.score)]
+        rates = [row.p_value, row.q_value] if peers else [row.p_value]
+        return [row.image, row.verdict, *(console.figure(rate, 4) for rate in rates), row.probe or "–", *figures]
+
+    headings = ("picture", "verdict", "p", *(["q"] if peers else []), "probe", "drop", "drift", "score")
     console.table(headings, map(cells, rows), [STYLES[row.verdict] for row in rows])
     if any(row.verdict == "undecidable" for row in rows):
         console.line(

@@ -26,6 +26,8 @@ def scan(
     score: options.ScoreName = "clipscore",
     detector: options.DetectorFile = None,
     fpr: options.Bound = None,
+    fdr: options.FalseDiscoveries = None,
+    scores_only: bool = option(False, "No verdicts: one pass a picture.", name="--scores-only"),
     keep: Path | None = option(
         None,
         "File for the rows that pass (no error, not tampered): sorted uids (.npy), keys (.txt) or rows (.parquet).",
@@ -72,10 +74,12 @@ def scan(
     columns, settings = Columns(image, caption, key), scanning.Settings(workers, batch_size, retry_errors, address)
     if keep:
         exporting.check(keep, sources, columns)
-    judge, why_none = scanning.detector_of(chosen, detector)
+    judge, why_none = (None, None) if scores_only else scanning.detector_of(chosen, detector)
     if note := why_none or (judge and judge.note(chosen.info.name)):
         console.say(note)
-    judged = partial(scanning.scan, model=chosen, detector=judge, method=method, fpr=fpr, seed=seed)
+    judged = partial(
+        scanning.scan, model=chosen, detector=judge, method=method, fpr=fpr, seed=seed, fdr=fdr, scores_only=scores_only
+    )
     with progress.resumable(f"what is finished is in {out}") as shown:
         folder = judged(sources, out, columns=columns, engine=engine, settings=settings, progress=shown)
         found = summarise(folder, chosen.info.scale)

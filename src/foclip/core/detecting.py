@@ -7,7 +7,7 @@ from foclip.data.prompts import Prompts
 from foclip.data.samples import Sample, in_batches, prepare
 from foclip.detection.detector import Detection, Detector, Method, Verdict, hardened_of
 from foclip.detection.features import Sensitivity
-from foclip.detection.probes import FEW_ROWS, HardenedScores, Prober, ProbeSession, Views, require_embedding
+from foclip.detection.probes import HardenedScores, Prober, ProbeSession, Views, require_embedding
 from foclip.errors import UsageError
 from foclip.models import Encoder
 from foclip.models.scorer import Scorer, Targets
@@ -73,35 +73,45 @@ class BatchDetector:
                 places = [place for place, wanted in due.items() if wanted == probe]
                 first = [place for place in places if probe == statistics[place].probes[0]]
                 session.probe(probe, first, statistics[places[0]].first_rows)
-                session.probe(probe, [place for place in places if place not in first], FEW_ROWS)
+                others = [place for place in places if place not in first]
+                session.probe(probe, others, statistics[places[0]].further_rows)
             waiting = due
         judge = self.detector.judge
         return [(found, judge(measured(place), self.method, self.fpr)) for place, found in enumerate(session.found)]
 
     def detections(self, names: Sequence[str], views: Sequence[Views], prompts: Sequence[Prompts]) -> list[Detection]:
         """The records of the verdicts; `names` are what results call the pictures."""
+        model, by = self.scorer.model, self.detector.name
         return [
-            Detection(
-                image=name,
-                tampered=verdict.verdict == "tampered",
-                verdict=verdict.verdict,
-                score=measured.score,
-                gray_score=measured.scores.get("gray"),
-                probe_score=measured.scores.get(verdict.probe or ""),
-                drop=measured.drops.get(verdict.probe or ""),
-                drift=measured.drifts.get(verdict.probe or ""),
-                p_value=verdict.p_value,
-                decided_by=verdict.decided_by,
-                probe=verdict.probe,
-                probes=list(measured.drifts),
-                zero_shot_caption=None if asked else measured.zero_shot_caption,
-                detector=self.detector.name,
-                prompts=list(asked),
-                model=self.scorer.model,
-                seed=self.seed,
-            )
+            detection(name, asked, measured, verdict, by, model, self.seed)
             for name, asked, (measured, verdict) in zip(names, prompts, self(views, prompts), strict=True)
         ]
+
+
+def detection(
+    name: str, prompts: Prompts, measured: Sensitivity, verdict: Verdict, detector: str, model: str, seed: int | None
+) -> Detection:
+    """The record of a verdict."""
+    return Detection(
+        image=name,
+        tampered=verdict.verdict == "tampered",
+        verdict=verdict.verdict,
+        score=measured.score,
+        gray_score=measured.scores.get("gray"),
+        probe_score=measured.scores.get(verdict.probe or ""),
+        drop=measured.drops.get(verdict.probe or ""),
+        drift=measured.drifts.get(verdict.probe or ""),
+        p_value=verdict.p_value,
+        q_value=verdict.q_value,
+        decided_by=verdict.decided_by,
+        probe=verdict.probe,
+        probes=list(measured.drifts),
+        zero_shot_caption=None if prompts else measured.zero_shot_caption,
+        detector=detector,
+        prompts=list(prompts),
+        model=model,
+        seed=seed,
+    )
 
 
 def detect(

@@ -2,7 +2,16 @@
 
 from foclip.detection.cascade import Cascade, Logistic
 from foclip.detection.conformal import Calibrated, Statistic, conformal_threshold, p_value
-from foclip.detection.detector import Detection, Detector, Method, Verdict, hardened_of, hardened_scores
+from foclip.detection.detector import (
+    Detection,
+    Detector,
+    FullDetector,
+    Method,
+    ReferenceDetector,
+    Verdict,
+    hardened_of,
+    hardened_scores,
+)
 from foclip.detection.features import Sensitivity, drift, drop
 from foclip.detection.probes import HardenedScores, Prober, ProbeSession, measure
 from foclip.detection.rule import Sweep, TwoThresholds, sweep
@@ -14,11 +23,13 @@ __all__ = [
     "Cascade",
     "Detection",
     "Detector",
+    "FullDetector",
     "HardenedScores",
     "Logistic",
     "Method",
     "ProbeSession",
     "Prober",
+    "ReferenceDetector",
     "Sensitivity",
     "Statistic",
     "Sweep",

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from foclip.detection.cascade import Logistic
-from foclip.detection.detector import Detector
+from foclip.detection.detector import FullDetector
 from foclip.detection.features import FEATURES, WITH_PROMPTS, Change, absolute_drop, drift, drop
 from foclip.detection.probes import NO_HARDENED, HardenedScores, Preprocessing
 from foclip.detection.transformations import View
@@ -42,7 +42,7 @@ class DetectorAwareScore:
     def __init__(
         self,
         scorer: EmbeddingScorer,
-        detector: Detector,  # a detector of its encoder; its combined statistic with prompts is evaded
+        detector: FullDetector,  # a detector of its encoder; its combined statistic with prompts is evaded
         hardened: HardenedScores = NO_HARDENED,  # the same score over the detector's hardened encoders
         seeds: Sequence[int | None] = (None,),  # of the random amounts of probes; None stands for the usual amounts
     ) -> None:

@@ -15,17 +15,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from foclip.detection.features import Sensitivity
+from foclip.detection.probes import FEW_ROWS
 from foclip.errors import UsageError
 from foclip.files import Share
 
+#: Least pictures that are compared with the clean ones, and how many standard deviations are no chance (1 in 1,000).
+COMPARED, BEYOND = 20, 3.1
 
-class Statistic(Protocol):
-    """One number per picture, larger for pictures that look fooled: the paper's rule, or the cascade."""
+
+class Probing(Protocol):
+    """Which probes a picture takes."""
 
     first_rows: ClassVar[int]  #: Rows of a pass that takes the first probe: all pictures may take it, or only some.
+    further_rows: ClassVar[int] = FEW_ROWS  #: Rows of a pass that takes another one.
     needs_colour: ClassVar[bool] = False  #: Whether it can tell nothing of a picture that is gray already.
     #: Value from which it calls a picture tampered by itself; None if only its p-value decides.
     threshold: ClassVar[float | None] = None
@@ -37,11 +42,37 @@ class Statistic(Protocol):
     def next_probe(self, measured: Sensitivity) -> str | None:
         """The probe that the picture needs next; None if it needs none."""
 
+
+class Statistic(Probing, Protocol):
+    """One number per picture, larger for pictures that look fooled: the paper's rule, or the cascade."""
+
     def value(self, measured: Sensitivity) -> float:
         """The statistic of a picture with which all probes were taken that it needs."""
 
     def evidence(self, measured: Sensitivity) -> dict[str, float]:
         """What each probe that was taken adds to the suspicion; the largest told most."""
+
+
+class Ranked(NamedTuple):
+    """What clean pictures make of one that was measured."""
+
+    value: float  #: Of the statistic.
+    p_value: float  #: Its rank among clean pictures.
+    evidence: dict[str, float]  #: As `Statistic.evidence`.
+
+
+class Ranking(Protocol):
+    """A statistic and the clean pictures behind its p-values, which bound the false alarms."""
+
+    @property
+    def statistic(self) -> Probing:
+        """What says which probes a picture takes."""
+
+    def ranked(self, measured: Sensitivity) -> Ranked:
+        """The rank of a picture with which all probes were taken that it needs."""
+
+    def require(self, fpr: float) -> None:
+        """Raise a `UsageError` if there are too few clean pictures to promise this bound."""
 
 
 S = TypeVar("S", bound=Statistic)
@@ -56,6 +87,22 @@ def p_value(statistic: float, clean: Sequence[float]) -> float:
     return (1 + len(clean) - bisect_left(clean, statistic)) / (1 + len(clean))
 
 
+def unlike(p_values: Sequence[float]) -> str | None:
+    """What is to be said of pictures that are not like the clean ones behind their p-values; None if they may be.
+
+    Of clean pictures like those at most half have p ≤ 0.5. With a tenth of fooled ones it is 55 %, and a number far
+    above that says that the others are not like those either.
+    """
+    count, low = len(p_values), sum(p <= 0.5 for p in p_values)
+    if count < COMPARED or low <= 0.55 * count + BEYOND * math.sqrt(0.55 * 0.45 * count):
+        return None
+    return (
+        f"these pictures are unlike the clean ones of the detector: {low} of {count} have p ≤ 0.5, where half is "
+        "expected. Either many were fooled, or they are of another kind, and the bound on false alarms does not hold; "
+        "calibrate on clean pictures of their kind"
+    )
+
+
 def pictures_needed(fpr: float) -> int:
     """The least number of clean pictures that can promise a bound on the false-alarm rate."""
     return math.ceil(1 / fpr - 1e-9) - 1
@@ -66,15 +113,20 @@ def conformal_threshold(clean: Sequence[float], fpr: float) -> float:
 
     A `UsageError` says if n is too small to promise that (n + 1 < 1 / fpr).
     """
+    require_pictures(len(clean), fpr)
+    allowed = math.floor(fpr * (len(clean) + 1) + 1e-9) - 1  # clean pictures that may be at least as suspicious
+    return clean[len(clean) - 1 - allowed]
+
+
+def require_pictures(count: int, fpr: float) -> None:
+    """Raise a `UsageError` unless so many clean pictures can promise a bound, which lies in (0, 1)."""
     if not 0 < fpr < 1:
         raise UsageError(f"fpr: {fpr} is not in (0, 1)")
-    allowed = math.floor(fpr * (len(clean) + 1) + 1e-9) - 1  # clean pictures that may be at least as suspicious
-    if allowed < 0:
+    if fpr * (count + 1) < 1 - 1e-9:
         raise UsageError(
-            f"fpr: {len(clean)} clean pictures cannot promise {fpr:g}; that takes {pictures_needed(fpr)} "
-            f"(the least they can promise is {1 / (len(clean) + 1):.3g})"
+            f"fpr: {count} clean pictures cannot promise {fpr:g}; that takes {pictures_needed(fpr)} "
+            f"(the least they can promise is {1 / (count + 1):.3g})"
         )
-    return clean[len(clean) - 1 - allowed]
 
 
 @dataclass(frozen=True)
@@ -121,6 +173,13 @@ class Calibrated(Generic[S]):
         """
         reached = [kind for kind in self.kinds if statistic <= kind[-1]]
         return max(p_value(statistic, kind) for kind in [self.everything, *reached])
+
+    def ranked(self, measured: Sensitivity) -> Ranked:
+        value = self.statistic.value(measured)
+        return Ranked(value, self.p_value(value), self.statistic.evidence(measured))
+
+    def require(self, fpr: float) -> None:
+        self.threshold(fpr)
 
     def threshold(self, fpr: float) -> float:
         """As `conformal_threshold`, over all different clean pictures and every kind of them."""

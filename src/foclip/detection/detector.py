@@ -1,18 +1,20 @@
 """A calibrated detector: statistics, the clean pictures they were calibrated on, and a bound on false alarms."""
 
 import json
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from foclip import files
 from foclip.detection.cascade import Cascade
-from foclip.detection.conformal import Calibrated
-from foclip.detection.features import Sensitivity, feature_names
+from foclip.detection.conformal import Calibrated, Ranking
+from foclip.detection.features import Sensitivity, feature_names, split_name
 from foclip.detection.probes import HardenedScores, over_hardened
 from foclip.detection.rule import DriftThreshold, TwoThresholds
 from foclip.detection.transformations import transformation
+from foclip.detection.universal import Reference
 from foclip.errors import UsageError
 from foclip.files import Share, from_json
 from foclip.models import Encoder, embedded
@@ -36,6 +38,7 @@ class Verdict:
     statistic: float | None
     decided_by: str
     probe: str | None = None
+    q_value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Detection:
     drop: float | None
     drift: float | None  #: How far the embedding moves under `probe`; None without probe.
     p_value: float | None  #: Of the statistic that decided; None if undecidable.
-    decided_by: str  #: "combined" or "rule", and "without prompts" where there were none.
+    #: "combined", "rule", or "peers" where the pictures are their own reference; "without prompts" if there were none.
+    decided_by: str
     #: The probe that told most. None if none was taken, since the score is too low to have gained anything.
     probe: str | None
     probes: list[str]  #: All probes taken, in their order.
@@ -63,14 +67,17 @@ class Detection:
     prompts: list[str]  #: Its prompts; empty without.
     model: str  #: Name of the encoder.
     seed: int | None = None  #: Seed of the probes' random amounts; None for the usual amounts.
+    #: Estimated share of false discoveries if it and all that are more suspicious are called tampered. Only where the
+    #: pictures are their own reference (`foclip.detection.peers`); None where a detector judges.
+    q_value: float | None = None
 
 
 #: Names of the fields of a verdict, in their order.
 FIELDS = tuple(field.name for field in fields(Detection))
 
 
-@dataclass(frozen=True)
-class Detector:
+@dataclass(frozen=True, kw_only=True)
+class Detector(ABC):
     """What `foclip calibrate` writes and `foclip detect` reads."""
 
     name: str  #: A name for it.
@@ -78,10 +85,6 @@ class Detector:
     model: str  #: Name of the encoder.
     fingerprint: str  #: SHA-256 of the encoder's weights and preprocessing; a detector works with no others.
     fpr: Share  #: Bound on the false-alarm rate that it was made for.
-    rule: Calibrated[TwoThresholds]  #: The paper's rule.
-    drift: Calibrated[DriftThreshold]  #: What is left of the rule without prompts.
-    combined: Calibrated[Cascade]  #: The combined statistic with prompts.
-    no_prompt: Calibrated[Cascade]  #: The combined statistic without prompts.
     #: Fingerprints of the hardened encoders that are among the probes, by their names.
     hardened: dict[str, str] = field(default_factory=dict)
     #: Prompts, attacks, number of pictures, versions: what made it.
@@ -105,36 +108,39 @@ class Detector:
             f"scores of {score} are shown, and decide nothing"
         )
 
-    @property
-    def probes(self) -> list[str]:
-        """Names of all probes that a verdict may take; gray, the rule's, is the first."""
-        parts = (self.rule, self.combined, self.no_prompt)
-        return list(dict.fromkeys(probe for part in parts for probe in part.statistic.probes))
-
-    def part(self, method: Method, with_prompts: bool, fpr: float | None = None) -> Calibrated[Any]:
+    def part(self, method: Method, with_prompts: bool, fpr: float | None = None) -> Ranking:
         """The statistic that decides, with a bound on false alarms, by default the detector's own.
 
         A `UsageError` says if there are too few clean pictures to promise the bound, or no such method.
         """
         if method not in get_args(Method):
             raise UsageError(f"method: {method!r} is none of {', '.join(get_args(Method))}")
-        parts = (self.no_prompt, self.combined) if method == "combined" else (self.drift, self.rule)
-        part: Calibrated[Any] = parts[with_prompts]
-        part.threshold(self.fpr if fpr is None else fpr)  # refuses what cannot be promised
+        part = self._part(method, with_prompts)
+        part.require(self.fpr if fpr is None else fpr)
         return part
+
+    @property
+    @abstractmethod
+    def probes(self) -> list[str]:
+        """Names of all probes that a verdict may take."""
+
+    @abstractmethod
+    def _part(self, method: Method, with_prompts: bool) -> Ranking: ...
+
+    @abstractmethod
+    def _check_probes(self) -> None:
+        """Refuse probes that are neither transformations nor its hardened encoders, and features it cannot have."""
 
     def judge(self, measured: Sensitivity, method: Method = "combined", fpr: float | None = None) -> Verdict:
         """The verdict on a picture with which all probes were taken that the statistic needs, or more; as `part`."""
         part = self.part(method, measured.score is not None, fpr)
         name = method if measured.score is not None else f"{method} without prompts"
-        statistic, evidence = part.statistic, part.statistic.evidence(measured)
+        statistic, (value, p, evidence) = part.statistic, part.ranked(measured)
         probe = max(evidence, key=evidence.__getitem__, default=None)
         if measured.gray_already and statistic.needs_colour:
             return Verdict("undecidable", None, None, name, probe)
-        value = statistic.value(measured)
-        p = part.p_value(value)
-        by_p = statistic.threshold is None or fpr is not None
-        tampered = p <= (self.fpr if fpr is None else fpr) if by_p else value >= statistic.threshold
+        threshold = statistic.threshold if fpr is None else None
+        tampered = p <= (self.fpr if fpr is None else fpr) if threshold is None else value >= threshold
         if measured.gray_already and not tampered:
             return Verdict("undecidable", None, value, name, probe)
         return Verdict("tampered" if tampered else "clean", p, value, name, probe)
@@ -143,8 +149,8 @@ class Detector:
         """Write it as JSON numbers, atomically."""
         files.write_text(path, files.to_json({"format": FORMAT} | asdict(self)))
 
-    @classmethod
-    def load(cls, path: Path) -> "Detector":
+    @staticmethod
+    def load(path: Path) -> "Detector":
         """Read a detector file, trusting nothing in it.
 
         Raises:
@@ -156,7 +162,8 @@ class Detector:
                 raise UsageError("not a detector file")
             if content.pop("format") != FORMAT:
                 raise UsageError(f"not of format {FORMAT}, which this version reads; calibrate anew")
-            found = from_json(cls, content)
+            kind: type[Detector] = ReferenceDetector if "with_prompts" in content else FullDetector
+            found = from_json(kind, content)
             found._check_probes()
         except OSError as error:
             raise UsageError(f"detector {path}: {error.strerror}") from error
@@ -166,26 +173,84 @@ class Detector:
             raise UsageError(f"detector {path}: cut off or no JSON ({error})") from error
         return found
 
+
+@dataclass(frozen=True, kw_only=True)
+class FullDetector(Detector):
+    """Statistics fitted to pictures that were fooled through its own encoder: the paper's rule, and cascades."""
+
+    rule: Calibrated[TwoThresholds]  #: The paper's rule.
+    drift: Calibrated[DriftThreshold]  #: What is left of the rule without prompts.
+    combined: Calibrated[Cascade]  #: The combined statistic with prompts.
+    no_prompt: Calibrated[Cascade]  #: The combined statistic without prompts.
+
+    @property
+    def probes(self) -> list[str]:
+        """Names of all probes that a verdict may take; gray, the rule's, is the first."""
+        parts = (self.rule, self.combined, self.no_prompt)
+        return list(dict.fromkeys(probe for part in parts for probe in part.statistic.probes))
+
+    def _part(self, method: Method, with_prompts: bool) -> Ranking:
+        parts = (self.no_prompt, self.combined) if method == "combined" else (self.drift, self.rule)
+        part: Ranking = parts[with_prompts]
+        return part
+
     def _check_probes(self) -> None:
-        """Refuse probes that are neither transformations nor its hardened encoders, and features it cannot have."""
         for part, with_prompts in ((self.combined, True), (self.no_prompt, False)):
-            for probe in part.statistic.probes:
-                if probe not in self.hardened:
-                    transformation(probe)
-            known = set(feature_names(part.statistic.probes, with_prompts))
-            if unknown := [name for step in part.statistic.steps for name in step.inputs if name not in known]:
-                raise UsageError(f"unknown inputs {unknown[:3]}")
+            for step in part.statistic.steps:
+                check_inputs(step.inputs, with_prompts, self.hardened)
 
 
-def shipped(encoder: Encoder) -> Detector:
+@dataclass(frozen=True, kw_only=True)
+class ReferenceDetector(Detector):
+    """The universal statistic, and what clean pictures look like through its encoder."""
+
+    with_prompts: Reference  #: Clean pictures with prompts.
+    without_prompts: Reference  #: The same without.
+
+    @property
+    def probes(self) -> list[str]:
+        return list(dict.fromkeys([*self.with_prompts.statistic.probes, *self.without_prompts.statistic.probes]))
+
+    def _part(self, method: Method, with_prompts: bool) -> Ranking:
+        if method == "rule":
+            raise UsageError(
+                f"method: detector {self.name} has no thresholds for the paper's rule, which take fooled pictures; "
+                "make them with foclip calibrate --full"
+            )
+        return self.with_prompts if with_prompts else self.without_prompts
+
+    def _check_probes(self) -> None:
+        for part, with_prompts in ((self.with_prompts, True), (self.without_prompts, False)):
+            check_inputs(part.statistic.inputs, with_prompts, self.hardened)
+
+
+def check_inputs(inputs: Sequence[str], with_prompts: bool, hardened: Collection[str] = ()) -> None:
+    """Raise a `UsageError` for features that a file may not name: of no probe, or that are not told so."""
+    probes = list(dict.fromkeys(split_name(name)[1] for name in inputs))
+    for probe in probes:
+        if probe not in hardened:
+            transformation(probe)
+    if unknown := sorted(set(inputs) - set(feature_names(probes, with_prompts))):
+        raise UsageError(f"unknown inputs {unknown[:3]}")
+
+
+def shipped(encoder: Encoder) -> FullDetector:
     """The detector that comes with an embedded encoder; a `UsageError` if none comes with this one."""
-    path = SHIPPED / f"{encoder.name}.json"
-    if not path.is_file():
+    if (found := shipped_or_none(encoder)) is None:
         raise UsageError(
             f"no detector comes with {encoder.name}: make one with "
             f"foclip calibrate --model {encoder.name} --clean DIR --out detector.json"
         )
-    return Detector.load(path)
+    return found
+
+
+def shipped_or_none(encoder: Encoder) -> FullDetector | None:
+    """The detector that comes with an embedded encoder; None if none comes with this one."""
+    if encoder.name not in embedded.names() or not (path := SHIPPED / f"{encoder.name}.json").is_file():
+        return None
+    found = Detector.load(path)
+    assert isinstance(found, FullDetector)
+    return found
 
 
 def hardened_scores(scorer: EmbeddingScorer, hardened: Sequence[str | Encoder] = ()) -> HardenedScores:

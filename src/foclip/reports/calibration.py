@@ -15,7 +15,7 @@ from scipy.stats import beta, binomtest
 from foclip.calibration import Calibration
 from foclip.calibration.examples import AS_IT_IS, Example
 from foclip.data import images
-from foclip.detection import Detector
+from foclip.detection import FullDetector
 from foclip.detection.conformal import Calibrated
 from foclip.detection.rule import TwoThresholds, in_gray
 from foclip.reports import html
@@ -79,7 +79,7 @@ def _interval(flags: pd.Series) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
-def _methods(detector: Detector) -> dict[str, tuple[str, float]]:
+def _methods(detector: FullDetector) -> dict[str, tuple[str, float]]:
     """By the method's attribute of the detector: what it is called, and the threshold from which it says tampered."""
     bound = f"at most {100 * detector.fpr:g} % false alarms"
     return {
@@ -115,7 +115,7 @@ def _shares(kinds: Any) -> list[dict[str, Any]]:
     return rows
 
 
-def _budgets(detector: Detector, fooled: pd.DataFrame) -> list[dict[str, Any]]:
+def _budgets(detector: FullDetector, fooled: pd.DataFrame) -> list[dict[str, Any]]:
     """Caught shares with exact 95 % intervals at alert budgets, as far as there are clean pictures to promise them."""
     rows = []
     for fpr in BUDGETS:
@@ -159,7 +159,7 @@ def write(path: Path, calibration: Calibration) -> None:
     )
 
 
-def _probes(detector: Detector, clean: Sequence[Example]) -> list[tuple[str, list[str], list[float]]]:
+def _probes(detector: FullDetector, clean: Sequence[Example]) -> list[tuple[str, list[str], list[float]]]:
     """With prompts and without: the probes in their order, and the share of clean pictures that takes each."""
     rows = []
     for name, part, seen in (
@@ -181,7 +181,7 @@ def _means(examples: Sequence[Example]) -> list[tuple[str, int, float, float, fl
     return rows
 
 
-def _roc(detector: Detector) -> Markup:
+def _roc(detector: FullDetector) -> Markup:
     plot, axes = html.axes_of(4.2, 3.6, "false alarms", "caught")
     colors = ("#6b6870", "#8f6a52", "#b3261e", "#1a5fb4")
     for (name, (words, _)), color in zip(_methods(detector).items(), colors, strict=True):

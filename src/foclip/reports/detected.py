@@ -19,8 +19,9 @@ from foclip import files
 from foclip.data import images
 from foclip.data.images import to_gray, to_tensor
 from foclip.data.prompts import Prompts
-from foclip.detection import Detection, Detector, transformation
+from foclip.detection import Detection, Detector, FullDetector, transformation
 from foclip.detection.detector import FIELDS
+from foclip.detection.peers import FDR
 from foclip.errors import ImageError
 from foclip.models.batching import pass_rows, raw_scores
 from foclip.models.scorer import EmbeddingScorer
@@ -48,36 +49,40 @@ def write(
     out: Path,
     found: Outcome[Detection],
     scorer: EmbeddingScorer,
-    detector: Detector,
-    fpr: float | None = None,
+    detector: Detector | None,
+    bound: float | None = None,
     progress: Progress = no_progress,
 ) -> None:
     """Write `verdicts.csv`, then `verdicts.html`, which is `page`, into a folder."""
     files.write_text(out / TABLE, table(found))
-    files.write_text(out / PAGE, page(found, scorer, detector, fpr, progress))
+    files.write_text(out / PAGE, page(found, scorer, detector, bound, progress))
 
 
 def page(
     found: Outcome[Detection],
     scorer: EmbeddingScorer,
-    detector: Detector,
-    fpr: float | None = None,
+    detector: Detector | None,
+    bound: float | None = None,
     progress: Progress = no_progress,
     read: Callable[[str], Image.Image] = images.read,
 ) -> str:
     """The verdicts as HTML.
 
-    `scorer`, `detector` and `fpr`, a bound on false alarms instead of the detector's own, are those that `detect` had.
+    `scorer` and `detector` are those that `detect` had, and `bound` is its `fpr`, or without a detector its `fdr`.
     Progress is in pictures drawn. `read` gives a picture by what its verdict calls it; an `ImageError` if it has gone.
     """
     shown = suspicious_first(found.results)[:SHOWN]
+    hardened = detector.hardened if detector else {}
     report, items = progress("drawing", len(shown)), []
     called = html.names([detection.image for detection in shown])
     for number, detection in enumerate(shown, start=1):
-        pictures = _shown(detection, scorer, detector.hardened, read)
+        pictures = _shown(detection, scorer, hardened, read)
         items.append({"detection": detection, "shown": pictures, "name": called[number - 1]})
         report(number)
     decided_by = sorted({detection.decided_by for detection in found})
+    by_thresholds = decided_by == ["rule"] and bound is None
+    if bound is None:
+        bound = detector.fpr if detector else FDR
     return html.page(
         "detected.html",
         items=items,
@@ -88,8 +93,9 @@ def page(
         scorer=scorer,
         detector=detector,
         decided_by=decided_by,
-        bound=detector.fpr if fpr is None else fpr,
-        rule=detector.rule.statistic if decided_by == ["rule"] and fpr is None else None,
+        bound=bound,
+        hardened=hardened,
+        rule=detector.rule.statistic if isinstance(detector, FullDetector) and by_thresholds else None,
         p_values=_p_values(found.results),
         table=TABLE,
     )

@@ -19,8 +19,9 @@ from foclip.core.detecting import BatchDetector
 from foclip.data import images
 from foclip.data.prompts import Prompts
 from foclip.data.sources import load_bytes, text
-from foclip.detection.detector import Detector, Method, shipped
-from foclip.detection.probes import require_embedding
+from foclip.detection.detector import Detector, Method, shipped_or_none
+from foclip.detection.probes import Prober, require_embedding
+from foclip.detection.universal import universal
 from foclip.errors import ImageError, PromptTruncationWarning, UsageError
 from foclip.machine import cores
 from foclip.models.batching import TargetCache, read_figures
@@ -28,6 +29,7 @@ from foclip.models.scorer import Inputs, Scorer
 from foclip.outcome import mean
 from foclip.runs.workers import LocalWorkers, WorkerDied
 from foclip.scanning.output import Chunk, Row
+from foclip.scanning.peers import row_features
 
 #: Captions per pass of the text tower.
 TEXT_ROWS = 8
@@ -42,6 +44,8 @@ _SOURCE = [(name, pa.string()) for name in ("key", "source", "uid", "caption")]
 _FIGURES = [(name, pa.float32()) for name in ("score", "gray_score", "probe_score", "drop", "drift", "p_value")]
 _WORDS = [(name, _WORD) for name in ("verdict", "decided_by", "probe")]
 _VERDICT = [*_FIGURES, ("tampered", pa.bool_()), *_WORDS, ("zero_shot_caption", pa.string())]
+#: What a row of a scan without a detector has besides.
+_PEERS = [("q_value", pa.float32()), ("features", pa.list_(pa.float32()))]
 _FILE = [("error", pa.string()), ("width", pa.int32()), ("height", pa.int32()), ("sha256", pa.string())]
 
 
@@ -49,7 +53,8 @@ class Mapper:
     """Scores and judges the pictures of chunks.
 
     A score is asked for each picture's caption, or for its default prompts if it has any. Without a detector there are
-    scores alone; `method`, `fpr` and `seed` are as for `foclip.core.detecting.BatchDetector`.
+    scores, and with `peers` the features of which `foclip.scanning.peers` makes verdicts; `method`, `fpr` and `seed`
+    are as for `foclip.core.detecting.BatchDetector`.
 
     Raises:
         UsageError: The detector belongs to another encoder, or cannot keep to `fpr`.
@@ -62,8 +67,10 @@ class Mapper:
         method: Method = "combined",
         fpr: float | None = None,
         seed: int | None = None,
+        peers: bool = False,
     ) -> None:
         self.scorer, self.detector, self.method, self.fpr, self.seed = scorer, detector, method, fpr, seed
+        self.peers = peers and detector is None
         architecture, _, tag = scorer.model.partition("/")
         datacomps = tag == "openai" and scorer.info.name == "clipscore"
         self._cosine = COSINES.get(architecture.removesuffix("-quickgelu")) if datacomps else None
@@ -74,6 +81,9 @@ class Mapper:
             self._batch_detector = BatchDetector(detector, scorer, method, fpr, seed=seed, targets=self._targets)
             self._preprocess = self._batch_detector.preprocess
             return
+        if self.peers:
+            self._prober = Prober(scorer, seed=seed, targets=self._targets)
+            self._preprocess, seed = self._prober.preprocess, None
         given = {"method": method if method != "combined" else None, "fpr": fpr, "seed": seed}
         for name in (name for name, value in given.items() if value is not None):
             raise UsageError(f"{name}: this is for a detector, and there is none for {scorer.info.name}")
@@ -83,7 +93,7 @@ class Mapper:
         """Columns of the output. Only the paper's rule always probes in gray, so only it has a `gray_score`."""
         verdict = [each for each in _VERDICT if each[0] != "gray_score" or self.method == "rule"]
         cosine = [(self._cosine, pa.float32())] if self._cosine else []
-        return pa.schema([*_SOURCE, *verdict, *_FILE, *cosine])
+        return pa.schema([*_SOURCE, *verdict, *_FILE, *cosine, *(_PEERS if self.peers else [])])
 
     def __call__(self, chunk: Chunk) -> list[Row]:
         """The rows of a chunk; a `SourceError` if its source is gone."""
@@ -122,7 +132,12 @@ class Mapper:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PromptTruncationWarning)  # millions of captions are longer
             self._encode_captions(prompts)
-            if self._batch_detector is None:
+            if self.peers:
+                probes = universal().probes
+                for row, each in zip(rows, self._prober.measure(pictures, prompts, probes, captions=True), strict=True):
+                    row |= {"score": each.score, "zero_shot_caption": None if each.score else each.zero_shot_caption}
+                    row["features"] = row_features(each)
+            elif self._batch_detector is None:
                 self._score(rows, pictures, prompts)
             else:
                 found = self._batch_detector.detections([row["key"] for row in rows], pictures, prompts)
@@ -182,9 +197,15 @@ def detector_of(scorer: Scorer, detector: Detector | Path | str | None = None) -
     if detector is not None:
         return detector if isinstance(detector, Detector) else Detector.load(Path(detector)), None
     try:
-        return shipped(require_embedding(scorer).encoder), None
+        encoder = require_embedding(scorer).encoder
     except UsageError as error:
         return None, f"scores only, no verdicts: {error}"
+    if (found := shipped_or_none(encoder)) is not None:
+        return found, None
+    return None, (
+        f"no detector comes with {encoder.name}: the rows are their own reference, without a promise; --scores-only "
+        f"leaves verdicts out, and foclip calibrate --model {encoder.name} --clean DIR --out detector.json makes one"
+    )
 
 
 def mapped(

@@ -19,14 +19,17 @@ import torch
 
 from foclip.data.sources import Columns, Listing, Shard
 from foclip.detection.detector import Detector, Method
+from foclip.detection.peers import FDR
+from foclip.detection.universal import universal
 from foclip.errors import UsageError
 from foclip.models import Encoder
 from foclip.models.registry import DEFAULT, resolve
-from foclip.models.scorer import Scorer
+from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.models.scores import CLIPScore
 from foclip.outcome import Progress, no_progress
 from foclip.runs.folder import Run
 from foclip.runs.workers import RayActors, connected
+from foclip.scanning import peers
 from foclip.scanning.mapper import Mapper, detector_of, mapped
 from foclip.scanning.output import CHUNK, FORMAT, Chunk, Folder, Row, read, write
 
@@ -51,6 +54,8 @@ def scan(
     method: Method = "combined",
     fpr: float | None = None,
     seed: int | None = None,
+    fdr: float | None = None,
+    scores_only: bool = False,
     columns: Columns | None = None,
     engine: str = "local",
     settings: Settings | None = None,
@@ -65,10 +70,13 @@ def scan(
         out: Folder for parts and manifest; made if needed.
         model: A scorer, an encoder, or the name of one.
         score: Name of the score, unless `model` is one.
-        detector: Or its file; None for the one that comes with the encoder. Without any there are scores alone.
+        detector: Or its file; None for the one that comes with the encoder. Without any, the rows are their own
+            reference (`foclip.scanning.peers`), if the score has an embedding; else there are scores alone.
         method: As for `foclip.detect`, and so `fpr` and `seed`.
         fpr: Bound on false alarms.
         seed: Of the probes' random amounts.
+        fdr: Share of false discoveries that is aimed at where the rows are their own reference; None for 10 %.
+        scores_only: No verdicts, whether there is a detector or not.
         columns: Names of columns that are not found by their usual names.
         engine: "local", or "ray" for a cluster whose nodes all see `out` and the sources.
         settings: How it is done.
@@ -84,11 +92,18 @@ def scan(
         OutputError: A part cannot be written.
     """
     scorer, how, columns = resolve(model, score), settings or Settings(), columns or Columns()
-    mapper = Mapper(scorer, detector_of(scorer, detector)[0], method, fpr, seed)
+    judge = None if scores_only else detector_of(scorer, detector)[0]
+    mapper = Mapper(scorer, judge, method, fpr, seed, isinstance(scorer, EmbeddingScorer) and not scores_only)
+    if fdr is not None and not mapper.peers:
+        raise UsageError("fdr: for rows that are their own reference; a detector keeps to fpr")
+    fdr = FDR if fdr is None else fdr
+    if not 0 < fdr < 1:
+        raise UsageError(f"fdr: {fdr} is not in (0, 1)")
     with Run(out):
         folder = Folder(Path(out))
         listing = Listing([str(source) for source in sources], columns)
-        report = _Progress(progress, folder, _begin(folder, describe(mapper), listing, how.retry_errors))
+        about = describe(mapper) | ({"share of false discoveries": fdr} if mapper.peers else {})
+        report = _Progress(progress, folder, _begin(folder, about, listing, how.retry_errors))
         for unfinished in folder.parts.glob(".*.part"):  # of a run that was killed
             unfinished.unlink(missing_ok=True)
         if how.retry_errors:
@@ -96,14 +111,16 @@ def scan(
         elif engine == "ray":
             with connected(how.address) as ray:
                 actors = RayActors(ray, how.workers, gpu=ray.cluster_resources().get("GPU", 0) > 0)
-                names, judge = (scorer.model, scorer.info.name), (mapper.detector, method, fpr, seed)
+                names, given = (scorer.model, scorer.info.name), (mapper.detector, method, fpr, seed, mapper.peers)
                 place = folder.out.resolve(), names, scorer.info.scale, scorer.fingerprint
-                work = ShardScan(*place, judge, columns, how.batch_size)
+                work = ShardScan(*place, given, columns, how.batch_size)
                 for _, rows in actors.map(work, report.pending(folder.misses)):
                     report.add(rows, 1.0)
         else:
             chunks = read(report.pending(folder.misses), columns, how.batch_size)
             write(folder, mapped(chunks, mapper, how.workers), mapper.schema, report.add)
+        if mapper.peers:
+            peers.judge(folder, fdr)
         return folder
 
 
@@ -119,6 +136,9 @@ def describe(mapper: Mapper) -> dict[str, Any]:
         "version": version("foclip"),
         "detector": None,
     }
+    if mapper.peers:
+        statistic = hashlib.sha256(repr(universal()).encode()).hexdigest()[:16]
+        found |= {"reference": "its own rows", "statistic": statistic, "seed": mapper.seed}
     if detector is not None:
         content = json.dumps(asdict(detector), sort_keys=True, default=str)
         found["detector"] = f"{detector.name} {hashlib.sha256(content.encode()).hexdigest()[:16]}"

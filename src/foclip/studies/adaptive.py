@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from foclip.attacks import AttackPlan
 from foclip.calibration.examples import PROBES
 from foclip.data.prompts import Prompts
-from foclip.detection import Detector, View, hardened_of, hardened_scores
+from foclip.detection import FullDetector, View, hardened_of, hardened_scores
 from foclip.detection.adaptive import DetectorAwareScore
 from foclip.models.scorer import Scorer
 from foclip.models.scores import MeanEnsemble
@@ -67,7 +67,7 @@ class Attacker(NamedTuple):
     score: Scorer  # the score that they raise
 
 
-def attackers(context: StudyContext, judge: Detector) -> dict[str, Attacker]:
+def attackers(context: StudyContext, judge: FullDetector) -> dict[str, Attacker]:
     """Every level of knowledge by name."""
     score, hardened = context.score, hardened_scores(context.score)
     probes = list(dict.fromkeys([*PROBES, *(probe for probe in judge.probes if probe not in judge.hardened)]))
@@ -80,7 +80,7 @@ def attackers(context: StudyContext, judge: Detector) -> dict[str, Attacker]:
     return found | {DRAWS: Attacker((), _evading(context, judge, ATTACKER_SEEDS))}
 
 
-def _evading(context: StudyContext, judge: Detector, draws: Sequence[int | None] = (None,)) -> DetectorAwareScore:
+def _evading(context: StudyContext, judge: FullDetector, draws: Sequence[int | None] = (None,)) -> DetectorAwareScore:
     return DetectorAwareScore(context.score, judge, hardened_of(judge, context.score), draws)
 
 
@@ -133,7 +133,7 @@ def _rounds(context: StudyContext, pictures: Sequence[Picture], own: dict[str, P
 
 def _rows(
     context: StudyContext,
-    judge: Detector,
+    judge: FullDetector,
     current: Sequence[Picture],
     own: dict[str, Prompts],
     originals: Rows | None,

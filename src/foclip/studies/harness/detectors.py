@@ -11,7 +11,7 @@ import pandas as pd
 
 from foclip.calibration.examples import PROBES, Example
 from foclip.calibration.fitting import make_detector
-from foclip.detection import Detector, hardened_scores
+from foclip.detection import FullDetector, hardened_scores
 from foclip.detection.detector import shipped
 from foclip.errors import UsageError
 from foclip.models.scorer import EmbeddingScorer
@@ -29,7 +29,7 @@ METHODS = {
 FPR = 0.05
 
 
-def detector(context: StudyContext, score: EmbeddingScorer) -> Detector:
+def detector(context: StudyContext, score: EmbeddingScorer) -> FullDetector:
     """The detector that comes with the encoder of a score, or one made from `context.examples`."""
     try:
         found = shipped(score.encoder)
@@ -63,7 +63,7 @@ def measured(
     return found
 
 
-def made(examples: Sequence[Example], score: EmbeddingScorer) -> Detector:
+def made(examples: Sequence[Example], score: EmbeddingScorer) -> FullDetector:
     """Make a detector from a study's own measurements."""
     clean, hardened = sum(example.held_out and not example.fooled for example in examples), hardened_scores(score)
     fpr = max(FPR, 1 / (clean + 1))
@@ -72,7 +72,7 @@ def made(examples: Sequence[Example], score: EmbeddingScorer) -> Detector:
 
 def judged(
     context: StudyContext,
-    judge: Detector,
+    judge: FullDetector,
     pictures: Sequence[Picture],
     prompts: PromptsOf = None,
     score: EmbeddingScorer | None = None,

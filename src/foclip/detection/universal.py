@@ -1,0 +1,194 @@
+r"""The universal statistic: for encoders of which only clean pictures are known, or nothing.
+
+What a fooled picture looks like is the same for all encoders, once each one's own scatter is taken out. So features are
+standardised by the encoder's own pictures, each by median and spread, and clipped; the weights of a logistic regression
+over them were fitted once, through several encoders (``training/universal.py``), and ship. Pictures that are
+standardised together are ranked together, and no order among them matters. Two things follow.
+
+- `Reference`: with n clean pictures, a picture is standardised together with them. If it is clean, it is exchangeable
+  with them, whatever the distribution, so its rank p among the n + 1 fulfils P(p ≤ α) ≤ α (full conformal prediction:
+  Vovk et al. 2005, chapter 2). No half of the pictures is spent on standardisation.
+- `foclip.detection.peers`: without any, the pictures to be judged are standardised by themselves.
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from foclip.detection.conformal import Probing, Ranked, require_pictures
+from foclip.detection.features import FEATURES, Sensitivity, feature_values, split_name
+from foclip.detection.probes import ROWS
+from foclip.errors import UsageError
+from foclip.files import from_json
+
+Floats = npt.NDArray[np.float64]
+
+#: The weights that ship.
+SHIPPED = Path(__file__).parent / "shipped" / "universal.json"
+#: Standardised features beyond this tell no more: a single odd one does not decide.
+CLIP = 8.0
+#: Share of pictures on each side that may be fooled without moving the spread.
+TAIL = 0.025
+#: Shares of clean pictures in the tail of the statistic.
+SURVIVAL = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+#: Least spread: features below are the same for all pictures.
+LEAST_SPREAD = 1e-4
+#: A normal distribution's standard deviation, in units of its median absolute deviation.
+MAD = 1.4826
+
+
+@dataclass(frozen=True)
+class Universal(Probing):
+    """Weights of standardised features; it takes all of its probes of every picture.
+
+    A `UsageError` says if an input is no feature, or weights are missing.
+    """
+
+    inputs: list[str]  #: Names of features (`foclip.detection.features`).
+    weight: list[float]  #: Weight of each standardised input.
+    intercept: float  #: Constant.
+    #: How far above the median clean pictures lie, in units of the second of these heights: what the shares `SURVIVAL`
+    #: of them exceed.
+    tail: list[float]
+    first_rows: ClassVar[int] = ROWS
+    further_rows: ClassVar[int] = ROWS
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.inputs if split_name(name)[0] not in FEATURES]:
+            raise UsageError(f"unknown inputs {unknown[:3]}")
+        if not self.inputs or len(self.weight) != len(self.inputs):
+            raise UsageError("as many weights as inputs are needed, and at least one")
+        if len(self.tail) != len(SURVIVAL) or any(a >= b for a, b in pairwise(self.tail)):
+            raise UsageError(f"{len(SURVIVAL)} heights of the tail are needed, each above the one before")
+
+    @cached_property
+    def probes(self) -> list[str]:
+        return list(dict.fromkeys(split_name(name)[1] for name in self.inputs))
+
+    def next_probe(self, measured: Sensitivity) -> str | None:
+        return next((probe for probe in self.probes if probe not in measured.drifts), None)
+
+    def features(self, measured: Sensitivity) -> list[float]:
+        """Its inputs for one picture, to six digits: as files hold them, so that all pictures are treated alike."""
+        return [float(f"{value:.6g}") for value in feature_values(measured, self.inputs)]
+
+    def log_odds(self, standardised: Floats) -> Floats:
+        """Log-odds (N,) of "tampered" of standardised features (N, F)."""
+        odds: Floats = standardised @ np.array(self.weight) + self.intercept
+        return odds
+
+    def survival(self, heights: Floats) -> Floats:
+        """The share of clean pictures whose log-odds lie so many units (N,) above the median, or more.
+
+        Between the heights of the tail, and beyond the last, its logarithm falls linearly: the tail is exponential.
+        """
+        last, end = self.tail[-1], 1e3
+        slope = math.log(SURVIVAL[-1] / SURVIVAL[1]) / (last - self.tail[1])
+        known = [-last, *self.tail, last + end]
+        shares = [math.log(1 - SURVIVAL[-1]), *map(math.log, SURVIVAL), math.log(SURVIVAL[-1]) + slope * end]
+        found: Floats = np.exp(np.interp(heights, known, shares))
+        return found
+
+    def evidence(self, standardised: Floats) -> Floats:
+        """The parts (N, P) of the log-odds that its P probes add, of standardised features (N, F)."""
+        of_probe = [[split_name(name)[1] == probe for probe in self.probes] for name in self.inputs]
+        parts: Floats = (standardised * self.weight) @ np.array(of_probe, dtype=np.float64)
+        return parts
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Where the features of some pictures lie, and how far apart: medians (F,) and spreads (F,)."""
+
+    centre: Floats
+    spread: Floats
+
+    @classmethod
+    def of(cls, table: Floats) -> "Scatter":
+        """That of features (N, F) of pictures, few of which may be fooled.
+
+        The spread is the median absolute deviation, or a quarter of the middle 95 % where tails are heavy.
+        """
+        low, centre, high = np.quantile(table, [TAIL, 0.5, 1 - TAIL], axis=0)
+        spread = np.maximum(MAD * np.median(np.abs(table - centre), axis=0), (high - low) / 4) + LEAST_SPREAD
+        return cls(centre, spread)
+
+    def standardise(self, table: Floats) -> Floats:
+        """Features (N, F) in units of the spread, from the median, clipped."""
+        clipped: Floats = np.clip((table - self.centre) / self.spread, -CLIP, CLIP)
+        return clipped
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Clean pictures through an encoder, in features: what a picture is ranked among by the universal statistic.
+
+    As with `foclip.detection.conformal.Calibrated`, a bound holds for each kind of clean pictures as far as their
+    number can promise it, and for all different pictures together. A `UsageError` says if features are missing.
+    """
+
+    statistic: Universal
+    clean: list[list[float]]  #: Features of n clean pictures, (n, F).
+    #: Features of the same pictures in other states that they come in, each in one of them.
+    states: list[list[float]] = field(repr=False)
+    #: Features of further clean pictures by kind; more promise lower bounds.
+    background: dict[str, list[list[float]]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        width = len(self.statistic.inputs)
+        kinds = [self.clean, *self.background.values()]
+        if not all(kinds) or any(len(row) != width for kind in (*kinds, self.states) for row in kind):
+            raise UsageError("features of clean pictures are missing")
+
+    @property
+    def distinct(self) -> int:
+        """How many different pictures promise a bound."""
+        return len(self.clean) + sum(map(len, self.background.values()))
+
+    def require(self, fpr: float) -> None:
+        require_pictures(self.distinct, fpr)
+
+    def ranked(self, measured: Sensitivity) -> Ranked:
+        """The rank among all different clean pictures, and no less than that among any kind that reaches as high."""
+        own = np.array([self.statistic.features(measured)])
+        # A picture and those that are clean as they are: which of them is the one to be judged makes no difference.
+        scatter = Scatter.of(np.concatenate([own, self._kinds[0]]))
+        value, *others = (self.statistic.log_odds(scatter.standardise(kind)) for kind in (own, *self._kinds))
+        distinct = np.concatenate([others[0], *others[2:]])
+        reached = [kind for kind in others if kind.size and value[0] <= kind.max()]
+        p = max((1 + np.count_nonzero(kind >= value[0])) / (1 + len(kind)) for kind in (distinct, *reached))
+        evidence = self.statistic.evidence(scatter.standardise(own))[0].tolist()
+        return Ranked(float(value[0]), float(p), dict(zip(self.statistic.probes, evidence, strict=True)))
+
+    @cached_property
+    def _kinds(self) -> list[Floats]:
+        """Features of clean pictures as they are, in other states, and of each further kind."""
+        kinds = (self.clean, self.states, *self.background.values())
+        return [np.array(kind).reshape(-1, len(self.statistic.inputs)) for kind in kinds]
+
+
+@dataclass(frozen=True)
+class Universals:
+    """What ships: the statistic with prompts and without, and how it was made."""
+
+    with_prompts: Universal
+    without_prompts: Universal
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def probes(self) -> list[str]:
+        """Names of all probes."""
+        return list(dict.fromkeys([*self.with_prompts.probes, *self.without_prompts.probes]))
+
+
+@cache
+def universal() -> Universals:
+    """The universal statistic that ships."""
+    return from_json(Universals, json.loads(SHIPPED.read_text(encoding="utf-8")))

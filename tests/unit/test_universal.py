@@ -1,0 +1,190 @@
+"""The universal statistic, clean pictures as a reference, and pictures that are each other's."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foclip.calibration.referencing import least, promise
+from foclip.detection import Detector, ReferenceDetector, Sensitivity
+from foclip.detection.peers import LEAST, Peers, judge_peers, q_values
+from foclip.detection.universal import CLIP, SURVIVAL, Reference, Scatter, Universal, Universals, universal
+from foclip.errors import UsageError
+
+TAIL = [0.0, 0.9, 1.4, 1.9, 2.4, 2.9]
+WEIGHTS = Universal(["drift_webp", "absolute_drop_webp", "drift_crop"], [0.5, 2.0, 0.5], -1.0, TAIL)
+BARE = Universal(["drift_webp", "drift_crop"], [1.0, 1.0], 0.0, TAIL)
+
+
+def told(features: np.ndarray, gray: bool = False, prompts: bool = True) -> Sensitivity:
+    """A picture with these features of `WEIGHTS`."""
+    webp, drop, crop = features.tolist()
+    drops = {"webp": drop, "crop": 0.0} if prompts else {}
+    score = 1.0 if prompts else None
+    return Sensitivity(gray, {"webp": webp, "crop": crop}, 0.25, score, absolute_drops=drops)
+
+
+def pictures(rng: np.random.Generator, count: int, fooled: int = 0) -> np.ndarray:
+    """Features of clean pictures, the first of which were fooled; scales differ by the feature."""
+    found = rng.normal(size=(count, 3)) * (0.01, 0.1, 0.02) + (0.05, 0.0, 0.1)
+    found[:fooled, 1] += 2.0
+    return found
+
+
+def reference(rng: np.random.Generator, count: int, **kinds: Any) -> Reference:
+    return Reference(WEIGHTS, pictures(rng, count).tolist(), **{"states": [], **kinds})
+
+
+def detector(rng: np.random.Generator, count: int = 60) -> ReferenceDetector:
+    with_prompts = reference(rng, count)
+    bare = Reference(BARE, pictures(rng, count)[:, :2].tolist(), [])
+    return ReferenceDetector(
+        name="d", score="clipscore", model="m", fingerprint="0" * 64, fpr=0.05, with_prompts=with_prompts,
+        without_prompts=bare,
+    )  # fmt: skip
+
+
+def test_the_shipped_statistic_can_be_read() -> None:
+    found = universal()
+    assert set(found.probes) >= {"webp", "crop"}
+    assert not any("drop" in name.replace("caption_drop", "") for name in found.without_prompts.inputs)
+    assert all(np.isfinite([*part.weight, *part.tail]).all() for part in (found.with_prompts, found.without_prompts))
+
+
+def test_p_values_bound_false_alarms_with_few_pictures() -> None:
+    """Full conformal prediction: exact for every number of clean pictures, standardisation included."""
+    rng = np.random.default_rng(0)
+    ps = np.array([reference(rng, 29).ranked(told(pictures(rng, 1)[0])).p_value for _ in range(2500)])
+    for alpha in (1 / 30, 0.1, 0.3):
+        assert (ps <= alpha + 1e-9).mean() == pytest.approx(alpha, abs=3 * math.sqrt(alpha * (1 - alpha) / 2500))
+
+
+def test_a_picture_is_ranked_among_each_kind() -> None:
+    rng = np.random.default_rng(1)
+    odd = pictures(rng, 40) + np.array([0, 3.0, 0])
+    suspect = told(np.array([0.05, 1.5, 0.1]))
+    alone, states = (
+        reference(np.random.default_rng(2), 40),
+        reference(np.random.default_rng(2), 40, states=odd.tolist()),
+    )
+    known = reference(np.random.default_rng(2), 40, background={"odd": odd.tolist()})
+    assert alone.ranked(suspect).p_value == pytest.approx(1 / 41)
+    assert states.ranked(suspect).p_value > 0.3
+    assert known.ranked(suspect).p_value > 0.2
+    assert (alone.distinct, states.distinct, known.distinct) == (40, 40, 80)
+    assert alone.ranked(suspect).evidence["webp"] > alone.ranked(suspect).evidence["crop"]
+    alone.require(0.025)
+    with pytest.raises(UsageError, match=r"40 clean pictures cannot promise 0\.02; that takes 49"):
+        alone.require(0.02)
+
+
+def test_features_are_in_units_of_their_own_scatter() -> None:
+    rng = np.random.default_rng(3)
+    table = pictures(rng, 400)
+    moved = table * (10, 3, 0.5) + (1, 2, 3)
+    ours, theirs = (Scatter.of(each).standardise(each) for each in (table, moved))
+    assert np.allclose(ours, theirs, atol=0.05)
+    assert np.abs(ours).max() <= CLIP
+    same = np.ones((20, 1))
+    assert Scatter.of(same).standardise(same).tolist() == [[0.0]] * 20
+
+
+def test_the_tail_is_exponential_beyond_what_was_seen() -> None:
+    heights = np.array([-9.0, *TAIL, 3.9, 40.0])
+    shares = WEIGHTS.survival(heights)
+    assert shares[1:-2] == pytest.approx(SURVIVAL)
+    assert shares[-2] == pytest.approx(0.01 * 0.05 ** (1 / 2))  # a unit further: as from 20 to 1 % in two
+    assert (np.diff(shares) < 0).all()
+
+
+def test_q_values_are_those_of_benjamini_and_hochberg() -> None:
+    assert q_values(np.array([0.5, 0.01, 0.02, 0.9])) == pytest.approx([2 / 3, 0.04, 0.04, 0.9])
+    assert q_values(np.array([1.0, 0.04, 0.03])) == pytest.approx([1.0, 0.06, 0.06])
+    assert q_values(np.empty(0)).shape == (0,)
+
+
+def test_pictures_judge_each_other() -> None:
+    rng = np.random.default_rng(4)
+    table = pictures(rng, 120, fooled=6)
+    measured = [told(row) for row in table]
+    verdicts = judge_peers(measured, Universals(WEIGHTS, BARE))
+    tampered = [verdict.verdict == "tampered" for verdict in verdicts]
+    assert all(tampered[:6])
+    assert sum(tampered[6:]) <= 1
+    assert {verdict.decided_by for verdict in verdicts} == {"peers"}
+    order = rng.permutation(120).tolist()
+    again = judge_peers([measured[place] for place in order], Universals(WEIGHTS, BARE))
+    assert again == [verdicts[place] for place in order]  # no order matters
+
+
+def test_who_is_no_reference_for_others() -> None:
+    rng = np.random.default_rng(5)
+    table = pictures(rng, LEAST + 10)
+    measured = [told(row, gray=place < 4, prompts=place >= 8) for place, row in enumerate(table)]
+    verdicts = judge_peers(measured, Universals(WEIGHTS, BARE))
+    assert [verdict.verdict for verdict in verdicts[:4]] == ["undecidable"] * 4
+    assert {verdict.decided_by for verdict in verdicts[4:8]} == {"peers without prompts"}
+    assert {verdict.decided_by for verdict in verdicts[8:]} == {"peers"}
+    few = judge_peers(measured[: LEAST - 1], Universals(WEIGHTS, BARE))
+    assert {verdict.verdict for verdict in few} == {"undecidable"}
+    assert Peers.of(WEIGHTS, table).p_values(table).max() <= 1
+
+
+def test_what_so_many_pictures_can_promise() -> None:
+    assert (least(60), least(99), least(5000)) == (0.0164, 0.01, 0.01)
+    assert "at most 1.64 % false alarms" in promise(60)
+    assert "99 pictures can promise 1%" in promise(60)
+    assert "99 pictures" not in promise(200)
+
+
+def test_a_detector_is_the_same_after_a_file(tmp_path: Path) -> None:
+    made = detector(np.random.default_rng(6))
+    made.save(tmp_path / "d.json")
+    assert Detector.load(tmp_path / "d.json") == made
+    picture = told(np.array([0.05, 5.0, 0.1]))
+    verdict = made.judge(picture)
+    assert (verdict.verdict, verdict.decided_by, verdict.probe) == ("tampered", "combined", "webp")
+    assert made.judge(picture.without_prompts()).decided_by == "combined without prompts"
+    assert made.judge(replace(told(np.array([0.05, 0.0, 0.1])), gray_already=True)).verdict == "undecidable"
+    with pytest.raises(UsageError, match="foclip calibrate --full"):
+        made.judge(picture, "rule")
+    with pytest.raises(UsageError, match="cannot promise"):
+        made.judge(picture, fpr=0.001)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("with_prompts", "statistic", "inputs", 0), "os.system"),
+        (("with_prompts", "statistic", "inputs", 0), "drift_nothing"),
+        (("with_prompts", "statistic", "inputs", 0), "caption_drop_webp"),
+        (("without_prompts", "statistic", "inputs", 0), "absolute_drop_webp"),
+        (("with_prompts", "statistic", "weight"), [1.0]),
+        (("with_prompts", "statistic", "weight", 0), float("nan")),
+        (("with_prompts", "statistic", "tail"), TAIL[::-1]),
+        (("with_prompts", "statistic", "tail"), TAIL[1:]),
+        (("with_prompts", "clean"), []),
+        (("with_prompts", "clean", 0), [1.0]),
+        (("with_prompts", "clean", 0, 0), "1"),
+        (("with_prompts", "states"), [[1.0]]),
+        (("with_prompts", "background"), {"charts": []}),
+        (("with_prompts",), None),
+        (("hardened",), ["mini-robust"]),
+        (("fpr",), 7),
+    ],
+)
+def test_bad_detector_files(keys: Any, value: Any, tmp_path: Path) -> None:
+    path = tmp_path / "detector.json"
+    detector(np.random.default_rng(7)).save(path)
+    content = json.loads(path.read_text())
+    place = content
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match=r"detector\.json"):
+        Detector.load(path)

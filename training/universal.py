@@ -1,0 +1,233 @@
+"""Make the statistic for encoders without a detector of their own: ``python -m training.universal mini mini-vit``.
+
+Photographs of one half (even places in the index) are fooled through each of some encoders; features are measured of
+them and of clean pictures, and standardised by each encoder's own clean ones, as its users will do; one regression is
+fitted to all. The other half is for ``python -m benchmarks.universal``. Fooled pictures are kept in the working folder.
+"""
+
+import argparse
+import json
+import pickle
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+
+from foclip import files
+from foclip.attacks import AttackPlan, AttackTask, FoCLIP, default_plan, make_plan, objective, run
+from foclip.calibration.examples import AS_IT_IS
+from foclip.data import images
+from foclip.data.prompts import ARTWORKS, CAPTION, Prompts
+from foclip.detection import Prober, Sensitivity, measure
+from foclip.detection.features import feature_names, feature_values
+from foclip.detection.peers import Peers
+from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, CROPPED, LEAST_RISE, Change
+from foclip.detection.universal import SHIPPED, SURVIVAL, Floats, Scatter, Universal, Universals
+from foclip.models import load_encoder
+from foclip.models.scores import CLIPScore
+from training.drawn import charts, pages
+
+#: Probes that are measured, in their order.
+PROBES = ("webp", "shrink90", "shift", "crop", "mirror", "jpeg")
+STEPS = 30
+#: Photographs of each half that are measured clean, in other states, and fooled in every scenario; drawn pictures.
+CLEAN = {"fit": 120, "judge": 240}
+STATES = {"fit": 24, "judge": 32}
+FOOLED = {"fit": 16, "judge": 24}
+#: What becomes of fooled files, one after the other: a file as it is, saved again, mirrored, or cropped.
+AGAIN: Mapping[str, Change] = {
+    AS_IT_IS: lambda picture: picture,
+    "JPEG 85": AFTERWARDS["JPEG 85"],
+    "mirrored": CONDITIONS["mirrored"],
+    CROPPED: AFTERWARDS[CROPPED],
+}
+#: Pictures measured at a time.
+CHUNK = 32
+#: Inverse strength of the L2 penalty: strong, since what is learned has to hold for encoders that are not here.
+PENALTY = 0.02
+FOLDS = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """A picture, and what was measured of it with its own caption and with the ten artworks as prompts."""
+
+    number: int  # of the photograph; -1 for drawn pictures
+    scenario: str  # "" for a clean picture
+    state: str  # what became of it, or its kind
+    own: Sensitivity
+    artworks: Sensitivity
+
+
+def photographs(data: Path, part: str) -> tuple[list[Path], list[str]]:
+    """Files and captions of the ImageNet photographs to "fit" (every other one), or to "judge"."""
+    entries = json.loads((data / "imagenet-photos" / "index.json").read_text())[part == "judge" :: 2]
+    return [data / "imagenet-photos" / e["file"] for e in entries], [CAPTION.format(e["name"]) for e in entries]
+
+
+def scenarios(score: CLIPScore) -> dict[str, tuple[str, AttackPlan]]:
+    """Whether the own caption or the ten artworks are to score high, and the attack, by the name of the scenario."""
+    foclip = make_plan(FoCLIP, objective=objective(temperature=score.info.temperature), steps=STEPS, budgets="psnr:40")
+    at = {f"{db} dB": make_plan(foclip.method, steps=STEPS, budgets=f"psnr:{db}") for db in (45, 40, 50)}
+    return {
+        **{f"own caption, {name}": ("own", plan) for name, plan in at.items()},
+        "own caption, invisible": ("own", default_plan(score, steps=STEPS)),
+        "ten artworks, 40 dB": ("artworks", at["40 dB"]),
+    }
+
+
+def fooled(score: CLIPScore, part: str, data: Path, work: Path) -> dict[str, list[tuple[Path, Path, Prompts]]]:
+    """Of every scenario the fooled files, their originals, and the prompts that they were fooled for."""
+    (photos, captions), found = photographs(data, part), {}
+    # Far from each other, since neighbours in the index are of like classes; a larger count adds to a smaller one's.
+    places = [number * 149 % len(photos) for number in range(FOOLED[part])]
+    for name, (target, plan) in scenarios(score).items():
+        folder = work / score.model / part / re.sub(r"\W+", "-", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        asked: dict[int, Prompts] = {p: ARTWORKS if target == "artworks" else (captions[p],) for p in places}
+        rows = {p: (folder / f"{photos[p].stem}.png", photos[p], asked[p]) for p in places}
+        tasks = (
+            AttackTask(images.to_tensor(images.read(photos[p])), asked[p], p) for p in places if not rows[p][0].exists()
+        )
+        for result in run(tasks, score, plan):
+            images.write(images.to_image(result.pixels), rows[result.task.tag][0])
+        found[name] = list(rows.values())
+    return found
+
+
+def measured(score: CLIPScore, part: str, data: Path, work: Path) -> list[Row]:
+    """Clean and fooled pictures of a part as one encoder sees them; from the working folder where they are there."""
+    kept = work / score.model / f"{part}.pickle"
+    if kept.exists():
+        return list(pickle.loads(kept.read_bytes()))
+    (photos, captions), prober = photographs(data, part), Prober(score)
+    order = [number * 149 % len(photos) for number in range(len(photos))]
+    seed = int(part == "judge")
+
+    def pictures() -> Iterator[tuple[int, str, str, Image.Image, Prompts]]:
+        for number in order[: CLEAN[part]]:
+            yield number, "", AS_IT_IS, images.read(photos[number]), (captions[number],)
+        for state, change in CONDITIONS.items():
+            for number in order[: STATES[part]]:
+                yield number, "", state, change(images.read(photos[number])), (captions[number],)
+        for state, draw in (("charts", charts), ("pages of text", pages)):
+            for picture in draw(STATES[part], seed=seed):
+                (found,) = measure(score, [picture], [()], (), captions=True)
+                yield -1, "", state, picture, (str(found.zero_shot_caption),)
+        for scenario, rows in fooled(score, part, data, work).items():
+            for state, change in AGAIN.items():
+                for number, (file, _, _) in zip(order, rows, strict=False):
+                    yield number, scenario, state, change(images.read(file)), (captions[number],)
+
+    found, coming = [], pictures()
+    while some := list(islice(coming, CHUNK)):
+        views = [prober.preprocess(picture) for *_, picture, _ in some]
+        vectors = torch.cat([prober.embed(views)[:, None], prober.embed_under(PROBES, views, CHUNK)], dim=1)
+        own, artworks = (
+            prober.tell(views, vectors, PROBES, prompts, captions=True)
+            for prompts in ([own for *_, own in some], [ARTWORKS] * len(some))
+        )
+        found += [Row(*each[:3], *told) for each, *told in zip(some, own, artworks, strict=True)]
+    kept.write_bytes(pickle.dumps(found))
+    return found
+
+
+def told(row: Row, with_prompts: bool) -> Sensitivity:
+    """What was measured of a picture, with the prompts that are raised (of a clean one, its own caption) or without."""
+    found = row.artworks if row.scenario.startswith("ten artworks") else row.own
+    return found if with_prompts else found.without_prompts()
+
+
+def pays(row: Row, originals: Mapping[int, Row]) -> bool:
+    """Whether the score of a fooled picture is still higher than its original's by what counts."""
+    original = originals[row.number]
+    before = original.artworks if row.scenario.startswith("ten artworks") else original.own
+    return told(row, True).normalised_score - before.normalised_score >= LEAST_RISE
+
+
+def fit(encoders: Sequence[Sequence[Row]], with_prompts: bool) -> Universal:
+    """The statistic that tells the fooled pictures of several encoders from clean ones.
+
+    Its tail is that of clean photographs which had no part in the weights: every fold of them in turn is left out. Of
+    encoders, and of kinds of prompts, the heaviest tail counts.
+    """
+    heights: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
+    for fold in range(FOLDS):
+        rest = regression([[row for row in rows if row.number % FOLDS != fold] for rows in encoders], with_prompts)
+        for number, rows in enumerate(encoders):
+            usual = [row for row in rows if not row.scenario and row.state == AS_IT_IS]
+            for prompts in ("own", "artworks") if with_prompts else ("own",):
+                seen = [getattr(row, prompts) for row in usual]
+                table = features([each if with_prompts else each.without_prompts() for each in seen], rest.inputs)
+                found = Peers.of(rest, table).heights(table)
+                own = [height for row, height in zip(usual, found, strict=True) if row.number % FOLDS == fold]
+                heights[number, prompts] += own
+    tail = np.max([np.quantile(each, 1 - np.array(SURVIVAL)) for each in heights.values()], axis=0)
+    return replace(regression(encoders, with_prompts), tail=[float(f"{each:.4g}") for each in tail])
+
+
+def regression(encoders: Sequence[Sequence[Row]], with_prompts: bool) -> Universal:
+    """The weights, with a tail that means nothing.
+
+    Encoders, clean and fooled pictures, and each kind of either weigh the same. Drops for the ten artworks are compared
+    with clean drops for them.
+    """
+    names = feature_names(PROBES, with_prompts)
+    tables, truth, weights = [], [], []
+    for rows in encoders:
+        clean = [row for row in rows if not row.scenario]
+        usual = [row for row in clean if row.state == AS_IT_IS]
+        originals = {row.number: row for row in usual}
+        paying = [row for row in rows if row.scenario and pays(row, originals)]
+        for of_artworks in (False, True) if with_prompts else (False,):
+            seen = [row.artworks if of_artworks else row.own for row in (*usual, *clean)]
+            table = features([each if with_prompts else each.without_prompts() for each in seen], names)
+            scatter = Scatter.of(table[: len(usual)])
+            fooled = [row for row in paying if not with_prompts or row.scenario.startswith("ten") == of_artworks]
+            positive = features([told(row, with_prompts) for row in fooled], names)
+            tables += [scatter.standardise(table[len(usual) :]), scatter.standardise(positive)]
+            truth += [np.zeros(len(clean)), np.ones(len(fooled))]
+            for kinds in ([row.state for row in clean], [f"{row.scenario} {row.state}" for row in fooled]):
+                counts = Counter(kinds)
+                weights.append(np.array([1 / (len(counts) * counts[kind]) for kind in kinds]))
+    weight = np.concatenate(weights)
+    model = LogisticRegression(C=PENALTY, max_iter=5000)
+    model.fit(np.concatenate(tables), np.concatenate(truth), sample_weight=weight / weight.mean())
+    rounded = [float(f"{each:.4g}") for each in model.coef_[0]]
+    return Universal(names, rounded, float(f"{model.intercept_[0]:.4g}"), list(range(len(SURVIVAL))))
+
+
+def features(measured: Sequence[Sensitivity], names: Sequence[str]) -> Floats:
+    """Their features (N, F)."""
+    return np.array([feature_values(each, names) for each in measured]).reshape(-1, len(names))
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="+")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--work", type=Path, required=True, help="folder for fooled pictures")
+    choice = parser.parse_args()
+    encoders = [measured(CLIPScore(load_encoder(model)), "fit", choice.data, choice.work) for model in choice.models]
+    versions = {package: version(package) for package in ("foclip", "torch", "scikit-learn")}
+    provenance = {
+        "encoders": choice.models,
+        "steps": STEPS,
+        "scenarios": sorted({row.scenario for row in encoders[0]} - {""}),
+        "versions": versions,
+    }
+    found = Universals(fit(encoders, True), fit(encoders, False), provenance)
+    files.write_text(SHIPPED, files.to_json(asdict(found)))
+
+
+if __name__ == "__main__":
+    main()
