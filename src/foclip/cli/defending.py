@@ -46,7 +46,7 @@ def calibrate(
     ),
     fooled: int | None = option(
         None,
-        "Fooled pictures to make with --full, of each scenario in turn (docs/threat-model.md). Default: 240.",
+        "Fooled pictures to make with --full, of each scenario (docs/threat-model.md). Default: 240.",
         RUN,
         min=4,
     ),

@@ -58,9 +58,9 @@ def fool(
     score: options.ScoreName = "clipscore",
     budgets: list[Budget] | None = option(
         None,
-        "Limit that the written file never violates: invisible (contrast:0.425, the default), discreet (flip99:0.2), or "
-        "a metric and its limit, as in ssim:0.98; metrics are contrast, psnr, ssim, linf, delta_e, delta_e99, flip and "
-        "flip99 (99: in the worst places); may be repeated.",
+        "Limit that the written file never violates: invisible (contrast:0.425, the default), discreet (flip99:0.2), "
+        "or a metric and its limit, as in ssim:0.98; metrics are contrast, psnr, ssim, linf, delta_e, delta_e99, flip "
+        "and flip99 (99: in the worst places); may be repeated.",
         name="--budget",
         metavar="METRIC:LIMIT",
         parser=parse,

@@ -221,8 +221,10 @@ def _wide_planes(image: Image.Image) -> None:
         return
     order = ";16B" if image.tag_v2.prefix == b"MM" else ";16L"
     for place, tile in enumerate(image.tile):
-        if tile.codec_name == "raw" and {*image.tag_v2.get(BITS_PER_SAMPLE, ())} == {16}:
-            image.tile[place] = tile._replace(args=(f"{tile.args[0]}{order}", *tile.args[1:]))
+        wide = {*image.tag_v2.get(BITS_PER_SAMPLE, ())} == {16}
+        if tile.codec_name == "raw" and wide and isinstance(tile.args, tuple):
+            mode, *others = tile.args
+            image.tile[place] = tile._replace(args=(f"{mode}{order}", *others))
 
 
 def _to_srgb(image: Image.Image, profile: object) -> Image.Image:

@@ -19,7 +19,7 @@ a colour varies, but not that there is another one.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -186,9 +186,10 @@ def pooled(values: npt.NDArray[np.float32]) -> float:
     return float(values.mean(dtype=np.float64) ** (1 / POWER))
 
 
-def _lab(picture: Tensor, size: Sequence[int]) -> Tensor:
+def _lab(picture: Tensor, size: torch.Size) -> Tensor:
     """L*, a*, b* of a picture (3, h, w) that is made so small, channel by channel."""
-    means = [F.adaptive_avg_pool2d(channel[None].float(), size) for channel in picture]
+    height, width = size
+    means = [F.adaptive_avg_pool2d(channel[None].float(), (height, width)) for channel in picture]
     levels = torch.cat(means) if picture.is_floating_point() else torch.cat(means) / 255
     tristimulus = torch.einsum("ij,jhw->ihw", torch.tensor(XYZ).to(levels), linear(levels))
     straight = tristimulus / (3 * KNEE**2) + 4 / 29
