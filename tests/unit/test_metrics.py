@@ -74,7 +74,8 @@ def test_tensors_are_pictures_too(mini: Encoder, small_photos: list[Image.Image]
     ):
         with pytest.raises(error, match=message):
             clip_score(wrong, CAPTIONS, mini)
-    for captions in (CAPTIONS[:2], "four", [[caption] for caption in CAPTIONS], [None] * 4):
+    wrong_captions: tuple[Any, ...] = (CAPTIONS[:2], "four", [[caption] for caption in CAPTIONS], [None] * 4)
+    for captions in wrong_captions:
         with pytest.raises(UsageError, match="captions"):
             clip_score(squares, captions, mini)
 
@@ -223,12 +224,14 @@ def test_a_metric_is_combined_copied_and_sent(mini: Encoder, squares: torch.Tens
 
 def logged(mini: Encoder, squares: torch.Tensor) -> float:
     """A checkpoint of a module with a metric, as Lightning resumes it."""
-    one, other = (torch.nn.ModuleDict({"metric": CLIPScore(mini)}) for _ in range(2))
-    for module in (one, other):
-        module["metric"].persistent(True)
-    one["metric"].update(squares, CAPTIONS[:2])
+    metrics = [CLIPScore(mini), CLIPScore(mini)]
+    for metric in metrics:
+        metric.persistent(True)
+    one, other = (torch.nn.ModuleDict({"metric": metric}) for metric in metrics)
+    metrics[0].update(squares, CAPTIONS[:2])
     other.load_state_dict(one.state_dict())
-    return float(other["metric"].compute())
+    metrics[1].update(squares[:0], [])
+    return float(metrics[1].compute())
 
 
 def halves(metric: Metric, squares: torch.Tensor) -> float:

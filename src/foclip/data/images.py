@@ -219,9 +219,9 @@ def _wide_planes(image: Image.Image) -> None:
     """Have 16-bit planes of an uncompressed TIFF, one after the other, decoded as such: Pillow takes them for 8-bit."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.tag_v2.get(PLANES) != 2:
         return
-    order = ";16B" if image.tag_v2.prefix == b"MM" else ";16L"
+    order, wide = ";16B" if image.tag_v2.prefix == b"MM" else ";16L", {*image.tag_v2.get(BITS_PER_SAMPLE, ())} == {16}
     for place, tile in enumerate(image.tile):
-        if tile.codec_name == "raw" and {*image.tag_v2.get(BITS_PER_SAMPLE, ())} == {16}:
+        if wide and tile.codec_name == "raw" and isinstance(tile.args, tuple):
             image.tile[place] = tile._replace(args=(f"{tile.args[0]}{order}", *tile.args[1:]))
 
 
