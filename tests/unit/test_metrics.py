@@ -74,9 +74,10 @@ def test_tensors_are_pictures_too(mini: Encoder, small_photos: list[Image.Image]
     ):
         with pytest.raises(error, match=message):
             clip_score(wrong, CAPTIONS, mini)
-    for captions in (CAPTIONS[:2], "four", [[caption] for caption in CAPTIONS], [None] * 4):
+    wrong_captions: tuple[Any, ...] = (CAPTIONS[:2], "four", [[caption] for caption in CAPTIONS], [None] * 4)
+    for captions in wrong_captions:
         with pytest.raises(UsageError, match="captions"):
-            clip_score(squares, captions, mini)  # type: ignore[arg-type]
+            clip_score(squares, captions, mini)
 
 
 @pytest.mark.slow
@@ -223,12 +224,13 @@ def test_a_metric_is_combined_copied_and_sent(mini: Encoder, squares: torch.Tens
 
 def logged(mini: Encoder, squares: torch.Tensor) -> float:
     """A checkpoint of a module with a metric, as Lightning resumes it."""
-    metrics = [CLIPScore(mini) for _ in range(2)]
-    one, other = (torch.nn.ModuleDict({"metric": metric}) for metric in metrics)
+    metrics = [CLIPScore(mini), CLIPScore(mini)]
     for metric in metrics:
         metric.persistent(True)
+    one, other = (torch.nn.ModuleDict({"metric": metric}) for metric in metrics)
     metrics[0].update(squares, CAPTIONS[:2])
     other.load_state_dict(one.state_dict())
+    metrics[1].update(squares[:0], [])
     return float(metrics[1].compute())
 
 

@@ -109,15 +109,6 @@ def test_samples_as_people_name_their_members(
     assert captioned(tmp_path / "a.tar") == rows
 
 
-def test_members_without_a_suffix_are_told(tmp_path: Path) -> None:
-    tar(tmp_path / "a.tar", {"LICENSE": b"", "a.jpg": A, "b": B, ".c": b""})
-    first, second, third = read(tmp_path / "a.tar")
-    assert (first.key, second.content, third.key) == ("LICENSE", A, "b")
-    assert {first.error, third.error} == {
-        "no picture in the sample (it holds a file without a suffix); members of a sample must follow each other"
-    }
-
-
 def test_brothers_of_dotted_names(tmp_path: Path) -> None:
     each = {"1.0.jpg": A, "1.0.json": b'{"text": "a", "id": 4}', "1.1.jpg": B, "1.1.json": b'{"text": "b", "id": 5}'}
     tar(tmp_path / "a.tar", each)

@@ -219,12 +219,10 @@ def _wide_planes(image: Image.Image) -> None:
     """Have 16-bit planes of an uncompressed TIFF, one after the other, decoded as such: Pillow takes them for 8-bit."""
     if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.tag_v2.get(PLANES) != 2:
         return
-    order = ";16B" if image.tag_v2.prefix == b"MM" else ";16L"
+    order, wide = ";16B" if image.tag_v2.prefix == b"MM" else ";16L", {*image.tag_v2.get(BITS_PER_SAMPLE, ())} == {16}
     for place, tile in enumerate(image.tile):
-        wide = {*image.tag_v2.get(BITS_PER_SAMPLE, ())} == {16}
-        if tile.codec_name == "raw" and wide and isinstance(tile.args, tuple):
-            mode, *others = tile.args
-            image.tile[place] = tile._replace(args=(f"{mode}{order}", *others))
+        if wide and tile.codec_name == "raw" and isinstance(tile.args, tuple):
+            image.tile[place] = tile._replace(args=(f"{tile.args[0]}{order}", *tile.args[1:]))
 
 
 def _to_srgb(image: Image.Image, profile: object) -> Image.Image:

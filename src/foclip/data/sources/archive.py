@@ -115,7 +115,7 @@ def _samples(stream: BinaryIO, name: str, read: bool) -> Iterator[_Sample]:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # else it keeps every header
                 key, suffix = _split(member.name)
-                if not key or member.isdir() or not (suffix or member.isreg()):
+                if not key or member.isdir():
                     continue
                 if sample and (sample.key != key or suffix in sample.suffixes or sample.size > MAX_PICTURE):
                     yield sample
@@ -144,7 +144,7 @@ def _split(name: str) -> tuple[str, str]:
     """Key and suffixes of a member, up to and from the first dot of the file's name; no key for hidden files."""
     folder, _, file = name.rpartition("/")
     stem, _, suffix = file.partition(".")
-    if not stem or "__MACOSX" in folder:
+    if not stem or not suffix or "__MACOSX" in folder:
         return "", ""
     return f"{folder}/{stem}" if folder else stem, suffix.lower()
 
@@ -186,7 +186,7 @@ def _rows(sample: _Sample, columns: Columns, read: bool) -> Iterator[Item]:
                 item = replace(item, error=str(problem))
         yield item
     if not sample.pictures:
-        held = text(", ".join(sorted(sample.suffixes))) or "a file without a suffix"
+        held = text(", ".join(sorted(sample.suffixes)))
         missing = f"no picture in the sample (it holds {held}); members of a sample must follow each other"
         yield Item(key, error=sample.error or missing)
     elif not plain:
