@@ -81,7 +81,7 @@ def with_clean_pictures(pictures: Pictures, weights: Universals) -> None:
 
 def without(pictures: Pictures, weights: Universals) -> None:
     """Folders that are their own reference."""
-    headings = ("pictures", "fooled", "called", "false", "caught", "alarms in 1,000")
+    headings = ("pictures", "fooled", "called", "false", "caught", "alarms/‰")
     print(f"   {'scenario':<26}{'prompts':<9}" + "".join(f"{heading:>10}" for heading in headings))
     usual = [pictures.originals[number] for number in (*pictures.states, *pictures.others)]
     for scenario in IN_FOLDERS:

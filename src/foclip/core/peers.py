@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from foclip.core.detecting import CHUNK, detection
+from foclip.core.detecting import detection
 from foclip.core.scoring import with_prompts
 from foclip.data.samples import Sample, in_batches, prepare
 from foclip.detection.detector import Detection
 from foclip.detection.features import Sensitivity
 from foclip.detection.peers import FDR, LEAST, judge_peers
-from foclip.detection.probes import Prober, Views
+from foclip.detection.probes import ROWS, Prober, Views
 from foclip.detection.universal import universal
 from foclip.errors import UsageError
 from foclip.models.scorer import Scorer
@@ -52,7 +52,7 @@ def detect_among(
         return list(zip(each, prober.measure(views, prompts, weights.probes, captions=True), strict=True))
 
     found: list[tuple[Sample, Sensitivity] | Failure] = []
-    for item in in_batches(prepare(with_prompts(samples, scorer, optional=True), prober.preprocess), CHUNK, compute):
+    for item in in_batches(prepare(with_prompts(samples, scorer, optional=True), prober.preprocess), ROWS, compute):
         found.append(item)
         advance(len(found))
     measured = [item[1] for item in found if not isinstance(item, Failure)]
