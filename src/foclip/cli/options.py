@@ -42,7 +42,8 @@ Model = Annotated[
     str,
     option(
         ...,
-        "Encoder: one of foclip models, open_clip's ARCHITECTURE/TAG, hf-hub:…, local-dir:… or a checkpoint.",
+        "Encoder: one of foclip models, open_clip's ARCHITECTURE/TAG, ORGANISATION/NAME or a folder of transformers', "
+        "hf-hub:…, local-dir:… or a checkpoint.",
         metavar="NAME",
     ),
 ]
