@@ -40,6 +40,7 @@ def test_what_each_needs_is_listed() -> None:
     assert "needs --model yuvalkirstain/PickScore_v1" in call("scores").out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_head")
 def test_several_scores_have_the_figures_of_each_alone() -> None:
     called = "clipscore,clip-iqa,aesthetic:head.pth,clipscore=mini-vit"
