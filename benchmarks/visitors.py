@@ -97,7 +97,7 @@ def main() -> None:
             return process.memory_info().rss / 2**20
 
         start = memory()
-        crowd(url, 3, 0)
+        crowd(url, given.visitors, 0)
         warm = memory()
         waits, faults = crowd(url, given.visitors, given.seconds)
         busy = memory()

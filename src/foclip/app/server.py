@@ -1,5 +1,6 @@
 """The page on a network, and where the files lie that visitors send."""
 
+import ctypes
 import os
 import shutil
 import tempfile
@@ -10,6 +11,9 @@ from typing import Any
 from foclip.app.address import Address
 from foclip.app.guard import Guard
 from foclip.app.served import Served
+
+#: Of glibc's mallopt: the most heaps of a process.
+M_ARENA_MAX = -8
 
 
 class Serving:
@@ -65,6 +69,9 @@ def serve(served: Served, address: Address) -> None:
     """Serve the page until Ctrl-C."""
     import uvicorn
 
+    # Climbs are threads that come and go. glibc would give each a heap of its own, and memory would grow with visitors.
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 2)
     with Serving(served, address) as application:
         uvicorn.run(
             application,
