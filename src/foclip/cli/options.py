@@ -45,8 +45,8 @@ Model = Annotated[
     str,
     option(
         ...,
-        "Encoder: a name that foclip models lists, ORGANISATION/NAME or a folder of transformers', hf-hub:…, local-dir:… "
-        "or a checkpoint file.",
+        "Encoder: a name that foclip models lists, ORGANISATION/NAME or a folder of transformers', hf-hub:…, "
+        "local-dir:… or a checkpoint file.",
         metavar="NAME",
     ),
 ]
