@@ -134,7 +134,9 @@ def test_two_threads_give_what_each_gives_alone(samples: list[Sample], score: CL
 
 def test_memory_of_contrast_counts(scorer: Scorer) -> None:
     """It keeps weights of every pixel of three opponents, and colours; a look takes at least the change itself."""
-    plain, default = (bytes_needed(default_plan(scorer, **asked), scorer, 10**6) for asked in ({"min_psnr": 35}, {}))
+    plain, default = (
+        bytes_needed(plan, scorer, 10**6) for plan in (default_plan(scorer, min_psnr=35), default_plan(scorer))
+    )
     assert default - plain >= 3 * 4 * 10**6 * (4 / 3 + 1 / 4 + 1)
 
 
