@@ -95,7 +95,7 @@ class Contrast:
         for seen in self._seen(picture):
             bands = [a.add_(b) for a, b in zip(bands, seen, strict=True)] if bands else seen
         second = bands[min(1, len(bands) - 1)]
-        before, after = self._colours, _lab(picture, second.shape[1:])
+        before, after = self._colours, _lab(picture, second)
         change = (after - before).square_()
         change[1:] /= (1 + CHROMA * torch.hypot(before[1], before[2])).square_()
         second += (change.sum(dim=0) / COLOUR**2).pow_(POWER / 2)
@@ -120,7 +120,7 @@ class Contrast:
     @cached_property
     def _colours(self) -> Tensor:
         """L*, a*, b* of the original, at the second band's size."""
-        return _lab(self._original, self._weights[0][min(1, len(self._weights[0]) - 1)].shape[1:])
+        return _lab(self._original, self._weights[0][min(1, len(self._weights[0]) - 1)])
 
     def _change(self, picture: Tensor) -> Tensor:
         """The change of linear light, (3, h, w)."""
@@ -186,10 +186,10 @@ def pooled(values: npt.NDArray[np.float32]) -> float:
     return float(values.mean(dtype=np.float64) ** (1 / POWER))
 
 
-def _lab(picture: Tensor, size: torch.Size) -> Tensor:
-    """L*, a*, b* of a picture (3, h, w) that is made so small, channel by channel."""
-    height, width = size
-    means = [F.adaptive_avg_pool2d(channel[None].float(), (height, width)) for channel in picture]
+def _lab(picture: Tensor, like: Tensor) -> Tensor:
+    """L*, a*, b* of a picture (3, h, w) that is made as small as another, channel by channel."""
+    size = (like.shape[-2], like.shape[-1])
+    means = [F.adaptive_avg_pool2d(channel[None].float(), size) for channel in picture]
     levels = torch.cat(means) if picture.is_floating_point() else torch.cat(means) / 255
     tristimulus = torch.einsum("ij,jhw->ihw", torch.tensor(XYZ).to(levels), linear(levels))
     straight = tristimulus / (3 * KNEE**2) + 4 / 29
