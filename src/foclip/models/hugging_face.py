@@ -5,6 +5,7 @@ never run.
 """
 
 import json
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,7 +94,8 @@ class HuggingFaceEncoder(Encoder):
     def fingerprint(self) -> str:
         config = _without(self.model.config.to_dict(), ABOUT_FILES)
         # Of a tokenizer the ids that it gives: its classes keep their settings in many places.
-        ids = self.tokenizer(list(TOLD_APART))["input_ids"]
+        with quiet():  # which would warn of a long one
+            ids = self.tokenizer(list(TOLD_APART))["input_ids"]
         told = (self.family.kind, self.preprocess.description, self.context_length, ids)
         return digest(f"{told} {json.dumps(config, sort_keys=True)}", self.model)
 
@@ -101,7 +103,8 @@ class HuggingFaceEncoder(Encoder):
     def logits(self) -> tuple[float, float] | None:
         model = self.model
         if (scale := getattr(model, "logit_scale", None)) is not None:
-            return float(scale.exp()), float(getattr(model, "logit_bias", 0.0))
+            most = getattr(model, "max_log_logit_scale", math.inf)  # of AIMv2
+            return float(scale.clamp(max=most).exp()), float(getattr(model, "logit_bias", 0.0))
         divisor = getattr(model, "temperature", None)
         return None if divisor is None else (1 / float(divisor), 0.0)
 
@@ -154,9 +157,9 @@ def read(tokenizer: Any, texts: list[str], padding: str, length: int, name: str)
 
     A longer prompt keeps its beginning and its end-of-text token, and a `PromptTruncationWarning` says so.
     """
-    cut = [
-        text for text, ids in zip(texts, tokenizer(texts, verbose=False)["input_ids"], strict=True) if len(ids) > length
-    ]
+    with quiet():  # what is said of long prompts is said here
+        whole = tokenizer(texts)["input_ids"]
+    cut = [text for text, ids in zip(texts, whole, strict=True) if len(ids) > length]
     if cut:
         message = (
             f"{len(cut)} of {len(texts)} prompts are longer than the {length} tokens {name} reads; "
@@ -185,6 +188,10 @@ def load(name: str, device: torch.device) -> HuggingFaceEncoder:
         _require_model(Path(place))
         import transformers
 
+        if int(transformers.__version__.partition(".")[0]) < 5:
+            raise EncoderError(
+                f"needs transformers 5, and {transformers.__version__} is here; pip install -U transformers"
+            )
         config, _ = transformers.PreTrainedConfig.get_config_dict(place)
         family = _family(config)
         with quiet(), _without_bars():
