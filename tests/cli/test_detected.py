@@ -17,7 +17,7 @@ from foclip.detection import Detection, Detector, transformation
 from foclip.detection.detector import shipped
 from foclip.models.scores import CLIPScore
 from foclip.outcome import Failure, Outcome
-from foclip.reports import detected
+from foclip.reports import detected, html
 from foclip.reports.detected import UNSEEN, drawn, heat_map, spread
 from foclip.runs.fooling import fool
 
@@ -80,7 +80,7 @@ def test_the_report_of_a_command(run: Run, folder: Path, tmp_path: Path) -> None
         assert page.count("map: what JPEG takes away") == tampered  # for its prompts, or for what it fits best
         assert str(clean) not in page  # names, not the folders of whoever made it
         titles = re.findall(r'<h2 title="([^"]*)"', page)
-        places = [titles.index(Path(entry["image"]).name) for entry in found[:-1]]
+        places = [titles.index(name) for name in html.names([entry["image"] for entry in found[:-1]])]
         by_place = [entry["tampered"] for _, entry in sorted(zip(places, found[:-1], strict=True), key=lambda p: p[0])]
         assert by_place == sorted(by_place, reverse=True)
     recorded = json.loads((out / "run.json").read_text())
