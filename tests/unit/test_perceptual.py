@@ -123,8 +123,8 @@ def test_a_target_is_reached_within_the_budget(score: Scorer, small_photos: list
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("flip", "a metric, a colon and a number"),
-        ("unseen", "invisible, discreet, or a metric"),
+        ("flip", "or METRIC:LIMIT, as in"),
+        ("unseen", "write invisible or discreet"),
         ("flip:x", "no number"),
         ("psn:35", "none of psnr"),
         ("ssim:1", "not between"),

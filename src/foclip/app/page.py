@@ -33,10 +33,7 @@ def build(served: Served) -> gr.Blocks:
 
 
 async def _sent(path: str | Path | None) -> str | None:
-    """Where a file is that a request names: only files that visitors sent are opened.
-
-    Gradio would also fetch addresses, and whether it checks paths depends on how a page is started.
-    """
+    """Where a file is that a request names: only files that visitors sent are opened, whatever Gradio itself allows."""
     if path is not None and not Path(path).resolve().is_relative_to(Path(os.environ["GRADIO_TEMP_DIR"]).resolve()):
         raise gr.Error("only files that were sent are read", print_exception=False)
     return None if path is None else str(path)

@@ -159,7 +159,7 @@ class CellSpace(PixelSpace):
         self.cell = math.sqrt(height * width / (self._size[0] * self._size[1]))
         self.mask, self._texture = coarse_mask(original[self._part], self._size, finest=2)
         sizes = zip((-1, -2), self._size[::-1], (width, height), strict=True)
-        self._enlarging = [(dim, axis(few, many, many, True, original.device).blocks) for dim, few, many in sizes]
+        self._enlarging = [(dim, axis(few, many, many, 0, True, original.device).blocks) for dim, few, many in sizes]
         self._rounded = self.coarse(original)
 
     def coarse(self, values: Tensor) -> Tensor:

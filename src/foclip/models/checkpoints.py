@@ -151,7 +151,10 @@ def _state(path: Path) -> tuple[dict[str, Tensor], bool, str]:
     prefix = shared[: shared.rfind(".") + 1]
     if not any(name.startswith(tuple(f"{prefix}{text}" for text in TEXT)) for name in tensors):
         found = {name.removesuffix(TOKENS).removesuffix("text.") for name in tensors if name.endswith(TOKENS)}
-        found = {name for name in found if "ema" not in name.lower()} or found  # averages, beside the weights
+        averages = {name for name in found if "ema" in name.lower()}
+        if averages and averages != found:
+            found -= averages
+            note = f"{path}: the weights are those called {' or '.join(found)}…, not {' or '.join(sorted(averages))}…"
         if len(found) > 1:
             models = ", ".join(f"{name}…" for name in sorted(found))
             raise EncoderError(f"{path}: holds the weights of several models ({models}); save the one that is meant")
