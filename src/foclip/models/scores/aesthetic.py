@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from foclip.errors import UsageError
-from foclip.models.checkpoints import tensors
 from foclip.models.encoder import Encoder
 from foclip.models.registry import load_encoder
 from foclip.models.scorer import ScoreInfo, Targets
@@ -34,6 +33,8 @@ class Aesthetic(EmbeddingScore):
 
     def __init__(self, encoder: Encoder, head: str | Path) -> None:
         super().__init__(encoder)
+        from foclip.models.checkpoints import tensors  # open_clip takes seconds to import
+
         self._head = linear_head(Path(head), tensors(Path(head))).to(encoder.device)
         self._told = str([value.sum().item() for value in self._head.state_dict().values()])
         wanted = next(layer.in_features for layer in self._head if isinstance(layer, nn.Linear))

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from foclip.errors import UsageError
-from foclip.models.checkpoints import tensors
 from foclip.models.encoder import Encoder
 from foclip.models.preprocess import Preprocess
 from foclip.models.scorer import ScoreInfo
@@ -59,6 +58,8 @@ class ImageReward(CrossAttentionScore):
         path = place / WEIGHTS if place.is_dir() else place
         if isinstance(model, Encoder) or not path.is_file():
             raise UsageError(f"{cls.name}: pass --model FOLDER with {WEIGHTS} of zai-org/ImageReward")
+        from foclip.models.checkpoints import tensors  # open_clip takes seconds to import
+
         state = tensors(path)
         network, own = _network(path, state), place if (place / "tokenizer_config.json").is_file() else TOKENIZER
         found = cls(str(model), network.to(device), _tokenizer(own, cls.name), _preprocess(state, device), device)
