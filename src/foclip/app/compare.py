@@ -13,22 +13,20 @@ from foclip.data import images
 from foclip.data.prompts import ARTWORKS
 from foclip.data.samples import Sample
 from foclip.errors import FoclipError, UsageError
-from foclip.models import embedded
+from foclip.models import embedded, registry
 from foclip.outcome import Failure
-
-#: Scores that embedded encoders can give. Others need weights, which visitors cannot bring.
-SCORES = ("clipscore", "clip-iqa", "aesthetic")
 
 
 def tab(served: Served) -> None:
     """Lay the tab out."""
-    encoders = embedded.names()
+    # Other scores need weights, which visitors cannot bring.
+    encoders, scores = embedded.names(), [name for name in registry.available() if not registry.needs(name)]
     with gr.Row():
         with gr.Column(scale=2, min_width=280):
             before = gr.File(label="A picture", elem_id="compare-before", height=120)
             after = gr.File(label="The same, changed (may be left out)", elem_id="compare-after", height=120)
             lines = gr.Textbox("", label="Prompts, one per line; none: ten famous artworks", lines=3, max_length=50_000)
-            scored = gr.CheckboxGroup(list(SCORES), value=list(SCORES), label="Scores")
+            scored = gr.CheckboxGroup(scores, value=scores, label="Scores")
             seen = gr.CheckboxGroup(encoders, value=encoders, label="Encoders")
             start = gr.Button("Compare", variant="primary", elem_id="compare-start")
         with gr.Column(scale=3, min_width=280):
@@ -40,7 +38,7 @@ def tab(served: Served) -> None:
             for upload in sent:
                 upload.check(served.limits)
             prompts = tuple(prompts_of(text, served.limits)) if text.strip() else ARTWORKS
-            chosen = [(name, encoder) for name in SCORES if name in scored for encoder in encoders if encoder in seen]
+            chosen = [(name, encoder) for name in scores if name in scored for encoder in encoders if encoder in seen]
             if not chosen:
                 raise UsageError("scores: choose a score and an encoder")
             rows = [_row(sent, prompts, *each) for each in chosen]
@@ -61,12 +59,8 @@ def tab(served: Served) -> None:
 
 
 def _row(sent: list[Upload], prompts: tuple[str, ...], name: str, encoder: str) -> dict[str, Any]:
-    try:
-        scorer = scorer_of(name, encoder)
-    except UsageError as error:  # the score has no head for this encoder
-        return {"score": name, "encoder": encoder, "scores": None, "error": str(error)}
-    asked = () if scorer.info.prompts == "none" else prompts
-    samples = [Sample(upload.name, partial(images.decode, upload.content, upload.name), asked) for upload in sent]
+    scorer = scorer_of(name, encoder)
+    samples = [Sample(upload.name, partial(images.decode, upload.content, upload.name), prompts) for upload in sent]
     found = list(score(samples, scorer))
     failed = [each.reason for each in found if isinstance(each, Failure)]
     scores = None if failed else [each.score for each in found if not isinstance(each, Failure)]

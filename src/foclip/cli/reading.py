@@ -207,5 +207,5 @@ def _described(name: str) -> dict[str, Any]:
         return {"name": name, "prompts": [], "about": str(error), "needs": ""}
     kind = getattr(factory, "__self__", factory)  # a class whose method makes it
     prompts = kind.info.default_prompts if hasattr(kind, "info") else ()
-    about, _, more = (" ".join(part.split()) for part in (inspect.getdoc(kind) or "").partition("\n\n"))
-    return {"name": name, "prompts": list(prompts), "about": about, "needs": more.partition("Needs: ")[2]}
+    about = " ".join((inspect.getdoc(kind) or "").partition("\n\n")[0].split())
+    return {"name": name, "prompts": list(prompts), "about": about, "needs": registry.needs(name)}

@@ -18,6 +18,7 @@ A score is named by what `foclip scores` lists; other packages add theirs with `
 `foclip.scorers`. Either kind of entry point is a function of a name and a device.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import lru_cache, partial
 from importlib.metadata import EntryPoint, entry_points
@@ -137,6 +138,13 @@ def factory(name: str) -> "ScorerFactory":
     base, _, file = name.partition(":")
     made: ScorerFactory = partial(_scores[base], head=file) if file and base in WITH_FILE else _scores[name]
     return made
+
+
+def needs(name: str) -> str:
+    """What a score needs besides an encoder, as its docstring says it; empty for nothing. Errors as of `factory`."""
+    made = factory(name)
+    about = inspect.getdoc(getattr(made, "__self__", made)) or ""  # a class, whose method makes it
+    return " ".join(about.split()).partition("Needs: ")[2]
 
 
 def load_encoder(name: str = embedded.DEFAULT, device: "str | torch.device" = "auto") -> "Encoder":
