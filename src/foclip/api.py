@@ -135,10 +135,10 @@ def detect(
         detector = shipped_or_none(scorer.encoder) if detector is None else Detector.load(Path(detector))
     samples = samples_for(scorer, pictures, prompts, captions, optional=True)
     if detector is None:
-        given = {"method": method if method != "combined" else None, "fpr": fpr, "hardened": hardened or None}
-        for name in (name for name, value in given.items() if value is not None):
+        given = {"method": method != "combined", "fpr": fpr is not None, "hardened": bool(hardened)}
+        if named := [name for name, is_given in given.items() if is_given]:
             raise UsageError(
-                f"{name}: this takes a detector, and none comes with {scorer.encoder.name}: make one with "
+                f"{named[0]}: this takes a detector, and none comes with {scorer.encoder.name}: make one with "
                 f"foclip calibrate --model {scorer.encoder.name} --clean DIR --out detector.json"
             )
         judged = peers.detect_among(

@@ -585,7 +585,7 @@ def test_the_command_line(run: Run, pictures: list[bytes], tmp_path: Path) -> No
     for wrong, said in (
         ((tmp_path / "nothing",), "no such file or folder"),
         ((tmp_path / "*.nothing",), "no such file or folder"),
-        ((tmp_path / "kept.txt",), "no pictures, tars or Parquet tables"),
+        ((tmp_path / "kept.txt",), "neither a picture"),
         (("nosuch://bucket/a.tar",), "nosuch"),
         ((tmp_path / "a.tar", "--keep", tmp_path / "a.csv"), "ends in .npy"),
         ((tmp_path / "a.tar", "--min-score", 1), "--keep"),

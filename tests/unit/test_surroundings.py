@@ -150,6 +150,16 @@ def test_settings_reach_no_attack(setting: str, score: Score, small_photos: list
     assert torch.equal(same, pixels)
 
 
+@pytest.mark.parametrize("setting", ["float64", "fast products"])
+def test_threads_leave_what_the_caller_set(setting: str, mini: Encoder, expected: dict[str, Any]) -> None:
+    with SETTINGS[setting](), ThreadPoolExecutor(8) as pool:
+        before = torch.get_default_dtype(), torch.get_float32_matmul_precision()
+        assert before != (torch.float32, "highest")
+        found = [*pool.map(lambda _: mini.encode_texts(CAPTIONS).tolist(), range(16))]
+        assert found == [expected["texts"]] * 16
+        assert (torch.get_default_dtype(), torch.get_float32_matmul_precision()) == before
+
+
 @pytest.mark.parametrize("setting", ["autocast to bfloat16", "float64", "fast products", "inference mode"])
 def test_threads_of_which_each_second_has_a_setting(setting: str, mini: Encoder, expected: dict[str, Any]) -> None:
     def texts(number: int) -> list[list[float]]:

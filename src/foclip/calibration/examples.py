@@ -19,7 +19,7 @@ from foclip.runs.folder import Result
 
 T = TypeVar("T")
 
-#: Probes of the combined detector in their order, after the hardened encoders; `benchmarks/looks.py` prints what each
+#: Probes of the combined detector in their order, after the hardened encoders; `benchmarks/probes.py` prints what each
 #: adds.
 PROBES = ("shrink96", "webp", "shrink90", "shift", "crop")
 #: Pictures measured at a time.

@@ -78,7 +78,7 @@ class Listing:
         number = 0
         for source, *others in _together(self.sources):
             before, files_before, passed = number, digest.files, self.passed_over.total()
-            entries = (entry for each in (source, *others) for entry in _entries(each, self.passed_over))
+            entries = (entry for each in (source, *others) for entry in _entries(each, self.passed_over, bool(others)))
             for shard in _shards(map(digest.add, entries), self.columns, self.passed_over):
                 yield replace(shard, number=number)
                 number += 1
@@ -138,7 +138,7 @@ def _captions(name: str) -> bool:
     return name.endswith(captions.SIDECARS) or name in captioned.NAMES
 
 
-def _entries(source: str, passed: Counter[str]) -> Iterator[_Entry]:
+def _entries(source: str, passed: Counter[str], among_others: bool) -> Iterator[_Entry]:
     """The files of one source, in an order that depends on nothing but their names.
 
     Of a folder or a pattern, hidden files are passed over without a word, other files of no use are counted.
@@ -156,7 +156,7 @@ def _entries(source: str, passed: Counter[str]) -> Iterator[_Entry]:
             if pattern and (name.startswith(".") or any(str(above) in within for above in PurePosixPath(root).parents)):
                 continue
             if not folder and not _kind(root):
-                if pattern or _captions(name):  # a shell expands patterns to what is beside pictures
+                if pattern or (among_others and _captions(name)):  # a shell expands patterns to what is beside pictures
                     _pass_over(name, passed)
                     continue
                 raise UsageError(f"source: {text(root)}: neither a picture, a tar nor a Parquet table by its name")
