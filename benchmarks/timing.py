@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+
+from foclip.machine import processor
 
 Row = dict[str, Any]
 Call = Callable[[], object]
@@ -97,12 +98,8 @@ def _cell(value: object) -> str:
 
 def machine(device: str) -> dict[str, str]:
     """What the figures depend on besides the code."""
-    cpu = platform.processor() or platform.machine()
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text(encoding="utf-8").splitlines() if known.is_file() else []
-    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
     found = {
-        "processor": f"{psutil.cpu_count()} cores, {cpu}",
+        "processor": f"{psutil.cpu_count()} cores, {processor()}",
         "threads": str(torch.get_num_threads()),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU (no GPU measured)",

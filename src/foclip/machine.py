@@ -1,7 +1,8 @@
-"""What this machine has: cores, and free memory."""
+"""What this machine has: processor, cores, and free memory."""
 
 import math
 import os
+import platform
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,16 @@ _LIMITS = (("", "memory.max", "memory.current"), ("memory", "memory.limit_in_byt
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's model in words."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def available_memory(device: "torch.device") -> int:

@@ -44,6 +44,9 @@ __all__ = [
     "run",
 ]
 
+#: Which attacks these are, for figures that rest on fooled pictures (`foclip.runs.provenance`): one more whenever a
+#: change of attacks, objectives or budgets makes other pictures than before. A test notices that (decision 0045).
+REVISION = 1
 #: Every method by the name that the command line gives it, and its class.
 _METHODS = {
     "foclip": "FoCLIP",

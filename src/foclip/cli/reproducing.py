@@ -61,6 +61,7 @@ def reproduce(
     loaded = [progress.load(name, score, device) for name in dict.fromkeys([model, *others, *(also or [])])]
     loaded_hardened = [progress.load(name, score, device) for name in hardened or embedded.HARDENED.get(model, ())[:1]]
     from foclip.detection.probes import require_embedding
+    from foclip.runs import provenance
     from foclip.runs.folder import Run
     from foclip.runs.fooling import running
     from foclip.studies import harness
@@ -80,6 +81,7 @@ def reproduce(
         work = harness.StudyContext(scores, out, settings, shown_progress, hardened_scores, attacks)
         folders = {"images": images and str(images), "paintings": paintings and str(paintings)}
         run = {
+            "studies": chosen,
             "model": work.score.model,
             "score": work.score.info.name,
             "fingerprints": {each.model: each.fingerprint for each in (*scores, *hardened_scores)},
@@ -88,6 +90,8 @@ def reproduce(
             "pictures": [picture.name for picture in work.pictures],
             "paintings": [painting.name for painting in work.paintings],
             "failures": [vars(failure) for failure in work.failures],
+            "made": provenance.made(),
+            "parts": provenance.parts(),
         }
         recorded = folder.record(sys.argv[1:], run, ["pandas", "scipy", "scikit-learn", "scikit-image"])
         for name in chosen:

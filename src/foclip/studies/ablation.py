@@ -55,4 +55,4 @@ def report(table: pd.DataFrame) -> StudyReport:
     return StudyReport(pd.DataFrame(summary), {"mean-score": plots.bars(scores, "mean CLIPScore")}, findings)
 
 
-study = Study(__name__, __doc__, table, report)
+study = Study(__name__, __doc__, table, report, judged=False)

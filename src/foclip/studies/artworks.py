@@ -126,4 +126,4 @@ def _against_others(table: pd.DataFrame, ours: pd.DataFrame) -> list[str]:
     return sentences
 
 
-study = Study(__name__, __doc__, table, report, gallery)
+study = Study(__name__, __doc__, table, report, gallery, judged=False)

@@ -96,4 +96,4 @@ def _consistency(table: pd.DataFrame) -> list[str]:
     return [*sentences, rest]
 
 
-study = Study(__name__, __doc__, table, report)
+study = Study(__name__, __doc__, table, report, judged=False)

@@ -105,4 +105,4 @@ def report(table: pd.DataFrame) -> StudyReport:
     return StudyReport(pd.DataFrame(summary), {"score-by-caption": plots.bars(scores, "CLIPScore")}, findings)
 
 
-study = Study(__name__, __doc__, table, report)
+study = Study(__name__, __doc__, table, report, judged=False)

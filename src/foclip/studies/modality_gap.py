@@ -180,4 +180,4 @@ def _map(table: pd.DataFrame) -> Figure:
     return plot
 
 
-study = Study(__name__, __doc__, table, report)
+study = Study(__name__, __doc__, table, report, judged=False)

@@ -272,4 +272,4 @@ def _frontier(frontier: dict[str, tuple[pd.DataFrame, Estimate]]) -> Figure:
     return plot
 
 
-study = Study(__name__, __doc__, table, report)
+study = Study(__name__, __doc__, table, report, judged=False)

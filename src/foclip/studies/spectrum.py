@@ -161,4 +161,4 @@ def _spectra(table: pd.DataFrame) -> Figure:
     return plot
 
 
-study = Study(__name__, __doc__, table, report)
+study = Study(__name__, __doc__, table, report, judged=False)

@@ -70,4 +70,4 @@ def _judged_by_others(table: pd.DataFrame) -> pd.Series:
     return tampered
 
 
-study = Study(__name__, __doc__, table, report)
+study = Study(__name__, __doc__, table, report, judged=False)
