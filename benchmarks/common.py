@@ -1,6 +1,7 @@
-"""What several benchmarks use: scores of pictures, attacks on lists of pictures, and intervals."""
+"""What several benchmarks use: scores of pictures, attacks on lists of pictures, intervals, and tables."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -13,6 +14,7 @@ from foclip.data.prompts import Prompts
 from foclip.models.batching import read_figures
 from foclip.models.scorer import Scorer
 from foclip.outcome import mean
+from foclip.studies.harness.statistics import Estimate
 
 
 def fooled(attack: AttackPlan, score: Scorer, pictures: Sequence[Tensor], prompts: Sequence[Prompts]) -> list[Tensor]:
@@ -36,27 +38,39 @@ def of_size(photo: Image.Image, pixels: int | None) -> Image.Image:
     return photo.resize((round(scale * photo.width), round(scale * photo.height)), Image.Resampling.LANCZOS)
 
 
-def interval(values: Sequence[float] | np.ndarray) -> str:
-    """Mean and 95 % bootstrap interval, in percent."""
+def interval(values: Sequence[float] | np.ndarray) -> Estimate:
+    """Mean and 95 % bootstrap interval, which has no ends if all values are the same."""
     data = np.asarray(values, dtype=float)
     if not len(data) or np.ptp(data) == 0:
-        return f"{100 * data.mean():.1f} %" if len(data) else "none"
+        return Estimate(float(data.mean()) if len(data) else np.nan, np.nan, np.nan, len(data))
     found = bootstrap((data,), np.mean, n_resamples=2000, rng=np.random.default_rng(0), method="percentile")
-    low, high = found.confidence_interval
-    return f"{100 * data.mean():.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    return Estimate(float(data.mean()), *map(float, found.confidence_interval), len(data))
 
 
-def exact(flags: np.ndarray) -> str:
-    """A share and its exact 95 % interval, in percent."""
+def exact(flags: np.ndarray) -> Estimate:
+    """A share and its exact 95 % interval."""
     found = binomtest(int(flags.sum()), len(flags)).proportion_ci()
-    return f"{100 * flags.mean():5.1f} % [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+    return Estimate(float(flags.mean()), float(found.low), float(found.high), len(flags))
 
 
-def balanced(caught: np.ndarray, alarms: np.ndarray) -> str:
-    """Balanced accuracy and its bootstrap interval, in percent."""
+def balanced(caught: np.ndarray, alarms: np.ndarray) -> Estimate:
+    """Balanced accuracy and its bootstrap interval."""
     rng = np.random.default_rng(0)
     draws = [
         (rng.choice(caught, len(caught)).mean() + 1 - rng.choice(alarms, len(alarms)).mean()) / 2 for _ in range(2000)
     ]
-    low, high = np.quantile(draws, (0.025, 0.975))
-    return f"{50 * (caught.mean() + 1 - alarms.mean()):.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    low, high = map(float, np.quantile(draws, (0.025, 0.975)))
+    return Estimate(float(caught.mean() + 1 - alarms.mean()) / 2, low, high, len(caught) + len(alarms))
+
+
+class Table(list[dict[str, Any]]):
+    """Rows of a record's table (`benchmarks.record`). Each is printed as it comes, since the next may take minutes."""
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Keep and print one row."""
+        self.append(row)
+        print("   " + "  ".join(f"{column}: {_text(value)}" for column, value in row.items()), flush=True)
+
+
+def _text(value: object) -> str:
+    return f"{value:.3f}" if isinstance(value, float | Estimate) else str(value)

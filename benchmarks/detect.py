@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from benchmarks.common import Table
+from benchmarks.record import save
 from benchmarks.timing import seconds
 from foclip.core.detecting import BatchDetector
 from foclip.data.images import find, read
@@ -30,7 +32,6 @@ from foclip.detection.detector import shipped
 from foclip.models import OpenClipEncoder, load_encoder
 from foclip.models.scores import CLIPScore
 
-BOUND = 1.15
 BATCH = 64
 
 
@@ -47,7 +48,7 @@ def pictures(size: int, folder: Path | None = None) -> list[Image.Image]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure, and write docs/figures/detect-MODEL.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -90,16 +91,19 @@ def main() -> None:
         bare = seconds(floor)
         rows.append([bare, *(seconds(call) / bare for call in ways.values())])
     bare, *ratios = (statistics.median(column) for column in zip(*rows, strict=True))
-    print(
-        f"torch {torch.__version__}, {arguments.threads} threads, {encoder.name}, {BATCH} pictures of "
-        f"{arguments.size}×{arguments.size}, median of {arguments.repeats}"
-    )
-    print(f"two forward passes: {1e3 * bare / BATCH:.3f} ms a picture")
+    table = Table()
+    table.add({"what": "two forward passes", "ms a picture": 1e3 * bare / BATCH, "times the passes": 1.0})
     for (name, call), ratio in zip(ways.items(), ratios, strict=True):
         probes = sum(len(found.drifts) for found, _ in call()) / BATCH
-        verdict = "yes" if ratio <= BOUND else "no"
-        print(f"{name:<28} {ratio:.3f} times that   ≤ {BOUND}: {verdict:<3}   {probes:.2f} probes a picture")
-    print(f"probes of the combined detector: {', '.join(detector.probes[1:])}")
+        table.add({"what": name, "times the passes": ratio, "probes a picture": probes})
+    about = {"size": arguments.size, "pictures": BATCH, "photos": "of a folder" if arguments.images else "shipped ones"}
+    title, model = f"What detecting costs with {encoder.name}", encoder.name
+    models = (model, *detector.hardened)
+    print(
+        save(
+            f"detect-{model}", title, {"cost": table}, models=models, detectors=[model], attacked=False, settings=about
+        )
+    )
 
 
 if __name__ == "__main__":

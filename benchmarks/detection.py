@@ -2,28 +2,27 @@
 
     python -m benchmarks.detection [--model mini] [--data ../shared/data] --work DIR [--parts paper scenarios …]
 
-Prints the paper's quantities with the paper's figures; what each method catches of each attack scenario, on the file
-as it is and saved again; false alarms on clean pictures in every state, and at two bounds; recall at alert budgets; and
-the undetected score gain of each scenario (the gain where no alarm is raised, else 0). The photographs are those that
-calibration left out (`training.detector.photographs`), and the prompts are drawn with another seed.
-Fooled pictures are kept in DIR; a second call only measures.
+Writes docs/figures/detection-MODEL.json: the paper's quantities with the paper's figures; what each method catches of
+each attack scenario, on the file as it is and saved again; false alarms on clean pictures in every state, and at two
+bounds; recall at alert budgets; and the undetected score gain of each scenario (the gain where no alarm is raised, else
+0). The photographs are those that calibration left out (`training.detector.photographs`), and the prompts are drawn
+with another seed. Fooled pictures are kept in DIR; a second call only measures.
 """
 
 import argparse
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 from rich.progress import Progress
 from scipy.stats import binom
 
-from benchmarks.common import balanced, exact, interval
+from benchmarks.common import Table, balanced, exact, interval
+from benchmarks.record import save
 from foclip.attacks import CMAES, MIFGSM, PGD, Adam, AttackPlan, FoCLIP, SinglePrompt, make_plan, objective
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, Prompts
@@ -146,28 +145,28 @@ def scenarios(bench: Bench, count: int, steps: int) -> dict[str, Scenario]:
     }
 
 
-def paper(bench: Bench, count: int, steps: int) -> None:
-    """The paper's quantities beside the paper's figures."""
-    print(f"The paper's quantities: ten artwork prompts, {count} pictures, {steps} steps, 35 dB")
+def paper(bench: Bench, count: int, steps: int) -> Table:
+    """The paper's quantities, for the ten artworks at 35 dB, beside the paper's figures."""
     clean = bench.measure(bench.originals, bench.artworks)
     attack = make_plan(FoCLIP, objective=objective(), steps=steps, budgets="psnr:35")
     fooled, _ = bench.fooled("artworks", Scenario(attack, bench.artworks, count))
-    for kind, found, beside in (("originals", clean, 8.5), ("fooled", fooled, 63.2)):
-        drops = interval([s.drops["gray"] for s in found])
-        whole = 1 - sum(s.scores["gray"] for s in found) / sum(s.score or 0.0 for s in found)
-        print(f"   {kind:<10} mean drop {drops} of {len(found)}; of the mean score {whole:.1%}; paper {beside} %")
-    colour = [s for s in clean if not s.gray_already]
-    alarms, caught = (bench.flagged(found, "rule") for found in (colour, fooled))
-    print(f"   rule: balanced accuracy {balanced(caught, alarms)}; paper 91 %\n")
+    found = Table()
+    for kind, seen, beside in (("originals", clean, 0.085), ("fooled", fooled, 0.632)):
+        lost = 1 - sum(s.scores["gray"] for s in seen) / sum(s.score or 0.0 for s in seen)
+        drops = interval([s.drops["gray"] for s in seen])
+        found.add({"quantity": f"mean drop, {kind}", "n": len(seen), "ours": drops, "paper": beside})
+        found.add({"quantity": f"drop of the mean score, {kind}", "n": len(seen), "ours": lost, "paper": beside})
+    caught, alarms = (bench.flagged(s, "rule") for s in (fooled, [s for s in clean if not s.gray_already]))
+    accuracy, number = balanced(caught, alarms), len(caught) + len(alarms)
+    found.add({"quantity": "balanced accuracy of the rule", "n": number, "ours": accuracy, "paper": 0.91})
+    return found
 
 
-def caught(bench: Bench, count: int, steps: int) -> None:
-    """What is caught of each scenario."""
+def caught(bench: Bench, count: int, steps: int) -> Table:
+    """What is caught of each scenario: of pictures whose score rose, and of cropped ones whose score is still up."""
     least = LEAST_RISE * bench.score.info.floor
-    print(f"Caught at the detector's bound of {bench.detector.fpr:g}, of those whose score rose by {least:g} or more;")
-    print(f"cropped: of those still up by {STILL_UP:g} or more")
-    print(f"   {'scenario':<28}{'file':<17}{'n':>4} {'rise':>7}  " + "".join(f"{method:<24}" for method in METHODS))
     again = {"JPEG 85": AFTERWARDS["JPEG 85"], "cropped to 95 %": AFTERWARDS["cropped to 95 %"]}
+    rows = Table()
     for name, scenario in scenarios(bench, count, steps).items():
         states = {"as it is": None} | (again if "dB" in name and "35" not in name else {})
         gained = np.array([])
@@ -179,15 +178,13 @@ def caught(bench: Bench, count: int, steps: int) -> None:
             if not kept.any():
                 continue
             counted = [s for s, keep in zip(found, kept, strict=True) if keep]
-            shares = "".join(f"{interval(bench.flagged(counted, m).astype(float)):<24}" for m in METHODS)
-            print(f"   {name:<28}{state:<17}{len(counted):>4} {rises[kept].mean():>+7.3f}  {shares}", flush=True)
-    print()
+            shares = {method: interval(bench.flagged(counted, method).astype(float)) for method in METHODS}
+            rows.add({"scenario": name, "file": state, "n": len(counted), "rise": float(rises[kept].mean()), **shares})
+    return rows
 
 
-def alarms(bench: Bench) -> None:
+def alarms(bench: Bench) -> Table:
     """False alarms on clean pictures as they are, with each kind of prompts, and in every state."""
-    print(f"False alarms at the detector's bound of {bench.detector.fpr:g}, own captions unless it says otherwise")
-    print(f"   {'pictures':<24}{'n':>4}  " + "".join(f"{method:<24}" for method in METHODS))
     kinds: dict[str, tuple[Sequence[Image.Image], Sequence[Prompts]]] = {
         "as they are": (bench.originals, bench.own),
         "as they are, artworks": (bench.originals, bench.artworks),
@@ -199,66 +196,69 @@ def alarms(bench: Bench) -> None:
         pictures = list(draw(len(bench.originals), seed=1))
         fitting = bench.measure(pictures, [()] * len(pictures))  # the caption that fits best: a clean picture's own
         kinds[name] = (pictures, [(str(s.zero_shot_caption),) for s in fitting])
-    draws = {f"as they are, draw {number}": number for number in DRAWS}
+    draws = {f"as they are, seed {number}": number for number in DRAWS}
     kinds |= dict.fromkeys(draws, kinds["as they are"])
+    rows = Table()
     for name, (shown, prompts) in kinds.items():
         measured = bench.measure(shown, prompts, draws.get(name))
         found = [s for s in measured if "as they are" not in name or not s.gray_already]
-        shares = "".join(f"{exact(bench.flagged(found, m)):<24}" for m in METHODS)
-        print(f"   {name:<24}{len(found):>4}  {shares}", flush=True)
-    print()
+        shares = {method: exact(bench.flagged(found, method)) for method in METHODS}
+        rows.add({"pictures": name, "n": len(found), **shares})
+    return rows
 
 
-def bounds(bench: Bench) -> None:
-    """False alarms of every method at two bounds, with prompts (ten artworks) and without."""
-    print("False alarms at a bound; the interval is that of as many draws at the bound")
+def seeds(found: Table) -> Table:
+    """Mean and most of the false alarms with randomised probes."""
+    rows = Table()
+    for name, of in (("mean", np.mean), ("worst", np.max)):
+        drawn = [row for row in found if ", seed " in str(row["pictures"])]
+        rows.add({"seeds": name} | {method: float(of([row[method].value for row in drawn])) for method in METHODS})
+    return rows
+
+
+def bounds(bench: Bench) -> Table:
+    """False alarms of every method at two bounds, for ten artworks, beside those of as many draws at the bound."""
     found = [s for s in bench.measure(bench.originals, bench.artworks) if not s.gray_already]
+    rows = Table()
     for method in METHODS:
         for bound in BOUNDS:
-            alarms = int(bench.flagged(found, method, bound).sum())
             low, high = binom.ppf([0.025, 0.975], len(found), bound)
-            print(
-                f"   {method:<12}{bound:>6} {alarms:>4} of {len(found)}, {low:.0f} to {high:.0f} expected", flush=True
-            )
-    print()
+            alarms = int(bench.flagged(found, method, bound).sum())
+            expected = f"{low:.0f} to {high:.0f}"
+            rows.add({"method": method, "bound": bound, "n": len(found), "alarms": alarms, "expected": expected})
+    return rows
 
 
-def budgets(bench: Bench, count: int, steps: int) -> None:
-    """Recall at alert budgets."""
-    print("Caught at alert budgets, combined detector (exact 95 % intervals)")
+def budgets(bench: Bench, count: int, steps: int) -> Table:
+    """What the combined detector catches at alert budgets."""
     chosen = {
         name: scenario
         for name, scenario in scenarios(bench, count, steps).items()
         if "40 dB" in name or "35 dB" in name
     }
     clean = [s for s in bench.measure(bench.originals, bench.own) if not s.gray_already]
-    print(f"   {'budget':<8}{'false alarms':<24}" + "".join(f"{name:<28}" for name in chosen))
     found = {name: bench.fooled(name, scenario)[0] for name, scenario in chosen.items()}
+    rows, distinct = Table(), bench.detector.combined.distinct
     for fpr in BUDGETS:
-        part = bench.detector.combined
-        many = part.distinct
-        if fpr * (many + 1) < 1 - 1e-9:
-            print(f"   {fpr:<8.1%}{many} clean pictures cannot promise it")
-            continue
-        shares = "".join(f"{exact(bench.flagged(seen, 'combined', fpr)):<28}" for seen in found.values())
-        print(f"   {fpr:<8.1%}{exact(bench.flagged(clean, 'combined', fpr)):<24}{shares}", flush=True)
-    print()
+        if fpr * (distinct + 1) >= 1 - 1e-9:  # with fewer clean pictures, nothing could be promised
+            shares = {name: exact(bench.flagged(seen, "combined", fpr)) for name, seen in found.items()}
+            rows.add({"budget": fpr, "false alarms": exact(bench.flagged(clean, "combined", fpr)), **shares})
+    return rows
 
 
-def undetected(bench: Bench, count: int, steps: int) -> None:
+def undetected(bench: Bench, count: int, steps: int) -> Table:
     """What cheating still pays one who knows nothing: the mean rise of the score where no alarm is raised, else 0."""
-    print("Undetected rise for the own caption, by one who knows nothing (the study `adaptive` has the others)")
+    rows = Table()
     for db in (35.0, 40.0, 45.0, 50.0):
         name = f"own caption, {db:g} dB"
         found, rises = bench.fooled(name, scenarios(bench, count, steps)[name])
-        for method in METHODS:
-            left = np.where(bench.flagged(found, method), 0, rises)
-            print(f"   {db:g} dB  {method:<12} rise {rises.mean():+.3f}, undetected {left.mean():+.3f}")
-    print()
+        left = {each: float(np.where(bench.flagged(found, each), 0, rises).mean()) for each in METHODS}
+        rows.add({"budget / dB": f"{db:g}", "rise": float(rises.mean()), **left})
+    return rows
 
 
 def main() -> None:
-    """Print the tables."""
+    """Measure, and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mini")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -270,8 +270,7 @@ def main() -> None:
     choice = parser.parse_args()
     bench = Bench(choice.model, choice.data, choice.work)
     count, steps = choice.fooled, choice.steps
-    print(f"{choice.model}, torch {torch.__version__}, {len(bench.files)} photographs never used in calibration\n")
-    parts: dict[str, Callable[[], None]] = {
+    parts: dict[str, Callable[[], Table]] = {
         "paper": lambda: paper(bench, max(8, count // 2), choice.paper_steps),
         "scenarios": lambda: caught(bench, count, steps),
         "alarms": lambda: alarms(bench),
@@ -279,9 +278,16 @@ def main() -> None:
         "budgets": lambda: budgets(bench, count, steps),
         "undetected": lambda: undetected(bench, count, steps),
     }
+    tables = {}
     for name in choice.parts:
-        parts[name]()
-    sys.stdout.flush()
+        print(f"== {name}", flush=True)
+        tables[name] = parts[name]()
+    if "alarms" in tables:
+        tables["seeds"] = seeds(tables["alarms"])
+    models = (choice.model, *bench.hardened)
+    about = {"photographs": len(bench.files), "bound": bench.detector.fpr, "fooled": count, "steps": steps}
+    title = f"What the detector of {choice.model} catches, on photographs that had no part in its calibration"
+    print(save(f"detection-{choice.model}", title, tables, models=models, detectors=[choice.model], settings=about))
 
 
 if __name__ == "__main__":

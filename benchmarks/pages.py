@@ -116,7 +116,7 @@ def grid(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequen
 
 def table(layout: Layout, figures: Figures) -> str:
     """A table by its layout, with a note of what is of older code."""
-    rows = [row for source in layout.sources for row in figures.rows(source)]
+    rows = [{"record": source.partition("/")[0]} | row for source in layout.sources for row in figures.rows(source)]
     for column, values in layout.where.items():
         rows = [row for value in values for row in rows if row.get(column) == value]
     if layout.over:
@@ -125,7 +125,7 @@ def table(layout: Layout, figures: Figures) -> str:
     cells = [[fill(template, (), row) for template in layout.columns.values()] for row in rows]
     numbers = [":" in template for template in layout.columns.values()]
     names = dict.fromkeys(source.partition("/")[0] for source in layout.sources)
-    notes = [f"*{figures.age(name)}.*" for name in names if figures.age(name)]
+    notes = dict.fromkeys(f"*{figures.age(name)}.*" for name in names if figures.age(name))
     return "\n\n".join([grid(list(layout.columns), cells, numbers), *notes])
 
 
@@ -247,7 +247,7 @@ def sources(text: str, page: str, figures: Figures) -> str:
         link = posixpath.relpath(f"docs/figures/{name}.json", posixpath.dirname(page) or ".")
         machine = f"{each.made['machine']['processor']}, torch {each.made['machine']['torch']}"
         made = age or f"Made with {origin(each)}"
-        lines.append(f"- [`{name}`]({link}): {each.title}. `{each.command}`. {made}. {machine}.")
+        lines.append(f"- [`{name}`]({link}): {each.title.rstrip('?')}. `{each.command}`. {made}; {machine}.")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -68,6 +68,8 @@ def save(
 ) -> Path:
     """Write what a benchmark has measured to `folder`/`name`.json, and return that path.
 
+    Further tables of the same code, day, machine and settings stay in the file.
+
     Args:
         name: Of the record.
         title: What was measured.
@@ -88,8 +90,12 @@ def save(
     }
     module = getattr(sys.modules["__main__"].__spec__, "name", None) or "benchmarks"
     told = command(["python", "-m", module.removesuffix(".__main__"), *sys.argv[1:]])
-    rests_on = {part: now[part] for part in wanted}
-    return write(name, Record(title, told, dict(settings or {}), provenance.made(), rests_on, rows), folder)
+    new = Record(title, told, dict(settings or {}), provenance.made(), {part: now[part] for part in wanted}, rows)
+    if (folder / f"{name}.json").is_file():
+        old = read(name, folder)
+        if (old.made, old.parts, old.settings) == (new.made, new.parts, new.settings):
+            new = replace(new, tables=old.tables | new.tables)
+    return write(name, new, folder)
 
 
 def command(words: Sequence[str]) -> str:

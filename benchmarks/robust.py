@@ -4,14 +4,13 @@ All pictures are ones no encoder was trained on: Tiny-ImageNet's validation set 
 256 px ImageNet photographs for scores and attacks. The attack is white-box: FoCLIP knows the
 hardened encoder and gets the best of several starts, the photograph itself and photographs with
 smooth random changes within the budget. Figures are of 8-bit pictures through the
-model's own preprocessing. The exit code is 1 if a bar is missed.
+model's own preprocessing. The exit code is 1 if a bar is missed. docs/figures/robust-MODEL.json gets all figures.
 """
 
 import argparse
 import json
 import math
 import random
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +19,8 @@ from PIL import Image
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from benchmarks.common import fooled, mean_score
+from benchmarks.common import Table, fooled, mean_score
+from benchmarks.record import save
 from foclip.attacks import CMAES, AttackPlan, FoCLIP, Restart, make_plan
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, CAPTION, Prompts
@@ -96,7 +96,7 @@ def clean(encoder: Encoder, original: Encoder, data: Path) -> list[Figure]:
     ]
 
 
-def attacked(encoder: Encoder, data: Path, count: int, steps: int, starts: int) -> list[Figure]:
+def attacked(encoder: Encoder, data: Path, count: int, steps: int, starts: int, table: Table) -> list[Figure]:
     """Rises of the score at every budget."""
     pictures, captions = photographs(data, count, 0)
     aims: list[tuple[str, list[Prompts], dict[float, float]]] = [
@@ -119,16 +119,19 @@ def attacked(encoder: Encoder, data: Path, count: int, steps: int, starts: int) 
             best = torch.stack(after).amax(0)
             rise = best - before
             error = float(rise.std() / math.sqrt(count)) if count > 1 else math.nan
+            alone = float((after[0] - before).mean())
             note = (
                 f"{before.mean():.3f} → {best.mean():.3f}; standard error {error:.3f}; "
-                f"from the photograph alone {float((after[0] - before).mean()):.3f}"
+                f"from the photograph alone {alone:.3f}"
             )
             figures.append(Figure(f"rise for {name} at {min_psnr:g} dB", float(rise.mean()), high=bar, note=note))
-            print(f"{figures[-1].name}: {figures[-1].value:.3f} ({note})", file=sys.stderr, flush=True)
+            row = {"prompts": name, "budget / dB": f"{min_psnr:g}", "photographs": count}
+            row |= {"before": float(before.mean()), "after": float(best.mean()), "rise": float(rise.mean())}
+            table.add(row | {"standard error": error, "rise from the photograph alone": alone})
     return figures
 
 
-def crossed(encoder: Encoder, original: Encoder, data: Path, count: int, steps: int) -> list[Figure]:
+def crossed(encoder: Encoder, original: Encoder, data: Path, count: int, steps: int, table: Table) -> list[Figure]:
     """What the encoder makes of pictures that were fooled on the original, for their own caption."""
     pictures, captions = photographs(data, count, 0)
     tensors = [images.to_tensor(picture) for picture in pictures]
@@ -145,6 +148,9 @@ def crossed(encoder: Encoder, original: Encoder, data: Path, count: int, steps: 
         )
         name = f"rise for own caption of pictures fooled on {original.name} at {min_psnr:g} dB"
         figures.append(Figure(name, after[encoder] - before[encoder], note=note))
+        for each in both:
+            row = {"scored by": each.name, "budget / dB": f"{min_psnr:g}"}
+            table.add(row | {"before": before[each], "after": after[each]})
     return figures
 
 
@@ -157,22 +163,25 @@ def visible(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure
     return [Figure(f"rise for own caption at {VISIBLE:g} dB", float(rise.mean()))]
 
 
-def longer(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure]:
+def longer(encoder: Encoder, data: Path, count: int, steps: int, table: Table) -> list[Figure]:
     """Ten times the steps, for ten artworks at 35 dB: what they gain over the rise that the steps bring alone."""
     rises = [
         _rise(make_plan(FoCLIP, steps=each, budgets="psnr:35"), encoder, data, count) for each in (steps, 10 * steps)
     ]
     note = f"rise {rises[0]:.3f} after {steps:,} steps, {rises[1]:.3f} after {10 * steps:,}"
+    for each, rise in zip((steps, 10 * steps), rises, strict=True):
+        table.add({"attacker": "FoCLIP", "steps": each, "photographs": count, "rise": rise})
     return [Figure("gain of ten times the steps over the rise", rises[1] / rises[0] - 1, high=LONGER, note=note)]
 
 
-def black_box(encoder: Encoder, data: Path, count: int, steps: int) -> list[Figure]:
+def black_box(encoder: Encoder, data: Path, count: int, steps: int, table: Table) -> list[Figure]:
     """CMA-ES with three queries for every step: a black box that beats the gradient would show that it is masked."""
     gradient = _rise(make_plan(FoCLIP, steps=steps, budgets="psnr:35"), encoder, data, count)
     queries = _rise(
         make_plan(CMAES, objective=FeatureAlignment(), steps=3 * steps, budgets="psnr:35"), encoder, data, count
     )
     note = f"rise {queries:.3f} by CMA-ES with {3 * steps:,} queries, {gradient:.3f} by FoCLIP with {steps:,} steps"
+    table.add({"attacker": "CMA-ES", "steps": 3 * steps, "photographs": count, "rise": queries})
     return [Figure("rise by CMA-ES as a share of FoCLIP's", queries / gradient, high=1.0, note=note)]
 
 
@@ -200,26 +209,31 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="print JSON, of which cards are made")
     choice = parser.parse_args()
     torch.set_num_threads(choice.threads)
     encoder, original = load_encoder(choice.model), load_encoder(choice.original)
     figures: list[Figure] = []
+    tables = {"attacked": Table(), "crossed": Table(), "attackers": Table()}
     if "validation" in choice.parts:
         figures += [f for f in validation(encoder, choice.data, choice.cache) if f.name.startswith("zero-shot")]
     if "clean" in choice.parts:
         figures += clean(encoder, original, choice.data)
     if "attacked" in choice.parts:
-        figures += attacked(encoder, choice.data, choice.photos, choice.steps, choice.starts)
+        figures += attacked(encoder, choice.data, choice.photos, choice.steps, choice.starts, tables["attacked"])
     if "crossed" in choice.parts:
-        figures += crossed(encoder, original, choice.data, choice.photos, choice.steps)
+        figures += crossed(encoder, original, choice.data, choice.photos, choice.steps, tables["crossed"])
     if "visible" in choice.parts:
         figures += visible(encoder, choice.data, choice.photos, choice.steps)
     if "longer" in choice.parts:
-        figures += longer(encoder, choice.data, min(choice.photos, FEW), choice.steps)
+        figures += longer(encoder, choice.data, min(choice.photos, FEW), choice.steps, tables["attackers"])
     if "black-box" in choice.parts:
-        figures += black_box(encoder, choice.data, min(choice.photos, FEW), choice.steps)
+        figures += black_box(encoder, choice.data, min(choice.photos, FEW), choice.steps, tables["attackers"])
     settings = {"photos": choice.photos, "steps": choice.steps, "starts": choice.starts}
+    found = {name: rows for name, rows in tables.items() if rows}
+    found["figures"] = Table({"figure": f.name, "value": f.value, "bar": f.bar, "note": f.note} for f in figures)
+    title = f"What {choice.model} withstands, and what that costs"
+    save(f"robust-{choice.model}", title, found, models=(choice.model, choice.original), settings=settings)
     finish(choice.model, figures, choice.json, **settings)
 
 

@@ -3,9 +3,10 @@
     python -m benchmarks.universal mini mini-vit [--data ../shared/data] --work DIR
 
 Each encoder is left out in turn: the statistic is fitted through the others, on one half of the photographs
-(`training.universal`), and judges the other half, on which nothing was fitted. Prints, for 100 clean pictures and a
-bound of 2 %, false alarms on clean pictures in every state and what is caught of every scenario; and for folders that
-are their own reference, the share of false discoveries. Fooled pictures and measurements are kept in DIR.
+(`training.universal`), and judges the other half, on which nothing was fitted. Writes docs/figures/universal.json: for
+100 clean pictures and a bound of 2 %, false alarms on clean pictures in every state and what is caught of every
+scenario; and for folders that are their own reference, the share of false discoveries. Fooled pictures and measurements
+are kept in DIR.
 """
 
 import argparse
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.common import Table
+from benchmarks.record import save
 from foclip.calibration.examples import AS_IT_IS
 from foclip.detection import Sensitivity
 from foclip.detection.peers import FDR, judge_peers
@@ -55,8 +58,8 @@ def seen(row: Row, prompts: str) -> Sensitivity:
     return found.without_prompts() if prompts == "none" else found
 
 
-def with_clean_pictures(pictures: Pictures, weights: Universals) -> None:
-    """Rates with a reference of `CLEAN` pictures."""
+def with_clean_pictures(model: str, pictures: Pictures, weights: Universals, table: Table) -> None:
+    """Rates with a reference of `CLEAN` pictures, and those of the state of clean pictures that is most suspicious."""
     rates: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for draw in range(DRAWS):
         rng = np.random.default_rng(draw)
@@ -73,16 +76,16 @@ def with_clean_pictures(pictures: Pictures, weights: Universals) -> None:
                 for prompts in (with_prompts, "none")
             ]
             rates.setdefault((scenario, state), []).append((len(some), shares[0], shares[1]))
-    print(f"   {'pictures':<26}{'state':<22}{'number':>7}{'with prompts':>14}{'without':>10}")
-    for (scenario, state), each in rates.items():
-        count, caught, bare = np.mean(each, axis=0)
-        print(f"   {scenario or 'clean':<26}{state:<22}{count:>7.0f}{caught:>14.1%}{bare:>10.1%}", flush=True)
+    means = {kind: np.mean(each, axis=0) for kind, each in rates.items()}
+    odd = [each for (scenario, state), each in means.items() if not scenario and state != AS_IT_IS]
+    means["", "most suspicious state"] = np.max(odd, axis=0)
+    for (scenario, state), (count, caught, bare) in means.items():
+        row = {"encoder": model, "scenario": scenario or "clean", "state": state, "pictures": round(float(count))}
+        table.add(row | {"with prompts": float(caught), "without": float(bare)})
 
 
-def without(pictures: Pictures, weights: Universals) -> None:
+def without(model: str, pictures: Pictures, weights: Universals, table: Table) -> None:
     """Folders that are their own reference."""
-    headings = ("pictures", "fooled", "called", "false", "caught", "alarms/‰")
-    print(f"   {'scenario':<26}{'prompts':<9}" + "".join(f"{heading:>10}" for heading in headings))
     usual = [pictures.originals[number] for number in (*pictures.states, *pictures.others)]
     for scenario in IN_FOLDERS:
         some = [row for row in pictures.rows if row.scenario == scenario and row.state == AS_IT_IS]
@@ -91,13 +94,14 @@ def without(pictures: Pictures, weights: Universals) -> None:
             for size in FOLDERS:
                 for share in SHARES:
                     if (count := round(size * share)) <= len(fooled):
-                        figures = _folders(usual, fooled, size - count, count, prompts, weights)
-                        print(f"   {scenario:<26}{prompts:<9}{size:>10}{count:>10}{figures}", flush=True)
+                        row = {"encoder": model, "scenario": scenario, "prompts": prompts}
+                        row |= {"pictures": size, "fooled": count}
+                        table.add(row | _folders(usual, fooled, size - count, count, prompts, weights))
 
 
 def _folders(
     usual: Sequence[Row], fooled: Sequence[Row], clean: int, count: int, prompts: str, weights: Universals
-) -> str:
+) -> dict[str, object]:
     found = []
     for draw in range(2 * DRAWS):
         rng = np.random.default_rng(draw)
@@ -108,7 +112,8 @@ def _folders(
         alarms, caught = called[:clean].sum(), called[clean:].mean() if count else np.nan
         found.append((called.sum(), alarms / max(1, called.sum()), caught, 1000 * alarms / clean))
     total, false, caught, rate = np.mean(found, axis=0)
-    return f"{total:>10.1f}{false:>10.1%}{caught:>10.1%}{rate:>10.1f}"
+    figures = {"called": total, "false": false, "caught": caught, "alarms per thousand": rate}
+    return {name: float(value) for name, value in figures.items()}
 
 
 def main() -> None:
@@ -121,14 +126,17 @@ def main() -> None:
     choice = parser.parse_args()
     scores = {model: CLIPScore(load_encoder(model)) for model in choice.models}
     fitting = {model: measured(score, "fit", choice.data, choice.work) for model, score in scores.items()}
-    for model in choice.judge or choice.models:
+    tables = {"caught": Table(), "folders": Table()}
+    judged = choice.judge or choice.models
+    for model in judged:
         others = [rows for name, rows in fitting.items() if name != model]
         weights = Universals(fit(others, True), fit(others, False))
         pictures = Pictures(measured(scores[model], "judge", choice.data, choice.work))
-        print(f"{model}, left out; {CLEAN} clean pictures, bound {BOUND:.0%}, mean of {DRAWS} references", flush=True)
-        with_clean_pictures(pictures, weights)
-        print(f"{model}, left out; folders as their own reference, false discoveries aimed at: {FDR:.0%}")
-        without(pictures, weights)
+        with_clean_pictures(model, pictures, weights, tables["caught"])
+        without(model, pictures, weights, tables["folders"])
+    about = {"clean": CLEAN, "bound": BOUND, "draws": DRAWS, "false discoveries": FDR}
+    title = "The universal statistic, for encoders that had no part in its fit"
+    print(save("universal", title, tables, models=choice.models, detectors=["universal"], settings=about))
 
 
 if __name__ == "__main__":
