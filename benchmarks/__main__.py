@@ -3,21 +3,22 @@
     python -m benchmarks --out D [--only attack,quality,loops,score,start,growth,memory,unseen]
                          [--models mini,mini-vit] [--device cuda] [--photos PHOTO…] [--old CHECKOUT]
 
-writes `D/benchmarks.md` and `D/benchmarks.json` after every section. Without --only it takes the better part of an hour
-on two cores.
+writes a record of each section, `docs/figures/speed-SECTION.json` (`unseen.json`). Rivals are installed into D. Without
+--only it takes the better part of an hour on two cores.
 """
 
 import argparse
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks import growth, loops, quality, reading, startup, steps, unseen
-from benchmarks.timing import Section, machine
-from foclip import files
+from benchmarks.record import save
+from benchmarks.timing import Section, versions
 from foclip.data import images
+from foclip.models import embedded
 
 SECTIONS = ("attack", "quality", "loops", "score", "start", "growth", "memory", "unseen")
 
@@ -25,7 +26,7 @@ SECTIONS = ("attack", "quality", "loops", "score", "start", "growth", "memory", 
 def main() -> None:
     """Run the sections and write what they found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for benchmarks.md and benchmarks.json")
+    parser.add_argument("--out", type=Path, required=True, help="folder that rivals are installed into")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas between")
     parser.add_argument("--models", default="mini,mini-vit,ViT-B-32,RN50,ViT-L-14-336", help="of attack and score")
     parser.add_argument("--repeats", type=int, default=5)
@@ -58,16 +59,17 @@ def main() -> None:
         "memory": growth.memory,
         "unseen": lambda: unseen.table(photos, arguments.most, arguments.old and arguments.old.resolve()),
     }
-    found: dict[str, Section] = {}
-    about = machine(device)
+    shipped = [name for name in models if name in embedded.names()]
+    about = versions(device) | {"threads": arguments.threads}
     for name in arguments.only.split(","):
         print(f"== {name}", flush=True)
-        found[name] = sections[name]()
-        lines = ["# Benchmarks", "", *(f"- {key}: {value}" for key, value in about.items()), ""]
-        text = "\n".join([*lines, *(section.markdown() for section in found.values())])
-        files.write_text(arguments.out / "benchmarks.md", text)
-        content = {"machine": about} | {key: dataclasses.asdict(section) for key, section in found.items()}
-        files.write_text(arguments.out / "benchmarks.json", files.to_json(content))
+        section = sections[name]()
+        rests_on: dict[str, Any] = {"models": shipped if name in ("attack", "score") else ["mini"], "settings": about}
+        if name == "unseen":
+            rests_on["models"] = unseen.MODELS
+        if name in ("score", "start"):
+            rests_on |= {"attacked": name == "start", "detectors": rests_on["models"]}
+        print(save(name if name == "unseen" else f"speed-{name}", section.title, section.tables(), **rests_on))
 
 
 if __name__ == "__main__":

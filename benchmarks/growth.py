@@ -53,7 +53,7 @@ def peak(height: int, width: int) -> int:
 
 def table(device: str) -> Section:
     """Rows of what grows."""
-    section = Section("How cost grows", __doc__ or "")
+    section = Section("How the cost of a step grows")
     score = CLIPScore(encoder_of("mini", device))
     step(score, 4, 10, 3)
     for prompts in (10, 100, 1000, 10_000):
@@ -69,7 +69,7 @@ def table(device: str) -> Section:
 
 def memory() -> Section:
     """Peak memory by size."""
-    section = Section("Peak memory of one picture", "`foclip.fool`, decoded picture in, file and figures out.")
+    section = Section("Peak memory of one picture, from the decoded picture to file and figures")
     base = peak(96, 96)
     for height, width in ((768, 1024), (1536, 2048), (3000, 4000)):
         above, copy = peak(height, width) - base, 3 * 4 * height * width

@@ -78,6 +78,49 @@ def _encoders(*parts: str) -> dict[str, str]:
 OWN_CAPTION = tuple(f"own caption, {budget}" for budget in ("40 dB", "45 dB", "50 dB", "invisible"))
 UNNOTICED = "undetected gain, the combined detector"
 RANDOMISED = f"{UNNOTICED} with random probes, worst of five draws"
+#: Columns of the benchmarks of speed; the ratios of rivals to our steps stand behind the others.
+STEP = {
+    **{"model": "{model}", "picture": "{picture}", "batch": "{batch}", "floor / ms": "{floor / ms:i.1f}"},
+    "step / floor": "{step / floor:i.2f}",
+    "besides, per picture / s": "{besides, per picture / s:.3f}",
+    **{f"{name} step / floor": f"{{{name} step / floor:i.2f}}" for name in ("quick", "compiled")},
+    **{
+        f"{rival} / {name}": f"{{{rival} / {name}:.2f}}"
+        for name in ("step", "quick step")
+        for rival in ("CLIPMasterPrints", "torchattacks", "ART")
+    },
+    "torchattacks / compiled step": "{torchattacks / compiled step:.2f}",
+}
+QUALITY = {
+    **{"megapixels": "{megapixels}", "attack": "{attack}", "steps": "{steps:,}", "score": "{score:.3f}"},
+    "share of that after 10,000 steps": "{of the very long one's:.3f}",
+    **{"seconds per photo": "{seconds per photo:.3f}", "times ours": "{times ours:.1f}"},
+}
+LOOPS = {
+    **{"megapixels": "{megapixels}", "photo": "{photo}", "steps": "{steps:,}", "exact loop": "{exact loop:.3f}"},
+    **{"model resolution": "{model resolution:.3f}", "% higher": "{% higher:.3f}", "lowest PSNR": "{lowest PSNR:.3f}"},
+}
+SCORE = {
+    **{"model": "{model}", "from": "{from}", "what": "{what}", "per second": "{per second:.1f}"},
+    "/ bare": "{/ bare:i.2f}",
+    "share of the slower part's rate": "{share of the slower one's rate:.2f}",
+}
+START = {"process": "{process}", "seconds": "{seconds:i.2f}", "/ import torch": "{/ import torch:i.2f}"}
+GROWTH = {"what grows": "{what}", "number": "{number:,}", "ms per step and picture": "{ms per step and picture:.1f}"}
+UNSEEN = {
+    **{"model": "{model}", "photos": "{photos}", "score before": "{before:.3f}", "after": "{after:.3f}"},
+    "prompts that rose": "{prompts up:,} of {prompts:,}",
+    **{"JOD, mean": "{JOD, mean:.3f}", "least": "{JOD, least:.3f}"},
+    "from half as far, mean": "{JOD from half as far, mean:.3f}",
+    "from half as far, least": "{JOD from half as far, least:.3f}",
+    "CIEDE2000's 99th percentile, most": "{CIEDE2000's 99th percentile, most:.2f}",
+}
+COST = {
+    "picture": "{picture}",
+    **{f"{name} / s": f"{{{name} / s:.1f}}" for name in ("default", "discreet", "35 dB")},
+    **{f"{name} / 35 dB": f"{{{name} / 35 dB:.2f}}" for name in ("default", "discreet")},
+    "float32 copies more than the first row": "{float32 copies:.1f}",
+}
 #: By name, every table of a page that is not of a study.
 TABLES: dict[str, Layout] = {
     **detection("mini"),
@@ -105,8 +148,9 @@ TABLES: dict[str, Layout] = {
     ),
     "robust-rises": Layout(
         ["robust-mini/attacked", "robust-mini-robust/attacked"],
-        {"mean rise of CLIPScore": "{record}, {prompts}"} | {f"{db} dB": f"{{{db} rise:.2f}}" for db in (35, 40, 45)},
-        by=("prompts", "record"),
+        {"mean rise of CLIPScore": "`{encoder}`, {prompts}"}
+        | {f"{db} dB": f"{{{db} rise:.2f}}" for db in (35, 40, 45)},
+        by=("prompts", "encoder"),
         over=("budget / dB",),
     ),
     "robust-crossed": Layout(
@@ -150,6 +194,14 @@ TABLES: dict[str, Layout] = {
         by=("scenario",),
         over=("record",),
     ),
+    "speed-attack": Layout([f"speed-attack{part}/rows" for part in ("", "-large", "-vit-l")], STEP),
+    "speed-quality": Layout(["speed-quality/rows"], QUALITY),
+    "speed-loops": Layout(["speed-loops/rows"], LOOPS),
+    "speed-score": Layout(["speed-score/rows"], SCORE),
+    "speed-start": Layout(["speed-start/rows"], START),
+    "speed-growth": Layout(["speed-growth/rows"], GROWTH),
+    "unseen": Layout(["unseen/rows"], UNSEEN),
+    "unseen-cost": Layout(["unseen/cost"], COST),
     "adaptive": Layout(
         ["adaptive-quick/summary"],
         {"attackers": "{attacker}"}
@@ -186,6 +238,14 @@ OLDER: dict[str, str] = (
         "robust-mini": "of before attacks had revisions",
         "robust-mini-robust": "of before attacks had revisions",
         "robust-mini-robust-8": "of before attacks had revisions",
+        "unseen": "of before attacks had revisions",
+        **dict.fromkeys(
+            (
+                *("speed-attack", "speed-attack-large", "speed-attack-vit-l", "speed-quality", "speed-loops"),
+                *("speed-score", "speed-growth"),
+            ),
+            "of before attacks had revisions",
+        ),
         "universal": "of before attacks had revisions",
         "detection-mini": "takes an hour; of before attacks had revisions",
         "detection-mini-vit": "takes an hour; of before attacks had revisions, and of an earlier detector",

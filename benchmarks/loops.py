@@ -27,7 +27,7 @@ CASES = ((300_000, 60), (3_000_000, 60), (12_000_000, 30))
 def table(model: str, device: str, most: int, files: Sequence[Path] = ()) -> Section:
     """One row per photo and size."""
     score = CLIPScore(encoder_of(model, device))
-    section = Section("Small space against exact loop", f"{__doc__ or ''}\nModel: {model}.")
+    section = Section(f"Model resolution against the exact loop, with {model}")
     for pixels, steps in [case for case in CASES if case[0] <= most]:
         attack = make_plan(FoCLIP, objective=objective(), steps=steps, budgets=Budget("psnr", BUDGET))
         for path in files or photos():
@@ -39,7 +39,7 @@ def table(model: str, device: str, most: int, files: Sequence[Path] = ()) -> Sec
                 megapixels=f"{picture[0].numel() / 1e6:.1f}",
                 photo=path.stem,
                 steps=steps,
-                **{"exact loop": slow, "small space": fast, "% higher": 100 * (fast / slow - 1)},
+                **{"exact loop": slow, "model resolution": fast, "% higher": 100 * (fast / slow - 1)},
                 **{"lowest PSNR": min(psnr(file, picture) or float("inf") for file in (small, exact))},
             )
     return section

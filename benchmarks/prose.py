@@ -13,7 +13,7 @@ ALLOWED = Path(__file__).with_name("allowed.txt")
 #: What is no prose: code, what is put there, comments, and addresses of links.
 LEFT_OUT = re.compile(
     r"^( *)```.*?^\1```|^    .*?$|`[^`\n]*`|<!-- figures: .*?<!-- end -->|<!--=.*?<!--/-->|<!--.*?-->|\]\([^)]*\)|"
-    r"https?://\S+|arXiv \d+\.\d+",
+    r"https?://\S+|arXiv\s+\d+\.\d+",
     re.DOTALL | re.MULTILINE,
 )
 WORDS = r"(?:one|two|three|four|five|six|seven|eight|nine|ten|half|third|quarter|fifth|tenth)"

@@ -60,7 +60,7 @@ def table(model: str, reference: int, device: str, files: Sequence[Path] = ()) -
     from benchmarks.steps import encoder_of
 
     score = CLIPScore(encoder_of(model, device))
-    section = Section("Time to quality", f"{__doc__ or ''}\nThe very long attack has {reference:,} steps.")
+    section = Section(f"Time until a good result; the very long attack has {reference:,} steps")
     for pixels in SIZES:
         _compare(
             section,

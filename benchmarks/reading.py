@@ -88,7 +88,7 @@ def torchmetrics_score(encoder: OpenClipEncoder) -> Any:
 
 def table(models: list[str], repeats: int) -> Section:
     """Pictures per second, and ratios to bare passes."""
-    section = Section("Scoring and detecting", __doc__ or "")
+    section = Section("Scoring and detecting")
     for name in [model for model in models if model in ("mini", "mini-vit", "ViT-B-32")]:
         encoder = encoder_of(name)
         # Enough that what is done once for all of them does not count.

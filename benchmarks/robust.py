@@ -125,7 +125,7 @@ def attacked(encoder: Encoder, data: Path, count: int, steps: int, starts: int, 
                 f"from the photograph alone {alone:.3f}"
             )
             figures.append(Figure(f"rise for {name} at {min_psnr:g} dB", float(rise.mean()), high=bar, note=note))
-            row = {"prompts": name, "budget / dB": f"{min_psnr:g}", "photographs": count}
+            row = {"encoder": encoder.name, "prompts": name, "budget / dB": f"{min_psnr:g}", "photographs": count}
             row |= {"before": float(before.mean()), "after": float(best.mean()), "rise": float(rise.mean())}
             table.add(row | {"standard error": error, "rise from the photograph alone": alone})
     return figures

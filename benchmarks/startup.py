@@ -24,7 +24,7 @@ def spent(*arguments: str) -> float:
 
 def table(repeats: int) -> Section:
     """Seconds of commands, and ratios to `import torch`."""
-    section, photo = Section("Starting", __doc__ or ""), str(photos()[0])
+    section, photo = Section("Starting"), str(photos()[0])
     with tempfile.TemporaryDirectory() as folder:
         commands = {
             "score": ("score", photo, "--prompts", "artworks"),

@@ -129,7 +129,7 @@ def others(encoder: OpenClipEncoder, pixels: Tensor, steps: int, installed: bool
 
 def table(models: list[str], repeats: int, folder: Path, most: int, device: str) -> Section:
     """One row per model, picture and batch."""
-    section = Section("A step of the attack", __doc__ or "")
+    section = Section("One step of the attack")
     installed = rivals(folder)
     loaded: tuple[str, OpenClipEncoder | None] = "", None
     for name, size, batch in CASES:
@@ -189,7 +189,7 @@ def table(models: list[str], repeats: int, folder: Path, most: int, device: str)
             model=name,
             picture=f"{height}×{width}",
             batch=batch,
-            **{"floor / ms": spent["floor"].text(1e3, 1), "step / floor": ratios["step"]},
+            **{"floor / ms": spent["floor"].times(1e3), "step / floor": ratios["step"]},
             **{"besides, per picture / s": max(0.0, Spread.of(whole).median - steps * spent["step"].median) / batch},
             **{f"{name} / floor": ratios[name] for name in list(calls)[2:own]},
             **{

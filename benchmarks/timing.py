@@ -11,8 +11,6 @@ from typing import Any
 import psutil
 import torch
 
-from foclip.machine import processor
-
 Row = dict[str, Any]
 Call = Callable[[], object]
 
@@ -46,11 +44,9 @@ class Spread:
         low, middle, high = statistics.quantiles([*values, *values], n=4, method="inclusive")
         return cls(middle, low, high)
 
-    def text(self, factor: float = 1.0, digits: int = 2) -> str:
-        """`median [quartile, quartile]`."""
-        return "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(
-            *(factor * value for value in (self.median, self.low, self.high)), d=digits
-        )
+    def times(self, factor: float) -> "Spread":
+        """The same in another unit."""
+        return Spread(factor * self.median, factor * self.low, factor * self.high)
 
 
 def paired(calls: Mapping[str, Callable[[], float]], repeats: int) -> tuple[dict[str, Spread], dict[str, Spread]]:
@@ -70,10 +66,10 @@ def paired(calls: Mapping[str, Callable[[], float]], repeats: int) -> tuple[dict
 
 @dataclass
 class Section:
-    """A table of the benchmark, with what it says of itself, and tables that belong to it."""
+    """A table of the benchmark, and tables that belong to it."""
 
     title: str
-    note: str
+    name: str = "rows"
     rows: list[Row] = field(default_factory=list)
     parts: list["Section"] = field(default_factory=list)
 
@@ -82,27 +78,24 @@ class Section:
         self.rows.append(row)
         print("  ".join(f"{name}: {_cell(value)}" for name, value in row.items()), flush=True)
 
-    def markdown(self) -> str:
-        """Title, note and table, and those of the parts."""
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-        lines += ["| " + " | ".join(_cell(row.get(name)) for name in names) + " |" for row in self.rows]
-        return "\n".join([f"## {self.title}", "", self.note, "", *lines, "", *(part.markdown() for part in self.parts)])
+    def tables(self) -> dict[str, list[Row]]:
+        """Rows by the name of their table, each with the columns of all of them."""
+        columns = list(dict.fromkeys(column for row in self.rows for column in row))
+        found = {self.name: [{column: row.get(column) for column in columns} for row in self.rows]}
+        return found | {name: rows for part in self.parts for name, rows in part.tables().items()}
 
 
 def _cell(value: object) -> str:
     if isinstance(value, Spread):
-        return value.text()
+        return f"{value.median:.3f} [{value.low:.3f}, {value.high:.3f}]"
     return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def machine(device: str) -> dict[str, str]:
-    """What the figures depend on besides the code."""
+def versions(device: str) -> dict[str, str]:
+    """What figures depend on besides the code and what `foclip.runs.provenance` tells."""
     found = {
-        "processor": f"{psutil.cpu_count()} cores, {processor()}",
-        "threads": str(torch.get_num_threads()),
         "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else "CPU (no GPU measured)",
         "python": platform.python_version(),
     }
-    return found | {package: version(package) for package in ("torch", "open_clip_torch", "torchmetrics", "pillow")}
+    return found | {package: version(package) for package in ("open_clip_torch", "torchmetrics", "pillow")}

@@ -17,8 +17,9 @@ import sys
 import sysconfig
 import tempfile
 import venv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -66,7 +67,7 @@ used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]))
 """
 #: Options of the runs whose cost is compared; the last is the plain attack.
-RUNS = {"default": (), "discreet": ("--budget", "discreet"), "psnr:35": ("--min-psnr", "35")}
+RUNS = {"default": (), "discreet": ("--budget", "discreet"), "35 dB": ("--min-psnr", "35")}
 #: Width and height of the pictures whose cost is measured.
 SIZES = ((256, 256), (1024, 768), (2048, 1536), (4000, 3000))
 #: Pixels of the photos of one run with many.
@@ -75,7 +76,7 @@ SMALL = 100_000
 
 def table(files: Sequence[Path], most: int, old: Path | None) -> Section:
     """One row per model and list of photos, and the table of costs."""
-    section = Section("Unseen", __doc__ or "")
+    section = Section("What is seen of the default, and what it costs")
     with tempfile.TemporaryDirectory() as folder:
         judge = installed(Path(folder))
         for model in MODELS:
@@ -111,17 +112,18 @@ def seen(score: Scorer, paths: Sequence[Path], judge: Path | None) -> dict[str, 
         for file, picture in zip(files, pictures, strict=True)
     ]
     found: dict[str, object] = {"before": mean([a for a, _ in pairs]), "after": mean([b for _, b in pairs])}
-    up, still = sum(b > a for a, b in pairs), sum(a == b == 0 for a, b in pairs)
-    found["prompts"] = f"{up} up, {still} at 0 as before, {len(pairs) - up - still} down"
+    found |= {"prompts": len(pairs), "prompts up": sum(b > a for a, b in pairs)}
+    found["prompts at 0 as before"] = sum(a == b == 0 for a, b in pairs)
     if judge:
         for distance, each in zip(DISTANCES, judged(judge, files, originals), strict=True):
-            found |= {f"{distance}, mean": mean(each), f"{distance}, least": named(*min(zip(each, paths, strict=True)))}
-    return found | {"CIEDE2000's 99th percentile, most": named(*max(zip(colour, paths, strict=True)))}
+            found |= {f"{distance}, mean": mean(each)} | extreme(f"{distance}, least", min, each, paths)
+    return found | extreme("CIEDE2000's 99th percentile, most", max, colour, paths)
 
 
-def named(value: float, path: Path) -> str:
-    """A figure and the photo that it is of."""
-    return f"{value:.3f} ({path.stem})"
+def extreme(name: str, of: Callable[..., Any], values: Sequence[float], paths: Sequence[Path]) -> dict[str, object]:
+    """The least or largest figure, and the photo that it is of."""
+    value, path = of(zip(values, paths, strict=True))
+    return {name: value, f"{name}, of": path.stem}
 
 
 def figures(score: Scorer, pictures: Sequence[Image.Image]) -> list[list[float]]:
@@ -144,12 +146,12 @@ def judged(judge: Path, files: Sequence[torch.Tensor], originals: Sequence[Image
 
 
 def costs(most: int, old: Path | None) -> Section:
-    """One row per picture's size: processor seconds of whole commands, one run each, in turn, and their ratios."""
-    note = "Processor seconds of `foclip fool`, one run each; float32 copies are peak memory above the first row's."
-    note += " Aims, by row: a default / psnr:35 of at most 1.3, 1.5, 1.5 and 2; 10 copies in the last; old / default of"
-    note += " at least 2, 4, 8 and 15, and 1.5 for many at once."
-    note += f" Old is the default of {old.name}." if old else " No old code was given (--old), so none is compared."
-    section, astronaut = Section("Cost of the default", note), images.read(photos()[0])
+    """One row per picture's size: processor seconds of whole commands, one run each, in turn, and their ratios.
+
+    Copies in float32 are peak memory above the first row's. Aims, by row: a default / 35 dB of at most 1.3, 1.5, 1.5
+    and 2; 10 copies in the last; old / default of at least 2, 4, 8 and 15, and 1.5 for many at once.
+    """
+    section, astronaut = Section("Cost of the default", "cost"), images.read(photos()[0])
     base = 0.0
     for width, height in [size for size in SIZES if size[0] * size[1] <= most]:
         spent, peak = spent_on([astronaut.resize((width, height), Image.Resampling.LANCZOS)], old)
