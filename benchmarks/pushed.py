@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import fooled, mean_score
+from benchmarks.common import Table, fooled, mean_score
+from benchmarks.record import save
 from foclip.attacks import make_plan
 from foclip.data import images
 from foclip.models import load, load_encoder
@@ -22,7 +23,7 @@ FOOLED, CLEAN = 16, 200
 
 
 def main() -> None:
-    """Print a row for each score."""
+    """Measure, and write docs/figures/pushed.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("photos", nargs="+", type=Path)
     parser.add_argument("--scores", default="clipscore,clip-iqa,aesthetic")
@@ -34,7 +35,7 @@ def main() -> None:
     photos = [images.read(path) for path in images.find(options.photos)[: FOOLED + CLEAN]]
     plan = make_plan(budgets=(Budget("psnr", options.psnr),), init="image", steps=options.steps)
     encoder = load_encoder(options.model)
-    print(f"{'score':<12} {'clean':>8} {'sd':>8} {'before':>8} {'after':>8} {'rise / sd':>10}  least")
+    table = Table()
     for name in options.scores.split(","):
         scorer = load(name, encoder)
         needs = scorer.info.prompts
@@ -44,10 +45,16 @@ def main() -> None:
         pixels = fooled(plan, scorer, [images.to_tensor(photo) for photo in photos[:FOOLED]], [prompts] * FOOLED)
         after = np.array([mean_score(scorer, picture, prompts) for picture in pixels])
         rise = (after - before) / np.std(clean, ddof=1)
-        figures = (np.mean(clean), np.std(clean, ddof=1), before.mean(), after.mean())
-        print(
-            f"{name:<12}" + "".join(f" {value:8.4f}" for value in figures) + f" {rise.mean():10.1f} {rise.min():6.1f}"
-        )
+        row: dict[str, object] = {
+            "score": name,
+            "clean, mean": np.mean(clean),
+            "clean, deviation": np.std(clean, ddof=1),
+        }
+        row |= {"before": before.mean(), "after": after.mean(), "rise / deviation": rise.mean(), "least": rise.min()}
+        table.add(row)
+    about = {"fooled": FOOLED, "clean": CLEAN, "model": options.model, "caption": options.caption}
+    title = f"How far {options.psnr:g} dB push scores"
+    print(save("pushed", title, {"scores": table}, models=[options.model], settings=about))
 
 
 if __name__ == "__main__":

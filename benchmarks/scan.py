@@ -15,11 +15,12 @@
 tower as open_clip loads it and of the same with its batch norms folded, and with the loop that one writes by hand
 around open_clip's model and a metric, in turns; it prints medians over rounds. Scans are `--method rule`, two passes a
 picture; those of `equal` where it is told so. `command` runs `foclip scan SOURCE… --out DIR` as a user does and counts
-everything: start, imports, model, detector, report.
+everything: start, imports, model, detector, report. What a benchmark prints is kept in docs/figures/scan-WHAT.json.
 """
 
 import argparse
 import copy
+import io
 import json
 import multiprocessing
 import os
@@ -31,7 +32,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ import psutil
 import pyarrow.parquet as parquet
 import torch
 
-from benchmarks import scan_data, scan_faults
+from benchmarks import record, scan_data, scan_faults
 from foclip.data import images
 from foclip.machine import cores
 from foclip.models import OpenClipEncoder, load_encoder
@@ -216,6 +217,20 @@ def command(sources: list[Path], rounds: int, work: Path) -> None:
     print(f"{clock:.0f} rows per second ({wall:.1f} s), {processor:.0f} per processor second ({spent:.1f} s)")
 
 
+class Said(io.StringIO):
+    """Standard output that also keeps its lines."""
+
+    def write(self, text: str) -> int:
+        """Print, and keep."""
+        sys.__stdout__.write(text)  # type: ignore[union-attr]
+        return super().write(text)
+
+    @property
+    def lines(self) -> list[str]:
+        """Lines that are not empty."""
+        return [line.strip() for line in self.getvalue().splitlines() if line.strip()]
+
+
 def main() -> None:
     """Run one of the benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -232,7 +247,8 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=10)
     asked = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with tempfile.TemporaryDirectory() as folder:
+    said = Said()
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(said):
         work = Path(folder)
         if asked.what == "data":
             scan_data.write(asked.source[0], asked.out)
@@ -248,6 +264,12 @@ def main() -> None:
             scan_faults.KILLS[asked.what](asked.source[0], asked.kills, work)
         else:
             scan_faults.FAULTS[asked.what](asked.source[0], work)
+    if asked.what != "data":
+        result = "; ".join(said.lines).replace(folder, "…")
+        row = {"command": record.command(sys.argv[1:]), "result": result}
+        title, table = f"Scans: {asked.what}", asked.source[0].stem
+        rests_on: dict[str, Any] = {"models": [MODEL], "detectors": [MODEL], "attacked": False}
+        record.save(f"scan-{asked.what}", title, {table: [row]}, **rests_on)
 
 
 if __name__ == "__main__":
