@@ -82,7 +82,7 @@ def main() -> None:
             from benchmarks.taken import take  # studies import much
 
             take(choice.runs, choice.commit)
-        figures = Figures()
+        figures = Figures.read()
         if not choice.check:
             for page, text in pages().items():
                 files.write_text(ROOT / page, rendered(text, page, figures))

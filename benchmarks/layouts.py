@@ -107,6 +107,14 @@ SCORE = {
 }
 START = {"process": "{process}", "seconds": "{seconds:i.2f}", "/ import torch": "{/ import torch:i.2f}"}
 GROWTH = {"what grows": "{what}", "number": "{number:,}", "ms per step and picture": "{ms per step and picture:.1f}"}
+MEMORY = {
+    **{"picture": "{picture}", "MB more than for a small picture": "{MB above a small one:.0f}"},
+    "float32 copies": "{float32 copies:.1f}",
+}
+SEEN = {
+    **{"model": "{model}", "photographs": "{number:,}, {photographs}"},
+    **{"1 − SSIM": "{1 − ssim:.3f}", "FLIP": "{flip:.3f}", "FLIP's worst places": "{flip99:.3f}"},
+}
 UNSEEN = {
     **{"model": "{model}", "photos": "{photos}", "score before": "{before:.3f}", "after": "{after:.3f}"},
     "prompts that rose": "{prompts up:,} of {prompts:,}",
@@ -200,6 +208,8 @@ TABLES: dict[str, Layout] = {
     "speed-score": Layout(["speed-score/rows"], SCORE),
     "speed-start": Layout(["speed-start/rows"], START),
     "speed-growth": Layout(["speed-growth/rows"], GROWTH),
+    "speed-memory": Layout(["speed-memory/rows"], MEMORY),
+    "seen": Layout(["seen-mini-vit/random", "seen-mini-vit/others", "seen-mini/demo"], SEEN),
     "unseen": Layout(["unseen/rows"], UNSEEN),
     "unseen-cost": Layout(["unseen/cost"], COST),
     "pushed": Layout(
@@ -254,8 +264,9 @@ _REASONS = {
     "of before attacks had revisions": [
         *("budgets", "harden-cost", "pushed", "unseen", "universal", "speed-attack", "speed-attack-large"),
         *("speed-attack-vit-l", "speed-growth", "speed-loops", "speed-quality"),
+        *("speed-memory", "seen-mini", "seen-mini-vit"),
     ],
-    "of before records tell the detector": ["calibrate-cost", "detect-mini", "speed-score"],
+    "of before records tell the detector": ["calibrate-cost", "detect-mini", "speed-score", "threads"],
     "some take a cluster, or a disk of their own; of an earlier detector": [
         *("scan-command", "scan-damaged", "scan-equal", "scan-full", "scan-gone"),
         *("scan-killed", "scan-memory", "scan-node", "scan-speed"),

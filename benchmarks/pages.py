@@ -28,16 +28,18 @@ def pages(root: Path = ROOT) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
 class Figures:
-    """All records, by name.
+    """All records, by name, and what figures of this tree rest on."""
 
-    Args:
-        folder: Where they are.
-    """
+    records: dict[str, Record]
+    now: dict[str, str]
 
-    def __init__(self, folder: Path = FIGURES) -> None:
-        self.records = {path.stem: record.read(path.stem, folder) for path in sorted(folder.glob("*.json"))}
-        self.now = provenance.parts()
+    @classmethod
+    def read(cls, folder: Path = FIGURES) -> "Figures":
+        """Those of a folder."""
+        names = (path.stem for path in sorted(folder.glob("*.json")))
+        return cls({name: record.read(name, folder) for name in names}, provenance.parts())
 
     def rows(self, source: str) -> list[dict[str, Any]]:
         """Rows of a table, RECORD/TABLE."""

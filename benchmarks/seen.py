@@ -1,10 +1,11 @@
 """What is seen of the masked attack where it scores what the plain one does at 38 dB.
 
-    python -m benchmarks.seen PHOTO… [--model mini] [--steps 150] [--metric flip99]
+    python -m benchmarks.seen PHOTO… [--model mini] [--steps 150] [--metric flip99] [--table photos]
 
 Ten artworks. The masked attack's budget, a limit of FLIP's worst places or of another metric that is the same for all
 photos, is searched until its mean score is within 2 % of the plain attack's from below and from above; its figures at
-that very score are read off between the two. Figures are means over the files.
+that very score are read off between the two. Figures are means over the files. They are written to TABLE of
+docs/figures/seen-MODEL.json.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.common import mean_score
+from benchmarks.record import save
 from foclip.attacks import AttackPlan, AttackTask, FoCLIP, make_plan, objective, run
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS
@@ -77,12 +79,13 @@ def row(name: str, values: dict[str, float]) -> None:
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure, and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, nargs="+")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--metric", choices=LIMITS, default="flip99")
+    parser.add_argument("--table", default="photos", help="what the photographs are called")
     choice = parser.parse_args()
     torch.set_num_threads(1)
     score = CLIPScore(load_encoder(choice.model))
@@ -94,8 +97,13 @@ def main() -> None:
     row(f"plain, psnr:{PLAIN:g}", plain)
     masked = searched(attack.replace(mask="visible"), choice.metric, score, pictures, plain["score"])
     row("masked, at that score", masked)
+    about = {"plain": f"psnr:{PLAIN:g}", "steps": choice.steps, "metric": choice.metric}
+    ratios: dict[str, object] = {"model": choice.model, "photographs": choice.table, "number": len(pictures)}
     for name, aim in AIMS.items():
-        print(f"{name}: {masked[name] / plain[name]:.3f} times the plain attack's; aim: at most {aim:g}")
+        ratios[name] = masked[name] / plain[name]
+        print(f"{name}: {ratios[name]:.3f} times the plain attack's; aim: at most {aim:g}")
+    title = f"Visible difference at equal score, with {choice.model}"
+    print(save(f"seen-{choice.model}", title, {choice.table: [ratios]}, models=[choice.model], settings=about))
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def _record(study: Study, title: str, report: StudyReport, run: dict[str, Any]) 
     ]
     tables: dict[str, list[dict[str, Any]]] = {
         "findings": [{"finding": finding} for finding in report.findings],
-        "summary": [_row(study.name, row) for row in report.summary.to_dict("records")],
+        "summary": [row(study.name, each) for each in report.summary.to_dict("records")],
         "drawings": [{"drawing": each} for each in report.figures],
         "comparisons": compared,
     }
@@ -105,13 +105,12 @@ def _record(study: Study, title: str, report: StudyReport, run: dict[str, Any]) 
     )
 
 
-def _row(study: str, row: dict[Any, Any]) -> dict[str, Any]:
-    """A row of a summary in numbers, which must print as the study prints them."""
-    found = {str(column): record.parsed(text) for column, text in row.items()}
-    for column, text in row.items():
+def row(study: str, printed: dict[Any, Any]) -> dict[str, Any]:
+    """A row of a summary in numbers, which must print as the study prints them; else a `UsageError`."""
+    found = {str(column): record.parsed(text) for column, text in printed.items()}
+    for column, text in printed.items():
         again = shown(found[str(column)], study_format(f"study-{study}", str(column)))
         if again != str(text):
-            raise UsageError(
-                f"{study}, column {column}: {text} would be {again}; add its format to benchmarks/layouts.py"
-            )
+            missing = f"{text} would be {again}; add its format to benchmarks/layouts.py"
+            raise UsageError(f"{study}, column {column}: {missing}")
     return found

@@ -5,7 +5,7 @@
 The threads share one encoder, one metric of each kind and one cache of prompts, and call everything in an order of
 their own until the time is over. Every answer is compared, to the last bit, with that of one thread before. The command
 prints how often each kind was called, and how often it gave another answer or an error, and ends with exit code 1 if
-any did.
+any did. The counts are written to docs/figures/threads.json.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 import foclip
+from benchmarks.record import save
 from foclip.data import images
 from foclip.demo import photos
 from foclip.metrics import CLIPScore, RobustCLIPScore, clip_score, robust_clip_score
@@ -110,7 +111,7 @@ def compare(
 
 
 def main() -> None:
-    """Print the counts."""
+    """Print the counts, and write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--threads", type=int, default=8)
@@ -126,6 +127,11 @@ def main() -> None:
     for problem in wrong.keys() - made.keys():
         print(f"{problem}: {wrong[problem]:,} times")
     print(f"{made.total():,} calls of {arguments.threads} threads in {arguments.seconds:g} s")
+    rows = [{"kind": kind, "calls": count, "differences": wrong[kind]} for kind, count in made.most_common()]
+    total = {"kind": "all", "calls": made.total(), "differences": wrong.total()}
+    about = {"threads at once": arguments.threads, "seconds": arguments.seconds}
+    rests_on: dict[str, Any] = {"models": [arguments.model], "detectors": [arguments.model], "settings": about}
+    save("threads", "Threads at once over one encoder and its metrics", {"calls": [total, *rows]}, **rests_on)
     raise SystemExit(bool(wrong))
 
 
