@@ -44,7 +44,8 @@ def interval(values: Sequence[float] | np.ndarray) -> Estimate:
     if not len(data) or np.ptp(data) == 0:
         return Estimate(float(data.mean()) if len(data) else np.nan, np.nan, np.nan, len(data))
     found = bootstrap((data,), np.mean, n_resamples=2000, rng=np.random.default_rng(0), method="percentile")
-    return Estimate(float(data.mean()), *map(float, found.confidence_interval), len(data))
+    low, high = found.confidence_interval
+    return Estimate(float(data.mean()), float(low), float(high), len(data))
 
 
 def exact(flags: np.ndarray) -> Estimate:

@@ -80,8 +80,8 @@ def with_clean_pictures(model: str, pictures: Pictures, weights: Universals, tab
     odd = [each for (scenario, state), each in means.items() if not scenario and state != AS_IT_IS]
     means["", "most suspicious state"] = np.max(odd, axis=0)
     for (scenario, state), (count, caught, bare) in means.items():
-        row = {"encoder": model, "scenario": scenario or "clean", "state": state, "pictures": round(float(count))}
-        table.add(row | {"with prompts": float(caught), "without": float(bare)})
+        kind = {"encoder": model, "scenario": scenario or "clean", "state": state}
+        table.add({**kind, "pictures": round(float(count)), "with prompts": float(caught), "without": float(bare)})
 
 
 def without(model: str, pictures: Pictures, weights: Universals, table: Table) -> None:
@@ -94,9 +94,9 @@ def without(model: str, pictures: Pictures, weights: Universals, table: Table) -
             for size in FOLDERS:
                 for share in SHARES:
                     if (count := round(size * share)) <= len(fooled):
-                        row = {"encoder": model, "scenario": scenario, "prompts": prompts}
-                        row |= {"pictures": size, "fooled": count}
-                        table.add(row | _folders(usual, fooled, size - count, count, prompts, weights))
+                        kind = {"encoder": model, "scenario": scenario, "prompts": prompts}
+                        found = _folders(usual, fooled, size - count, count, prompts, weights)
+                        table.add({**kind, "pictures": size, "fooled": count, **found})
 
 
 def _folders(

@@ -204,5 +204,5 @@ def test_finished_runs_become_records(judged: bool, tmp_path: Path, monkeypatch:
 
 
 def test_a_column_without_a_format_is_refused() -> None:
-    with pytest.raises(UsageError, match="column never seen: 0.2500 would be 0.25"):
+    with pytest.raises(UsageError, match="column never seen"):
         taken.row("toy", {"never seen": "0.2500"})
