@@ -232,10 +232,9 @@ TABLES: dict[str, Layout] = {
         ["filter-earlier/summary"],
         {
             "the mismatched are boosted": "{boosted}",
-            "of them in the kept list": "{get in} of {mismatched}",
-            "with the detector": "{kept}",
-            "share of the list, without and with": "{share of the list:.1%}, {of the list with the detector:.1%}",
-            "clean pairs lost to the detector": "{of these lost} of {clean pairs that get in}",
+            "of them in the kept list, without and with the detector": "{of these get in:.1%}, {with the detector:.1%}",
+            "share of the list": "{share of the list:.1%}, {of the list with the detector:.1%}",
+            "clean pairs lost to the detector": "{of these lost to the detector:.1%} of {clean pairs that get in:,}",
         },
     ),
     "adaptive": Layout(
@@ -262,7 +261,7 @@ _REASONS = {
     ],
     "until the full study is there; of an earlier attack or detector": ["adaptive-quick", "filter-earlier", "hub"],
     "of before attacks had revisions": [
-        *("budgets", "harden-cost", "pushed", "unseen", "universal", "speed-attack", "speed-attack-large"),
+        *("harden-cost", "pushed", "unseen", "universal", "speed-attack", "speed-attack-large"),
         *("speed-attack-vit-l", "speed-growth", "speed-loops", "speed-quality"),
         *("speed-memory", "seen-mini", "seen-mini-vit"),
     ],

@@ -104,7 +104,7 @@ def command(words: Sequence[str]) -> str:
 
 
 def cell(value: Any) -> Cell:
-    """A cell of what was measured. NaN becomes null, and an interval without ends is left out."""
+    """A cell of what was measured, to six digits. NaN becomes null, and an interval without ends is left out."""
     if isinstance(value, dict):
         return value
     if hasattr(value, "low"):
@@ -115,7 +115,7 @@ def cell(value: Any) -> Cell:
         value = value.item()
     if isinstance(value, bool) or value is None or isinstance(value, str | int):
         return str(value).lower() if isinstance(value, bool) else value
-    return None if math.isnan(value) else float(value)
+    return None if math.isnan(value) else float(f"{value:.6g}")
 
 
 def parsed(text: object) -> Cell:

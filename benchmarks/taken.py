@@ -15,7 +15,7 @@ from foclip import files
 from foclip.errors import UsageError
 from foclip.runs import provenance
 from foclip.studies import available
-from foclip.studies.harness import TABLE, Study, StudyReport, png, read
+from foclip.studies.harness import TABLE, Study, StudyResult, png, read
 
 #: Where the drawings of studies are.
 DRAWINGS = ROOT / "docs" / "results"
@@ -24,7 +24,9 @@ ATTACKS = ("src/foclip/attacks", "src/foclip/objective.py", "src/foclip/perceptu
 
 
 def take(folders: Sequence[Path], commit: str | None) -> None:
-    """Make a record of every study, of the first folder that has its table, and draw its figures into docs/results.
+    """Make records of all studies in finished runs, and draw their figures into docs/results.
+
+    Of a study with one encoder, the first folder that has its table counts.
 
     Args:
         folders: What `foclip reproduce --out` named.
@@ -33,18 +35,22 @@ def take(folders: Sequence[Path], commit: str | None) -> None:
     Raises:
         UsageError: A run needs `commit`, or a column of a study has no format in `benchmarks.layouts`.
     """
-    for name, study in available().items():
-        folder = next((each for each in folders if (each / name / TABLE).is_file()), None)
-        if folder is None:
-            print(f"{name}: in none of the runs")
-            continue
-        run, report = _run(folder, name, commit), read(study, folder)
-        known = name if run["model"] == "mini" else f"{name}-{run['model']}"
-        record.write(f"study-{known}", _record(study, report.title, report.report, run), FIGURES)
-        files.output_folder(DRAWINGS)
-        for drawing, plot in report.report.figures.items():
-            files.write_bytes(DRAWINGS / f"{known}-{drawing}.png", png(plot, 90))
-        print(f"{name}: {record.FIGURES / f'study-{known}.json'}")
+    known = available()
+    runs = [(folder, name) for name in known for folder in folders if (folder / name / TABLE).is_file()]
+    done: dict[str, Path] = {}
+    for folder, name in runs:
+        run = _run(folder, name, commit)
+        label = name if run["model"] == "mini" else f"{name}-{run['model']}"
+        if label not in done:
+            done[label] = folder
+            result = read(known[name], folder)
+            record.write(f"study-{label}", _record(known[name], result, run), FIGURES)
+            for drawing, plot in result.report.figures.items():
+                files.write_bytes(files.output_folder(DRAWINGS) / f"{label}-{drawing}.png", png(plot, 90))
+    for label, folder in done.items():
+        print(f"study-{label}: from {folder}")
+    for name in sorted(known.keys() - {name for _, name in runs}):
+        print(f"{name}: in none of the runs")
 
 
 def _run(folder: Path, study: str, commit: str | None) -> dict[str, Any]:
@@ -75,9 +81,9 @@ def parts_of(commit: str) -> dict[str, str]:
     return found if found["attack"] != "0" or changed else found | {"attack": provenance.parts()["attack"]}
 
 
-def _record(study: Study, title: str, report: StudyReport, run: dict[str, Any]) -> Record:
+def _record(study: Study, result: StudyResult, run: dict[str, Any]) -> Record:
     """Findings, summary and comparisons of a study."""
-    settings, models = run["settings"], run["fingerprints"]
+    report, settings, models = result.report, run["settings"], run["fingerprints"]
     words = ["foclip", "reproduce", study.name, *["--quick"][: settings["quick"]]]
     words += ["--model", run["model"]] if run["model"] != "mini" else []
     for option in ("images", "paintings"):
@@ -96,7 +102,7 @@ def _record(study: Study, title: str, report: StudyReport, run: dict[str, Any]) 
     kinds = ("weights", "detector") if study.judged else ("weights",)
     wanted = ["attack", *(f"{kind} {model}" for kind in kinds for model in models)]
     return Record(
-        title=title,
+        title=result.title,
         command=shlex.join([*words, "--out", "DIR"]),
         settings={"quick": settings["quick"], "photos": len(run["pictures"]), "model": run["model"]},
         made=run["made"],

@@ -16,6 +16,7 @@ from PIL import Image
 from zoo import tiles
 
 import foclip.studies
+from benchmarks import taken
 from foclip.data.images import read, to_image, to_tensor
 from foclip.detection import TRANSFORMATIONS, View
 from foclip.models import Encoder, load_encoder
@@ -168,6 +169,8 @@ def test_a_study_gives_a_table_figures_and_findings(
     assert not any(re.search(r"\bnan\b", sentence) for sentence in done.report.findings)  # "+nan" too
     assert done.title
     assert done.question
+    for row in done.report.summary.to_dict("records"):
+        taken.row(name, row)  # docs/results.md can print it: each column has a format in benchmarks/layouts.py
 
 
 @pytest.mark.slow
