@@ -33,7 +33,12 @@ STUDY_FORMATS = {
     ("", r"distance of the centroids"): ".3f",
     ("", r"Cohen's d"): "i+.2f",
     ("", r"gap closed"): ".0%",
-    ("", r"called tampered|of these get in|with the detector|comes first for|for other captions|above .*"): "i.1%",
+    (
+        "",
+        r"called tampered|of these.*|.*with the detector|share of the list|comes first for|for other.*|above.*",
+    ): "i.1%",
+    ("", r"their score"): "i.3f",
+    ("", r"pairs|mismatched|captions|clean pairs that get in"): ",",
     ("imagenet", "rise"): "i+.1%",
 }
 METHODS = {"rule": "{rule:i.1%}", "combined": "{combined:i.1%}", "no prompt": "{no prompt:i.1%}"}
