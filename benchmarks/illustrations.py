@@ -3,7 +3,7 @@
     python -m benchmarks.illustrations [--out docs]
 
 `flow.png` follows the demo's cat from the photo to the file that is written and scored, fooled for ten artworks by the
-default run. `cascade.png` shows the demo's cat as `mini` sees it, and fooled for its own caption at 45 dB: under each probe of
+default run. `cascade.png` shows it as `mini` sees it, and fooled for its own caption at 45 dB: under each probe of
 `mini`'s detector, with its score there. `rise.png` shows the scores of the demo's four photos for their own captions,
 fooled with 60 steps within budgets from 50 to 30 dB.
 """
