@@ -1,8 +1,9 @@
-"""Pictures for the documentation: what probes do to a fooled picture, and how the score rises with what may be changed.
+"""Pictures for the documentation: how a picture is fooled, what probes do to it, and what may be changed for how much.
 
     python -m benchmarks.illustrations [--out docs]
 
-`cascade.png` shows the demo's cat as `mini` sees it, and fooled for its own caption at 45 dB: under each probe of
+`flow.png` follows the demo's cat from the photo to the file that is written and scored, fooled for ten artworks by the
+default run. `cascade.png` shows it as `mini` sees it, and fooled for its own caption at 45 dB: under each probe of
 `mini`'s detector, with its score there. `rise.png` shows the scores of the demo's four photos for their own captions,
 fooled with 60 steps within budgets from 50 to 30 dB.
 """
@@ -12,16 +13,19 @@ from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from benchmarks.common import fooled, mean_score
 from foclip import demo
-from foclip.attacks import make_plan
+from foclip.attacks import default_plan, make_plan
 from foclip.data import images
+from foclip.data.prompts import ARTWORKS
 from foclip.detection import hardened_scores
 from foclip.detection.detector import shipped
 from foclip.detection.probes import Prober
 from foclip.detection.transformations import transformation
 from foclip.models import load_encoder
+from foclip.models.batching import raw_scores, read_figures
 from foclip.models.scores import CLIPScore
 from foclip.reports import html
 
@@ -35,14 +39,56 @@ CAT, STEPS, FAINT, BUDGETS = "chelsea.png", 60, 45, (50, 45, 40, 35, 30)
 
 
 def main() -> None:
-    """Make both pictures."""
+    """Make the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("docs"))
     out = parser.parse_args().out
     torch.set_num_threads(1)
     photos = {path.name: images.to_tensor(images.read(path)) for path in demo.photos()}
+    flow(CLIPScore(load_encoder("mini")), photos[CAT]).savefig(out / "flow.png", dpi=110)
     cascade(CLIPScore(load_encoder("mini")), photos[CAT]).savefig(out / "cascade.png", dpi=110)
     rise(photos).savefig(out / "rise.png", dpi=110)
+
+
+def flow(score: CLIPScore, photo: torch.Tensor) -> Figure:
+    """The stations of a picture that is fooled, in the order in which it passes them."""
+    plan = default_plan(score)
+    (changed,) = fooled(plan, score, [photo], [ARTWORKS])
+    pixels = (photo / 255).requires_grad_()
+    targets = [score.encode_prompts(ARTWORKS)]
+    (raw,) = raw_scores(score, [score.preprocess.pixels(pixels[None])], targets, 1)
+    (slope,) = torch.autograd.grad(raw.mean(), pixels)
+    files = [images.to_image(picture) for picture in (photo, changed)]
+    before, after = read_figures(score, [score.preprocess.image(file) for file in files], targets * 2)
+    stations = [
+        ("the photo", files[0]),
+        ("what the model sees\n(resized, cropped)", images.to_image(score.preprocess.image(files[0]))),
+        ("which way each pixel\nraises the scores", _around_gray(slope, 0.5 / float(slope.abs().quantile(0.999)))),
+        (f"change after {plan.steps} steps\nwithin the budget, × 8", _around_gray((changed - photo.float()) / 255, 8)),
+        ("the file that is written\n(8 bits a channel)", files[1]),
+    ]
+    plot = Figure(figsize=(12.5, 2.2))
+    grid = plot.subplots(1, len(stations) + 1)
+    plot.subplots_adjust(left=0.01, right=0.99, top=0.78, bottom=0.12, wspace=0.22)
+    for axes, (title, picture) in zip(grid, stations, strict=False):
+        axes.imshow(picture)
+        axes.set_axis_off()
+        axes.set_title(title, fontsize=9)
+        arrow = {"arrowstyle": "->", "linewidth": 1.5}
+        axes.annotate("", (1.2, 0.5), (1.03, 0.5), xycoords="axes fraction", arrowprops=arrow)
+        axes.set_zorder(1)
+    bars, places = grid[-1], range(len(ARTWORKS))
+    bars.barh(places, after, color="tab:red")
+    bars.barh(places, before, color="0.6")
+    bars.set_title("its scores for ten artworks\n(gray: the photo's)", fontsize=9)
+    bars.set_yticks([])
+    html.tidy(bars)
+    return plot
+
+
+def _around_gray(change: torch.Tensor, times: float) -> Image.Image:
+    """A signed change (3, H, W), enlarged; gray is none."""
+    return images.to_image(((change * times + 0.5).clamp(0, 1) * 255).round().to(torch.uint8))
 
 
 def within(budget: float, score: CLIPScore, photos: list[torch.Tensor], captions: list[str]) -> list[torch.Tensor]:

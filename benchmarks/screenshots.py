@@ -1,13 +1,16 @@
-"""Screenshots of every report and of every tab of the page, wide and narrow, light and dark, to be looked at.
+"""Screenshots of every report, of every tab of the page, and of the documentation's first pages, to be looked at.
+
+Each is made wide and narrow, light and dark.
 
 ```
 python -m benchmarks.screenshots OUT
 ```
 
-This needs `pip install "foclip[app]" playwright` and Chromium: CHROMIUM names it, by default /usr/bin/chromium.
+This needs `pip install "foclip[app,docs]" playwright` and Chromium: CHROMIUM names it, by default /usr/bin/chromium.
 """
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,6 +38,8 @@ ARGUMENTS = [
 ]
 SIZES = {"wide": (1280, 900), "narrow": (420, 900)}
 SCHEMES = ("light", "dark")
+#: Pages of the documentation: one of each kind.
+SITE = ("index", "tutorials/fool", "concepts/clip-scores", "reference/python", "results")
 
 
 @contextmanager
@@ -118,6 +123,22 @@ def shoot_tabs(browser: Browser, out: Path, url: str, fooled: Sequence[Path]) ->
         _shoot(page, out / f"tab-data-{look}.png")
 
 
+def site(folder: Path) -> Path:
+    """The documentation, built as CI builds it, but to be opened without a server."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--no-directory-urls"]
+    subprocess.run([*command, "--site-dir", str(folder)], check=True, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
+    return folder
+
+
+def shoot_site(browser: Browser, out: Path, folder: Path) -> None:
+    """Some pages of the documentation, as far as a screen shows them."""
+    for look, page in looks(browser):
+        for name in SITE:
+            page.goto((folder / f"{name}.html").as_uri())
+            page.screenshot(path=out / f"site-{name.replace('/', '-')}-{look}.png")
+            _check_width(page, f"site {name} {look}")
+
+
 def _shoot(page: Any, path: Path) -> None:
     page.wait_for_timeout(700)
     page.screenshot(path=path, full_page=True)
@@ -137,6 +158,7 @@ def main() -> None:
     fooled = sorted((out / "runs" / "fool").glob("*.png"))
     served = Served.of(load("clipscore", "mini"), data=[str(out / "runs" / "fool")])
     with chromium() as browser:
+        shoot_site(browser, out, site((out / "site").resolve()))
         shoot_reports(browser, out, pages)
         with serving(served) as url:
             shoot_tabs(browser, out, url, fooled)

@@ -22,8 +22,9 @@ import pyarrow.parquet as parquet
 import pytest
 from zoo import encoded, tiles
 
+from foclip.data import images
 from foclip.data.samples import collect_samples
-from foclip.data.sources import Columns, Item, Listing, items, load_bytes
+from foclip.data.sources import Columns, Item, Listing, archive, items, load_bytes
 from foclip.errors import UsageError
 from foclip.scanning.preview import preview
 
@@ -122,6 +123,18 @@ def test_brothers_of_dotted_names(tmp_path: Path) -> None:
         ("2021.1", None),
         ("2021.2", "no picture in the sample (it holds 2.txt)"),
     ]
+
+
+def test_pictures_without_a_suffix_are_known_by_their_first_bytes(tmp_path: Path) -> None:
+    texts = {"README": b"P6 of 7 pages, and more", "LICENSE": b"", "CITATION": b"BibTeX to come"}
+    members = texts | {"d/0001": A, "d/0001.txt": b"one", "0002": B, "0002.json": b"{}"}
+    tar(tmp_path / "a.tar", members)
+    assert captioned(tmp_path / "a.tar") == [("d/0001", "one"), ("0002", None)]
+    with (tmp_path / "a.tar").open("rb") as stream:
+        assert len(list(archive.items(stream, "a.tar", Columns(), read=False))) == 2
+    suffixes = {"JPEG2000": "jp2", "WEBP": "webp", "TIFF": "tiff", "GIF": "gif", "BMP": "bmp"}
+    heads = {kind: encoded(tiles(1, 8)[0], kind)[: images.HEAD] for kind in suffixes}
+    assert {kind: images.suffix_of(head) for kind, head in heads.items()} == suffixes
 
 
 def test_many_pictures_of_one_name_are_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

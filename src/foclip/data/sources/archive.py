@@ -2,7 +2,8 @@
 
 The name ends at the first dot, as in webdataset. Pictures of a sample that have more dots are called after their own
 names, so `2021.05.01.jpg` and `2021.05.02.jpg` are two rows, each with the text of its own name if there is one. Texts
-that are called captions (`a.caption.txt`), or numbered beside one picture (`a.0.txt`, …), are those of all others.
+that are called captions (`a.caption.txt`), or numbered beside one picture (`a.0.txt`, …), are those of all others. A
+member without a dot in its name is a picture if its first bytes are a picture's.
 
 tarfile stops without an error at anything that is not a header, and at the end mark of the first of joined tars;
 readers built on it lose what follows. Here tars are read to the end of the file, and one that ends without its end mark
@@ -19,8 +20,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from io import BufferedReader
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from foclip.data import captions, images
 from foclip.data.captions import word
@@ -115,7 +117,10 @@ def _samples(stream: BinaryIO, name: str, read: bool) -> Iterator[_Sample]:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # else it keeps every header
                 key, suffix = _split(member.name)
-                if not key or member.isdir():
+                stream = tar.extractfile(member) if key and member.isfile() else None
+                if key and not suffix and isinstance(stream, BufferedReader):
+                    suffix = images.suffix_of(stream.peek(images.HEAD)[: images.HEAD])
+                if not key or not suffix or member.isdir():
                     continue
                 if sample and (sample.key != key or suffix in sample.suffixes or sample.size > MAX_PICTURE):
                     yield sample
@@ -123,7 +128,7 @@ def _samples(stream: BinaryIO, name: str, read: bool) -> Iterator[_Sample]:
                 sample = sample or _Sample(key)
                 sample.suffixes.add(suffix)
                 try:
-                    _add(sample, tar, member, suffix, read)
+                    _add(sample, member, suffix, stream if read else None)
                 except (*DAMAGE, OSError) as error:
                     raise_lost_file(error)
                     sample.error = f"cut off: the tar ends, or is damaged, within it ({text(error)})"
@@ -144,13 +149,13 @@ def _split(name: str) -> tuple[str, str]:
     """Key and suffixes of a member, up to and from the first dot of the file's name; no key for hidden files."""
     folder, _, file = name.rpartition("/")
     stem, _, suffix = file.partition(".")
-    if not stem or not suffix or "__MACOSX" in folder:
+    if not stem or "__MACOSX" in folder:
         return "", ""
     return f"{folder}/{stem}" if folder else stem, suffix.lower()
 
 
-def _add(sample: _Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix: str, read: bool) -> None:
-    """Put a member into its sample, reading it if it is of use."""
+def _add(sample: _Sample, member: tarfile.TarInfo, suffix: str, stream: IO[bytes] | None) -> None:
+    """Put a member into its sample, with what its stream holds if it is of use."""
     path = PurePosixPath(member.name)
     picture = f".{suffix.rpartition('.')[2]}" in images.SUFFIXES
     if path.is_absolute() or ".." in path.parts or "\x00" in member.name:
@@ -163,7 +168,6 @@ def _add(sample: _Sample, tar: tarfile.TarFile, member: tarfile.TarInfo, suffix:
         if member.size > (MAX_PICTURE if picture else MAX_TEXT):
             sample.error = f"a file of {member.size:,} bytes is more than is read"
             return
-        stream = tar.extractfile(member) if read else None
         (sample.pictures if picture else sample.texts)[suffix] = stream.read() if stream else b""
         sample.size += member.size
 
