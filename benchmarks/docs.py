@@ -19,6 +19,7 @@ record what they rest on need `--commit`, that of their code; they are taken to 
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
@@ -54,7 +55,7 @@ def differences(figures: Figures, pages: Mapping[str, str]) -> Iterator[str]:
         if used(text) and SOURCES not in {piece.name for piece in pieces(text)}:
             yield f"{page}: shows figures of {', '.join(used(text))}, but has no block `{SOURCES}`"
         for number, line in enumerate(text.splitlines(), 1):
-            if line.lstrip().startswith(("<!--=", "<!--/")):
+            if re.match(r"\s*(?:[-*>] |\d+\. )?\s*<!--[=/]", line):  # CommonMark takes it for a block of HTML
                 yield f"{page}:{number}: begins with a comment, and would be no Markdown; move a word"
     yield from prose.uncited(pages)
     yield from older(figures)

@@ -22,6 +22,7 @@ from foclip.detection import TRANSFORMATIONS, View
 from foclip.models import Encoder, load_encoder
 from foclip.models.batching import raw_scores, read_scores
 from foclip.models.scores import CLIPScore
+from foclip.runs import provenance
 from foclip.studies import adaptive, artworks, available, filter, hub, hub_caption, imagenet, long, robust, sweep, tau
 from foclip.studies.harness import (
     BUDGET,
@@ -427,6 +428,7 @@ def test_reproduce_on_the_command_line(run: Run, toys: None, folder: Path, tmp_p
     settings = json.loads((tmp_path / "out" / "run.json").read_text())
     assert settings["pictures"] == ["a.png", "b.png", "c.png"]
     assert settings["settings"]["quick"] is True
+    assert (settings["studies"], settings["parts"]) == (["grayscale", "tau"], provenance.parts())
     report = (tmp_path / "out" / "report.html").read_text()
     assert report.count("<svg") == 2
     assert "91.0 %" in report
