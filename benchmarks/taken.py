@@ -74,7 +74,10 @@ def parts_of(commit: str) -> dict[str, str]:
 
     def shipped(path: str) -> bytes:
         asked = ["git", "show", f"{commit}:src/foclip/{path}"]
-        return subprocess.run(asked, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+        shown = subprocess.run(asked, cwd=ROOT, stdout=subprocess.PIPE, check=False)
+        if shown.returncode:
+            raise UsageError(f"commit {commit} is not here, or has no {path}")
+        return shown.stdout
 
     found = provenance.parts(shipped)
     changed = subprocess.run(["git", "diff", "--quiet", commit, "--", *ATTACKS], cwd=ROOT, check=False).returncode

@@ -100,14 +100,9 @@ def test_a_table_says_that_it_is_of_older_code(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("start", ["", "- ", "1. "])
 def test_no_line_begins_with_a_comment(start: str) -> None:
     """Markdown on GitHub would show such a line as it is written."""
-    page = (
-        f"Some words\n{start}<!--=some/rises/40/rise:.2f-->0.61<!--/--> more\n<!-- figures: sources -->\n<!-- end -->"
-    )
-    some = figures_of(some=a_record())
-    said = [
-        line for line in differences(some, {"README.md": rendered(page, "README.md", some)}) if "README.md:" in line
-    ]
-    assert said == ["README.md:2: begins with a comment, and would be no Markdown; move a word"]
+    page, some = f"Some words\n{start}<!--=some/rises/40/rise:.2f-->0.61<!--/--> more", figures_of(some=a_record())
+    said = [line for line in differences(some, {"docs/new.md": page}) if line.startswith("docs/new.md:2")]
+    assert said == ["docs/new.md:2: begins with a comment, and would be no Markdown; move a word"]
 
 
 def test_a_reference_names_one_figure_or_is_refused() -> None:
