@@ -10,10 +10,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ALLOWED = Path(__file__).with_name("allowed.txt")
-#: What is no prose: code, what is put there, comments, and addresses of links.
+#: What is no prose. A block of bare output, without the command that prints it, is prose.
 LEFT_OUT = re.compile(
-    r"^( *)```.*?^\1```|(?<=\n\n)(?:    [^\n]*\n)+|`[^`\n]*`|<!-- figures: .*?<!-- end -->|<!--=.*?<!--/-->|<!--.*?-->|"
-    r"\]\([^)]*\)|https?://\S+|arXiv\s+\d+\.\d+|\d+(?:\.\d+){2,}",
+    "|".join(
+        (
+            r"^( *)```(?:\w+$|\n\s*(?:\w+=\S+ )?(?:foclip|python3?|pip) ).*?^\1```",  # code, and commands
+            *(r"(?<=\n\n)(?:    [^\n]*\n)+", r"`[^`\n]*`"),  # the same, indented or within a line
+            *("<!-- figures: .*?<!-- end -->", "<!--=.*?<!--/-->", "<!--.*?-->"),  # from records, and comments
+            *(r"\]\([^)]*\)", r"https?://\S+", r"arXiv\s+\d+\.\d+", r"\d+(?:\.\d+){2,}"),  # addresses and versions
+        )
+    ),
     re.DOTALL | re.MULTILINE,
 )
 FIGURE = re.compile(

@@ -120,6 +120,10 @@ def test_figures_in_sentences_come_from_records_or_are_allowed() -> None:
     assert [re.findall(r"'(.*?)'", line)[0] for line in said] == ["97 %", "0.33", "12 s", "1.5", "9 of 18"]
     told = "At 45 dB <!--=a/b/c:.0%-->97 %<!--/--> are caught; `--fpr 0.02`; see arXiv\n1704.01155 and version 0.1.0."
     assert list(uncited({"README.md": told}, {})) == []
+    code = "```\nfoclip score cat.png\n\ncat.png  0.467\n```\n\n```python\nx = 0.5\n```\n"
+    assert list(uncited({"README.md": code}, {})) == []
+    (said,) = uncited({"README.md": f"{code}\n```\nscenario  caught\n45 dB  97 %\n```\n"}, {})
+    assert said.startswith("README.md:13: '97 %'")
     allowed = "A bound of\n2 % holds. 2 % do not.\n\n## Estimate\n\n5 days\n\n## Next\n\n6 days"
     words = {"README.md": ["bound of 2 % holds", "## Estimate", "3 % are not here"]}
     said = list(uncited({"README.md": allowed}, words))
