@@ -122,8 +122,8 @@ def test_figures_in_sentences_come_from_records_or_are_allowed() -> None:
     assert list(uncited({"README.md": told}, {})) == []
     code = "```\nfoclip score cat.png\n\ncat.png  0.467\n```\n\n```python\nx = 0.5\n```\n"
     assert list(uncited({"README.md": code}, {})) == []
-    (said,) = uncited({"README.md": f"{code}\n```\nscenario  caught\n45 dB  97 %\n```\n"}, {})
-    assert said.startswith("README.md:13: '97 %'")
+    (bare,) = uncited({"README.md": f"{code}\n```\nscenario  caught\n45 dB  97 %\n```\n"}, {})
+    assert bare.startswith("README.md:13: '97 %'")
     allowed = "A bound of\n2 % holds. 2 % do not.\n\n## Estimate\n\n5 days\n\n## Next\n\n6 days"
     words = {"README.md": ["bound of 2 % holds", "## Estimate", "3 % are not here"]}
     said = list(uncited({"README.md": allowed}, words))
