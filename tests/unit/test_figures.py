@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,29 @@ def test_a_benchmark_keeps_figures_with_what_they_rest_on(tmp_path: Path) -> Non
     path.write_text(json.dumps(json.loads(path.read_text()) | {"title": 3}))
     with pytest.raises(UsageError, match="title"):
         record.read("some", tmp_path)
+
+
+def test_the_commit_tells_changed_code_and_no_other_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that benchmarks write are no change of code; a package within another checkout has none of its own."""
+
+    def git(*words: str) -> None:
+        me = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+        subprocess.run(["git", "-C", str(tmp_path), *me, *words], check=True, capture_output=True)
+
+    package = tmp_path / "src" / "foclip"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (tmp_path / "record.json").write_text("1")
+    monkeypatch.setattr(provenance, "PACKAGE", package)
+    git("init")
+    assert provenance.made()["commit"] is None
+    git("add", ".")
+    git("commit", "-m", "first")
+    (tmp_path / "record.json").write_text("2")
+    commit = provenance.made()["commit"]
+    assert re.fullmatch("[0-9a-f]{7,}", commit)
+    (package / "__init__.py").write_text("changed = True")
+    assert provenance.made()["commit"] == f"{commit}-dirty"
 
 
 def test_a_command_is_kept_without_folders() -> None:

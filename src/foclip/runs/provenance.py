@@ -54,12 +54,16 @@ def parts(read: Callable[[str], bytes] | None = None) -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The commit of the code, marked if it was changed since; None if the package is in no checkout of its own."""
-    git = ["git", "-C", str(PACKAGE)]
-    quiet: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "check": True, "text": True}
+    """The commit of the code, marked if code was changed since; None if the package is in no checkout of its own."""
+
+    def git(*words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        asked = ["git", "-C", str(PACKAGE), *words]
+        return subprocess.run(asked, capture_output=True, check=check, text=True)  # noqa: S603  # our own words
+
     try:
-        subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], **quiet)  # noqa: S603  # our own words
-        described = subprocess.run([*git, "describe", "--always", "--dirty", "--exclude=*"], **quiet)  # noqa: S603
-        return str(described.stdout.strip())
+        git("ls-files", "--error-unmatch", "__init__.py")
+        commit = git("rev-parse", "--short", "HEAD").stdout.strip()
+        changed = git("diff", "--quiet", "HEAD", "--", ":/src", ":/*.py", check=False).returncode
     except (OSError, subprocess.CalledProcessError):
         return None
+    return f"{commit}-dirty" if changed else commit
