@@ -117,9 +117,9 @@ def _samples(stream: BinaryIO, name: str, read: bool) -> Iterator[_Sample]:
             while (member := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # else it keeps every header
                 key, suffix = _split(member.name)
-                stream = tar.extractfile(member) if key and member.isfile() else None
-                if key and not suffix and isinstance(stream, BufferedReader):
-                    suffix = images.suffix_of(stream.peek(images.HEAD)[: images.HEAD])
+                content = tar.extractfile(member) if key and member.isfile() else None
+                if not suffix and isinstance(content, BufferedReader):
+                    suffix = images.suffix_of(content.peek(images.HEAD)[: images.HEAD])
                 if not key or not suffix or member.isdir():
                     continue
                 if sample and (sample.key != key or suffix in sample.suffixes or sample.size > MAX_PICTURE):
@@ -128,7 +128,7 @@ def _samples(stream: BinaryIO, name: str, read: bool) -> Iterator[_Sample]:
                 sample = sample or _Sample(key)
                 sample.suffixes.add(suffix)
                 try:
-                    _add(sample, member, suffix, stream if read else None)
+                    _add(sample, member, suffix, content if read else None)
                 except (*DAMAGE, OSError) as error:
                     raise_lost_file(error)
                     sample.error = f"cut off: the tar ends, or is damaged, within it ({text(error)})"
@@ -154,8 +154,8 @@ def _split(name: str) -> tuple[str, str]:
     return f"{folder}/{stem}" if folder else stem, suffix.lower()
 
 
-def _add(sample: _Sample, member: tarfile.TarInfo, suffix: str, stream: IO[bytes] | None) -> None:
-    """Put a member into its sample, with what its stream holds if it is of use."""
+def _add(sample: _Sample, member: tarfile.TarInfo, suffix: str, content: IO[bytes] | None) -> None:
+    """Put a member into its sample, with its content if it is of use."""
     path = PurePosixPath(member.name)
     picture = f".{suffix.rpartition('.')[2]}" in images.SUFFIXES
     if path.is_absolute() or ".." in path.parts or "\x00" in member.name:
@@ -168,7 +168,7 @@ def _add(sample: _Sample, member: tarfile.TarInfo, suffix: str, stream: IO[bytes
         if member.size > (MAX_PICTURE if picture else MAX_TEXT):
             sample.error = f"a file of {member.size:,} bytes is more than is read"
             return
-        (sample.pictures if picture else sample.texts)[suffix] = stream.read() if stream else b""
+        (sample.pictures if picture else sample.texts)[suffix] = content.read() if content else b""
         sample.size += member.size
 
 
