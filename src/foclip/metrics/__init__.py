@@ -13,12 +13,12 @@ True
 
 from typing import TYPE_CHECKING, Any
 
-from foclip.metrics.functional import clip_score, robust_clip_score
+from foclip.metrics.functional import clip_score, pairwise_clip_score, robust_clip_score
 
 if TYPE_CHECKING:
     from foclip.metrics.classes import CLIPScore, RobustCLIPScore
 
-__all__ = ["CLIPScore", "RobustCLIPScore", "clip_score", "robust_clip_score"]
+__all__ = ["CLIPScore", "RobustCLIPScore", "clip_score", "pairwise_clip_score", "robust_clip_score"]
 
 
 def __getattr__(name: str) -> Any:
