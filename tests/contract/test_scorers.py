@@ -2,7 +2,7 @@
 
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import families
@@ -24,16 +24,23 @@ ENSEMBLES = {"mean": MeanEnsemble, "lower": MinEnsemble}
 
 
 @pytest.fixture(
-    scope="module", params=["clipscore", "clip-iqa", *TOYS, *ENSEMBLES, *FAMILIES, "hpsv2", "aesthetic", "imagereward"]
+    scope="module",
+    params=["clipscore", "clip-iqa", *TOYS, *ENSEMBLES, *FAMILIES, "hpsv2", "aesthetic", "imagereward", "vqascore"],
 )
 def scorer(
-    request: pytest.FixtureRequest, toys: None, made: Made, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    toys: None,
+    made: Made,
+    folder: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Scorer]:
     name: str = request.param
     if name in FAMILIES:
         yield load(name, made(FAMILIES[name]))
     elif name == "imagereward":
         yield load(name, str(families.image_reward(tmp_path_factory.mktemp("reward"))))
+    elif name == "vqascore":
+        yield load(name, str(folder("llava")))
     elif name in ENSEMBLES:
         yield ENSEMBLES[name]([CLIPScore(load_encoder("mini")), CLIPScore(load_encoder("mini-vit"))])
     else:

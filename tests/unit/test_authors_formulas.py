@@ -269,5 +269,6 @@ def test_all_are_listed() -> None:
         "aesthetic",
         "blip-itm",
         "imagereward",
+        "vqascore",
     ]
     assert available()[: len(wanted)] == wanted
