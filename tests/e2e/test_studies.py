@@ -21,7 +21,20 @@ from foclip.detection import TRANSFORMATIONS, View
 from foclip.models import Encoder, load_encoder
 from foclip.models.batching import raw_scores, read_scores
 from foclip.models.scores import CLIPScore
-from foclip.studies import adaptive, artworks, available, filter, hub, hub_caption, imagenet, long, robust, sweep, tau
+from foclip.studies import (
+    adaptive,
+    artworks,
+    available,
+    filter,
+    hub,
+    hub_caption,
+    imagenet,
+    long,
+    pushed,
+    robust,
+    sweep,
+    tau,
+)
 from foclip.studies.harness import (
     BUDGET,
     StudyContext,
@@ -49,6 +62,7 @@ ALL = [
     "ablation",
     "adaptive",
     "artworks",
+    "cross",
     "filter",
     "grayscale",
     "hub",
@@ -56,6 +70,7 @@ ALL = [
     "imagenet",
     "long",
     "modality_gap",
+    "pushed",
     "robust",
     "spectrum",
     "sweep",
@@ -64,7 +79,8 @@ ALL = [
     "visible",
 ]
 #: Those that take seconds however tiny a run is.
-SLOW = ("ablation", "adaptive", "artworks", "imagenet", "modality_gap", "robust", "spectrum", "sweep", "visible")
+SLOW = ("ablation", "adaptive", "artworks", "cross", "imagenet", "modality_gap", "pushed", "robust", "spectrum")
+SLOW += ("sweep", "visible")
 #: What makes a run tiny, here and in a process of its own.
 GRIDS = {"WEIGHTS": ((0.1, 1.0),) * 2, "STEPS": ((7.0, 70.0),) * 2, "MOMENTA": ((0.0, 0.5),) * 2}
 
@@ -90,6 +106,7 @@ def _tiny() -> Iterator[None]:
         patch.setattr(long, "QUICK", (1, 2))
         patch.setattr(imagenet, "COUNTS", (25, 100))
         patch.setattr(hub, "COUNTS", (5, 20))
+        patch.setattr(pushed, "BUDGETS", (35.0, 40.0))
         patch.setattr(hub_caption, "QUICK", 512)
         patch.setattr(statistics, "RESAMPLES", 20)
         patch.setattr(pictures, "CORNERS", pictures.CORNERS[:4])

@@ -46,13 +46,14 @@ class Ensemble(ABC):
     """Several scores as one, each with its own model and preprocessing. A subclass adds `combine`, and sets `name`."""
 
     name: ClassVar[str]
+    one_scale: ClassVar[bool] = True  # whether raw scores are combined as they are
 
     def __init__(self, scorers: Sequence[EmbeddingScorer]) -> None:
         if not scorers:
             raise UsageError(f"scorers: the {self.name} of several needs at least one")
         if without := [scorer.info.name for scorer in scorers if not isinstance(scorer, EmbeddingScorer)]:
             raise UsageError(f"scorers: {', '.join(without)} compares no embeddings; ensembles take scores that do")
-        if len({(scorer.info.scale, scorer.device) for scorer in scorers}) > 1:
+        if len({(self.one_scale and scorer.info.scale, scorer.device) for scorer in scorers}) > 1:
             found = ", ".join(f"{scorer.model}: {scorer.info.scale:g}, {scorer.device}" for scorer in scorers)
             raise UsageError(f"scorers: all must have one scale and be on one device ({found})")
         self.scorers = tuple(scorers)

@@ -120,9 +120,9 @@ class StudyContext:
             self._advance(self._part + 1)
         self._advance = no_progress("", 0)
 
-    def default_attack(self) -> AttackPlan:
-        """FoCLIP with its default weights, within the budget. Most studies examine its pictures."""
-        return self.attack(FoCLIP, objective=objective(temperature=self.score.info.temperature))
+    def default_attack(self, score: Scorer | None = None) -> AttackPlan:
+        """FoCLIP with its default weights for a score, within the budget. Most studies examine its pictures."""
+        return self.attack(FoCLIP, objective=objective(temperature=(score or self.score).info.temperature))
 
     def attack(self, method: type[Attack], **settings: Any) -> AttackPlan:
         """An attack within the budget, with the steps and the seed of this run; `settings` add to these, or replace."""
@@ -176,7 +176,7 @@ class StudyContext:
             return read_figures(chosen, seen, [targets(wanted[place]) for place in places])
 
         found = self._measured("scores", pictures, wanted, chosen, measure)
-        count = len(wanted[0] if wanted else prompts or self.prompts)
+        count = len(wanted[0] if wanted else prompts or self.prompts) or 1  # of a score without prompts
         return np.array(found, dtype=np.float64).reshape(len(pictures), count)
 
     def sensitivities(
