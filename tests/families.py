@@ -246,6 +246,19 @@ def drawn(model: torch.nn.Module) -> torch.nn.Module:
     return model.eval()
 
 
+def pickscore() -> tuple[Any, Any, Any]:
+    """A tiny network of PickScore's kind with weights that no version chooses, its image processor and tokenizer."""
+    model, processor, tokenizer = _clip()
+    return drawn(model), processor, tokenizer
+
+
+def blip_matching() -> tuple[Any, Any, Any]:
+    """A tiny BLIP that has, as its authors' has, two tokens more than BERT's: one each to decode and to encode."""
+    model, processor, tokenizer = _blip()
+    model.config.text_config.vocab_size += 2
+    return drawn(transformers.BlipForImageTextRetrieval(model.config)), processor, tokenizer
+
+
 def image_reward(folder: Path) -> Path:
     """A folder with a tiny ImageReward, in its authors' names, with random weights and a tokenizer."""
     tokenizer, wide = _bert_tokenizer(), 64
