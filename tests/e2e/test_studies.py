@@ -79,8 +79,10 @@ ALL = [
     "visible",
 ]
 #: Those that take seconds however tiny a run is.
-SLOW = ("ablation", "adaptive", "artworks", "cross", "imagenet", "modality_gap", "pushed", "robust", "spectrum")
-SLOW += ("sweep", "visible")
+SLOW = (
+    *("ablation", "adaptive", "artworks", "cross", "imagenet", "modality_gap", "pushed", "robust", "spectrum"),
+    *("sweep", "visible"),
+)
 #: What makes a run tiny, here and in a process of its own.
 GRIDS = {"WEIGHTS": ((0.1, 1.0),) * 2, "STEPS": ((7.0, 70.0),) * 2, "MOMENTA": ((0.0, 0.5),) * 2}
 

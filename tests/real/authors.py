@@ -39,8 +39,10 @@ STOOD_IN = {
 }
 #: Parts of CLIP's configuration, and what in them tells sizes; the rest has other names in other versions.
 PARTS = ("text_config", "vision_config")
-SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size")
-SIZES += ("vocab_size", "max_position_embeddings", "eos_token_id", "bos_token_id")
+SIZES = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size"),
+    *("vocab_size", "max_position_embeddings", "eos_token_id", "bos_token_id"),
+)
 #: Names in BLIP's network in transformers, and what its authors call the same.
 NAMES = {
     r"^vision_model\.embeddings\.class_embedding": "visual_encoder.cls_token",

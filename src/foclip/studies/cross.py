@@ -48,7 +48,7 @@ class StandardEnsemble(Ensemble):
         return tuple(scorer.encode_prompts(prompts_of(scorer)) for scorer in self.scorers)
 
     def combine(self, raw: Tensor) -> Tensor:
-        return ((raw - self._mean) / self._deviation).mean(dim=0)
+        return torch.as_tensor(((raw - self._mean) / self._deviation).mean(dim=0))
 
 
 def members(context: StudyContext) -> tuple[dict[str, Asked], list[str]]:

@@ -42,11 +42,14 @@ def table(context: StudyContext) -> pd.DataFrame:
 
 def report(table: pd.DataFrame) -> StudyReport:
     """Rise by score and budget, against PSNR and against FLIP."""
-    summary, rises = [], dict[str, list[tuple[float, float, Estimate]]]()
+    summary, rises = [], dict[str, list[Estimate]]()
+    places = {"PSNR / dB": dict[str, list[float]](), "FLIP": dict[str, list[float]]()}
     for (name, budget), part in groups(table, "scored_by", "budget").items():
         rise = mean(part.rise, part.photo)
+        rises.setdefault(name, []).append(rise)
         psnr = part.psnr.replace(np.inf, np.nan).mean()  # infinite where nothing was gained
-        rises.setdefault(name, []).append((psnr, part.flip.mean(), rise))
+        for across, place in zip(places.values(), (psnr, part.flip.mean()), strict=True):
+            across.setdefault(name, []).append(place)
         first = part.iloc[0]
         row = {"score": name, "budget / dB": f"{budget:g}", "pictures": len(part)}
         row |= {"clean photographs": f"{first.clean_mean:.3g} ± {first.clean_deviation:.2g}"}
@@ -54,10 +57,12 @@ def report(table: pd.DataFrame) -> StudyReport:
         row |= {"rise / standard deviations": f"{rise:.1f}", "least": f"{part.rise.min():.1f}"}
         row |= {"above of the clean": percent(part.above.mean()), "FLIP": f"{part.flip.mean():.3f}"}
         summary.append(row)
-    panels = {}
-    for place, y in enumerate(("rise / standard deviations", "")):
-        panels[y] = {name: ([row[place] for row in rows], [row[2] for row in rows]) for name, rows in rises.items()}
-    figures = {"rise": plots.lines(("PSNR / dB", "FLIP"), panels, plots.WIDE, sharey=True)}
+    labels = ("rise / standard deviations", "")  # the two panels have one axis
+    panels = {
+        label: {name: (across[name], found) for name, found in rises.items()}
+        for label, across in zip(labels, places.values(), strict=True)
+    }
+    figures = {"rise": plots.lines([*places], panels, plots.WIDE, sharey=True)}
     findings = []
     for name, part in groups(table[table.budget == 40], "scored_by").items():
         findings.append(

@@ -107,7 +107,7 @@ class VQAScore:
         read = torch.cat([before, patches, after], dim=1)
         logits = self._network(inputs_embeds=read, use_cache=False, logits_to_keep=ANSWER_TOKENS + 1).logits[:, :-1]
         found = logits.float().log_softmax(dim=-1).gather(-1, ids[-ANSWER_TOKENS:].expand(len(read), -1)[..., None])
-        return found.squeeze(-1).mean(dim=1).exp()
+        return torch.as_tensor(found.squeeze(-1).mean(dim=1).exp())
 
     def _after(self, prompt: str) -> list[int]:
         """Ids of what is read after the picture, the answer included; the beginning of a text stands before it."""

@@ -46,7 +46,7 @@ class Asked:
 
     def above(self, values: Floats) -> Floats:
         """Share of clean photographs below each score."""
-        return (self.clean[None] < values[:, None]).mean(axis=1)
+        return np.asarray((self.clean[None] < values[:, None]).mean(axis=1))
 
 
 def split(context: StudyContext) -> tuple[list[Picture], list[Picture]]:
