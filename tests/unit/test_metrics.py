@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Run, scores_of
+from conftest import Made, Run, scores_of
 from PIL import Image
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.wrappers import (
@@ -34,8 +34,8 @@ from foclip.data.prompts import imagenet
 from foclip.detection import Detector, measure
 from foclip.detection.detector import SHIPPED, hardened_scores, shipped
 from foclip.errors import PromptTruncationWarning, UsageError
-from foclip.metrics import CLIPScore, RobustCLIPScore, clip_score, pairwise_clip_score, robust_clip_score
-from foclip.models import Encoder, OpenClipEncoder, load_encoder
+from foclip.metrics import CLIPScore, MeanScore, RobustCLIPScore, clip_score, pairwise_clip_score, robust_clip_score
+from foclip.models import Encoder, OpenClipEncoder, load, load_encoder
 from foclip.models.scores import CLIPScore as Score
 
 pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
@@ -130,6 +130,31 @@ def test_a_prefix_comes_before_each_caption(mini: Encoder, squares: torch.Tensor
     assert alone(CLIPScore(mini, prefix="A photo depicts"), (squares, CAPTIONS[:2])) == once
     assert float(clip_score(squares, CAPTIONS[:2], mini, prefix="A photo depicts")) == once
     assert once != alone(CLIPScore(mini), (squares, CAPTIONS[:2]))
+
+
+@pytest.mark.slow
+def test_any_score_is_a_metric(mini: Encoder, made: Made, squares: torch.Tensor) -> None:
+    """With captions, where a score needs them or takes them, and without any where it takes none."""
+    captions = CAPTIONS[:2]
+    for name, model, texts in (
+        ("aesthetic", mini, None),
+        ("clip-iqa", mini, None),
+        ("clip-iqa", mini, captions),
+        ("blip-itm", made("blip"), captions),
+    ):
+        scorer = load(name, model)
+        rows = foclip.score(squares, None if texts is None else [[text] for text in texts], model=scorer)
+        metric = MeanScore(name, model)
+        for place in range(2):  # one at a time, as a loop gives them
+            metric.update(squares[place], texts and texts[place])
+        assert float(metric.clone().compute()) == pytest.approx(np.mean([row.score for row in rows]), abs=1e-6), name
+        assert float(MeanScore(scorer)(squares, caption_list=texts)) == float(metric.compute())
+    with pytest.raises(UsageError, match="captions: aesthetic takes none"):
+        MeanScore("aesthetic", mini).update(squares, captions)
+    with pytest.raises(UsageError, match="captions: give one for each of the 2"):
+        MeanScore("clipscore", mini).update(squares)
+    with pytest.raises(UsageError, match="cannot match"):
+        MeanScore("blip-itm", mini)
 
 
 def test_pairs_of_all_pictures_and_captions(mini: Encoder, squares: torch.Tensor) -> None:

@@ -14,9 +14,11 @@ from foclip.core.detecting import BatchDetector
 from foclip.detection.detector import Detector, shipped
 from foclip.detection.probes import Prober, over_hardened
 from foclip.errors import UsageError
-from foclip.metrics.functional import Captions, Pictures, Sums, clip_score_sums, means, robust_sums
+from foclip.metrics.functional import Captions, Pictures, Sums, clip_score_sums, means, robust_sums, score_sums
+from foclip.models.batching import TargetCache
 from foclip.models.encoder import Encoder
-from foclip.models.registry import load_encoder
+from foclip.models.registry import load_encoder, resolve
+from foclip.models.scorer import Scorer as AnyScorer
 from foclip.models.scores.clip import SCALE
 from foclip.models.scores.clip import CLIPScore as Scorer
 
@@ -87,6 +89,37 @@ class CLIPScore(_Means):
     def compute(self) -> Tensor:  # type: ignore[override]
         """The mean; NaN if nothing was added."""
         return super().compute()["clip_score"]
+
+
+class MeanScore(_Means):
+    """Mean of any score over all pictures seen.
+
+    Args:
+        score: A name that `foclip scores` lists, or a scorer.
+        model: What `--model` names: an encoder, its name, or the model of that score; nothing with a scorer.
+        **options: Those of `torchmetrics.Metric`.
+
+    Raises:
+        UsageError: There is no such score, or it needs another model.
+    """
+
+    def __init__(self, score: str | AnyScorer, model: Encoder | str = "mini", **options: Any) -> None:
+        super().__init__(**options)
+        self._scorer = resolve(model, score) if isinstance(score, str) else resolve(score)
+        self._targets = TargetCache(self._scorer)
+        self._start("score")
+
+    def update(
+        self, pictures: Pictures, captions: Captions | None = None, caption_list: Captions | None = None
+    ) -> None:
+        """Add pictures with their captions, as to a `CLIPScore`; without any where the score needs none."""
+        _refuse_splitting()
+        asked = _one_of(captions, caption_list) if (captions, caption_list) != (None, None) else None
+        self._add(score_sums(self._scorer, self._targets, pictures, asked))
+
+    def compute(self) -> Tensor:  # type: ignore[override]
+        """The mean; NaN if nothing was added."""
+        return super().compute()["score"]
 
 
 class RobustCLIPScore(_Means):

@@ -14,14 +14,15 @@ from foclip.data import images
 from foclip.data.images import Source
 from foclip.data.samples import Sample, prepare
 from foclip.detection.detector import Detector, shipped
-from foclip.detection.probes import Prober, Views
+from foclip.detection.probes import Prober
 from foclip.errors import UsageError
-from foclip.models.batching import read_figures
+from foclip.models.batching import TargetCache, read_figures
 from foclip.models.encoder import Encoder
+from foclip.models.scorer import Scorer as AnyScorer
 from foclip.models.scores.clip import SCALE
 from foclip.models.scores.clip import CLIPScore as Scorer
 from foclip.models.surroundings import undisturbed
-from foclip.outcome import Failure
+from foclip.outcome import Failure, mean
 
 #: B pictures: PIL, pixels or files (`foclip.data.images.Source`), or pixels as one tensor (B, 3, H, W) or array; pixels
 #: are uint8, or float in [0, 1] (rounded to 8 bits). One picture alone is a batch of one.
@@ -91,6 +92,20 @@ def clip_score_sums(prober: Prober, pictures: Pictures, captions: Captions) -> S
     return {"clip_score": sum(found.score or 0.0 for found in prober.measure(views, prompts, ())), "count": len(views)}
 
 
+def score_sums(scorer: AnyScorer, targets: TargetCache, pictures: Pictures, captions: Captions | None) -> Sums:
+    """Sum of any score; without captions it is asked with its own prompts, or none."""
+    info = scorer.info
+    if info.prompts == "none" and captions is not None:
+        raise UsageError(f"captions: {info.name} takes none; leave them out")
+    if info.prompts != "required" and captions is None:
+        views = _views(scorer.preprocess.image, _list(pictures))
+        prompts = [info.default_prompts] * len(views)
+    else:
+        views, prompts = _read(scorer.preprocess.image, pictures, () if captions is None else captions)
+    found = read_figures(scorer, views, [targets(own) for own in prompts])
+    return {"score": sum(map(mean, found)), "count": len(views)}
+
+
 def robust_sums(judge: BatchDetector, hardened: Prober | None, pictures: Pictures, captions: Captions) -> Sums:
     """Sums over pictures of what `means` gives means of; with what measures the score over a hardened encoder, too."""
     views, prompts = _read(judge.preprocess, pictures, captions)
@@ -121,7 +136,7 @@ def means(sums: Sums) -> dict[str, Tensor]:
     return found
 
 
-def _read(preprocess: Any, pictures: Pictures, captions: Captions) -> tuple[list[Views], list[tuple[str, ...]]]:
+def _read(preprocess: Any, pictures: Pictures, captions: Captions) -> tuple[list[Any], list[tuple[str, ...]]]:
     """What the encoders see of each picture, and its prompts."""
     asked = _texts(captions)
     if isinstance(pictures, Tensor | np.ndarray) and pictures.ndim != 4 and len(asked) != 1:

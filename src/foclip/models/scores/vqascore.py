@@ -60,6 +60,10 @@ class VQAScore:
         with hugging_face.explained(model):
             return cls(model, *hugging_face.parts(model, _kind), device)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "VQAScore":
+        """Itself, since it is frozen: copies of a metric share its weights."""
+        return self
+
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs: configuration and weights, since transformers hangs hooks on a network in use."""
         return vars(self) | {"_network": (self._network.config, self._network.state_dict())}
