@@ -1,6 +1,7 @@
 """CLIPScore, any other score, and one that says how far it can be trusted, for anyone's evaluation loop.
 
-They are functions, and torchmetrics metrics; torchmetrics is imported when a class is first asked for. Pictures are 8-bit, as files are; each has one caption.
+They are functions, and metrics of torchmetrics, which is imported when a class is first asked for. Pictures are 8-bit,
+as files are; each has one caption.
 
 >>> from skimage.data import astronaut
 >>> from PIL import Image

@@ -35,7 +35,7 @@ class StandardEnsemble(Ensemble):
 
     def __init__(self, members: Sequence[Asked]) -> None:
         super().__init__([member.scorer for member in members])  # type: ignore[misc]
-        self.info = ScoreInfo(self.name, floor=0.1, temperature=0.1, lowest=-np.inf)
+        self.info = ScoreInfo(self.name, floor=0.1, temperature=0.1, lowest=-np.inf, highest=np.inf)
         units = [[member.mean, member.deviation] for member in members]
         scales = torch.tensor([scorer.info.scale for scorer in self.scorers])
         self._mean, self._deviation = (torch.tensor(units) / scales[:, None]).to(self.device).T[..., None, None]

@@ -32,10 +32,9 @@ def table(context: StudyContext) -> pd.DataFrame:
         fooled = context.fool(attack, pictures, [by.prompts] * len(pictures), by.scorer)
         before, after = by.figures(context, pictures), by.figures(context, fooled)
         same = {"scored_by": name, "budget": budget, "clean_mean": by.mean, "clean_deviation": by.deviation}
-        for picture, *found in zip(
-            fooled, before, after, (after - before) / by.deviation, by.above(after), strict=True
-        ):
-            row = dict(zip(("before", "score", "rise", "above"), found, strict=True))
+        rise, most = ((to - before) / by.deviation for to in (after, by.most))
+        for picture, *found in zip(fooled, before, after, rise, most, by.above(after), strict=True):
+            row = dict(zip(("before", "score", "rise", "most", "above"), found, strict=True))
             rows.append(same | {"picture": picture.name, "photo": picture.photo} | row | picture.figures)
     return pd.DataFrame(rows).assign(clean=len(clean), left_out=", ".join(missing))
 
@@ -55,6 +54,7 @@ def report(table: pd.DataFrame) -> StudyReport:
         row |= {"clean photographs": f"{first.clean_mean:.3g} ± {first.clean_deviation:.2g}"}
         row |= {"before": f"{part.before.mean():.3g}", "after": f"{part.score.mean():.3g}"}
         row |= {"rise / standard deviations": f"{rise:.1f}", "least": f"{part.rise.min():.1f}"}
+        row |= {"most possible": f"{part.most.mean():.1f}" if np.isfinite(part.most).all() else "–"}
         row |= {"above of the clean": percent(part.above.mean()), "FLIP": f"{part.flip.mean():.3f}"}
         summary.append(row)
     labels = ("rise / standard deviations", "")  # the two panels have one axis
@@ -65,8 +65,9 @@ def report(table: pd.DataFrame) -> StudyReport:
     figures = {"rise": plots.lines([*places], panels, plots.WIDE, sharey=True)}
     findings = []
     for name, part in groups(table[table.budget == 40], "scored_by").items():
+        most = f", of the {part.most.mean():.1f} that are possible" if np.isfinite(part.most).all() else ""
         findings.append(
-            f"Within 40 dB, {name} rises by {mean(part.rise, part.photo):.1f} standard deviations, and leaves "
+            f"Within 40 dB, {name} rises by {mean(part.rise, part.photo):.1f} standard deviations{most}, and leaves "
             f"{percent(part.above.mean())} of {int(part.clean.iloc[0])} clean photographs behind."
         )
     findings.append(f'Scores that need prompts were asked with "{CAPTION}".')

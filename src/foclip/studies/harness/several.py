@@ -36,6 +36,11 @@ class Asked:
     def deviation(self) -> float:
         return float(self.clean.std(ddof=1))
 
+    @property
+    def most(self) -> float:
+        """What no score is above; infinite for some."""
+        return self.scorer.info.scale * self.scorer.info.highest
+
     def figures(self, context: StudyContext, pictures: Sequence[Picture]) -> Floats:
         """The score of each picture."""
         return figures(context, pictures, self.scorer)
