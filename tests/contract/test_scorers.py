@@ -11,6 +11,7 @@ import torch
 from conftest import Made
 from PIL import Image
 
+from foclip.attacks import make_plan
 from foclip.data.images import to_tensor
 from foclip.errors import UsageError
 from foclip.models import EmbeddingScorer, Scorer, available, load, load_encoder, registry
@@ -103,6 +104,14 @@ def test_the_gradient_reaches_the_pixels(scorer: Scorer, prompts: tuple[str, ...
     raw = raw_scores(scorer, [scorer.preprocess.pixels(pixels)], [TargetCache(scorer)(prompts)], rows=2)
     (gradient,) = torch.autograd.grad(raw[0].sum(), pixels)
     assert gradient.abs().max() > 0
+
+
+def test_a_target_is_refused_only_above_the_most_it_can_be(scorer: Scorer) -> None:
+    most = scorer.info.scale * scorer.info.highest
+    make_plan(target=min(most, 3 * scorer.info.scale)).check(scorer)
+    if math.isfinite(most):
+        with pytest.raises(UsageError, match=f"the most that {scorer.info.name} can be"):
+            make_plan(target=1.01 * most).check(scorer)
 
 
 def test_figures_are_never_below_zero_but_for_rewards(scorer: Scorer) -> None:

@@ -7,6 +7,7 @@ who know the ensemble raise this mean.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ class StandardEnsemble(Ensemble):
 
     def __init__(self, members: Sequence[Asked]) -> None:
         super().__init__([member.scorer for member in members])  # type: ignore[misc]
+        self._members = members
         self.info = ScoreInfo(self.name, floor=0.1, temperature=0.1, lowest=-np.inf, highest=np.inf)
         units = [[member.mean, member.deviation] for member in members]
         scales = torch.tensor([scorer.info.scale for scorer in self.scorers])
@@ -46,6 +48,11 @@ class StandardEnsemble(Ensemble):
 
     def encode_prompts(self, prompts: Sequence[str]) -> tuple[Any, ...]:
         return tuple(scorer.encode_prompts(prompts_of(scorer)) for scorer in self.scorers)
+
+    def in_precision(self, dtype: torch.dtype | None, compiled: bool = False) -> "StandardEnsemble":
+        scorers = [scorer.in_precision(dtype, compiled) for scorer in self.scorers]
+        members = zip(self._members, scorers, strict=True)
+        return StandardEnsemble([replace(member, scorer=scorer) for member, scorer in members])
 
     def combine(self, raw: Tensor) -> Tensor:
         return torch.as_tensor(((raw - self._mean) / self._deviation).mean(dim=0))

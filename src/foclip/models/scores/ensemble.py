@@ -27,10 +27,12 @@ class EnsemblePreprocess:
         return max(member.size for member in self.members)
 
     def image(self, picture: Image.Image) -> tuple[Any, ...]:
-        return tuple(member.image(picture) for member in self.members)
+        made = {id(member): member.image(picture) for member in dict.fromkeys(self.members)}
+        return tuple(made[id(member)] for member in self.members)
 
     def pixels(self, pixels: Tensor) -> tuple[Any, ...]:
-        return tuple(member.pixels(pixels) for member in self.members)
+        made = {id(member): member.pixels(pixels) for member in dict.fromkeys(self.members)}
+        return tuple(made[id(member)] for member in self.members)
 
     def region(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns that any of the models sees."""
@@ -76,8 +78,13 @@ class Ensemble(ABC):
         return tuple(scorer.encode_prompts(prompts) for scorer in self.scorers)
 
     def embed(self, pixels: Inputs) -> tuple[Tensor, ...]:
-        """The unit vectors (B, D_m) of each member."""
-        return tuple(scorer.embed(own) for scorer, own in zip(self.scorers, pixels, strict=True))
+        """The unit vectors (B, D_m) of each member; those over one encoder share its pass."""
+        kinds = [(id(scorer.encoder), id(scorer.preprocess)) for scorer in self.scorers]
+        made = dict[tuple[int, int], Tensor]()
+        for kind, scorer, own in zip(kinds, self.scorers, pixels, strict=True):
+            if kind not in made:
+                made[kind] = scorer.embed(own)
+        return tuple(made[kind] for kind in kinds)
 
     def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> Tensor:
         """Raw scores (…, T) of the unit vectors of all members."""
