@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from calling import started
-from conftest import Run
+from conftest import Run, raw_scores_of
 from PIL import Image
 from zoo import tiles
 
@@ -25,6 +25,7 @@ from foclip.studies import (
     adaptive,
     artworks,
     available,
+    cross,
     filter,
     hub,
     hub_caption,
@@ -43,6 +44,7 @@ from foclip.studies.harness import (
     StudySettings,
     hardening,
     pictures,
+    several,
     statistics,
 )
 from foclip.studies.harness import context as contexts
@@ -236,6 +238,29 @@ def test_no_pictures_give_no_results(context: StudyContext, prompts: list[str] |
     assert context.scores([], prompts).shape == (0, len(prompts or context.prompts))
     assert context.sensitivities([], prompts) == []
     assert context.rows([], prompts, attack="none") == []
+
+
+def test_scores_of_several_kinds_have_one_unit(context: StudyContext) -> None:
+    """Standard deviations among clean photographs; what needs another model is left out, and named."""
+    fooled, clean = several.split(context)
+    assert {picture.name for picture in [*fooled, *clean]} == {"a.png", "b.png", "c.png"}
+    assert len(fooled) == 1
+    found, missing = several.asked(context, clean)
+    assert {"clipscore", "clip-iqa"} <= found.keys()
+    assert {"siglip", "pickscore", "hpsv2", "aesthetic", "blip-itm", "imagereward", "vqascore"} <= {*missing}
+    values = np.array([0.2, 0.4, 0.6])
+    by = several.Asked(context.score, ("a cat",), values)
+    assert (by.mean, by.deviation, by.most) == (pytest.approx(0.4), pytest.approx(0.2), 2.5)
+    np.testing.assert_allclose(by.units(values), [-1, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(by.above(np.array([0.1, 0.4, 0.7])), [0, 1 / 3, 1])
+    ensemble = cross.StandardEnsemble([found["clipscore"], found["clip-iqa"]])
+    (raw,) = raw_scores_of(ensemble, fooled[0].image, ("whatever",))
+    parts = []
+    for by in (found["clipscore"], found["clip-iqa"]):
+        values = raw_scores_of(by.scorer, fooled[0].image, by.prompts).double().numpy() * by.scorer.info.scale
+        parts.append(float(by.units(values)[0]))
+    assert float(raw) == pytest.approx(np.mean(parts), abs=1e-4)
+    assert ensemble.in_precision(torch.bfloat16).fingerprint == ensemble.fingerprint
 
 
 @pytest.mark.slow
