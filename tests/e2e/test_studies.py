@@ -264,6 +264,25 @@ def test_scores_of_several_kinds_have_one_unit(context: StudyContext) -> None:
 
 
 @pytest.mark.slow
+def test_a_score_without_an_embedding_is_pushed_and_compared_with_nothing(
+    run: Run, folder: Path, tmp_path: Path
+) -> None:
+    import families  # which imports transformers
+
+    blip = families.write("blip", tmp_path / "blip")
+    words = ("--quick", "--images", folder, "--score", "blip-itm", "--model", blip, "--out", tmp_path)
+    code, text, err = run("reproduce", "pushed", *words, "--json")
+    assert code == 0, err
+    assert "Left out" in text
+    table = pd.read_csv(tmp_path / "pushed" / "table.csv")
+    assert set(table.scored_by) == {"blip-itm"}
+    assert (table.score <= 1).all()
+    code, _, err = run("reproduce", "pushed", "transfer", *words)
+    assert code == 2
+    assert "blip-itm has no embedding" in err
+
+
+@pytest.mark.slow
 def test_filter_keeps_what_the_scan_lets_through(
     mini: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,4 +76,4 @@ def report(table: pd.DataFrame) -> StudyReport:
     return StudyReport(pd.DataFrame(summary), figures, findings)
 
 
-study = Study(__name__, __doc__, table, report)
+study = Study(__name__, __doc__, table, report, embeddings=False)

@@ -52,6 +52,7 @@ class Study:
     table: Callable[[StudyContext], pd.DataFrame]  # does the work; tidy, one row per picture and condition
     report: Callable[[pd.DataFrame], StudyReport]  # made from the table, and nothing else
     gallery: Callable[[StudyContext], dict[str, Figure]] | None = None  # draws pictures as further figures
+    embeddings: bool = True  # whether it compares embeddings, which some scores have not
 
     @property
     def name(self) -> str:

@@ -51,8 +51,8 @@ class StudyContext:
     `PromptsOf` the pictures; a score of None is `self.score`.
 
     Args:
-        scores: The score that is studied (`score`), then `further` ones for `transfer`; else a `UsageError` if one has
-            no embedding.
+        scores: The score that is studied (`score`), then `further` ones for `transfer`; they have an embedding, unless
+            only studies run that need none (`Study.embeddings`).
         out: Folder of the run. Results are cached in `out`/cache.
         settings: Number of pictures and steps, folders, seed.
         progress: Called to show the progress of `study`.
@@ -73,11 +73,9 @@ class StudyContext:
         hardened: Sequence[EmbeddingScorer] = (),
         run: RunAttack = run,
     ) -> None:
-        if without := [score.info.name for score in scores if not isinstance(score, EmbeddingScorer)]:
-            raise UsageError(f"score: studies compare embeddings, and {without[0]} has none; choose another score")
         self.score, *self.further = scores
         # Each pixel costs time at every step, so a picture is at most twice the encoder's input, or 256 pixels.
-        self.side = max(256, 2 * max(self.score.encoder.image_size))
+        self.side = max(256, 2 * max(self.score.preprocess.size))
         self.hardened, self.settings = tuple(hardened), settings
         self.failures: list[Failure] = []
         self.prompts: Prompts = self.score.info.default_prompts or ARTWORKS

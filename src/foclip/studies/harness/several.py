@@ -71,12 +71,13 @@ def asked(context: StudyContext, clean: Sequence[Picture]) -> tuple[dict[str, As
     One with weights of its own is left out: over another encoder its formula means nothing.
     """
     own, found, missing = context.score, dict[str, Asked](), list[str]()
+    encoder = getattr(own, "encoder", None)  # a score with a network of its own has none
     for name in registry.available():
         try:
-            if name != own.info.name and registry.needs(name).startswith("--model"):
+            if name != own.info.name and (encoder is None or registry.needs(name).startswith("--model")):
                 missing.append(name)
                 continue
-            scorer: Scorer = own if name == own.info.name else registry.load(name, own.encoder)
+            scorer: Scorer = own if name == own.info.name else registry.load(name, encoder)
         except FoclipError:  # no head for this encoder, say
             missing.append(name)
             continue
