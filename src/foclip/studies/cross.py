@@ -18,6 +18,7 @@ from torch import Tensor
 from foclip.models.scorer import EmbeddingScorer, ScoreInfo
 from foclip.models.scores.ensemble import Ensemble
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
+from foclip.studies.harness.pictures import Picture
 from foclip.studies.harness.several import Asked, asked, figures, prompts_of, split
 from foclip.studies.harness.statistics import Floats, groups, mean
 
@@ -58,9 +59,8 @@ class StandardEnsemble(Ensemble):
         return torch.as_tensor(((raw - self._mean) / self._deviation).mean(dim=0))
 
 
-def members(context: StudyContext) -> tuple[dict[str, Asked], list[str]]:
+def members(context: StudyContext, clean: Sequence[Picture]) -> tuple[dict[str, Asked], list[str]]:
     """The scores by name, those over further encoders too; and what was left out."""
-    _, clean = split(context)
     found, missing = asked(context, clean)
     for scorer in context.further:
         called = f"{scorer.info.name} over {scorer.model}"
@@ -70,7 +70,8 @@ def members(context: StudyContext) -> tuple[dict[str, Asked], list[str]]:
 
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: what was fooled × what reads × pictures, in standard deviations; and the originals."""
-    pictures, (scores, missing) = split(context)[0], members(context)
+    pictures, clean = split(context)
+    scores, missing = members(context, clean)
     parts = {name: by for name, by in scores.items() if isinstance(by.scorer, EmbeddingScorer)}
     attacked = {name: by.scorer for name, by in scores.items()} | {TOGETHER: StandardEnsemble([*parts.values()])}
     originals = read(context, scores, parts, pictures)
@@ -90,7 +91,7 @@ def table(context: StudyContext) -> pd.DataFrame:
 
 
 def read(
-    context: StudyContext, scores: dict[str, Asked], parts: dict[str, Asked], pictures: Sequence[Any]
+    context: StudyContext, scores: dict[str, Asked], parts: dict[str, Asked], pictures: Sequence[Picture]
 ) -> dict[str, Floats]:
     """Every score of each picture, in standard deviations, and the mean of the ensemble's parts."""
     found = {name: by.units(by.figures(context, pictures)) for name, by in scores.items()}
