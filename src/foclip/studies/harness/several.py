@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -71,7 +72,7 @@ def asked(context: StudyContext, clean: Sequence[Picture]) -> tuple[dict[str, As
     One with weights of its own is left out: over another encoder its formula means nothing.
     """
     own, found, missing = context.score, dict[str, Asked](), list[str]()
-    encoder = getattr(own, "encoder", None)  # a score with a network of its own has none
+    encoder: Any = getattr(own, "encoder", None)  # a score with a network of its own has none
     for name in registry.available():
         try:
             if name != own.info.name and (encoder is None or registry.needs(name).startswith("--model")):
