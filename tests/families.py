@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 #: Side of the pictures of the tiny models, and width of their towers.
 SIDE, WIDTH = 32, 16
@@ -64,6 +64,32 @@ def _roberta_tokenizer() -> Any:
     pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", *(f"▁{word}" for word in WORDS), *"abcdefghijklmnopqrstuvwxyz"]
     scores = [(piece, -float(place)) for place, piece in enumerate([*dict.fromkeys(pieces), "<mask>"])]
     return transformers.XLMRobertaTokenizer(vocab=scores, model_max_length=20)
+
+
+def _llama_tokenizer() -> Any:
+    """As LLaMA's: a space before each word, one that is left over a token of its own, and a beginning of all."""
+    words = ["▁ASSISTANT:", "▁USER:", "▁Yes", *(f"▁{word}" for word in WORDS)]
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,!?:'\"\n"
+    pieces = ["<unk>", "<s>", "</s>", "▁", *words, *letters, *(f"▁{letter}" for letter in letters)]
+    scores = [(piece, -float(len(piece) < 3) - 1) for piece in dict.fromkeys(pieces)]
+    tokenizer = Tokenizer(models.Unigram(scores, unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    special = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>", "additional_special_tokens": ["<image>"]}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+
+
+def _llava() -> tuple[Any, Any, Any]:
+    tokenizer = _llama_tokenizer()
+    text = TEXT | {"vocab_size": len(tokenizer), "max_position_embeddings": 600}
+    config = transformers.LlavaConfig(
+        text_config=transformers.LlamaConfig(**text),
+        vision_config=transformers.CLIPVisionConfig(**VISION),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(SIDE // 8) ** 2,
+    )
+    return transformers.LlavaForConditionalGeneration(config), _processor("CLIPImageProcessor"), tokenizer
 
 
 def _clip() -> tuple[Any, Any, Any]:
@@ -191,9 +217,9 @@ MAKERS: dict[str, Callable[[], tuple[Any, Any, Any]]] = {
 
 
 def write(family: str, folder: Path) -> Path:
-    """A folder with a tiny model of a family."""
+    """A folder with a tiny model of a family, or of LLaVA's."""
     torch.manual_seed(0)
-    model, processor, tokenizer = MAKERS[family]()
+    model, processor, tokenizer = (_llava if family == "llava" else MAKERS[family])()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.ndim > 1:  # fresh weights are so small that all pictures look alike
@@ -218,6 +244,19 @@ def drawn(model: torch.nn.Module) -> torch.nn.Module:
             scale = 1 / weight[0].numel() ** 0.5 if weight.ndim > 1 else 0.1
             weight.copy_(torch.randn(weight.shape, generator=generator) * scale)
     return model.eval()
+
+
+def pickscore() -> tuple[Any, Any, Any]:
+    """A tiny network of PickScore's kind with weights that no version chooses, its image processor and tokenizer."""
+    model, processor, tokenizer = _clip()
+    return drawn(model), processor, tokenizer
+
+
+def blip_matching() -> tuple[Any, Any, Any]:
+    """A tiny BLIP that has, as its authors' has, two tokens more than BERT's: one each to decode and to encode."""
+    model, processor, tokenizer = _blip()
+    model.config.text_config.vocab_size += 2
+    return drawn(transformers.BlipForImageTextRetrieval(model.config)), processor, tokenizer
 
 
 def image_reward(folder: Path) -> Path:

@@ -59,6 +59,14 @@ def test_several_scores_have_the_figures_of_each_alone() -> None:
     assert first["scores"]["clipscore=mini-vit"] == alone["score"]
 
 
+def test_a_score_with_pictures_of_its_own_shares_none() -> None:
+    """HPSv2 pads pictures; whatever comes after it in one call must not see them so."""
+    words = ("--prompt", "a cat", "--json")
+    together = call("score", "a.png", "--score", "hpsv2,clipscore,clip-iqa", *words).rows[0]["scores"]
+    for name, figure in together.items():
+        assert call("score", "a.png", "--score", name, *words).rows[0]["score"] == figure, name
+
+
 def test_scores_of_one_encoder_share_its_passes(mini: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
     compute = OpenClipEncoder.features

@@ -2,7 +2,7 @@
 
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import families
@@ -11,6 +11,7 @@ import torch
 from conftest import Made
 from PIL import Image
 
+from foclip.attacks import make_plan
 from foclip.data.images import to_tensor
 from foclip.errors import UsageError
 from foclip.models import EmbeddingScorer, Scorer, available, load, load_encoder, registry
@@ -24,16 +25,23 @@ ENSEMBLES = {"mean": MeanEnsemble, "lower": MinEnsemble}
 
 
 @pytest.fixture(
-    scope="module", params=["clipscore", "clip-iqa", *TOYS, *ENSEMBLES, *FAMILIES, "hpsv2", "aesthetic", "imagereward"]
+    scope="module",
+    params=["clipscore", "clip-iqa", *TOYS, *ENSEMBLES, *FAMILIES, "hpsv2", "aesthetic", "imagereward", "vqascore"],
 )
 def scorer(
-    request: pytest.FixtureRequest, toys: None, made: Made, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    toys: None,
+    made: Made,
+    folder: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Scorer]:
     name: str = request.param
     if name in FAMILIES:
         yield load(name, made(FAMILIES[name]))
     elif name == "imagereward":
         yield load(name, str(families.image_reward(tmp_path_factory.mktemp("reward"))))
+    elif name == "vqascore":
+        yield load(name, str(folder("llava")))
     elif name in ENSEMBLES:
         yield ENSEMBLES[name]([CLIPScore(load_encoder("mini")), CLIPScore(load_encoder("mini-vit"))])
     else:
@@ -77,7 +85,8 @@ def test_a_figure_does_not_depend_on_what_else_is_read(
     together = read_figures(scorer, images, [cache(own) for own in each])
     alone = [read_figures(scorer, [image], [cache(own)])[0] for image, own in zip(images, each, strict=True)]
     assert together == alone
-    assert all(value >= scorer.info.scale * scorer.info.lowest for row in together for value in row)
+    low, high = (scorer.info.scale * end for end in (scorer.info.lowest, scorer.info.highest))
+    assert all(low <= value <= high for row in together for value in row)
 
 
 def test_pixels_and_the_file_get_the_same_raw_score(
@@ -95,6 +104,14 @@ def test_the_gradient_reaches_the_pixels(scorer: Scorer, prompts: tuple[str, ...
     raw = raw_scores(scorer, [scorer.preprocess.pixels(pixels)], [TargetCache(scorer)(prompts)], rows=2)
     (gradient,) = torch.autograd.grad(raw[0].sum(), pixels)
     assert gradient.abs().max() > 0
+
+
+def test_a_target_is_refused_only_above_the_most_it_can_be(scorer: Scorer) -> None:
+    most = scorer.info.scale * scorer.info.highest
+    make_plan(target=min(most, 3 * scorer.info.scale)).check(scorer)
+    if math.isfinite(most):
+        with pytest.raises(UsageError, match=f"the most that {scorer.info.name} can be"):
+            make_plan(target=1.01 * most).check(scorer)
 
 
 def test_figures_are_never_below_zero_but_for_rewards(scorer: Scorer) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from calling import started
-from conftest import Run
+from conftest import Run, raw_scores_of
 from PIL import Image
 from zoo import tiles
 
@@ -23,7 +23,21 @@ from foclip.models import Encoder, load_encoder
 from foclip.models.batching import raw_scores, read_scores
 from foclip.models.scores import CLIPScore
 from foclip.runs import provenance
-from foclip.studies import adaptive, artworks, available, filter, hub, hub_caption, imagenet, long, robust, sweep, tau
+from foclip.studies import (
+    adaptive,
+    artworks,
+    available,
+    cross,
+    filter,
+    hub,
+    hub_caption,
+    imagenet,
+    long,
+    pushed,
+    robust,
+    sweep,
+    tau,
+)
 from foclip.studies.harness import (
     BUDGET,
     StudyContext,
@@ -32,6 +46,7 @@ from foclip.studies.harness import (
     StudySettings,
     hardening,
     pictures,
+    several,
     statistics,
 )
 from foclip.studies.harness import context as contexts
@@ -51,6 +66,7 @@ ALL = [
     "ablation",
     "adaptive",
     "artworks",
+    "cross",
     "filter",
     "grayscale",
     "hub",
@@ -58,6 +74,7 @@ ALL = [
     "imagenet",
     "long",
     "modality_gap",
+    "pushed",
     "robust",
     "spectrum",
     "sweep",
@@ -66,7 +83,10 @@ ALL = [
     "visible",
 ]
 #: Those that take seconds however tiny a run is.
-SLOW = ("ablation", "adaptive", "artworks", "imagenet", "modality_gap", "robust", "spectrum", "sweep", "visible")
+SLOW = (
+    *("ablation", "adaptive", "artworks", "cross", "imagenet", "modality_gap", "pushed", "robust", "spectrum"),
+    *("sweep", "visible"),
+)
 #: What makes a run tiny, here and in a process of its own.
 GRIDS = {"WEIGHTS": ((0.1, 1.0),) * 2, "STEPS": ((7.0, 70.0),) * 2, "MOMENTA": ((0.0, 0.5),) * 2}
 
@@ -92,6 +112,7 @@ def _tiny() -> Iterator[None]:
         patch.setattr(long, "QUICK", (1, 2))
         patch.setattr(imagenet, "COUNTS", (25, 100))
         patch.setattr(hub, "COUNTS", (5, 20))
+        patch.setattr(pushed, "BUDGETS", (35.0, 40.0))
         patch.setattr(hub_caption, "QUICK", 512)
         patch.setattr(statistics, "RESAMPLES", 20)
         patch.setattr(pictures, "CORNERS", pictures.CORNERS[:4])
@@ -221,6 +242,48 @@ def test_no_pictures_give_no_results(context: StudyContext, prompts: list[str] |
     assert context.scores([], prompts).shape == (0, len(prompts or context.prompts))
     assert context.sensitivities([], prompts) == []
     assert context.rows([], prompts, attack="none") == []
+
+
+def test_scores_of_several_kinds_have_one_unit(context: StudyContext) -> None:
+    """Standard deviations among clean photographs; what needs another model is left out, and named."""
+    fooled, clean = several.split(context)
+    assert {picture.name for picture in [*fooled, *clean]} == {"a.png", "b.png", "c.png"}
+    assert len(fooled) == 1
+    found, missing = several.asked(context, clean)
+    assert {"clipscore", "clip-iqa"} <= found.keys()
+    assert {"siglip", "pickscore", "hpsv2", "aesthetic", "blip-itm", "imagereward", "vqascore"} <= {*missing}
+    values = np.array([0.2, 0.4, 0.6])
+    by = several.Asked(context.score, ("a cat",), values)
+    assert [by.mean, by.deviation, by.most] == pytest.approx([0.4, 0.2, 2.5])
+    np.testing.assert_allclose(by.units(values), [-1, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(by.above(np.array([0.1, 0.4, 0.7])), [0, 1 / 3, 1])
+    ensemble = cross.StandardEnsemble([found["clipscore"], found["clip-iqa"]])
+    (raw,) = raw_scores_of(ensemble, fooled[0].image, ("whatever",))
+    parts = []
+    for by in (found["clipscore"], found["clip-iqa"]):
+        values = raw_scores_of(by.scorer, fooled[0].image, by.prompts).double().numpy() * by.scorer.info.scale
+        parts.append(float(by.units(values)[0]))
+    assert float(raw) == pytest.approx(np.mean(parts), abs=1e-4)
+    assert ensemble.in_precision(torch.bfloat16).fingerprint == ensemble.fingerprint
+
+
+@pytest.mark.slow
+def test_a_score_without_an_embedding_is_pushed_and_compared_with_nothing(
+    run: Run, folder: Path, tmp_path: Path
+) -> None:
+    import families  # which imports transformers
+
+    blip = families.write("blip", tmp_path / "blip")
+    words = ("--quick", "--images", folder, "--score", "blip-itm", "--model", blip, "--out", tmp_path)
+    code, text, err = run("reproduce", "pushed", *words, "--json")
+    assert code == 0, err
+    assert "Left out" in text
+    table = pd.read_csv(tmp_path / "pushed" / "table.csv")
+    assert set(table.scored_by) == {"blip-itm"}
+    assert (table.score <= 1).all()
+    code, _, err = run("reproduce", "pushed", "transfer", *words)
+    assert code == 2
+    assert "blip-itm has no embedding" in err
 
 
 @pytest.mark.slow

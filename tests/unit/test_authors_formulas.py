@@ -3,12 +3,14 @@
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import families
 import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from conftest import Checkpoints, Made, raw_scores_of, scores_of
 from PIL import Image, ImageEnhance
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from foclip.data.images import read, to_tensor
 from foclip.demo import photos
 from foclip.errors import UsageError
 from foclip.models import Encoder, OpenClipEncoder, available, load, load_encoder
+from foclip.models.hugging_face import HuggingFaceEncoder
 from foclip.models.preprocess import CLIP_MEAN, CLIP_STD
 from foclip.models.scores import Aesthetic, CLIPScore, HPSv2, PickScore, SigLIPScore
 from foclip.models.scores.blip import BLIPMatching
@@ -247,6 +250,34 @@ def test_hps_has_the_figures_of_its_authors_package() -> None:
     torch.testing.assert_close(torch.stack(found), torch.tensor(AUTHORS["hpsv2"]), atol=1e-4, rtol=0)
 
 
+def by_pillow(kind: str) -> Any:
+    """The image processor that the authors' version of transformers has, at the tiny models' size."""
+    sizes = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    if kind.startswith("Blip"):
+        sizes = {"size": {"height": 32, "width": 32}}
+    return getattr(transformers, kind)(**sizes)
+
+
+def test_pickscore_has_the_figures_of_its_authors_code() -> None:
+    model, _, tokenizer = families.pickscore()
+    scorer = PickScore(HuggingFaceEncoder("small", model, by_pillow("CLIPImageProcessorPil"), tokenizer))
+    with pytest.warns(UserWarning, match="longer than the 12 tokens"):
+        raw = [raw_scores_of(scorer, picture, tuple(AUTHORS["prompts"])) for picture in authors_pictures()]
+    torch.testing.assert_close(
+        torch.stack(raw) * scorer.info.scale, torch.tensor(AUTHORS["pickscore"]), atol=1e-5, rtol=0
+    )
+
+
+def test_blip_matching_has_the_figures_of_its_authors_code() -> None:
+    """Of BLIP's repository and of transformers; LAVIS begins a text with another token, which makes a difference."""
+    model, _, tokenizer = families.blip_matching()
+    encoder = HuggingFaceEncoder("small", model, by_pillow("BlipImageProcessorPil"), tokenizer)
+    scorer = BLIPMatching.load(encoder, torch.device("cpu"))
+    found = [raw_scores_of(scorer, picture, tuple(AUTHORS["prompts"])) for picture in authors_pictures()]
+    torch.testing.assert_close(torch.stack(found), torch.tensor(AUTHORS["blip-itm [CLS]"]), atol=1e-5, rtol=0)
+    assert (torch.stack(found) - torch.tensor(AUTHORS["blip-itm [ENC]"])).abs().min() > 1e-4
+
+
 def test_imagereward_needs_its_weights(mini: Encoder, reward: Path, tmp_path: Path) -> None:
     for model in (mini, "mini", str(tmp_path)):
         with pytest.raises(UsageError, match=r"pass --model FOLDER with ImageReward\.pt"):
@@ -269,5 +300,6 @@ def test_all_are_listed() -> None:
         "aesthetic",
         "blip-itm",
         "imagereward",
+        "vqascore",
     ]
     assert available()[: len(wanted)] == wanted

@@ -132,7 +132,14 @@ def test_in_memory_as_from_a_file(tmp_path: Path, gradient_picture: Image.Image)
 
 def test_pixels_are_pictures(gradient_picture: Image.Image) -> None:
     pixels = images.to_tensor(gradient_picture)
-    same = (pixels, pixels.numpy(), pixels / 255, (pixels / 255).double(), (pixels / 255).requires_grad_(True))
+    same = (
+        pixels,
+        pixels.numpy(),
+        pixels.permute(1, 2, 0).numpy(),
+        pixels / 255,
+        (pixels / 255).double(),
+        (pixels / 255).requires_grad_(True),
+    )
     for source in same:
         assert close(images.decoded(source), gradient_picture, 0)
 

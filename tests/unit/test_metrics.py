@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import Run, scores_of
+from conftest import Made, Run, scores_of
 from PIL import Image
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.wrappers import (
@@ -33,9 +33,9 @@ from foclip.data.images import to_image, to_tensor
 from foclip.data.prompts import imagenet
 from foclip.detection import Detector, measure
 from foclip.detection.detector import SHIPPED, hardened_scores, shipped
-from foclip.errors import UsageError
-from foclip.metrics import CLIPScore, RobustCLIPScore, clip_score, robust_clip_score
-from foclip.models import Encoder, load_encoder
+from foclip.errors import PromptTruncationWarning, UsageError
+from foclip.metrics import CLIPScore, MeanScore, RobustCLIPScore, clip_score, pairwise_clip_score, robust_clip_score
+from foclip.models import Encoder, OpenClipEncoder, load, load_encoder
 from foclip.models.scores import CLIPScore as Score
 
 pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
@@ -78,6 +78,155 @@ def test_tensors_are_pictures_too(mini: Encoder, small_photos: list[Image.Image]
     for captions in wrong_captions:
         with pytest.raises(UsageError, match="captions"):
             clip_score(squares, captions, mini)
+
+
+def test_pictures_in_any_form_have_one_figure(mini: Encoder, squares: torch.Tensor, tmp_path: Path) -> None:
+    pixels, captions = squares[:, :, :70], CAPTIONS[:2]
+    pictures = [to_image(picture) for picture in pixels]
+    for number, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{number}.png")
+    once = alone(CLIPScore(mini), (pixels, captions))
+    forms: dict[str, Any] = {
+        "files": [tmp_path / "0.png", str(tmp_path / "1.png")],
+        "PIL": pictures,
+        "tensors": list(pixels),
+        "half": (pixels / 255).half(),
+        "array": pixels.numpy(),
+        "float array": pixels.numpy() / 255,
+        "channels last": np.stack([np.asarray(picture) for picture in pictures]),
+        "arrays": [np.asarray(picture) for picture in pictures],
+    }
+    for name, form in forms.items():
+        assert alone(CLIPScore(mini), (form, captions)) == once, name
+    assert np.asarray(pictures[0]).shape == (70, 80, 3)
+
+
+def test_one_picture_and_one_caption_need_no_list(mini: Encoder, squares: torch.Tensor, tmp_path: Path) -> None:
+    picture, caption = to_image(squares[0]), CAPTIONS[0]
+    picture.save(tmp_path / "a.png")
+    once = float(clip_score([picture], [caption], mini))
+    given: tuple[Any, ...] = (picture, squares[0], squares[:1], np.asarray(picture), tmp_path / "a.png")
+    for one in (*given, str(tmp_path / "a.png")):
+        assert float(clip_score(one, caption, mini)) == once
+        assert float(CLIPScore(mini)(one, caption)) == once
+    with pytest.raises(UsageError, match="captions: give one for each of the 1 pictures"):
+        clip_score(picture, CAPTIONS, mini)
+
+
+def test_captions_as_pyiqa_calls_them(mini: Encoder, squares: torch.Tensor) -> None:
+    once = alone(CLIPScore(mini), (squares, CAPTIONS[:2]))
+    assert float(CLIPScore(mini)(squares, caption_list=CAPTIONS[:2])) == once
+    collection = MetricCollection({"own": CLIPScore(mini), "other": CLIPScore(mini, scale=1)})
+    found = collection(squares, caption_list=CAPTIONS[:2])
+    assert float(found["own"]) == once == pytest.approx(2.5 * float(found["other"]))
+    for more in ({}, {"captions": CAPTIONS[:2], "caption_list": CAPTIONS[:2]}):
+        with pytest.raises(UsageError, match="captions: give one"):
+            CLIPScore(mini).update(squares, **more)
+
+
+def test_a_prefix_comes_before_each_caption(mini: Encoder, squares: torch.Tensor) -> None:
+    depicted = [f"A photo depicts {caption}" for caption in CAPTIONS[:2]]
+    once = alone(CLIPScore(mini), (squares, depicted))
+    assert alone(CLIPScore(mini, prefix="A photo depicts"), (squares, CAPTIONS[:2])) == once
+    assert float(clip_score(squares, CAPTIONS[:2], mini, prefix="A photo depicts")) == once
+    assert once != alone(CLIPScore(mini), (squares, CAPTIONS[:2]))
+
+
+@pytest.mark.slow
+def test_any_score_is_a_metric(mini: Encoder, made: Made, squares: torch.Tensor) -> None:
+    """With captions, where a score needs them or takes them, and without any where it takes none."""
+    captions = CAPTIONS[:2]
+    for name, model, texts in (
+        ("aesthetic", mini, None),
+        ("clip-iqa", mini, None),
+        ("clip-iqa", mini, captions),
+        ("blip-itm", made("blip"), captions),
+    ):
+        scorer = load(name, model)
+        rows = foclip.score(squares, None if texts is None else [[text] for text in texts], model=scorer)
+        metric = MeanScore(name, model)
+        for place in range(2):  # one at a time, as a loop gives them
+            metric.update(squares[place], texts and texts[place])
+        assert float(metric.clone().compute()) == pytest.approx(np.mean([row.score for row in rows]), abs=1e-6), name
+        assert float(MeanScore(scorer)(squares, caption_list=texts)) == float(metric.compute())
+    with pytest.raises(UsageError, match="captions: aesthetic takes none"):
+        MeanScore("aesthetic", mini).update(squares, captions)
+    with pytest.raises(UsageError, match="captions: give one for each of the 2"):
+        MeanScore("clipscore", mini).update(squares)
+    with pytest.raises(UsageError, match="cannot match"):
+        MeanScore("blip-itm", mini)
+
+
+def test_pairs_of_all_pictures_and_captions(mini: Encoder, squares: torch.Tensor) -> None:
+    found = pairwise_clip_score(squares, CAPTIONS[:3], mini, scale=100)
+    expected = [row.scores for row in foclip.score(squares, CAPTIONS[:3], model=Score(mini, 100))]
+    assert found.tolist() == expected
+    assert found.shape == (2, 3)
+    assert pairwise_clip_score(squares[0], "a cat", mini).shape == (1, 1)
+
+
+def test_a_long_caption_keeps_its_end_and_says_so(mini: Encoder, squares: torch.Tensor) -> None:
+    """Of a caption that does not fit, torchmetrics drops the end-of-text token, where CLIP reads its result."""
+    assert isinstance(mini, OpenClipEncoder)
+    words = mini.tokenizer.context_length - 2  # each of one token, between the beginning and the end
+    fits, long = (" ".join(["cat"] * count) for count in (words, 3 * words))
+    once = alone(CLIPScore(mini), (squares[:1], [fits]))
+    with pytest.warns(PromptTruncationWarning, match=f"1 of 1 prompts are longer than the {words + 2} tokens mini"):
+        assert alone(CLIPScore(mini), (squares[:1], [long])) == once
+    with pytest.warns(PromptTruncationWarning, match="1 of 1"):  # of each batch
+        alone(CLIPScore(mini), (squares[:1], [fits]), (squares[:1], [f"{long} cat"]))
+
+
+@pytest.mark.slow
+def test_a_figure_depends_on_no_batch(mini: Encoder, squares: torch.Tensor) -> None:
+    pictures = [to_image(picture).resize((70 + number, 60)) for picture in squares for number in range(5)]
+    captions, found = [f"a photo of {number} cats" for number in range(10)], set()
+    for size in (1, 4, 10):
+        parts = [slice(first, first + size) for first in range(0, 10, size)]
+        found.add(alone(CLIPScore(mini), *((pictures[part], captions[part]) for part in parts)))
+        whole = torch.cat([pairwise_clip_score(pictures[part], captions[:2], mini) for part in parts])
+        assert torch.equal(whole, pairwise_clip_score(pictures, captions[:2], mini))
+    assert len(found) == 1
+
+
+#: What one of two processes does: its pictures are its own, and what it computes is of all.
+RANK = """
+import sys, torch, torch.distributed as dist
+from pathlib import Path
+from torchmetrics import MetricCollection
+from foclip.metrics import CLIPScore, RobustCLIPScore
+
+folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+squares, captions = torch.load(folder / "given.pt")
+parts = {0: [slice(0, 1), slice(1, 2)], 1: [slice(2, 3)]}[rank]  # one of them sees more
+plain, step = CLIPScore("mini"), CLIPScore("mini", scale=100, dist_sync_on_step=True)
+both = MetricCollection({"own": plain, "robust": RobustCLIPScore("mini")})
+for part in parts:
+    both.update(squares[part], captions[part])
+found = {name: float(value) for name, value in both.compute().items()}
+found["step"] = float(step(squares[parts[0]], captions[parts[0]]))
+found["unsynced"] = float(plain.clip_score)
+torch.save(found, folder / f"{rank}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_compute_what_one_does(mini: Encoder, small_photos: list[Image.Image], tmp_path: Path) -> None:
+    squares = torch.stack([to_tensor(photo.resize((80, 80))) for photo in small_photos[:3]])
+    torch.save((squares, CAPTIONS[:3]), tmp_path / "given.pt")
+    ranks = [subprocess.Popen([sys.executable, "-c", RANK, str(tmp_path), str(rank)]) for rank in (0, 1)]
+    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    whole = RobustCLIPScore(mini)
+    whole.update(squares, CAPTIONS[:3])
+    expected = {name: float(value) for name, value in whole.compute().items()}
+    assert first["own"] == second["own"] == pytest.approx(expected["clip_score"], abs=1e-6)
+    for name, value in expected.items():
+        assert first[name] == second[name] == pytest.approx(value, abs=1e-6)
+    of_step = 100 / 2.5 * alone(CLIPScore(mini), (squares[[0, 2]], [CAPTIONS[0], CAPTIONS[2]]))
+    assert first["step"] == second["step"] == pytest.approx(of_step, abs=1e-4)
+    assert first["unsynced"] != second["unsynced"]  # each goes on with its own sums
 
 
 @pytest.mark.slow
@@ -153,7 +302,7 @@ def squares(small_photos: list[Image.Image]) -> torch.Tensor:
     return torch.stack([to_tensor(photo.resize((80, 80))) for photo in small_photos[:2]])
 
 
-def alone(metric: Metric, *batches: tuple[torch.Tensor, Any]) -> float:
+def alone(metric: Metric, *batches: tuple[Any, Any]) -> float:
     for batch in batches:
         metric.update(*batch)
     return float(metric.compute())

@@ -193,6 +193,22 @@ def test_every_member_is_fooled(
     assert torch.equal(alone.pixels, together[1].pixels)
 
 
+def test_members_over_one_encoder_share_its_pass(mini: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    several, passes = MeanEnsemble([CLIPScore(mini), CLIPScore(mini, prefix="A photo depicts")]), list[int]()
+    compute = OpenClipEncoder.features
+
+    def features(encoder: OpenClipEncoder, inputs: Tensor) -> Tensor:
+        passes.append(len(inputs))
+        return compute(encoder, inputs)
+
+    monkeypatch.setattr(OpenClipEncoder, "features", features)
+    pixels = torch.rand(3, 40, 50, generator=torch.Generator().manual_seed(0))
+    (raw,) = raw_scores_of_pixels(several, [pixels], [("a cat",)], 2)
+    assert passes == [2]
+    each = [raw_scores_of_pixels(member, [pixels], [("a cat",)], 2)[0] for member in several.scorers]
+    assert torch.equal(raw, torch.stack(each).mean(0))
+
+
 def test_what_it_is_called_and_made_of(members: tuple[CLIPScore, CLIPScore], iqa: CLIPIQA) -> None:
     mean, swapped = MeanEnsemble(members), MeanEnsemble(members[::-1])
     assert mean.model == "mini + tiny-40"

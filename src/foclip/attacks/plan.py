@@ -165,9 +165,9 @@ class AttackPlan:
         Raises:
             UsageError: Its target is above the highest figure, or the scorer computes in float32 only.
         """
-        target, scale = self.stopping.target, scorer.info.scale
-        if target is not None and target > scale:
-            raise UsageError(f"target: {target:g} is above {scale:g}, the most that {scorer.info.name} can be")
+        target, most = self.stopping.target, scorer.info.scale * scorer.info.highest
+        if target is not None and target > most:
+            raise UsageError(f"target: {target:g} is above {most:g}, the most that {scorer.info.name} can be")
         self.execution.prepared(scorer)
 
 

@@ -70,8 +70,9 @@ def load_several(scores: Mapping[str, tuple[str, str]], device: str) -> "dict[st
             found[called] = registry.load(name, encoders[model], device=device)
         else:
             found[called] = load(model, name, device)
-        if hasattr(found[called], "encoder"):
-            encoders[model] = getattr(found[called], "encoder")  # noqa: B009 (a scorer need not have one)
+        scorer: Any = found[called]
+        if hasattr(scorer, "encoder"):  # a scorer need not have one
+            encoders[model] = getattr(scorer, "plain", scorer.encoder)
     return found
 
 

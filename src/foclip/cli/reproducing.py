@@ -8,9 +8,10 @@ import typer
 
 from foclip.cli import console, options, progress
 from foclip.cli.options import DATA, RUN, option, path
-from foclip.errors import UsageError
+from foclip.errors import FoclipError, UsageError
 
 if TYPE_CHECKING:
+    from foclip.models.scorer import Scorer
     from foclip.studies.harness import StudyResult
 
 
@@ -58,7 +59,9 @@ def reproduce(
     # A hardened encoder is no second encoder: it was made from the first. Name it with --also to see what transfers.
     all_hardened = {name for names in embedded.HARDENED.values() for name in names}
     others = [name for name in embedded.names() if name not in all_hardened]
-    loaded = [progress.load(name, score, device) for name in dict.fromkeys([model, *others, *(also or [])])]
+    wanted = dict.fromkeys([model, *others, *(also or [])])
+    found = (_load(name, score, device, name in named) for name in wanted)
+    loaded = [scorer for scorer in found if scorer is not None]
     loaded_hardened = [progress.load(name, score, device) for name in hardened or embedded.HARDENED.get(model, ())[:1]]
     from foclip.detection.probes import require_embedding
     from foclip.runs import provenance
@@ -66,9 +69,12 @@ def reproduce(
     from foclip.runs.fooling import running
     from foclip.studies import harness
 
-    scores, hardened_scores = (list(map(require_embedding, each)) for each in (loaded, loaded_hardened))
     known = experiments.available()
     chosen = list(known) if "all" in studies else list(dict.fromkeys(studies))
+    scores: list[Any] = loaded
+    if any(known[name].embeddings for name in chosen):
+        scores = list(map(require_embedding, loaded))
+    hardened_scores = list(map(require_embedding, loaded_hardened))
     settings = harness.StudySettings(quick, images, paintings, seed)
     finished: list[StudyResult] = []
     shown = {name: done for name, study in known.items() if name not in chosen and (done := harness.kept(study, out))}
@@ -109,6 +115,16 @@ def reproduce(
         console.table(("figure of the paper", "paper", "ours", "photos"), rows)
         console.where(report=report)
     console.finish(work.failures)
+
+
+def _load(name: str, score: str, device: str, named: bool) -> "Scorer | None":
+    """The score over an encoder; None over one that nobody named and that cannot give it."""
+    try:
+        return progress.load(name, score, device)
+    except FoclipError:
+        if named:
+            raise
+        return None
 
 
 def _as_json(out: Path, study: "StudyResult") -> dict[str, Any]:

@@ -40,11 +40,10 @@ MAX_ASPECT = 500
 PNG, MAX_PROFILE = b"\x89PNG\r\n\x1a\n", 64 * 2**20
 #: A colour profile that changes no pixel by more than so many 8-bit levels counts as sRGB.
 SAME_COLOUR = 2
-
 #: TIFF's tags.
 BITS_PER_SAMPLE, PHOTOMETRIC, PLANES = 258, 262, 284
 
-#: A picture as callers give it: a file, a PIL picture, or pixels (3, H, W), uint8 or float in [0, 1].
+#: A file, a PIL picture, or pixels: (3, H, W), of arrays also (H, W, 3); uint8 or float in [0, 1].
 Source = str | Path | Image.Image | Tensor | np.ndarray
 #: Called with width and height once they are known and before pixels are decoded; may wait until there is room.
 Admit = Callable[[int, int], None]
@@ -74,6 +73,8 @@ def decoded(source: Source, admit: Admit = admit_any) -> Image.Image:
         pixels = torch.as_tensor(np.array(source) if isinstance(source, np.ndarray) else source).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ImageError(f"picture: {type(source).__name__} is neither a file, a PIL picture nor pixels") from error
+    if isinstance(source, np.ndarray) and pixels.ndim == 3 and pixels.shape[0] != 3 == pixels.shape[2]:
+        pixels = pixels.permute(2, 0, 1)
     if pixels.ndim != 3 or pixels.shape[0] != 3 or not pixels.numel():
         raise ImageError(f"picture: shape {tuple(pixels.shape)} is not (3, H, W)")
     _admitted("picture", (pixels.shape[2], pixels.shape[1]), admit)

@@ -1,6 +1,7 @@
-"""CLIPScore, and a hardened one, for anyone's evaluation loop: as functions, and as torchmetrics metrics.
+"""CLIPScore, any other score, and one that says how far it can be trusted, for anyone's evaluation loop.
 
-torchmetrics is imported when a class is first asked for. Pictures are 8-bit, as files are; each has one caption.
+They are functions, and metrics of torchmetrics, which is imported when a class is first asked for. Pictures are 8-bit,
+as files are; each has one caption.
 
 >>> from skimage.data import astronaut
 >>> from PIL import Image
@@ -13,12 +14,12 @@ True
 
 from typing import TYPE_CHECKING, Any
 
-from foclip.metrics.functional import clip_score, robust_clip_score
+from foclip.metrics.functional import clip_score, pairwise_clip_score, robust_clip_score
 
 if TYPE_CHECKING:
-    from foclip.metrics.classes import CLIPScore, RobustCLIPScore
+    from foclip.metrics.classes import CLIPScore, MeanScore, RobustCLIPScore
 
-__all__ = ["CLIPScore", "RobustCLIPScore", "clip_score", "robust_clip_score"]
+__all__ = ["CLIPScore", "MeanScore", "RobustCLIPScore", "clip_score", "pairwise_clip_score", "robust_clip_score"]
 
 
 def __getattr__(name: str) -> Any:

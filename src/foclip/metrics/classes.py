@@ -14,9 +14,11 @@ from foclip.core.detecting import BatchDetector
 from foclip.detection.detector import Detector, shipped
 from foclip.detection.probes import Prober, over_hardened
 from foclip.errors import UsageError
-from foclip.metrics.functional import Pictures, Sums, clip_score_sums, means, robust_sums
+from foclip.metrics.functional import Captions, Pictures, Sums, clip_score_sums, means, robust_sums, score_sums
+from foclip.models.batching import TargetCache
 from foclip.models.encoder import Encoder
-from foclip.models.registry import load_encoder
+from foclip.models.registry import load_encoder, resolve
+from foclip.models.scorer import Scorer as AnyScorer
 from foclip.models.scores.clip import SCALE
 from foclip.models.scores.clip import CLIPScore as Scorer
 
@@ -64,23 +66,60 @@ class CLIPScore(_Means):
 
     Args:
         encoder: An encoder or its name.
-        scale: The weight w: 2.5 (Hessel et al. 2021), 100 in torchmetrics.
+        scale: The weight w: 2.5 (Hessel et al. 2021), 100 in torchmetrics, which clamps only the mean.
+        prefix: What comes before each caption: "A photo depicts" in the paper, nothing in torchmetrics.
         **options: Those of `torchmetrics.Metric`.
     """
 
-    def __init__(self, encoder: Encoder | str = "mini", scale: float = SCALE, **options: Any) -> None:
+    def __init__(self, encoder: Encoder | str = "mini", scale: float = SCALE, prefix: str = "", **options: Any) -> None:
         super().__init__(**options)
-        self._prober = Prober(Scorer(_loaded(encoder), scale))
+        self._prober = Prober(Scorer(_loaded(encoder), scale, prefix))
         self._start("clip_score")
 
-    def update(self, pictures: Pictures, captions: Sequence[str]) -> None:
-        """Add pictures with their captions, one each; a `UsageError` as of `foclip.metrics.clip_score`."""
+    def update(
+        self, pictures: Pictures, captions: Captions | None = None, caption_list: Captions | None = None
+    ) -> None:
+        """Add pictures with their captions, one each; a `UsageError` as of `foclip.metrics.clip_score`.
+
+        `caption_list` is what pyiqa calls the captions.
+        """
         _refuse_splitting()
-        self._add(clip_score_sums(self._prober, pictures, captions))
+        self._add(clip_score_sums(self._prober, pictures, _one_of(captions, caption_list)))
 
     def compute(self) -> Tensor:  # type: ignore[override]
         """The mean; NaN if nothing was added."""
         return super().compute()["clip_score"]
+
+
+class MeanScore(_Means):
+    """Mean of any score over all pictures seen.
+
+    Args:
+        score: A name that `foclip scores` lists, or a scorer.
+        model: What `--model` names: an encoder, its name, or the model of that score; nothing with a scorer.
+        **options: Those of `torchmetrics.Metric`.
+
+    Raises:
+        UsageError: There is no such score, or it needs another model.
+    """
+
+    def __init__(self, score: str | AnyScorer, model: Encoder | str = "mini", **options: Any) -> None:
+        super().__init__(**options)
+        self._scorer = resolve(model, score) if isinstance(score, str) else resolve(score)
+        self._targets = TargetCache(self._scorer)
+        self._start("score")
+
+    def update(
+        self, pictures: Pictures, captions: Captions | None = None, caption_list: Captions | None = None
+    ) -> None:
+        """Add pictures with their captions, as to a `CLIPScore`; without any where the score needs none."""
+        _refuse_splitting()
+        asked = _one_of(captions, caption_list) if (captions, caption_list) != (None, None) else None
+        self._add(score_sums(self._scorer, self._targets, pictures, asked))
+
+    def compute(self) -> Tensor:  # type: ignore[override]
+        """The mean; NaN if nothing was added."""
+        return super().compute()["score"]
 
 
 class RobustCLIPScore(_Means):
@@ -112,10 +151,19 @@ class RobustCLIPScore(_Means):
         self._hardened = None if hardened is None else Prober(over_hardened(scorer, _loaded(hardened)))
         self._start("clip_score", "tampered", "robust_clip_score", *(["hardened_score"] if self._hardened else []))
 
-    def update(self, pictures: Pictures, captions: Sequence[str]) -> None:
-        """Add pictures with their captions, one each; a `UsageError` as of `foclip.metrics.clip_score`."""
+    def update(
+        self, pictures: Pictures, captions: Captions | None = None, caption_list: Captions | None = None
+    ) -> None:
+        """Add pictures with their captions, one each, as to a `CLIPScore`."""
         _refuse_splitting()
-        self._add(robust_sums(self._judge, self._hardened, pictures, captions))
+        self._add(robust_sums(self._judge, self._hardened, pictures, _one_of(captions, caption_list)))
+
+
+def _one_of(captions: Captions | None, caption_list: Captions | None) -> Captions:
+    given = [each for each in (captions, caption_list) if each is not None]
+    if len(given) != 1:
+        raise UsageError("captions: give one for each of the pictures, once")
+    return given[0]
 
 
 def _refuse_splitting() -> None:

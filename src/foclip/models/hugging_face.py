@@ -7,7 +7,7 @@ never run.
 import json
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -180,36 +180,49 @@ def _without(config: Any, names: tuple[str, ...]) -> Any:
 def load(name: str, device: torch.device) -> HuggingFaceEncoder:
     """The encoder of a folder or a repository, `transformers:PLACE` or that place alone; an `EncoderError` if it fails.
 
-    Weights are read as such. A `CheckpointWarning` says what was taken.
+    A `CheckpointWarning` says what was taken.
     """
-    place = name.removeprefix(catalogue.TRANSFORMERS)
-    remote.require(f"{catalogue.TRANSFORMERS}{place}")
-    try:
-        _require_model(Path(place))
-        import transformers
-
-        if int(transformers.__version__.partition(".")[0]) < 5:
-            raise EncoderError(
-                f"needs transformers 5, and {transformers.__version__} is here; pip install -U transformers"
-            )
-        config, _ = transformers.PreTrainedConfig.get_config_dict(place)
-        family = _family(config)
-        with quiet(), _without_bars():
-            kind = getattr(transformers, family.kind)
-            # In float32, whatever the file holds: lower precision is asked for elsewhere.
-            model, found = kind.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
-            if missing := sorted(found["missing_keys"]):
-                raise EncoderError(f"its weights lack {len(missing)} of the model's parameters ({missing[0]}, …)")
-            if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
-                raise EncoderError("its weights are not finite (NaN or infinity among them)")
-            parts = transformers.AutoImageProcessor, transformers.AutoTokenizer
-            processor, tokenizer = (part.from_pretrained(place, trust_remote_code=False) for part in parts)
-            made = NaFlexEncoder if family.kind == "Siglip2Model" else HuggingFaceEncoder
-            encoder = made(name, model, processor, tokenizer, device)
-    except Exception as error:  # transformers, torch and the hub raise a dozen types for one cause each
-        raise EncoderError(f"{name}: {_reason(error)}") from error
+    with explained(name):
+        model, processor, tokenizer = parts(name, lambda config: _family(config).kind)
+        made = NaFlexEncoder if type(model).__name__ == "Siglip2Model" else HuggingFaceEncoder
+        encoder = made(name, model, processor, tokenizer, device)
     warnings.warn(f"{name}: {_taken(encoder)}", CheckpointWarning, stacklevel=2)
     return encoder
+
+
+def parts(name: str, kind_of: Callable[[dict[str, Any]], str]) -> tuple[Any, Any, Any]:
+    """Model, image processor and tokenizer of a folder or a repository, inside `explained`; weights are read as such.
+
+    `kind_of` the configuration is the model's class in transformers.
+    """
+    place = name.removeprefix(catalogue.TRANSFORMERS)
+    _require_model(Path(place))
+    import transformers
+
+    if int(transformers.__version__.partition(".")[0]) < 5:
+        raise EncoderError(f"needs transformers 5, and {transformers.__version__} is here; pip install -U transformers")
+    config, _ = transformers.PreTrainedConfig.get_config_dict(place)
+    kind = getattr(transformers, kind_of(config))
+    with quiet(), _without_bars():
+        # In float32, whatever the file holds: lower precision is asked for elsewhere.
+        model, found = kind.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
+        if missing := sorted(found["missing_keys"]):
+            raise EncoderError(f"its weights lack {len(missing)} of the model's parameters ({missing[0]}, …)")
+        if not all(bool(torch.isfinite(value).all()) for value in model.parameters()):
+            raise EncoderError("its weights are not finite (NaN or infinity among them)")
+        others = transformers.AutoImageProcessor, transformers.AutoTokenizer
+        processor, tokenizer = (part.from_pretrained(place, trust_remote_code=False) for part in others)
+    return model, processor, tokenizer
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """Whatever goes wrong while a model is loaded, as an `EncoderError` that names it and says why."""
+    remote.require(f"{catalogue.TRANSFORMERS}{name.removeprefix(catalogue.TRANSFORMERS)}")
+    try:
+        yield
+    except Exception as error:  # transformers, torch and the hub raise a dozen types for one cause each
+        raise EncoderError(f"{name}: {_reason(error)}") from error
 
 
 def _require_model(folder: Path) -> None:

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from foclip.errors import EncoderError
-from foclip.models.preprocess import COLUMNS_FIRST, Preprocess
+from foclip.data.images import MAX_PIXELS
+from foclip.errors import EncoderError, ImageError
+from foclip.models.preprocess import COLUMNS_FIRST, Preprocess, Resampler
 
 #: Pillow's numbers of the filters that have a differentiable version.
 FILTERS = {2: "bilinear", 3: "bicubic"}
@@ -96,6 +97,45 @@ class ProcessorPreprocess(Preprocess):
 def _sides(size: Any) -> tuple[int, int]:
     """Height and width of a processor's setting; 0 for what it does not tell."""
     return int(getattr(size, "height", None) or 0), int(getattr(size, "width", None) or 0)
+
+
+class SquarePreprocess(ProcessorPreprocess):
+    """LLaVA's: a picture is padded to a square with the mean colour, in whole levels, before its processor resizes it.
+
+    transformers' own processors do so with `do_pad`, which checkpoints leave out.
+    """
+
+    def __init__(self, processor: Any, device: torch.device | str = "cpu") -> None:
+        self._colour = tuple(int(255 * mean) for mean in processor.image_mean)
+        super().__init__(processor, device)
+        self.description = f"padded to a square, {self.description}"
+
+    def _run(self, picture: Image.Image) -> Tensor:
+        side, (left, top) = max(picture.size), _before(*picture.size)
+        if side**2 > MAX_PIXELS:
+            raise ImageError(f"picture: {side}×{side}, its square, is more than {MAX_PIXELS // 10**6} megapixels")
+        square = Image.new("RGB", (side, side), self._colour)
+        square.paste(picture, (left, top))
+        return super()._run(square)
+
+    def pixels(self, pixels: Tensor) -> Tensor:
+        height, width = pixels.shape[-2:]
+        side, (left, top) = max(height, width), _before(width, height)
+        colour = torch.tensor(self._colour, device=pixels.device) / 255
+        square = colour.view(1, 3, 1, 1).expand(len(pixels), 3, side, side).clone()
+        square[..., top : top + height, left : left + width] = pixels
+        return Resampler(self, side, side).apply(square)
+
+    def region(self, height: int, width: int) -> tuple[slice, slice]:
+        return slice(0, height), slice(0, width)
+
+    def resampler(self, height: int, width: int) -> None:  # type: ignore[override]  # a `Preprocessor` may have none
+        """None: what the padding adds is no linear map."""
+
+
+def _before(width: int, height: int) -> tuple[int, int]:
+    """Columns and rows of padding before a picture in the middle of a square."""
+    return (max(width, height) - width) // 2, (max(width, height) - height) // 2
 
 
 class NaFlexPreprocess(Preprocess):

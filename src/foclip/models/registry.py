@@ -86,6 +86,7 @@ _SCORES = {
     "aesthetic": "foclip.models.scores.aesthetic:Aesthetic.load",
     "blip-itm": "foclip.models.scores.blip:BLIPMatching.load",
     "imagereward": "foclip.models.scores.imagereward:ImageReward.load",
+    "vqascore": "foclip.models.scores.vqascore:VQAScore.load",
 }
 #: Scores of this package that need prompts. Whether those of others do is known once they are loaded (`ScoreInfo`).
 NEED_PROMPTS = tuple(name for name in _SCORES if name not in ("clip-iqa", "aesthetic"))

@@ -39,6 +39,7 @@ class ScoreInfo:
     prompts: Literal["required", "optional", "none"] = "required"  # whether a picture needs prompts
     default_prompts: Prompts = ()  # what it is asked with unless others are given, if they are optional
     lowest: float = 0.0  # raw scores below it count as it; -inf for rewards, whose mean is 0
+    highest: float = 1.0  # no raw score is above it; inf for what a head or a reward gives
 
 
 @runtime_checkable

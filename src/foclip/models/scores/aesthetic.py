@@ -1,5 +1,6 @@
 """LAION's aesthetic predictors: how well people like a picture, by a small head on a CLIP embedding; no prompt."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Aesthetic(EmbeddingScore):
     """
 
     name = "aesthetic"
-    info = ScoreInfo(name, scale=BEST, floor=1.0, temperature=0.01, prompts="none")
+    info = ScoreInfo(name, scale=BEST, floor=1.0, temperature=0.01, prompts="none", highest=math.inf)
 
     def __init__(self, encoder: Encoder, head: str | Path) -> None:
         super().__init__(encoder)

@@ -38,6 +38,10 @@ class CrossAttentionScore(ABC):
         self._network, self._tokenizer = network, tokenizer
         self.parameter_count = sum(p.numel() for p in network.parameters())
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CrossAttentionScore":
+        """Itself, since it is frozen: copies of a metric share its weights."""
+        return self
+
     @cached_property
     def fingerprint(self) -> str:
         return digest(f"{self.info.name} {self.preprocess.description}", self._network)

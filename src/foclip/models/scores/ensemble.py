@@ -27,10 +27,12 @@ class EnsemblePreprocess:
         return max(member.size for member in self.members)
 
     def image(self, picture: Image.Image) -> tuple[Any, ...]:
-        return tuple(member.image(picture) for member in self.members)
+        made = {id(member): member.image(picture) for member in dict.fromkeys(self.members)}
+        return tuple(made[id(member)] for member in self.members)
 
     def pixels(self, pixels: Tensor) -> tuple[Any, ...]:
-        return tuple(member.pixels(pixels) for member in self.members)
+        made = {id(member): member.pixels(pixels) for member in dict.fromkeys(self.members)}
+        return tuple(made[id(member)] for member in self.members)
 
     def region(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns that any of the models sees."""
@@ -46,13 +48,14 @@ class Ensemble(ABC):
     """Several scores as one, each with its own model and preprocessing. A subclass adds `combine`, and sets `name`."""
 
     name: ClassVar[str]
+    one_scale: ClassVar[bool] = True  # whether raw scores are combined as they are
 
     def __init__(self, scorers: Sequence[EmbeddingScorer]) -> None:
         if not scorers:
             raise UsageError(f"scorers: the {self.name} of several needs at least one")
         if without := [scorer.info.name for scorer in scorers if not isinstance(scorer, EmbeddingScorer)]:
             raise UsageError(f"scorers: {', '.join(without)} compares no embeddings; ensembles take scores that do")
-        if len({(scorer.info.scale, scorer.device) for scorer in scorers}) > 1:
+        if len({(self.one_scale and scorer.info.scale, scorer.device) for scorer in scorers}) > 1:
             found = ", ".join(f"{scorer.model}: {scorer.info.scale:g}, {scorer.device}" for scorer in scorers)
             raise UsageError(f"scorers: all must have one scale and be on one device ({found})")
         self.scorers = tuple(scorers)
@@ -75,8 +78,13 @@ class Ensemble(ABC):
         return tuple(scorer.encode_prompts(prompts) for scorer in self.scorers)
 
     def embed(self, pixels: Inputs) -> tuple[Tensor, ...]:
-        """The unit vectors (B, D_m) of each member."""
-        return tuple(scorer.embed(own) for scorer, own in zip(self.scorers, pixels, strict=True))
+        """The unit vectors (B, D_m) of each member; those over one encoder share its pass."""
+        kinds = [(id(scorer.encoder), id(scorer.preprocess)) for scorer in self.scorers]
+        made = dict[tuple[int, int], Tensor]()
+        for kind, scorer, own in zip(kinds, self.scorers, pixels, strict=True):
+            if kind not in made:
+                made[kind] = scorer.embed(own)
+        return tuple(made[kind] for kind in kinds)
 
     def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> Tensor:
         """Raw scores (…, T) of the unit vectors of all members."""

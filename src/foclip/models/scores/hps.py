@@ -58,6 +58,8 @@ class HPSv2(CLIPScore):
     name = "hpsv2"
 
     def __init__(self, encoder: Encoder) -> None:
+        #: What other scores of one call may share: the encoder with pictures of its own.
+        self.plain = encoder
         other = copy.copy(encoder)
         other.preprocess = HPSPreprocess(encoder.image_size, encoder.device)
         super().__init__(other, scale=1.0)

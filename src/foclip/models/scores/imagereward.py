@@ -48,7 +48,7 @@ class ImageReward(CrossAttentionScore):
     """
 
     name = "imagereward"
-    info = ScoreInfo(name, floor=0.1, temperature=0.1, lowest=-math.inf)
+    info = ScoreInfo(name, floor=0.1, temperature=0.1, lowest=-math.inf, highest=math.inf)
     reward: nn.Module
 
     @classmethod

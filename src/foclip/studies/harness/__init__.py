@@ -53,6 +53,7 @@ class Study:
     report: Callable[[pd.DataFrame], StudyReport]  # made from the table, and nothing else
     gallery: Callable[[StudyContext], dict[str, Figure]] | None = None  # draws pictures as further figures
     judged: bool = True  # whether its figures rest on detectors, beside scores and attacks
+    embeddings: bool = True  # whether it compares embeddings, which some scores have not
 
     @property
     def name(self) -> str:

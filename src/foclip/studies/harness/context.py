@@ -51,8 +51,8 @@ class StudyContext:
     `PromptsOf` the pictures; a score of None is `self.score`.
 
     Args:
-        scores: The score that is studied (`score`), then `further` ones for `transfer`; else a `UsageError` if one has
-            no embedding.
+        scores: The score that is studied (`score`), then `further` ones for `transfer`; they have an embedding, unless
+            only studies run that need none (`Study.embeddings`).
         out: Folder of the run. Results are cached in `out`/cache.
         settings: Number of pictures and steps, folders, seed.
         progress: Called to show the progress of `study`.
@@ -73,11 +73,9 @@ class StudyContext:
         hardened: Sequence[EmbeddingScorer] = (),
         run: RunAttack = run,
     ) -> None:
-        if without := [score.info.name for score in scores if not isinstance(score, EmbeddingScorer)]:
-            raise UsageError(f"score: studies compare embeddings, and {without[0]} has none; choose another score")
         self.score, *self.further = scores
         # Each pixel costs time at every step, so a picture is at most twice the encoder's input, or 256 pixels.
-        self.side = max(256, 2 * max(self.score.encoder.image_size))
+        self.side = max(256, 2 * max(self.score.preprocess.size))
         self.hardened, self.settings = tuple(hardened), settings
         self.failures: list[Failure] = []
         self.prompts: Prompts = self.score.info.default_prompts or ARTWORKS
@@ -120,9 +118,9 @@ class StudyContext:
             self._advance(self._part + 1)
         self._advance = no_progress("", 0)
 
-    def default_attack(self) -> AttackPlan:
-        """FoCLIP with its default weights, within the budget. Most studies examine its pictures."""
-        return self.attack(FoCLIP, objective=objective(temperature=self.score.info.temperature))
+    def default_attack(self, score: Scorer | None = None) -> AttackPlan:
+        """FoCLIP with its default weights for a score, within the budget. Most studies examine its pictures."""
+        return self.attack(FoCLIP, objective=objective(temperature=(score or self.score).info.temperature))
 
     def attack(self, method: type[Attack], **settings: Any) -> AttackPlan:
         """An attack within the budget, with the steps and the seed of this run; `settings` add to these, or replace."""
@@ -176,7 +174,7 @@ class StudyContext:
             return read_figures(chosen, seen, [targets(wanted[place]) for place in places])
 
         found = self._measured("scores", pictures, wanted, chosen, measure)
-        count = len(wanted[0] if wanted else prompts or self.prompts)
+        count = len(wanted[0] if wanted else prompts or self.prompts) or 1  # of a score without prompts
         return np.array(found, dtype=np.float64).reshape(len(pictures), count)
 
     def sensitivities(

@@ -46,16 +46,20 @@ def draw_bars(axes: Axes, estimates: Mapping[str, Estimate], label: str) -> None
 
 
 def lines(
-    x: str,
+    x: str | Sequence[str],
     panels: Mapping[str, Mapping[str, Line]],
     size: tuple[float, float] = (5.6, 3.2),
     logarithmic: bool = False,
     sharey: bool = False,
 ) -> Figure:
-    """Panels over `x`, by the label of their other axis, side by side: in each a line per name with its 95 % band."""
+    """Panels over `x`, by the label of their other axis, side by side: in each a line per name with its 95 % band.
+
+    `x` is one label, or one for each panel.
+    """
+    labels = [x] * len(panels) if isinstance(x, str) else x
     plot = Figure(figsize=size, layout="constrained" if sharey else None)
     row = plot.subplots(1, len(panels), sharey=sharey, squeeze=False)[0]
-    for axes, (y, series) in zip(row, panels.items(), strict=True):
+    for axes, across, (y, series) in zip(row, labels, panels.items(), strict=True):
         for number, (name, (places, estimates)) in enumerate(series.items()):
             color = COLORS[number % len(COLORS)]
             axes.plot(places, [estimate.value for estimate in estimates], "o-", color=color, markersize=3.5, label=name)
@@ -63,7 +67,7 @@ def lines(
             axes.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0)
         if logarithmic:
             axes.set_xscale("log")
-        html.tidy(axes, x, y, legend=8 if len(series) > 1 else 0)
+        html.tidy(axes, across, y, legend=8 if len(series) > 1 else 0)
     return plot
 
 
