@@ -40,6 +40,11 @@ STUDY_FORMATS = {
     ("", r"their score"): "i.3f",
     ("", r"pairs|mismatched|captions|clean pairs that get in"): ",",
     ("imagenet", "rise"): "i+.1%",
+    ("pushed", r"before|after"): ".3g",
+    ("pushed", r"rise / standard deviations|least|most possible"): "i.1f",
+    ("pushed", r"above of the clean"): ".0%",
+    ("pushed", r"FLIP"): ".3f",
+    ("cross", r"clip.*|aesthetic|all together"): "i+.1f",
 }
 METHODS = {"rule": "{rule:i.1%}", "combined": "{combined:i.1%}", "no prompt": "{no prompt:i.1%}"}
 ALERTS = (
@@ -218,12 +223,30 @@ TABLES: dict[str, Layout] = {
     "unseen": Layout(["unseen/rows"], UNSEEN),
     "unseen-cost": Layout(["unseen/cost"], COST),
     "pushed": Layout(
-        ["pushed/scores"],
+        ["study-pushed/summary"],
         {
-            "`--score`": "`{score}`",
-            "clean photographs": "{clean, mean:.2f} ± {clean, deviation:.2f}",
-            **{"fooled ones before": "{before:.2f}", "after": "{after:.2f}"},
-            **{"rise, in standard deviations": "{rise / deviation:.1f}", "least of the 16": "{least:.1f}"},
+            **{"`--score`": "`{score}`", "clean photographs": "{clean photographs}"},
+            **{"the 16 before": "{40 before:.3g}", "after, 40 dB": "{40 after:.3g}"},
+            "rise, 40 dB": "{40 rise / standard deviations:i.1f}",
+            **{"least of the 16": "{40 least:.1f}", "most possible": "{40 most possible:.1f}"},
+            **{f"rise, {db} dB": f"{{{db} rise / standard deviations:.1f}}" for db in (30, 35, 45, 50)},
+        },
+        by=("score", "clean photographs"),
+        over=("budget / dB",),
+    ),
+    "cross": Layout(
+        ["study-cross/summary"],
+        {"fooled for": "{fooled for}"}
+        | {
+            each: f"{{{each}:+.1f}}"
+            for each in ("clipscore", "clip-iqa", "aesthetic", "clipscore over mini-vit", "all together")
+        },
+    ),
+    "several": Layout(
+        ["several/rows"],
+        {
+            **{"scores": "`{scores}`", "towers": "{towers}", "all scores / s": "{all scores / s:.2f}"},
+            **{"one score each / s": "{one score each / s:.2f}", "ratio": "{ratio:.2f}"},
         },
     ),
     "scan": Layout(
@@ -270,7 +293,6 @@ OLDER = {
     "filter-earlier": NEXT,
     "harden-cost": BEFORE,
     "hub": NEXT,
-    "pushed": BEFORE,
     "robust-mini": HOURS,
     "robust-mini-robust": HOURS,
     "robust-mini-robust-8": HOURS,

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import torch
 
+from benchmarks import record
 from foclip.cli import options, progress
 from foclip.core.scoring import score_by_several
 from foclip.data import images
 from foclip.data.samples import Sample
 from foclip.models.scorer import Scorer
 
+TITLE = "Several scores in one call, against one for each tower behind them"
 SCORES = "clipscore,clip-iqa,aesthetic,clipscore=mini-vit,pickscore=mini-vit"
 
 
@@ -33,7 +35,7 @@ def seconds(paths: list[Path], scorers: dict[str, Scorer], prompt: str) -> float
 
 
 def main() -> None:
-    """Print the processor seconds of both calls, and their ratio."""
+    """Print and record the processor seconds of both calls, and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", nargs="+", type=Path)
     parser.add_argument("--scores", default=SCORES)
@@ -54,6 +56,11 @@ def main() -> None:
     print(f"{len(paths)} pictures, processor seconds, least of {given.rounds} rounds")
     print(f"{len(scorers)} scores ({', '.join(scorers)})  {together:.2f}")
     print(f"{len(one_each)} towers, one score each ({', '.join(one_each)})  {passes:.2f}")
+    measured = {"all scores / s": together, "one score each / s": passes, "ratio": together / passes}
+    row = {"scores": given.scores, "towers": ", ".join(one_each), **measured}
+    settings = {"pictures": len(paths), "rounds": given.rounds}
+    models = [scorer.model for scorer in one_each.values()]
+    record.save("several", TITLE, {"rows": [row]}, models=models, attacked=False, settings=settings)
     print(f"ratio {together / passes:.3f}; each round {', '.join(f'{all_ / one:.3f}' for all_, one in found)}")
 
 
