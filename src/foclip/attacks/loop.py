@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from foclip.attacks import refine
+from foclip.attacks.cells import CellSpace
 from foclip.attacks.plan import AttackPlan, threads_per_batch
-from foclip.attacks.space import CellSpace, ModelSpace, PixelSpace
+from foclip.attacks.space import ModelSpace, PixelSpace
 from foclip.attacks.state import AttackResult, AttackState, AttackTask
 from foclip.cache import Cache
 from foclip.errors import UsageError
@@ -214,7 +215,7 @@ def _space(task: AttackTask, scorer: Scorer, plan: AttackPlan, seed: int, refini
     else:
         space = ModelSpace(picture, resampler, region, limit)
     if refining and not refine.stays(plan, space):
-        return CellSpace(picture.float() / 255, region, limit, refine.MOST_CELLS)
+        return CellSpace(picture, picture, space, refine.MOST_CELLS)
     if plan.method.init == "noise":
         space.pixels = torch.rand(picture.shape, generator=torch.Generator().manual_seed(seed)).to(scorer.device)
     if plan.constraint.mask == "visible":
