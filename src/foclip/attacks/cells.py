@@ -25,11 +25,14 @@ class CellSpace(ModelSpace):
         file: Where it begins, likewise.
         before: Where it has moved so far.
         most: Pixels at most that are single cells; of more, there are half as many cells at most.
+
+    Attributes:
+        box: Rows and columns of the picture that are cells: those that the score depends on.
     """
 
     def __init__(self, picture: Tensor, file: Tensor, before: PixelSpace, most: int) -> None:
         super().__init__(picture, before.resampler(), before.region, before.limit)
-        self._box = rows, columns = self._resampler.box
+        self.box = rows, columns = self._resampler.box
         height, width = picture[0, rows, columns].shape
         # A whole number: pictures are averaged faster.
         cell = 1 if height * width <= most else math.ceil(math.sqrt(2 * height * width / most))
@@ -57,7 +60,7 @@ class CellSpace(ModelSpace):
         return self._coarse(self.render())
 
     def _coarse(self, levels: Tensor) -> Tensor:
-        rows, columns = self._box
+        rows, columns = self.box
         means = [F.adaptive_avg_pool2d(channel[None, rows, columns].float(), self._size) for channel in levels]
         return torch.cat(means) / 255
 

@@ -28,6 +28,7 @@ class PixelSpace:
         pixels: The picture as optimised, float (3, h, w); may lie outside [0, 1].
         values: Number of values (pixels times channels) of the region.
         cell: Side, in pixels of the picture, of what the directions in which it moves have as pixels.
+        grain: Side of what its change is mostly made of.
         mask: Coordinates in which the attack moves; None for the pixels' own.
         scratch: Room for one more picture; fresh memory at every step costs more than filling it.
     """
@@ -36,7 +37,7 @@ class PixelSpace:
         rows, columns = region
         self.pixels, self.original, self.region, self.limit = original.clone(), original, region, limit
         self.values = 3 * int(rows.stop - rows.start) * int(columns.stop - columns.start)
-        self.cell = 1.0
+        self.cell = self.grain = 1.0
         self.mask: Mask | None = None
         self.scratch = torch.empty_like(original)
 
@@ -152,8 +153,7 @@ class ModelSpace(PixelSpace):
         seen = resampler.look(picture)
         super().__init__(seen, region, limit)
         self._whole, self._resampler = picture, resampler
-        rows, columns = region
-        self.cell = math.sqrt((rows.stop - rows.start) * (columns.stop - columns.start) / seen[0].numel())
+        self.cell = self.grain = math.sqrt(self.values / seen.numel())
         # The picture is x₀ + Rᵀu, and its squared change, all values together, is `square`.
         self._u, self._square = torch.zeros_like(seen), seen.new_zeros((), dtype=torch.float64)
         # Changes lie where the model looks, or a few cells beyond; all count as if they were seen.

@@ -26,8 +26,8 @@ EDGE, MOST_RADIUS = 0.98, 0.999
 MOST_MEASUREMENTS = 12
 #: What a picture is pulled back to, as a share of the scarcest budget, and by how much at least.
 AIM, LEAST_PULL = 0.99, 0.98
-#: A coarse look is at means of squares with this side, of a picture with more values than the second number.
-COARSE, COARSE_FROM = 2, 1_000_000
+#: A coarse look is at means of squares with this side, of a change made of cells at least so many times as wide.
+COARSE, LARGER = 2, 4
 #: Below this share a budget counts as unused, and by how much a picture is then pushed outwards at most.
 UNUSED, MOST_PUSH = 0.97, 1.3
 #: What is saved of a state, besides its space, to go on later.
@@ -209,23 +209,24 @@ class AttackState:
         self.enforced = True
 
     def _coarse_suffices(self) -> bool:
-        """Whether means of squares tell FLIP to about a hundredth: those of a change that is made of larger cells."""
-        local = all(budget.metric in ("flip", "flip99") for budget in self.constraint.measured)
-        return local and self.space.values > COARSE_FROM
+        """Whether FLIP at means of squares is within a hundredth of FLIP: that of a change made of larger cells."""
+        flip = all(budget.metric in ("flip", "flip99") for budget in self.constraint.measured)
+        return flip and self.space.grain >= COARSE * LARGER
 
     def _used(self, cell: int) -> float:
         """The share of the scarcest budget that the iterate takes, as a file. The next may go as far, over that."""
         from foclip.perceptual.fidelity import Comparison, Reference, means  # what they need takes seconds to import
 
-        space, picture, original, region = self.space, self.space.render(), self.task.picture, self.space.region
+        picture, space = self.space.render(), self.space
+        rows, columns = region = space.region
         if cell > 1:
-            picture, original = (means(each[:, region[0], region[1]], cell) for each in (picture, original))
-            region = slice(None), slice(None)
+            picture, region = means(picture[:, rows, columns], cell), (slice(None), slice(None))
         if cell not in self.references:
-            self.references[cell] = Reference(original.to(picture.device), cell)
-        comparison = Comparison(picture, original, self.references[cell])
-        used, change = utilisation(self.constraint.measured, comparison, region), space.change()
-        if used > 0 and change > 0:
+            original = self.task.picture.to(picture.device)
+            self.references[cell] = Reference(means(original[:, rows, columns], cell) if cell > 1 else original, cell)
+        reference = self.references[cell]
+        used = utilisation(self.constraint.measured, Comparison(picture, reference.original, reference), region)
+        if used > 0 and (change := space.change()) > 0:
             self.radius_fraction = min(MOST_RADIUS, AIM * change / (used * self.constraint.radius))
         return used
 

@@ -212,11 +212,10 @@ class Resampler:
             texture: What each pixel's change is multiplied by, float (H, W).
             enlarging: Instead of Rᵀ, what makes `small`, of any size, as large as `box`: along columns and rows.
             moving: What was made of `levels` before, float (3, H, W) in levels, and how many times as large that change
-                is to be, beside the new one; overwritten with the result before rounding.
+                is to be. The new change is added to it, and it is overwritten with the result before rounding.
         """
         painted = levels.clone()
         before, after = self._cut(levels), self._cut(painted)
-        kept = None if moving is None else self._cut(moving[0])
         down, across = enlarging or (self._down.transposed, self._across.transposed)
         first_pass, second_pass = (down, across) if self._turned else (across, down)
         lines = multiply(self._turn(small) * 255, first_pass, -1)
@@ -231,11 +230,11 @@ class Resampler:
                 new = torch.matmul(weights, part)
                 if texture is not None:
                     new.mul_(self._cut(texture)[rows])
-                if moving is not None and kept is not None:
-                    new.add_(kept[:, rows].sub_(old), alpha=moving[1])
-                new = new.add_(old).clamp_(0, 255)
-                if kept is not None:
-                    kept[:, rows] = new
+                if moving is None:
+                    new.add_(old).clamp_(0, 255)
+                else:
+                    now = self._cut(moving[0])[:, rows]
+                    now.copy_(new.add_(now).add_(now - old, alpha=moving[1] - 1).clamp_(0, 255))
                 moved += float(torch.linalg.vector_norm(new - old)) ** 2
                 after[:, rows] = new.add_(0.5001).to(torch.uint8)  # halves go up, as in `round8`
                 new = after[:, rows].to(lines.dtype)

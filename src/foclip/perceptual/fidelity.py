@@ -72,17 +72,17 @@ class Reference:
     """
 
     def __init__(self, original: Tensor, cell: int = 1) -> None:
-        self._original, self._cell = original, cell
+        self.original, self._cell = original, cell
 
     @cached_property
     def flip(self) -> Flip:
         """Many times faster than the authors' own program, and within 1e-4 of it in every pixel."""
-        return Flip(self._original, self._cell)
+        return Flip(self.original, self._cell)
 
     @cached_property
     def contrast(self) -> Contrast:
         """See `foclip.perceptual.contrast`."""
-        return Contrast(self._original)
+        return Contrast(self.original)
 
 
 def means(picture: Tensor, cell: int) -> Tensor:
