@@ -228,9 +228,8 @@ def _sensitivity(channel: tuple[tuple[float, float], ...], cell: float) -> list[
     """Filters of a contrast sensitivity function: each along both axes, and the sum of them, have the sum 1."""
     heights = torch.tensor([math.sqrt(a * math.sqrt(math.pi / b)) for a, b in channel])
     places = torch.arange(-REACH, REACH + 1).square()
-    bells = (
-        torch.stack([torch.exp(-places / (2 * (deviation_of(b) / cell) ** 2)) for _, b in channel]) * heights[:, None]
-    )
+    bells = torch.stack([torch.exp(-places / (2 * (deviation_of(b) / cell) ** 2)) for _, b in channel])
+    bells *= heights[:, None]
     bells /= bells.sum(dim=1).square().sum().sqrt()
     return [taps[taps > LEAST_TAP * taps.max()] for taps in bells]
 
