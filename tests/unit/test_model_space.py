@@ -102,8 +102,8 @@ def test_the_gradient_of_cells_is_that_of_their_pixels(most: int, mode: str) -> 
     preprocessing, resampler = small_space(60, 90, mode)
     rows, columns = resampler.box
     every = adjoint(preprocessing, resampler, (60, 90), gradient)[:, rows, columns]
-    cells = space.coarse_original().shape[1:]
-    wanted = torch.nn.functional.adaptive_avg_pool2d(every, cells) * space.cell**2
+    _, down, across = space.coarse_original().shape
+    wanted = torch.nn.functional.adaptive_avg_pool2d(every, (down, across)) * space.cell**2
     assert torch.allclose(space.coarse_gradient(gradient), wanted, atol=1e-5)
     assert torch.allclose(
         space.coarse_picture().mean(), space.render()[:, rows, columns].float().mean() / 255, atol=1e-3

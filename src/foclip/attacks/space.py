@@ -55,7 +55,8 @@ class PixelSpace:
 
     def resampler(self) -> Resampler:
         """From the whole picture to `pixels`."""
-        return unresized(*self.original.shape[1:], self.original.device)
+        _, height, width = self.original.shape
+        return unresized(height, width, self.original.device)
 
     def coarse_original(self) -> Tensor:
         """The original, as fine as `mask` and directions are."""
