@@ -9,7 +9,7 @@ from skimage import data
 from torch import Tensor
 
 from foclip.perceptual import flip as module
-from foclip.perceptual.fidelity import Comparison, Reference, fidelity
+from foclip.perceptual.fidelity import Comparison, Reference, fidelity, means
 from foclip.perceptual.flip import REACH, Flip
 
 #: The most by which a pixel may differ.
@@ -151,3 +151,17 @@ def test_a_comparison_uses_what_is_kept() -> None:
     kept_map = Comparison(picture, original, reference).map("flip")
     assert np.array_equal(kept_map, Flip(original).map(picture).numpy())
     assert fidelity(picture, original).flip == plain["flip"]
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee"])
+def test_means_of_squares_show_about_as_much_of_a_coarse_change(name: str) -> None:
+    original = photo(name, 256, 256)
+    generator = torch.Generator().manual_seed(5)
+    coarse = torch.randn(1, 3, 20, 20, generator=generator) * 5
+    change = torch.nn.functional.interpolate(coarse, (256, 256), mode="bicubic")[0]
+    picture = (original + change).round().clamp(0, 255).to(torch.uint8)
+    exact = Flip(original).map(picture).numpy()
+    about = Reference(means(original, 2), 2).flip.map(means(picture, 2)).numpy()
+    assert about.shape == (128, 128)
+    assert np.percentile(about, 99) == pytest.approx(np.percentile(exact, 99), rel=0.03)
+    assert about.mean() == pytest.approx(exact.mean(), rel=0.03)

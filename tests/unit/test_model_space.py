@@ -1,5 +1,6 @@
 """The loop in the model's small space, against the exact loop and against plain linear algebra."""
 
+import copy
 import math
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from foclip.attacks import AttackTask, FoCLIP, SinglePrompt, make_plan, objective, run
+from foclip.attacks.cells import CellSpace
 from foclip.attacks.constraint import TOLERANCE
+from foclip.attacks.space import ModelSpace
 from foclip.data.images import read, to_tensor
 from foclip.data.prompts import ARTWORKS
 from foclip.errors import UsageError
@@ -76,6 +79,69 @@ def test_a_rendered_picture_is_the_file(height: int, width: int, mode: str, size
     # Halves, which float32 sums may round either way, are one in thousands.
     assert (resampler.pad(round8(painted.seen)) - seen).abs().max() <= 1.001 / 255
     assert float((resampler.pad(round8(painted.seen)) != seen).float().mean()) < 1e-2
+
+
+def moved(most: int, mode: str = "shortest") -> tuple[CellSpace, Tensor, Tensor]:
+    """A picture in cells, its original, and the file where it began."""
+    preprocessing, resampler = small_space(60, 90, mode)
+    generator = torch.Generator().manual_seed(2)
+    picture = torch.randint(60, 200, (3, 60, 90), dtype=torch.uint8, generator=generator)
+    before = ModelSpace(picture, resampler, preprocessing.region(60, 90), None)
+    before.use_mask()
+    before.move(torch.randn(resampler.shape, generator=generator), 0.2)
+    file = before.render()
+    return CellSpace(picture, file, before, most), picture, file
+
+
+@pytest.mark.parametrize("most", [10_000, 1_000])
+@pytest.mark.parametrize("mode", ["shortest", "squash", "longest"])
+def test_the_gradient_of_cells_is_that_of_their_pixels(most: int, mode: str) -> None:
+    space, *_ = moved(most, mode)
+    assert (space.cell == 1) == (most == 10_000)
+    gradient = torch.randn(space.original.shape, generator=torch.Generator().manual_seed(3))
+    preprocessing, resampler = small_space(60, 90, mode)
+    rows, columns = resampler.box
+    every = adjoint(preprocessing, resampler, (60, 90), gradient)[:, rows, columns]
+    _, down, across = space.coarse_original().shape
+    wanted = torch.nn.functional.adaptive_avg_pool2d(every, (down, across)) * space.cell**2
+    assert torch.allclose(space.coarse_gradient(gradient), wanted, atol=1e-5)
+    assert torch.allclose(
+        space.coarse_picture().mean(), space.render()[:, rows, columns].float().mean() / 255, atol=1e-3
+    )
+
+
+def test_a_picture_moves_in_cells_from_its_file_on() -> None:
+    space, picture, file = moved(10_000)
+    assert torch.equal(space.render(), file)
+    before, change = space.change(), file.float() - picture
+    space.scale(1.5)
+    assert space.change() == pytest.approx(1.5 * before, rel=0.05)
+    assert (space.render() - (picture + 1.5 * change).clamp(0, 255)).abs().max() <= 0.51
+    rows, columns = space.box
+    step = torch.full(space.coarse_original().shape, 2 / 255)
+    step[:, :10] = -1
+    space.move(step, 1.0)
+    seen = space.preview()
+    assert torch.equal(seen, space.preview())
+    assert torch.equal(seen, space.render())
+    wanted = (picture + 1.5 * change)[:, rows, columns] + step * 255
+    assert (seen[:, rows, columns] - wanted.clamp(0, 255)).abs().max() <= 0.51
+    # What was clamped is gone: the way back starts at black.
+    space.move(step.abs(), 1.0)
+    assert (space.render()[:, :10, columns] == 255).all()
+
+
+def test_a_picture_in_cells_goes_on_where_it_was() -> None:
+    space, picture, _ = moved(1_000)
+    space.scale(1.15)
+    space.render()
+    space.move(torch.randn(space.coarse_original().shape, generator=torch.Generator().manual_seed(4)), 0.02)
+    again = CellSpace(picture, picture, space, 1_000)
+    again.restore(copy.deepcopy(space.saved()))
+    assert torch.equal(again.render(), space.render())
+    again.restore(space.saved())  # after it was rendered
+    assert torch.equal(again.render(), space.render())
+    assert torch.equal(again.pixels, space.pixels)
 
 
 @pytest.mark.slow

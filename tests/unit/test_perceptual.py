@@ -25,6 +25,7 @@ from foclip.attacks import (
     objective,
     refine,
     run,
+    state,
 )
 from foclip.attacks.constraint import MaskKind
 from foclip.cache import Cache
@@ -375,6 +376,33 @@ def test_a_refined_picture_scores_more_within_the_same_budgets(
         assert kept(budgets, fooled.pixels, original)
         reached = [np.mean(scores_of(score, images.to_image(each.pixels), PROMPTS)) for each in (fooled, before)]
         assert reached[0] > 1.03 * reached[1]
+
+
+def test_coarse_looks_admit_nothing(
+    score: Scorer, small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, all_looks = list[int](), list[int]()
+    used, record = AttackState._used, AttackState.record
+
+    def look(self: AttackState, cell: int) -> float:
+        looks.append(cell)
+        all_looks.append(cell)
+        return used(self, cell) * (1 if cell == 1 else 0.9)  # coarse ones are too low
+
+    def kept_after_exact_looks(self: AttackState, *args: Any) -> None:
+        assert not (looks and self.enforced) or looks[-1] == 1
+        record(self, *args)
+        looks.clear()
+
+    monkeypatch.setattr(state, "LARGER", 0)
+    monkeypatch.setattr(AttackState, "_used", look)
+    monkeypatch.setattr(AttackState, "record", kept_after_exact_looks)
+    original = images.to_tensor(small_photos[0])
+    attack = make_plan(FoCLIP, objective=objective(), steps=8, budgets="flip99:0.1", mask="visible")
+    (fooled,) = run([AttackTask(original, PROMPTS)], score, attack)
+    assert kept((parse("flip99:0.1"),), fooled.pixels, original)
+    assert not torch.equal(fooled.pixels, original)
+    assert set(all_looks) == {1, 2}
 
 
 #: The last five are of refinement.

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from foclip.attacks import refine
+from foclip.attacks.cells import CellSpace
 from foclip.attacks.plan import AttackPlan, threads_per_batch
-from foclip.attacks.space import CellSpace, ModelSpace, PixelSpace
+from foclip.attacks.space import ModelSpace, PixelSpace
 from foclip.attacks.state import AttackResult, AttackState, AttackTask
 from foclip.cache import Cache
 from foclip.errors import UsageError
@@ -27,8 +28,8 @@ from foclip.models.scorer import Scorer
 from foclip.models.surroundings import undisturbed
 
 #: Full-size float32 copies of a picture that moves in all its pixels, at most (original, pixels, best, rounded,
-#: gradient, scratch, the moments, what the resize keeps for its backward pass), and of one at the model's resolution,
-#: where pictures are kept as bytes; and what contrast keeps of an original, and takes while it is measured.
+#: gradient, scratch, the moments, what the resize keeps for its backward pass), and of one at the model's resolution
+#: and in cells, most of whose copies are bytes; and what contrast keeps of an original, and takes while it is measured.
 PIXEL_COPIES, MODEL_COPIES, CONTRAST_COPIES = 14, 8, 5
 #: Seconds between two writes of unfinished work.
 SAVE_EVERY = 30.0
@@ -170,11 +171,10 @@ def _resampler(plan: AttackPlan, scorer: Scorer, height: int = 8, width: int = 8
 def bytes_needed(plan: AttackPlan, scorer: Scorer, pixels: int) -> int:
     """Bytes of memory that fooling a picture of so many pixels takes at most."""
     in_model_space = _resampler(plan, scorer) is not None
-    in_pixels = refine.planned_steps(plan) and not (in_model_space and refine.bounds_contrast(plan))
-    refined = refine.CELL_BYTES * min(pixels, refine.MOST_CELLS) if in_pixels else 0
-    copies = PIXEL_COPIES if in_pixels or not in_model_space else MODEL_COPIES
+    in_cells = refine.planned_steps(plan) and not (in_model_space and refine.bounds_contrast(plan))
+    copies = MODEL_COPIES if in_model_space else PIXEL_COPIES
     copies += CONTRAST_COPIES if refine.bounds_contrast(plan) else 0
-    return copies * 4 * 3 * pixels + refined
+    return copies * 4 * 3 * pixels + (refine.CELL_BYTES * min(pixels, refine.MOST_CELLS) if in_cells else 0)
 
 
 @undisturbed()
@@ -214,7 +214,7 @@ def _space(task: AttackTask, scorer: Scorer, plan: AttackPlan, seed: int, refini
     else:
         space = ModelSpace(picture, resampler, region, limit)
     if refining and not refine.stays(plan, space):
-        return CellSpace(picture.float() / 255, region, limit, refine.MOST_CELLS)
+        return CellSpace(picture, picture, space, refine.MOST_CELLS)
     if plan.method.init == "noise":
         space.pixels = torch.rand(picture.shape, generator=torch.Generator().manual_seed(seed)).to(scorer.device)
     if plan.constraint.mask == "visible":

@@ -21,8 +21,9 @@ import math
 import torch
 from torch import Tensor
 
+from foclip.attacks.cells import CellSpace
 from foclip.attacks.plan import AttackPlan
-from foclip.attacks.space import CellSpace, ModelSpace, PixelSpace
+from foclip.attacks.space import ModelSpace, PixelSpace
 from foclip.attacks.state import MOST_RADIUS, AttackState
 from foclip.models.surroundings import undisturbed
 from foclip.perceptual.contrast import ContrastLoss
@@ -69,12 +70,9 @@ def is_due(state: AttackState) -> bool:
 def begin(state: AttackState, plan: AttackPlan) -> None:
     """From now on, refine the picture as it would be written now."""
     state.memory, file = {}, state.space.render()
-    if stays(plan, state.space):
-        state.space.scale(AHEAD)
-    else:
-        original = state.task.picture.to(file.device).float() / 255
-        state.space = CellSpace(original, state.space.region, state.space.limit, MOST_CELLS)
-        state.space.pixels = torch.lerp(original, file.float() / 255, AHEAD)
+    if not stays(plan, state.space):
+        state.space = CellSpace(state.task.picture.to(file.device), file, state.space, MOST_CELLS)
+    state.space.scale(AHEAD)
     state.refine = Refinement(state.space, plan).update
 
 
@@ -83,7 +81,7 @@ class Refinement:
 
     def __init__(self, space: PixelSpace, plan: AttackPlan) -> None:
         loss = ContrastLoss if bounds_contrast(plan) else PerceptualLoss
-        self._original = space.coarse(space.original)
+        self._original = space.coarse_original()
         self._visibility = loss(self._original, space.cell)
 
     def update(self, state: AttackState, gradient: Tensor) -> None:
@@ -102,7 +100,7 @@ class Refinement:
         def level(direction: Tensor) -> Tensor:
             return direction - uphill * ((rise * direction).sum() / slope)
 
-        picture = space.rounded()  # what rounding adds is seen too
+        picture = space.coarse_picture()  # what rounding adds is seen too
         visible = mask.pull(self._visibility.gradient(picture, memory))
         velocity = memory.setdefault("velocity", torch.zeros_like(visible))
         velocity.mul_(MOMENTUM).add_(level(visible))

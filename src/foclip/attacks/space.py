@@ -4,11 +4,10 @@ import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from foclip.models.preprocess import Rendered, Resampler
-from foclip.models.resize import axis, multiply, round8
+from foclip.models.preprocess import Rendered, Resampler, unresized
+from foclip.models.resize import round8
 from foclip.perceptual.mask import Mask, coarse_mask, visibility_mask
 
 #: A file is kept this part below the budget, so that float32 sums cannot let it slip beyond the budget.
@@ -29,6 +28,7 @@ class PixelSpace:
         pixels: The picture as optimised, float (3, h, w); may lie outside [0, 1].
         values: Number of values (pixels times channels) of the region.
         cell: Side, in pixels of the picture, of what the directions in which it moves have as pixels.
+        grain: Side of what its change is mostly made of.
         mask: Coordinates in which the attack moves; None for the pixels' own.
         scratch: Room for one more picture; fresh memory at every step costs more than filling it.
     """
@@ -37,7 +37,7 @@ class PixelSpace:
         rows, columns = region
         self.pixels, self.original, self.region, self.limit = original.clone(), original, region, limit
         self.values = 3 * int(rows.stop - rows.start) * int(columns.stop - columns.start)
-        self.cell = 1.0
+        self.cell = self.grain = 1.0
         self.mask: Mask | None = None
         self.scratch = torch.empty_like(original)
 
@@ -53,12 +53,17 @@ class PixelSpace:
         """The gradient with respect to coordinates of one with respect to `pixels`."""
         return gradient if self.mask is None else self.mask.pull(gradient)
 
-    def coarse(self, values: Tensor) -> Tensor:
-        """Values of `pixels`, as fine as `mask` and directions are."""
-        return values
+    def resampler(self) -> Resampler:
+        """From the whole picture to `pixels`."""
+        _, height, width = self.original.shape
+        return unresized(height, width, self.original.device)
 
-    def rounded(self) -> Tensor:
-        """The picture that `picture` gave last, as `coarse` gives it."""
+    def coarse_original(self) -> Tensor:
+        """The original, as fine as `mask` and directions are."""
+        return self.original
+
+    def coarse_picture(self) -> Tensor:
+        """The picture that `picture` gave last, as fine as that."""
         return round8(self.pixels)
 
     def coarse_gradient(self, gradient: Tensor) -> Tensor:
@@ -66,7 +71,7 @@ class PixelSpace:
         return gradient
 
     def gram(self, direction: Tensor) -> Tensor:
-        """How `pixels` change, as `coarse` gives them, where the picture moves along `direction`."""
+        """How the picture changes, as `coarse_picture` gives it, where it moves along `direction`."""
         return direction
 
     def begin_step(self, step: int, left: int) -> None:
@@ -136,54 +141,6 @@ class PixelSpace:
         vars(self).update(saved)
 
 
-class CellSpace(PixelSpace):
-    """A picture that moves in all its pixels, but as cells: a step and its memory cost the same at any size.
-
-    Cells are single pixels of the region of a small picture, and squares of a large one's. What is finer moves along.
-
-    Args: as for `PixelSpace`, and
-
-        most: Pixels at most that are single cells; of more, there are half as many cells at most.
-
-    Attributes:
-        cell: Side of a cell in pixels.
-    """
-
-    def __init__(self, original: Tensor, region: tuple[slice, slice], limit: float | None, most: int) -> None:
-        super().__init__(original, region, limit)
-        self._part = (slice(None), *region)
-        height, width = original[self._part].shape[1:]
-        # A whole number: pictures are averaged faster.
-        cell = 1 if height * width <= most else math.ceil(math.sqrt(2 * height * width / most))
-        self._size = max(1, round(height / cell)), max(1, round(width / cell))
-        self.cell = math.sqrt(height * width / (self._size[0] * self._size[1]))
-        self.mask, self._texture = coarse_mask(original[self._part], self._size, finest=2)
-        sizes = zip((-1, -2), self._size[::-1], (width, height), strict=True)
-        self._enlarging = [(dim, axis(few, many, many, 0, True, original.device).blocks) for dim, few, many in sizes]
-        self._rounded = self.coarse(original)
-
-    def coarse(self, values: Tensor) -> Tensor:
-        return F.adaptive_avg_pool2d(values[self._part], self._size)
-
-    def picture(self, pixels: Tensor) -> Tensor:
-        picture = super().picture(pixels)
-        self._rounded = self.coarse(picture.detach())
-        return picture
-
-    def rounded(self) -> Tensor:
-        return self._rounded
-
-    def coarse_gradient(self, gradient: Tensor) -> Tensor:
-        return self.coarse(gradient) * self.cell**2
-
-    def move(self, direction: Tensor, length: float) -> None:
-        pixels, step = self.pixels[self._part], direction * length
-        if step.shape != pixels.shape:
-            for dim, blocks in self._enlarging:
-                step = multiply(step, blocks, dim)
-        pixels.add_(step.mul_(self._texture)).clamp_(0, 1)
-
-
 class ModelSpace(PixelSpace):
     """A picture as the model sees it, float (3, h, w).
 
@@ -197,15 +154,14 @@ class ModelSpace(PixelSpace):
         seen = resampler.look(picture)
         super().__init__(seen, region, limit)
         self._whole, self._resampler = picture, resampler
-        rows, columns = region
-        self.cell = math.sqrt((rows.stop - rows.start) * (columns.stop - columns.start) / seen[0].numel())
+        self.cell = self.grain = math.sqrt(self.values / seen.numel())
         # The picture is x₀ + Rᵀu, and its squared change, all values together, is `square`.
         self._u, self._square = torch.zeros_like(seen), seen.new_zeros((), dtype=torch.float64)
         # Changes lie where the model looks, or a few cells beyond; all count as if they were seen.
         self._most = math.inf if limit is None else limit * (1 - SUM_TOLERANCE) * self.values
         # What each pixel's change is multiplied by, float16 (H, W); None without a mask.
         self._texture: Tensor | None = None
-        # The picture itself, if this step's iterate is one.
+        # The picture itself, if it has not moved since it was rendered.
         self._rendered: Rendered | None = Rendered(picture, seen, moved=0.0, changed=0.0)
 
     def use_mask(self) -> None:
@@ -216,10 +172,12 @@ class ModelSpace(PixelSpace):
         self._texture[rows, columns] = texture
 
     def begin_step(self, step: int, left: int) -> None:
-        self._rendered = None
         every = max(1, self._whole.numel() // (RENDERED * self.original.numel()))
         if step % every == 0 or left & (left - 1) == 0:  # 0, 1, 2, 4, … steps
             self.render()
+
+    def resampler(self) -> Resampler:
+        return self._resampler
 
     def picture(self, pixels: Tensor) -> Tensor:
         return self._resampler.pad(round8(pixels))
@@ -241,6 +199,7 @@ class ModelSpace(PixelSpace):
         self._square.add_((direction * twice).sum(), alpha=length)
         self._u.add_(direction, alpha=length)
         self.pixels.add_(seen, alpha=length)
+        self._rendered = None
 
     def outward(self, direction: Tensor) -> tuple[float, Tensor, float]:
         along = float((direction * (self.pixels - self.original)).sum())
@@ -252,20 +211,22 @@ class ModelSpace(PixelSpace):
     def scale(self, factor: float) -> None:
         self._square.mul_(factor**2)
         self._u.mul_(factor)
+        self._rendered = None
         super().scale(factor)
 
     def within(self, picture: Tensor) -> bool | None:
         return None if self._rendered is None else self._rendered.changed <= self._most
 
     def file(self, picture: Tensor) -> Tensor:
-        return self.render() if self._rendered is None else self._rendered.levels
+        return self.render()
 
     def render(self) -> Tensor:
-        while (rendered := self._painted()).changed > self._most:
-            self._u.mul_(0.995 * math.sqrt(self._most / rendered.changed))
-        self._rendered, self.pixels = rendered, rendered.seen
-        self._square.fill_(rendered.moved)
-        return rendered.levels
+        if self._rendered is None:
+            while (rendered := self._painted()).changed > self._most:
+                self.scale(0.995 * math.sqrt(self._most / rendered.changed))
+            self._rendered, self.pixels = rendered, rendered.seen
+            self._square.fill_(rendered.moved)
+        return self._rendered.levels
 
     def preview(self) -> Tensor:
         return self._painted().levels
@@ -275,3 +236,7 @@ class ModelSpace(PixelSpace):
 
     def saved(self) -> dict[str, Tensor]:
         return {"pixels": self.pixels, "_u": self._u, "_square": self._square}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        super().restore(saved)
+        self._rendered = None

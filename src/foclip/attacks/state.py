@@ -26,6 +26,8 @@ EDGE, MOST_RADIUS = 0.98, 0.999
 MOST_MEASUREMENTS = 12
 #: What a picture is pulled back to, as a share of the scarcest budget, and by how much at least.
 AIM, LEAST_PULL = 0.99, 0.98
+#: A coarse look is at means of squares with this side, of a change made of cells at least so many times as wide.
+COARSE, LARGER = 2, 4
 #: Below this share a budget counts as unused, and by how much a picture is then pushed outwards at most.
 UNUSED, MOST_PUSH = 0.97, 1.3
 #: What is saved of a state, besides its space, to go on later.
@@ -103,7 +105,8 @@ class AttackState:
     losses: list[float] = field(default_factory=list)  #: Objective of the 8-bit iterate at every step.
     scores: list[float] = field(default_factory=list)  #: Its mean figure over the prompts, at every step.
     memory: dict[str, Tensor] = field(default_factory=dict)  #: What the method carries from step to step, by name.
-    reference: Any = None  #: The original's `Reference`, where a budget is measured; made when it first is.
+    #: `Reference` of the original by the side of its cells, where a budget is measured; made when it first is.
+    references: dict[int, Any] = field(default_factory=dict)
     search: Any = None  #: State of a method that cannot be saved; the method builds it again from `losses`.
     radius_fraction: float = MOST_RADIUS  #: How much of the way to the budget's edge the projection leaves, below 1.
     measure_next: bool = False  #: Whether the next iterate is measured against the budgets.
@@ -184,33 +187,48 @@ class AttackState:
 
         Only such iterates can be kept. Near the end, one that leaves some of a budget unused is first pushed outwards.
         Where refinement is still to come, better iterates follow: but for the first, whose size is a guess, one look
-        then only tells how far they may go.
+        then only tells how far they may go. A first look may be coarse; only an exact one admits an iterate.
         """
-        from foclip.perceptual.fidelity import Comparison, Reference  # what they need takes seconds to import
-
         steers = self.step > 1 and self.last - self.step > self.refine_steps > 0 and not self.measure_next
-        self.measure_next = False
-        budgets, space = self.constraint.measured, self.space
+        self.measure_next, space = False, self.space
         for measurement in range(MOST_MEASUREMENTS):
-            picture = space.render()
-            self.reference = self.reference or Reference(self.task.picture.to(picture.device))
-            comparison = Comparison(picture, self.task.picture, self.reference)
-            used, change = utilisation(budgets, comparison, space.region), space.change()
-            if used > 0 and change > 0:  # the next iterates may go as far as this one, over what it used
-                self.radius_fraction = min(MOST_RADIUS, AIM * change / (used * self.constraint.radius))
+            coarse = not measurement and self._coarse_suffices()
+            used = self._used(COARSE if coarse else 1)
             if steers:
                 return
             if not measurement and 0 < used < UNUSED and self.last - self.step <= self.last / 4:
                 space.scale(min(AIM / used, MOST_PUSH))
                 self.project()
-            elif used <= 1:
-                break
-            else:
+            elif used > 1:
                 space.scale(min(LEAST_PULL, AIM / used))
+            elif not coarse:
+                break
         else:
             space.scale(0)
             space.render()
         self.enforced = True
+
+    def _coarse_suffices(self) -> bool:
+        """Whether FLIP at means of squares is within a hundredth of FLIP: that of a change made of larger cells."""
+        flip = all(budget.metric in ("flip", "flip99") for budget in self.constraint.measured)
+        return flip and self.space.grain >= COARSE * LARGER
+
+    def _used(self, cell: int) -> float:
+        """The share of the scarcest budget that the iterate takes, as a file. The next may go as far, over that."""
+        from foclip.perceptual.fidelity import Comparison, Reference, means  # what they need takes seconds to import
+
+        picture, space = self.space.render(), self.space
+        rows, columns = region = space.region
+        if cell > 1:
+            picture, region = means(picture[:, rows, columns], cell), (slice(None), slice(None))
+        if cell not in self.references:
+            original = self.task.picture.to(picture.device)
+            self.references[cell] = Reference(means(original[:, rows, columns], cell) if cell > 1 else original, cell)
+        reference = self.references[cell]
+        used = utilisation(self.constraint.measured, Comparison(picture, reference.original, reference), region)
+        if used > 0 and (change := space.change()) > 0:
+            self.radius_fraction = min(MOST_RADIUS, AIM * change / (used * self.constraint.radius))
+        return used
 
     def _allowed(self, picture: Tensor) -> bool | None:
         """Whether the iterate, as a file, is within every budget; None if that is not known."""

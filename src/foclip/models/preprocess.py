@@ -12,13 +12,14 @@ from functools import cached_property
 
 import PIL
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import Compose, ToTensor
 from torchvision.transforms.functional import normalize
 
 from foclip.data.images import to_tensor
-from foclip.models.resize import axis, multiply, round8
+from foclip.models.resize import Axis, Blocks, axis, multiply, round8
 
 #: Means and standard deviations of OpenAI's CLIP, per channel.
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -146,6 +147,7 @@ class Resampler:
         # As Pillow does it: rows first, but since 13.0 pictures that shrink far more in height the other way. The axis
         # that is resized first lies along the last dimension.
         self._turned = preprocess.columns_first and 0 < height - new_height > 2 * (width - new_width)
+        self._down, self._across = down, across
         self._first, self._second = (down, across) if self._turned else (across, down)
 
     def apply(self, pixels: Tensor) -> Tensor:
@@ -165,11 +167,23 @@ class Resampler:
         lines = multiply(self._turn(small), self._first.gram, -1)
         return self._turn(multiply(lines, self._second.gram, -2))
 
+    @property
+    def box(self) -> tuple[slice, slice]:
+        """Rows and columns of the picture that R does not multiply by 0."""
+        return self._down.kept, self._across.kept
+
+    def means(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Means of Rᵀ of (3, h, w) over so many cells of `box`, as a product with a matrix from each side, (cells, h).
+
+        The second, (cells, w), is to be transposed.
+        """
+        return _means(self._down, size[0]), _means(self._across, size[1])
+
     def pad(self, seen: Tensor) -> Tensor:
         """The model's whole input (3, *size) in [0, 1], padding and all."""
         if not any(self._padding):
             return seen
-        return torch.nn.functional.pad(seen, self._padding, value=self._fill)
+        return F.pad(seen, self._padding, value=self._fill)
 
     def look(self, levels: Tensor) -> Tensor:
         """What the model sees of a picture, uint8 (3, H, W), before Pillow's last rounding: float (3, h, w)."""
@@ -181,18 +195,34 @@ class Resampler:
         """The rest of R, after its first axis: `lines` are of levels, and are overwritten."""
         return self._turn(multiply(round8(lines.div_(255)), self._second.blocks, -2)).contiguous()
 
-    def paint(self, levels: Tensor, small: Tensor, texture: Tensor | None = None) -> Rendered:
-        """Change a picture, uint8 (3, H, W), by Rᵀ of `small`, clamp it, round it, and look at it as the model does.
+    def paint(
+        self,
+        levels: Tensor,
+        small: Tensor,
+        texture: Tensor | None = None,
+        *,
+        enlarging: tuple[Blocks, Blocks] | None = None,
+        moving: tuple[Tensor, float] | None = None,
+    ) -> Rendered:
+        """Change a picture by Rᵀ of `small`, clamp it, round it, and look at it as the model does.
 
-        `small` is float (3, h, w), in [0, 1] units. Each pixel's change is multiplied by `texture`, float (H, W).
+        Args:
+            levels: The picture, uint8 (3, H, W).
+            small: In [0, 1] units, float (3, h, w).
+            texture: What each pixel's change is multiplied by, float (H, W).
+            enlarging: Instead of Rᵀ, what makes `small`, of any size, as large as `box`: along columns and rows.
+            moving: What was made of `levels` before, float (3, H, W) in levels, and how many times as large that change
+                is to be. The new change is added to it, and it is overwritten with the result before rounding.
         """
         painted = levels.clone()
-        before, after = (self._cut(tensor) for tensor in (levels, painted))
-        lines = multiply(self._turn(small) * 255, self._first.transposed, -1)
+        before, after = self._cut(levels), self._cut(painted)
+        down, across = enlarging or (self._down.transposed, self._across.transposed)
+        first_pass, second_pass = (down, across) if self._turned else (across, down)
+        lines = multiply(self._turn(small) * 255, first_pass, -1)
         seen = lines.new_empty(3, before.shape[1], self.shape[1 if self._turned else 2])
         moved = changed = 0.0
         first = 0
-        for block in self._second.transposed:
+        for block in second_pass:
             part = lines[:, block.start : block.stop]
             for weights in torch.split(block.weights, max(1, STRIP // (3 * lines.shape[-1]))):
                 rows = slice(first, first := first + len(weights))
@@ -200,10 +230,25 @@ class Resampler:
                 new = torch.matmul(weights, part)
                 if texture is not None:
                     new.mul_(self._cut(texture)[rows])
-                new = new.add_(old).clamp_(0, 255)
+                if moving is None:
+                    new.add_(old).clamp_(0, 255)
+                else:
+                    now = self._cut(moving[0])[:, rows]
+                    now.copy_(new.add_(now).add_(now - old, alpha=moving[1] - 1).clamp_(0, 255))
                 moved += float(torch.linalg.vector_norm(new - old)) ** 2
                 after[:, rows] = new.add_(0.5001).to(torch.uint8)  # halves go up, as in `round8`
                 new = after[:, rows].to(lines.dtype)
                 seen[:, rows] = multiply(new, self._first.blocks, -1)
                 changed += float(torch.linalg.vector_norm(new.sub_(old))) ** 2
         return Rendered(painted, self._second_pass(seen), moved / 255**2, changed / 255**2)
+
+
+def unresized(height: int, width: int, device: torch.device) -> Resampler:
+    """R of a score that sees all pixels."""
+    return Preprocess((height, width), resize_mode="squash", device=device).resampler(height, width)
+
+
+def _means(along: Axis, cells: int) -> Tensor:
+    """Means of Rᵀ along one axis over so many cells, (cells, n), of n that the model sees."""
+    seen = torch.eye(sum(len(block.weights) for block in along.blocks), device=along.blocks[0].weights.device)
+    return F.adaptive_avg_pool1d(multiply(seen, along.transposed, -1)[None], cells)[0].T

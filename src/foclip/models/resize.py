@@ -27,7 +27,11 @@ class Block:
     stop: int
 
 
-def blocks(matrix: np.ndarray, device: torch.device) -> tuple[Block, ...]:
+#: A banded matrix, cut into blocks of rows.
+Blocks = tuple[Block, ...]
+
+
+def blocks(matrix: np.ndarray, device: torch.device) -> Blocks:
     """A banded matrix cut into blocks of rows with the columns they use."""
     found = []
     for rows in np.array_split(matrix, max(1, round(min(matrix.shape) / BLOCK))):
@@ -38,7 +42,7 @@ def blocks(matrix: np.ndarray, device: torch.device) -> tuple[Block, ...]:
     return tuple(found)
 
 
-def multiply(values: Tensor, blocks: tuple[Block, ...], dim: int) -> Tensor:
+def multiply(values: Tensor, blocks: Blocks, dim: int) -> Tensor:
     """The product of a banded matrix with every line of `values` along `dim` (-1 or -2)."""
     shape = list(values.shape)
     shape[dim] = sum(len(block.weights) for block in blocks)
@@ -94,13 +98,13 @@ class Axis:
     """What happens along one axis: a range of cells is kept, and resampled if it `resizes`."""
 
     resizes: bool
-    blocks: tuple[Block, ...]
-    transposed: tuple[Block, ...]
+    blocks: Blocks
+    transposed: Blocks
     kept: slice  # input cells that count
     pad: tuple[int, int]  # cells of fill colour before and after
 
     @cached_property
-    def gram(self) -> tuple[Block, ...]:
+    def gram(self) -> Blocks:
         """The matrix of `blocks` times its transpose."""
         matrix = np.zeros((sum(len(block.weights) for block in self.blocks), self.kept.stop - self.kept.start))
         first = 0

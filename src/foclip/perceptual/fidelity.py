@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from foclip.models.surroundings import undisturbed
@@ -67,20 +68,27 @@ class Reference:
 
     Args:
         original: uint8 (3, H, W), sRGB.
+        cell: Side in pixels of the squares of a larger picture whose means these are; FLIP looks from so much further.
     """
 
-    def __init__(self, original: Tensor) -> None:
-        self._original = original
+    def __init__(self, original: Tensor, cell: int = 1) -> None:
+        self.original, self._cell = original, cell
 
     @cached_property
     def flip(self) -> Flip:
         """Many times faster than the authors' own program, and within 1e-4 of it in every pixel."""
-        return Flip(self._original)
+        return Flip(self.original, self._cell)
 
     @cached_property
     def contrast(self) -> Contrast:
         """See `foclip.perceptual.contrast`."""
-        return Contrast(self._original)
+        return Contrast(self.original)
+
+
+def means(picture: Tensor, cell: int) -> Tensor:
+    """Means of squares of a picture, uint8 (3, H, W), with so many pixels along each side, rounded."""
+    channels = [F.avg_pool2d(channel[None].float(), cell).round_().to(torch.uint8) for channel in picture]
+    return torch.cat(channels)
 
 
 class Comparison:

@@ -61,11 +61,12 @@ class Flip:
 
     Args:
         original: uint8 (3, H, W), sRGB.
+        cell: Side in pixels of the squares of a larger picture whose means these are.
     """
 
-    def __init__(self, original: Tensor) -> None:
+    def __init__(self, original: Tensor, cell: float = 1) -> None:
         self._original = original
-        self._eye = _Eye(original.device)
+        self._eye = _Eye(original.device, cell)
         height, width = original.shape[1:]
         step = max(2 * REACH, STRIP // width)
         self._strips = [(first, min(first + step, height)) for first in range(0, height, step)]
@@ -116,15 +117,15 @@ class Flip:
 class _Eye:
     """Filters and matrices, and what is seen with them."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, cell: float) -> None:
         weights = torch.tensor(PRIMARIES, dtype=torch.float64)
         xyz = weights / weights.sum(dim=1, keepdim=True)
         opponents, tristimulus = (torch.tensor(each, dtype=torch.float64) for each in (OPPONENTS, TRISTIMULUS))
         matrices = xyz, opponents @ xyz, tristimulus, torch.linalg.inv(xyz) @ tristimulus
         self._xyz, self._opponents, self._tristimulus, self._rgb = (each.float().to(device) for each in matrices)
         self._light = linear(torch.arange(256, device=device) / 255)
-        self._bells = [[taps.to(device) for taps in _sensitivity(channel)] for channel in SENSITIVITY]
-        *features, across = feature_filters()
+        self._bells = [[taps.to(device) for taps in _sensitivity(channel, cell)] for channel in SENSITIVITY]
+        *features, across = feature_filters(cell)
         features = [taps - (taps.sum() - rest) * across for taps, rest in zip(features, RESIDUE, strict=True)]
         self._edge, self._point, self._across = (taps.to(device) for taps in (*features, across))
         green, blue = _lab(self._xyz[:, 1:].clone()).T
@@ -223,11 +224,12 @@ def _balanced(taps: Tensor) -> Tensor:
     return above / above.sum() - below / below.sum()
 
 
-def _sensitivity(channel: tuple[tuple[float, float], ...]) -> list[Tensor]:
+def _sensitivity(channel: tuple[tuple[float, float], ...], cell: float) -> list[Tensor]:
     """Filters of a contrast sensitivity function: each along both axes, and the sum of them, have the sum 1."""
     heights = torch.tensor([math.sqrt(a * math.sqrt(math.pi / b)) for a, b in channel])
     places = torch.arange(-REACH, REACH + 1).square()
-    bells = torch.stack([torch.exp(-places / (2 * deviation_of(b) ** 2)) for _, b in channel]) * heights[:, None]
+    bells = torch.stack([torch.exp(-places / (2 * (deviation_of(b) / cell) ** 2)) for _, b in channel])
+    bells *= heights[:, None]
     bells /= bells.sum(dim=1).square().sum().sqrt()
     return [taps[taps > LEAST_TAP * taps.max()] for taps in bells]
 
