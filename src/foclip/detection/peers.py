@@ -3,9 +3,10 @@
 Four of five are taken to be clean. Features are standardised by all of them, and the universal statistic gives each a
 value, its log-odds above their median. How often clean pictures lie how far up was measured through the encoders that
 the statistic was fitted on (`Universal.tail`): an empirical null (Efron 2004), which gives p-values. Medians and median
-absolute deviations grow a little with the share of fooled pictures, which makes verdicts more careful, and no less so. Benjamini and Hochberg's procedure (1995)
-makes q-values of them: of all pictures with q ≤ 0.1, one in ten is expected to be clean. That is an estimate, no
-promise: it takes a detector to promise a rate of false alarms (`foclip calibrate`).
+absolute deviations grow a little with the share of fooled pictures, so p-values grow too, and verdicts stay careful.
+Benjamini and Hochberg's procedure (1995) makes q-values of them: of all pictures with q ≤ 0.1, one in ten is expected
+to be clean. That is an estimate, no promise: it takes a detector to promise a rate of false alarms (`foclip
+calibrate`).
 """
 
 from collections.abc import Sequence
