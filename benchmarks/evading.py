@@ -2,7 +2,7 @@
 
 They have its weights, and clean pictures of their own for scatter and alarm: those of the half of the photographs that
 fits (`training.universal`). Pictures of the other half are fooled for their own caption at 40 dB; the reference that
-judges is of that half, too: 100 pictures, bound 2 %. Prints, for attackers who know nothing, the statistic, and who also
+judges is of that half, too: 100 pictures, bound 2 %. Prints, for attackers who know nothing, the statistic, or who even
 draw amounts of probes themselves: the mean rise, and how many are caught with the usual amounts, with all of some drawn
 ones, and without prompts. DIR is that of `training.universal`.
 """
