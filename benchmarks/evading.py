@@ -21,7 +21,7 @@ from foclip.attacks import AttackTask, FoCLIP, make_plan, objective, run
 from foclip.data import images
 from foclip.detection import Prober, View
 from foclip.detection.adaptive import DetectorAwareScore
-from foclip.detection.features import alignment, drift
+from foclip.detection.features import drift, heading
 from foclip.detection.probes import NO_MATCH
 from foclip.detection.universal import CLIP, Scatter, Universal, universal
 from foclip.models import load_encoder
@@ -51,7 +51,7 @@ class StatisticAwareScore(DetectorAwareScore):
 
     def suspicion(self, embeddings: Tensor, scores: Tensor) -> Tensor:
         lost = (scores[0] - scores[1:]) / self.info.floor * NO_MATCH
-        found = alignment(lost, drift(embeddings[0], embeddings[1:]))
+        found = heading(lost, drift(embeddings[0], embeddings[1:]))
         centre, spread, weight, below = (
             found.new_tensor(each)
             for each in (self.scatter.centre, self.scatter.spread, self.statistic.weight, self.statistic.below)

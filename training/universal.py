@@ -1,9 +1,9 @@
 """Make the statistic for encoders without a detector of their own: ``python -m training.universal mini mini-vit``.
 
-Photographs of one half (even places in the index) are fooled through each of some encoders; the alignment under each
+Photographs of one half (even places in the index) are fooled through each of some encoders; the heading under each
 probe is measured of them and of clean pictures, and standardised by each encoder's own clean ones, as its users will
 do; one regression is fitted to all. Its weights are held near each other: an encoder that had no part in the fit is
-served best by alignments that weigh alike. The other half is for ``python -m benchmarks.universal``. Fooled pictures,
+served best by headings that weigh alike. The other half is for ``python -m benchmarks.universal``. Fooled pictures,
 and what was measured, are kept in the working folder.
 """
 
@@ -60,7 +60,7 @@ PROMPTS = {True: ("own", "artworks"), False: ("none",)}
 CHUNK = 32
 #: Inverse strength of the L2 penalty: strong, since what is learned has to hold for encoders that are not here. The
 #: part that all weights have in common costs little: less by the square of the second number.
-#: With prompts (True) it may be weaker: there a mirrored file is known by an alignment below the median.
+#: With prompts (True) it may be weaker: there a mirrored file is known by a heading below the median.
 PENALTY, COMMON = {True: 0.02, False: 0.005}, 10.0
 #: Clean pictures in folders, and how many folders of each kind, of which the tail is that.
 FOLDER, FOLDERS = 48, 20
@@ -171,7 +171,7 @@ def pays(row: Row, originals: Mapping[int, Row]) -> bool:
 def fit(encoders: Sequence[Sequence[Row]], with_prompts: bool) -> Universal:
     """The statistic that tells the fooled pictures of several encoders from clean ones.
 
-    Encoders, clean and fooled pictures, and each kind of either weigh the same. Alignments with the ten artworks are
+    Encoders, clean and fooled pictures, and each kind of either weigh the same. Headings with the ten artworks are
     compared with clean ones.
     """
     names = feature_names(PROBES, UNIVERSAL[with_prompts])

@@ -12,22 +12,20 @@ import torch
 
 from foclip.calibration.referencing import least, promise
 from foclip.detection import Detector, ReferenceDetector, Sensitivity, drift
-from foclip.detection.features import alignment, split_name
+from foclip.detection.features import heading, split_name
 from foclip.detection.peers import LEAST, Peers, judge_peers, q_values
 from foclip.detection.universal import CLIP, SURVIVAL, Reference, Scatter, Universal, Universals, universal
 from foclip.errors import UsageError
 
 TAIL = [0.0, 1.7, 2.7, 3.5, 4.3, 5.0]
-WEIGHTS = Universal(
-    ["alignment_webp", "alignment_crop", "alignment_mirror"], [0.5, 2.0, 0.5], [0.5, 2.0, -1.0], -1, TAIL
-)
-BARE = Universal(["caption_alignment_webp", "caption_alignment_crop"], [1.0, 1.0], [1.0, 1.0], 0.0, TAIL)
+WEIGHTS = Universal(["heading_webp", "heading_crop", "heading_mirror"], [0.5, 2.0, 0.5], [0.5, 2.0, -1.0], -1, TAIL)
+BARE = Universal(["caption_heading_webp", "caption_heading_crop"], [1.0, 1.0], [1.0, 1.0], 0.0, TAIL)
 
 
 def told(features: np.ndarray, gray: bool = False, prompts: bool = True) -> Sensitivity:
     """A picture with these features of `WEIGHTS`."""
     aligned = dict(zip(("webp", "crop", "mirror"), features.tolist(), strict=True))
-    found = Sensitivity(gray, dict.fromkeys(aligned, 0.1), 0.25, 1.0, alignments=aligned, caption_alignments=aligned)
+    found = Sensitivity(gray, dict.fromkeys(aligned, 0.1), 0.25, 1.0, headings=aligned, caption_headings=aligned)
     return found if prompts else found.without_prompts()
 
 
@@ -54,21 +52,21 @@ def detector(rng: np.random.Generator, count: int = 60) -> ReferenceDetector:
 def test_the_shipped_statistic_can_be_read() -> None:
     found = universal()
     assert set(found.probes) >= {"webp", "crop"}
-    assert {split_name(name)[0] for name in found.with_prompts.inputs} == {"alignment"}
-    assert {split_name(name)[0] for name in found.without_prompts.inputs} == {"caption_alignment"}
+    assert {split_name(name)[0] for name in found.with_prompts.inputs} == {"heading"}
+    assert {split_name(name)[0] for name in found.without_prompts.inputs} == {"caption_heading"}
     for part in (found.with_prompts, found.without_prompts):
         assert np.isfinite([*part.weight, *part.below, *part.tail]).all()
         assert min(part.weight) > 0  # a shift along the text never speaks for a picture
 
 
-def test_shifts_along_the_text_are_aligned() -> None:
+def test_a_heading_is_the_cosine_of_shift_and_text() -> None:
     """Of unit vectors: the cosine of the shift and a text, for shifts that are not noise."""
     text, moved = (torch.nn.functional.normalize(torch.randn(8, generator=torch.manual_seed(n)), dim=0) for n in (0, 1))
     own = torch.nn.functional.normalize(moved + 0.5 * text, dim=0)
     shift = own - moved
-    found = alignment(shift @ text, drift(own, moved))
+    found = heading(shift @ text, drift(own, moved))
     assert float(found) == pytest.approx(float(shift @ text / shift.norm()), rel=0.02)
-    assert float(alignment(torch.tensor(1e-4), torch.tensor(1e-8))) < 0.01
+    assert float(heading(torch.tensor(1e-4), torch.tensor(1e-8))) < 0.01
 
 
 def test_p_values_bound_false_alarms_with_few_pictures() -> None:
@@ -185,9 +183,9 @@ def test_a_detector_is_the_same_after_a_file(tmp_path: Path) -> None:
     ("keys", "value"),
     [
         (("with_prompts", "statistic", "inputs", 0), "os.system"),
-        (("with_prompts", "statistic", "inputs", 0), "alignment_nothing"),
-        (("with_prompts", "statistic", "inputs", 0), "caption_alignment_webp"),
-        (("without_prompts", "statistic", "inputs", 0), "alignment_webp"),
+        (("with_prompts", "statistic", "inputs", 0), "heading_nothing"),
+        (("with_prompts", "statistic", "inputs", 0), "caption_heading_webp"),
+        (("without_prompts", "statistic", "inputs", 0), "heading_webp"),
         (("with_prompts", "statistic", "inputs", 0), "drift_webp"),
         (("with_prompts", "statistic", "weight"), [1.0]),
         (("with_prompts", "statistic", "below"), [1.0]),

@@ -18,7 +18,7 @@ cosine with it loses, in units of 0.1, tells far more than the drift.
 An attack moves the embedding towards its texts, and a probe moves it back. So of a fooled picture all shifts
 :math:`E - E'` point along the text :math:`t`, while those of a clean one point anywhere:
 
-.. math:: \text{alignment} = \frac{(E - E') \cdot t}{\sqrt{\|E - E'\|^2 + 0.05^2}}
+.. math:: \text{heading} = \frac{(E - E') \cdot t}{\sqrt{\|E - E'\|^2 + 0.05^2}}
 
 It is a cosine, so its scatter over clean pictures hardly depends on the probe or the encoder. Without prompts, t is
 the caption that loses most over all probes. It need not fit the picture: all texts have a direction in common, along
@@ -63,7 +63,7 @@ def drift(embedding: Tensor, moved: Tensor) -> Tensor:
     return (1 - (embedding * moved).sum(dim=-1)).clamp(min=0)
 
 
-def alignment(lost: Tensor, drifted: Tensor) -> Tensor:
+def heading(lost: Tensor, drifted: Tensor) -> Tensor:
     """Cosine of a text with the shift of an embedding, of the cosine that is `lost` and the drift, elementwise."""
     return lost / (2 * drifted + LEAST_SHIFT**2).sqrt()
 
@@ -76,8 +76,8 @@ class Change(NamedTuple):
     absolute_drop: Any = None
     caption_drop: Any = None
     caption_score: Any = None
-    alignment: Any = None
-    caption_alignment: Any = None
+    heading: Any = None
+    caption_heading: Any = None
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,12 @@ class Sensitivity:
     scores: dict[str, float] = field(default_factory=dict)  #: Mean figure.
     drops: dict[str, float] = field(default_factory=dict)  #: Relative drop.
     absolute_drops: dict[str, float] = field(default_factory=dict)  #: Absolute drop.
-    alignments: dict[str, float] = field(default_factory=dict)  #: Alignment of the shift with the prompts.
+    headings: dict[str, float] = field(default_factory=dict)  #: Heading of the shift with the prompts.
     zero_shot_caption: str | None = None  #: Of a thousand captions the one that fits best; None unless asked for.
     caption_score: float = 0.0  #: Cosine with it, in units of 0.1.
     caption_drops: dict[str, float] = field(default_factory=dict)  #: What that loses under each probe, in these units.
-    #: Alignment of the shift under each probe with the caption that loses most under all that were taken with it.
-    caption_alignments: dict[str, float] = field(default_factory=dict)
+    #: Heading of the shift under each probe with the caption that loses most under all that were taken with it.
+    caption_headings: dict[str, float] = field(default_factory=dict)
 
     @property
     def normalised_score(self) -> float:
@@ -107,16 +107,16 @@ class Sensitivity:
     def change(self, probe: str) -> Change:
         """How far the picture moves under a probe that was taken."""
         drops = self.drops.get(probe), self.absolute_drops.get(probe), self.caption_drops.get(probe)
-        aligned = self.alignments.get(probe), self.caption_alignments.get(probe)
+        aligned = self.headings.get(probe), self.caption_headings.get(probe)
         return Change(self.drifts[probe], *drops, self.caption_score, *aligned)
 
     def without_prompts(self) -> "Sensitivity":
         """What is known of the picture without its prompts."""
-        return replace(self, score=None, scores={}, drops={}, absolute_drops={}, alignments={})
+        return replace(self, score=None, scores={}, drops={}, absolute_drops={}, headings={})
 
     def and_then(self, further: "Sensitivity") -> "Sensitivity":
         """With what further probes of the same picture found."""
-        each = ("drifts", "scores", "drops", "absolute_drops", "alignments", "caption_drops", "caption_alignments")
+        each = ("drifts", "scores", "drops", "absolute_drops", "headings", "caption_drops", "caption_headings")
         return replace(self, **{name: getattr(self, name) | getattr(further, name) for name in each})
 
 
@@ -139,8 +139,8 @@ FEATURES: Mapping[str, Callable[[Change], Any]] = {
     "score_gain": lambda change: _at_least(-change.absolute_drop, 0.0),
     "caption_drop": lambda change: change.caption_drop,
     "relative_caption_drop": lambda change: change.caption_drop / _at_least(change.caption_score, LEAST_FIT),
-    "alignment": lambda change: change.alignment,
-    "caption_alignment": lambda change: change.caption_alignment,
+    "heading": lambda change: change.heading,
+    "caption_heading": lambda change: change.caption_heading,
 }
 #: Those of a cascade with prompts (True), and without.
 CASCADE = {
@@ -148,7 +148,7 @@ CASCADE = {
     False: ("drift", "log_drift", "caption_drop", "relative_caption_drop"),
 }
 #: Those of the universal statistic.
-UNIVERSAL = {True: ("alignment",), False: ("caption_alignment",)}
+UNIVERSAL = {True: ("heading",), False: ("caption_heading",)}
 
 
 def feature_names(probes: Sequence[str], kinds: Sequence[str]) -> list[str]:

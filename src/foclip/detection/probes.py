@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foclip.data.images import to_image, to_tensor
 from foclip.data.prompts import ARTWORKS, Prompts, imagenet
-from foclip.detection.features import Sensitivity, absolute_drop, alignment, drift, drop
+from foclip.detection.features import Sensitivity, absolute_drop, drift, drop, heading
 from foclip.detection.transformations import transformation
 from foclip.errors import UsageError
 from foclip.models import Encoder, embedded
@@ -183,7 +183,7 @@ class Prober:
                 if names:
                     lost = cosines[0] - cosines[1:]
                     most = lost[:, lost.mean(dim=0).argmax()]
-                    told = replace(told, caption_alignments=by_probe(alignment(most, drifted)))
+                    told = replace(told, caption_headings=by_probe(heading(most, drifted)))
             if asked:
                 targets = self.targets(asked)
                 assert isinstance(targets, Tensor)
@@ -197,7 +197,7 @@ class Prober:
                     scores=by_probe(means[1:]),
                     drops=by_probe(drop(means[0], means[1:], told.floor)),
                     absolute_drops=by_probe(absolute_drop(means[0], means[1:], told.floor)),
-                    alignments=by_probe(alignment(lost, drifted)),
+                    headings=by_probe(heading(lost, drifted)),
                 )
             found.append(told)
         return found
