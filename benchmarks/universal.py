@@ -84,12 +84,12 @@ def with_clean_pictures(pictures: Pictures, weights: Universals) -> list[dict[st
             ]
             rates.setdefault((scenario, state), []).append((len(some), shares[0], shares[1]))
     print(f"   {'pictures':<26}{'state':<22}{'number':>7}{'with prompts':>14}{'without':>10}")
-    found = []
+    found: list[dict[str, Any]] = []
     for (scenario, state), each in rates.items():
         count, caught, bare = np.mean(each, axis=0).tolist()
         print(f"   {scenario or 'clean':<26}{state:<22}{count:>7.0f}{caught:>14.1%}{bare:>10.1%}", flush=True)
-        row = {"scenario": scenario or "clean", "state": state, "pictures": round(count)}
-        found.append(row | {"with prompts": caught, "without": bare})
+        names: dict[str, Any] = {"scenario": scenario or "clean", "state": state}
+        found.append(names | {"pictures": round(count), "with prompts": caught, "without": bare})
     return found
 
 
