@@ -159,7 +159,8 @@ TABLES: dict[str, Layout] = {
     "universal-alarms": Layout(
         ["universal/caught"],
         {"photographs": "{state}"}
-        | {f"`{model}`": f"{{{model} with prompts:.1%}} / {{{model} without:.1%}}" for model in ("mini", "mini-vit")},
+        | {f"`{model}`": f"{{{model} with prompts:.1%}} / {{{model} without:.1%}}" for model in ("mini", "mini-vit")}
+        | {"of so many": "{mini pictures:,}"},
         where={"scenario": ["clean"]},
         by=("scenario", "state"),
         over=("encoder",),
@@ -191,8 +192,15 @@ TABLES: dict[str, Layout] = {
             "how": "{scenario}",
             **_encoders("caught", "false"),
         },
+        where={"fooled": [1, 3, 5, 10, 16, 20], "scenario": list(OWN_CAPTION)},
         by=("pictures", "fooled", "scenario"),
         over=("encoder", "prompts"),
+    ),
+    "evading": Layout(
+        ["evading/rows"],
+        {"attackers": "{attackers}", "rise": "{rise:.2f}", "caught": "{usual:.0%}"}
+        | {"with drawn amounts, mean of five seeds": "{drawn, each:.0%}", "by all five seeds": "{all drawn:.0%}"}
+        | {"without prompts": "{no prompts:.0%}"},
     ),
     "caught": Layout(
         ["detection-mini/scenarios", "detection-mini-vit/scenarios"],
@@ -288,6 +296,7 @@ PLACE = "takes a cluster, a disk of its own, or 100,000 pictures; of an earlier 
 #: Records that rest on other weights, detectors or attacks than today's, a line each, with the reason.
 OLDER = {
     "adaptive-quick": NEXT,
+    "calibrate-cost": BEFORE,
     "detection-mini": HOURS,
     "detection-mini-vit": HOURS,
     "filter-earlier": NEXT,
@@ -322,6 +331,5 @@ OLDER = {
     "study-sweep": HOURS,
     "study-tau": HOURS,
     "study-transfer": HOURS,
-    "universal": BEFORE,
     "unseen": BEFORE,
 }

@@ -19,7 +19,7 @@ import torch
 from foclip.calibration.fitting import fit_logistic
 from foclip.data import images
 from foclip.detection import TRANSFORMATIONS, Sensitivity, hardened_scores, measure
-from foclip.detection.features import feature_names
+from foclip.detection.features import CASCADE, feature_names
 from foclip.detection.scenarios import AFTERWARDS, LEAST_RISE
 from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
@@ -54,7 +54,7 @@ def recall(found: list[list[Sensitivity]], photos: Sequence[str], probes: Sequen
     caught: list[bool] = []
     names = sorted(set(photos))
     random.Random(0).shuffle(names)
-    inputs = feature_names(probes, with_prompts=True)
+    inputs = feature_names(probes, CASCADE[True])
     for fold in range(FOLDS):
         out = set(names[fold::FOLDS])
         # Those that fit, and those left out.

@@ -12,98 +12,113 @@ are kept in DIR.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.common import Table
 from benchmarks.record import save
 from foclip.calibration.examples import AS_IT_IS
-from foclip.detection import Sensitivity
 from foclip.detection.peers import FDR, judge_peers
 from foclip.detection.universal import Reference, Universals
 from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
-from training.universal import FOOLED, STATES, Row, fit, measured, pays
+from training.universal import FOOLED, Row, fit, measured, pays, seen
 
 #: Clean pictures of a reference, the bound, and the random references and folders that rates are means of.
-CLEAN, BOUND, DRAWS = 100, 0.02, 5
+CLEAN, BOUND, DRAWS, FOLDER_DRAWS = 100, 0.02, 5, 40
+#: What is added to the name of a kind of pictures of which some others are the background of the reference.
+KNOWN = ", background"
 #: Folders of so many pictures, shares of them that are fooled, and how.
-FOLDERS, SHARES = (100, 200), (0.0, 0.01, 0.05, 0.1, 0.2)
-IN_FOLDERS = ("own caption, 40 dB", "own caption, 45 dB", "own caption, invisible")
+FOLDERS, SHARES = (100, 200, 320), (0.0, 0.01, 0.05, 0.1, 0.2)
+IN_FOLDERS = ("own caption, 40 dB", "own caption, 45 dB", "own caption, invisible", "ten artworks, 40 dB")
 
 
 class Pictures:
     """What one encoder sees of the photographs that judge."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Row], fitting: Sequence[Row]) -> None:
         self.rows = rows
         self.originals = {row.number: row for row in rows if not row.scenario and row.state == AS_IT_IS}
-        #: Photographs that were fooled, those that are a reference in other states too, and all others.
-        numbers = list(self.originals)
-        fooled, states = FOOLED["judge"], STATES["judge"]
-        self.fooled, self.states, self.others = numbers[:fooled], numbers[fooled:states], numbers[states:]
+        #: Photographs that a reference may be drawn from: those that were not fooled, each in one other state too.
+        self.others = list(self.originals)[FOOLED["judge"] :]
+        #: Drawn pictures of the other half by kind.
+        self.drawn: dict[str, list[Row]] = {}
+        for row in fitting:
+            if row.number < 0:
+                self.drawn.setdefault(row.state, []).append(row)
 
-    def reference(self, weights: Universals, chosen: Sequence[int], prompts: str) -> Reference:
-        """Clean pictures as `foclip calibrate` keeps them, with prompts of one kind or without."""
+    def reference(self, weights: Universals, chosen: Sequence[int], prompts: str, drawn: bool = False) -> Reference:
+        """Clean pictures as `foclip calibrate` keeps them, with prompts of one kind or without.
+
+        Drawn pictures are its background if they are asked for.
+        """
         statistic = weights.without_prompts if prompts == "none" else weights.with_prompts
-        odd = [row for row in self.rows if row.number in self.states and not row.scenario and row.state != AS_IT_IS]
-        usual = [self.originals[number] for number in (*self.states, *chosen)]
-        clean, states = ([statistic.features(seen(row, prompts)) for row in some] for some in (usual, odd))
-        return Reference(statistic, clean, states)
+        clean = [row for row in self.rows if row.number in chosen and not row.scenario]
+        usual, states = (
+            [statistic.features(seen(row, prompts)) for row in clean if (row.state == AS_IT_IS) == as_it_is]
+            for as_it_is in (True, False)
+        )
+        kinds = self.drawn if drawn else {}
+        told = {kind: [statistic.features(seen(row, prompts)) for row in rows] for kind, rows in kinds.items()}
+        return Reference(statistic, usual, states, told)
 
 
-def seen(row: Row, prompts: str) -> Sensitivity:
-    """A picture with its own caption, the artworks, or without prompts ("none")."""
-    found = row.artworks if prompts == "artworks" else row.own
-    return found.without_prompts() if prompts == "none" else found
-
-
-def with_clean_pictures(model: str, pictures: Pictures, weights: Universals, table: Table) -> None:
-    """Rates with a reference of `CLEAN` pictures, and those of the state of clean pictures that is most suspicious."""
+def with_clean_pictures(pictures: Pictures, weights: Universals) -> list[dict[str, Any]]:
+    """Rates with a reference of `CLEAN` pictures."""
     rates: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for draw in range(DRAWS):
-        rng = np.random.default_rng(draw)
-        chosen = rng.choice(pictures.others, CLEAN - len(pictures.states), replace=False).tolist()
+        chosen = np.random.default_rng(draw).choice(pictures.others, CLEAN, replace=False).tolist()
         parts = {each: pictures.reference(weights, chosen, each) for each in ("own", "artworks", "none")}
+        known = {each: pictures.reference(weights, chosen, each, drawn=True) for each in ("own", "none")}
         kinds: dict[tuple[str, str], list[Row]] = {}
         for row in pictures.rows:
-            if row.number not in (*pictures.states, *chosen) and (not row.scenario or pays(row, pictures.originals)):
+            if row.number not in chosen and (not row.scenario or pays(row, pictures.originals)):
                 kinds.setdefault((row.scenario, row.state), []).append(row)
+                if row.number < 0:
+                    kinds.setdefault(("", row.state + KNOWN), []).append(row)
         for (scenario, state), some in kinds.items():
             with_prompts = "artworks" if scenario.startswith("ten artworks") else "own"
+            using = known if state.endswith(KNOWN) else parts
             shares = [
-                float(np.mean([parts[prompts].ranked(seen(row, prompts)).p_value <= BOUND for row in some]))
+                float(np.mean([using[prompts].ranked(seen(row, prompts)).p_value <= BOUND for row in some]))
                 for prompts in (with_prompts, "none")
             ]
             rates.setdefault((scenario, state), []).append((len(some), shares[0], shares[1]))
-    means = {kind: np.mean(each, axis=0) for kind, each in rates.items()}
-    odd = [each for (scenario, state), each in means.items() if not scenario and state != AS_IT_IS]
-    means["", "most suspicious state"] = np.max(odd, axis=0)
-    for (scenario, state), (count, caught, bare) in means.items():
-        kind = {"encoder": model, "scenario": scenario or "clean", "state": state}
-        table.add({**kind, "pictures": round(float(count)), "with prompts": float(caught), "without": float(bare)})
+    print(f"   {'pictures':<26}{'state':<22}{'number':>7}{'with prompts':>14}{'without':>10}")
+    found: list[dict[str, Any]] = []
+    for (scenario, state), each in rates.items():
+        count, caught, bare = np.mean(each, axis=0).tolist()
+        print(f"   {scenario or 'clean':<26}{state:<22}{count:>7.0f}{caught:>14.1%}{bare:>10.1%}", flush=True)
+        names: dict[str, Any] = {"scenario": scenario or "clean", "state": state}
+        found.append(names | {"pictures": round(count), "with prompts": caught, "without": bare})
+    return found
 
 
-def without(model: str, pictures: Pictures, weights: Universals, table: Table) -> None:
+def without(pictures: Pictures, weights: Universals) -> list[dict[str, Any]]:
     """Folders that are their own reference."""
-    usual = [pictures.originals[number] for number in (*pictures.states, *pictures.others)]
+    headings = ("pictures", "fooled", "called", "false", "caught", "alarms/‰")
+    print(f"   {'scenario':<26}{'prompts':<10}" + "".join(f"{heading:>10}" for heading in headings))
+    usual, found = list(pictures.originals.values()), []
     for scenario in IN_FOLDERS:
         some = [row for row in pictures.rows if row.scenario == scenario and row.state == AS_IT_IS]
         fooled = [row for row in some if pays(row, pictures.originals)]
-        for prompts in ("own", "none"):
+        for prompts in ("artworks" if scenario.startswith("ten artworks") else "own", "none"):
             for size in FOLDERS:
                 for share in SHARES:
                     if (count := round(size * share)) <= len(fooled):
-                        kind = {"encoder": model, "scenario": scenario, "prompts": prompts}
-                        found = _folders(usual, fooled, size - count, count, prompts, weights)
-                        table.add({**kind, "pictures": size, "fooled": count, **found})
+                        figures = _folders(usual, fooled, size - count, count, prompts, weights)
+                        told = "".join(f"{each:>10.3f}" for each in figures.values())
+                        print(f"   {scenario:<26}{prompts:<10}{size:>10}{count:>10}{told}", flush=True)
+                        row = {"scenario": scenario, "prompts": prompts, "pictures": size, "fooled": count}
+                        found.append(row | figures)
+    return found
 
 
 def _folders(
     usual: Sequence[Row], fooled: Sequence[Row], clean: int, count: int, prompts: str, weights: Universals
-) -> dict[str, object]:
+) -> dict[str, float]:
     found = []
-    for draw in range(2 * DRAWS):
+    for draw in range(FOLDER_DRAWS):
         rng = np.random.default_rng(draw)
         some = [usual[place] for place in rng.choice(len(usual), clean, replace=False)]
         some += [fooled[place] for place in rng.choice(len(fooled), count, replace=False)]
@@ -111,9 +126,7 @@ def _folders(
         called = np.array([verdict.verdict == "tampered" for verdict in verdicts])
         alarms, caught = called[:clean].sum(), called[clean:].mean() if count else np.nan
         found.append((called.sum(), alarms / max(1, called.sum()), caught, 1000 * alarms / clean))
-    total, false, caught, rate = np.mean(found, axis=0)
-    figures = {"called": total, "false": false, "caught": caught, "alarms per thousand": rate}
-    return {name: float(value) for name, value in figures.items()}
+    return dict(zip(("called", "false", "caught", "alarms per thousand"), np.mean(found, axis=0).tolist(), strict=True))
 
 
 def main() -> None:
@@ -126,14 +139,15 @@ def main() -> None:
     choice = parser.parse_args()
     scores = {model: CLIPScore(load_encoder(model)) for model in choice.models}
     fitting = {model: measured(score, "fit", choice.data, choice.work) for model, score in scores.items()}
-    tables = {"caught": Table(), "folders": Table()}
-    judged = choice.judge or choice.models
-    for model in judged:
+    tables: dict[str, list[dict[str, Any]]] = {"caught": [], "folders": []}
+    for model in choice.judge or choice.models:
         others = [rows for name, rows in fitting.items() if name != model]
         weights = Universals(fit(others, True), fit(others, False))
-        pictures = Pictures(measured(scores[model], "judge", choice.data, choice.work))
-        with_clean_pictures(model, pictures, weights, tables["caught"])
-        without(model, pictures, weights, tables["folders"])
+        pictures = Pictures(measured(scores[model], "judge", choice.data, choice.work), fitting[model])
+        print(f"{model}, left out; {CLEAN} clean pictures, bound {BOUND:.0%}, mean of {DRAWS} references", flush=True)
+        tables["caught"] += [{"encoder": model} | row for row in with_clean_pictures(pictures, weights)]
+        print(f"{model}, left out; folders as their own reference, false discoveries aimed at: {FDR:.0%}")
+        tables["folders"] += [{"encoder": model} | row for row in without(pictures, weights)]
     about = {"clean": CLEAN, "bound": BOUND, "draws": DRAWS, "false discoveries": FDR}
     title = "The universal statistic, for encoders that had no part in its fit"
     print(save("universal", title, tables, models=choice.models, detectors=["universal"], settings=about))

@@ -8,30 +8,31 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from foclip.calibration.referencing import least, promise
-from foclip.detection import Detector, ReferenceDetector, Sensitivity
+from foclip.detection import Detector, ReferenceDetector, Sensitivity, drift
+from foclip.detection.features import heading, split_name
 from foclip.detection.peers import LEAST, Peers, judge_peers, q_values
 from foclip.detection.universal import CLIP, SURVIVAL, Reference, Scatter, Universal, Universals, universal
 from foclip.errors import UsageError
 
-TAIL = [0.0, 0.9, 1.4, 1.9, 2.4, 2.9]
-WEIGHTS = Universal(["drift_webp", "absolute_drop_webp", "drift_crop"], [0.5, 2.0, 0.5], -1.0, TAIL)
-BARE = Universal(["drift_webp", "drift_crop"], [1.0, 1.0], 0.0, TAIL)
+TAIL = [0.0, 1.7, 2.7, 3.5, 4.3, 5.0]
+WEIGHTS = Universal(["heading_webp", "heading_crop", "heading_mirror"], [0.5, 2.0, 0.5], [0.5, 2.0, -1.0], -1, TAIL)
+BARE = Universal(["caption_heading_webp", "caption_heading_crop"], [1.0, 1.0], [1.0, 1.0], 0.0, TAIL)
 
 
 def told(features: np.ndarray, gray: bool = False, prompts: bool = True) -> Sensitivity:
     """A picture with these features of `WEIGHTS`."""
-    webp, drop, crop = features.tolist()
-    drops = {"webp": drop, "crop": 0.0} if prompts else {}
-    score = 1.0 if prompts else None
-    return Sensitivity(gray, {"webp": webp, "crop": crop}, 0.25, score, absolute_drops=drops)
+    aligned = dict(zip(("webp", "crop", "mirror"), features.tolist(), strict=True))
+    found = Sensitivity(gray, dict.fromkeys(aligned, 0.1), 0.25, 1.0, headings=aligned, caption_headings=aligned)
+    return found if prompts else found.without_prompts()
 
 
 def pictures(rng: np.random.Generator, count: int, fooled: int = 0) -> np.ndarray:
     """Features of clean pictures, the first of which were fooled; scales differ by the feature."""
-    found = rng.normal(size=(count, 3)) * (0.01, 0.1, 0.02) + (0.05, 0.0, 0.1)
-    found[:fooled, 1] += 2.0
+    found = rng.normal(size=(count, 3)) * (0.1, 0.2, 0.3) + (0.05, 0.0, 0.1)
+    found[:fooled, :2] += (1.0, 2.0)
     return found
 
 
@@ -51,8 +52,21 @@ def detector(rng: np.random.Generator, count: int = 60) -> ReferenceDetector:
 def test_the_shipped_statistic_can_be_read() -> None:
     found = universal()
     assert set(found.probes) >= {"webp", "crop"}
-    assert not any("drop" in name.replace("caption_drop", "") for name in found.without_prompts.inputs)
-    assert all(np.isfinite([*part.weight, *part.tail]).all() for part in (found.with_prompts, found.without_prompts))
+    assert {split_name(name)[0] for name in found.with_prompts.inputs} == {"heading"}
+    assert {split_name(name)[0] for name in found.without_prompts.inputs} == {"caption_heading"}
+    for part in (found.with_prompts, found.without_prompts):
+        assert np.isfinite([*part.weight, *part.below, *part.tail]).all()
+        assert min(part.weight) > 0  # a shift along the text never speaks for a picture
+
+
+def test_a_heading_is_the_cosine_of_shift_and_text() -> None:
+    """Of unit vectors: the cosine of the shift and a text, for shifts that are not noise."""
+    text, moved = (torch.nn.functional.normalize(torch.randn(8, generator=torch.manual_seed(n)), dim=0) for n in (0, 1))
+    own = torch.nn.functional.normalize(moved + 0.5 * text, dim=0)
+    shift = own - moved
+    found = heading(shift @ text, drift(own, moved))
+    assert float(found) == pytest.approx(float(shift @ text / shift.norm()), rel=0.02)
+    assert float(heading(torch.tensor(1e-4), torch.tensor(1e-8))) < 0.01
 
 
 def test_p_values_bound_false_alarms_with_few_pictures() -> None:
@@ -65,8 +79,8 @@ def test_p_values_bound_false_alarms_with_few_pictures() -> None:
 
 def test_a_picture_is_ranked_among_each_kind() -> None:
     rng = np.random.default_rng(1)
-    odd = pictures(rng, 40) + np.array([0, 3.0, 0])
-    suspect = told(np.array([0.05, 1.5, 0.1]))
+    odd = pictures(rng, 40) + np.array([0, 6.0, 0])
+    suspect = told(np.array([0.05, 3.0, 0.1]))
     alone, states = (
         reference(np.random.default_rng(2), 40),
         reference(np.random.default_rng(2), 40, states=odd.tolist()),
@@ -76,7 +90,7 @@ def test_a_picture_is_ranked_among_each_kind() -> None:
     assert states.ranked(suspect).p_value > 0.3
     assert known.ranked(suspect).p_value > 0.2
     assert (alone.distinct, states.distinct, known.distinct) == (40, 40, 80)
-    assert alone.ranked(suspect).evidence["webp"] > alone.ranked(suspect).evidence["crop"]
+    assert alone.ranked(suspect).evidence["crop"] > alone.ranked(suspect).evidence["webp"]
     alone.require(0.025)
     with pytest.raises(UsageError, match=r"40 clean pictures cannot promise 0\.02; that takes 49"):
         alone.require(0.02)
@@ -84,20 +98,28 @@ def test_a_picture_is_ranked_among_each_kind() -> None:
 
 def test_features_are_in_units_of_their_own_scatter() -> None:
     rng = np.random.default_rng(3)
-    table = pictures(rng, 400)
+    table = 20 * pictures(rng, 400)
     moved = table * (10, 3, 0.5) + (1, 2, 3)
     ours, theirs = (Scatter.of(each).standardise(each) for each in (table, moved))
     assert np.allclose(ours, theirs, atol=0.05)
     assert np.abs(ours).max() <= CLIP
+    fooled = np.where(np.arange(400)[:, None] < 80, table + 100, table)
+    assert np.allclose(Scatter.of(fooled).spread, Scatter.of(table).spread, rtol=0.6)  # a fifth moves it little
     same = np.ones((20, 1))
     assert Scatter.of(same).standardise(same).tolist() == [[0.0]] * 20
 
 
+def test_a_feature_has_a_weight_on_each_side_of_its_median() -> None:
+    rows = np.array([[1.0, 0.0, 2.0], [-1.0, 0.0, -2.0]])
+    assert WEIGHTS.log_odds(rows).tolist() == [0.5, 0.5]  # -1 + 0.5 + 1, and -1 - 0.5 + 2
+    assert WEIGHTS.evidence(rows)[1].tolist() == [-0.5, 0.0, 2.0]
+
+
 def test_the_tail_is_exponential_beyond_what_was_seen() -> None:
-    heights = np.array([-9.0, *TAIL, 3.9, 40.0])
+    heights = np.array([-9.0, *TAIL, 6.65, 40.0])
     shares = WEIGHTS.survival(heights)
     assert shares[1:-2] == pytest.approx(SURVIVAL)
-    assert shares[-2] == pytest.approx(0.01 * 0.05 ** (1 / 2))  # a unit further: as from 20 to 1 % in two
+    assert shares[-2] == pytest.approx(0.01 * 0.05 ** (1 / 2))  # half as far again as from 20 to 1 %
     assert (np.diff(shares) < 0).all()
 
 
@@ -107,14 +129,15 @@ def test_q_values_are_those_of_benjamini_and_hochberg() -> None:
     assert q_values(np.empty(0)).shape == (0,)
 
 
-def test_pictures_judge_each_other() -> None:
+@pytest.mark.parametrize("fooled", [0, 6, 24])
+def test_pictures_judge_each_other(fooled: int) -> None:
     rng = np.random.default_rng(4)
-    table = pictures(rng, 120, fooled=6)
+    table = pictures(rng, 120, fooled=fooled)
     measured = [told(row) for row in table]
     verdicts = judge_peers(measured, Universals(WEIGHTS, BARE))
     tampered = [verdict.verdict == "tampered" for verdict in verdicts]
-    assert all(tampered[:6])
-    assert sum(tampered[6:]) <= 1
+    assert all(tampered[:fooled])
+    assert sum(tampered[fooled:]) <= 1
     assert {verdict.decided_by for verdict in verdicts} == {"peers"}
     order = rng.permutation(120).tolist()
     again = judge_peers([measured[place] for place in order], Universals(WEIGHTS, BARE))
@@ -147,7 +170,7 @@ def test_a_detector_is_the_same_after_a_file(tmp_path: Path) -> None:
     assert Detector.load(tmp_path / "d.json") == made
     picture = told(np.array([0.05, 5.0, 0.1]))
     verdict = made.judge(picture)
-    assert (verdict.verdict, verdict.decided_by, verdict.probe) == ("tampered", "combined", "webp")
+    assert (verdict.verdict, verdict.decided_by, verdict.probe) == ("tampered", "combined", "crop")
     assert made.judge(picture.without_prompts()).decided_by == "combined without prompts"
     assert made.judge(replace(told(np.array([0.05, 0.0, 0.1])), gray_already=True)).verdict == "undecidable"
     with pytest.raises(UsageError, match="foclip calibrate --full"):
@@ -160,10 +183,12 @@ def test_a_detector_is_the_same_after_a_file(tmp_path: Path) -> None:
     ("keys", "value"),
     [
         (("with_prompts", "statistic", "inputs", 0), "os.system"),
-        (("with_prompts", "statistic", "inputs", 0), "drift_nothing"),
-        (("with_prompts", "statistic", "inputs", 0), "caption_drop_webp"),
-        (("without_prompts", "statistic", "inputs", 0), "absolute_drop_webp"),
+        (("with_prompts", "statistic", "inputs", 0), "heading_nothing"),
+        (("with_prompts", "statistic", "inputs", 0), "caption_heading_webp"),
+        (("without_prompts", "statistic", "inputs", 0), "heading_webp"),
+        (("with_prompts", "statistic", "inputs", 0), "drift_webp"),
         (("with_prompts", "statistic", "weight"), [1.0]),
+        (("with_prompts", "statistic", "below"), [1.0]),
         (("with_prompts", "statistic", "weight", 0), float("nan")),
         (("with_prompts", "statistic", "tail"), TAIL[::-1]),
         (("with_prompts", "statistic", "tail"), TAIL[1:]),

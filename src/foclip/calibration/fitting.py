@@ -18,7 +18,7 @@ from foclip.calibration.examples import AS_IT_IS, Example
 from foclip.detection.cascade import Cascade, Logistic
 from foclip.detection.conformal import Calibrated, S
 from foclip.detection.detector import FullDetector
-from foclip.detection.features import Sensitivity, feature_names, feature_values
+from foclip.detection.features import CASCADE, Sensitivity, feature_names, feature_values
 from foclip.detection.probes import NO_HARDENED, HardenedScores
 from foclip.detection.rule import DriftThreshold, Sweep, in_gray, sweep
 from foclip.detection.scenarios import BLATANT, CROPPED
@@ -106,7 +106,7 @@ def fit_cascade(examples: Sequence[Example], probes: Sequence[str], with_prompts
     usual = [e.sensitivity for e in clean if e.counts and not e.background]
     negatives, positives = ([e.sensitivity for e in part] for part in (clean, fooled))
     kinds = ([e.kind for e in clean], [_stratum(e, with_prompts) for e in fooled])
-    inputs = [feature_names(probes[: place + 1], with_prompts) for place in range(len(probes))]
+    inputs = [feature_names(probes[: place + 1], CASCADE[with_prompts]) for place in range(len(probes))]
     steps = [fit_logistic(negatives, positives, names, kinds) for names in inputs]
     scores = [e.sensitivity.normalised_score for e in fooled if e.state == AS_IT_IS]
     skip_below = min(SKIP_BELOW, float(np.quantile(scores, 1 - KEEP))) if scores else 0.0

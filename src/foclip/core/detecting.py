@@ -68,13 +68,13 @@ class BatchDetector:
             return session.found[place] if known[place] else session.found[place].without_prompts()
 
         waiting: Iterable[int] = range(len(views))
-        while due := {place: probe for place in waiting if (probe := statistics[place].next_probe(measured(place)))}:
-            for probe in dict.fromkeys(due.values()):
-                places = [place for place, wanted in due.items() if wanted == probe]
-                first = [place for place in places if probe == statistics[place].probes[0]]
-                session.probe(probe, first, statistics[places[0]].first_rows)
+        while due := {place: some for place in waiting if (some := statistics[place].next_probes(measured(place)))}:
+            for probes in dict.fromkeys(due.values()):
+                places = [place for place, wanted in due.items() if wanted == probes]
+                first = [place for place in places if probes[0] == statistics[place].probes[0]]
+                session.probe(probes, first, statistics[places[0]].first_rows)
                 others = [place for place in places if place not in first]
-                session.probe(probe, others, statistics[places[0]].further_rows)
+                session.probe(probes, others, statistics[places[0]].further_rows)
             waiting = due
         judge = self.detector.judge
         return [(found, judge(measured(place), self.method, self.fpr)) for place, found in enumerate(session.found)]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from foclip.detection.cascade import Logistic
 from foclip.detection.detector import FullDetector
-from foclip.detection.features import FEATURES, WITH_PROMPTS, Change, absolute_drop, drift, drop
+from foclip.detection.features import CASCADE, FEATURES, Change, absolute_drop, drift, drop
 from foclip.detection.probes import NO_HARDENED, HardenedScores, Preprocessing
 from foclip.detection.transformations import View
 from foclip.errors import UsageError
@@ -109,7 +109,7 @@ class DetectorAwareScore:
         change = Change(drift(embeddings[0], embeddings[1:]), *lost)
         known = {
             f"{kind}_{name}": value
-            for kind in WITH_PROMPTS
+            for kind in CASCADE[True]
             for name, value in zip([*self._probes, *self.hardened], FEATURES[kind](change), strict=True)
         }
         odds = [_log_odds(step, known) - limit for step, limit in zip(self.cascade.steps, self.limits, strict=True)]

@@ -92,9 +92,9 @@ class Cascade(Statistic):
                 return count
         return len(self.steps)
 
-    def next_probe(self, measured: Sensitivity) -> str | None:
+    def next_probes(self, measured: Sensitivity) -> tuple[str, ...]:
         taken = self.taken(measured)
-        return None if not taken or self.probes[taken - 1] in measured.drifts else self.probes[taken - 1]
+        return () if not taken or self.probes[taken - 1] in measured.drifts else (self.probes[taken - 1],)
 
     def value(self, measured: Sensitivity) -> float:
         """Log-odds by the probes taken, so much lower for every probe that was not needed that it orders pictures."""

@@ -39,8 +39,8 @@ class Probing(Protocol):
     def probes(self) -> list[str]:
         """The probes, in the order in which they are taken."""
 
-    def next_probe(self, measured: Sensitivity) -> str | None:
-        """The probe that the picture needs next; None if it needs none."""
+    def next_probes(self, measured: Sensitivity) -> tuple[str, ...]:
+        """The probes that the picture needs next, taken together; none if it needs no more."""
 
 
 class Statistic(Probing, Protocol):

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from foclip import files
 from foclip.detection.cascade import Cascade
 from foclip.detection.conformal import Calibrated, Ranking
-from foclip.detection.features import Sensitivity, feature_names, split_name
+from foclip.detection.features import CASCADE, UNIVERSAL, Sensitivity, feature_names, split_name
 from foclip.detection.probes import HardenedScores, over_hardened
 from foclip.detection.rule import DriftThreshold, TwoThresholds
 from foclip.detection.transformations import transformation
@@ -197,7 +197,7 @@ class FullDetector(Detector):
     def _check_probes(self) -> None:
         for part, with_prompts in ((self.combined, True), (self.no_prompt, False)):
             for step in part.statistic.steps:
-                check_inputs(step.inputs, with_prompts, self.hardened)
+                check_inputs(step.inputs, CASCADE[with_prompts], self.hardened)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,16 +221,16 @@ class ReferenceDetector(Detector):
 
     def _check_probes(self) -> None:
         for part, with_prompts in ((self.with_prompts, True), (self.without_prompts, False)):
-            check_inputs(part.statistic.inputs, with_prompts, self.hardened)
+            check_inputs(part.statistic.inputs, UNIVERSAL[with_prompts])
 
 
-def check_inputs(inputs: Sequence[str], with_prompts: bool, hardened: Collection[str] = ()) -> None:
-    """Raise a `UsageError` for features that a file may not name: of no probe, or that are not told so."""
+def check_inputs(inputs: Sequence[str], kinds: Sequence[str], hardened: Collection[str] = ()) -> None:
+    """Raise a `UsageError` for features that a file may not name: of no probe, or of none of these kinds."""
     probes = list(dict.fromkeys(split_name(name)[1] for name in inputs))
     for probe in probes:
         if probe not in hardened:
             transformation(probe)
-    if unknown := sorted(set(inputs) - set(feature_names(probes, with_prompts))):
+    if unknown := sorted(set(inputs) - set(feature_names(probes, kinds))):
         raise UsageError(f"unknown inputs {unknown[:3]}")
 
 

@@ -14,6 +14,15 @@ picture's own caption, which the ratio hides: that picture scored before the att
 
 Without prompts, a caption is found zero-shot: a picture made to score high for a caption fits that one best. What the
 cosine with it loses, in units of 0.1, tells far more than the drift.
+
+An attack moves the embedding towards its texts, and a probe moves it back. So of a fooled picture all shifts
+:math:`E - E'` point along the text :math:`t`, while those of a clean one point anywhere:
+
+.. math:: \text{heading} = \frac{(E - E') \cdot t}{\sqrt{\|E - E'\|^2 + 0.05^2}}
+
+It is a cosine, so its scatter over clean pictures hardly depends on the probe or the encoder. Without prompts, t is
+the caption that loses most over all probes. It need not fit the picture: all texts have a direction in common, along
+which any attack moves.
 """
 
 import math
@@ -27,6 +36,8 @@ from torch import Tensor
 
 #: Drifts below this are noise, and so would be their logarithms.
 LEAST_DRIFT = 1e-3
+#: Shifts of the embedding far below this are noise, and point anywhere.
+LEAST_SHIFT = 0.05
 #: Score for the zero-shot caption, in units of a cosine of 0.1, below which the picture fits none of the captions.
 LEAST_FIT = 0.5
 
@@ -52,6 +63,11 @@ def drift(embedding: Tensor, moved: Tensor) -> Tensor:
     return (1 - (embedding * moved).sum(dim=-1)).clamp(min=0)
 
 
+def heading(lost: Tensor, drifted: Tensor) -> Tensor:
+    """Cosine of a text with the shift of an embedding, of the cosine that is `lost` and the drift, elementwise."""
+    return lost / (2 * drifted + LEAST_SHIFT**2).sqrt()
+
+
 class Change(NamedTuple):
     """How far a picture moves under a probe, each a float or tensors of one shape; the names are `Sensitivity`'s."""
 
@@ -60,6 +76,8 @@ class Change(NamedTuple):
     absolute_drop: Any = None
     caption_drop: Any = None
     caption_score: Any = None
+    heading: Any = None
+    caption_heading: Any = None
 
 
 @dataclass(frozen=True)
@@ -74,9 +92,12 @@ class Sensitivity:
     scores: dict[str, float] = field(default_factory=dict)  #: Mean figure.
     drops: dict[str, float] = field(default_factory=dict)  #: Relative drop.
     absolute_drops: dict[str, float] = field(default_factory=dict)  #: Absolute drop.
+    headings: dict[str, float] = field(default_factory=dict)  #: Heading of the shift with the prompts.
     zero_shot_caption: str | None = None  #: Of a thousand captions the one that fits best; None unless asked for.
     caption_score: float = 0.0  #: Cosine with it, in units of 0.1.
     caption_drops: dict[str, float] = field(default_factory=dict)  #: What that loses under each probe, in these units.
+    #: Heading of the shift under each probe with the caption that loses most under all that were taken with it.
+    caption_headings: dict[str, float] = field(default_factory=dict)
 
     @property
     def normalised_score(self) -> float:
@@ -86,15 +107,16 @@ class Sensitivity:
     def change(self, probe: str) -> Change:
         """How far the picture moves under a probe that was taken."""
         drops = self.drops.get(probe), self.absolute_drops.get(probe), self.caption_drops.get(probe)
-        return Change(self.drifts[probe], *drops, self.caption_score)
+        aligned = self.headings.get(probe), self.caption_headings.get(probe)
+        return Change(self.drifts[probe], *drops, self.caption_score, *aligned)
 
     def without_prompts(self) -> "Sensitivity":
         """What is known of the picture without its prompts."""
-        return replace(self, score=None, scores={}, drops={}, absolute_drops={})
+        return replace(self, score=None, scores={}, drops={}, absolute_drops={}, headings={})
 
     def and_then(self, further: "Sensitivity") -> "Sensitivity":
         """With what further probes of the same picture found."""
-        each = ("drifts", "scores", "drops", "absolute_drops", "caption_drops")
+        each = ("drifts", "scores", "drops", "absolute_drops", "headings", "caption_drops", "caption_headings")
         return replace(self, **{name: getattr(self, name) | getattr(further, name) for name in each})
 
 
@@ -117,15 +139,21 @@ FEATURES: Mapping[str, Callable[[Change], Any]] = {
     "score_gain": lambda change: _at_least(-change.absolute_drop, 0.0),
     "caption_drop": lambda change: change.caption_drop,
     "relative_caption_drop": lambda change: change.caption_drop / _at_least(change.caption_score, LEAST_FIT),
+    "heading": lambda change: change.heading,
+    "caption_heading": lambda change: change.caption_heading,
 }
-#: Those that are told with prompts, and without.
-WITH_PROMPTS = ("drift", "log_drift", "relative_drop", "absolute_drop", "score_gain")
-WITHOUT_PROMPTS = ("drift", "log_drift", "caption_drop", "relative_caption_drop")
+#: Those of a cascade with prompts (True), and without.
+CASCADE = {
+    True: ("drift", "log_drift", "relative_drop", "absolute_drop", "score_gain"),
+    False: ("drift", "log_drift", "caption_drop", "relative_caption_drop"),
+}
+#: Those of the universal statistic.
+UNIVERSAL = {True: ("heading",), False: ("caption_heading",)}
 
 
-def feature_names(probes: Sequence[str], with_prompts: bool) -> list[str]:
-    """Names of all features of these probes: `KIND_PROBE`, with the kinds of `FEATURES`."""
-    return [f"{kind}_{name}" for kind in (WITH_PROMPTS if with_prompts else WITHOUT_PROMPTS) for name in probes]
+def feature_names(probes: Sequence[str], kinds: Sequence[str]) -> list[str]:
+    """Names of all features of these kinds (of `FEATURES`) and probes: `KIND_PROBE`."""
+    return [f"{kind}_{name}" for kind in kinds for name in probes]
 
 
 @lru_cache(maxsize=4096)

@@ -1,11 +1,12 @@
 """Verdicts without a detector: pictures that are judged together are each other's reference.
 
-Most of them are taken to be clean. Features are standardised by all of them, and the universal statistic gives each a
-value, in units of how far a fifth of the pictures lie above the median: so values are comparable between encoders. How
-often clean pictures lie how far up was measured through the encoders that the statistic was fitted on
-(`Universal.tail`): an empirical null (Efron 2004), which gives p-values. Benjamini and Hochberg's procedure (1995)
-makes q-values of them: of all pictures with q ≤ 0.1, one in ten is expected to be clean. That is an estimate, no
-promise: it takes a detector to promise a rate of false alarms (`foclip calibrate`).
+Four of five are taken to be clean. Features are standardised by all of them, and the universal statistic gives each a
+value, its log-odds above their median. How often clean pictures lie how far up was measured through the encoders that
+the statistic was fitted on (`Universal.tail`): an empirical null (Efron 2004), which gives p-values. Medians and median
+absolute deviations grow a little with the share of fooled pictures, so p-values grow too, and verdicts stay careful.
+Benjamini and Hochberg's procedure (1995) makes q-values of them: of all pictures with q ≤ 0.1, one in ten is expected
+to be clean. That is an estimate, no promise: it takes a detector to promise a rate of false alarms (`foclip
+calibrate`).
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import numpy as np
 
 from foclip.detection.detector import Verdict
 from foclip.detection.features import Sensitivity
-from foclip.detection.universal import LEAST_SPREAD, SURVIVAL, Floats, Scatter, Universal, Universals
+from foclip.detection.universal import Floats, Scatter, Universal, Universals
 
 #: Least pictures that are a reference.
 LEAST = 40
@@ -30,25 +31,21 @@ class Peers:
     statistic: Universal
     scatter: Scatter  #: Of their features.
     median: float  #: Of their log-odds.
-    unit: float  #: How far above it a fifth of them lie: clean pictures' tails differ, and fewer may be fooled.
 
     @classmethod
     def of(cls, statistic: Universal, table: Floats) -> "Peers":
         """The reference that features (N, F) of N pictures make."""
         scatter = Scatter.of(table)
         odds = statistic.log_odds(scatter.standardise(table))
-        median, high = np.quantile(odds, (0.5, 1 - SURVIVAL[1]))
-        return cls(statistic, scatter, float(median), float(high - median) + LEAST_SPREAD)
+        return cls(statistic, scatter, float(np.median(odds)))
 
     def p_values(self, table: Floats) -> Floats:
         """Of pictures with these features (N, F): the share of clean ones that look as suspicious."""
         return self.statistic.survival(self.heights(table))
 
     def heights(self, table: Floats) -> Floats:
-        """By how many units the log-odds (N,) of pictures lie above the median."""
-        odds = self.statistic.log_odds(self.scatter.standardise(table))
-        above: Floats = (odds - self.median) / self.unit
-        return above
+        """How far the log-odds (N,) of pictures lie above the median."""
+        return self.statistic.log_odds(self.scatter.standardise(table)) - self.median
 
     def leading(self, table: Floats) -> list[str]:
         """The probe that tells most of each picture with these features (N, F)."""

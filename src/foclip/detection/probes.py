@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foclip.data.images import to_image, to_tensor
 from foclip.data.prompts import ARTWORKS, Prompts, imagenet
-from foclip.detection.features import Sensitivity, absolute_drop, drift, drop
+from foclip.detection.features import Sensitivity, absolute_drop, drift, drop, heading
 from foclip.detection.transformations import transformation
 from foclip.errors import UsageError
 from foclip.models import Encoder, embedded
@@ -89,18 +89,13 @@ def _captions() -> Prompts:
     return (*imagenet(1000), *ARTWORKS)
 
 
-def zero_shot(encoder: Encoder, vectors: Tensor) -> tuple[str, list[float]]:
-    """Of a thousand captions the one that the first of some unit vectors (N, D) fits best, and how well each fits it.
-
-    An encoder's vectors (T, D) of the captions are made when they are first needed.
-    """
+def caption_cosines(encoder: Encoder, vectors: Tensor) -> Tensor:
+    """Cosines (N, T) of unit vectors (N, D) with a thousand captions, whose vectors are made when first needed."""
     with _captioning:
         if encoder not in _caption_vectors:
             with undisturbed(), torch.no_grad():
                 _caption_vectors[encoder] = encoder.encode_texts(_captions()).cpu()
-    cosines = vectors @ _caption_vectors[encoder].T
-    best = int(cosines[0].argmax())
-    return _captions()[best], (cosines[:, best] / NO_MATCH).tolist()
+    return vectors @ _caption_vectors[encoder].T
 
 
 class Prober:
@@ -165,23 +160,45 @@ class Prober:
     ) -> list[Sensitivity]:
         """What the unit vectors (N, 1 + V, D) of N pictures and of each under V probes tell."""
         scorer, found = self.scorer, []
+
+        def by_probe(each: Tensor) -> dict[str, float]:
+            return dict(zip(names, each.tolist(), strict=True))
+
         pictures = torch.stack([view[0] for view in views])
         gray = (pictures.amax(dim=1) - pictures.amin(dim=1) <= GRAY_LEVELS).flatten(1).all(dim=1).tolist()
-        drifts = drift(vectors[:, :1], vectors[:, 1:]).tolist()
+        drifts = drift(vectors[:, :1], vectors[:, 1:])
         # Products with text vectors picture by picture: those of more rows may round differently.
         for is_gray, drifted, own, asked in zip(gray, drifts, vectors, prompts, strict=True):
-            told = Sensitivity(is_gray, dict(zip(names, drifted, strict=True)), scorer.info.floor)
+            told = Sensitivity(is_gray, by_probe(drifted), scorer.info.floor)
             if captions:
-                caption, (fit, *moved) = zero_shot(scorer.encoder, own)
-                less = {name: fit - other for name, other in zip(names, moved, strict=True)}
-                told = replace(told, zero_shot_caption=caption, caption_score=fit, caption_drops=less)
+                cosines = caption_cosines(scorer.encoder, own)
+                best = int(cosines[0].argmax())
+                fit, *moved = (cosines[:, best] / NO_MATCH).tolist()
+                told = replace(
+                    told,
+                    zero_shot_caption=_captions()[best],
+                    caption_score=fit,
+                    caption_drops={name: fit - other for name, other in zip(names, moved, strict=True)},
+                )
+                if names:
+                    lost = cosines[0] - cosines[1:]
+                    most = lost[:, lost.mean(dim=0).argmax()]
+                    told = replace(told, caption_headings=by_probe(heading(most, drifted)))
             if asked:
                 targets = self.targets(asked)
                 assert isinstance(targets, Tensor)
-                means = figures(scorer, scorer.compare(own, targets.cpu())).mean(dim=-1)
-                lost = (formula(means[0], means[1:], told.floor) for formula in (drop, absolute_drop))
-                scores, drops, absolute = (dict(zip(names, each.tolist(), strict=True)) for each in (means[1:], *lost))
-                told = replace(told, score=means[0].item(), scores=scores, drops=drops, absolute_drops=absolute)
+                raw = scorer.compare(own, targets.cpu())
+                means = figures(scorer, raw).mean(dim=-1)
+                # Also where the figure is 0 already, a score can be lost.
+                lost = (raw[:1] - raw[1:]).mean(dim=-1) * scorer.info.scale / told.floor * NO_MATCH
+                told = replace(
+                    told,
+                    score=means[0].item(),
+                    scores=by_probe(means[1:]),
+                    drops=by_probe(drop(means[0], means[1:], told.floor)),
+                    absolute_drops=by_probe(absolute_drop(means[0], means[1:], told.floor)),
+                    headings=by_probe(heading(lost, drifted)),
+                )
             found.append(told)
         return found
 
@@ -197,13 +214,13 @@ class ProbeSession:
         #: What is known of each picture so far.
         self.found = prober.tell(views, self._vectors[:, None], (), prompts, captions)
 
-    def probe(self, name: str, places: Sequence[int], rows: int = FEW_ROWS) -> None:
-        """Take one more probe of the pictures at some places, in passes of so many rows."""
+    def probe(self, names: Sequence[str], places: Sequence[int], rows: int = FEW_ROWS) -> None:
+        """Take more probes of the pictures at some places, in passes of so many rows."""
         if not places:
             return
         views, prompts = [self.views[place] for place in places], [self.prompts[place] for place in places]
-        pairs = torch.cat([self._vectors[list(places), None], self.prober.embed_under([name], views, rows)], dim=1)
-        told = self.prober.tell(views, pairs, [name], prompts, self.captions)
+        pairs = torch.cat([self._vectors[list(places), None], self.prober.embed_under(names, views, rows)], dim=1)
+        told = self.prober.tell(views, pairs, names, prompts, self.captions)
         for place, further in zip(places, told, strict=True):
             self.found[place] = self.found[place].and_then(further)
 

@@ -43,8 +43,8 @@ class _GrayThresholds(Statistic):
     def probes(self) -> list[str]:
         return ["gray"]
 
-    def next_probe(self, measured: Sensitivity) -> str | None:
-        return None if "gray" in measured.drifts else "gray"
+    def next_probes(self, measured: Sensitivity) -> tuple[str, ...]:
+        return () if "gray" in measured.drifts else ("gray",)
 
     def evidence(self, measured: Sensitivity) -> dict[str, float]:
         return {"gray": measured.drifts["gray"]}

@@ -1,8 +1,10 @@
 r"""The universal statistic: for encoders of which only clean pictures are known, or nothing.
 
-What a fooled picture looks like is the same for all encoders, once each one's own scatter is taken out. So features are
-standardised by the encoder's own pictures, each by median and spread, and clipped; the weights of a logistic regression
-over them were fitted once, through several encoders (``training/universal.py``), and ship. Pictures that are
+What a fooled picture looks like is the same for all encoders, once each one's own scatter is taken out. So features,
+one for each probe, are standardised by the encoder's own pictures, each by median and spread, and clipped; the weights
+of a logistic regression over them were fitted once, through several encoders (``training/universal.py``), and ship. A
+fooled picture's headings lie above the median under all probes, but below it under one that undoes what was done to the
+file since (it was mirrored, say). So each has one weight above its median, and another one below. Pictures that are
 standardised together are ranked together, and no order among them matters. Two things follow.
 
 - `Reference`: with n clean pictures, a picture is standardised together with them. If it is clean, it is exchangeable
@@ -34,12 +36,10 @@ Floats = npt.NDArray[np.float64]
 SHIPPED = Path(__file__).parent / "shipped" / "universal.json"
 #: Standardised features beyond this tell no more: a single odd one does not decide.
 CLIP = 8.0
-#: Share of pictures on each side that may be fooled without moving the spread.
-TAIL = 0.025
 #: Shares of clean pictures in the tail of the statistic.
 SURVIVAL = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
-#: Least spread: features below are the same for all pictures.
-LEAST_SPREAD = 1e-4
+#: Least spread: cosines that differ by less are the same for all pictures.
+LEAST_SPREAD = 0.01
 #: A normal distribution's standard deviation, in units of its median absolute deviation.
 MAD = 1.4826
 
@@ -52,10 +52,10 @@ class Universal(Probing):
     """
 
     inputs: list[str]  #: Names of features (`foclip.detection.features`).
-    weight: list[float]  #: Weight of each standardised input.
+    weight: list[float]  #: Weight of each standardised input above its median.
+    below: list[float]  #: The same below its median.
     intercept: float  #: Constant.
-    #: How far above the median clean pictures lie, in units of the second of these heights: what the shares `SURVIVAL`
-    #: of them exceed.
+    #: How far above the median clean pictures lie, in log-odds: what the shares `SURVIVAL` of them exceed.
     tail: list[float]
     first_rows: ClassVar[int] = ROWS
     further_rows: ClassVar[int] = ROWS
@@ -63,7 +63,7 @@ class Universal(Probing):
     def __post_init__(self) -> None:
         if unknown := [name for name in self.inputs if split_name(name)[0] not in FEATURES]:
             raise UsageError(f"unknown inputs {unknown[:3]}")
-        if not self.inputs or len(self.weight) != len(self.inputs):
+        if not self.inputs or not len(self.weight) == len(self.below) == len(self.inputs):
             raise UsageError("as many weights as inputs are needed, and at least one")
         if len(self.tail) != len(SURVIVAL) or any(a >= b for a, b in pairwise(self.tail)):
             raise UsageError(f"{len(SURVIVAL)} heights of the tail are needed, each above the one before")
@@ -72,8 +72,8 @@ class Universal(Probing):
     def probes(self) -> list[str]:
         return list(dict.fromkeys(split_name(name)[1] for name in self.inputs))
 
-    def next_probe(self, measured: Sensitivity) -> str | None:
-        return next((probe for probe in self.probes if probe not in measured.drifts), None)
+    def next_probes(self, measured: Sensitivity) -> tuple[str, ...]:
+        return () if measured.drifts.keys() >= {*self.probes} else tuple(self.probes)
 
     def features(self, measured: Sensitivity) -> list[float]:
         """Its inputs for one picture, to six digits: as files hold them, so that all pictures are treated alike."""
@@ -81,11 +81,15 @@ class Universal(Probing):
 
     def log_odds(self, standardised: Floats) -> Floats:
         """Log-odds (N,) of "tampered" of standardised features (N, F)."""
-        odds: Floats = standardised @ np.array(self.weight) + self.intercept
+        odds: Floats = self._parts(standardised).sum(axis=1) + self.intercept
         return odds
 
+    def _parts(self, standardised: Floats) -> Floats:
+        """What each standardised feature (N, F) adds to the log-odds (N, F)."""
+        return np.where(standardised > 0, self.weight, self.below) * standardised
+
     def survival(self, heights: Floats) -> Floats:
-        """The share of clean pictures whose log-odds lie so many units (N,) above the median, or more.
+        """The share of clean pictures whose log-odds lie so far (N,) above the median, or farther.
 
         Between the heights of the tail, and beyond the last, its logarithm falls linearly: the tail is exponential.
         """
@@ -99,7 +103,7 @@ class Universal(Probing):
     def evidence(self, standardised: Floats) -> Floats:
         """The parts (N, P) of the log-odds that its P probes add, of standardised features (N, F)."""
         of_probe = [[split_name(name)[1] == probe for probe in self.probes] for name in self.inputs]
-        parts: Floats = (standardised * self.weight) @ np.array(of_probe, dtype=np.float64)
+        parts: Floats = self._parts(standardised) @ np.array(of_probe, dtype=np.float64)
         return parts
 
 
@@ -112,13 +116,9 @@ class Scatter:
 
     @classmethod
     def of(cls, table: Floats) -> "Scatter":
-        """That of features (N, F) of pictures, few of which may be fooled.
-
-        The spread is the median absolute deviation, or a quarter of the middle 95 % where tails are heavy.
-        """
-        low, centre, high = np.quantile(table, [TAIL, 0.5, 1 - TAIL], axis=0)
-        spread = np.maximum(MAD * np.median(np.abs(table - centre), axis=0), (high - low) / 4) + LEAST_SPREAD
-        return cls(centre, spread)
+        """That of features (N, F) of pictures: a fifth of them may be fooled, and move it little."""
+        centre = np.median(table, axis=0)
+        return cls(centre, MAD * np.median(np.abs(table - centre), axis=0) + LEAST_SPREAD)
 
     def standardise(self, table: Floats) -> Floats:
         """Features (N, F) in units of the spread, from the median, clipped."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from foclip import files
-from foclip.detection.features import Sensitivity, feature_values
+from foclip.detection.features import Sensitivity, feature_names, feature_values
 from foclip.detection.peers import LEAST, Peers, q_values
 from foclip.detection.universal import Floats, Universal, universal
 from foclip.scanning.output import ROWS, Folder, Row
@@ -29,17 +29,22 @@ JUDGED = b"judged by"
 
 
 @cache
-def feature_names() -> list[str]:
-    """Names of the numbers in the column `features`: those with prompts are NaN for rows without."""
-    return list(dict.fromkeys([*universal().without_prompts.inputs, *universal().with_prompts.inputs]))
+def columns() -> list[str]:
+    """Names of the numbers in the column `features`: what is told of a verdict, and what it is made from."""
+    weights = universal()
+    shown = feature_names(weights.probes, ("drift", "relative_drop"))
+    return [*shown, *weights.without_prompts.inputs, *weights.with_prompts.inputs]
 
 
 def row_features(measured: Sensitivity) -> list[float] | None:
-    """The numbers of a row; None for a picture without colour, which is neither a reference nor judged."""
+    """The numbers of a row, NaN for those with prompts if it has none; None for a picture without colour.
+
+    Such a picture is neither a reference nor judged.
+    """
     if measured.gray_already:
         return None
-    known = set(universal().without_prompts.inputs) if measured.score is None else set(feature_names())
-    return [feature_values(measured, [name])[0] if name in known else float("nan") for name in feature_names()]
+    values = (feature_values(measured, [name])[0] for name in columns())
+    return [float("nan") if value is None else value for value in values]
 
 
 def judge(folder: Folder, fdr: float) -> int:
@@ -93,7 +98,7 @@ class Ranks(NamedTuple):
 
 def _reference(folder: Folder) -> Floats:
     """Features (M, F) of the rows that are the reference, in the order of their hashes."""
-    hashes, tables = np.empty(0, dtype="U64"), np.empty((0, len(feature_names())))
+    hashes, tables = np.empty(0, dtype="U64"), np.empty((0, len(columns())))
     for *_, batch in folder.rows(["sha256", "features"]):
         has = np.flatnonzero(batch.column("features").is_valid())
         some = batch.take(pa.array(has))
@@ -106,7 +111,7 @@ def _reference(folder: Folder) -> Floats:
 
 def _features(batch: pa.RecordBatch) -> Floats:
     """The features (N, F) of rows, NaN where a row has none."""
-    width = len(feature_names())
+    width = len(columns())
     rows = [[np.nan] * width if row is None else row for row in batch.column("features").to_pylist()]
     return np.array(rows, dtype=np.float64).reshape(-1, width)
 
@@ -117,7 +122,7 @@ def _known(table: Floats) -> Floats:
 
 
 def _places(statistic: Universal) -> list[int]:
-    return [feature_names().index(name) for name in statistic.inputs]
+    return [columns().index(name) for name in statistic.inputs]
 
 
 def _ranks(table: Floats, groups: Sequence[Group]) -> Ranks:
@@ -134,7 +139,7 @@ def _ranks(table: Floats, groups: Sequence[Group]) -> Ranks:
 
 def _write(path: Path, groups: Sequence[Group], q: Floats, fdr: float, digest: bytes) -> None:
     """A part with verdicts: tampered where q is at most `fdr`, undecidable where there is no colour."""
-    names = feature_names()
+    names = columns()
     with parquet.ParquetFile(path) as part, files.replacing(path, sync=True) as partial:
         schema = part.schema_arrow.with_metadata((part.schema_arrow.metadata or {}) | {JUDGED: digest})
         with parquet.ParquetWriter(partial, schema, compression="zstd") as writer:
