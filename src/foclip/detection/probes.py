@@ -89,16 +89,18 @@ def _captions() -> Prompts:
     return (*imagenet(1000), *ARTWORKS)
 
 
-def zero_shot(encoder: Encoder, vectors: Tensor) -> tuple[str, list[float]]:
-    """Of a thousand captions the one that the first of some unit vectors (N, D) fits best, and how well each fits it.
-
-    An encoder's vectors (T, D) of the captions are made when they are first needed.
-    """
+def caption_vectors(encoder: Encoder) -> Tensor:
+    """An encoder's vectors (T, D) of a thousand captions, on the CPU; they are made when they are first needed."""
     with _captioning:
         if encoder not in _caption_vectors:
             with undisturbed(), torch.no_grad():
                 _caption_vectors[encoder] = encoder.encode_texts(_captions()).cpu()
-    cosines = vectors @ _caption_vectors[encoder].T
+        return _caption_vectors[encoder]
+
+
+def zero_shot(encoder: Encoder, vectors: Tensor) -> tuple[str, list[float]]:
+    """Of a thousand captions the one that the first of unit vectors (N, D) fits best, and how well each fits it."""
+    cosines = vectors @ caption_vectors(encoder).T
     best = int(cosines[0].argmax())
     return _captions()[best], (cosines[:, best] / NO_MATCH).tolist()
 

@@ -1,0 +1,66 @@
+"""One perturbation for all pictures (Moosavi-Dezfooli et al. 2017, arXiv 1610.08401), for scores."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from foclip.data.images import to_image, to_tensor
+from foclip.data.prompts import Prompts
+from foclip.objective import QUANTUM
+from foclip.perceptual.fidelity import fidelity
+from foclip.studies.harness.context import StudyContext
+from foclip.studies.harness.pictures import Picture
+
+#: Pictures of a step; length of a step in radii of the budget; and how much of the budget is used: clamping to 8 bits
+#: may take a little away, and adds nothing.
+BATCH, STEP, USED = 16, 0.1, 0.99
+
+
+def universal(context: StudyContext, pictures: Sequence[Picture], prompts: Prompts, budget: float) -> Tensor:
+    """The change (3, h, w) of what the encoder sees that raises the mean score of these pictures most.
+
+    Its root mean square is that of the budget, in dB. Gradient ascent on a few pictures at a time.
+    """
+    score, radius = context.score, _radius(budget)
+
+    def compute() -> Tensor:
+        seen = torch.stack([score.encoder.preprocess.image(picture.image) for picture in pictures])
+        seen, targets = seen.to(score.device).float() / 255, score.encode_prompts(prompts)
+        draw = torch.Generator().manual_seed(context.settings.seed)
+        change = torch.zeros_like(seen[0])
+        for _ in range(context.settings.steps):
+            some = seen[torch.randperm(len(seen), generator=draw)[:BATCH].to(seen.device)]
+            change.requires_grad_(True)
+            raw = score.compare(score.embed((some + change).clamp(0, 1)), targets)
+            (gradient,) = torch.autograd.grad(raw.mean(), change)
+            change = change.detach() + gradient * (STEP * radius / _size(gradient))
+            change *= min(1.0, radius / _size(change))
+        return change.flatten()
+
+    kind = f"universal {budget} {context.settings.steps} {context.settings.seed} {BATCH} {STEP}"
+    shape = 3, *score.encoder.preprocess.size
+    return context.vector(kind, pictures, prompts, compute).view(shape)
+
+
+def perturbed(context: StudyContext, picture: Picture, change: Tensor, budget: float) -> Picture:
+    """A picture with the change in the part that the encoder sees, scaled to the budget there."""
+    original = to_tensor(picture.image)
+    rows, columns = context.score.encoder.preprocess.region(*original.shape[-2:])
+    size = rows.stop - rows.start, columns.stop - columns.start
+    added = functional.interpolate(change.cpu()[None], size, mode="bicubic")[0]
+    pixels = original.float() / 255
+    pixels[:, rows, columns] += added * (USED * _radius(budget) / _size(added))
+    written = (pixels.clamp(0, 1) * 255).round().to(torch.uint8)
+    return Picture(picture.name, picture.photo, to_image(written), vars(fidelity(written, original)))
+
+
+def _radius(budget: float) -> float:
+    """Largest root mean squared change that rounding to 8 bits does not make larger than the budget."""
+    return math.sqrt(max(10 ** (-budget / 10) - QUANTUM**2, 0.25 * 10 ** (-budget / 10)))
+
+
+def _size(change: Tensor) -> float:
+    return float(change.square().mean().sqrt().clamp(min=1e-30))
