@@ -17,11 +17,25 @@ from zoo import tiles
 
 import foclip.studies
 from foclip.data.images import read, to_image, to_tensor
-from foclip.detection import TRANSFORMATIONS, View
+from foclip.detection import TRANSFORMATIONS, View, transformation
+from foclip.detection.transformations import FURTHER
 from foclip.models import Encoder, load_encoder
 from foclip.models.batching import raw_scores, read_scores
 from foclip.models.scores import CLIPScore
-from foclip.studies import adaptive, artworks, available, filter, hub, hub_caption, imagenet, long, robust, sweep, tau
+from foclip.studies import (
+    adaptive,
+    artworks,
+    available,
+    detectors,
+    filter,
+    hub,
+    hub_caption,
+    imagenet,
+    long,
+    robust,
+    sweep,
+    tau,
+)
 from foclip.studies.harness import (
     BUDGET,
     StudyContext,
@@ -49,6 +63,7 @@ ALL = [
     "ablation",
     "adaptive",
     "artworks",
+    "detectors",
     "filter",
     "grayscale",
     "hub",
@@ -64,7 +79,18 @@ ALL = [
     "visible",
 ]
 #: Those that take seconds however tiny a run is.
-SLOW = ("ablation", "adaptive", "artworks", "imagenet", "modality_gap", "robust", "spectrum", "sweep", "visible")
+SLOW = (
+    "ablation",
+    "adaptive",
+    "artworks",
+    "detectors",
+    "imagenet",
+    "modality_gap",
+    "robust",
+    "spectrum",
+    "sweep",
+    "visible",
+)
 #: What makes a run tiny, here and in a process of its own.
 GRIDS = {"WEIGHTS": ((0.1, 1.0),) * 2, "STEPS": ((7.0, 70.0),) * 2, "MOMENTA": ((0.0, 0.5),) * 2}
 
@@ -89,6 +115,7 @@ def _tiny() -> Iterator[None]:
         patch.setattr(artworks, "QUERIES", 1)
         patch.setattr(long, "QUICK", (1, 2))
         patch.setattr(imagenet, "COUNTS", (25, 100))
+        patch.setattr(detectors, "QUERIES", 1)
         patch.setattr(hub, "COUNTS", (5, 20))
         patch.setattr(hub_caption, "QUICK", 512)
         patch.setattr(statistics, "RESAMPLES", 20)
@@ -539,18 +566,18 @@ def test_caption_draws_do_not_overlap_and_are_repeated() -> None:
     assert draw(1, 1)[0] != optimised
 
 
-@pytest.mark.parametrize("name", TRANSFORMATIONS)
+@pytest.mark.parametrize("name", [*TRANSFORMATIONS, *FURTHER])
 def test_the_adaptive_attacker_sees_what_the_detector_sees(
     mini: Encoder, name: str, small_photos: list[Image.Image]
 ) -> None:
     picture = to_image(mini.preprocess.image(small_photos[1]))  # of the encoder's size: no second resize
     pixels = (to_tensor(picture).float() / 255)[None].requires_grad_(True)
     seen = View(name, mini.preprocess)(pixels)
-    exact = to_tensor(TRANSFORMATIONS[name].exact(picture))
+    exact = to_tensor(transformation(name).exact(picture))
     assert torch.equal((seen.detach()[0] * 255).round().to(torch.uint8), exact)
     (gradient,) = torch.autograd.grad(seen.square().sum(), pixels)
     assert gradient.abs().max() > 0
-    if surrogate := TRANSFORMATIONS[name].surrogate:  # close to the real one: within a few levels on average
+    if surrogate := transformation(name).surrogate:  # close to the real one: within a few levels on average
         smooth = surrogate(pixels.detach())[0] * 255
         assert (smooth - exact).abs().mean() < 2
 

@@ -224,7 +224,7 @@ TRANSFORMATIONS: Mapping[str, Transformation] = {
 
 #: Those that other people's detectors take besides (`foclip.studies.harness.baselines`), and ours do not.
 FURTHER: Mapping[str, Transformation] = {
-    "bits5": Transformation(lambda picture: picture.point(DEPTH * 3)),
+    "depth5": Transformation(lambda picture: picture.point(DEPTH * 3)),
     "median": Transformation(_filtered, _median),
     "jpeg75": Transformation(saved("JPEG", 75)),
     "framed": Transformation(_framed, _in_frame),

@@ -23,8 +23,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foclip.attacks import CMAES, MIFGSM, AttackPlan, AutoPGD
-from foclip.data.prompts import ARTWORKS
-from foclip.detection import FullDetector, Sensitivity, conformal_threshold, hardened_of, hardened_scores
+from foclip.data.prompts import ARTWORKS, Prompts
+from foclip.detection import FullDetector, Sensitivity, hardened_of, hardened_scores
 from foclip.detection.adaptive import DetectorAwareScore
 from foclip.detection.scenarios import AFTERWARDS, CROPPED, LEAST_RISE
 from foclip.models.scorer import EmbeddingScorer, Scorer
@@ -32,12 +32,24 @@ from foclip.models.scores import MinEnsemble
 from foclip.objective import FeatureAlignment
 from foclip.perceptual.budget import Budget
 from foclip.studies.harness import BUDGET, Rows, Study, StudyContext, StudyReport, plots
-from foclip.studies.harness.baselines import Baseline, BaselineAwareScore, baselines, suspicions
+from foclip.studies.harness.attacks import best_crop, perturbed, universal_change
+from foclip.studies.harness.baselines import Baseline, BaselineAwareScore, known_baselines, suspicions
 from foclip.studies.harness.context import PromptsOf
 from foclip.studies.harness.detectors import detector
 from foclip.studies.harness.pictures import Picture, choose, read
-from foclip.studies.harness.statistics import Estimate, area, groups, mean, percent, share
-from foclip.studies.harness.universal import perturbed, universal
+from foclip.studies.harness.statistics import Estimate, groups, mean, percent
+from foclip.studies.harness.verdicts import (
+    AS_IT_IS,
+    CLEAN,
+    LOWER,
+    NOTHING,
+    ORIGINAL,
+    OURS,
+    POLICY,
+    RATES,
+    SAYS,
+    Verdicts,
+)
 
 #: Photos that are fooled, and that stay clean, of a folder (quick run, full run); of fewer photos a half is fooled.
 VICTIMS, OTHERS = (4, 24), (60, 176)
@@ -48,19 +60,13 @@ BUDGETS, TITLES_AT = ((BUDGET, 45.0), (BUDGET, 40.0, 45.0, 50.0)), (BUDGET, 45.0
 #: Those of attackers who know a detector of others, and of those who know ours or the policy.
 THEIRS_AT, OURS_AT = (45.0,), (BUDGET, 45.0)
 #: Steps of an attack at most; queries of CMA-ES for each of them, and its frequencies per axis.
-STEPS, QUERIES, BLOCK = 100, 6, 8
-#: What became of the file.
-AS_IT_IS, STATES = "as it is", ("JPEG 85", CROPPED)
-#: Rows of pictures that nobody fooled: those of the thresholds, and the originals of fooled ones.
-CLEAN, ORIGINAL = "clean", "original"
+STEPS, QUERIES, BLOCK = 60, 5, 8
+#: What became of the file, besides nothing.
+STATES = ("JPEG 85", CROPPED)
+#: Attacks of another kind (`foclip.studies.harness.attacks`).
+UNIVERSAL, CROP = "universal", "best crop"
 #: Prompts that pictures are fooled for.
 OWN, TITLES = "own caption", "ten artworks"
-#: What attackers know, if it is not one of the baselines.
-NOTHING, OURS, POLICY, LOWER = "nothing", "ours", "the policy", "the lower score, no detector"
-#: What the columns of detectors' numbers begin with.
-SAYS = "says "
-#: Rates of false alarms; attackers know the threshold of the last one.
-RATES = (0.01, 0.02)
 
 
 class Bench(NamedTuple):
@@ -73,7 +79,7 @@ class Bench(NamedTuple):
     hardened: Mapping[str, EmbeddingScorer]  # the score of the first one counts in the policy
     victims: Sequence[Picture]  # the originals of all fooled pictures
     clean: Sequence[Picture]
-    captions: PromptsOf  # of all of these
+    captions: Mapping[str, Prompts]  # of all of these, by their names
 
 
 class Condition(NamedTuple):
@@ -83,7 +89,7 @@ class Condition(NamedTuple):
     aim: str
     budget: float
     knows: str
-    plan: AttackPlan | None  # None for the universal perturbation
+    plan: AttackPlan | None  # None for the two that are no plan
     score: Scorer | None = None  # what is raised; None for the score itself
 
 
@@ -99,15 +105,14 @@ def table(context: StudyContext) -> pd.DataFrame:
         victims = bench.victims[: FEW if knowing else None]
         if plan:
             fooled = context.fool(plan, victims, prompts, score)
+        elif attack == CROP:
+            fooled = [best_crop(context, picture, bench.captions[picture.name]) for picture in victims]
         else:
-            change = universal(context, bench.clean, ARTWORKS, budget)
+            change = universal_change(context, bench.clean, ARTWORKS, budget)
             fooled = [perturbed(context, picture, change, budget) for picture in victims]
         labels = {"attack": attack, "aim": aim, "budget": budget, "knows": knows}
         rows += _rows(bench, fooled, prompts, labels, () if knowing else STATES)
-    least = LEAST_RISE * context.score.info.floor
-    return pd.DataFrame(rows).assign(
-        detector=bench.judge.name, promised=1 / (1 + bench.judge.combined.distinct), least=least
-    )
+    return pd.DataFrame(rows)
 
 
 def _bench(context: StudyContext) -> Bench:
@@ -125,7 +130,7 @@ def _bench(context: StudyContext) -> Bench:
         count = min(most, len(found) // 2)
         victims, clean = found[:count], found[count:]
     captions = context.best_captions([score], [*victims, *clean], paths)
-    known = baselines(judge.rule.statistic, second)
+    known = known_baselines(judge.rule.statistic, second)
     return Bench(context, judge, known, second, hardened_scores(score), victims, clean, captions)
 
 
@@ -146,7 +151,8 @@ def _conditions(bench: Bench, clean: pd.DataFrame) -> list[Condition]:
         *(Condition("FoCLIP", OWN, budget, NOTHING, plan) for budget, plan in within.items()),
         *(Condition("FoCLIP", TITLES, budget, NOTHING, within[budget]) for budget in TITLES_AT),
         *(Condition(name, OWN, BUDGET, NOTHING, plan) for name, plan in further.items()),
-        Condition("universal", TITLES, BUDGET, NOTHING, None),
+        Condition(UNIVERSAL, TITLES, BUDGET, NOTHING, None),
+        Condition(CROP, OWN, np.inf, NOTHING, None),
         *(
             Condition("FoCLIP", OWN, budget, name, within[budget], aim)
             for name, aim in known.items()
@@ -157,10 +163,10 @@ def _conditions(bench: Bench, clean: pd.DataFrame) -> list[Condition]:
 
 def _knowing(bench: Bench, clean: pd.DataFrame) -> dict[str, Scorer]:
     """What attackers raise who know one detector, by its name."""
-    score, as_it_is = bench.context.score, clean[clean.file == AS_IT_IS]
+    score, verdicts = bench.context.score, Verdicts(clean)
     found: dict[str, Scorer] = {}
     for name, baseline in bench.known.items():
-        limit, scatter = _threshold(as_it_is, name, RATES[-1]), max(float(as_it_is[SAYS + name].std(ddof=0)), 1e-9)
+        limit, scatter = verdicts.threshold(name, RATES[-1]), max(verdicts.scatter(name), 1e-9)
         found[name] = BaselineAwareScore(score, name, baseline, limit, scatter, bench.second)
     judge, hardened = bench.judge, hardened_of(bench.judge, score)
     judge = replace(judge, fpr=max(RATES[-1], 1 / (1 + judge.combined.distinct)))
@@ -194,7 +200,8 @@ def _rows(
         ranked = bench.judge.combined.ranked(found)
         row = {**labels, "file": state, "picture": picture.name, "photo": picture.photo}
         row |= {"score": score, "rise": score - score_before, "rise of the lower": lower - lower_before}
-        row |= {"psnr": picture.figures.get("psnr", np.nan), "p": ranked.p_value}
+        row |= {"psnr": picture.figures.get("psnr", np.nan), "least": LEAST_RISE * found.floor}
+        row |= {"detector": bench.judge.name, "p": ranked.p_value, "promised": 1 / (1 + bench.judge.combined.distinct)}
         rows.append(row | {SAYS + name: value for name, value in {**others, OURS: ranked.value}.items()})
     return rows
 
@@ -205,74 +212,28 @@ def _scores(found: Sensitivity, hardened: str | None) -> tuple[float, float]:
     return score, min(score, found.scores[hardened]) if hardened else score
 
 
-def _threshold(as_it_is: pd.DataFrame, name: str, rate: float) -> float:
-    """Above it, a baseline raises an alarm."""
-    return conformal_threshold(sorted(as_it_is[SAYS + name]), _promised(as_it_is, rate))
-
-
-def _promised(as_it_is: pd.DataFrame, rate: float) -> float:
-    return max(rate, 1 / (len(as_it_is) + 1))
-
-
-class Judged:
-    """What each detector says of the rows of the study."""
-
-    def __init__(self, table: pd.DataFrame) -> None:
-        self.clean = table[(table.attack == CLEAN) & (table.file == AS_IT_IS)]
-        self.names = [column.removeprefix(SAYS) for column in table if column.startswith(SAYS)]
-        self.least = float(table.least.iloc[0])
-
-    def alarms(self, part: pd.DataFrame, name: str, rate: float = RATES[-1]) -> "pd.Series[bool]":
-        """Whether a detector raises an alarm."""
-        return (
-            part.p <= part.promised.clip(lower=rate)
-            if name == OURS
-            else part[SAYS + name] > _threshold(self.clean, name, rate)
-        )
-
-    def caught(self, part: pd.DataFrame, name: str, rate: float = RATES[-1]) -> Estimate:
-        """The share with an alarm of those whose score rose."""
-        gained = part[part.rise >= self.least]
-        return share(self.alarms(gained, name, rate), gained.photo)
-
-    def area(self, part: pd.DataFrame, name: str) -> float:
-        """Area under the ROC curve of those whose score rose, against clean pictures as they are; NaN if none did."""
-        gained = part[part.rise >= self.least]
-        return area(self.clean[SAYS + name], gained[SAYS + name]) if len(gained) else np.nan
-
-    def undetected(self, part: pd.DataFrame, name: str, column: str = "rise") -> Estimate:
-        """Mean rise where no alarm is raised, else 0."""
-        return mean(part[column].where(~self.alarms(part, name), 0.0), part.photo)
-
-    def left(self, part: pd.DataFrame, knows: str) -> Estimate:
-        """What those keep who know one detector, or the policy."""
-        if knows == LOWER:
-            return mean(part["rise of the lower"], part.photo)
-        return self.undetected(part, OURS, "rise of the lower") if knows == POLICY else self.undetected(part, knows)
-
-
 def report(table: pd.DataFrame) -> StudyReport:
     """What each detector catches, where ours is not ahead, and what those keep who know a detector."""
-    judged = Judged(table)
+    verdicts = Verdicts(table)
     fooled = table[~table.attack.isin([CLEAN, ORIGINAL])]
     parts = groups(fooled, "attack", "aim", "budget", "knows", "file")
     unknowing = {key: part for key, part in parts.items() if key[3] == NOTHING}
     knowing = {(key[2], key[3]): part for key, part in parts.items() if key[3] != NOTHING and key[4] == AS_IT_IS}
     summary = []
     for (attack, aim, budget, knows, file), part in parts.items():
-        for name in judged.names if knows in {NOTHING, LOWER, POLICY} else [knows]:
+        for name in verdicts.names if knows in {NOTHING, LOWER, POLICY} else [knows]:
             row = {"attack": attack, "for": aim, "budget / dB": f"{budget:g}", "attackers know": knows, "file": file}
             row |= {"pictures": len(part), "rise": f"{mean(part.rise, part.photo):+.3f}", "detector": name}
-            row |= {"AUC": f"{judged.area(part, name):.3f}"}
-            row |= {f"caught at {rate:.0%}": f"{judged.caught(part, name, rate):.0%}" for rate in RATES}
-            row |= {"undetected rise": f"{judged.undetected(part, name):+.3f}"}
-            summary.append(row | {"of the lower score": f"{judged.undetected(part, name, 'rise of the lower'):+.3f}"})
+            row |= {"AUC": f"{verdicts.area(part, name):.3f}"}
+            row |= {f"caught at {rate:.0%}": f"{verdicts.caught(part, name, rate):.0%}" for rate in RATES}
+            row |= {"undetected rise": f"{verdicts.undetected(part, name):+.3f}"}
+            summary.append(row | {"of the lower score": f"{verdicts.undetected(part, name, 'rise of the lower'):+.3f}"})
     main = unknowing["FoCLIP", OWN, max(budget for budget, _ in knowing), NOTHING, AS_IT_IS]
-    strongest = {(budget, name): judged.left(part, name) for (budget, name), part in knowing.items()}
+    strongest = {(budget, name): verdicts.kept(part, name) for (budget, name), part in knowing.items()}
     plot = Figure(figsize=(11, 3.6))
     left, right = plot.subplots(1, 2)
     faint = float(main.budget.iloc[0])
-    plots.draw_bars(left, {name: judged.caught(main, name) for name in judged.names}, f"caught at {faint:g} dB")
+    plots.draw_bars(left, {name: verdicts.caught(main, name) for name in verdicts.names}, f"caught at {faint:g} dB")
     plots.draw_bars(
         right,
         {f"{name}, {budget:g} dB": left for (budget, name), left in strongest.items()},
@@ -280,42 +241,45 @@ def report(table: pd.DataFrame) -> StudyReport:
     )
     plot.tight_layout()
     findings = [
-        _alarms(table, judged),
-        *_ahead(unknowing, judged),
+        _alarms(table, verdicts),
+        *_ahead(unknowing, verdicts),
         *(_kept(budget, strongest) for budget in sorted({budget for budget, _ in strongest}, reverse=True)),
     ]
     return StudyReport(pd.DataFrame(summary), {"caught-and-kept": plot}, findings)
 
 
-def _alarms(table: pd.DataFrame, judged: Judged) -> str:
+def _alarms(table: pd.DataFrame, verdicts: Verdicts) -> str:
     """False alarms of every detector."""
-    rate = _promised(judged.clean, RATES[-1])
+    rate = verdicts.promised(RATES[-1])
     said = []
-    for name in judged.names:
+    for name in verdicts.names:
         shares = [
-            f"{percent(float(judged.alarms(part, name).mean()), '.1f')} of {len(part)} {attack} pictures {file}"
+            f"{percent(float(verdicts.alarms(part, name).mean()), '.1f')} of {len(part)} {attack} pictures {file}"
             for (attack, file), part in groups(table[table.attack.isin([CLEAN, ORIGINAL])], "attack", "file").items()
         ]
         said.append(f"{name}: {', '.join(shares)}")
     return (
-        f"The thresholds of all detectors but ours are those of {percent(rate, '.1f')} of {len(judged.clean)} clean "
+        f"The thresholds of all detectors but ours are those of {percent(rate, '.1f')} of {len(verdicts.clean)} clean "
         f"pictures as they are; ours is {table.detector.iloc[0]!r}. False alarms: {'; '.join(said)}."
     )
 
 
-def _ahead(parts: dict[tuple[str, str, float, str, str], pd.DataFrame], judged: Judged) -> list[str]:
+def _ahead(parts: dict[tuple[str, str, float, str, str], pd.DataFrame], verdicts: Verdicts) -> list[str]:
     """What ours and the best of the others catch of attackers who know nothing; and where ours is not ahead."""
-    sentences, behind = [], []
+    sentences, behind, level = [], [], 0
     for (attack, aim, budget, _, file), part in parts.items():
-        shares = {name: judged.caught(part, name) for name in judged.names}
-        if np.isnan(shares[OURS].value):
+        shares = {name: verdicts.caught(part, name) for name in verdicts.names}
+        ours = shares.pop(OURS)
+        if np.isnan(ours.value):
             continue
-        best = max((name for name in judged.names if name != OURS), key=lambda name: shares[name].value)
+        best = max(shares, key=lambda name: shares[name].value)
         where = f"{attack} for {aim} at {budget:g} dB, {file}"
-        sentences.append(f"{where}: ours catches {shares[OURS]:.0%}, the best other ({best}) {shares[best]:.0%}.")
-        if shares[best].value >= shares[OURS].value:
-            behind.append(f"{where} ({best} catches {percent(shares[best].value)})")
-    return [*sentences, f"Ours is not ahead in {len(behind)} of {len(sentences)} columns: {'; '.join(behind) or '–'}."]
+        sentences.append(f"{where}: ours catches {ours:.0%}, the best of the others ({best}) {shares[best]:.0%}.")
+        level += shares[best].value == ours.value
+        if shares[best].value > ours.value:
+            behind.append(f"{where} ({best})")
+    said = f"Of {len(sentences)} columns, ours is level with the best of the others in {level} and behind in"
+    return [*sentences, f"{said} {len(behind)}{': ' if behind else ''}{'; '.join(behind)}."]
 
 
 def _kept(budget: float, strongest: dict[tuple[float, str], Estimate]) -> str:

@@ -38,7 +38,7 @@ from foclip.studies.harness.context import PromptsOf, StudyContext
 from foclip.studies.harness.pictures import Picture
 
 #: What the paddings, squeezers and views are called in `foclip.detection.transformations`.
-SQUEEZERS = ("bits5", "median")
+SQUEEZERS = ("depth5", "median")
 VIEWS = ("crop", "crop+mirror", "rotate", "bits", "jpeg75", "blur", "rescale", "median")
 
 
@@ -68,7 +68,7 @@ class Baseline(NamedTuple):
     settings: object = None  # what else its numbers depend on
 
 
-def baselines(rule: TwoThresholds, second: EmbeddingScorer | None) -> dict[str, Baseline]:
+def known_baselines(rule: TwoThresholds, second: EmbeddingScorer | None) -> dict[str, Baseline]:
     """All of them by name, with the paper's thresholds; those that need a second encoder, if there is one."""
 
     def gray(seen: Seen) -> Tensor:

@@ -1,7 +1,13 @@
-"""One perturbation for all pictures (Moosavi-Dezfooli et al. 2017, arXiv 1610.08401), for scores."""
+"""Two attacks of another kind: one perturbation for all pictures, and a crop of a picture that nobody changed.
+
+The first is that of Moosavi-Dezfooli et al. (2017, arXiv 1610.08401), for scores. The second tells how much a score can
+rise where no detector may raise an alarm: people crop pictures for honest reasons.
+"""
 
 import math
+import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,12 +20,14 @@ from foclip.perceptual.fidelity import fidelity
 from foclip.studies.harness.context import StudyContext
 from foclip.studies.harness.pictures import Picture
 
+#: Crops of which the best is taken, and the least share of both sides that one keeps.
+CROPS, LEAST_SHARE = 64, 0.9
 #: Pictures of a step; length of a step in radii of the budget; and how much of the budget is used: clamping to 8 bits
 #: may take a little away, and adds nothing.
 BATCH, STEP, USED = 16, 0.1, 0.99
 
 
-def universal(context: StudyContext, pictures: Sequence[Picture], prompts: Prompts, budget: float) -> Tensor:
+def universal_change(context: StudyContext, pictures: Sequence[Picture], prompts: Prompts, budget: float) -> Tensor:
     """The change (3, h, w) of what the encoder sees that raises the mean score of these pictures most.
 
     Its root mean square is that of the budget, in dB. Gradient ascent on a few pictures at a time.
@@ -55,6 +63,19 @@ def perturbed(context: StudyContext, picture: Picture, change: Tensor, budget: f
     pixels[:, rows, columns] += added * (USED * _radius(budget) / _size(added))
     written = (pixels.clamp(0, 1) * 255).round().to(torch.uint8)
     return Picture(picture.name, picture.photo, to_image(written), vars(fidelity(written, original)))
+
+
+def best_crop(context: StudyContext, picture: Picture, prompts: Prompts) -> Picture:
+    """Of some random crops of a picture the one that scores highest, at its own size."""
+    draw = random.Random(f"{context.settings.seed} {picture.name}")  # noqa: S311 (no secret)
+    crops = []
+    for number in range(CROPS):
+        share = draw.uniform(LEAST_SHARE, 1)
+        width, height = (round(share * side) for side in picture.image.size)
+        left, top = draw.randint(0, picture.image.width - width), draw.randint(0, picture.image.height - height)
+        image = picture.image.crop((left, top, left + width, top + height))
+        crops.append(Picture(f"{picture.name} {number}", picture.photo, image))
+    return replace(crops[int(context.scores(crops, prompts).mean(axis=1).argmax())], name=picture.name)
 
 
 def _radius(budget: float) -> float:
