@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from foclip.data.prompts import Prompts
 from foclip.detection import Prober, TwoThresholds, drift, drop
 from foclip.detection.adaptive import Evading
 from foclip.detection.probes import ROWS, caption_vectors
@@ -37,7 +38,7 @@ from foclip.models.surroundings import undisturbed
 from foclip.studies.harness.context import PromptsOf, StudyContext
 from foclip.studies.harness.pictures import Picture
 
-#: What the paddings, squeezers and views are called in `foclip.detection.transformations`.
+#: Squeezers and views, by their names in `foclip.detection.transformations`.
 SQUEEZERS = ("depth5", "median")
 VIEWS = ("crop", "crop+mirror", "rotate", "bits", "jpeg75", "blur", "rescale", "median")
 
@@ -151,8 +152,8 @@ class BaselineAwareScore(Evading):
     def suspicion(self, vectors: Tensor, others: Sequence[Tensor], targets: Targets) -> Tensor:
         """In units of the scatter."""
         own, *theirs, texts = targets
-        second = [_look(each, *look) for each, *look in zip(self.others, others, theirs, strict=True)]
-        seen = Seen(_look(self.scorer, vectors, own), *(second or [None]), _unlike(self.scorer, texts), self.info.floor)
+        second = _look(self.others[0], others[0], theirs[0]) if self.others else None
+        seen = Seen(_look(self.scorer, vectors, own), second, _unlike(self.scorer, texts), self.info.floor)
         return (self.baseline.suspicion(seen) - self.threshold) / self.scatter
 
 
@@ -173,20 +174,22 @@ def suspicions(
     def measure(places: list[int]) -> list[dict[str, float]]:
         views = [prober.preprocess(pictures[place].image) for place in places]
         own = torch.cat([prober.embed(views)[:, None], prober.embed_under(names, views, ROWS)], dim=1)
-        theirs = further and further.embed([further.preprocess(pictures[place].image) for place in places])
-        found = []
-        for row, place in enumerate(places):
-            asked = wanted[place]
-            look = _look(scorer, own[row], prober.targets(asked))
-            others = [_look(second, theirs[row : row + 1], further.targets(asked))] if second and further else [None]
-            unlike = _unlike(scorer, scorer.encoder.encode_texts(asked))
-            told = {}
-            for name, baseline in known.items():
-                at = [0, *(1 + names.index(probe) for probe in baseline.probes)]
-                part = Look(*(each[at] for each in look))
-                told[name] = float(baseline.suspicion(Seen(part, *others, unlike, scorer.info.floor)))
-            found.append(told)
-        return found
+        seconds: list[Look | None] = [None] * len(places)
+        if further:
+            theirs = torch.split(further.embed([further.preprocess(pictures[place].image) for place in places]), 1)
+            asked = [further.targets(wanted[place]) for place in places]
+            seconds = [_look(further.scorer, *each) for each in zip(theirs, asked, strict=True)]
+        return [tell(*each, wanted[place]) for *each, place in zip(own, seconds, places, strict=True)]
+
+    def tell(vectors: Tensor, second: Look | None, asked: Prompts) -> dict[str, float]:
+        look = _look(scorer, vectors, prober.targets(asked))
+        unlike = _unlike(scorer, scorer.encoder.encode_texts(asked))
+        told = {}
+        for name, baseline in known.items():
+            at = [0, *(1 + names.index(probe) for probe in baseline.probes)]
+            seen = Seen(Look(*(each[at] for each in look)), second, unlike, scorer.info.floor)
+            told[name] = float(baseline.suspicion(seen))
+        return told
 
     kind = f"baselines {[(name, each.probes, each.settings) for name, each in known.items()]} "
     kind += f"{second and second.fingerprint}"
