@@ -177,9 +177,10 @@ def suspicions(
         seconds: list[Look | None] = [None] * len(places)
         if further:
             theirs = torch.split(further.embed([further.preprocess(pictures[place].image) for place in places]), 1)
-            asked = [further.targets(wanted[place]) for place in places]
-            seconds = [_look(further.scorer, *each) for each in zip(theirs, asked, strict=True)]
-        return [tell(*each, wanted[place]) for *each, place in zip(own, seconds, places, strict=True)]
+            targets = [further.targets(wanted[place]) for place in places]
+            seconds = [_look(further.scorer, *each) for each in zip(theirs, targets, strict=True)]
+        asked = [wanted[place] for place in places]
+        return [tell(*each) for each in zip(own, seconds, asked, strict=True)]
 
     def tell(vectors: Tensor, second: Look | None, asked: Prompts) -> dict[str, float]:
         look = _look(scorer, vectors, prober.targets(asked))
