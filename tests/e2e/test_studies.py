@@ -42,6 +42,7 @@ from foclip.studies.harness import (
     StudyReport,
     StudyResult,
     StudySettings,
+    attacks,
     hardening,
     pictures,
     statistics,
@@ -116,6 +117,7 @@ def _tiny() -> Iterator[None]:
         patch.setattr(long, "QUICK", (1, 2))
         patch.setattr(imagenet, "COUNTS", (25, 100))
         patch.setattr(detectors, "QUERIES", 1)
+        patch.setattr(attacks, "CROPS", 4)
         patch.setattr(hub, "COUNTS", (5, 20))
         patch.setattr(hub_caption, "QUICK", 512)
         patch.setattr(statistics, "RESAMPLES", 20)
