@@ -105,10 +105,9 @@ def test_who_knows_the_policy_raises_the_lower_score(score: CLIPScore, small_pho
 
 
 def test_one_perturbation_raises_the_score_of_all_within_the_budget(
-    context: StudyContext, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+    context: StudyContext, pictures: list[Picture]
 ) -> None:
-    monkeypatch.setattr(StudySettings, "steps", 10)
-    change = universal_change(context, pictures, ARTWORKS, 35.0)
+    change = universal_change(context, pictures, ARTWORKS, 35.0, 10)
     found = [perturbed(context, picture, change, 35.0) for picture in pictures]
     assert all(picture.figures["psnr"] >= 35.0 for picture in found)
     before, after = (context.scores(each, ARTWORKS) for each in (pictures, found))

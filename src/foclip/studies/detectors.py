@@ -108,7 +108,7 @@ def table(context: StudyContext) -> pd.DataFrame:
         elif attack == CROP:
             fooled = [best_crop(context, picture, bench.captions[picture.name]) for picture in victims]
         else:
-            change = universal_change(context, bench.clean, ARTWORKS, budget)
+            change = universal_change(context, bench.clean, ARTWORKS, budget, min(context.settings.steps, STEPS))
             fooled = [perturbed(context, picture, change, budget) for picture in victims]
         labels = {"attack": attack, "aim": aim, "budget": budget, "knows": knows}
         rows += _rows(bench, fooled, prompts, labels, () if knowing else STATES)

@@ -27,7 +27,9 @@ CROPS, LEAST_SHARE = 64, 0.9
 BATCH, STEP, USED = 16, 0.1, 0.99
 
 
-def universal_change(context: StudyContext, pictures: Sequence[Picture], prompts: Prompts, budget: float) -> Tensor:
+def universal_change(
+    context: StudyContext, pictures: Sequence[Picture], prompts: Prompts, budget: float, steps: int
+) -> Tensor:
     """The change (3, h, w) of what the encoder sees that raises the mean score of these pictures most.
 
     Its root mean square is that of the budget, in dB. Gradient ascent on a few pictures at a time.
@@ -39,7 +41,7 @@ def universal_change(context: StudyContext, pictures: Sequence[Picture], prompts
         seen, targets = seen.to(score.device).float() / 255, score.encode_prompts(prompts)
         draw = torch.Generator().manual_seed(context.settings.seed)
         change = torch.zeros_like(seen[0])
-        for _ in range(context.settings.steps):
+        for _ in range(steps):
             some = seen[torch.randperm(len(seen), generator=draw)[:BATCH].to(seen.device)]
             change.requires_grad_(True)
             raw = score.compare(score.embed((some + change).clamp(0, 1)), targets)
@@ -48,7 +50,7 @@ def universal_change(context: StudyContext, pictures: Sequence[Picture], prompts
             change *= min(1.0, radius / _size(change))
         return change.flatten()
 
-    kind = f"universal {budget} {context.settings.steps} {context.settings.seed} {BATCH} {STEP}"
+    kind = f"universal {budget} {steps} {context.settings.seed} {BATCH} {STEP}"
     shape = 3, *score.encoder.preprocess.size
     return context.vector(kind, pictures, prompts, compute).view(shape)
 
