@@ -9,7 +9,6 @@ ones, and without prompts. DIR is that of `training.universal`.
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,14 @@ from benchmarks.record import save
 from benchmarks.universal import BOUND, CLEAN, Pictures
 from foclip.attacks import AttackTask, FoCLIP, make_plan, objective, run
 from foclip.data import images
-from foclip.detection import Prober, View
-from foclip.detection.adaptive import DetectorAwareScore
+from foclip.detection import Prober
+from foclip.detection.adaptive import Evading
 from foclip.detection.features import drift, heading
 from foclip.detection.probes import NO_MATCH
 from foclip.detection.universal import CLIP, Scatter, Universal, universal
 from foclip.models import load_encoder
-from foclip.models.scorer import Scorer
+from foclip.models.batching import figures
+from foclip.models.scorer import Scorer, Targets
 from foclip.models.scores import CLIPScore
 from training.universal import FOOLED, Row, features, measured, photographs, seen
 
@@ -35,25 +35,19 @@ from training.universal import FOOLED, Row, features, measured, photographs, see
 STEPS, PSNR, DRAWN, SEEDS = 40, 40, (101, 102), (1, 2, 3, 4, 5)
 
 
-class StatisticAwareScore(DetectorAwareScore):
+class StatisticAwareScore(Evading):
     """A score minus a penalty while the log-odds of the universal statistic lie above those of most clean pictures."""
 
     def __init__(self, scorer: CLIPScore, statistic: Universal, clean: Sequence[Row], seeds: Sequence[int | None]):
         table = features([seen(row, "own") for row in clean], statistic.inputs)
-        self.statistic, self.scatter, self.scorer = statistic, Scatter.of(table), scorer
+        self.statistic, self.scatter = statistic, Scatter.of(table)
         self.limit = float(np.quantile(statistic.log_odds(self.scatter.standardise(table)), 1 - BOUND))
-        self.hardened, self.seeds, self._probes = {}, tuple(seeds), statistic.probes
-        self._views = [View(probe, scorer.preprocess, seed) for seed in seeds for probe in self._probes]
-        self.info, self.model, self.device = replace(scorer.info, name="statistic-aware"), scorer.model, scorer.device
-        self.parameter_count, self.preprocess = scorer.parameter_count, scorer.preprocess
+        super().__init__(scorer, statistic.probes, (), (statistic, self.scatter, self.limit), seeds)
 
-    @property
-    def fingerprint(self) -> str:
-        return f"{self.info.name} {self.scorer.fingerprint} {self.statistic} {self.limit} {self.seeds}"
-
-    def suspicion(self, embeddings: Tensor, scores: Tensor) -> Tensor:
+    def suspicion(self, vectors: Tensor, others: Sequence[Tensor], targets: Targets) -> Tensor:
+        scores = figures(self.scorer, self.scorer.compare(vectors, targets[0])).mean(dim=-1)
         lost = (scores[0] - scores[1:]) / self.info.floor * NO_MATCH
-        found = heading(lost, drift(embeddings[0], embeddings[1:]))
+        found = heading(lost, drift(vectors[0], vectors[1:]))
         centre, spread, weight, below = (
             found.new_tensor(each)
             for each in (self.scatter.centre, self.scatter.spread, self.statistic.weight, self.statistic.below)

@@ -44,6 +44,9 @@ STUDY_FORMATS = {
     ("pushed", r"rise / standard deviations|least|most possible"): "i.1f",
     ("pushed", r"above of the clean"): ".0%",
     ("pushed", r"FLIP"): ".3f",
+    ("detectors", r"caught at.*"): "i.0%",
+    ("detectors", r"AUC"): ".3f",
+    ("detectors", r"rise|undetected rise|of the lower score"): "i+.3f",
     ("cross", r"clip.*|aesthetic|all together"): "i+.1f",
 }
 METHODS = {"rule": "{rule:i.1%}", "combined": "{combined:i.1%}", "no prompt": "{no prompt:i.1%}"}
@@ -86,6 +89,8 @@ def _encoders(*parts: str) -> dict[str, str]:
 
 
 OWN_CAPTION = tuple(f"own caption, {budget}" for budget in ("40 dB", "45 dB", "50 dB", "invisible"))
+#: Other people's detectors, in the study `detectors`.
+RIVALS = ("gray", "squeezing", "JPEG", "padding", "direction", "two encoders", "guessed caption")
 UNNOTICED = "undetected gain, the combined detector"
 RANDOMISED = f"{UNNOTICED} with random probes, worst of five draws"
 #: Columns of the benchmarks of speed; the ratios of rivals to our steps stand behind the others.
@@ -249,6 +254,30 @@ TABLES: dict[str, Layout] = {
             each: f"{{{each}:+.1f}}"
             for each in ("clipscore", "clip-iqa", "aesthetic", "clipscore over mini-vit", "all together")
         },
+    ),
+    "detectors": Layout(
+        ["study-detectors/summary"],
+        {"attack": "{attack}, {for}, {budget / dB} dB", "file": "{file}", "pictures": "{ours pictures:,}"}
+        | {"rise": "{ours rise:+.3f}"}
+        | {each: f"{{{each} caught at 2%:.0%}}" for each in (*RIVALS, "ours")},
+        where={
+            "attackers know": ["nothing"],
+            "attack": ["FoCLIP", "MI-FGSM", "Auto-PGD", "CMA-ES", "universal"],
+            "for": ["own caption", "ten artworks"],
+        },
+        by=("attack", "for", "budget / dB", "file"),
+        over=("detector",),
+    ),
+    "detectors-known": Layout(
+        ["study-detectors/summary"],
+        {"attackers know": "{attackers know}"}
+        | {
+            "undetected rise at 45 dB": "{45 undetected rise:i.3f}",
+            "of the lower score": "{45 of the lower score:i.3f}",
+        },
+        where={"budget / dB": [45], "attackers know": [*RIVALS, "ours", "the policy"]},
+        by=("attackers know",),
+        over=("budget / dB",),
     ),
     "several": Layout(
         ["several/rows"],

@@ -18,7 +18,8 @@ from zoo import tiles
 import foclip.studies
 from benchmarks import taken
 from foclip.data.images import read, to_image, to_tensor
-from foclip.detection import TRANSFORMATIONS, View
+from foclip.detection import TRANSFORMATIONS, View, transformation
+from foclip.detection.transformations import FURTHER
 from foclip.models import Encoder, load_encoder
 from foclip.models.batching import raw_scores, read_scores
 from foclip.models.scores import CLIPScore
@@ -28,6 +29,7 @@ from foclip.studies import (
     artworks,
     available,
     cross,
+    detectors,
     filter,
     hub,
     hub_caption,
@@ -44,6 +46,7 @@ from foclip.studies.harness import (
     StudyReport,
     StudyResult,
     StudySettings,
+    attacks,
     hardening,
     pictures,
     several,
@@ -67,6 +70,7 @@ ALL = [
     "adaptive",
     "artworks",
     "cross",
+    "detectors",
     "filter",
     "grayscale",
     "hub",
@@ -84,8 +88,8 @@ ALL = [
 ]
 #: Those that take seconds however tiny a run is.
 SLOW = (
-    *("ablation", "adaptive", "artworks", "cross", "imagenet", "modality_gap", "pushed", "robust", "spectrum"),
-    *("sweep", "visible"),
+    *("ablation", "adaptive", "artworks", "cross", "detectors", "imagenet", "modality_gap", "pushed", "robust"),
+    *("spectrum", "sweep", "visible"),
 )
 #: What makes a run tiny, here and in a process of its own.
 GRIDS = {"WEIGHTS": ((0.1, 1.0),) * 2, "STEPS": ((7.0, 70.0),) * 2, "MOMENTA": ((0.0, 0.5),) * 2}
@@ -111,6 +115,8 @@ def _tiny() -> Iterator[None]:
         patch.setattr(artworks, "QUERIES", 1)
         patch.setattr(long, "QUICK", (1, 2))
         patch.setattr(imagenet, "COUNTS", (25, 100))
+        patch.setattr(detectors, "QUERIES", 1)
+        patch.setattr(attacks, "CROPS", 4)
         patch.setattr(hub, "COUNTS", (5, 20))
         patch.setattr(pushed, "BUDGETS", (35.0, 40.0))
         patch.setattr(hub_caption, "QUICK", 512)
@@ -607,18 +613,18 @@ def test_caption_draws_do_not_overlap_and_are_repeated() -> None:
     assert draw(1, 1)[0] != optimised
 
 
-@pytest.mark.parametrize("name", TRANSFORMATIONS)
+@pytest.mark.parametrize("name", [*TRANSFORMATIONS, *FURTHER])
 def test_the_adaptive_attacker_sees_what_the_detector_sees(
     mini: Encoder, name: str, small_photos: list[Image.Image]
 ) -> None:
     picture = to_image(mini.preprocess.image(small_photos[1]))  # of the encoder's size: no second resize
     pixels = (to_tensor(picture).float() / 255)[None].requires_grad_(True)
     seen = View(name, mini.preprocess)(pixels)
-    exact = to_tensor(TRANSFORMATIONS[name].exact(picture))
+    exact = to_tensor(transformation(name).exact(picture))
     assert torch.equal((seen.detach()[0] * 255).round().to(torch.uint8), exact)
     (gradient,) = torch.autograd.grad(seen.square().sum(), pixels)
     assert gradient.abs().max() > 0
-    if surrogate := TRANSFORMATIONS[name].surrogate:  # close to the real one: within a few levels on average
+    if surrogate := transformation(name).surrogate:  # close to the real one: within a few levels on average
         smooth = surrogate(pixels.detach())[0] * 255
         assert (smooth - exact).abs().mean() < 2
 

@@ -11,8 +11,10 @@ amounts themselves, and pay the mean penalty (expectation over transformations: 
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,85 +34,117 @@ WEIGHT = 0.5
 MARGIN = 0.5
 
 
-class DetectorAwareScore:
+class Evading(ABC):
     """A `Scorer` for attacks: raw scores of float pixels are those of a score minus a penalty for detection.
 
-    Raw scores of uint8 pictures, which files hold, are those of the score itself. A `UsageError` says if a hardened
-    encoder is missing, or has other weights than the detector's.
+    Raw scores of uint8 pictures, which files hold, are those of the score itself. A subclass says how suspicious a
+    picture is.
     """
 
     def __init__(
         self,
         scorer: EmbeddingScorer,
-        detector: FullDetector,  # a detector of its encoder; its combined statistic with prompts is evaded
-        hardened: HardenedScores = NO_HARDENED,  # the same score over the detector's hardened encoders
+        probes: Sequence[str],  # transformations that the detector takes
+        others: Sequence[EmbeddingScorer],  # scores over further encoders that it looks through
+        known: object,  # what else the suspicion depends on; its `repr` is part of the fingerprint
         seeds: Sequence[int | None] = (None,),  # of the random amounts of probes; None stands for the usual amounts
+        lower: bool = False,  # whether the lower of the score and of the first of `others` is raised
     ) -> None:
-        detector.check(scorer.encoder)
-        given = {name: score.encoder.fingerprint for name, score in hardened.items()}
-        if missing := [name for name, weights in detector.hardened.items() if given.get(name) != weights]:
-            raise UsageError(f"hardened: detector {detector.name} needs {', '.join(missing)}; give them")
-        self.scorer, self.cascade = scorer, detector.combined.statistic
-        self.hardened = {probe: hardened[probe] for probe in self.cascade.probes if probe in detector.hardened}
-        self.limits = [*self.cascade.exit_thresholds, detector.combined.threshold(detector.fpr)]
-        self.seeds, self._probes = tuple(seeds), [probe for probe in self.cascade.probes if probe not in self.hardened]
-        self._views = [View(probe, scorer.preprocess, seed) for seed in seeds for probe in self._probes]
+        self.scorer, self.others, self.probes = scorer, tuple(others), tuple(probes)
+        self.seeds, self.lower, self._known = tuple(seeds), lower, known
+        self._views = [View(probe, scorer.preprocess, seed) for seed in seeds for probe in probes]
         self.info, self.model, self.device = replace(scorer.info, name="detector-aware"), scorer.model, scorer.device
         self.parameter_count = scorer.parameter_count
-        each = Preprocessing([each.preprocess for each in (scorer, *self.hardened.values())])
+        each = Preprocessing([each.preprocess for each in (scorer, *self.others)])
         self.preprocess = scorer.preprocess if len(set(each.kinds)) == 1 else each
 
     @property
     def fingerprint(self) -> str:
         """Digest of the score and of all that is known of the detector."""
-        hardened = [each.fingerprint for each in self.hardened.values()]
-        known = f"{self.cascade} {self.limits} {hardened} {self.seeds} {WEIGHT} {MARGIN}"
+        others = [each.fingerprint for each in self.others]
+        known = f"{self._known} {self.probes} {others} {self.seeds} {self.lower} {WEIGHT} {MARGIN}"
         return f"{self.info.name} {self.scorer.fingerprint} {hashlib.sha256(known.encode()).hexdigest()}"
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Targets:
-        return self.scorer.encode_prompts(prompts)
+    def encode_prompts(self, prompts: Sequence[str]) -> tuple[Any, ...]:
+        """The targets of the score, then those of each of the others."""
+        return tuple(each.encode_prompts(prompts) for each in (self.scorer, *self.others))
 
     def __call__(self, pixels: Inputs, targets: Targets) -> Tensor:
         """Raw scores (B, T) minus the penalty, differentiably."""
-        return torch.cat([self.compare(own[None], targets) for own in self.embed(pixels)])
+        seen = self.embed(pixels)
+        rows = [tuple(part[row : row + 1] for part in seen) for row in range(len(seen[0]))]
+        return torch.cat([self.compare(row, targets) for row in rows])
 
-    def embed(self, pixels: Inputs) -> Tensor:
-        """Unit vectors (B, 1 + V, D): of pictures, under each probe, and of the hardened encoders; of uint8 V is 0."""
-        own, *others = pixels if isinstance(pixels, tuple) else [pixels] * (1 + len(self.hardened))
+    def embed(self, pixels: Inputs) -> tuple[Tensor, ...]:
+        """Unit vectors (B, D) of pictures, (B, V, D) under each probe, and (B, D') of each of the others.
+
+        Of uint8 pictures only those whose scores are raised.
+        """
+        own, *rest = pixels if isinstance(pixels, tuple) else [pixels] * (1 + len(self.others))
+        looked = [(each, other) for each, other in zip(self.others, rest, strict=True)]
         if not own.is_floating_point():
-            return self.scorer.embed(own)[:, None]
+            return (self.scorer.embed(own), *(each.embed(other) for each, other in looked[: self.lower]))
         pictures = torch.split(own, 1)
         seen = torch.cat([one for picture in pictures for one in (picture, *(view(picture) for view in self._views))])
         vectors = self.scorer.embed(seen).view(len(own), 1 + len(self._views), -1)
-        through = [each.embed(other)[:, None] for each, other in zip(self.hardened.values(), others, strict=True)]
-        return torch.cat([vectors, *through], dim=1)
+        return (vectors[:, 0], vectors[:, 1:], *(each.embed(other) for each, other in looked))
 
-    def compare(self, embeddings: Tensor, targets: Targets) -> Tensor:
-        """Raw scores (1, T) of the unit vectors (1, 1 + V, D) of one picture, minus the penalty if V is not 0."""
-        (vectors,) = embeddings
-        raw = self.scorer.compare(vectors[:1], targets)
-        if len(vectors) == 1:
+    def compare(self, embeddings: Sequence[Tensor], targets: Targets) -> Tensor:
+        """Raw scores (1, T) of what `embed` gave for one picture, minus the penalty if it was not uint8."""
+        judged = len(embeddings) == 2 + len(self.others)
+        own, others = embeddings[0], embeddings[1 + judged :]
+        raw = self.scorer.compare(own, targets[0])
+        if self.lower:
+            raw = torch.minimum(raw, self.others[0].compare(others[0], targets[1]))
+        if not judged:
             return raw
-        seen, hardened = vectors[1 : 1 + len(self._views)], vectors[1 + len(self._views) :]
-        suspicions = []
-        for some in seen.view(len(self.seeds), len(self._probes), -1):
-            probed = torch.cat([vectors[:1], some, hardened])
-            scores = figures(self.scorer, self.scorer.compare(probed, targets)).mean(dim=-1)
-            suspicions.append(self.suspicion(probed, scores))
-        price = (torch.stack(suspicions) + MARGIN).clamp(min=0).mean() * WEIGHT * self.info.floor / self.info.scale
-        return raw - price
+        draws = embeddings[1][0].view(len(self.seeds), len(self.probes), own.shape[1])
+        suspicions = torch.stack([self.suspicion(torch.cat([own, some]), others, targets) for some in draws])
+        return raw - (suspicions + MARGIN).clamp(min=0).mean() * WEIGHT * self.info.floor / self.info.scale
 
-    def suspicion(self, embeddings: Tensor, scores: Tensor) -> Tensor:
-        """By how much a picture fails to pass, in log-odds: not above 0, and no alarm is raised.
+    @abstractmethod
+    def suspicion(self, vectors: Tensor, others: Sequence[Tensor], targets: Targets) -> Tensor:
+        """By how much a picture fails to pass, in about the spread of clean ones: not above 0, and no alarm is raised.
 
-        `embeddings` (1 + V, D) and mean figures `scores` (1 + V,) are the picture's, then those under each probe.
+        `vectors` (1 + P, D) are the picture's and those under each probe, `others` (1, D') those of the others.
         """
+
+
+class DetectorAwareScore(Evading):
+    """For attackers who know a detector; its combined statistic with prompts is evaded.
+
+    A `UsageError` says if a hardened encoder is missing, or has other weights than the detector's.
+    """
+
+    def __init__(
+        self,
+        scorer: EmbeddingScorer,
+        detector: FullDetector,  # a detector of its encoder
+        hardened: HardenedScores = NO_HARDENED,  # the same score over the detector's hardened encoders
+        seeds: Sequence[int | None] = (None,),  # as for `Evading`
+        lower: bool = False,  # whether the lower of the score and that over the first hardened encoder is raised
+    ) -> None:
+        detector.check(scorer.encoder)
+        given = {name: score.encoder.fingerprint for name, score in hardened.items()}
+        if missing := [name for name, weights in detector.hardened.items() if given.get(name) != weights]:
+            raise UsageError(f"hardened: detector {detector.name} needs {', '.join(missing)}; give them")
+        self.cascade = detector.combined.statistic
+        self.hardened = {probe: hardened[probe] for probe in self.cascade.probes if probe in detector.hardened}
+        self.limits = [*self.cascade.exit_thresholds, detector.combined.threshold(detector.fpr)]
+        probes = [probe for probe in self.cascade.probes if probe not in self.hardened]
+        known = self.cascade, self.limits
+        super().__init__(scorer, probes, [*self.hardened.values()], known, seeds, lower)
+
+    def suspicion(self, vectors: Tensor, others: Sequence[Tensor], targets: Targets) -> Tensor:
+        """In log-odds."""
+        seen = torch.cat([vectors, *others])
+        scores = figures(self.scorer, self.scorer.compare(seen, targets[0])).mean(dim=-1)
         lost = (formula(scores[0], scores[1:], self.info.floor) for formula in (drop, absolute_drop))
-        change = Change(drift(embeddings[0], embeddings[1:]), *lost)
+        change = Change(drift(seen[0], seen[1:]), *lost)
         known = {
             f"{kind}_{name}": value
             for kind in CASCADE[True]
-            for name, value in zip([*self._probes, *self.hardened], FEATURES[kind](change), strict=True)
+            for name, value in zip([*self.probes, *self.hardened], FEATURES[kind](change), strict=True)
         }
         odds = [_log_odds(step, known) - limit for step, limit in zip(self.cascade.steps, self.limits, strict=True)]
         return torch.stack(odds).amin()

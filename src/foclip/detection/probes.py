@@ -89,13 +89,18 @@ def _captions() -> Prompts:
     return (*imagenet(1000), *ARTWORKS)
 
 
-def caption_cosines(encoder: Encoder, vectors: Tensor) -> Tensor:
-    """Cosines (N, T) of unit vectors (N, D) with a thousand captions, whose vectors are made when first needed."""
+def caption_vectors(encoder: Encoder) -> Tensor:
+    """An encoder's vectors (T, D) of a thousand captions, on the CPU; they are made when they are first needed."""
     with _captioning:
         if encoder not in _caption_vectors:
             with undisturbed(), torch.no_grad():
                 _caption_vectors[encoder] = encoder.encode_texts(_captions()).cpu()
-    return vectors @ _caption_vectors[encoder].T
+        return _caption_vectors[encoder]
+
+
+def caption_cosines(encoder: Encoder, vectors: Tensor) -> Tensor:
+    """Cosines (N, T) of unit vectors (N, D) with a thousand captions."""
+    return vectors @ caption_vectors(encoder).T
 
 
 class Prober:

@@ -27,6 +27,10 @@ from foclip.models.scorer import Preprocessor
 LANCZOS = 4
 #: Pixels around a rotated picture that it may bring in.
 MARGIN = 8
+#: Width of a frame, as a share of the side: TTP (arXiv 2512.16523) detects best with 20 to 30 of 224 pixels.
+FRAME = 24 / 224
+#: What each level becomes with 5 bits of depth, as Xu et al. round it.
+DEPTH = [round(round(level / 255 * 31) / 31 * 255) for level in range(256)]
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,37 @@ def _rescaled(picture: Image.Image) -> Image.Image:
     """Half the size and back, bilinear."""
     half = picture.resize([max(1, side // 2) for side in picture.size], Image.Resampling.BILINEAR)
     return half.resize(picture.size, Image.Resampling.BILINEAR)
+
+
+def _median(pixels: Tensor) -> Tensor:
+    """Of float (B, 3, H, W), at each pixel the third lowest of itself and those above, to the left, and both."""
+    padded = functional.pad(pixels, (1, 0, 1, 0), mode="replicate")
+    height, width = pixels.shape[-2:]
+    four = [padded[..., down : down + height, right : right + width] for down in (0, 1) for right in (0, 1)]
+    return torch.stack(four).sort(dim=0).values[2]
+
+
+def _filtered(picture: Image.Image) -> Image.Image:
+    """The same of a picture."""
+    return to_image(_median(to_tensor(picture)[None].float())[0].to(torch.uint8))
+
+
+def _frame(side: int) -> int:
+    """Pixels of a frame at each end of a side."""
+    return max(1, round(FRAME * side))
+
+
+def _framed(picture: Image.Image) -> Image.Image:
+    """In a black frame, and then scaled to the old size."""
+    framed = ImageOps.expand(picture, (_frame(picture.width), _frame(picture.height)))
+    return framed.resize(picture.size, Image.Resampling.BICUBIC)
+
+
+def _in_frame(pixels: Tensor) -> Tensor:
+    """The same of float (B, 3, H, W)."""
+    rows, columns = (_frame(side) for side in pixels.shape[-2:])
+    framed = functional.pad(pixels, (columns, columns, rows, rows))
+    return functional.interpolate(framed, pixels.shape[-2:], mode="bicubic", antialias=True)
 
 
 def _shift(down: int, left: int) -> Transformation:
@@ -187,6 +222,14 @@ TRANSFORMATIONS: Mapping[str, Transformation] = {
     "rotate": _rotate(2.0),
 }
 
+#: Those that other people's detectors take besides (`foclip.studies.harness.baselines`), and ours do not.
+FURTHER: Mapping[str, Transformation] = {
+    "depth5": Transformation(lambda picture: picture.point(DEPTH * 3)),
+    "median": Transformation(_filtered, _median),
+    "jpeg75": Transformation(saved("JPEG", 75)),
+    "framed": Transformation(_framed, _in_frame),
+}
+
 #: Those that have an amount, with an amount drawn at random.
 RANDOM: Mapping[str, Callable[[np.random.Generator], Transformation]] = {
     "jpeg": lambda dice: Transformation(saved("JPEG", int(dice.integers(84, 96)))),
@@ -205,10 +248,11 @@ def transformation(name: str, seed: int | None = None) -> Transformation:
     `seed` is that of the random amounts (of a shift, a crop, a quality) in `RANDOM`; None stands for the usual ones.
     """
     names = name.split("+")
-    if unknown := [part for part in names if part not in TRANSFORMATIONS]:
+    known = {**TRANSFORMATIONS, **FURTHER}
+    if unknown := [part for part in names if part not in known]:
         raise UsageError(f"transformation: {unknown[0]!r} is none of {', '.join(TRANSFORMATIONS)}")
     dice = None if seed is None else np.random.default_rng(zlib.crc32(f"{name} {seed}".encode()))
-    parts = [RANDOM[part](dice) if dice and part in RANDOM else TRANSFORMATIONS[part] for part in names]
+    parts = [RANDOM[part](dice) if dice and part in RANDOM else known[part] for part in names]
     if len(parts) == 1:
         return parts[0]
     smooth = [part.surrogate for part in parts if part.surrogate]  # the others pass the gradient unchanged

@@ -173,7 +173,7 @@ class StudyContext:
             seen = [chosen.preprocess.image(pictures[place].image) for place in places]
             return read_figures(chosen, seen, [targets(wanted[place]) for place in places])
 
-        found = self._measured("scores", pictures, wanted, chosen, measure)
+        found = self.measured("scores", pictures, wanted, chosen, measure)
         count = len(wanted[0] if wanted else prompts or self.prompts) or 1  # of a score without prompts
         return np.array(found, dtype=np.float64).reshape(len(pictures), count)
 
@@ -199,9 +199,9 @@ class StudyContext:
             return map(asdict, prober.measure(views, [wanted[place] for place in places], probes, captions=True))
 
         kind = f"sensitivities to {probes}" + ("" if draw is None else f", drawn {draw}")
-        return [Sensitivity(**found) for found in self._measured(kind, pictures, wanted, chosen, measure)]
+        return [Sensitivity(**found) for found in self.measured(kind, pictures, wanted, chosen, measure)]
 
-    def _measured(
+    def measured(
         self,
         kind: str,
         pictures: Sequence[Picture],
