@@ -351,8 +351,6 @@ OLDER = {
     "speed-memory": BEFORE,
     "speed-quality": BEFORE,
     "speed-score": BEFORE,
-    "study-adaptive": HOURS,
-    "study-grayscale": HOURS,
     "study-imagenet": HOURS,
     "study-modality_gap": HOURS,
     "study-robust": HOURS,
