@@ -26,14 +26,14 @@ from itertools import zip_longest
 from pathlib import Path
 
 from benchmarks import prose
-from benchmarks.layouts import OLDER
+from benchmarks.older import OLDER
 from benchmarks.pages import SOURCES, Figures, pages, pieces, rendered, used
 from benchmarks.record import ROOT
 from foclip import files
 from foclip.errors import FoclipError, UsageError
 
 #: Where older records are listed.
-LISTED = "OLDER (benchmarks/layouts.py)"
+LISTED = "OLDER (benchmarks/older.py)"
 
 
 def differences(figures: Figures, pages: Mapping[str, str]) -> Iterator[str]:

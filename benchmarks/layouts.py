@@ -1,4 +1,4 @@
-"""How tables look on pages: which figures, in which columns, with how many digits; and records of older code."""
+"""How tables look on pages: which figures, in which columns, with how many digits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,35 +20,6 @@ class Layout:
     over: Sequence[str] = ()  #: Columns whose values begin the names of others: `{40 dB rise:.2f}`.
 
 
-#: Formats in summaries of studies, by study ("" for all) and a pattern of the column; the last that fits counts.
-STUDY_FORMATS = {
-    ("", r"pictures|photos|steps"): ",",
-    ("", r"score.*|lowest.*|spread.*|before|after|unseen .*|SSIM|FLIP.*|drift.*|originals|fooled"): "i.3f",
-    ("", r"PSNR.*|ΔE, worst|seconds"): "i.1f",
-    ("", r"budget / dB|value"): "g",
-    ("", r"AUC|ΔE|contrast|z.*"): "i.2f",
-    ("", r"drop.*|lost.*"): "i.1%",
-    ("", r"called tampered by.*|caught by.*|.*outranks.*|best caption kept"): "i.0%",
-    ("", r"score gain|rise|on the.*|undetected.*|gain of.*"): "i+.3f",
-    ("", r"distance of the centroids"): ".3f",
-    ("", r"Cohen's d"): "i+.2f",
-    ("", r"gap closed"): ".0%",
-    (
-        "",
-        r"called tampered|of these.*|.*with the detector|share of the list|comes first for|for other.*|above.*",
-    ): "i.1%",
-    ("", r"their score"): "i.3f",
-    ("", r"pairs|mismatched|captions|clean pairs that get in"): ",",
-    ("imagenet", "rise"): "i+.1%",
-    ("pushed", r"before|after"): ".3g",
-    ("pushed", r"rise / standard deviations|least|most possible"): "i.1f",
-    ("pushed", r"above of the clean"): ".0%",
-    ("pushed", r"FLIP"): ".3f",
-    ("detectors", r"caught at.*"): "i.0%",
-    ("detectors", r"AUC"): ".3f",
-    ("detectors", r"rise|undetected rise|of the lower score"): "i+.3f",
-    ("cross", r"clip.*|aesthetic|all together"): "i+.1f",
-}
 METHODS = {"rule": "{rule:i.1%}", "combined": "{combined:i.1%}", "no prompt": "{no prompt:i.1%}"}
 ALERTS = (
     "own caption, 35 dB",
@@ -316,47 +287,4 @@ TABLES: dict[str, Layout] = {
         by=("attacker",),
         over=("budget / dB",),
     ),
-}
-#: Why records are not made anew yet.
-HOURS = "takes hours; of before attacks had revisions"
-NEXT = "until the full study is there; of an earlier attack or detector"
-BEFORE = "of before attacks had revisions, or of an earlier detector"
-PLACE = "takes a cluster, a disk of its own, or 100,000 pictures; of an earlier detector"
-#: Records that rest on other weights, detectors or attacks than today's, a line each, with the reason.
-OLDER = {
-    "adaptive-quick": NEXT,
-    "calibrate-cost": BEFORE,
-    "detection-mini": HOURS,
-    "detection-mini-vit": HOURS,
-    "filter-earlier": NEXT,
-    "harden-cost": BEFORE,
-    "hub": NEXT,
-    "robust-mini": HOURS,
-    "robust-mini-robust": HOURS,
-    "robust-mini-robust-8": HOURS,
-    "scan-damaged": PLACE,
-    "scan-equal": PLACE,
-    "scan-full": PLACE,
-    "scan-gone": PLACE,
-    "scan-killed": PLACE,
-    "scan-memory": PLACE,
-    "scan-node": PLACE,
-    "seen-mini": BEFORE,
-    "seen-mini-vit": BEFORE,
-    "speed-attack": BEFORE,
-    "speed-attack-large": BEFORE,
-    "speed-attack-vit-l": BEFORE,
-    "speed-growth": BEFORE,
-    "speed-loops": BEFORE,
-    "speed-memory": BEFORE,
-    "speed-quality": BEFORE,
-    "speed-score": BEFORE,
-    "study-imagenet": HOURS,
-    "study-modality_gap": HOURS,
-    "study-robust": HOURS,
-    "study-spectrum": HOURS,
-    "study-sweep": HOURS,
-    "study-tau": HOURS,
-    "study-transfer": HOURS,
-    "unseen": BEFORE,
 }

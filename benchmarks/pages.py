@@ -9,7 +9,8 @@ from string import Formatter
 from typing import Any
 
 from benchmarks import record
-from benchmarks.layouts import STUDY_FORMATS, TABLES, Layout
+from benchmarks.formats import STUDY_FORMATS
+from benchmarks.layouts import TABLES, Layout
 from benchmarks.record import FIGURES, ROOT, Record
 from foclip.errors import UsageError
 from foclip.runs import provenance

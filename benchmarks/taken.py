@@ -33,7 +33,7 @@ def take(folders: Sequence[Path], commit: str | None) -> None:
         commit: That of the code of runs that do not tell it.
 
     Raises:
-        UsageError: A run needs `commit`, or a column of a study has no format in `benchmarks.layouts`.
+        UsageError: A run needs `commit`, or a column of a study has no format in `benchmarks.formats`.
     """
     known = available()
     runs = [(folder, name) for name in known for folder in folders if (folder / name / TABLE).is_file()]
@@ -120,6 +120,6 @@ def row(study: str, printed: dict[Any, Any]) -> dict[str, Any]:
     for column, text in printed.items():
         again = shown(found[str(column)], study_format(f"study-{study}", str(column)))
         if again != str(text):
-            missing = f"{text} would be {again}; add its format to benchmarks/layouts.py"
+            missing = f"{text} would be {again}; add its format to benchmarks/formats.py"
             raise UsageError(f"{study}, column {column}: {missing}")
     return found

@@ -198,7 +198,7 @@ def test_a_study_gives_a_table_figures_and_findings(
     assert done.title
     assert done.question
     for row in done.report.summary.to_dict("records"):
-        taken.row(name, row)  # docs/results.md can print it: each column has a format in benchmarks/layouts.py
+        taken.row(name, row)  # docs/results.md can print it: each column has a format in benchmarks/formats.py
 
 
 @pytest.mark.slow

@@ -22,7 +22,6 @@ import pyarrow.parquet as parquet
 import pytest
 from zoo import encoded, tiles
 
-from foclip.data import images
 from foclip.data.samples import collect_samples
 from foclip.data.sources import Columns, Item, Listing, archive, items, load_bytes
 from foclip.errors import UsageError
@@ -133,8 +132,8 @@ def test_pictures_without_a_suffix_are_known_by_their_first_bytes(tmp_path: Path
     with (tmp_path / "a.tar").open("rb") as stream:
         assert len(list(archive.items(stream, "a.tar", Columns(), read=False))) == 2
     suffixes = {"JPEG2000": "jp2", "WEBP": "webp", "TIFF": "tiff", "GIF": "gif", "BMP": "bmp"}
-    heads = {kind: encoded(tiles(1, 8)[0], kind)[: images.HEAD] for kind in suffixes}
-    assert {kind: images.suffix_of(head) for kind, head in heads.items()} == suffixes
+    heads = {kind: encoded(tiles(1, 8)[0], kind)[: archive.HEAD] for kind in suffixes}
+    assert {kind: archive.suffix_of(head) for kind, head in heads.items()} == suffixes
 
 
 def test_many_pictures_of_one_name_are_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,8 +30,6 @@ SUFFIXES = frozenset(
     | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".heic", ".heif", ".jxl"}
 )
 
-#: First bytes of a file that tell its format.
-HEAD = 16
 #: Largest picture that is decoded, in pixels (300 MB as 8-bit RGB).
 MAX_PIXELS = 100_000_000
 #: Largest ratio of the sides: beyond it, resizing the short side blows up the long one.
@@ -178,16 +176,6 @@ def _reason(error: Exception) -> str:
 def _formats() -> tuple[str, ...]:
     Image.init()  # finds out what this build of Pillow knows
     return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def suffix_of(head: bytes) -> str:
-    """The suffix, without its dot, of a picture whose first `HEAD` bytes are these; "" of anything else.
-
-    DIB and PPM are not told: texts may begin as they do.
-    """
-    told = [name for name in _formats() if name not in ("DIB", "PPM")] if len(head) == HEAD else []
-    found = next((name for name in told if (accept := Image.OPEN[name][1]) and accept(head) is True), "")
-    return {"JPEG2000": "jp2"}.get(found, found.lower())
 
 
 def _admitted(name: str | Path, size: tuple[int, int], admit: Admit) -> None:

@@ -24,6 +24,8 @@ from io import BufferedReader
 from pathlib import PurePosixPath
 from typing import IO, Any, BinaryIO
 
+from PIL import Image
+
 from foclip.data import captions, images
 from foclip.data.captions import word
 from foclip.data.sources.item import MAX_PICTURE, MAX_TEXT, Columns, Item, raise_lost_file, text, told_apart
@@ -35,6 +37,8 @@ COMPRESSED = (".gz", ".bz2", ".xz", ".lzma", ".zst", ".lz4")
 SUFFIXES = (".tar", ".tgz", ".tbz2", ".txz", ".tzst", *(f".tar{kind}" for kind in COMPRESSED))
 #: First bytes of what pyarrow decompresses; pzstd begins with a frame that is skipped.
 _FRAMES = {b"\x28\xb5\x2f\xfd": "zstd", b"\x50\x2a\x4d\x18": "zstd", b"\x04\x22\x4d\x18": "lz4"}
+#: First bytes of a file that tell its format.
+HEAD = 16
 #: Names of texts that are those of a sample, before their last suffix.
 _CAPTION = re.compile(rf"({'|'.join(captions.CAPTIONS)})[._-]?\d*")
 #: Errors of a damaged or truncated tar, compressed or not. A lost disk or network raises others.
@@ -119,7 +123,7 @@ def _samples(stream: BinaryIO, name: str, read: bool) -> Iterator[_Sample]:
                 key, suffix = _split(member.name)
                 content = tar.extractfile(member) if key and member.isfile() else None
                 if not suffix and isinstance(content, BufferedReader):
-                    suffix = images.suffix_of(content.peek(images.HEAD)[: images.HEAD])
+                    suffix = suffix_of(content.peek(HEAD)[:HEAD])
                 if not key or not suffix or member.isdir():
                     continue
                 if sample and (sample.key != key or suffix in sample.suffixes or sample.size > MAX_PICTURE):
@@ -152,6 +156,18 @@ def _split(name: str) -> tuple[str, str]:
     if not stem or "__MACOSX" in folder:
         return "", ""
     return f"{folder}/{stem}" if folder else stem, suffix.lower()
+
+
+def suffix_of(head: bytes) -> str:
+    """The suffix, without its dot, of a picture whose first `HEAD` bytes are these; "" of anything else.
+
+    DIB and PPM are not told: texts may begin as they do.
+    """
+    Image.init()  # finds out what this build of Pillow knows
+    told = [name for name in images.FORMATS if name in Image.OPEN and name not in ("DIB", "PPM")]
+    accepted = (name for name in told if (accept := Image.OPEN[name][1]) and accept(head) is True)
+    found = next(accepted, "") if len(head) == HEAD else ""
+    return {"JPEG2000": "jp2"}.get(found, found.lower())
 
 
 def _add(sample: _Sample, member: tarfile.TarInfo, suffix: str, content: IO[bytes] | None) -> None:

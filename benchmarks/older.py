@@ -1,0 +1,45 @@
+"""Records of older code, which the check of pages lets pass (`benchmarks.docs`)."""
+
+#: Why records are not made anew yet.
+HOURS = "takes hours; of before attacks had revisions"
+NEXT = "until the full study is there; of an earlier attack or detector"
+BEFORE = "of before attacks had revisions, or of an earlier detector"
+PLACE = "takes a cluster, a disk of its own, or 100,000 pictures; of an earlier detector"
+#: Records that rest on other weights, detectors or attacks than today's, a line each, with the reason.
+OLDER = {
+    "adaptive-quick": NEXT,
+    "calibrate-cost": BEFORE,
+    "detection-mini": HOURS,
+    "detection-mini-vit": HOURS,
+    "filter-earlier": NEXT,
+    "harden-cost": BEFORE,
+    "hub": NEXT,
+    "robust-mini": HOURS,
+    "robust-mini-robust": HOURS,
+    "robust-mini-robust-8": HOURS,
+    "scan-damaged": PLACE,
+    "scan-equal": PLACE,
+    "scan-full": PLACE,
+    "scan-gone": PLACE,
+    "scan-killed": PLACE,
+    "scan-memory": PLACE,
+    "scan-node": PLACE,
+    "seen-mini": BEFORE,
+    "seen-mini-vit": BEFORE,
+    "speed-attack": BEFORE,
+    "speed-attack-large": BEFORE,
+    "speed-attack-vit-l": BEFORE,
+    "speed-growth": BEFORE,
+    "speed-loops": BEFORE,
+    "speed-memory": BEFORE,
+    "speed-quality": BEFORE,
+    "speed-score": BEFORE,
+    "study-imagenet": HOURS,
+    "study-modality_gap": HOURS,
+    "study-robust": HOURS,
+    "study-spectrum": HOURS,
+    "study-sweep": HOURS,
+    "study-tau": HOURS,
+    "study-transfer": HOURS,
+    "unseen": BEFORE,
+}
