@@ -98,7 +98,7 @@ MEMORY = {
     "float32 copies": "{float32 copies:.1f}",
 }
 SEEN = {
-    **{"model": "{model}", "photographs": "{number:,}, {photographs}"},
+    **{"model": "{model}", "photographs": "{photographs}"},
     **{"1 − SSIM": "{1 − ssim:.3f}", "FLIP": "{flip:.3f}", "FLIP's worst places": "{flip99:.3f}"},
 }
 UNSEEN = {
@@ -203,7 +203,7 @@ TABLES: dict[str, Layout] = {
     "speed-start": Layout(["speed-start/rows"], START),
     "speed-growth": Layout(["speed-growth/rows"], GROWTH),
     "speed-memory": Layout(["speed-memory/rows"], MEMORY),
-    "seen": Layout(["seen-mini-vit/random", "seen-mini-vit/others", "seen-mini/demo"], SEEN),
+    "seen": Layout(["seen-mini-vit/photos", "seen-mini/photos"], SEEN),
     "unseen": Layout(["unseen/rows"], UNSEEN),
     "unseen-cost": Layout(["unseen/cost"], COST),
     "pushed": Layout(

@@ -24,8 +24,6 @@ OLDER = {
     "scan-killed": PLACE,
     "scan-memory": PLACE,
     "scan-node": PLACE,
-    "seen-mini": BEFORE,
-    "seen-mini-vit": BEFORE,
     "speed-attack": BEFORE,
     "speed-attack-large": BEFORE,
     "speed-attack-vit-l": BEFORE,
