@@ -27,5 +27,5 @@ STUDY_FORMATS = {
     ("detectors", r"caught at.*"): "i.0%",
     ("detectors", r"AUC"): ".3f",
     ("detectors", r"rise|undetected rise|of the lower score"): "i+.3f",
-    ("cross", r"clip.*|aesthetic|all together"): "i+.1f",
+    ("cross", r"(?!fooled for).*"): "i+.1f",
 }
