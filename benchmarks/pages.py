@@ -17,6 +17,8 @@ from foclip.runs import provenance
 
 BLOCK = re.compile(r"<!-- figures: ([\w-]+) -->\n(.*?)<!-- end -->", re.DOTALL)
 INLINE = re.compile(r"<!--=([^\s>]+?)(?::([^\s>/]+))?-->(.*?)<!--/-->", re.DOTALL)
+#: Studies whose summaries are too long for the page of results, and where they are.
+OWN_PAGE = {"study-detectors": "other-detectors.md"}
 #: The block that says where the figures of a page come from.
 SOURCES = "sources"
 
@@ -144,9 +146,11 @@ def spread(rows: Sequence[Mapping[str, Any]], by: Sequence[str], over: Sequence[
 
 
 def studies(figures: Figures) -> str:
-    """A section for every record of a study."""
+    """A section for every record of a study, and a line for one that has a page of its own."""
     return "\n\n".join(
-        "\n\n".join(_section(name, each, figures))
+        f"## {each.title.rstrip('.')}\n\nThis study has [a page of its own]({OWN_PAGE[name]})."
+        if name in OWN_PAGE
+        else "\n\n".join(_section(name, each, figures))
         for name, each in figures.records.items()
         if name.startswith("study-")
     )

@@ -8,7 +8,7 @@ import typer
 
 from foclip.cli import console, options, progress
 from foclip.cli.options import DATA, RUN, option, path
-from foclip.errors import FoclipError, UsageError
+from foclip.errors import UsageError
 
 if TYPE_CHECKING:
     from foclip.models.scorer import Scorer
@@ -121,7 +121,7 @@ def _load(name: str, score: str, device: str, named: bool) -> "Scorer | None":
     """The score over an encoder; None over one that nobody named and that cannot give it."""
     try:
         return progress.load(name, score, device)
-    except FoclipError:
+    except UsageError:
         if named:
             raise
         return None
