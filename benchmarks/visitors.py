@@ -4,8 +4,11 @@
 python -m benchmarks.visitors --visitors 20 --seconds 300
 ```
 
-Every visitor sends a picture of their own, fools it in eight steps, checks what came out, and begins again. The server
-is `foclip app` in a process of its own; its memory is read before the first visitor, after a warm-up, and at the end.
+First one visitor is alone: how soon the first live picture comes after the button was pressed, and the processor time
+of the run on the page beside that of the same run by `foclip.runs.fooling.fool`, picture and report written, in turns.
+Then every visitor sends a picture of their own, fools it in eight steps, checks what came out, and begins again. The
+server is `foclip app` in a process of its own; its memory is read before the first visitor, after a warm-up, and at the
+end.
 """
 
 import argparse
@@ -16,14 +19,23 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import psutil
 from PIL import Image
 
 from benchmarks.visitor import Visitor
+from foclip.attacks import default_plan
+from foclip.data.prompts import ARTWORKS
+from foclip.demo import photos
+from foclip.models import Scorer, load
+from foclip.reports.fooled import FooledReport
+from foclip.runs import fooling
 
 LINK = re.compile(r'download="(\w+\.png)" href="data:image/png;base64,([^"]*)"')
 
@@ -74,6 +86,43 @@ def crowd(url: str, count: int, seconds: float) -> tuple[list[float], list[str]]
     return waits, faults
 
 
+def by_library(scorer: Scorer, steps: int) -> float:
+    """Processor seconds of one run on the demo's first photo, its picture and its report written."""
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        report, plan = FooledReport(), default_plan(scorer, steps=steps)
+        run = fooling.fool(photos()[0], list(ARTWORKS), folder, model=scorer, attack=plan, on_result=report.add)
+        report.write(Path(folder) / "report.html", run.results, [])
+    return time.process_time() - began
+
+
+def on_page(url: str, steps: int, used: Callable[[], float]) -> tuple[float, float]:
+    """Processor seconds of the server in the same run, and seconds until the first live picture."""
+    visitor, before, pressed = Visitor(url), used(), time.monotonic()
+    visitor.join("fool-start", Steps=steps)
+    first = None
+    for message in visitor.messages():
+        if first is None and "data:image" in str(message.get("output", "")):
+            first = time.monotonic() - pressed
+    visitor.client.close()
+    assert first is not None
+    return used() - before, first
+
+
+def alone(url: str, used: Callable[[], float], steps: int = 70, rounds: int = 5) -> None:
+    """Print what one visitor waits for, and what their run costs."""
+    scorer = load("clipscore", "mini")
+    by_library(scorer, 2), on_page(url, 2, used)
+    ratios, waits = [], []
+    for _ in range(rounds):
+        plain = by_library(scorer, steps)
+        cost, wait = on_page(url, steps, used)
+        ratios.append(cost / plain)
+        waits.append(wait)
+    print(f"one visitor, {steps} steps: first live picture after {max(waits):.1f} s (longest of {rounds})")
+    print(f"processor time of page / library: {statistics.median(ratios):.3f} (median), {max(ratios):.3f} (most)")
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -96,6 +145,7 @@ def main() -> None:
         def memory() -> float:
             return process.memory_info().rss / 2**20
 
+        alone(url, lambda: sum(process.cpu_times()[:2]))
         start = memory()
         crowd(url, given.visitors, 0)
         warm = memory()

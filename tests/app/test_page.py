@@ -1,6 +1,7 @@
 """The page as visitors use and abuse it, over HTTP: what they get, what stays closed, what is gone afterwards."""
 
 import base64
+import gc
 import re
 import socket
 import struct
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 from calling import call
+from gradio.state_holder import StateHolder
 
 from benchmarks.visitor import Visitor, serving
 from foclip.app.address import Address
@@ -255,6 +257,18 @@ def test_files_are_deleted_in_time(cat: Path) -> None:
         Path(other["path"]).unlink()
         assert "choose it again" in visitor.press("fool-start", **{"fool-picture": other})
     assert not folder.exists()
+
+
+def test_answers_to_visitors_who_left_are_forgotten(cat: Path) -> None:
+    with serving(Served.of(load("clipscore", "mini"), Limits(sessions=2))) as url:
+        for _ in range(3):
+            visitor = Visitor(url)
+            photo = visitor.upload(cat.name, cat.read_bytes())
+            assert "0 of 1 pictures tampered" in visitor.press("check-start", **{"check-pictures": [photo]})
+            visitor.client.close()
+        held = [len(each.session_data) for each in gc.get_objects() if isinstance(each, StateHolder)]
+        assert 2 in held
+        assert 3 not in held
 
 
 def test_password_name_and_prefix(served: Served) -> None:

@@ -24,6 +24,7 @@ class Limits:
     prompt_characters: int = 1000  # of one prompt
     climbs: int = 2  # at a time
     waiting: int = 40  # visitors in a line; others are asked to come back
+    sessions: int = 24  # whose last answers Gradio keeps, several MB each; the longest unused are forgotten first
 
     def admit(self, width: int, height: int) -> None:
         """Refuse a picture that has too many pixels, once its header is read."""

@@ -27,6 +27,7 @@ def build(served: Served) -> gr.Blocks:
             served.climbs.stop(request.session_hash or "")
 
         blocks.unload(closed)
+    blocks.state_session_capacity = served.limits.sessions
     for block in blocks.blocks.values():
         block.async_move_resource_to_block_cache = _sent
     return blocks.queue(max_size=served.limits.waiting, api_open=False)
