@@ -164,7 +164,7 @@ class Prober:
         self, views: Sequence[Views], vectors: Tensor, names: Sequence[str], prompts: Sequence[Prompts], captions: bool
     ) -> list[Sensitivity]:
         """What the unit vectors (N, 1 + V, D) of N pictures and of each under V probes tell."""
-        scorer, found = self.scorer, []
+        scorer = self.scorer
 
         def by_probe(each: Tensor) -> dict[str, float]:
             return dict(zip(names, each.tolist(), strict=True))
@@ -172,40 +172,55 @@ class Prober:
         pictures = torch.stack([view[0] for view in views])
         gray = (pictures.amax(dim=1) - pictures.amin(dim=1) <= GRAY_LEVELS).flatten(1).all(dim=1).tolist()
         drifts = drift(vectors[:, :1], vectors[:, 1:])
-        # Products with text vectors picture by picture: those of more rows may round differently.
-        for is_gray, drifted, own, asked in zip(gray, drifts, vectors, prompts, strict=True):
-            told = Sensitivity(is_gray, by_probe(drifted), scorer.info.floor)
-            if captions:
+        floor = scorer.info.floor
+        found = [Sensitivity(*each, floor) for each in zip(gray, map(by_probe, drifts), strict=True)]
+        if captions:
+            for place, (drifted, own) in enumerate(zip(drifts, vectors, strict=True)):
                 cosines = caption_cosines(scorer.encoder, own)
                 best = int(cosines[0].argmax())
                 fit, *moved = (cosines[:, best] / NO_MATCH).tolist()
-                told = replace(
-                    told,
+                lost = cosines[0] - cosines[1:]
+                most = lost[:, lost.mean(dim=0).argmax()] if names else lost[:, 0]
+                found[place] = replace(
+                    found[place],
                     zero_shot_caption=_captions()[best],
                     caption_score=fit,
                     caption_drops={name: fit - other for name, other in zip(names, moved, strict=True)},
+                    caption_headings=by_probe(heading(most, drifted)),
                 )
-                if names:
-                    lost = cosines[0] - cosines[1:]
-                    most = lost[:, lost.mean(dim=0).argmax()]
-                    told = replace(told, caption_headings=by_probe(heading(most, drifted)))
-            if asked:
-                targets = self.targets(asked)
-                assert isinstance(targets, Tensor)
-                raw = scorer.compare(own, targets.cpu())
-                means = figures(scorer, raw).mean(dim=-1)
-                # Also where the figure is 0 already, a score can be lost.
-                lost = (raw[:1] - raw[1:]).mean(dim=-1) * scorer.info.scale / told.floor * NO_MATCH
-                told = replace(
-                    told,
-                    score=means[0].item(),
-                    scores=by_probe(means[1:]),
-                    drops=by_probe(drop(means[0], means[1:], told.floor)),
-                    absolute_drops=by_probe(absolute_drop(means[0], means[1:], told.floor)),
-                    headings=by_probe(heading(lost, drifted)),
+        if asked := [place for place, each in enumerate(prompts) if each]:
+            # Products with text vectors picture by picture: those of more rows may round differently.
+            raws = [scorer.compare(vectors[place], self._on_cpu(prompts[place])) for place in asked]
+            scores = torch.stack([figures(scorer, raw).mean(dim=-1) for raw in raws])
+            # Also where the figure is 0 already, a score can be lost.
+            losses = (
+                torch.stack([(raw[:1] - raw[1:]).mean(dim=-1) for raw in raws]) * scorer.info.scale / floor * NO_MATCH
+            )
+            score, moved_to = scores[:, :1], scores[:, 1:]
+            told = zip(
+                scores[:, 0].tolist(),
+                moved_to,
+                drop(score, moved_to, floor),
+                absolute_drop(score, moved_to, floor),
+                heading(losses, drifts[asked]),
+                strict=True,
+            )
+            for place, (own_score, *by_name) in zip(asked, told, strict=True):
+                scored, dropped, absolute, headed = map(by_probe, by_name)
+                found[place] = replace(
+                    found[place],
+                    score=own_score,
+                    scores=scored,
+                    drops=dropped,
+                    absolute_drops=absolute,
+                    headings=headed,
                 )
-            found.append(told)
         return found
+
+    def _on_cpu(self, prompts: Prompts) -> Tensor:
+        targets = self.targets(prompts)
+        assert isinstance(targets, Tensor)
+        return targets.cpu()
 
 
 class ProbeSession:
