@@ -20,7 +20,7 @@ from foclip.runs import fooling
 from foclip.runs.folder import Result
 
 #: Live pictures take at most this share of the time, and come at most so often, in seconds.
-SHARE, EVERY = 0.04, 0.5
+SHARE, EVERY = 0.03, 0.5
 
 
 @dataclass(frozen=True)

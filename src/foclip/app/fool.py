@@ -68,10 +68,11 @@ def tab(served: Served) -> None:
         session = request.session_hash or ""
         climb = served.climbs.start(session, Climb(upload, wanted, served.scorer, plan, limits))
         try:
+            yield views.climbing(climb)
             while climb.is_alive():
-                yield views.climbing(climb)
-                climb.changed.wait(LOOK)
-                climb.changed.clear()
+                if climb.changed.wait(LOOK):
+                    climb.changed.clear()
+                    yield views.climbing(climb)
             yield views.climbed(climb.climbed) if climb.climbed else views.message(climb.error or "", failed=True)
         finally:  # the page may have been closed
             served.climbs.end(session, climb)
