@@ -151,6 +151,27 @@ def test_the_most_suspicious_come_first_and_the_page_ends(
     assert len((tmp_path / detected.TABLE).read_text().splitlines()) == 26
 
 
+@pytest.mark.parametrize(
+    ("tampered", "total", "bound", "said"),
+    [
+        (0, 500, None, "None of these 500 pictures shows signs of an attack."),
+        (0, 1, None, "This picture shows no sign of an attack."),
+        (1, 1, None, "This picture was probably changed to raise its score."),
+        # A bound of 2 % calls up to 10 of 500 clean pictures tampered, so three tell nothing.
+        (3, 500, 0.02, "3 of 500 pictures are called tampered, no more than there may be by mistake: up to 10 of 500"),
+        (11, 500, 0.02, "11 of 500 pictures were probably changed to raise their scores."),
+    ],
+)
+def test_the_summary_counts_mistakes(
+    tampered: int, total: int, bound: float | None, said: str, score: CLIPScore, tmp_path: Path
+) -> None:
+    verdicts = ["tampered"] * tampered + ["clean"] * (total - tampered)
+    found = Outcome([detection(str(tmp_path / f"{n}.png"), 0.5, verdict) for n, verdict in enumerate(verdicts)], [])
+    page = detected.page(found, score, shipped(score.encoder), bound)
+    (lead,) = re.findall(r'<p class="lead">\s*(.*?)\s*</p>', page, re.DOTALL)
+    assert lead.startswith(said)
+
+
 @pytest.mark.slow
 def test_the_map_adds_up_and_finds_what_was_changed(score: CLIPScore, small_photos: list[Image.Image]) -> None:
     """One half of each picture is a fooled one's, then the other: what the picture itself adds to a half cancels."""
