@@ -5,6 +5,8 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -83,3 +85,14 @@ def test_a_difference_is_amplified_as_far_as_it_fits(most: int, factor: int) -> 
     shown, times = difference(*(Image.fromarray(each.astype(np.uint8)) for each in (before, after)))
     assert times == factor
     assert np.array_equal(np.asarray(shown), np.clip(128 + times * (after - before), 0, 255))
+
+
+def test_a_curve_fills_its_box_however_long_the_run() -> None:
+    result: Any = SimpleNamespace(score_before=0.1, curve=[(step, 0.1 + step / 50_000) for step in range(50_001)])
+    curve = fooled._curve(result)
+    points = curve["line"].split()
+    assert (points[0], points[-1]) == ("0.0,128.0", "300.0,0.0")
+    assert len(points) < 310
+    assert (curve["low"], curve["high"], curve["original"], curve["last"]) == (0.1, 1.1, 128, 50_000)
+    flat: Any = SimpleNamespace(score_before=0.5, curve=[(0, 0.5)])
+    assert fooled._curve(flat)["line"] == "0.0,0.0 0.0,0.0"
