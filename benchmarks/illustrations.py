@@ -27,7 +27,7 @@ from foclip.detection.transformations import transformation
 from foclip.models import load_encoder
 from foclip.models.batching import raw_scores, read_figures
 from foclip.models.scores import CLIPScore
-from foclip.reports import html
+from foclip.reports import drawing
 
 CAPTIONS = {
     "astronaut.png": "a photo of a woman in an orange space suit.",
@@ -82,7 +82,7 @@ def flow(score: CLIPScore, photo: torch.Tensor) -> Figure:
     bars.barh(places, before, color="0.6")
     bars.set_title("its scores for ten artworks\n(gray: the photo's)", fontsize=9)
     bars.set_yticks([])
-    html.tidy(bars)
+    drawing.tidy(bars)
     return plot
 
 
@@ -133,7 +133,7 @@ def rise(photos: dict[str, torch.Tensor]) -> Figure:
             scores = [mean_score(score, pictures[place], own) for pictures in ([*photos.values()], *reached)]
             axes.plot(range(len(scores)), scores, "o-", markersize=3.5, label=name.partition(".")[0])
         axes.set_xticks(range(len(BUDGETS) + 1), ["original", *(f"{budget} dB" for budget in BUDGETS)], fontsize=8)
-        html.tidy(axes, model, "CLIPScore, own caption", legend=8)
+        drawing.tidy(axes, model, "CLIPScore, own caption", legend=8)
     return plot
 
 

@@ -250,6 +250,15 @@ TABLES: dict[str, Layout] = {
         by=("attackers know",),
         over=("budget / dB",),
     ),
+    "untrained": Layout(
+        ["untrained/rows"],
+        {
+            **{"`--score`": "`{score}`", "clean photographs": "{clean mean:.3g} ± {clean deviation:.2g}"},
+            **{"the 16 before": "{before:.3g}", "after, 40 dB": "{after:.3g}"},
+            **{"rise, 40 dB": "{rise / standard deviations:.1f}", "least of the 16": "{least:.1f}"},
+            "most possible": "{most possible:.1f}",
+        },
+    ),
     "several": Layout(
         ["several/rows"],
         {

@@ -265,7 +265,7 @@ def main() -> None:
         else:
             scan_faults.FAULTS[asked.what](asked.source[0], work)
     if asked.what != "data":
-        result = "; ".join(said.lines).replace(folder, "…")
+        result = "; ".join(" ".join(line.split()) for line in said.lines).replace(folder, "…")
         row = {"command": record.command(sys.argv[1:]), "result": result}
         title, table = f"Scans: {asked.what}", asked.source[0].stem
         rests_on: dict[str, Any] = {"models": [MODEL], "detectors": [MODEL], "attacked": False}

@@ -18,7 +18,7 @@ from foclip.data import images
 from foclip.detection import FullDetector
 from foclip.detection.conformal import Calibrated
 from foclip.detection.rule import TwoThresholds, in_gray
-from foclip.reports import html
+from foclip.reports import drawing, html
 
 #: Pictures on the sheet of misses, of each kind.
 MISSES = 8
@@ -150,7 +150,7 @@ def write(path: Path, calibration: Calibration) -> None:
         budgets=_budgets(detector, fooled),
         roc=_roc(detector),
         histograms=_histograms(counted, rule),
-        surface=html.figure(html.surface(calibration.sweep, rule)),
+        surface=drawing.svg(drawing.surface(calibration.sweep, rule)),
         weights=[(name, each.steps[-1].inputs, each.steps[-1].weight) for name, each in combined.items()],
         probes=_probes(detector, measured[measured.counts & ~measured.fooled].example),
         misses=_misses(measured[measured.counts & (measured.state == AS_IT_IS)]),
@@ -182,7 +182,7 @@ def _means(examples: Sequence[Example]) -> list[tuple[str, int, float, float, fl
 
 
 def _roc(detector: FullDetector) -> Markup:
-    plot, axes = html.axes_of(4.2, 3.6, "false alarms", "caught")
+    plot, axes = drawing.axes_of(4.2, 3.6, "false alarms", "caught")
     colors = ("#6b6870", "#8f6a52", "#b3261e", "#1a5fb4")
     for (name, (words, _)), color in zip(_methods(detector).items(), colors, strict=True):
         part = getattr(detector, name)
@@ -190,19 +190,19 @@ def _roc(detector: FullDetector) -> Markup:
         label = f"{words.split(',')[0]} (AUC {part.auc:.3f})"
         axes.plot(alarms, caught, color=color, label=label, drawstyle="steps-post")
     axes.legend(loc="lower right", frameon=False, fontsize=8)
-    return html.figure(plot)
+    return drawing.svg(plot)
 
 
 def _histograms(examples: Sequence[Example], rule: TwoThresholds) -> Markup:
     plot = Figure(figsize=(8.4, 2.8))
     for column, (axes, kind) in enumerate(zip(plot.subplots(1, 2), ("drop", "drift"), strict=True)):
-        for fooled, color, label in ((False, html.CLEAN, "originals"), (True, html.FOOLED, "fooled")):
+        for fooled, color, label in ((False, drawing.CLEAN, "originals"), (True, drawing.FOOLED, "fooled")):
             values = in_gray([e.sensitivity for e in examples if e.fooled == fooled])[:, column].tolist()
             axes.hist(values, bins=30, color=color, alpha=0.6, label=label, density=True)
         axes.axvline((rule.tau1, rule.tau2)[column], color="black", linewidth=1, linestyle="--")
         axes.set_yticks([])
-        html.tidy(axes, f"{kind} in gray", legend=8)
-    return html.figure(plot)
+        drawing.tidy(axes, f"{kind} in gray", legend=8)
+    return drawing.svg(plot)
 
 
 def _misses(measured: pd.DataFrame) -> list[dict[str, Any]]:

@@ -27,7 +27,7 @@ from foclip.models.batching import pass_rows, raw_scores
 from foclip.models.scorer import EmbeddingScorer
 from foclip.models.scores.clip import CLIPScore
 from foclip.outcome import Outcome, Progress, no_progress
-from foclip.reports import html
+from foclip.reports import drawing, html
 
 #: Files of the report in its folder; `foclip fool` may have a report.html of its own there.
 PAGE, TABLE = "verdicts.html", "verdicts.csv"
@@ -206,7 +206,7 @@ def _p_values(detections: Sequence[Detection]) -> Markup | None:
     values = [detection.p_value for detection in detections if detection.p_value is not None]
     if len(values) < ENOUGH:
         return None
-    plot, axes = html.axes_of(4.6, 2.2, "p-value", "pictures")
-    axes.hist(values, bins=20, range=(0, 1), color=html.CLEAN)
-    axes.axhline(len(values) / 20, color=html.FOOLED, linewidth=1, linestyle="--")
-    return html.figure(plot)
+    plot, axes = drawing.axes_of(4.6, 2.2, "p-value", "pictures")
+    axes.hist(values, bins=20, range=(0, 1), color=drawing.CLEAN)
+    axes.axhline(len(values) / 20, color=drawing.FOOLED, linewidth=1, linestyle="--")
+    return drawing.svg(plot)

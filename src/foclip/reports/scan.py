@@ -12,13 +12,13 @@ from foclip import files
 from foclip.data import images
 from foclip.data.sources import Columns, items, load_bytes
 from foclip.errors import FoclipError
-from foclip.reports import html
+from foclip.reports import drawing, html
 from foclip.scanning.output import Folder
 from foclip.scanning.summary import BINS, VERDICTS, Example, Summary
 
 #: Bars of a histogram.
 BARS = 50
-COLOURS = {"clean": html.CLEAN, "tampered": html.FOOLED, "undecidable": "#c9a227", "": html.CLEAN}
+COLOURS = {"clean": drawing.CLEAN, "tampered": drawing.FOOLED, "undecidable": "#c9a227", "": drawing.CLEAN}
 
 
 def write(path: Path, folder: Folder, summary: Summary) -> None:
@@ -68,15 +68,15 @@ def _histograms(summary: Summary) -> dict[str, Any]:
         label = f"{verdict} ({summary.verdicts[verdict]:,})" if verdict else None
         top.bar(edges[:-1], folded[verdict], widths, below, align="edge", color=COLOURS[verdict], label=label)
         below = below + folded[verdict]
-    html.tidy(top, "" if others else "score", "pictures")
+    drawing.tidy(top, "" if others else "score", "pictures")
     if summary.judged:
         top.legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
     for axes in others:
         share = np.divide(tampered, decided, out=np.full(BARS, np.nan), where=decided > 0)
         axes.bar(edges[:-1], 100 * share, widths, align="edge", color=COLOURS["tampered"])
         axes.set_ylim(0, 100)
-        html.tidy(axes, "score", "called tampered / %")
-    return {"histogram": html.figure(plot), "shares": bool(others)}
+        drawing.tidy(axes, "score", "called tampered / %")
+    return {"histogram": drawing.svg(plot), "shares": bool(others)}
 
 
 def _with_pictures(folder: Folder, worst: Sequence[Example], columns: Columns) -> Iterator[dict[str, Any]]:

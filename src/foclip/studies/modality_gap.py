@@ -22,7 +22,7 @@ from foclip.data.prompts import imagenet
 from foclip.models import Encoder
 from foclip.models.scorer import Targets
 from foclip.models.scores import CLIPScore
-from foclip.reports import html
+from foclip.reports import drawing
 from foclip.studies.harness import Rows, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
 from foclip.studies.harness.statistics import Floats, groups, mean, percent, quantities, share
@@ -171,7 +171,7 @@ def _position(table: pd.DataFrame) -> str:
 
 def _map(table: pd.DataFrame) -> Figure:
     places = table[table["shift"].isna()].pivot_table(index=["kind", "name"], columns="quantity", values="value")
-    plot, axes = html.axes_of(5.2, 4.2, "first principal component", "second principal component")
+    plot, axes = drawing.axes_of(5.2, 4.2, "first principal component", "second principal component")
     styles = {"caption": ("#d5d2da", "."), "prompt": ("#1a5fb4", "s"), ORIGINAL: (plots.ORIGINAL, "o")}
     for kind, (color, marker) in (styles | {FOOLED: (plots.FOOLED, "^")}).items():
         part = places.loc[kind]

@@ -28,7 +28,7 @@ from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.models.scores import MeanEnsemble, MinEnsemble
 from foclip.objective import FeatureAlignment
 from foclip.perceptual.budget import Budget
-from foclip.reports import html
+from foclip.reports import drawing
 from foclip.studies.harness import BUDGET, Rows, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.context import PromptsOf, candidates
 from foclip.studies.harness.hardening import gradients_along, hardened_score, held_out
@@ -264,7 +264,7 @@ def _digits(rises: Iterable[float]) -> list[str]:
 
 def _frontier(frontier: dict[str, tuple[pd.DataFrame, Estimate]]) -> Figure:
     y = f"score gain for the best caption at {BUDGET:g} dB"
-    plot, axes = html.axes_of(5.6, 3.6, "rank correlation with the encoder, clean photos", y)
+    plot, axes = drawing.axes_of(5.6, 3.6, "rank correlation with the encoder, clean photos", y)
     for name, (part, rise) in frontier.items():
         ranks = mean(part.ranks, part.photo)
         axes.errorbar(ranks.value, rise.value, xerr=plots.arms([ranks]), yerr=plots.arms([rise]), fmt="o", label=name)

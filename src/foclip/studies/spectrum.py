@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from scipy.stats import false_discovery_control
 
-from foclip.reports import html
+from foclip.reports import drawing
 from foclip.studies.harness import Rows, Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.pictures import Picture
 from foclip.studies.harness.statistics import Floats, auc, effect, groups, mean, pairs, percent, quantities, signed_rank
@@ -156,8 +156,8 @@ def _spectra(table: pd.DataFrame) -> Figure:
             axes.plot(means.index, means.clip(lower=1e-3), color=color, label=kind)
         axes.set_yscale("log")
         axes.set_title(channel, fontsize=10)
-        html.tidy(axes, "cycles per pixel")
-    html.tidy(plot.axes[0], "cycles per pixel", "power", legend=8)
+        drawing.tidy(axes, "cycles per pixel")
+    drawing.tidy(plot.axes[0], "cycles per pixel", "power", legend=8)
     return plot
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from foclip.detection import Sweep, sweep
 from foclip.detection.rule import GRID
-from foclip.reports import html
+from foclip.reports import drawing
 from foclip.studies.harness import PaperComparison, Study, StudyContext, StudyReport
 from foclip.studies.harness.statistics import Floats, estimate, groups, means, percent
 
@@ -52,7 +52,7 @@ def report(table: pd.DataFrame) -> StudyReport:
         f"{percent(by_drift, '.1f')}, with the other at its least ({GRID[0]:g}).",
     ]
     comparisons = [PaperComparison("detection accuracy of the rule, on photos left out", 0.91, accuracy)]
-    return StudyReport(pd.DataFrame(summary), {"accuracy": html.surface(surface, chosen)}, findings, comparisons)
+    return StudyReport(pd.DataFrame(summary), {"accuracy": drawing.surface(surface, chosen)}, findings, comparisons)
 
 
 def _fit(table: pd.DataFrame) -> Sweep:

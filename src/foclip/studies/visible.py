@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from foclip.attacks import AttackPlan
-from foclip.reports import html
+from foclip.reports import drawing
 from foclip.reports.fooled import most_changed
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.detectors import METHODS, caught, detector, judged
@@ -113,7 +113,7 @@ def _scatter(parts: dict[str, pd.DataFrame]) -> Figure:
         for number, (kind, members) in enumerate(kinds.items()):
             places, scores = ([float(part[column].mean()) for part in members] for column in (metric, "score"))
             axes.plot(places, scores, "o-", color=plots.COLORS[number], markersize=3.5, label=kind)
-        html.tidy(axes, words, "mean CLIPScore")
+        drawing.tidy(axes, words, "mean CLIPScore")
     axes.legend(frameon=False, fontsize=7)
     return plot
 

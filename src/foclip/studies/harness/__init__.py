@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from foclip import files
 from foclip.outcome import Failure
-from foclip.reports import html
+from foclip.reports import drawing, html
 from foclip.studies.harness.context import BUDGET as BUDGET
 from foclip.studies.harness.context import CACHE as CACHE
 from foclip.studies.harness.context import StudyContext as StudyContext
@@ -118,7 +118,7 @@ def _finish(study: Study, table: pd.DataFrame, gallery: dict[str, Figure]) -> St
     report = study.report(table)
     report = replace(report, figures=report.figures | gallery)
     title, *question = (" ".join(part.split()) for part in study.doc.strip().split("\n\n"))
-    drawings = {caption: html.figure(plot) for caption, plot in report.figures.items()}
+    drawings = {caption: drawing.svg(plot) for caption, plot in report.figures.items()}
     return StudyResult(study.name, title, question, len(table), report, drawings)
 
 

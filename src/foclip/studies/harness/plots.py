@@ -8,12 +8,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from foclip.reports import html
+from foclip.reports import drawing
 from foclip.studies.harness.context import StudyContext
 from foclip.studies.harness.pictures import Picture
 from foclip.studies.harness.statistics import Estimate
 
-ORIGINAL, FOOLED = "#6b6870", html.FOOLED
+ORIGINAL, FOOLED = "#6b6870", drawing.FOOLED
 #: Further colours, told apart by readers who see few.
 COLORS = (FOOLED, "#1a5fb4", "#2a7d4f", "#b36b00", "#7a3e9d", ORIGINAL, "#00809d", "#8f6a52")
 
@@ -42,7 +42,7 @@ def draw_bars(axes: Axes, estimates: Mapping[str, Estimate], label: str) -> None
     axes.set_yticks(places, list(estimates))
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)
-    html.tidy(axes, label)
+    drawing.tidy(axes, label)
 
 
 def lines(
@@ -67,7 +67,7 @@ def lines(
             axes.fill_between(places, low, high, color=color, alpha=0.15, linewidth=0)
         if logarithmic:
             axes.set_xscale("log")
-        html.tidy(axes, across, y, legend=8 if len(series) > 1 else 0)
+        drawing.tidy(axes, across, y, legend=8 if len(series) > 1 else 0)
     return plot
 
 
