@@ -57,9 +57,9 @@ def main() -> None:
     print(f"{len(scorers)} scores ({', '.join(scorers)})  {together:.2f}")
     print(f"{len(one_each)} towers, one score each ({', '.join(one_each)})  {passes:.2f}")
     measured = {"all scores / s": together, "one score each / s": passes, "ratio": together / passes}
-    row = {"scores": given.scores, "towers": ", ".join(one_each), **measured}
+    models = sorted(scorer.model for scorer in one_each.values())
+    row = {"scores": given.scores, "towers": ", ".join(models), **measured}
     settings = {"pictures": len(paths), "rounds": given.rounds}
-    models = [scorer.model for scorer in one_each.values()]
     record.save("several", TITLE, {"rows": [row]}, models=models, attacked=False, settings=settings)
     print(f"ratio {together / passes:.3f}; each round {', '.join(f'{all_ / one:.3f}' for all_, one in found)}")
 
