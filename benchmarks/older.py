@@ -13,7 +13,6 @@ OLDER = {
     "detection-mini-vit": HOURS,
     "filter-earlier": NEXT,
     "harden-cost": BEFORE,
-    "hub": NEXT,
     "robust-mini": HOURS,
     "robust-mini-robust": HOURS,
     "robust-mini-robust-8": HOURS,
