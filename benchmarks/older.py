@@ -32,11 +32,7 @@ OLDER = {
     "speed-quality": BEFORE,
     "speed-score": BEFORE,
     "study-imagenet": HOURS,
-    "study-modality_gap": HOURS,
     "study-robust": HOURS,
-    "study-spectrum": HOURS,
     "study-sweep": HOURS,
-    "study-tau": HOURS,
-    "study-transfer": HOURS,
     "unseen": BEFORE,
 }
