@@ -33,6 +33,5 @@ OLDER = {
     "speed-score": BEFORE,
     "study-imagenet": HOURS,
     "study-robust": HOURS,
-    "study-sweep": HOURS,
     "unseen": BEFORE,
 }
