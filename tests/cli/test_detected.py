@@ -154,11 +154,12 @@ def test_the_most_suspicious_come_first_and_the_page_ends(
 @pytest.mark.parametrize(
     ("tampered", "total", "bound", "said"),
     [
+        (0, 0, None, "No picture was judged."),
         (0, 500, None, "None of these 500 pictures shows signs of an attack."),
         (0, 1, None, "This picture shows no sign of an attack."),
         (1, 1, None, "This picture was probably changed to raise its score."),
         # A bound of 2 % calls up to 10 of 500 clean pictures tampered, so three tell nothing.
-        (3, 500, 0.02, "3 of 500 pictures are called tampered, no more than there may be by mistake: up to 10 of 500"),
+        (3, 500, 0.02, "3 of 500 pictures are called tampered. Mistakes alone may give as many: 10.0 of 500"),
         (11, 500, 0.02, "11 of 500 pictures were probably changed to raise their scores."),
     ],
 )
