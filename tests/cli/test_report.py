@@ -91,8 +91,8 @@ def test_a_curve_fills_its_box_however_long_the_run() -> None:
     result: Any = SimpleNamespace(score_before=0.1, curve=[(step, 0.1 + step / 50_000) for step in range(50_001)])
     curve = fooled._curve(result)
     points = curve["line"].split()
-    assert (points[0], points[-1]) == ("0.0,128.0", "300.0,0.0")
+    assert (points[0], points[-1]) == ("0.0,120.0", "300.0,0.0")
     assert len(points) < 310
-    assert (curve["low"], curve["high"], curve["original"], curve["last"]) == (0.1, 1.1, 128, 50_000)
+    assert (curve["low"], curve["high"], curve["original"], curve["last"]) == (0.1, 1.1, 120, 50_000)
     flat: Any = SimpleNamespace(score_before=0.5, curve=[(0, 0.5)])
     assert fooled._curve(flat)["line"] == "0.0,0.0 0.0,0.0"

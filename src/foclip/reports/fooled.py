@@ -25,8 +25,8 @@ PLACES = 32
 PART, ENLARGED = 240, 3
 #: Pictures that are shown enlarged, from the first on, since they weigh most; and from how many the index sorts.
 CLOSE, INDEX = 60, 12
-#: Size of the box of a curve, and about how many points it shows.
-CURVE, POINTS = (300, 128), 300
+#: Size of the box of a curve, which ends above the axis, so that both are seen; and about how many points it shows.
+CURVE, POINTS = (300, 120), 300
 #: Orders of the index: what it calls them, and what of an item they go by.
 ORDERS: dict[str, tuple[str, Callable[[dict[str, Any]], Any]]] = {
     "given": ("order", lambda item: 0),
