@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -96,12 +97,23 @@ def call(*arguments: object, encoding: str = "utf-8") -> Outcome:
 
 #: Forks processes from one that has imported what commands need: importing takes longer than most commands.
 _ready = multiprocessing.get_context("forkserver")
-_ready.set_forkserver_preload(["foclip.cli", "foclip.api", "foclip.models.open_clip", "foclip.reports.fooled"])
+_ready.set_forkserver_preload(["ready"])
+
+
+def _process(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    """Start a function of this module in a process of its own."""
+    here = os.pathsep.join(filter(None, [str(Path(__file__).parent), os.environ.get("PYTHONPATH")]))
+    with mock.patch.dict(os.environ, PYTHONPATH=here):  # where `ready` is found, by whatever Python
+        forkserver.ensure_running()
+    process = _ready.Process(target=target, args=arguments)
+    process.start()
+    return process
 
 
 def started(
     *arguments: object,
     prepare: Callable[[], None] | None = None,
+    out: Path | None = None,
     err: Path | None = None,
     folder: Path | None = None,
 ) -> BaseProcess:
@@ -110,22 +122,33 @@ def started(
     Args:
         arguments: Of the command line.
         prepare: Called in the process before; a function of a module.
-        err: File for its stderr, which is dropped otherwise, as is stdout.
+        out: File for its stdout, which is dropped otherwise.
+        err: File for its stderr, likewise.
         folder: Where it is called; here unless given.
     """
-    process = _ready.Process(target=_command, args=([*map(str, arguments)], prepare, err, folder or Path.cwd()))
-    process.start()
-    return process
+    return _process(_command, [*map(str, arguments)], prepare, (out, err), folder or Path.cwd())
 
 
-def _command(arguments: list[str], prepare: Callable[[], None] | None, err: Path | None, folder: Path) -> None:
+def _command(
+    arguments: list[str], prepare: Callable[[], None] | None, streams: tuple[Path | None, Path | None], folder: Path
+) -> None:
     os.chdir(folder)
-    for number, path in ((1, None), (2, err)):
+    for number, path in enumerate(streams, start=1):
         os.dup2(os.open(path or os.devnull, os.O_WRONLY | os.O_CREAT, 0o600), number)
     if prepare:
         prepare()
     sys.argv = ["foclip", *arguments]
     cli.main()
+
+
+def executed(code: str, *arguments: object) -> BaseProcess:
+    """Start Python code in a process of its own, with arguments in `sys.argv`."""
+    return _process(_execute, code, [*map(str, arguments)])
+
+
+def _execute(code: str, arguments: list[str]) -> None:
+    sys.argv = ["-c", *arguments]
+    exec(code, {"__name__": "__main__"})  # our own
 
 
 def snapshot(folder: Path, besides: str = "") -> dict[str, tuple[object, ...]]:

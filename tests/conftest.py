@@ -9,10 +9,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Ray's processes give way to all others, and so would wait for the other half of the tests.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
 
+import ready  # noqa: F401 (before anything else imports all of open_clip, which takes longer than all the rest)
+
+# isort: split
 import hashlib
 import json
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
@@ -93,35 +97,65 @@ def score(mini: Encoder) -> CLIPScore:
     return CLIPScore(mini)
 
 
+#: Embedded encoders as they are made once for all modules that are not about making them.
+_made_once = cache(open_clip_models.create)
+
+
 @pytest.fixture(scope="module")
 def _embedded_once() -> Iterator[None]:
-    """Embedded encoders are made once for all calls of a module that are not about making them.
+    """Embedded encoders are made once for all calls of modules that are not about making them.
 
     Each call still checks the name, the device and the files, as it would before making one.
     """
     make = open_clip_models.create
-    made = cache(make)
 
     def create(name: str, *arguments: Any, **more: Any) -> Encoder:
-        return (made if name in embedded.names() else make)(name, *arguments, **more)
+        return (_made_once if name in embedded.names() else make)(name, *arguments, **more)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(open_clip_models, "create", create)
         yield
 
 
-def _texts_once(patch: pytest.MonkeyPatch, wanted: Callable[[list[str]], bool]) -> None:
+class Kept:
+    """Tensors that are computed once for all processes of a run: those that xdist starts, and those that tests fork."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seen: dict[str, Tensor] = {}
+
+    def __call__(self, key: tuple[object, ...], compute: Callable[[], Tensor]) -> Tensor:
+        """A copy of the tensor of this key, whose parts have a `repr` that tells them apart."""
+        name = hashlib.sha256(repr(key).encode()).hexdigest()
+        if name not in self._seen:
+            path = self._folder / name
+            if path.exists():
+                self._seen[name] = torch.load(path, weights_only=True)
+            else:
+                self._seen[name] = compute()
+                partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+                torch.save(self._seen[name], partial)
+                partial.replace(path)
+        return self._seen[name].clone()
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    """What tests keep of passes; xdist's workers have their folders of temporary files in a common one."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kept"
+    folder.mkdir(exist_ok=True)
+    return Kept(folder)
+
+
+def _texts_once(patch: pytest.MonkeyPatch, kept: Kept, wanted: Callable[[list[str]], bool]) -> None:
     """From here on, what one text tower makes of the same list of texts is computed once, if the list is `wanted`."""
     compute = open_clip_models.OpenClipEncoder.texts
-    kept: dict[tuple[str, ...], Tensor] = {}
 
     def texts(encoder: open_clip_models.OpenClipEncoder, prompts: list[str]) -> Tensor:
         if not wanted(prompts):
             return compute(encoder, prompts)
-        key = (text_tower(encoder), *prompts)
-        if key not in kept:
-            kept[key] = compute(encoder, prompts)
-        return kept[key].clone()
+        return kept((text_tower(encoder), *prompts), lambda: compute(encoder, prompts))
 
     patch.setattr(open_clip_models.OpenClipEncoder, "texts", texts)
 
@@ -142,35 +176,32 @@ def text_tower(encoder: open_clip_models.OpenClipEncoder) -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _thousand_captions_once() -> Iterator[None]:
+def _thousand_captions_once(kept: Kept) -> Iterator[None]:
     """A thousand captions take seconds, and every search for the best of them starts with their embeddings."""
     with pytest.MonkeyPatch.context() as patch:
-        _texts_once(patch, lambda prompts: len(prompts) >= 200)
+        _texts_once(patch, kept, lambda prompts: len(prompts) >= 200)
         yield
 
 
 @pytest.fixture(scope="module")
-def _passes_once() -> Iterator[None]:
-    """What an encoder reads in equal pictures and texts is computed once for all calls of a module about other things.
+def _passes_once(kept: Kept) -> Iterator[None]:
+    """What an encoder reads in equal pictures and texts is computed once for all calls of modules about other things.
 
     Passes with a gradient, those of attacks, are made each time, and long texts are read each time, since the warning
     about them is part of reading.
     """
     compute = open_clip_models.OpenClipEncoder.features
-    kept: dict[tuple[object, ...], Tensor] = {}
 
     def features(encoder: open_clip_models.OpenClipEncoder, inputs: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return compute(encoder, inputs)
-        digest = hashlib.sha256(inputs.contiguous().numpy().tobytes()).digest()
-        key = (encoder.fingerprint, encoder.dtype, inputs.shape, digest)
-        if key not in kept:
-            kept[key] = compute(encoder, inputs)
-        return kept[key].clone()
+        digest = hashlib.sha256(inputs.contiguous().numpy().tobytes()).hexdigest()
+        key = (encoder.fingerprint, encoder.dtype, *inputs.shape, digest)
+        return kept(key, lambda: compute(encoder, inputs))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(open_clip_models.OpenClipEncoder, "features", features)
-        _texts_once(patch, lambda prompts: max(map(len, prompts)) < 100)
+        _texts_once(patch, kept, lambda prompts: max(map(len, prompts)) < 100)
         yield
 
 
@@ -255,10 +286,16 @@ def photo_files() -> list[Path]:
 
 
 @pytest.fixture(scope="session")
-def small_photos() -> list[Image.Image]:
+def photo_parts() -> list[Image.Image]:
     """Crops of real photos in three sizes."""
     boxes = ((100, 20, 260, 180), (60, 40, 250, 200), (200, 100, 360, 330), (150, 80, 310, 240))
     return [read(path).crop(box) for path, box in zip(photos(), boxes, strict=True)]
+
+
+@pytest.fixture(scope="session")
+def small_photos(photo_parts: list[Image.Image]) -> list[Image.Image]:
+    """The same, only a little larger than what `mini` sees: most work grows with pixels."""
+    return [part.resize((part.width * 7 // 10, part.height * 7 // 10)) for part in photo_parts]
 
 
 @pytest.fixture

@@ -54,8 +54,8 @@ each_attack = pytest.mark.parametrize("attack", BUDGETED, ids=lambda attack: att
 
 
 @pytest.fixture(scope="module")
-def pictures(small_photos: list[Image.Image]) -> list[Tensor]:
-    return [to_tensor(picture.resize((w, h))) for picture, w, h in zip(small_photos, (96, 80), (80, 110), strict=False)]
+def pictures(photo_parts: list[Image.Image]) -> list[Tensor]:
+    return [to_tensor(picture.resize((w, h))) for picture, w, h in zip(photo_parts, (96, 80), (80, 110), strict=False)]
 
 
 def loss(attack: AttackPlan, score: CLIPScore, pixels: Tensor) -> float:

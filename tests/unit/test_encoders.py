@@ -72,7 +72,7 @@ def test_differentiable_at_any_size(encoder: OpenClipEncoder) -> None:
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
 @pytest.mark.parametrize("size", [(64, 64), (48, 80)])
 def test_every_preprocessing_mode_matches_open_clips(
-    mode: str, interpolation: str, size: tuple[int, int], small_photos: list[Image.Image]
+    mode: str, interpolation: str, size: tuple[int, int], photo_parts: list[Image.Image]
 ) -> None:
     mean, std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
     config = open_clip.transform.PreprocessCfg(size, "RGB", mean, std, interpolation, mode, 90)
@@ -80,7 +80,7 @@ def test_every_preprocessing_mode_matches_open_clips(
     # open_clip's own non-square "shortest" path ignores the interpolation and takes bicubic
     kind = "bicubic" if mode == "shortest" and size[0] != size[1] else interpolation
     ours = Preprocess(size, mean, std, kind, mode, 90)
-    for picture in [*small_photos, small_photos[0].resize((20, 31)), small_photos[0].resize((64, 64))]:
+    for picture in [*photo_parts, photo_parts[0].resize((20, 31)), photo_parts[0].resize((64, 64))]:
         expected = theirs(picture)
         actual = ours.normalize(ours.pixels(images.to_tensor(picture)[None] / 255))[0]
         levels = (actual - expected).abs() * torch.tensor(std).view(3, 1, 1) * 255
@@ -154,14 +154,14 @@ def test_prompts_are_a_list(mini: Encoder, texts: list[str]) -> None:
         mini.encode_texts(texts)
 
 
-def test_a_row_does_not_depend_on_the_others(mini: Encoder, small_photos: list[Image.Image]) -> None:
+def test_a_row_does_not_depend_on_the_others(mini: Encoder, photo_parts: list[Image.Image]) -> None:
     scorer = CLIPScore(mini)
-    levels = torch.stack([mini.preprocess.image(picture) for picture in small_photos])
+    levels = torch.stack([mini.preprocess.image(picture) for picture in photo_parts])
     together = embeddings(scorer, levels, 3)
     assert torch.equal(embeddings(scorer, levels[3:], 3), together[3:])
-    assert torch.allclose(together, mini.encode_pictures(small_photos), atol=1e-5)
+    assert torch.allclose(together, mini.encode_pictures(photo_parts), atol=1e-5)
     targets = [mini.encode_texts(["a cat"])] * len(levels)
-    pixels = [mini.preprocess.pixels(images.to_tensor(picture)[None] / 255) for picture in small_photos]
+    pixels = [mini.preprocess.pixels(images.to_tensor(picture)[None] / 255) for picture in photo_parts]
     raw = raw_scores(scorer, pixels, targets, 6)
     for i, picture in enumerate(pixels):
         assert torch.equal(raw_scores(scorer, [picture], targets[:1], 6)[0], raw[i])

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 import torch
 import torchvision.transforms.v2.functional._geometry as geometry
 import transformers
+from calling import started
 from conftest import Made, raw_scores_of
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -343,13 +342,15 @@ def test_a_repository_that_is_not_here_is_one_line() -> None:
 
 @pytest.mark.slow
 def test_commands_load_it_as_named(folder: Callable[[str], Path], tmp_path: Path) -> None:
-    """In a process of its own, which imports open_clip as if transformers were not installed."""
-    path = file_of(photo(), tmp_path)
+    """In a process of its own, which has imported open_clip as if transformers were not installed."""
+    path, out, err = file_of(photo(), tmp_path), tmp_path / "out.json", tmp_path / "err.txt"
     for name in (str(folder("clip")), f"transformers:{folder('clip')}"):
-        words = ["score", str(path), "--prompt", "a cat", "--model", name, "--json"]
-        ended = subprocess.run([sys.executable, "-m", "foclip", *words], capture_output=True, text=True)
-        assert ended.returncode == 0, ended.stderr
-        assert "note: " in ended.stderr
-        assert "taken as CLIPModel with 12 tokens" in ended.stderr
-        (row,) = json.loads(ended.stdout)
+        out.write_bytes(b"")
+        err.write_bytes(b"")
+        process = started("score", path, "--prompt", "a cat", "--model", name, "--json", out=out, err=err)
+        process.join()
+        assert process.exitcode == 0, err.read_text()
+        assert "note: " in err.read_text()
+        assert "taken as CLIPModel with 12 tokens" in err.read_text()
+        (row,) = json.loads(out.read_text())
         assert 0 <= row["score"] <= 2.5

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from calling import executed
 from conftest import Made, Run, scores_of
 from PIL import Image
 from torchmetrics import MeanMetric, Metric, MetricCollection
@@ -189,14 +190,16 @@ def test_a_figure_depends_on_no_batch(mini: Encoder, squares: torch.Tensor) -> N
     assert len(found) == 1
 
 
-#: What one of two processes does: its pictures are its own, and what it computes is of all.
-RANK = """
-import sys, torch, torch.distributed as dist
+#: What two processes do, the second a fork of the first: their pictures are their own, and what they compute is of all.
+RANKS = """
+import os, sys, torch, torch.distributed as dist
 from pathlib import Path
 from torchmetrics import MetricCollection
 from foclip.metrics import CLIPScore, RobustCLIPScore
 
-folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+RobustCLIPScore("mini")  # what this takes long to load is there for both
+second = os.fork()
+folder, rank = Path(sys.argv[1]), int(second == 0)
 dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
 squares, captions = torch.load(folder / "given.pt")
 parts = {0: [slice(0, 1), slice(1, 2)], 1: [slice(2, 3)]}[rank]  # one of them sees more
@@ -208,6 +211,7 @@ found = {name: float(value) for name, value in both.compute().items()}
 found["step"] = float(step(squares[parts[0]], captions[parts[0]]))
 found["unsynced"] = float(plain.clip_score)
 torch.save(found, folder / f"{rank}.pt")
+assert rank == 1 or os.waitpid(second, 0)[1] == 0
 """
 
 
@@ -215,8 +219,9 @@ torch.save(found, folder / f"{rank}.pt")
 def test_two_processes_compute_what_one_does(mini: Encoder, small_photos: list[Image.Image], tmp_path: Path) -> None:
     squares = torch.stack([to_tensor(photo.resize((80, 80))) for photo in small_photos[:3]])
     torch.save((squares, CAPTIONS[:3]), tmp_path / "given.pt")
-    ranks = [subprocess.Popen([sys.executable, "-c", RANK, str(tmp_path), str(rank)]) for rank in (0, 1)]
-    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    ranks = executed(RANKS, tmp_path)
+    ranks.join(120)
+    assert ranks.exitcode == 0
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     whole = RobustCLIPScore(mini)
     whole.update(squares, CAPTIONS[:3])

@@ -20,6 +20,8 @@ from foclip.studies.harness.pictures import StudySettings as StudySettings
 from foclip.studies.harness.statistics import Estimate
 from foclip.studies.harness.statistics import Rows as Rows
 
+#: Dots per inch of figures as PNG.
+DPI = 200
 #: Files of a study that are read again.
 TABLE, SECONDS = "table.parquet", "seconds.csv"
 
@@ -91,7 +93,7 @@ def reproduce(study: Study, context: StudyContext, out: Path) -> StudyResult:
         files.write_text(folder / SECONDS, table[timed].to_csv(index=False))
     for name, plot in finished.report.figures.items():
         files.write_text(folder / f"{name}.svg", finished.drawings[name])
-        files.write_bytes(folder / f"{name}.png", png(plot, 200))
+        files.write_bytes(folder / f"{name}.png", png(plot, DPI))
     return finished
 
 
