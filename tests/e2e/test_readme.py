@@ -14,8 +14,8 @@ from pyarrow import parquet
 from foclip.attacks import default_plan
 from foclip.cli import progress
 from foclip.errors import FoclipError
-from foclip.studies import artworks
-from foclip.studies.harness import StudySettings
+from foclip.studies import artworks, harness
+from foclip.studies.harness import StudySettings, pictures
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -128,7 +128,9 @@ def test_weights_that_cannot_be_had_are_refused_in_one_line(ordinary: Path, monk
 @pytest.mark.slow
 def test_one_study_runs_without_paintings(ordinary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ordinary)
-    for home, name, value in ((StudySettings, "steps", 4), (StudySettings, "count", 2), (artworks, "QUERIES", 1)):
+    monkeypatch.setattr(pictures, "shipped", lambda: sorted(Path("photos").iterdir()))
+    smaller = ((StudySettings, "steps", 4), (StudySettings, "count", 2), (artworks, "QUERIES", 1), (harness, "DPI", 50))
+    for home, name, value in smaller:
         monkeypatch.setattr(home, name, value)
     outcome = call("reproduce", "artworks", "--quick", "--out", "results")
     assert outcome.code == 0, outcome.err

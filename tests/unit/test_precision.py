@@ -134,17 +134,17 @@ def test_a_compiled_tower_computes_the_same(precision: Precision, small_photos: 
 
 @pytest.mark.slow
 def test_a_tower_that_cannot_be_compiled_goes_on_as_it_is(
-    small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+    checkpoints: Checkpoints, small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none() -> str:
         raise torch._inductor.exc.InvalidCxxCompiler
 
     torch._dynamo.reset()
     monkeypatch.setattr(torch._inductor.cpp_builder, "get_cpp_compiler", none)
-    score = CLIPScore(load_encoder("mini"))
+    score = CLIPScore(load_encoder(f"small-RN/{checkpoints['small-RN']}"))
     attack = make_plan(FoCLIP, objective=objective(), steps=3, budgets="psnr:35")
     picture = to_tensor(small_photos[0])
-    with pytest.warns(CompileWarning, match="mini: torch.compile failed, going on without"):
+    with pytest.warns(CompileWarning, match=r"small-RN/.*: torch\.compile failed, going on without"):
         (found,) = fooled_by(attack.replace(compiled=True), score, [picture], ARTWORKS)
     assert torch.equal(found.pixels, fooled_by(attack, score, [picture], ARTWORKS)[0].pixels)
 

@@ -11,6 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -68,6 +69,12 @@ def _options(
     pass
 
 
+@cache
+def _group() -> Any:
+    """All commands, as typer makes them of their functions."""
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command line and exit with its code."""
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # fewer parameters on purpose
@@ -88,7 +95,7 @@ def _run() -> int:
     """The exit code of what the command line asks for."""
     try:
         with redirect_stdout(console.Stdout(sys.stdout)):
-            return int(app(standalone_mode=False) or 0)
+            return int(_group()(standalone_mode=False) or 0)
     except WrongCall as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
@@ -117,8 +124,8 @@ def _with_flag(message: str) -> str:
     """A message of the library, which begins with its argument (`min_psnr: …`), with the option (`--min-psnr: …`)."""
     argument, _, rest = message.partition(": ")
     flag = f"--{argument.replace('_', '-')}"
-    group: Any = typer.main.get_command(app)
-    command = next((group.commands[word] for word in sys.argv[1:2] if word in group.commands), None)
+    commands = _group().commands
+    command = next((commands[word] for word in sys.argv[1:2] if word in commands), None)
     known = command is not None and any(flag in parameter.opts for parameter in command.params)
     return f"{flag}: {rest}" if known else message
 

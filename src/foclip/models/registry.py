@@ -19,9 +19,11 @@ A score is named by what `foclip scores` lists; other packages add theirs with `
 """
 
 import inspect
+import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from foclip.errors import EncoderError, UsageError
@@ -39,6 +41,23 @@ if TYPE_CHECKING:
 Made = TypeVar("Made", bound=Callable[..., Any])
 
 
+def _points(group: str) -> EntryPoints:
+    """The entry points of a group; they are looked for anew where a folder of packages has changed."""
+
+    def changed(folder: str) -> int:
+        try:
+            return Path(folder).stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    return _points_of(group, tuple((folder, changed(folder)) for folder in sys.path))
+
+
+@lru_cache(maxsize=8)
+def _points_of(group: str, folders: tuple[tuple[str, int], ...]) -> EntryPoints:
+    return entry_points(group=group)
+
+
 class _Registry:
     """What makes models of one kind: by names of this package, registered ones, and those of an entry point group."""
 
@@ -48,7 +67,7 @@ class _Registry:
 
     def names(self) -> list[str]:
         """All names, those of this package first."""
-        return list(dict.fromkeys([*self._own, *self._added, *(each.name for each in entry_points(group=self._group))]))
+        return list(dict.fromkeys([*self._own, *self._added, *(each.name for each in _points(self._group))]))
 
     def register(self, name: str) -> Callable[[Made], Made]:
         """Add the decorated function; a `UsageError` if there is one of this name.
@@ -69,7 +88,7 @@ class _Registry:
             return self._added[name]
         own = [EntryPoint(name, self._own[name], self._group)] if name in self._own else []
         try:
-            return next(iter(own or entry_points(group=self._group, name=name))).load()
+            return next(iter(own or _points(self._group).select(name=name))).load()
         except Exception as error:  # of another package, which may fail in any way
             raise UsageError(f"{name}: its package cannot be loaded ({type(error).__name__}: {error})") from error
 
