@@ -10,6 +10,8 @@ import pytest
 from calling import call
 from PIL import Image
 
+from foclip.studies.harness import StudySettings
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -45,7 +47,10 @@ def entries(project: dict[str, dict[str, dict[str, str]]]) -> list[tuple[str, di
 
 
 @pytest.mark.slow
-def test_every_recipe_works_in_a_package_of_its_own(package: Path, small_photos: list[Image.Image]) -> None:
+def test_every_recipe_works_in_a_package_of_its_own(
+    package: Path, small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StudySettings, "steps", 8)
     small_photos[0].save("cat.png")
     (package / "photos").mkdir()
     for number, photo in enumerate(small_photos[:2]):
