@@ -14,18 +14,16 @@ from conftest import Run, scores_of
 from PIL import Image
 
 from foclip.attacks import FoCLIP, loop, make_plan, objective
-from foclip.attacks import run as attack_here
 from foclip.attacks.refine import Refinement
 from foclip.attacks.state import AttackState
 from foclip.cache import locked
 from foclip.data import images
 from foclip.errors import ImageError, UsageError
-from foclip.models.scores import CLIPScore, MeanEnsemble
+from foclip.models.scores import CLIPScore
 from foclip.outcome import Advance
 from foclip.perceptual.fidelity import fidelity
 from foclip.runs.folder import LONGEST_STEM, RESULTS, UNFINISHED, Result, read_results
-from foclip.runs.fooling import fool, running
-from foclip.studies.harness import StudyContext, StudySettings
+from foclip.runs.fooling import fool
 
 pytestmark = pytest.mark.usefixtures("_embedded_once", "_passes_once")
 
@@ -79,38 +77,6 @@ def test_every_figure_is_that_of_the_file(sources: list[Path], score: CLIPScore,
         assert (result.steps, result.stopped_by, len(result.curve)) == (5, "steps", 6)
         assert (result.score, result.model, result.fingerprint) == ("clipscore", "mini", score.fingerprint)
         assert result.config == json.loads(json.dumps(ATTACK.config()))
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.exact
-def test_on_ray_pictures_have_the_same_bytes(sources: list[Path], score: CLIPScore, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    prompts = [["a cat"], ["a dog", "a cup", "a spoon"], ["a dog", "a cat"]]
-    attack = ATTACK.replace(batch_size=2)
-    with running("ray", workers=1) as on_ray:
-        found = {
-            engine: fool([*sources, "missing.png"], [*prompts, ["a"]], tmp_path / engine, attack=attack, engine=engine)
-            for engine in ("local", "ray")
-        }
-        contexts = [
-            StudyContext(
-                [score], tmp_path / f"study-{name}", StudySettings(quick=True, images=sources[0].parent), run=run
-            )
-            for name, run in (("local", attack_here), ("ray", on_ray))
-        ]
-        both, few = MeanEnsemble([score, score]), contexts[0].default_attack().replace(steps=5)
-        shifted = [each.fool(few, each.pictures[:2], score=both) for each in contexts]
-        with pytest.raises(UsageError, match="the most that clipscore can be"):
-            next(on_ray([], score, ATTACK.replace(target=9.0)))
-    pictures = {engine: state(tmp_path / engine) for engine in found}
-    assert {name for name in pictures["local"] if name.endswith(".png")} == {"a.png", "b.png", "c.png"}
-    results = {engine: [replace(each, output="", seconds=0) for each in done] for engine, done in found.items()}
-    assert results["ray"] == results["local"]
-    for name in ("a.png", "b.png", "c.png"):
-        assert pictures["ray"][name] == pictures["local"][name]
-    assert [len(done.failures) for done in found.values()] == [1, 1]
-    assert [p.digest for p in shifted[0]] == [p.digest for p in shifted[1]]
 
 
 @pytest.mark.slow

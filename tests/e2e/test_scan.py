@@ -651,20 +651,6 @@ def test_rays_actor_writes_the_same_bytes(mini: Encoder, pictures: list[bytes], 
         replace(actor, fingerprint="x").mapper  # noqa: B018
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_on_ray(run: Run, mini: Encoder, pictures: list[bytes], tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    path = write_table(tmp_path / "a.parquet", [*pictures[:7], b"broken"])
-    whole = digest(scan([path], tmp_path / "whole", model=mini, method="rule", settings=TWO))
-    out = tmp_path / "out"
-    code, _, err = run("scan", path, "--out", out, "--method", "rule", "--engine", "ray", "--workers", 1)
-    assert code == 1
-    assert "not a picture" in err
-    assert digest(Folder(out)) == whole
-    assert not list(out.glob(".ray*"))
-
-
 def test_the_most_suspicious_come_first(mini: Encoder, tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     listing = Listing([str(write_table(tmp_path / "a.parquet", [b""] * 5, group=5))])

@@ -124,6 +124,7 @@ def _tiny() -> Iterator[None]:
         patch.setattr(hub_caption, "QUICK", 512)
         patch.setattr(statistics, "RESAMPLES", 20)
         patch.setattr(pictures, "CORNERS", pictures.CORNERS[:4])
+        patch.setattr(robust, "QUICK", (BUDGET, 45.0))
         patch.setattr(robust, "RADII", (38.0,))
         patch.setattr(robust, "STARTS", 2)
         patch.setattr(robust, "QUERIES", 1)
@@ -299,7 +300,7 @@ def test_a_score_without_an_embedding_is_pushed_and_compared_with_nothing(
 def test_filter_keeps_what_the_scan_lets_through(
     mini: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(StudySettings, "steps", 16)
+    monkeypatch.setattr(StudySettings, "steps", 8)
     known = adaptive.attackers  # who knows the detector averages over all of its probes; one is enough here
 
     def attackers(*given: Any) -> dict[str, adaptive.Attacker]:

@@ -7,6 +7,7 @@ wants the scores to be found (`conftest.toys`).
 import hashlib
 import zlib
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -128,7 +129,7 @@ class ToyEncoder(Encoder):
     def parameter_count(self) -> int:
         return self._picture.numel() + self._words.numel()
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         digest = hashlib.sha256(self.preprocess.description.encode())
         for weight in (self._picture, self._words):

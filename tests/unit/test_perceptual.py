@@ -93,8 +93,8 @@ def test_every_attack_keeps_to_several_budgets_at_once(score: Scorer, attack: ty
 
 
 @pytest.mark.slow
-def test_a_budget_is_used_and_not_wasted(score: Scorer, photo_parts: list[Image.Image]) -> None:
-    original = images.to_tensor(photo_parts[0])
+def test_a_budget_is_used_and_not_wasted(score: Scorer, small_photos: list[Image.Image]) -> None:
+    original = images.to_tensor(small_photos[0])
     for limit in ("flip99:0.15", "ssim:0.98"):
         attack = make_plan(FoCLIP, objective=objective(), steps=20, budgets=(parse(limit),), mask="visible")
         (fooled,) = fooled_by(attack, score, [original], PROMPTS)
@@ -110,8 +110,8 @@ def test_what_cannot_be_done_is_said(score: Scorer) -> None:
     assert fooled.stopped_by == "budget"
 
 
-def test_a_target_is_reached_within_the_budget(score: Scorer, photo_parts: list[Image.Image]) -> None:
-    original = images.to_tensor(photo_parts[0])
+def test_a_target_is_reached_within_the_budget(score: Scorer, small_photos: list[Image.Image]) -> None:
+    original = images.to_tensor(small_photos[0])
     attack = make_plan(
         FoCLIP, objective=objective(), steps=200, budgets=(parse("flip99:0.2"),), mask="visible", target=0.35
     )
@@ -182,8 +182,8 @@ def test_the_mask_moves_texture_and_not_walls() -> None:
 
 
 @pytest.mark.parametrize("size", [(20, 30), (80, 120), (150, 200)])
-def test_a_coarse_mask_and_its_texture_are_the_fine_one(size: tuple[int, int], photo_parts: list[Image.Image]) -> None:
-    original = images.to_tensor(photo_parts[0].resize((120, 80))) / 255
+def test_a_coarse_mask_and_its_texture_are_the_fine_one(size: tuple[int, int], small_photos: list[Image.Image]) -> None:
+    original = images.to_tensor(small_photos[0].resize((120, 80))) / 255
     coarse, texture = coarse_mask(original, size)
     assert coarse.factors.shape == (3, 3, *size)
     assert texture.shape == original.shape[1:]
@@ -198,8 +198,8 @@ def test_a_coarse_mask_and_its_texture_are_the_fine_one(size: tuple[int, int], p
 
 
 @pytest.mark.slow
-def test_a_masked_picture_is_seen_less(score: Scorer, photo_parts: list[Image.Image]) -> None:
-    originals = [images.to_tensor(photo) for photo in photo_parts[:2]]
+def test_a_masked_picture_is_seen_less(score: Scorer, small_photos: list[Image.Image]) -> None:
+    originals = [images.to_tensor(photo) for photo in small_photos[:2]]
     seen = {}
     masks: tuple[MaskKind, ...] = ("none", "visible")
     for mask in masks:
@@ -247,12 +247,12 @@ def right_ssim(picture: torch.Tensor, original: torch.Tensor) -> float:
     return float(values[:, 5:-5, 5:-5].mean())
 
 
-def test_ssim_is_a_mean_over_windows_within_the_picture(photo_parts: list[Image.Image]) -> None:
+def test_ssim_is_a_mean_over_windows_within_the_picture(small_photos: list[Image.Image]) -> None:
     gray = torch.full((3, 32, 32), 128, dtype=torch.uint8)
     framed = torch.zeros_like(gray)
     framed[:, 1:-1, 1:-1] = 128
     assert fidelity(framed, gray).ssim == pytest.approx(0.9601, abs=5e-5)
-    original, picture = changed(photo_parts[0])
+    original, picture = changed(small_photos[0])
     noise = pictures()["noise"]
     pairs = [(framed, gray), (picture, original), (255 - original, original), (noise, noise.flip(1))]
     pairs += [(noise[:, :11, :11], noise[:, 11:22, :11]), (noise[:, :11], noise[:, 20:31])]
@@ -260,8 +260,8 @@ def test_ssim_is_a_mean_over_windows_within_the_picture(photo_parts: list[Image.
         assert fidelity(a, b).ssim == pytest.approx(right_ssim(a, b), abs=5e-6)
 
 
-def test_psnr_is_torchmetrics_to_the_last_bit(photo_parts: list[Image.Image]) -> None:
-    for photo in photo_parts:
+def test_psnr_is_torchmetrics_to_the_last_bit(small_photos: list[Image.Image]) -> None:
+    for photo in small_photos:
         for part in (slice(None), slice(7, -5), slice(0, 1)):
             both = [each[:, part, part] for each in changed(photo)]
             expected = peak_signal_noise_ratio(*(each.float() for each in both), data_range=255.0)
@@ -343,8 +343,8 @@ def changed(photo: Image.Image) -> tuple[torch.Tensor, torch.Tensor]:
     return original, (original + change).round().clamp(0, 255).to(torch.uint8)
 
 
-def test_perceptual_loss_is_what_fidelity_measures(photo_parts: list[Image.Image]) -> None:
-    original, picture = changed(photo_parts[0])
+def test_perceptual_loss_is_what_fidelity_measures(small_photos: list[Image.Image]) -> None:
+    original, picture = changed(small_photos[0])
     close, (lost, seen, worst) = fidelity(picture, original), PerceptualLoss(original / 255).terms(picture / 255)
     flip = Comparison(picture, original).map("flip")
     assert float(lost) == pytest.approx(1 - close.ssim, rel=0.4)  # to second order alone
@@ -352,16 +352,16 @@ def test_perceptual_loss_is_what_fidelity_measures(photo_parts: list[Image.Image
     assert float(worst) == pytest.approx(np.mean(flip.astype(float) ** 4), rel=0.02)
 
 
-def test_of_small_changes_the_structure_lost_is_that_of_ssim(photo_parts: list[Image.Image]) -> None:
-    original, picture = (each / 255 for each in changed(photo_parts[0]))
+def test_of_small_changes_the_structure_lost_is_that_of_ssim(small_photos: list[Image.Image]) -> None:
+    original, picture = (each / 255 for each in changed(small_photos[0]))
     picture = original + (picture - original) / 10
     pair = (each[None].double() for each in (picture, original))
     expected = 1 - float(torch.as_tensor(structural_similarity_index_measure(*pair, data_range=1.0)))
     assert float(PerceptualLoss(original).terms(picture)[0]) == pytest.approx(expected, rel=0.05)
 
 
-def test_the_perceptual_gradient_leads_downhill(photo_parts: list[Image.Image]) -> None:
-    original, picture = (each / 255 for each in changed(photo_parts[0]))
+def test_the_perceptual_gradient_leads_downhill(small_photos: list[Image.Image]) -> None:
+    original, picture = (each / 255 for each in changed(small_photos[0]))
     loss = PerceptualLoss(original)
     gradient = loss.gradient(picture, {})
     weights, exponents = torch.tensor([loss_module.WEIGHTS, loss_module.EXPONENTS])
@@ -370,8 +370,8 @@ def test_the_perceptual_gradient_leads_downhill(photo_parts: list[Image.Image]) 
     assert (value[1] - value[0]) / (2 * step) == pytest.approx(float(gradient.square().sum()), rel=0.05)
 
 
-def test_cells_lose_as_much_as_their_pixels_to_a_smooth_change(photo_parts: list[Image.Image]) -> None:
-    original, picture = (each / 255 for each in changed(photo_parts[0]))
+def test_cells_lose_as_much_as_their_pixels_to_a_smooth_change(small_photos: list[Image.Image]) -> None:
+    original, picture = (each / 255 for each in changed(small_photos[0]))
     half = (original.shape[1] // 2, original.shape[2] // 2)
     cells = [torch.nn.functional.adaptive_avg_pool2d(each, half) for each in (original, picture)]
     whole, coarse = PerceptualLoss(original), PerceptualLoss(cells[0], cell=2)
@@ -384,10 +384,10 @@ def test_cells_lose_as_much_as_their_pixels_to_a_smooth_change(photo_parts: list
 @pytest.mark.slow
 @pytest.mark.parametrize("cells", [refine.MOST_CELLS, 50_000])
 def test_a_refined_picture_scores_more_within_the_same_budgets(
-    score: Scorer, photo_parts: list[Image.Image], monkeypatch: pytest.MonkeyPatch, cells: int
+    score: Scorer, small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch, cells: int
 ) -> None:
     monkeypatch.setattr(refine, "MOST_CELLS", cells)
-    originals = [images.to_tensor(photo) for photo in photo_parts[:1]]
+    originals = [images.to_tensor(photo) for photo in small_photos[:1]]
     budgets = tuple(map(parse, ("flip99:0.2", "flip:0.045", "ssim:0.99")))
     attack = make_plan(FoCLIP, objective=objective(), steps=40, budgets=budgets, mask="visible")
     refined = fooled_by(attack, score, originals, PROMPTS)
@@ -401,7 +401,7 @@ def test_a_refined_picture_scores_more_within_the_same_budgets(
 
 @pytest.mark.parametrize(("budget", "cell"), [("flip99:0.1", 2), ("invisible", 4)])
 def test_coarse_looks_admit_nothing(
-    score: Scorer, photo_parts: list[Image.Image], monkeypatch: pytest.MonkeyPatch, budget: str, cell: int
+    score: Scorer, small_photos: list[Image.Image], monkeypatch: pytest.MonkeyPatch, budget: str, cell: int
 ) -> None:
     looks, all_looks = list[int](), list[int]()
     used, record = AttackState._used, AttackState.record
@@ -419,7 +419,7 @@ def test_coarse_looks_admit_nothing(
     monkeypatch.setattr(state, "LARGER", 0)
     monkeypatch.setattr(AttackState, "_used", look)
     monkeypatch.setattr(AttackState, "record", kept_after_exact_looks)
-    original = images.to_tensor(photo_parts[0])
+    original = images.to_tensor(small_photos[0])
     attack = make_plan(FoCLIP, objective=objective(), steps=8, budgets=budget, mask="visible")
     (fooled,) = run([AttackTask(original, PROMPTS)], score, attack)
     assert kept((parse(budget),), fooled.pixels, original)
@@ -432,9 +432,9 @@ TWENTY = make_plan(FoCLIP, objective=objective(), steps=20, budgets=(parse("flip
 
 
 @pytest.fixture(scope="module")
-def undisturbed(score: Scorer, photo_parts: list[Image.Image]) -> AttackResult:
+def undisturbed(score: Scorer, small_photos: list[Image.Image]) -> AttackResult:
     """A run of `TWENTY` steps that nothing interrupted."""
-    (result,) = run([AttackTask(images.to_tensor(photo_parts[0]), PROMPTS)], score, TWENTY)
+    (result,) = run([AttackTask(images.to_tensor(small_photos[0]), PROMPTS)], score, TWENTY)
     return result
 
 

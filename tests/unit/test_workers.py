@@ -1,14 +1,12 @@
 """Executors: what a function returns for each item, whoever computes it, and what becomes of workers that die."""
 
 import os
-import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from foclip.errors import UsageError
-from foclip.runs.workers import LocalWorkers, RayActors, WorkerDied, connected
+from foclip.runs.workers import LocalWorkers, WorkerDied
 
 
 def square(number: int) -> int:
@@ -47,28 +45,3 @@ def test_an_item_whose_process_dies_is_told() -> None:
     assert isinstance(found[3], WorkerDied)
     assert list(found) == list(range(40))
     assert sum(isinstance(result, WorkerDied) for result in found.values()) < 10  # those that were begun
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_ray_gives_an_item_to_another_actor_when_one_dies(tmp_path: Path) -> None:
-    pytest.importorskip("ray")
-    died = tmp_path / "died"
-
-    def mortal(number: int) -> int:  # actors cannot import this module, but are sent functions of a function
-        if number == 2 and not died.exists():
-            died.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        if number < 0:
-            raise UsageError("number: below 0")
-        return number * number
-
-    with connected(None) as ray:
-        actors = RayActors(ray, 2)
-        assert sorted(actors.map(mortal, range(5))) == [(n, n * n) for n in range(5)]
-        with pytest.raises(UsageError, match="below 0"):
-            list(actors.map(mortal, [1, -1]))
-        found = actors.map(mortal, range(6))
-        next(found)
-        found.close()  # nothing of it turns up in the next
-        assert sorted(actors.map(mortal, [7, 8])) == [(7, 49), (8, 64)]
