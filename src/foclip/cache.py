@@ -19,7 +19,7 @@ from foclip import files
 from foclip.errors import UsageError
 
 #: Part of every key: raise it when the same key would mean other content.
-FORMAT = 2
+FORMAT = 3
 
 
 class Cache:

@@ -15,7 +15,7 @@ from foclip.attacks.foclip import objective
 from foclip.data import images
 from foclip.models.scorer import Scorer
 from foclip.perceptual.contrast import ADAPTATION, COLOUR, NEAR, POWER, SENSITIVITY, Contrast, ContrastLoss, pooled
-from foclip.perceptual.fidelity import Comparison, fidelity
+from foclip.perceptual.fidelity import Comparison, Reference, fidelity, means
 from foclip.perceptual.flip import linear
 
 #: The gratings' mean, as a part of white.
@@ -126,6 +126,17 @@ def test_cells_have_about_the_contrast_of_their_pixels(small_photos: Sequence[Im
     cells = [F.avg_pool2d(each, 4) for each in (original, picture)]
     whole, by_cells = contrast(picture, original), float(Contrast(cells[0], 4).total(cells[1])) ** (1 / POWER)
     assert by_cells == pytest.approx(whole, rel=0.4)
+
+
+def test_means_of_squares_have_about_the_contrast_of_a_coarse_change(small_photos: Sequence[Image.Image]) -> None:
+    original = images.to_tensor(small_photos[0].resize((512, 512), Image.Resampling.BICUBIC))
+    coarse = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 5
+    change = F.interpolate(coarse, (512, 512), mode="bicubic")[0]
+    picture = (original + change).round().clamp(0, 255).to(torch.uint8)
+    exact = Comparison(picture, original).figures(("contrast",))["contrast"]
+    reference = Reference(means(original, 4), 4)
+    about = Comparison(means(picture, 4), reference.original, reference).figures(("contrast",))["contrast"]
+    assert about == pytest.approx(exact, rel=0.05)
 
 
 def test_the_gradient_of_the_loss_is_its_slope(small_photos: Sequence[Image.Image]) -> None:

@@ -26,10 +26,12 @@ EDGE, MOST_RADIUS = 0.98, 0.999
 MOST_MEASUREMENTS = 12
 #: What a picture is pulled back to, as a share of the scarcest budget, and by how much at least.
 AIM, LEAST_PULL = 0.99, 0.98
-#: A coarse look is at means of squares with this side, of a change made of cells at least so many times as wide.
-COARSE, LARGER = 2, 4
-#: Below this share a budget counts as unused, and by how much a picture is then pushed outwards at most.
-UNUSED, MOST_PUSH = 0.97, 1.3
+#: A coarse look is at means of squares, of a change made of cells at least so many times as wide; their side is at most
+#: that of the metric. It differs by up to a hundredth for FLIP, and by up to a twentieth for contrast.
+LARGER, COARSE = 4, {"flip": 2, "flip99": 2, "contrast": 4}
+#: Below this share a budget counts as unused. By how much a picture is then pushed outwards at most; how often, where
+#: looks are coarse and cost little.
+UNUSED, MOST_PUSH, MOST_PUSHES = 0.97, 1.3, 4
 #: What is saved of a state, besides its space, to go on later.
 SAVED = (
     *("step", "last", "seconds", "stopped_by", "losses", "scores"),
@@ -187,31 +189,36 @@ class AttackState:
 
         Only such iterates can be kept. Near the end, one that leaves some of a budget unused is first pushed outwards.
         Where refinement is still to come, better iterates follow: but for the first, whose size is a guess, one look
-        then only tells how far they may go. A first look may be coarse; only an exact one admits an iterate.
+        then only tells how far they may go. First looks may be coarse; only an exact one admits an iterate.
         """
-        steers = self.step > 1 and self.last - self.step > self.refine_steps > 0 and not self.measure_next
+        left, cell = self.last - self.step, self._coarse_cell()
+        steers = self.step > 1 and left > self.refine_steps > 0 and not self.measure_next
+        pushes = MOST_PUSHES if cell > 1 else 1
         self.measure_next, space = False, self.space
-        for measurement in range(MOST_MEASUREMENTS):
-            coarse = not measurement and self._coarse_suffices()
-            used = self._used(COARSE if coarse else 1)
+        for _ in range(MOST_MEASUREMENTS):
+            used = self._used(cell)
             if steers:
                 return
-            if not measurement and 0 < used < UNUSED and self.last - self.step <= self.last / 4:
+            if pushes and 0 < used < UNUSED and left <= self.last / 4:
+                pushes -= 1
                 space.scale(min(AIM / used, MOST_PUSH))
                 self.project()
             elif used > 1:
+                pushes = 0
                 space.scale(min(LEAST_PULL, AIM / used))
-            elif not coarse:
+            elif cell == 1:
                 break
+            else:
+                pushes, cell = int(left == 0), 1
         else:
             space.scale(0)
             space.render()
         self.enforced = True
 
-    def _coarse_suffices(self) -> bool:
-        """Whether FLIP at means of squares is within a hundredth of FLIP: that of a change made of larger cells."""
-        flip = all(budget.metric in ("flip", "flip99") for budget in self.constraint.measured)
-        return flip and self.space.grain >= COARSE * LARGER
+    def _coarse_cell(self) -> int:
+        """Side of the squares whose means first looks are at; 1 where the change is made of too small cells."""
+        side = min(COARSE.get(budget.metric, 1) for budget in self.constraint.measured)
+        return side if self.space.grain >= side * LARGER else 1
 
     def _used(self, cell: int) -> float:
         """The share of the scarcest budget that the iterate takes, as a file. The next may go as far, over that."""

@@ -68,7 +68,7 @@ class Reference:
 
     Args:
         original: uint8 (3, H, W), sRGB.
-        cell: Side in pixels of the squares of a larger picture whose means these are; FLIP looks from so much further.
+        cell: Side in pixels of the squares of a larger picture whose means these are, seen from so much further.
     """
 
     def __init__(self, original: Tensor, cell: int = 1) -> None:
@@ -82,7 +82,7 @@ class Reference:
     @cached_property
     def contrast(self) -> Contrast:
         """See `foclip.perceptual.contrast`."""
-        return Contrast(self.original)
+        return Contrast(self.original, self._cell)
 
 
 def means(picture: Tensor, cell: int) -> Tensor:
@@ -186,12 +186,28 @@ def _linf(picture: Tensor, original: Tensor) -> int:
 
 
 def _in_strips(compare: Callable[[Floats, Floats], Floats], picture: Tensor, original: Tensor) -> Floats:
-    """A map (H, W) of two pictures, made strip by strip so that its memory does not grow with the picture."""
-    parts = []
-    for rows, inner in strips(picture.shape[1], picture.shape[2], STRIP):
+    """A map (H, W) of two pictures, made strip by strip so that its memory does not grow with the picture.
+
+    It is 0 far from all changes, hence made around them alone: of a photograph that the model crops, a part is left.
+    """
+    found = np.zeros(picture.shape[1:], dtype=np.float32)
+    around = _changed(picture, original)
+    part, picture, original = found[around], picture[:, around[0], around[1]], original[:, around[0], around[1]]
+    for rows, inner in strips(*part.shape, STRIP):
         before, after = ((each[:, rows].permute(1, 2, 0).float() / 255).contiguous() for each in (original, picture))
-        parts.append(compare(before.numpy(), after.numpy())[inner])
-    return np.concatenate(parts)
+        part[rows][inner] = compare(before.numpy(), after.numpy())[inner]
+    return found
+
+
+def _changed(picture: Tensor, original: Tensor) -> tuple[slice, slice]:
+    """Rows and columns of all pixels that differ and of those around, as far as filters reach, twice."""
+    differ = (picture != original).any(dim=0)
+    found = []
+    for dim, size in enumerate(differ.shape):
+        places = differ.any(dim=1 - dim).nonzero()
+        first, last = (int(places[0]), int(places[-1])) if len(places) else (0, 0)  # a corner, where nothing differs
+        found.append(slice(max(0, first - 2 * OVERLAP), min(size, last + 1 + 2 * OVERLAP)))
+    return found[0], found[1]
 
 
 def strips(height: int, width: int, pixels: int) -> Iterator[tuple[slice, slice]]:
