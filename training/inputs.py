@@ -34,7 +34,7 @@ class Inputs:
         labels: (N,), class of each picture.
         paintings: Paintings, uint8.
         painting_labels: Place of each painting's prompt in `ARTWORKS`.
-        bank: Texts that the text tower learns from the sentence encoder.
+        bank: Texts that the text tower learns from the sentence encoder; none without a table ``text`` in ``config``.
         targets: Unit vectors of the texts in `bank`.
         tokenizer: Learned from common words and class names.
         broader: (classes and artworks, groups), which group each belongs to.
@@ -46,19 +46,25 @@ class Inputs:
         self.pictures, self.labels = load_tiny(data, "train", cache)
         self.paintings, prompts = load_paintings(data)
         self.painting_labels = torch.tensor([ARTWORKS.index(p) for p in prompts])
-        bank = build_bank(self.captions, config["text"]["words"], 0)
+        self.bank: list[str] = []
+        self.targets = torch.empty(0)
+        if "text" in config:
+            self._ask_sentence_encoder(config["text"], cache)
+        self.tokenizer = self._tokenizer(config["model"]["text_cfg"]["vocab_size"])
+        self.broader = torch.zeros(200 + len(ARTWORKS), len(self.captions.broader), dtype=torch.bool)
+        for group, members in enumerate(self.captions.members):
+            self.broader[list(members), group] = True
+
+    def _ask_sentence_encoder(self, settings: Config, cache: Path) -> None:
+        """Fill the bank of texts and the vectors that they should have."""
+        bank = build_bank(self.captions, settings["words"], 0)
         texts = sorted({text for pair in bank for text in pair})
         place = {text: i for i, text in enumerate(texts)}
         meanings = embed_with_minilm(texts, cache)
         rows = torch.tensor([[place[text], place[subject]] for text, subject in bank])
         meanings = F.normalize(meanings[rows[:, 0]] + meanings[rows[:, 1]], dim=1)
         self.bank = [text for text, _ in bank]
-        model = config["model"]
-        self.targets = cone_targets(meanings, model["embed_dim"], config["text"]["cone"], 0)
-        self.tokenizer = self._tokenizer(model["text_cfg"]["vocab_size"])
-        self.broader = torch.zeros(200 + len(ARTWORKS), len(self.captions.broader), dtype=torch.bool)
-        for group, members in enumerate(self.captions.members):
-            self.broader[list(members), group] = True
+        self.targets = cone_targets(meanings, self.config["model"]["embed_dim"], settings["cone"], 0)
 
     def _tokenizer(self, vocab_size: int) -> Tokenizer:
         """The run's tokenizer, learned from common words (by rank) and class names."""

@@ -20,6 +20,15 @@ def multi_positive(logits: Tensor, positives: Tensor) -> Tensor:
     return -((log_p * positives[rows]).sum(1) / counts[rows]).mean()
 
 
+def sigmoid(logits: Tensor, positives: Tensor) -> Tensor:
+    """Each pair judged alone: its binary cross-entropy, summed over texts, averaged over pictures (SigLIP, Zhai 2023).
+
+    ``logits`` (B, T), bias included; ``positives`` (B, T) bool.
+    """
+    signs = positives.to(logits.dtype) * 2 - 1
+    return -F.logsigmoid(signs * logits).sum(1).mean()
+
+
 def floor_penalty(similarity: Tensor, positives: Tensor, floor: float) -> Tensor:
     """Squared distance of unmatched cosines' means from ``floor``: all pairs', and each text's.
 

@@ -1,15 +1,14 @@
 """Train an embedded encoder: ``python -m training.train --config C --data D --out O``.
 
-Two parts.  First the text tower learns a sentence encoder's meanings (``teacher.py``) on a bank of
-texts.  Then both towers learn from pictures: every step sees one caption of every class, artwork
-and broader group, so each picture has several positives among some 320 texts.  With a ``[distil]``
-table the picture tower also imitates a finished encoder on the same pictures and keeps its texts.
-``start = "FOLDER"`` begins with an exported model's weights: another round, its rate falling to 0
-again.
+Two parts.  First the text tower learns a sentence encoder's meanings (``teacher.py``) on a bank of texts; without a
+table ``[text]`` it learns from captions alone.  Then both towers learn from pictures: every step sees one caption of
+every class, artwork and broader group, so each picture has several positives among some 320 texts.  With a ``[distil]``
+table the picture tower also imitates a finished encoder on the same pictures and keeps its texts.  ``start = "FOLDER"``
+begins with an exported model's weights: another round, its rate falling to 0 again.
 
-Step n draws everything from a generator seeded with (seed, n): a run resumed from its checkpoint
-repeats an uninterrupted one.  On a busy CPU two processes of one thread each are much faster than
-one process of two threads, whose every operation waits for the slower thread.
+Step n draws everything from a generator seeded with (seed, n): a run resumed from its checkpoint repeats an
+uninterrupted one.  On a busy CPU two processes of one thread each are much faster than one process of two threads,
+whose every operation waits for the slower thread.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class Run:
         self.model = CLIP(**copy.deepcopy(model_cfg)).to(self.device)
         self.model.visual.to(memory_format=torch.channels_last)
         with torch.no_grad():
-            self.model.logit_scale.fill_(torch.tensor(20.0).log().item())
+            self.model.logit_scale.fill_(torch.tensor(config["train"].get("scale", 20.0)).log().item())
         self.step = 0
         self.seconds = 0.0
         self.texts = torch.empty(0)
@@ -156,6 +155,11 @@ class Run:
             done += stage["size"] ** 2
         return steps
 
+    def pair_loss(self, logits: Tensor, positives: Tensor) -> Tensor:
+        """Contrastive loss of scaled cosines (B, T): that of pairs, where the model has a bias for it, or CLIP's."""
+        bias = self.model.logit_bias
+        return loss.multi_positive(logits, positives) if bias is None else loss.sigmoid(logits + bias, positives)
+
     def picture_loss(self, vectors: Tensor, texts: Tensor, labels: Tensor) -> tuple[Tensor, str]:
         """Contrastive losses of pictures (B, D) against this step's captions (T, D)."""
         settings = self.config["train"]
@@ -165,10 +169,10 @@ class Run:
         other = similarity[:, n_names + n_broader :]
         names = torch.cat([similarity[:, :n_names], other], 1)
         positives = loss.class_positives(labels, names.shape[1]).to(self.device)
-        value = loss.multi_positive(scale * names, positives)
+        pairs = self.pair_loss(scale * names, positives)
         groups = torch.cat([similarity[:, n_names : n_names + n_broader], other], 1)
         belongs = F.pad(self.inputs.broader[labels], (0, other.shape[1])).to(self.device)
-        value = value + settings["broader_weight"] * loss.multi_positive(scale * groups, belongs)
+        value = pairs + settings["broader_weight"] * self.pair_loss(scale * groups, belongs)
         value = value + settings["floor_weight"] * loss.floor_penalty(names, positives, settings["floor"])
         with torch.no_grad():
             matched = names[positives].mean().item()
@@ -178,13 +182,15 @@ class Run:
         return value, note
 
     def captions_loss(self, generator: torch.Generator) -> Tensor:
-        """Draw new captions into ``self.texts`` (with gradients); how far texts left the teacher."""
+        """Draw new captions into ``self.texts`` (with gradients); how far texts left the teacher, if there is one."""
         settings = self.config["train"]
         drawn = self.inputs.captions.draw(
             settings["others"], random.Random(self.config["seed"] * 1_000_003 + self.step)
         )
-        rows = torch.randint(len(self.inputs.bank), (settings["texts"],), generator=generator)
         self.texts = self.encode(drawn)
+        if not self.inputs.bank:
+            return torch.zeros((), device=self.device)
+        rows = torch.randint(len(self.inputs.bank), (settings["texts"],), generator=generator)
         found = self.encode([self.inputs.bank[i] for i in rows.tolist()])
         return loss.distance(found, self.inputs.targets[rows].to(self.device))
 
@@ -194,12 +200,13 @@ class Run:
         teacher = Teacher(self) if "distil" in self.config else None
         if "start" in self.config:
             self.model.load_state_dict(load_file(Path(self.config["start"]) / "open_clip_model.safetensors"))
-        elif teacher is None:
+        elif teacher is None and "text" in self.config:
             self.pretrain_text()
         self.model.logit_scale.requires_grad_(True)
         groups = [(text_parts(self.model), settings["text_rate"]), (self.model.visual, 1.0)]
         optimizers = optim.build_optimizers(groups, settings["lr"], settings["weight_decay"])
-        scale_group = {"params": [self.model.logit_scale], "peak": settings["lr"]}
+        scalars = [p for p in (self.model.logit_scale, self.model.logit_bias) if p is not None]
+        scale_group = {"params": scalars, "peak": settings["lr"]}
         optimizers[1].add_param_group(scale_group)
         self.resume(optimizers)
         self.model.train()
@@ -220,7 +227,7 @@ class Run:
             pixels, labels = self.inputs.batch(stage, self.step, self.rank, self.ranks, generator)
             pixels = pixels.to(self.device)
             if self.step % settings["text_every"] == 0:
-                value = settings["text_distance"] * self.captions_loss(generator)
+                value = settings.get("text_distance", 0.0) * self.captions_loss(generator)
             with self.autocast():
                 vectors = encode_pixels(self.model, pixels)
             picture_value, note = self.picture_loss(vectors, self.texts, labels)

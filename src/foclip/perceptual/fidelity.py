@@ -193,7 +193,7 @@ def _in_strips(compare: Callable[[Floats, Floats], Floats], picture: Tensor, ori
     found = np.zeros(picture.shape[1:], dtype=np.float32)
     around = _changed(picture, original)
     part, picture, original = found[around], picture[:, around[0], around[1]], original[:, around[0], around[1]]
-    for rows, inner in strips(*part.shape, STRIP):
+    for rows, inner in strips(part.shape[0], part.shape[1], STRIP):
         before, after = ((each[:, rows].permute(1, 2, 0).float() / 255).contiguous() for each in (original, picture))
         part[rows][inner] = compare(before.numpy(), after.numpy())[inner]
     return found
