@@ -64,7 +64,7 @@ def test_fooled_pictures_have_the_same_bytes(score: CLIPScore, small_photos: lis
     sources[0].parent.mkdir()
     for path, picture in zip(sources, small_photos, strict=False):
         picture.resize((90, 80)).save(path)
-    given = [*sources, "missing.png"]
+    given = [*map(str, sources), "missing.png"]
     prompts = [["a cat"], ["a dog", "a cup", "a spoon"], ["a dog", "a cat"], ["a"]]
     attack = make_plan(FoCLIP, objective=objective(), steps=5, budgets="psnr:35", batch_size=2)
     with running("ray", workers=1) as on_ray:

@@ -1,13 +1,13 @@
 import errno
 import fcntl
 import os
-import subprocess
-import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from calling import executed
 
 from foclip.cache import Cache, locked
 from foclip.errors import UsageError
@@ -100,19 +100,20 @@ def test_the_folder_goes_with_the_last_piece(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_folder_of_ones_own(tmp_path: Path) -> None:
+def test_a_folder_of_ones_own(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     pytest.importorskip("fcntl")
     code = (
-        "import sys; from pathlib import Path; from foclip.cache import locked\n"
-        "with locked(Path(sys.argv[1])): print('in', flush=True); input()"
+        "import sys, time; from pathlib import Path; from foclip.cache import locked\n"
+        "with locked(Path(sys.argv[1])): Path(sys.argv[2]).touch(); time.sleep(60)"
     )
-    call = [sys.executable, "-c", code, str(tmp_path)]
-    with subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "in\n"
-        with pytest.raises(UsageError, match="another run is at work"), locked(tmp_path):
-            pass
-        other.kill()  # a lock ends with its process, however that ends
+    inside = tmp_path_factory.mktemp("other") / "in"
+    other = executed(code, tmp_path, inside)
+    while not inside.exists() and other.is_alive():
+        time.sleep(0.01)
+    with pytest.raises(UsageError, match="another run is at work"), locked(tmp_path):
+        pass
+    other.kill()  # a lock ends with its process, however that ends
+    other.join()
     with locked(tmp_path):
         with pytest.raises(UsageError, match="another run is at work"), locked(tmp_path):
             pass

@@ -151,9 +151,12 @@ def test_a_tower_that_cannot_be_compiled_goes_on_as_it_is(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("compiler")
-def test_compiled_on_the_command_line(run: Run, small_photos: list[Image.Image], tmp_path: Path) -> None:
+def test_compiled_on_the_command_line(
+    run: Run, checkpoints: Checkpoints, small_photos: list[Image.Image], tmp_path: Path
+) -> None:
     small_photos[0].save(tmp_path / "a.png")
-    call = ("fool", tmp_path / "a.png", "--prompt", "a cat", "--steps", 1, "--json", "--compile")
+    model = ("--model", f"small-RN/{checkpoints['small-RN']}")
+    call = ("fool", tmp_path / "a.png", "--prompt", "a cat", *model, "--steps", 1, "--json", "--compile")
     code, text, errors = run(*call, "--out", tmp_path / "out")
     assert code == 0
     assert "compiling the image tower" in errors

@@ -132,7 +132,7 @@ def test_detect(mixed: list[Source], score: CLIPScore) -> None:
 
 @pytest.mark.slow
 def test_detect_calls_what_was_fooled_tampered(files: list[Path], score: CLIPScore, tmp_path: Path) -> None:
-    attack = make_plan(FoCLIP, objective=objective(), steps=100, budgets="psnr:35")
+    attack = make_plan(FoCLIP, objective=objective(), steps=50, budgets="psnr:35")
     (fooled,) = foclip.fool(files[1], "artworks", tmp_path / "out", model=score, attack=attack)
     found = foclip.detect([fooled.output, files[1], Image.new("RGB", (50, 50), "gray")], "artworks", model=score)
     assert [f.verdict for f in found] == ["tampered", "clean", "undecidable"]
