@@ -45,11 +45,6 @@ else:
     import tomli as tomllib
 
 
-def hash_order(i: int) -> int:
-    """A fixed shuffle: a pseudo-random key for index ``i``."""
-    return i * 2654435761 % 2**32
-
-
 def say(message: str) -> None:
     """One line of progress on stderr."""
     print(message, file=sys.stderr, flush=True)
@@ -112,7 +107,8 @@ class Run:
         steps, batch = settings["steps"], settings["batch"]
         generator = torch.Generator().manual_seed(self.config["seed"])
         lengths = [len(e.ids) for e in self.inputs.tokenizer.encode_batch(self.inputs.bank)]
-        by_length = torch.tensor(sorted(range(len(lengths)), key=lambda i: (lengths[i], hash_order(i))))
+        # Texts of one length are shuffled by a fixed hash of their place.
+        by_length = torch.tensor(sorted(range(len(lengths)), key=lambda i: (lengths[i], i * 2654435761 % 2**32)))
         for step in range(steps):
             optim.set_rate(optimizers, min(1, (step + 1) / 50) * (1 - step / steps))
             first = int(torch.randint(len(self.inputs.bank) - batch, (1,), generator=generator))

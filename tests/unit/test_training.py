@@ -20,7 +20,7 @@ import pandas as pd
 from PIL import Image
 
 from foclip.data.prompts import ARTWORKS
-from training import inputs, train
+from training import inputs, loss, train
 from training.data import Augmentation, perspective_grid, to_gray
 from training.evaluate import drop
 from training.figures import Figure
@@ -82,18 +82,26 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+#: Without a sentence encoder, and with a bias, which makes the loss that of pairs.
+ALONE = {key: value for key, value in CONFIG.items() if key != "text"}
+ALONE["model"] = CONFIG["model"] | {"init_logit_bias": -5.0}
+
+
 @pytest.mark.slow
-def test_a_resumed_run_ends_with_the_same_weights(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("config", [CONFIG, ALONE], ids=["taught", "alone"])
+def test_a_resumed_run_ends_with_the_same_weights(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, Any]
+) -> None:
     def teacher(texts: list[str], cache: Path) -> torch.Tensor:
         return torch.randn(len(texts), 24, generator=torch.Generator().manual_seed(0))
 
     monkeypatch.setattr(inputs, "embed_with_minilm", teacher)
     monkeypatch.setattr(inputs, "common_words", lambda limit: ["red", "green", "blue"])
     monkeypatch.delenv("FOCLIP_TRAINING_CACHE", raising=False)
-    whole = train.Run(CONFIG, data, tmp_path / "whole", "cpu")
+    whole = train.Run(config, data, tmp_path / "whole", "cpu")
     whole.train()
-    train.Run(CONFIG, data, tmp_path / "parts", "cpu").train(stop_after=4)
-    resumed = train.Run(CONFIG, data, tmp_path / "parts", "cpu")
+    train.Run(config, data, tmp_path / "parts", "cpu").train(stop_after=4)
+    resumed = train.Run(config, data, tmp_path / "parts", "cpu")
     resumed.train()
     assert resumed.step == whole.step == 6
     for name, value in whole.model.state_dict().items():
@@ -107,6 +115,13 @@ def test_a_resumed_run_ends_with_the_same_weights(data: Path, tmp_path: Path, mo
     with torch.no_grad():
         found = loaded.encode_text(tokenizer(texts), normalize=True)
         torch.testing.assert_close(found, whole.encode(texts), rtol=0, atol=5e-3)
+
+
+def test_the_loss_of_pairs_is_binary_cross_entropy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, positives = torch.randn(3, 5, generator=generator) * 4, torch.rand(3, 5, generator=generator) < 0.3
+    wanted = torch.nn.functional.binary_cross_entropy_with_logits(logits, positives.float(), reduction="sum") / 3
+    torch.testing.assert_close(loss.sigmoid(logits, positives), wanted)
 
 
 def test_tokenizer_keeps_its_end_token_and_every_character(tmp_path: Path) -> None:
