@@ -20,6 +20,9 @@ from unittest import mock
 import pytest
 
 from foclip import cli
+from foclip.detection import TwoThresholds, probes
+from foclip.detection.cascade import Cascade
+from foclip.detection.rule import DriftThreshold
 
 #: What stderr shows of progress where it is no terminal: `[1:20] fooling: 3 of 50`.
 PROGRESS = re.compile(r"^\[\d+:\d\d\] .*\n", re.MULTILINE)
@@ -149,6 +152,22 @@ def executed(code: str, *arguments: object) -> BaseProcess:
 def _execute(code: str, arguments: list[str]) -> None:
     sys.argv = ["-c", *arguments]
     exec(code, {"__name__": "__main__"})  # our own
+
+
+#: Where it says how many pictures a pass of detectors is for; tests have few, and the rest of a pass is black.
+ROWS: list[tuple[Any, str]] = [
+    (probes, "ROWS"),
+    (probes, "SOME_ROWS"),
+    (Cascade, "first_rows"),
+    (TwoThresholds, "first_rows"),
+    (DriftThreshold, "first_rows"),
+]
+
+
+def few_rows() -> None:
+    """From here on, passes of detectors are for few pictures."""
+    for home, name in ROWS:
+        setattr(home, name, 8)
 
 
 def snapshot(folder: Path, besides: str = "") -> dict[str, tuple[object, ...]]:

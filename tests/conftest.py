@@ -28,7 +28,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from calling import PROGRESS
+from calling import PROGRESS, ROWS
 from PIL import Image
 from torch import Tensor
 
@@ -187,8 +187,8 @@ def _thousand_captions_once(kept: Kept) -> Iterator[None]:
 def _passes_once(kept: Kept) -> Iterator[None]:
     """What an encoder reads in equal pictures and texts is computed once for all calls of modules about other things.
 
-    Passes with a gradient, those of attacks, are made each time, and long texts are read each time, since the warning
-    about them is part of reading.
+    Detectors read few pictures in a pass (`calling.ROWS`). Passes with a gradient, those of attacks, are made each
+    time, and long texts are read each time, since the warning about them is part of reading.
     """
     compute = open_clip_models.OpenClipEncoder.features
 
@@ -200,6 +200,8 @@ def _passes_once(kept: Kept) -> Iterator[None]:
         return kept(key, lambda: compute(encoder, inputs))
 
     with pytest.MonkeyPatch.context() as patch:
+        for home, name in ROWS:
+            patch.setattr(home, name, 8)
         patch.setattr(open_clip_models.OpenClipEncoder, "features", features)
         _texts_once(patch, kept, lambda prompts: max(map(len, prompts)) < 100)
         yield

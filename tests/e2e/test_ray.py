@@ -25,7 +25,7 @@ from foclip.runs.workers import RayActors, connected
 from foclip.scanning import Folder, Settings, scan
 from foclip.studies.harness import StudyContext, StudySettings
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("_embedded_once", "_passes_once")]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("_embedded_once")]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-from calling import started
+from calling import few_rows, started
 from conftest import Run
 from PIL import Image
 from zoo import encoded, png_header, tiles
@@ -512,7 +512,8 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_the_same_bytes(
     write_table(tmp_path / "a.parquet", pictures * 6, group=6)
     whole = digest(scan([tmp_path / "a.parquet"], tmp_path / "whole", model=mini, method="rule", settings=TWO))
     out = Folder(tmp_path / "out")
-    process = started("scan", tmp_path / "a.parquet", "--out", out.out, "--method", "rule", "--workers", 2)
+    call = ("scan", tmp_path / "a.parquet", "--out", out.out, "--method", "rule", "--workers", 2)
+    process = started(*call, prepare=few_rows)
     while len(list(out.parts.glob("0*.parquet"))) < 3 and process.is_alive():
         time.sleep(0.02)
     process.kill()
