@@ -20,7 +20,7 @@ from foclip.data.prompts import ARTWORKS, as_prompts
 from foclip.data.samples import Sample
 from foclip.errors import UsageError
 from foclip.models import Encoder, OpenClipEncoder
-from foclip.models.batching import TargetCache, figures, read_figures
+from foclip.models.batching import LATEST, MOST_PROMPTS, TargetCache, figures, read_figures
 from foclip.models.registry import available, resolve
 from foclip.models.scorer import Scorer
 from foclip.models.scores import CLIPScore, MeanEnsemble, MinEnsemble, clip_iqa
@@ -155,7 +155,18 @@ def test_prompts_are_encoded_once(
     for picture in small_photos:
         read_figures(score, [score.preprocess.image(picture)], [targets(("a cat", "a dog"))])
     list(core_score([Sample("photo", picture, ("a cat", "a dog")) for picture in small_photos], score))
-    assert asked == [["a cat", "a dog"]] * 2  # once by either stream
+    assert asked == [["a cat", "a dog"]]  # once by both streams
+    many = tuple(f"number {number}" for number in range(MOST_PROMPTS + 1))
+    for prompts in (("a cat", "a dog"), many):
+        for scorer in (CLIPScore(mini), score):
+            TargetCache(scorer)(prompts)
+    assert [len(texts) for texts in asked] == [2, 2, len(many), len(many)]  # another score remembers for itself
+    TargetCache(score)(many)
+    assert len(asked) == 5  # many would take much memory
+    for number in range(LATEST):
+        TargetCache(score)((f"number {number}",))
+    TargetCache(score)(("a cat", "a dog"))
+    assert asked[-1] == ["a cat", "a dog"]  # forgotten since
 
 
 @pytest.mark.parametrize("kind", [MeanEnsemble, MinEnsemble])

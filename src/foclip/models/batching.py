@@ -8,6 +8,7 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -20,6 +21,10 @@ from foclip.models.surroundings import undisturbed
 LARGE_MODEL = 50_000_000
 #: Caches change one at a time. They have no lock of their own, since they are copied and sent to other processes.
 _KEEPING = Lock()
+#: What scorers made of the sets of prompts that were asked for last, so many and of at most so many prompts each: one
+#: call after another with the same prompts encodes them once.
+_LATEST: WeakKeyDictionary[Scorer, OrderedDict[Prompts, Targets]] = WeakKeyDictionary()
+LATEST, MOST_PROMPTS = 16, 256
 #: Rows of a pass that reads pictures. One picture alone is a pass too, so more would cost it much.
 READ_ROWS = 8
 
@@ -37,19 +42,26 @@ def figures(scorer: Scorer, raw: Tensor) -> Tensor:
 class TargetCache:
     """Prompts to targets, each set of prompts encoded once as long as it is remembered.
 
-    The set that was asked for longest ago is forgotten first; `size` sets are remembered.
+    The set that was asked for longest ago is forgotten first; `size` sets are remembered. A few small ones are
+    remembered for the scorer's next cache.
     """
 
     def __init__(self, scorer: Scorer, size: int = 1024) -> None:
         self._scorer, self._size = scorer, size
         self._kept: OrderedDict[Prompts, Targets] = OrderedDict()
+        try:
+            self._latest = _LATEST.setdefault(scorer, OrderedDict())
+        except TypeError:  # an outside scorer that has no hash
+            self._latest = OrderedDict()
 
     def __call__(self, prompts: Prompts) -> Targets:
         with _KEEPING:
-            found = self._kept.get(prompts)
+            found = self._kept.get(prompts, self._latest.get(prompts))
         if found is None:
             with undisturbed(), torch.no_grad():
                 found = self._scorer.encode_prompts(prompts)
+        if len(prompts) <= MOST_PROMPTS:
+            self._remember(self._latest, LATEST, prompts, found)
         self.keep(prompts, found)
         return found
 
@@ -58,11 +70,15 @@ class TargetCache:
 
     def keep(self, prompts: Prompts, targets: Targets) -> None:
         """Remember targets that were made elsewhere, in a pass with others, say."""
+        self._remember(self._kept, self._size, prompts, targets)
+
+    @staticmethod
+    def _remember(kept: OrderedDict[Prompts, Targets], size: int, prompts: Prompts, targets: Targets) -> None:
         with _KEEPING:
-            self._kept[prompts] = targets
-            self._kept.move_to_end(prompts)
-            while len(self._kept) > self._size:
-                self._kept.popitem(last=False)
+            kept[prompts] = targets
+            kept.move_to_end(prompts)
+            while len(kept) > size:
+                kept.popitem(last=False)
 
 
 @undisturbed()
