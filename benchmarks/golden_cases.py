@@ -36,8 +36,8 @@ ARTWORKS, TWO = "--prompts artworks", "--prompts ../pictures/prompts.txt"
 #: `fool` of the three photos; eight steps are the least that have two of perceptual refinement.
 FOOL = f"fool ../pictures/photos {ARTWORKS} --out out --json"
 ONE = f"fool ../pictures/photos/chelsea.png {TWO} --out out --json"
-DETECT = "detect ../pictures/photos ../fool-psnr/out ../fool/out ../fool-captions/out --json"
-DETECT_VIT = "detect ../pictures/photos ../fool-vit/out ../fool-vit-psnr/out --model mini-vit --json"
+DETECT = "detect ../pictures/photos ../fool-psnr/out ../fool-masked-psnr/out ../fool-captions/out --json"
+DETECT_VIT = "detect ../pictures/photos ../fool-vit-psnr/out --model mini-vit --json"
 SCORE = "score ../pictures/photos --json"
 SCAN = "scan --out out --json --workers 1"
 
@@ -91,13 +91,14 @@ CASES = {
     # fool: prompts, pictures, folders
     "fool-captions": "fool ../pictures/photos --captions ../pictures/captions.csv --steps 8 --min-psnr 40 --out out"
     " --json",
-    "fool-sidecar": "fool ../pictures/photos --captions sidecar --steps 8 --out out --json",
-    "fool-imagenet": "fool ../pictures/photos --prompts imagenet:25 --steps 4 --batch-size 2 --out out --json",
-    "fool-odd": f"fool ../pictures/odd {TWO} --prompt cats --steps 4 --out out --json",
-    "fool-large": f"fool ../pictures/large {ARTWORKS} --steps 4 --out out --json",
-    "fool-adds-up": f"{ONE} --steps 2 && {FOOL} --steps 2 && {ONE} --steps 2",
-    "fool-clip-iqa": "fool ../pictures/photos --score clip-iqa --steps 8 --out out --json",
-    "fool-default-steps": f"{FOOL} --target 0.7",
+    "fool-sidecar": "fool ../pictures/photos --captions sidecar --steps 8 --min-psnr 36 --out out --json",
+    "fool-imagenet": "fool ../pictures/photos --prompts imagenet:25 --steps 4 --batch-size 2 --min-psnr 36"
+    " --out out --json",
+    "fool-odd": f"fool ../pictures/odd {TWO} --prompt cats --steps 4 --min-psnr 36 --out out --json",
+    "fool-large": f"fool ../pictures/large {ARTWORKS} --steps 4 --min-psnr 36 --batch-size 4 --out out --json",
+    "fool-adds-up": f"{ONE} --steps 2 --min-psnr 36 && {FOOL} --steps 2 --min-psnr 36 && {ONE} --steps 2 --min-psnr 36",
+    "fool-clip-iqa": "fool ../pictures/photos --score clip-iqa --steps 8 --min-psnr 36 --out out --json",
+    "fool-default-steps": f"{FOOL} --target 0.7 --min-psnr 36",
     # fool: the other attacks, within the default budget and within PSNR's
     **{
         f"fool-{attack}{name}": f"{FOOL} --attack {attack} --steps {steps}{budget}"
@@ -111,7 +112,7 @@ CASES = {
     "fool-robust": f"{FOOL} --steps 8 --model mini-robust --min-psnr 36",
     # score
     "score": f"{SCORE} {ARTWORKS}",
-    "score-fooled": "score ../fool/out ../fool-vit/out --prompts imagenet:7 --prompt dogs --json",
+    "score-fooled": "score ../fool-psnr/out ../fool-vit-psnr/out --prompts imagenet:7 --prompt dogs --json",
     "score-odd": f"score ../pictures/odd {TWO} --scale 100 --json",
     "score-captions": f"{SCORE} --captions ../pictures/captions.csv",
     "score-sidecar": f"{SCORE} --captions sidecar --twin mini-robust",
@@ -179,7 +180,7 @@ answer = foclip.fool(["../pictures/photos/coffee.png"], ["a dog."], out="out", m
     "library-detect": """
 import foclip
 encoder = foclip.load("mini")
-answer = foclip.detect(["../fool/out/chelsea.png", "../fool/out/coffee.png"], "artworks", model=encoder)
+answer = foclip.detect(["../fool-psnr/out/chelsea.png", "../fool-psnr/out/coffee.png"], "artworks", model=encoder)
 """,
     "library-metrics": """
 from PIL import Image

@@ -70,7 +70,7 @@ answer = foclip.fool(["../pictures/photos/coffee.png"], ["a dog."], out="out", m
     "library-detect": """
 import foclip
 scorer = foclip.load("clipscore", "mini")
-answer = foclip.detect(["../fool/out/chelsea.png", "../fool/out/coffee.png"], "artworks", model=scorer)
+answer = foclip.detect(["../fool-psnr/out/chelsea.png", "../fool-psnr/out/coffee.png"], "artworks", model=scorer)
 """,
     "library-metrics": """
 from PIL import Image
@@ -147,7 +147,7 @@ EXPECTED: dict[str, str] = {
     "scan-*/shards.*": "the list of shards is JSON lines now",
     "calibrate/detector.json:*": "format 1: other names in another order, and each threshold once",
     "study*/out/cache/*": "finished work of studies, in a folder of another name",
-    "scores/*.about": "a sentence for people",
+    "scores/*": "more scores, and what they need",
     "*:probes*": "new in summaries of scans: how often each probe told most",
     "*ssim": "the mean over windows that lie within the picture, as its authors define it",
     "fool-ssim/*": "within a budget on SSIM, as its authors define it",
@@ -157,6 +157,24 @@ EXPECTED: dict[str, str] = {
     "scan-*/*:0.score": "a line of a sidecar is a caption; they were joined",
     "scan-*/*:0.p_value": "a line of a sidecar is a caption; they were joined",
     "scan-*/*:score_percentiles.50": "a line of a sidecar is a caption; they were joined",
+    **{
+        f"{case}/*": "the default budget is `invisible`"
+        for case in (
+            *("fool", "fool-unmasked", "fool-vit", "fool-adam", "fool-apgd", "fool-pgd", "fool-mifgsm"),
+            *("fool-cmaes", "fool-single-prompt", "library-fool"),
+        )
+    },
+    "fool-linf/*": "within a budget on SSIM, as its authors define it",
+    "fool-flip/*": "FLIP of our own steers, and room is left for what it may differ from its authors'",
+    "fool-colour/*": "the first iterate is pulled back until it keeps to all budgets",
+    "*.contrast": "new: how visible the change is at all scales",
+    "*.q_value": "new: share of false discoveries, where pictures are each other's reference",
+    "*.config.batch_size": "a lone picture has one slot",
+    "fool-adds-up/*:0.curve.1.1": "a lone picture has one slot, and a pass of one row rounds otherwise",
+    "harden/*": "only the captions that it uses are encoded, and a pass of so many rounds otherwise",
+    "score-hardened/*.gap": "as above: of the encoder that was hardened",
+    "score-hardened/*.hardened_score": "as above: of the encoder that was hardened",
+    "*.error": "messages",
     "*.config.min_psnr": "--min-psnr is one of the budgets",
     "*.config.budgets*": "--min-psnr is one of the budgets",
     "*.config.objective": "terms have the paper's names",
