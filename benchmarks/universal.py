@@ -7,11 +7,15 @@ Each encoder is left out in turn: the statistic is fitted through the others, on
 100 clean pictures and a bound of 2 %, false alarms on clean pictures in every state and what is caught of every
 scenario; and for folders that are their own reference, the share of false discoveries. Fooled pictures and measurements
 are kept in DIR.
+
+    python -m benchmarks.universal local-dir:runs/resnet-sigmoid --shipped --work DIR
+
+judges with the statistic that ships, through encoders that had no part in it, and writes universal-shipped.json.
 """
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -19,7 +23,7 @@ import numpy as np
 from benchmarks.record import save
 from foclip.calibration.examples import AS_IT_IS
 from foclip.detection.peers import FDR, judge_peers
-from foclip.detection.universal import Reference, Universals
+from foclip.detection.universal import Reference, Universals, universal
 from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
 from training.universal import FOOLED, Row, fit, measured, pays, seen
@@ -74,7 +78,7 @@ def with_clean_pictures(pictures: Pictures, weights: Universals) -> list[dict[st
         for row in pictures.rows:
             if row.number not in chosen and (not row.scenario or pays(row, pictures.originals)):
                 kinds.setdefault((row.scenario, row.state), []).append(row)
-                if row.number < 0:
+                if row.number < 0 and pictures.drawn:
                     kinds.setdefault(("", row.state + KNOWN), []).append(row)
         for (scenario, state), some in kinds.items():
             with_prompts = "artworks" if scenario.startswith("ten artworks") else "own"
@@ -136,21 +140,26 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--judge", nargs="+", help="encoders that are left out in turn; default: all")
+    parser.add_argument("--shipped", action="store_true", help="judge with the statistic that ships")
     choice = parser.parse_args()
     scores = {model: CLIPScore(load_encoder(model)) for model in choice.models}
-    fitting = {model: measured(score, "fit", choice.data, choice.work) for model, score in scores.items()}
+    fitting = {
+        model: [] if choice.shipped else measured(score, "fit", choice.data, choice.work)
+        for model, score in scores.items()
+    }
     tables: dict[str, list[dict[str, Any]]] = {"caught": [], "folders": []}
     for model in choice.judge or choice.models:
         others = [rows for name, rows in fitting.items() if name != model]
-        weights = Universals(fit(others, True), fit(others, False))
+        weights = universal() if choice.shipped else Universals(fit(others, True), fit(others, False))
         pictures = Pictures(measured(scores[model], "judge", choice.data, choice.work), fitting[model])
         print(f"{model}, left out; {CLEAN} clean pictures, bound {BOUND:.0%}, mean of {DRAWS} references", flush=True)
-        tables["caught"] += [{"encoder": model} | row for row in with_clean_pictures(pictures, weights)]
+        tables["caught"] += [{"encoder": PurePath(model).name} | row for row in with_clean_pictures(pictures, weights)]
         print(f"{model}, left out; folders as their own reference, false discoveries aimed at: {FDR:.0%}")
-        tables["folders"] += [{"encoder": model} | row for row in without(pictures, weights)]
+        tables["folders"] += [{"encoder": PurePath(model).name} | row for row in without(pictures, weights)]
     about = {"clean": CLEAN, "bound": BOUND, "draws": DRAWS, "false discoveries": FDR}
     title = "The universal statistic, for encoders that had no part in its fit"
-    print(save("universal", title, tables, models=choice.models, detectors=["universal"], settings=about))
+    name = "universal-shipped" if choice.shipped else "universal"
+    print(save(name, title, tables, models=choice.models, detectors=["universal"], settings=about))
 
 
 if __name__ == "__main__":
