@@ -10,9 +10,7 @@ class Layout:
     """A table of a page."""
 
     sources: Sequence[str]  #: Tables whose rows it shows, each RECORD/TABLE.
-    columns: Mapping[
-        str, str
-    ]  #: By its heading, a cell: `{column:format}` is a figure of the row, `i` its interval too.
+    columns: Mapping[str, str]  #: By its heading, a cell: `{column:format}` is a figure, `i` its interval too.
     where: Mapping[str, Sequence[Any]] = field(
         default_factory=dict
     )  #: Values of a column whose rows are shown, in order.
@@ -115,14 +113,16 @@ COST = {
     **{f"{name} / 35 dB": f"{{{name} / 35 dB:.2f}}" for name in ("default", "discreet")},
     "float32 copies more than the first row": "{float32 copies:.1f}",
 }
+#: Encoders that the universal statistic is judged through.
+UNIVERSAL = ("mini", "mini-vit", "resnet-sigmoid")
 #: By name, every table of a page that is not of a study.
 TABLES: dict[str, Layout] = {
     **detection("mini"),
     **detection("mini-vit"),
     "universal-caught": Layout(
-        ["universal/caught"],
+        ["universal/caught", "universal-shipped/caught"],
         {"pictures": "{scenario}", "file": "{state}"}
-        | {f"`{model}`": f"{{{model} with prompts:.0%}} / {{{model} without:.0%}}" for model in ("mini", "mini-vit")},
+        | {f"`{model}`": f"{{{model} with prompts:.0%}} / {{{model} without:.0%}}" for model in UNIVERSAL},
         where={
             "scenario": [
                 *(f"own caption, {each}" for each in ("40 dB", "45 dB", "50 dB", "invisible")),
@@ -135,7 +135,7 @@ TABLES: dict[str, Layout] = {
     "universal-alarms": Layout(
         ["universal/caught"],
         {"photographs": "{state}"}
-        | {f"`{model}`": f"{{{model} with prompts:.1%}} / {{{model} without:.1%}}" for model in ("mini", "mini-vit")}
+        | {f"`{model}`": f"{{{model} with prompts:.1%}} / {{{model} without:.1%}}" for model in UNIVERSAL[:2]}
         | {"of so many": "{mini pictures:,}"},
         where={"scenario": ["clean"]},
         by=("scenario", "state"),

@@ -33,5 +33,4 @@ OLDER = {
     "speed-score": BEFORE,
     "study-imagenet": HOURS,
     "study-robust": HOURS,
-    "unseen": BEFORE,
 }

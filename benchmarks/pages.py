@@ -135,14 +135,18 @@ def table(layout: Layout, figures: Figures) -> str:
 
 
 def spread(rows: Sequence[Mapping[str, Any]], by: Sequence[str], over: Sequence[str]) -> list[dict[str, Any]]:
-    """One row for each combination of the columns `by`; names of other columns begin with the values of `over`."""
+    """One row for each combination of the columns `by`; names of other columns begin with the values of `over`.
+
+    What was not measured in a combination is None.
+    """
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         key = tuple(row[column] for column in by)
         start = " ".join(str(row[column]) for column in over)
         wide = found.setdefault(key, dict(zip(by, key, strict=True)))
         wide |= {f"{start} {column}": value for column, value in row.items() if column not in (*by, *over)}
-    return list(found.values())
+    columns = dict.fromkeys(column for each in found.values() for column in each)
+    return [columns | each for each in found.values()]
 
 
 def studies(figures: Figures) -> str:
