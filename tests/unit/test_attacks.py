@@ -170,12 +170,15 @@ def test_adam_is_adam(mini: Encoder, score: CLIPScore, pictures: list[Tensor]) -
     attack = make_plan(Adam, steps=3, init="image", objective=FeatureAlignment(), batch_size=1)
     x = (pictures[0] / 255).clone()
     leaf = torch.nn.Parameter(x.clone())
-    optimiser = torch.optim.Adam([leaf], lr=0.1)
+    optimiser, clear = torch.optim.Adam([leaf], lr=0.1), torch.ones_like(x, dtype=torch.bool)
     for ours in paths(attack, score, pictures[0]):
         leaf.grad = gradient(mini, leaf.detach(), FeatureAlignment())
         optimiser.step()
-        assert torch.allclose(ours, leaf.detach(), atol=2e-4)
+        # Adam divides a gradient by its own size: of one that is nearly 0, rounding decides the direction.
+        clear &= leaf.grad.abs() > leaf.grad.square().mean().sqrt() / 100
+        assert torch.allclose(ours[clear], leaf.detach()[clear], atol=2e-4)
         leaf.data.copy_(ours)  # the same rounding ahead
+    assert clear.float().mean() > 0.7
 
 
 def test_adam_starts_from_noise_and_refuses_a_budget_for_it(score: CLIPScore, pictures: list[Tensor]) -> None:
