@@ -113,8 +113,8 @@ COST = {
     **{f"{name} / 35 dB": f"{{{name} / 35 dB:.2f}}" for name in ("default", "discreet")},
     "float32 copies more than the first row": "{float32 copies:.1f}",
 }
-#: Encoders that the universal statistic is judged through.
-UNIVERSAL = ("mini", "mini-vit", "resnet-sigmoid")
+#: Encoders that the universal statistic was fitted to.
+FITTED = ("mini", "mini-vit")
 #: By name, every table of a page that is not of a study.
 TABLES: dict[str, Layout] = {
     **detection("mini"),
@@ -122,7 +122,7 @@ TABLES: dict[str, Layout] = {
     "universal-caught": Layout(
         ["universal/caught", "universal-shipped/caught"],
         {"pictures": "{scenario}", "file": "{state}"}
-        | {f"`{model}`": f"{{{model} with prompts:.0%}} / {{{model} without:.0%}}" for model in UNIVERSAL},
+        | {f"`{model}`": f"{{{model} with prompts:.0%}} / {{{model} without:.0%}}" for model in (*FITTED, "resnet-sigmoid")},
         where={
             "scenario": [
                 *(f"own caption, {each}" for each in ("40 dB", "45 dB", "50 dB", "invisible")),
@@ -135,7 +135,7 @@ TABLES: dict[str, Layout] = {
     "universal-alarms": Layout(
         ["universal/caught"],
         {"photographs": "{state}"}
-        | {f"`{model}`": f"{{{model} with prompts:.1%}} / {{{model} without:.1%}}" for model in UNIVERSAL[:2]}
+        | {f"`{model}`": f"{{{model} with prompts:.1%}} / {{{model} without:.1%}}" for model in FITTED}
         | {"of so many": "{mini pictures:,}"},
         where={"scenario": ["clean"]},
         by=("scenario", "state"),

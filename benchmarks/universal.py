@@ -153,9 +153,10 @@ def main() -> None:
         weights = universal() if choice.shipped else Universals(fit(others, True), fit(others, False))
         pictures = Pictures(measured(scores[model], "judge", choice.data, choice.work), fitting[model])
         print(f"{model}, left out; {CLEAN} clean pictures, bound {BOUND:.0%}, mean of {DRAWS} references", flush=True)
-        tables["caught"] += [{"encoder": PurePath(model).name} | row for row in with_clean_pictures(pictures, weights)]
+        encoder = {"encoder": PurePath(model).name}
+        tables["caught"] += [encoder | row for row in with_clean_pictures(pictures, weights)]
         print(f"{model}, left out; folders as their own reference, false discoveries aimed at: {FDR:.0%}")
-        tables["folders"] += [{"encoder": PurePath(model).name} | row for row in without(pictures, weights)]
+        tables["folders"] += [encoder | row for row in without(pictures, weights)]
     about = {"clean": CLEAN, "bound": BOUND, "draws": DRAWS, "false discoveries": FDR}
     title = "The universal statistic, for encoders that had no part in its fit"
     name = "universal-shipped" if choice.shipped else "universal"

@@ -25,8 +25,7 @@ def sigmoid(logits: Tensor, positives: Tensor) -> Tensor:
 
     ``logits`` (B, T), bias included; ``positives`` (B, T) bool.
     """
-    signs = positives.to(logits.dtype) * 2 - 1
-    return -F.logsigmoid(signs * logits).sum(1).mean()
+    return F.binary_cross_entropy_with_logits(logits, positives.to(logits), reduction="none").sum(1).mean()
 
 
 def floor_penalty(similarity: Tensor, positives: Tensor, floor: float) -> Tensor:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import layouts, record, taken
 from benchmarks.docs import differences, older
-from benchmarks.pages import Figures, pages, pieces, rendered, shown
+from benchmarks.pages import Figures, pages, pieces, rendered, shown, spread
 from benchmarks.prose import uncited
 from benchmarks.record import Record
 from foclip.errors import UsageError
@@ -242,3 +242,10 @@ def test_finished_runs_become_records(judged: bool, tmp_path: Path, monkeypatch:
 def test_a_column_without_a_format_is_refused() -> None:
     with pytest.raises(UsageError, match="column never seen"):
         taken.row("toy", {"never seen": "0.2500"})
+
+
+def test_what_was_not_measured_is_a_dash() -> None:
+    rows = [{"file": file, "model": model, "caught": 0.5} for file, model in (("a", "x"), ("a", "y"), ("b", "x"))]
+    wide = spread(rows, ("file",), ("model",))
+    assert [each["y caught"] for each in wide] == [0.5, None]
+    assert shown(wide[1]["y caught"], ".0%") == "–"

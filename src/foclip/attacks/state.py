@@ -27,7 +27,7 @@ MOST_MEASUREMENTS = 12
 #: What a picture is pulled back to, as a share of the scarcest budget, and by how much at least.
 AIM, LEAST_PULL = 0.99, 0.98
 #: A coarse look is at means of squares, of a change made of cells at least so many times as wide; their side is at most
-#: that of the metric. It differs by up to a hundredth for FLIP, and by up to a twentieth for contrast.
+#: that of the metric. It differs by up to a hundredth for FLIP, and by up to a fifteenth for contrast.
 LARGER, COARSE = 4, {"flip": 2, "flip99": 2, "contrast": 4}
 #: Below this share a budget counts as unused. By how much a picture is then pushed outwards at most; how often, where
 #: looks are coarse and cost little.

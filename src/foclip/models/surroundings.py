@@ -20,7 +20,8 @@ def undisturbed() -> Iterator[None]:
 
     It is a context and a decorator.
 
-    A generator cannot be decorated. Gradients are as the caller says, and none where inference mode forbids them.
+    A generator cannot be decorated. A thread that lowers the precision of products while another computes lowers it for
+    both: torch has one for all. Gradients are as the caller says, and none where inference mode forbids them.
     """
     with ExitStack() as stack:
         stack.enter_context(np.errstate(all="warn", under="ignore"))  # NumPy's default
