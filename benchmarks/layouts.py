@@ -113,8 +113,9 @@ COST = {
     **{f"{name} / 35 dB": f"{{{name} / 35 dB:.2f}}" for name in ("default", "discreet")},
     "float32 copies more than the first row": "{float32 copies:.1f}",
 }
-#: Encoders that the universal statistic was fitted to.
+#: Encoders that the universal statistic was fitted to, and all that it is judged through.
 FITTED = ("mini", "mini-vit")
+JUDGED = (*FITTED, "resnet-sigmoid")
 #: By name, every table of a page that is not of a study.
 TABLES: dict[str, Layout] = {
     **detection("mini"),
@@ -122,7 +123,7 @@ TABLES: dict[str, Layout] = {
     "universal-caught": Layout(
         ["universal/caught", "universal-shipped/caught"],
         {"pictures": "{scenario}", "file": "{state}"}
-        | {f"`{model}`": f"{{{model} with prompts:.0%}} / {{{model} without:.0%}}" for model in (*FITTED, "resnet-sigmoid")},
+        | {f"`{model}`": f"{{{model} with prompts:.0%}} / {{{model} without:.0%}}" for model in JUDGED},
         where={
             "scenario": [
                 *(f"own caption, {each}" for each in ("40 dB", "45 dB", "50 dB", "invisible")),
