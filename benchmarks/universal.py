@@ -11,6 +11,7 @@ are kept in DIR.
     python -m benchmarks.universal local-dir:runs/resnet-sigmoid --shipped --work DIR
 
 judges with the statistic that ships, through encoders that had no part in it, and writes universal-shipped.json.
+Folders are those of `benchmarks.folders`.
 """
 
 import argparse
@@ -20,21 +21,19 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import folders
 from benchmarks.record import save
 from foclip.calibration.examples import AS_IT_IS
-from foclip.detection.peers import FDR, judge_peers
+from foclip.detection.peers import FDR
 from foclip.detection.universal import Reference, Universals, universal
 from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
 from training.universal import FOOLED, Row, fit, measured, pays, seen
 
-#: Clean pictures of a reference, the bound, and the random references and folders that rates are means of.
-CLEAN, BOUND, DRAWS, FOLDER_DRAWS = 100, 0.02, 5, 40
+#: Clean pictures of a reference, the bound, and the random references that rates are means of.
+CLEAN, BOUND, DRAWS = 100, 0.02, 5
 #: What is added to the name of a kind of pictures of which some others are the background of the reference.
 KNOWN = ", background"
-#: Folders of so many pictures, shares of them that are fooled, and how.
-FOLDERS, SHARES = (100, 200, 320), (0.0, 0.01, 0.05, 0.1, 0.2)
-IN_FOLDERS = ("own caption, 40 dB", "own caption, 45 dB", "own caption, invisible", "ten artworks, 40 dB")
 
 
 class Pictures:
@@ -98,41 +97,6 @@ def with_clean_pictures(pictures: Pictures, weights: Universals) -> list[dict[st
     return found
 
 
-def without(pictures: Pictures, weights: Universals) -> list[dict[str, Any]]:
-    """Folders that are their own reference."""
-    headings = ("pictures", "fooled", "called", "false", "caught", "alarms/‰")
-    print(f"   {'scenario':<26}{'prompts':<10}" + "".join(f"{heading:>10}" for heading in headings))
-    usual, found = list(pictures.originals.values()), []
-    for scenario in IN_FOLDERS:
-        some = [row for row in pictures.rows if row.scenario == scenario and row.state == AS_IT_IS]
-        fooled = [row for row in some if pays(row, pictures.originals)]
-        for prompts in ("artworks" if scenario.startswith("ten artworks") else "own", "none"):
-            for size in FOLDERS:
-                for share in SHARES:
-                    if (count := round(size * share)) <= len(fooled):
-                        figures = _folders(usual, fooled, size - count, count, prompts, weights)
-                        told = "".join(f"{each:>10.3f}" for each in figures.values())
-                        print(f"   {scenario:<26}{prompts:<10}{size:>10}{count:>10}{told}", flush=True)
-                        row = {"scenario": scenario, "prompts": prompts, "pictures": size, "fooled": count}
-                        found.append(row | figures)
-    return found
-
-
-def _folders(
-    usual: Sequence[Row], fooled: Sequence[Row], clean: int, count: int, prompts: str, weights: Universals
-) -> dict[str, float]:
-    found = []
-    for draw in range(FOLDER_DRAWS):
-        rng = np.random.default_rng(draw)
-        some = [usual[place] for place in rng.choice(len(usual), clean, replace=False)]
-        some += [fooled[place] for place in rng.choice(len(fooled), count, replace=False)]
-        verdicts = judge_peers([seen(row, prompts) for row in some], weights)
-        called = np.array([verdict.verdict == "tampered" for verdict in verdicts])
-        alarms, caught = called[:clean].sum(), called[clean:].mean() if count else np.nan
-        found.append((called.sum(), alarms / max(1, called.sum()), caught, 1000 * alarms / clean))
-    return dict(zip(("called", "false", "caught", "alarms per thousand"), np.mean(found, axis=0).tolist(), strict=True))
-
-
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -156,7 +120,9 @@ def main() -> None:
         encoder = {"encoder": PurePath(model).name}
         tables["caught"] += [encoder | row for row in with_clean_pictures(pictures, weights)]
         print(f"{model}, left out; folders as their own reference, false discoveries aimed at: {FDR:.0%}")
-        tables["folders"] += [encoder | row for row in without(pictures, weights)]
+        small = folders.small(pictures.rows, pictures.originals)
+        large = folders.large(scores[model], pictures.originals, choice.data, choice.work)
+        tables["folders"] += [encoder | row for row in folders.rates((small, large), weights)]
     about = {"clean": CLEAN, "bound": BOUND, "draws": DRAWS, "false discoveries": FDR}
     title = "The universal statistic, for encoders that had no part in its fit"
     name = "universal-shipped" if choice.shipped else "universal"

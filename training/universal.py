@@ -12,7 +12,7 @@ import json
 import pickle
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import cycle, islice
@@ -79,6 +79,10 @@ class Row:
     artworks: Sensitivity
 
 
+#: Number of the photograph, scenario, state, the picture, and its own caption.
+Picture = tuple[int, str, str, Image.Image, Prompts]
+
+
 def photographs(data: Path, part: str) -> tuple[list[Path], list[str]]:
     """Files and captions of the ImageNet photographs to "fit" (every other one), or to "judge"."""
     entries = json.loads((data / "imagenet-photos" / "index.json").read_text())[part == "judge" :: 2]
@@ -96,12 +100,19 @@ def scenarios(score: CLIPScore) -> dict[str, tuple[str, AttackPlan]]:
     }
 
 
-def fooled(score: CLIPScore, part: str, data: Path, work: Path) -> dict[str, list[tuple[Path, Path, Prompts]]]:
-    """Of every scenario the fooled files, their originals, and the prompts that they were fooled for."""
+def fooled(
+    score: CLIPScore, part: str, data: Path, work: Path, count: int = 0, names: Sequence[str] = ()
+) -> dict[str, list[tuple[Path, Path, Prompts]]]:
+    """Of every scenario, or those of some names, the fooled files, their originals, and what they were fooled for.
+
+    So many of each, by default as many as `FOOLED` says.
+    """
     (photos, captions), found = photographs(data, part), {}
     # Far from each other, since neighbours in the index are of like classes; a larger count adds to a smaller one's.
-    places = [number * 149 % len(photos) for number in range(FOOLED[part])]
+    places = places_of(photos)[: count or FOOLED[part]]
     for name, (target, plan) in scenarios(score).items():
+        if names and name not in names:
+            continue
         folder = work / score.model / part / re.sub(r"\W+", "-", name)
         folder.mkdir(parents=True, exist_ok=True)
         asked: dict[int, Prompts] = {p: ARTWORKS if target == "artworks" else (captions[p],) for p in places}
@@ -115,16 +126,17 @@ def fooled(score: CLIPScore, part: str, data: Path, work: Path) -> dict[str, lis
     return found
 
 
+def places_of(photos: Sequence[Path]) -> list[int]:
+    """Places of photographs in the order in which they are taken."""
+    return [number * 149 % len(photos) for number in range(len(photos))]
+
+
 def measured(score: CLIPScore, part: str, data: Path, work: Path) -> list[Row]:
     """Clean and fooled pictures of a part as one encoder sees them; from the working folder where they are there."""
-    kept = work / score.model / f"{part}.pickle"
-    if kept.exists():
-        return list(pickle.loads(kept.read_bytes()))
-    (photos, captions), prober = photographs(data, part), Prober(score)
-    order = [number * 149 % len(photos) for number in range(len(photos))]
-    seed = int(part == "judge")
+    photos, captions = photographs(data, part)
+    order, seed = places_of(photos), int(part == "judge")
 
-    def pictures() -> Iterator[tuple[int, str, str, Image.Image, Prompts]]:
+    def pictures() -> Iterator[Picture]:
         for number in order[: CLEAN[part]]:
             yield number, "", AS_IT_IS, images.read(photos[number]), (captions[number],)
         for state, change in CONDITIONS.items():
@@ -142,7 +154,14 @@ def measured(score: CLIPScore, part: str, data: Path, work: Path) -> list[Row]:
                 for number, (file, _, _) in zip(order, rows, strict=False):
                     yield number, scenario, state, change(images.read(file)), (captions[number],)
 
-    found, coming = [], pictures()
+    return look(score, pictures(), work / score.model / f"{part}.pickle")
+
+
+def look(score: CLIPScore, pictures: Iterable[Picture], kept: Path) -> list[Row]:
+    """What is measured of pictures; of a file of the working folder, if it is there."""
+    if kept.exists():
+        return list(pickle.loads(kept.read_bytes()))
+    prober, found, coming = Prober(score), list[Row](), iter(pictures)
     while some := list(islice(coming, CHUNK)):
         views = [prober.preprocess(picture) for *_, picture, _ in some]
         vectors = torch.cat([prober.embed(views)[:, None], prober.embed_under(PROBES, views, CHUNK)], dim=1)
@@ -151,6 +170,7 @@ def measured(score: CLIPScore, part: str, data: Path, work: Path) -> list[Row]:
             for prompts in ([own for *_, own in some], [ARTWORKS] * len(some))
         )
         found += [Row(*each[:3], *told) for each, *told in zip(some, own, artworks, strict=True)]
+    kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_bytes(pickle.dumps(found))
     return found
 
