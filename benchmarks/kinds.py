@@ -4,7 +4,7 @@ The universal statistic that ships judges them. Captions: the photographs that j
 captions such as alternative texts, those of COCO, prompts of a text-to-image model, and names of files. Of each kind, a
 few photographs are fooled at 45 dB for theirs. Rates for 100 clean pictures and a bound of 2 %, where the reference has
 captions "a photo of a …", or of the same kind. Pictures: folders that are their own reference, photographs with charts,
-pages of text or thumbnails among them. Writes docs/figures/kinds.json; fooled pictures and measurements are kept in DIR.
+pages of text or thumbnails among them. Writes docs/figures/kinds.json; what is fooled and measured is kept in DIR.
 """
 
 import argparse
