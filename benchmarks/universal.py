@@ -77,7 +77,7 @@ def with_clean_pictures(pictures: Pictures, weights: Universals) -> list[dict[st
         for row in pictures.rows:
             if row.number not in chosen and (not row.scenario or pays(row, pictures.originals)):
                 kinds.setdefault((row.scenario, row.state), []).append(row)
-                if row.number < 0 and pictures.drawn:
+                if row.state in pictures.drawn:
                     kinds.setdefault(("", row.state + KNOWN), []).append(row)
         for (scenario, state), some in kinds.items():
             with_prompts = "artworks" if scenario.startswith("ten artworks") else "own"

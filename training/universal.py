@@ -45,8 +45,11 @@ STEPS = 30
 CLEAN = {"fit": 200, "judge": 350}
 STATES = {"fit": 48, "judge": 24}
 FOOLED = {"fit": 40, "judge": 24}
-#: Drawn pictures of each kind.
-DRAWN = {"fit": 48, "judge": 32}
+#: Drawn pictures of each kind, how they are drawn, and what fits them.
+DRAWN = {"fit": 48, "judge": 100}
+KINDS = {"charts": (charts, "a chart."), "pages of text": (pages, "a page of text.")}
+#: What is added to the name of a kind if each picture has the caption that fits it best of a thousand.
+BEST = ", best caption"
 #: What becomes of fooled files, one after the other: a file as it is, saved again, mirrored, or cropped.
 AGAIN: Mapping[str, Change] = {
     AS_IT_IS: lambda picture: picture,
@@ -145,10 +148,12 @@ def measured(score: CLIPScore, part: str, data: Path, work: Path) -> list[Row]:
         if part == "judge":
             for number, (state, change) in zip(order[STATES[part] :], cycle(CONDITIONS.items()), strict=False):
                 yield number, "", state, change(images.read(photos[number])), (captions[number],)
-        for state, draw in (("charts", charts), ("pages of text", pages)):
+        for state, (draw, caption) in KINDS.items():
             for picture in draw(DRAWN[part], seed=seed):
-                (found,) = measure(score, [picture], [()], (), captions=True)
-                yield -1, "", state, picture, (str(found.zero_shot_caption),)
+                yield -1, "", state, picture, (caption,)
+                if part == "judge":
+                    (found,) = measure(score, [picture], [()], (), captions=True)
+                    yield -1, "", state + BEST, picture, (str(found.zero_shot_caption),)
         for scenario, rows in fooled(score, part, data, work).items():
             for state, change in AGAIN.items():
                 for number, (file, _, _) in zip(order, rows, strict=False):
