@@ -17,7 +17,7 @@ from foclip.data import images
 from foclip.detection.peers import judge_peers
 from foclip.detection.universal import Universals
 from foclip.models.scores import CLIPScore
-from training.universal import Picture, Row, fooled, look, pays, photographs, places_of, seen
+from training.universal import Picture, Row, fooled, look, own_folder, pays, photographs, places_of, seen
 
 #: Shares of pictures that are fooled, and random folders that rates are means of.
 SHARES, DRAWS = (0.0, 0.01, 0.05, 0.1, 0.2), 40
@@ -64,7 +64,7 @@ def large(score: CLIPScore, originals: Mapping[int, Row], data: Path, work: Path
             for number, (file, _, _) in zip(order, rows, strict=False):
                 yield number, scenario, AS_IT_IS, images.read(file), (captions[number],)
 
-    rows = look(score, pictures(), work / score.model / "large.pickle")
+    rows = look(score, pictures(), own_folder(score, work) / "large.pickle")
     clean = [*originals.values(), *(row for row in rows if not row.scenario)]
     paying = {each: [row for row in rows if row.scenario == each and pays(row, originals)] for each in LARGE_SCENARIOS}
     return Folders((LARGE,), clean, paying)

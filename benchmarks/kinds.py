@@ -27,7 +27,19 @@ from foclip.detection.scenarios import CONDITIONS
 from foclip.detection.universal import Reference, universal
 from foclip.models import load_encoder
 from foclip.models.scores import CLIPScore
-from training.universal import FOOLED, STEPS, Picture, Row, look, measured, pays, photographs, places_of, seen
+from training.universal import (
+    FOOLED,
+    STEPS,
+    Picture,
+    Row,
+    look,
+    measured,
+    own_folder,
+    pays,
+    photographs,
+    places_of,
+    seen,
+)
 
 USUAL = "of a class"
 #: Captions of a thing by kind.
@@ -48,7 +60,7 @@ def with_captions(score: CLIPScore, kind: str, data: Path, work: Path) -> Pictur
     photos, _ = photographs(data, "judge")
     entries = json.loads((data / "imagenet-photos" / "index.json").read_text())[1::2]
     captions = [CAPTIONS[kind].format(entry["name"]) for entry in entries]
-    order, folder = places_of(photos), work / score.model / "kinds"
+    order, folder = places_of(photos), own_folder(score, work) / "kinds"
 
     def pictures() -> Iterator[Picture]:
         for number in order:

@@ -116,7 +116,7 @@ def fooled(
     for name, (target, plan) in scenarios(score).items():
         if names and name not in names:
             continue
-        folder = work / score.model / part / re.sub(r"\W+", "-", name)
+        folder = own_folder(score, work) / part / re.sub(r"\W+", "-", name)
         folder.mkdir(parents=True, exist_ok=True)
         asked: dict[int, Prompts] = {p: ARTWORKS if target == "artworks" else (captions[p],) for p in places}
         rows = {p: (folder / f"{photos[p].stem}.png", photos[p], asked[p]) for p in places}
@@ -127,6 +127,11 @@ def fooled(
             images.write(images.to_image(result.pixels), rows[result.task.tag][0])
         found[name] = list(rows.values())
     return found
+
+
+def own_folder(score: CLIPScore, work: Path) -> Path:
+    """Where what one encoder fooled and measured is kept."""
+    return work / Path(score.model).name
 
 
 def places_of(photos: Sequence[Path]) -> list[int]:
@@ -159,7 +164,7 @@ def measured(score: CLIPScore, part: str, data: Path, work: Path) -> list[Row]:
                 for number, (file, _, _) in zip(order, rows, strict=False):
                     yield number, scenario, state, change(images.read(file)), (captions[number],)
 
-    return look(score, pictures(), work / score.model / f"{part}.pickle")
+    return look(score, pictures(), own_folder(score, work) / f"{part}.pickle")
 
 
 def look(score: CLIPScore, pictures: Iterable[Picture], kept: Path) -> list[Row]:
