@@ -1,63 +1,8 @@
 """How tables look on pages: which figures, in which columns, with how many digits."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from benchmarks import detector_layouts
+from benchmarks.layout import Layout
 
-
-@dataclass(frozen=True)
-class Layout:
-    """A table of a page."""
-
-    sources: Sequence[str]  #: Tables whose rows it shows, each RECORD/TABLE.
-    columns: Mapping[str, str]  #: By its heading, a cell: `{column:format}` is a figure, `i` its interval too.
-    where: Mapping[str, Sequence[Any]] = field(
-        default_factory=dict
-    )  #: Values of a column whose rows are shown, in order.
-    by: Sequence[str] = ()  #: With `over`: columns whose every combination has one row.
-    over: Sequence[str] = ()  #: Columns whose values begin the names of others: `{40 dB rise:.2f}`.
-
-
-METHODS = {"rule": "{rule:i.1%}", "combined": "{combined:i.1%}", "no prompt": "{no prompt:i.1%}"}
-ALERTS = (
-    "own caption, 35 dB",
-    "own caption, 40 dB",
-    "own caption, +0.2 at 40 dB",
-    "ten artworks, 35 dB",
-    "ten artworks, 40 dB",
-)
-
-
-def detection(model: str) -> dict[str, Layout]:
-    """The tables of `benchmarks.detection`."""
-    scenarios = {"scenario": "{scenario}", "file": "{file}", "n": "{n:,}", "rise": "{rise:+.3f}", **METHODS}
-    budgets = {"budget": "{budget:.1%}", "false alarms": "{false alarms:i.1%}"} | {
-        name: f"{{{name}:i.1%}}" for name in ALERTS
-    }
-    left = {f"undetected, {method}": f"{{{method}:+.3f}}" for method in METHODS}
-    columns = {
-        "scenarios": scenarios,
-        "alarms": {"pictures": "{pictures}", "n": "{n:,}", **METHODS},
-        "budgets": budgets,
-        "undetected": {"budget / dB": "{budget / dB}", "rise": "{rise:+.3f}", **left},
-        "paper": {"quantity": "{quantity}", "n": "{n:,}", "ours": "{ours:i.1%}", "paper": "{paper:.1%}"},
-    }
-    return {
-        f"detection-{model}-{table}": Layout([f"detection-{model}/{table}"], each) for table, each in columns.items()
-    }
-
-
-def _encoders(*parts: str) -> dict[str, str]:
-    """Columns of `mini` and `mini-vit`, with and without prompts."""
-    prompts = {"with prompts": "own", "without": "none"}
-    return {
-        f"`{model}`, {words}": " / ".join(f"{{{model} {kind} {part}:.0%}}" for part in parts)
-        for model in ("mini", "mini-vit")
-        for words, kind in prompts.items()
-    }
-
-
-OWN_CAPTION = tuple(f"own caption, {budget}" for budget in ("40 dB", "45 dB", "50 dB", "invisible"))
 #: Other people's detectors, in the study `detectors`.
 RIVALS = ("gray", "squeezing", "JPEG", "padding", "direction", "two encoders", "guessed caption")
 UNNOTICED = "undetected gain, the combined detector"
@@ -113,35 +58,9 @@ COST = {
     **{f"{name} / 35 dB": f"{{{name} / 35 dB:.2f}}" for name in ("default", "discreet")},
     "float32 copies more than the first row": "{float32 copies:.1f}",
 }
-#: Encoders that the universal statistic was fitted to, and all that it is judged through.
-FITTED = ("mini", "mini-vit")
-JUDGED = (*FITTED, "resnet-sigmoid")
 #: By name, every table of a page that is not of a study.
 TABLES: dict[str, Layout] = {
-    **detection("mini"),
-    **detection("mini-vit"),
-    "universal-caught": Layout(
-        ["universal/caught", "universal-shipped/caught"],
-        {"pictures": "{scenario}", "file": "{state}"}
-        | {f"`{model}`": f"{{{model} with prompts:.0%}} / {{{model} without:.0%}}" for model in JUDGED},
-        where={
-            "scenario": [
-                *(f"own caption, {each}" for each in ("40 dB", "45 dB", "50 dB", "invisible")),
-                "ten artworks, 40 dB",
-            ]
-        },
-        by=("scenario", "state"),
-        over=("encoder",),
-    ),
-    "universal-alarms": Layout(
-        ["universal/caught"],
-        {"photographs": "{state}"}
-        | {f"`{model}`": f"{{{model} with prompts:.1%}} / {{{model} without:.1%}}" for model in FITTED}
-        | {"of so many": "{mini pictures:,}"},
-        where={"scenario": ["clean"]},
-        by=("scenario", "state"),
-        over=("encoder",),
-    ),
+    **detector_layouts.TABLES,
     "robust-rises": Layout(
         ["robust-mini/attacked", "robust-mini-robust/attacked"],
         {"mean rise of CLIPScore": "`{encoder}`, {prompts}"}
@@ -160,24 +79,6 @@ TABLES: dict[str, Layout] = {
         ["study-robust/summary"],
         {"score": "{attacked}", "clean → fooled for it": "{before:.3f} → {after:.3f}", "rise": "{rise:.3f}"},
         where={"part": ["curve"], "for": ["own caption"], "budget / dB": [35]},
-    ),
-    "universal-folders": Layout(
-        ["universal/folders"],
-        {
-            "pictures": "{pictures:,}",
-            "of which fooled": "{fooled:,}",
-            "how": "{scenario}",
-            **_encoders("caught", "false"),
-        },
-        where={"fooled": [1, 3, 5, 10, 16, 20], "scenario": list(OWN_CAPTION)},
-        by=("pictures", "fooled", "scenario"),
-        over=("encoder", "prompts"),
-    ),
-    "evading": Layout(
-        ["evading/rows"],
-        {"attackers": "{attackers}", "rise": "{rise:.2f}", "caught": "{usual:.0%}"}
-        | {"with drawn amounts, mean of five seeds": "{drawn, each:.0%}", "by all five seeds": "{all drawn:.0%}"}
-        | {"without prompts": "{no prompts:.0%}"},
     ),
     "caught": Layout(
         ["detection-mini/scenarios", "detection-mini-vit/scenarios"],

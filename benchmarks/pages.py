@@ -10,7 +10,8 @@ from typing import Any
 
 from benchmarks import record
 from benchmarks.formats import STUDY_FORMATS
-from benchmarks.layouts import TABLES, Layout
+from benchmarks.layout import Layout
+from benchmarks.layouts import TABLES
 from benchmarks.record import FIGURES, ROOT, Record
 from foclip.errors import UsageError
 from foclip.runs import provenance

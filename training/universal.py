@@ -68,7 +68,7 @@ PENALTY, COMMON = {True: 0.02, False: 0.005}, 10.0
 #: Clean pictures in folders, and how many folders of each kind, of which the tail is that.
 FOLDER, FOLDERS = 48, 20
 #: By how much the tail of another encoder may be longer than the longest measured: as tails of two of them differ.
-STRETCH = 1.25
+STRETCH = 1.1
 
 
 @dataclass(frozen=True)

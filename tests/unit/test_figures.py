@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import layouts, record, taken
 from benchmarks.docs import differences, older
+from benchmarks.layout import Layout
 from benchmarks.pages import Figures, pages, pieces, rendered, shown, spread
 from benchmarks.prose import uncited
 from benchmarks.record import Record
@@ -83,7 +84,7 @@ def test_records_of_other_weights_detectors_or_attacks_are_refused_unless_listed
 
 
 def test_a_table_says_that_it_is_of_older_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    layout = layouts.Layout(["some/rises"], {"dB": "{budget / dB}", "rise": "{rise:i.2f}", "caught": "{caught:.0%}"})
+    layout = Layout(["some/rises"], {"dB": "{budget / dB}", "rise": "{rise:i.2f}", "caught": "{caught:.0%}"})
     monkeypatch.setitem(layouts.TABLES, "rises", layout)
     text = "<!-- figures: rises -->\n<!-- end -->"
     lines = rendered(text, "README.md", figures_of(some=a_record(attack="1"))).splitlines()

@@ -164,4 +164,6 @@ def split_name(name: str) -> tuple[str, str]:
 
 def feature_values(measured: Sensitivity, names: Sequence[str]) -> list[float]:
     """The features of these names."""
-    return [FEATURES[kind](measured.change(probe)) for kind, probe in map(split_name, names)]
+    pairs = [split_name(name) for name in names]
+    changes = {probe: measured.change(probe) for probe in {probe for _, probe in pairs}}
+    return [FEATURES[kind](changes[probe]) for kind, probe in pairs]
