@@ -108,7 +108,7 @@ def folder_rates(pictures: Pictures) -> list[dict[str, Any]]:
     paying = [row for row in pictures.rows if row.scenario == f"own caption, {PSNR} dB" and row.state == AS_IT_IS]
     paying = [row for row in paying if pays(row, pictures.originals)][:FEW]
     found = []
-    for kind in ("photographs", "charts", "pages of text", "48-pixel thumbnail"):
+    for kind in ("none", "charts", "pages of text", "48-pixel thumbnail"):
         others = [row for row in pictures.rows if not row.scenario and row.state == kind][:OTHERS]
         for prompts in ("own", "none"):
             counts = []

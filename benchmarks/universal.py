@@ -130,7 +130,7 @@ def main() -> None:
         tables["folders"] += [encoder | row for row in folders.rates((small, large), weights)]
     about = {"clean": CLEAN, "bound": BOUND, "draws": DRAWS, "false discoveries": FDR}
     title = "The universal statistic, for encoders that had no part in its fit"
-    print(save("universal", title, tables, models=choice.models, detectors=["universal"], settings=about))
+    print(save("universal", title, tables, models=choice.models, settings=about))
 
 
 if __name__ == "__main__":
