@@ -57,7 +57,7 @@ def calibrate(
     *,
     model: str | Encoder | Scorer = "mini",
     score: str = DEFAULT,
-    steps: int = 60,
+    steps: int = 20,
     fpr: float = 0.01,
     captions: str | Path | None = None,
     own: Sequence[str] | None = None,

@@ -50,7 +50,7 @@ def calibrate(
         RUN,
         min=4,
     ),
-    steps: int | None = option(None, "Updates per fooled picture with --full. Default: 60.", RUN, min=1),
+    steps: int | None = option(None, "Updates per fooled picture with --full. Default: 20.", RUN, min=1),
     hardened: options.HardenedNames = None,
     device: options.Device = "auto",
 ) -> None:
