@@ -102,6 +102,14 @@ TABLES: dict[str, Layout] = {
         by=("others", "prompts"),
         over=("encoder",),
     ),
+    "with-hardened": Layout(
+        ["with-hardened/caught"],
+        {"on": "`{model}`", "hardened": "{with}", "file": "{file}"}
+        | {
+            heading: f"{{{name}:.0%}} / {{{name}, without prompts:.0%}}"
+            for heading, name in (("false alarms", "clean"), *((each, each) for each in OWN_CAPTION[:3]))
+        },
+    ),
     "evading": Layout(
         ["evading/rows"],
         {"attackers": "{attackers}", "rise": "{rise:.2f}", "caught": "{usual:.0%}"}

@@ -252,7 +252,7 @@ def tail(statistic: Universal, encoders: Sequence[Sequence[Row]], with_prompts: 
             kinds.append(np.quantile(heights, 1 - np.array(SURVIVAL[:-1])))
         means.append(np.max(kinds, axis=0))
     mean = np.mean(means, axis=0)
-    # The last lies on the line through the second and the one before it: of 48 photographs, a single odd one makes it.
+    # The last lies on the line through the second and the one before it: one odd photograph of 48 would decide it.
     nearer, last = (math.log(SURVIVAL[1] / share) for share in SURVIVAL[-2:])
     further = mean[1] + (mean[-1] - mean[1]) * last / nearer
     return [float(f"{each:.4g}") for each in (*mean, further)]

@@ -92,6 +92,24 @@ def test_clean_pictures_make_a_detector(folder: Path, model: str, run: Run, tmp_
     assert "was calibrated on" in errors
 
 
+def test_hardened_encoders_are_further_probes(folder: Path, run: Run, tmp_path: Path) -> None:
+    out, twin = tmp_path / "d.json", "mini-vit-robust-44"
+    call = ("calibrate", "--clean", folder, "--model", "mini-vit", "--out", out, "--json")
+    code, text, errors = run(*call, "--hardened", twin)
+    assert code == 0, errors
+    assert json.loads(text)["passes_per_picture"] == 2 * 8 + 1
+    assert Detector.load(out).hardened == {twin: load_encoder(twin).fingerprint}
+    detecting = ("detect", folder / "00.png", "--model", "mini-vit", "--detector", out, "--json")
+    code, text, errors = run(*detecting, "--prompt", "a photo of a cat.")
+    assert code == 0, errors
+    (row,) = json.loads(text)
+    assert row["probes"][-1] == twin
+    assert row["decided_by"] == "combined"
+    code, _, errors = run(*call, "--hardened", "mini-robust")
+    assert code == 2
+    assert "mini-robust is no hardened version of mini-vit" in errors
+
+
 def test_rows_of_a_scan_are_their_own_reference(folder: Path, encoder: Encoder, tmp_path: Path) -> None:
     """Neither chunks, workers nor a stop between the passes change a row."""
     rows = []

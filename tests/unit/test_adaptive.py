@@ -112,6 +112,17 @@ def test_who_draws_probes_pays_the_mean_over_them(
     assert DetectorAwareScore(score, detector, evading.hardened, (0,)).fingerprint != evading.fingerprint
 
 
+@pytest.mark.slow
+def test_hardened_encoders_do_not_choose_the_caption(score: CLIPScore, small_photos: list[Image.Image]) -> None:
+    hardened, photos, probes = hardened_scores(score), small_photos[:2], ("webp", "crop")
+    alone = measure(score, photos, [()] * 2, probes, captions=True)
+    beside = measure(score, photos, [()] * 2, (*probes, *hardened), hardened, captions=True)
+    for one, other in zip(alone, beside, strict=True):
+        assert other.caption_headings.keys() == {*probes, *hardened}
+        found = {probe: other.caption_headings[probe] for probe in probes}
+        assert found == pytest.approx(one.caption_headings, abs=1e-5)
+
+
 @pytest.mark.parametrize("name", RANDOM)
 def test_probes_are_drawn_by_number(name: str, small_photos: list[Image.Image]) -> None:
     picture = small_photos[0]

@@ -14,7 +14,7 @@ from foclip.calibration.referencing import least, promise
 from foclip.detection import Detector, ReferenceDetector, Sensitivity, drift
 from foclip.detection.features import heading, split_name
 from foclip.detection.peers import LEAST, Peers, judge_peers, q_values
-from foclip.detection.universal import CLIP, SURVIVAL, Reference, Scatter, Universal, Universals, universal
+from foclip.detection.universal import CLIP, HARDENED, SURVIVAL, Reference, Scatter, Universal, Universals, universal
 from foclip.errors import UsageError
 
 TAIL = [0.0, 1.7, 2.7, 3.5, 4.3, 5.0]
@@ -113,6 +113,18 @@ def test_a_feature_has_a_weight_on_each_side_of_its_median() -> None:
     rows = np.array([[1.0, 0.0, 2.0], [-1.0, 0.0, -2.0]])
     assert WEIGHTS.log_odds(rows).tolist() == [0.5, 0.5]  # -1 + 0.5 + 1, and -1 - 0.5 + 2
     assert WEIGHTS.evidence(rows)[1].tolist() == [-0.5, 0.0, 2.0]
+
+
+def test_hardened_encoders_give_further_headings() -> None:
+    more = WEIGHTS.with_hardened(["strong", "faint"], with_prompts=True)
+    assert more.probes == [*WEIGHTS.probes, "strong", "faint"]
+    assert more.inputs[3:] == ["heading_strong", "heading_faint"]
+    usual = np.array([[1.0, -1.0, 2.0]])
+    for height, weight in ((2.0, HARDENED[True]), (-2.0, HARDENED[True] / 2)):
+        found = more.log_odds(np.hstack([usual, [[height, 0.0]]]))
+        assert found - WEIGHTS.log_odds(usual) == pytest.approx(height * weight)
+    assert BARE.with_hardened(["strong"], with_prompts=False).inputs[-1] == "caption_heading_strong"
+    assert BARE.with_hardened([], with_prompts=False) == BARE
 
 
 def test_the_tail_is_exponential_beyond_what_was_seen() -> None:

@@ -13,7 +13,7 @@ from foclip.calibration.calibrating import check_enough, half_own, of_kinds, rea
 from foclip.calibration.examples import Bench, Example
 from foclip.data.samples import PromptsOf
 from foclip.detection.conformal import pictures_needed
-from foclip.detection.detector import ReferenceDetector
+from foclip.detection.detector import ReferenceDetector, hardened_scores
 from foclip.detection.probes import NO_HARDENED, require_embedding
 from foclip.detection.universal import Reference, Universal, universal
 from foclip.errors import UsageError
@@ -47,6 +47,7 @@ def calibrate_on_clean(
     fpr: float | None = None,
     captions: str | Path | None = None,
     background: Sequence[str | Path] = (),
+    hardened: Sequence[str | Encoder] = (),
     name: str = "detector",
     progress: Progress = no_progress,
     log: Callable[[str], None] = lambda line: None,
@@ -61,21 +62,25 @@ def calibrate_on_clean(
         fpr: Bound on false alarms; None for 1 %, or the least that so few pictures can promise.
         captions: As for `foclip.score`.
         background: Further clean pictures, those of a folder being of one kind: the bound holds for each kind.
+        hardened: Hardened versions of the encoder, or names of them, which become probes of the detector.
         name: The detector's name.
         progress: Progress.
         log: Gets a line that says what can be promised, before all pictures are read.
 
     Raises:
-        UsageError: Too few pictures, or too few to promise `fpr`, or the score has no embedding.
+        UsageError: Too few pictures, or too few to promise `fpr`; the score has no embedding, or a hardened encoder is
+            none of its encoder.
         FoclipError: Prompts, model or score are unusable.
     """
     if fpr is not None and not 0 < fpr < 1:
         raise UsageError(f"fpr: {fpr} is not in (0, 1)")
     scorer, weights = require_embedding(resolve(model, score)), universal()
+    further = hardened_scores(scorer, hardened) if hardened else NO_HARDENED
+    probes = [*weights.probes, *further]
     read = read_clean(
         scorer, clean, background, prompts, captions, fpr, progress, spent=1, told=lambda n: log(promise(n))
     )
-    bench = Bench(scorer, NO_HARDENED, read.failures, weights.probes)
+    bench = Bench(scorer, further, read.failures, probes)
     caption = {e.name: e.prompts[0] for e in read.samples} if captions else bench.captions(read.samples)
     seen = bench.clean(half_own(read.samples, caption), progress("measuring clean pictures", len(read.samples)))
     check_enough(len(seen), fpr, read.duplicates, spent=1)
@@ -83,7 +88,9 @@ def calibrate_on_clean(
     own = [e for e in seen if not e.background]
     states = bench.states_in_turn(own, progress("measuring them in other states", len(own)))
 
-    def reference(statistic: Universal, with_prompts: bool) -> Reference:
+    def reference(shipped: Universal, with_prompts: bool) -> Reference:
+        statistic = shipped.with_hardened([*further], with_prompts)
+
         def rows(examples: Sequence[Example]) -> list[list[float]]:
             told = (e.sensitivity if with_prompts else e.sensitivity.without_prompts() for e in examples)
             return [statistic.features(each) for each in told]
@@ -97,6 +104,7 @@ def calibrate_on_clean(
         model=scorer.encoder.name,
         fingerprint=scorer.encoder.fingerprint,
         fpr=least(len(seen)) if fpr is None else fpr,
+        hardened={probe: own.encoder.fingerprint for probe, own in further.items()},
         with_prompts=reference(weights.with_prompts, True),
         without_prompts=reference(weights.without_prompts, False),
         provenance={
@@ -105,7 +113,7 @@ def calibrate_on_clean(
             "versions": {package: version(package) for package in ("foclip", "torch", "open_clip_torch")},
         },
     )
-    passes = 2 * (1 + len(weights.probes)) + (not captions)
+    passes = 2 * (1 + len(probes)) + (not captions)
     return CleanCalibration(
         detector, seen + states, passes, read.failures, read.duplicates, len(read.samples) - len(seen)
     )

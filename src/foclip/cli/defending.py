@@ -56,8 +56,8 @@ def calibrate(
 ) -> None:
     """Calibrate a detector on clean pictures: it keeps to a bound on false alarms.
 
-    Takes a minute: clean pictures are measured, and what is suspicious was learned through other encoders. --full, or
-    an option for it, fools pictures through this encoder too, and learns from them.
+    Takes a minute: clean pictures are measured, and what is suspicious was learned through other encoders. --full,
+    --fooled or --steps fools pictures through this encoder too, and learns from them.
     """
     texts = options.prompts(prompts, prompt)
     if out.suffix != ".json":
@@ -77,8 +77,10 @@ def calibrate(
     )
     chosen = progress.load(model, score, device)
     asked: dict[str, Any] = {"captions": captions, "background": background or (), "fpr": fpr, "name": out.stem}
-    if full or fooled or steps or hardened:
-        settings = {"hardened": hardened, "fooled": fooled, "steps": steps}
+    if hardened:
+        asked["hardened"] = hardened
+    if full or fooled or steps:
+        settings = {"fooled": fooled, "steps": steps}
         _calibrate_fully(
             clean, texts, chosen, out, asked | {key: value for key, value in settings.items() if value}, json
         )

@@ -221,7 +221,7 @@ class ReferenceDetector(Detector):
 
     def _check_probes(self) -> None:
         for part, with_prompts in ((self.with_prompts, True), (self.without_prompts, False)):
-            check_inputs(part.statistic.inputs, UNIVERSAL[with_prompts])
+            check_inputs(part.statistic.inputs, UNIVERSAL[with_prompts], self.hardened)
 
 
 def check_inputs(inputs: Sequence[str], kinds: Sequence[str], hardened: Collection[str] = ()) -> None:

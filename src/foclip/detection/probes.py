@@ -175,12 +175,14 @@ class Prober:
         floor = scorer.info.floor
         found = [Sensitivity(*each, floor) for each in zip(gray, map(by_probe, drifts), strict=True)]
         if captions:
+            # Hardened encoders come last, and do not choose the caption: with and without them it is the same.
+            choosing = sum(name not in self.hardened for name in names) or len(names)
             for place, (drifted, own) in enumerate(zip(drifts, vectors, strict=True)):
                 cosines = caption_cosines(scorer.encoder, own)
                 best = int(cosines[0].argmax())
                 fit, *moved = (cosines[:, best] / NO_MATCH).tolist()
                 lost = cosines[0] - cosines[1:]
-                most = lost[:, lost.mean(dim=0).argmax()] if names else lost[:, 0]
+                most = lost[:, lost[:choosing].mean(dim=0).argmax()] if names else lost[:, 0]
                 found[place] = replace(
                     found[place],
                     zero_shot_caption=_captions()[best],

@@ -15,7 +15,8 @@ standardised together are ranked together, and no order among them matters. Two 
 
 import json
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from foclip.detection.conformal import Probing, Ranked, require_pictures
-from foclip.detection.features import FEATURES, Sensitivity, feature_values, split_name
+from foclip.detection.features import FEATURES, UNIVERSAL, Sensitivity, feature_names, feature_values, split_name
 from foclip.detection.probes import ROWS
 from foclip.errors import UsageError
 from foclip.files import from_json
@@ -40,6 +41,8 @@ CLIP = 8.0
 SURVIVAL = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 #: Least spread: cosines that differ by less are the same for all pictures.
 LEAST_SPREAD = 0.01
+#: Weight of the heading under a hardened encoder of one's own, with prompts (True) and without.
+HARDENED = {True: 1.0, False: 0.5}
 #: A normal distribution's standard deviation, in units of its median absolute deviation.
 MAD = 1.4826
 
@@ -74,6 +77,13 @@ class Universal(Probing):
 
     def next_probes(self, measured: Sensitivity) -> tuple[str, ...]:
         return () if measured.drifts.keys() >= {*self.probes} else tuple(self.probes)
+
+    def with_hardened(self, names: Sequence[str], with_prompts: bool) -> "Universal":
+        """The same with the headings under hardened encoders of these names, which speak against a picture too."""
+        kind, count = UNIVERSAL[with_prompts][0], len(names)
+        each, less = [HARDENED[with_prompts]] * count, [HARDENED[with_prompts] / 2] * count
+        inputs = [*self.inputs, *feature_names(names, [kind])]
+        return replace(self, inputs=inputs, weight=[*self.weight, *each], below=[*self.below, *less])
 
     def features(self, measured: Sensitivity) -> list[float]:
         """Its inputs for one picture, to six digits: as files hold them, so that all pictures are treated alike."""
