@@ -2,8 +2,8 @@
 
 `foclip calibrate` on 200 photographs of the half that fits (`training.universal`), for `mini` and `mini-vit`, alone and
 with the hardened encoders that come with them (`--hardened`), at a bound of 2 %. What is caught of photographs of the
-other half, fooled for their own caption, and false alarms on the originals, as they are and saved as JPEG 85. Writes
-docs/figures/with-hardened.json; fooled pictures are kept in DIR, as `benchmarks.universal` keeps them.
+other half, fooled for their own caption, and false alarms on the originals, as they are, saved as JPEG 85, and cropped.
+Writes docs/figures/with-hardened.json; fooled pictures are kept in DIR, as `benchmarks.universal` keeps them.
 """
 
 import argparse
@@ -24,14 +24,14 @@ from foclip.data import images
 from foclip.data.prompts import Prompts
 from foclip.detection import Detector, Prober, Sensitivity, hardened_scores
 from foclip.detection.probes import NO_HARDENED
-from foclip.detection.scenarios import LEAST_RISE
+from foclip.detection.scenarios import CROPPED, LEAST_RISE
 from foclip.models import embedded, load_encoder
 from foclip.models.scores import CLIPScore
 from training.universal import AGAIN, CHUNK, fooled
 
 MODELS = ("mini", "mini-vit")
 SCENARIOS = tuple(f"own caption, {db} dB" for db in (40, 45, 50))
-STATES = (AS_IT_IS, "JPEG 85")
+STATES = (AS_IT_IS, "JPEG 85", CROPPED)
 #: Photographs that are fooled.
 FOOLED = 60
 
