@@ -8,12 +8,7 @@ whole command, with one thread. Writes docs/figures/calibrate-cost.json.
 import argparse
 import csv
 import json
-import os
-import resource
-import subprocess
-import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import open_clip
@@ -21,33 +16,20 @@ import torch
 
 from benchmarks.common import Table
 from benchmarks.record import save
+from benchmarks.startup import spent
 from training.universal import photographs
 
 #: Photographs of each command, and the architecture of random weights.
 CLEAN, JUDGED, ARCHITECTURE = 200, 48, "ViT-B-32"
 
 
-def captioned(data: Path, part: str, count: int, folder: Path) -> list[str]:
-    """Options that name photographs of a part, and a table of their captions, which is written to the folder."""
+def captioned(data: Path, part: str, count: int, folder: Path) -> tuple[list[str], str]:
+    """Photographs of a part, and a table of their captions, which is written to the folder."""
     files, captions = photographs(data, part)
     files, table = files[:count], folder / f"{part}.csv"
     with table.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([("image", "caption"), *zip((f.name for f in files), captions, strict=False)])
-    return [*map(str, files), "--captions", str(table)]
-
-
-def spent(command: Sequence[str]) -> tuple[float, str]:
-    """Processor seconds of a command of ours, and what it printed."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "-m", "foclip", *command],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
+    return [*map(str, files)], str(table)
 
 
 def main() -> None:
@@ -58,17 +40,18 @@ def main() -> None:
     table = Table()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        *files, option, captions = captioned(choice.data, "fit", CLEAN, folder)
+        files, captions = captioned(choice.data, "fit", CLEAN, folder)
         clean = [word for file in files for word in ("--clean", file)]
         written = ["--out", str(folder / "detector.json")]
-        seconds, told = spent(["calibrate", *clean, option, captions, *written, "--json"])
+        seconds, told = spent("-m", "foclip", "calibrate", *clean, "--captions", captions, *written, "--json")
         passes = json.loads(told)["passes_per_picture"]
         told_of = {"command": "calibrate", "model": "mini", "photographs": CLEAN}
         table.add({**told_of, "passes a picture": passes, "processor seconds": seconds})
         torch.manual_seed(0)
         torch.save(open_clip.create_model(ARCHITECTURE).state_dict(), folder / "random.pt")
         model = ["--model", f"{ARCHITECTURE}/{folder / 'random.pt'}"]
-        seconds, told = spent(["detect", *captioned(choice.data, "judge", JUDGED, folder), *model, "--json"])
+        files, captions = captioned(choice.data, "judge", JUDGED, folder)
+        seconds, told = spent("-m", "foclip", "detect", *files, "--captions", captions, *model, "--json")
         called = sum(row["verdict"] == "tampered" for row in json.loads(told))
         told_of = {"command": "detect", "model": ARCHITECTURE, "photographs": JUDGED}
         table.add({**told_of, "tampered": called, "processor minutes": seconds / 60})

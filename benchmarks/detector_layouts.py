@@ -53,12 +53,7 @@ TABLES: dict[str, Layout] = {
         ["universal/caught"],
         {"pictures": "{scenario}", "file": "{state}"}
         | {f"`{model}`": f"{{{model} with prompts:.0%}} / {{{model} without:.0%}}" for model in JUDGED},
-        where={
-            "scenario": [
-                *(f"own caption, {each}" for each in ("40 dB", "45 dB", "50 dB", "invisible")),
-                "ten artworks, 40 dB",
-            ]
-        },
+        where={"scenario": [*OWN_CAPTION, "ten artworks, 40 dB"]},
         by=("scenario", "state"),
         over=("encoder",),
     ),

@@ -66,7 +66,7 @@ def main() -> None:
         for names in ((), embedded.HARDENED[model]):
             hardened = hardened_scores(score, names) if names else NO_HARDENED
             with tempfile.TemporaryDirectory() as folder:
-                *clean, _, captions = captioned(choice.data, "fit", CLEAN, Path(folder))
+                clean, captions = captioned(choice.data, "fit", CLEAN, Path(folder))
                 found = calibrate_on_clean(clean, model=score, captions=captions, fpr=BOUND, hardened=names)
             detector, prober = found.detector, Prober(score, hardened)
             originals = {

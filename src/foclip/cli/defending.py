@@ -51,7 +51,12 @@ def calibrate(
         min=4,
     ),
     steps: int | None = option(None, "Updates per fooled picture with --full. Default: 20.", RUN, min=1),
-    hardened: options.HardenedNames = None,
+    hardened: list[str] | None = option(
+        None,
+        "Hardened version of the encoder to ask too; may be repeated. Default: none; with --full those of the model.",
+        RUN,
+        metavar="NAME",
+    ),
     device: options.Device = "auto",
 ) -> None:
     """Calibrate a detector on clean pictures: it keeps to a bound on false alarms.
