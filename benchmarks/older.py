@@ -8,8 +8,6 @@ PLACE = "takes a cluster, a disk of its own, or 100,000 pictures; of an earlier 
 #: Records that rest on other weights, detectors or attacks than today's, a line each, with the reason.
 OLDER = {
     "adaptive-quick": NEXT,
-    "detection-mini": HOURS,
-    "detection-mini-vit": HOURS,
     "filter-earlier": NEXT,
     "harden-cost": BEFORE,
     "robust-mini": HOURS,

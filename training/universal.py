@@ -66,6 +66,10 @@ CHUNK = 32
 #: part that all weights have in common costs little: less by the square of the second number.
 #: With prompts (True) it may be weaker: there a mirrored file is known by a heading below the median.
 PENALTY, COMMON = {True: 0.02, False: 0.005}, 10.0
+#: Probes that do not count, those that tell most. With prompts all count: what is mirrored is told by a single one.
+LEFT_OUT = {True: 0, False: 1}
+#: How much longer than the mean of those of the encoders the tail is said to be: another one's may be longer.
+STRETCH = 1.1
 #: Clean pictures in folders, and how many folders of each kind, of which the tail is that.
 FOLDER, FOLDERS = 48, 20
 
@@ -229,14 +233,16 @@ def fit(encoders: Sequence[Sequence[Row]], with_prompts: bool) -> Universal:
     *each, common = model.coef_[0].tolist()
     rounded = [float(f"{one + COMMON * common:.4g}") for one in each]
     intercept = float(f"{model.intercept_[0]:.4g}")
-    found = Universal(names, rounded[: len(names)], rounded[len(names) :], intercept, list(range(len(SURVIVAL))))
+    untold = [float(place) for place in range(len(SURVIVAL))]
+    halves = rounded[: len(names)], rounded[len(names) :]
+    found = Universal(names, *halves, intercept, untold, LEFT_OUT[with_prompts])
     return replace(found, tail=tail(found, encoders, with_prompts))
 
 
 def tail(statistic: Universal, encoders: Sequence[Sequence[Row]], with_prompts: bool) -> list[float]:
     """How far up clean pictures of one kind lie in small folders that are their own reference.
 
-    The mean over the encoders, as is expected of another one; of kinds of prompts, the heaviest tail counts.
+    The mean over the encoders, a little longer; of kinds of prompts, the heaviest tail counts.
     """
     means = []
     for rows in encoders:
@@ -255,7 +261,7 @@ def tail(statistic: Universal, encoders: Sequence[Sequence[Row]], with_prompts: 
     # The last lies on the line through the second and the one before it: one odd photograph of 48 would decide it.
     nearer, last = (math.log(SURVIVAL[1] / share) for share in SURVIVAL[-2:])
     further = mean[1] + (mean[-1] - mean[1]) * last / nearer
-    return [float(f"{each:.4g}") for each in (*mean, further)]
+    return [float(f"{STRETCH * each:.4g}") for each in (*mean, further)]
 
 
 def features(measured: Sequence[Sensitivity], names: Sequence[str]) -> Floats:

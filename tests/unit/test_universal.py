@@ -18,8 +18,8 @@ from foclip.detection.universal import CLIP, HARDENED, SURVIVAL, Reference, Scat
 from foclip.errors import UsageError
 
 TAIL = [0.0, 1.7, 2.7, 3.5, 4.3, 5.0]
-WEIGHTS = Universal(["heading_webp", "heading_crop", "heading_mirror"], [0.5, 2.0, 0.5], [0.5, 2.0, -1.0], -1, TAIL)
-BARE = Universal(["caption_heading_webp", "caption_heading_crop"], [1.0, 1.0], [1.0, 1.0], 0.0, TAIL)
+WEIGHTS = Universal(["heading_webp", "heading_crop", "heading_mirror"], [0.5, 2.0, 0.5], [0.5, 2.0, -1.0], -1, TAIL, 0)
+BARE = Universal(["caption_heading_webp", "caption_heading_crop"], [1.0, 1.0], [1.0, 1.0], 0.0, TAIL, 0)
 
 
 def told(features: np.ndarray, gray: bool = False, prompts: bool = True) -> Sensitivity:
@@ -62,7 +62,7 @@ def test_the_shipped_statistic_can_be_read() -> None:
 def test_a_heading_is_the_cosine_of_shift_and_text() -> None:
     """Of unit vectors: the cosine of the shift and a text, for shifts that are not noise."""
     text, moved = (torch.nn.functional.normalize(torch.randn(8, generator=torch.manual_seed(n)), dim=0) for n in (0, 1))
-    own = torch.nn.functional.normalize(moved + 0.5 * text, dim=0)
+    own = torch.nn.functional.normalize(moved + 2 * text, dim=0)
     shift = own - moved
     found = heading(shift @ text, drift(own, moved))
     assert float(found) == pytest.approx(float(shift @ text / shift.norm()), rel=0.02)
@@ -113,6 +113,14 @@ def test_a_feature_has_a_weight_on_each_side_of_its_median() -> None:
     rows = np.array([[1.0, 0.0, 2.0], [-1.0, 0.0, -2.0]])
     assert WEIGHTS.log_odds(rows).tolist() == [0.5, 0.5]  # -1 + 0.5 + 1, and -1 - 0.5 + 2
     assert WEIGHTS.evidence(rows)[1].tolist() == [-0.5, 0.0, 2.0]
+
+
+def test_a_single_odd_probe_decides_nothing_if_the_largest_part_is_left_out() -> None:
+    careful = replace(WEIGHTS, left_out=1)
+    rows = np.array([[1.0, 0.0, 2.0], [1.0, 9.0, 2.0], [0.0, 8.0, -8.0]])
+    assert careful.log_odds(rows).tolist() == [-0.5, 0.5, 7.0]  # without 1, 18 and 16
+    with pytest.raises(UsageError, match="count"):
+        replace(WEIGHTS, left_out=3)
 
 
 def test_hardened_encoders_give_further_headings() -> None:

@@ -18,7 +18,7 @@ cosine with it loses, in units of 0.1, tells far more than the drift.
 An attack moves the embedding towards its texts, and a probe moves it back. So of a fooled picture all shifts
 :math:`E - E'` point along the text :math:`t`, while those of a clean one point anywhere:
 
-.. math:: \text{heading} = \frac{(E - E') \cdot t}{\sqrt{\|E - E'\|^2 + 0.05^2}}
+.. math:: \text{heading} = \frac{(E - E') \cdot t}{\sqrt{\|E - E'\|^2 + 0.1^2}}
 
 It is a cosine, so its scatter over clean pictures hardly depends on the probe or the encoder. Without prompts, t is
 the caption that loses most over all probes. It need not fit the picture: all texts have a direction in common, along
@@ -37,7 +37,7 @@ from torch import Tensor
 #: Drifts below this are noise, and so would be their logarithms.
 LEAST_DRIFT = 1e-3
 #: Shifts of the embedding far below this are noise, and point anywhere.
-LEAST_SHIFT = 0.05
+LEAST_SHIFT = 0.1
 #: Score for the zero-shot caption, in units of a cosine of 0.1, below which the picture fits none of the captions.
 LEAST_FIT = 0.5
 

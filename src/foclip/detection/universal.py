@@ -60,6 +60,8 @@ class Universal(Probing):
     intercept: float  #: Constant.
     #: How far above the median clean pictures lie, in log-odds: what the shares `SURVIVAL` of them exceed.
     tail: list[float]
+    #: How many of a picture's largest parts do not count, so that single odd probes decide nothing.
+    left_out: int
     first_rows: ClassVar[int] = ROWS
     further_rows: ClassVar[int] = ROWS
 
@@ -68,6 +70,8 @@ class Universal(Probing):
             raise UsageError(f"unknown inputs {unknown[:3]}")
         if not self.inputs or not len(self.weight) == len(self.below) == len(self.inputs):
             raise UsageError("as many weights as inputs are needed, and at least one")
+        if not 0 <= self.left_out < len(self.inputs):
+            raise UsageError("some inputs have to count")
         if len(self.tail) != len(SURVIVAL) or any(a >= b for a, b in pairwise(self.tail)):
             raise UsageError(f"{len(SURVIVAL)} heights of the tail are needed, each above the one before")
 
@@ -91,7 +95,8 @@ class Universal(Probing):
 
     def log_odds(self, standardised: Floats) -> Floats:
         """Log-odds (N,) of "tampered" of standardised features (N, F)."""
-        odds: Floats = self._parts(standardised).sum(axis=1) + self.intercept
+        rising = np.sort(self._parts(standardised), axis=1)
+        odds: Floats = rising[:, : len(self.inputs) - self.left_out].sum(axis=1) + self.intercept
         return odds
 
     def _parts(self, standardised: Floats) -> Floats:
