@@ -99,7 +99,7 @@ TABLES: dict[str, Layout] = {
     ),
     "with-hardened": Layout(
         ["with-hardened/caught"],
-        {"on": "`{model}`", "hardened": "{with}", "file": "{file}"}
+        {"on": "`{model}`", "detector": "{detector}", "file": "{file}"}
         | {
             heading: f"{{{name}:.0%}} / {{{name}, without prompts:.0%}}"
             for heading, name in (("false alarms", "clean"), *((each, each) for each in OWN_CAPTION[:3]))

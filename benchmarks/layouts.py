@@ -185,7 +185,7 @@ TABLES: dict[str, Layout] = {
         },
     ),
     "adaptive": Layout(
-        ["adaptive-quick/summary"],
+        ["study-adaptive/summary"],
         {"attackers": "{attacker}"}
         | {
             heading: template.format(db)
@@ -195,6 +195,7 @@ TABLES: dict[str, Layout] = {
                 f"{db} dB, randomised probes": "({{{0} " + RANDOMISED + ":.2f}})",
             }.items()
         },
+        where={"budget / dB": (45, 35)},
         by=("attacker",),
         over=("budget / dB",),
     ),

@@ -7,10 +7,7 @@ BEFORE = "of before attacks had revisions, or of an earlier detector"
 PLACE = "takes a cluster, a disk of its own, or 100,000 pictures; of an earlier detector"
 #: Records that rest on other weights, detectors or attacks than today's, a line each, with the reason.
 OLDER = {
-    "adaptive-quick": NEXT,
     "filter-earlier": NEXT,
-    "harden-cost": BEFORE,
-    "robust-mini": HOURS,
     "robust-mini-robust": HOURS,
     "robust-mini-robust-8": HOURS,
     "scan-damaged": PLACE,

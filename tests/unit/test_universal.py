@@ -212,6 +212,8 @@ def test_a_detector_is_the_same_after_a_file(tmp_path: Path) -> None:
         (("with_prompts", "statistic", "weight", 0), float("nan")),
         (("with_prompts", "statistic", "tail"), TAIL[::-1]),
         (("with_prompts", "statistic", "tail"), TAIL[1:]),
+        (("with_prompts", "statistic", "left_out"), 3),
+        (("with_prompts", "statistic", "left_out"), -1),
         (("with_prompts", "clean"), []),
         (("with_prompts", "clean", 0), [1.0]),
         (("with_prompts", "clean", 0, 0), "1"),
@@ -232,4 +234,15 @@ def test_bad_detector_files(keys: Any, value: Any, tmp_path: Path) -> None:
     place[keys[-1]] = value
     path.write_text(json.dumps(content))
     with pytest.raises(UsageError, match=r"detector\.json"):
+        Detector.load(path)
+
+
+def test_a_detector_of_an_earlier_statistic_is_refused(tmp_path: Path) -> None:
+    """Its headings were others: a silent wrong verdict would come of it."""
+    path = tmp_path / "detector.json"
+    detector(np.random.default_rng(7)).save(path)
+    content = json.loads(path.read_text())
+    del content["with_prompts"]["statistic"]["left_out"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="'left_out' is missing; make one anew with foclip calibrate"):
         Detector.load(path)

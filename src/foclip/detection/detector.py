@@ -161,14 +161,14 @@ class Detector(ABC):
             if not isinstance(content, dict) or "format" not in content:
                 raise UsageError("not a detector file")
             if content.pop("format") != FORMAT:
-                raise UsageError(f"not of format {FORMAT}, which this version reads; calibrate anew")
+                raise UsageError(f"not of format {FORMAT}, which this version reads")
             kind: type[Detector] = ReferenceDetector if "with_prompts" in content else FullDetector
             found = from_json(kind, content)
             found._check_probes()
         except OSError as error:
             raise UsageError(f"detector {path}: {error.strerror}") from error
         except UsageError as error:
-            raise UsageError(f"detector {path}: {error}") from error
+            raise UsageError(f"detector {path}: {error}; make one anew with foclip calibrate") from error
         except (ValueError, RecursionError) as error:
             raise UsageError(f"detector {path}: cut off or no JSON ({error})") from error
         return found

@@ -81,9 +81,14 @@ def _halved(picture: Image.Image) -> Image.Image:
     return picture.resize([max(1, side // 2) for side in picture.size], Image.Resampling.LANCZOS)
 
 
-def _cropped(picture: Image.Image) -> Image.Image:
-    dx, dy = (round(side * 0.025) for side in picture.size)
-    return picture.crop((dx, dy, picture.width - dx, picture.height - dy))
+def cropped(percent: int) -> Change:
+    """Keeps so much of both sides, around the middle."""
+
+    def change(picture: Image.Image) -> Image.Image:
+        dx, dy = (round(side * (100 - percent) / 200) for side in picture.size)
+        return picture.crop((dx, dy, picture.width - dx, picture.height - dy))
+
+    return change
 
 
 def _thumbnail(picture: Image.Image) -> Image.Image:
@@ -105,7 +110,7 @@ AFTERWARDS: Mapping[str, Change] = {
     **{f"JPEG {quality}": saved("JPEG", quality) for quality in (95, 85, 75, 60)},
     "WebP 80": saved("WEBP", 80),
     "half the size": _halved,
-    CROPPED: _cropped,
+    CROPPED: cropped(95),
 }
 
 #: States that clean pictures come in.
