@@ -21,7 +21,7 @@ FOOL = """
 import json, resource, sys, numpy as np
 from PIL import Image
 import foclip, torch
-from foclip.attacks import FoCLIP
+from foclip.attacks import FoCLIP, make_plan
 torch.set_num_threads(1)
 height, width = map(int, sys.argv[1:3])
 rng = np.random.default_rng(0)

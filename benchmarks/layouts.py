@@ -77,8 +77,8 @@ TABLES: dict[str, Layout] = {
     ),
     "robust-both": Layout(
         ["study-robust/summary"],
-        {"score": "{attacked}", "clean → fooled for it": "{before:.3f} → {after:.3f}", "rise": "{rise:.3f}"},
-        where={"part": ["curve"], "for": ["own caption"], "budget / dB": [35]},
+        {"score": "{attacked}", "clean → fooled for it": "{before:.3f} → {after:.3f}", "rise": "{score gain:.3f}"},
+        where={"part": ["curve"], "for": ["best caption"], "budget / dB": [35]},
     ),
     "caught": Layout(
         ["detection-mini/scenarios", "detection-mini-vit/scenarios"],

@@ -22,9 +22,7 @@ OLDER = {
     "speed-attack-vit-l": BEFORE,
     "speed-growth": BEFORE,
     "speed-loops": BEFORE,
-    "speed-memory": BEFORE,
     "speed-quality": BEFORE,
     "speed-score": BEFORE,
     "study-imagenet": HOURS,
-    "study-robust": HOURS,
 }
