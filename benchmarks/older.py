@@ -8,12 +8,7 @@ PLACE = "takes a cluster, a disk of its own, or 100,000 pictures; of an earlier 
 #: Records that rest on other weights, detectors or attacks than today's, a line each, with the reason.
 OLDER = {
     "filter-earlier": NEXT,
-    "robust-mini-robust": HOURS,
-    "robust-mini-robust-8": HOURS,
-    "scan-damaged": PLACE,
     "scan-equal": PLACE,
-    "scan-full": PLACE,
-    "scan-gone": PLACE,
     "scan-killed": PLACE,
     "scan-memory": PLACE,
     "scan-node": PLACE,

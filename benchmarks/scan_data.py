@@ -6,6 +6,7 @@ import struct
 import tarfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -31,8 +32,11 @@ WAYS = {
     "path traversal": "its path leads out of the tar",
     "symbolic link": "a link, which is not followed",
     "hard link": "a link, which is not followed",
-    "duplicate key": "duplicate key",
 }
+
+
+#: A sample under the key of the one before it.
+TWICE = "key that is there twice"
 
 
 def write(pictures: Path, out: Path) -> None:
@@ -81,7 +85,7 @@ def write_table(path: Path, contents: list[bytes], captions: list[str], prefix: 
 
 
 def add(tar: tarfile.TarFile, place: int, content: bytes, caption: str, way: str = "") -> str:
-    """Add a sample to a tar, damaged in one of `WAYS`; the key that it has there."""
+    """Add a sample to a tar, damaged in one of `WAYS`, or under the key before it; the key that it has there."""
     replaced = {
         "truncated": content[: len(content) // 2],
         "zero bytes": b"",
@@ -89,7 +93,7 @@ def add(tar: tarfile.TarFile, place: int, content: bytes, caption: str, way: str
         "bomb header": BOMB,
     }
     links = {"symbolic link": (tarfile.SYMTYPE, "/etc/passwd"), "hard link": (tarfile.LNKTYPE, f"{place - 1:05d}.webp")}
-    key = f"{place - 1 if way == 'duplicate key' else place:05d}"
+    key = f"{place - 1 if way == TWICE else place:05d}"
     key = f"../{key}" if way == "path traversal" else key
     picture = tarfile.TarInfo(f"{key}.jpg" if way == "HTML named .jpg" else f"{key}.webp")
     text = tarfile.TarInfo(f"{key}.txt")
@@ -104,8 +108,9 @@ def add(tar: tarfile.TarFile, place: int, content: bytes, caption: str, way: str
 def damaged(source: Path, out: Path) -> dict[tuple[str, str], str]:
     """Write the pictures of a table as tars and tables with damage in one row of twenty.
 
-    Nine tars with `WAYS` in turn; a tenth that is cut in the middle of a picture; two tables, of whose columns one has
-    another type: pictures that are numbers, captions that are numbers.
+    Nine tars with `WAYS` in turn, and keys that are there twice, which is no damage; a tenth that is cut in the middle
+    of a picture; two tables, of whose columns one has another type: pictures that are numbers, captions that are no
+    text.
 
     Args:
         source: A table as `write_table` writes it.
@@ -117,7 +122,7 @@ def damaged(source: Path, out: Path) -> dict[tuple[str, str], str]:
     table = parquet.read_table(source)
     contents, captions = table["image"].to_pylist(), table["caption"].to_pylist()
     expected: dict[tuple[str, str], str] = {}
-    ways = list(WAYS)
+    ways = [*WAYS, TWICE]
     out.mkdir()
     for number in range(10):
         name = f"{number}.tar"
@@ -125,15 +130,19 @@ def damaged(source: Path, out: Path) -> dict[tuple[str, str], str]:
             for place in range(number * SHARD, min(number * SHARD + SHARD, len(contents))):
                 way = ways[place // 20 % len(ways)] if place % 20 == 7 and number < 9 else ""
                 key = add(tar, place, contents[place], captions[place], way)
-                if way:
+                if way in WAYS:
                     expected[name, key] = WAYS[way]
     whole = (out / "9.tar").read_bytes()
     cut = 9 * SHARD + SHARD // 2
     place = whole.index(f"{cut:05d}.webp".encode()) + 512 + len(contents[cut]) // 2
     (out / "9.tar").write_bytes(whole[:place])
     expected["9.tar", f"{cut:05d}"] = "cut off"
-    for name, column, said in (("a", "image", "its picture is int"), ("b", "caption", "its caption is int")):
+    other: dict[str, tuple[str, list[Any], str]] = {
+        "a": ("image", list(range(50)), "its picture is int"),
+        "b": ("caption", [b"\x80\x81"] * 50, "its caption is no UTF-8 text"),
+    }
+    for name, (column, values, said) in other.items():
         columns = {"key": [str(row) for row in range(50)], "image": contents[:50], "caption": captions[:50]}
-        parquet.write_table(pa.table(columns | {column: list(range(50))}), out / f"{name}.parquet")
+        parquet.write_table(pa.table(columns | {column: values}), out / f"{name}.parquet")
         expected |= {(f"{name}.parquet", str(row)): said for row in range(50)}
     return expected

@@ -174,7 +174,7 @@ def damaged(source: Path, work: Path) -> None:
     print(f"sound rows: {len(sound)}, of which without a score: {int(sound.score.isna().sum())}")
     for reason, count in Counter(expected.values()).items():
         print(f"  {count:4d} × {reason}")
-    print(done.stderr)
+    print(done.stderr, file=sys.stderr)
 
 
 def full(source: Path, work: Path) -> None:
@@ -187,7 +187,7 @@ def full(source: Path, work: Path) -> None:
     try:
         _stopped(run(source, disk / "out", "--method", "rule"), disk / "out", expected)
         subprocess.run(["mount", "-o", "remount,size=256m", str(disk)], check=True)
-        print(f"with more room: exit code {run(source, disk / 'out', '--by', 'rule').returncode}")
+        print(f"with more room: exit code {run(source, disk / 'out', '--method', 'rule').returncode}")
         compare(disk / "out", expected)
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -204,14 +204,16 @@ def gone(source: Path, work: Path) -> None:
     said = process.communicate()[1]
     _stopped(subprocess.CompletedProcess([], process.returncode, "", said), out, expected)
     away.rename(data)
-    print(f"brought back: exit code {run(data, out, '--by', 'rule').returncode}")
+    print(f"brought back: exit code {run(data, out, '--method', 'rule').returncode}")
     compare(out, expected)
 
 
 def _stopped(done: "subprocess.CompletedProcess[str]", out: Path, expected: dict[str, str]) -> None:
     found = digests(out)
     intact = sum(expected.get(name) == digest for name, digest in found.items())
-    print(f"stopped: exit code {done.returncode}, {len(done.stderr.strip().splitlines())} line: {done.stderr.strip()}")
+    # Lines of progress begin with a time.
+    said = "; ".join(line for line in done.stderr.strip().splitlines() if not line.startswith("["))
+    print(f"stopped: exit code {done.returncode}, and said: {said}")
     print(f"finished parts: {len(found)} of {len(expected)}, of which as they should be: {intact}", flush=True)
 
 
