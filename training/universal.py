@@ -66,7 +66,8 @@ CHUNK = 32
 #: part that all weights have in common costs little: less by the square of the second number.
 #: With prompts (True) it may be weaker: there a mirrored file is known by a heading below the median.
 PENALTY, COMMON = {True: 0.02, False: 0.005}, 10.0
-#: Probes that do not count, those that tell most. With prompts all count: what is mirrored is told by a single one.
+#: How many probes do not count, of those that tell most; the regression knows nothing of it. With prompts all count:
+#: a mirrored file is told by a single one.
 LEFT_OUT = {True: 0, False: 1}
 #: How much longer than the mean of those of the encoders the tail is said to be: another one's may be longer.
 STRETCH = 1.1

@@ -170,7 +170,9 @@ class Detector(ABC):
         except UsageError as error:
             raise UsageError(f"detector {path}: {error}; make one anew with foclip calibrate") from error
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"detector {path}: cut off or no JSON ({error})") from error
+            raise UsageError(
+                f"detector {path}: cut off or no JSON ({error}); make one anew with foclip calibrate"
+            ) from error
         return found
 
 

@@ -4,8 +4,9 @@ What a fooled picture looks like is the same for all encoders, once each one's o
 one for each probe, are standardised by the encoder's own pictures, each by median and spread, and clipped; the weights
 of a logistic regression over them were fitted once, through several encoders (``training/universal.py``), and ship. A
 fooled picture's headings lie above the median under all probes, but below it under one that undoes what was done to the
-file since (it was mirrored, say). So each has one weight above its median, and another one below. Pictures that are
-standardised together are ranked together, and no order among them matters. Two things follow.
+file since (it was mirrored, say). So each has one weight above its median, and another one below. Without prompts the
+largest part does not count, so that no single odd probe decides. Pictures that are standardised together are ranked
+together, and no order among them matters. Two things follow.
 
 - `Reference`: with n clean pictures, a picture is standardised together with them. If it is clean, it is exchangeable
   with them, whatever the distribution, so its rank p among the n + 1 fulfils P(p ≤ α) ≤ α (full conformal prediction:
