@@ -24,7 +24,7 @@ from foclip.detection import Prober
 from foclip.detection.adaptive import Evading
 from foclip.detection.features import drift, heading
 from foclip.detection.probes import NO_MATCH
-from foclip.detection.universal import CLIP, Scatter, Universal, universal
+from foclip.detection.universal import CLIP, MIRRORED, Scatter, Universal, universal
 from foclip.models import load_encoder
 from foclip.models.batching import figures
 from foclip.models.scorer import Scorer, Targets
@@ -53,7 +53,12 @@ class StatisticAwareScore(Evading):
             for each in (self.scatter.centre, self.scatter.spread, self.statistic.weight, self.statistic.below)
         )
         value = ((found - centre) / spread).clamp(-CLIP, CLIP)
-        return (torch.where(value > 0, weight, below) * value).sum() + self.statistic.intercept - self.limit
+        parts, odds = torch.where(value > 0, weight, below) * value, self.statistic.intercept - self.limit
+        if (mirror := self.statistic.mirror) is None:
+            return parts.sum() + odds
+        rest = parts.sum() - parts[mirror]
+        as_it_is = rest + weight[mirror] * value[mirror]
+        return torch.maximum(as_it_is, rest.clamp(max=MIRRORED) + below[mirror] * value[mirror].clamp(max=0)) + odds
 
 
 def main() -> None:

@@ -25,8 +25,9 @@ STUDY_FORMATS = {
     ("pushed", r"rise / standard deviations|least|most possible"): "i.1f",
     ("pushed", r"above of the clean"): ".0%",
     ("pushed", r"FLIP"): ".3f",
-    ("detectors", r"caught at.*"): "i.0%",
+    ("detectors", r"caught at.*|fooled"): "i.0%",
+    ("detectors", r"false alarms at.*"): "i.1%",
     ("detectors", r"AUC"): ".3f",
-    ("detectors", r"rise|undetected rise|of the lower score"): "i+.3f",
+    ("detectors", r".*rise|rise of the lower|of the lower score"): "i+.3f",
     ("cross", r"(?!fooled for).*"): "i+.1f",
 }

@@ -75,6 +75,13 @@ TABLES: dict[str, Layout] = {
         by=("scored by",),
         over=("budget / dB",),
     ),
+    "blurring": Layout(
+        ["blurring/rows"],
+        {"encoder": "`{encoder}`", "blur / pixels of 96": "{blur:g}", "rise": "{rise:.2f}"}
+        | {"share of `mini`'s score": "{share:.2f}", "rank correlation with `mini`": "{ranks:.2f}"}
+        | {"rise of the lower score": "{rise of the lower:.2f}", "its share": "{share of the lower:.2f}"}
+        | {"its rank correlation": "{ranks of the lower:.2f}"},
+    ),
     "robust-both": Layout(
         ["study-robust/summary"],
         {"score": "{attacked}", "clean → fooled for it": "{before:.3f} → {after:.3f}", "rise": "{score gain:.3f}"},

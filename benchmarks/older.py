@@ -15,8 +15,6 @@ OLDER = {
     "speed-attack": BEFORE,
     "speed-attack-large": BEFORE,
     "speed-attack-vit-l": BEFORE,
-    "speed-growth": BEFORE,
-    "speed-loops": BEFORE,
     "speed-quality": BEFORE,
     "speed-score": BEFORE,
     "study-imagenet": HOURS,

@@ -62,7 +62,7 @@ class Figures:
         """What RECORD/TABLE/WORD…/COLUMN is, as a page shows it."""
         name, table, *words, column = reference.split("/")
         rows = self.rows(f"{name}/{table}")
-        fitting = [row for row in rows if set(words) <= {slug(value) for value in row.values()}]
+        fitting = [row for row in rows if set(words) <= _told(row)]
         cells = [row[key] for row in fitting for key in row if slug(key) == column]
         if len(cells) != 1:
             raise UsageError(f"{reference} names {len(fitting)} rows and {len(cells)} figures instead of one")
@@ -72,6 +72,11 @@ class Figures:
         """That figures are of older code, and what may differ today; empty if they are not."""
         changed = self.of(name).outdated(self.now)
         return f"Made with older code ({origin(self.of(name))}): {_listed(changed)} may differ today" if changed else ""
+
+
+def _told(row: Mapping[str, Any]) -> set[str]:
+    """What words may name a row by: each cell, and each as COLUMN=CELL."""
+    return {told for key, value in row.items() for told in (slug(value), f"{slug(key)}={slug(value)}")}
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -99,7 +99,7 @@ def table(models: list[str], repeats: int) -> Section:
             "bare passes of 32": lambda: bare(encoder, min(32, count), count),  # noqa: B023
             "score": lambda: wall(lambda: foclip.score(decoded, [PROMPT], model=score)),  # noqa: B023
             "plain open_clip loop": lambda: wall(lambda: plain(encoder, decoded)),  # noqa: B023
-            "detect's looks": lambda: wall(lambda: measure(score, decoded, [(PROMPT,)] * len(decoded))),  # noqa: B023
+            "detect's probes": lambda: wall(lambda: measure(score, decoded, [(PROMPT,)] * len(decoded))),  # noqa: B023
         }
         if name == "ViT-B-32":
             metric = torchmetrics_score(encoder)

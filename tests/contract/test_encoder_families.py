@@ -12,7 +12,7 @@ from foclip.errors import EncoderError, UsageError
 from foclip.models import Encoder, embedded, load_encoder, register_encoder
 from foclip.models.registry import schemes
 
-NAMES = ("mini", "mini-vit", "mini-robust-46", "local-dir", "file", "toy-clip:7")
+NAMES = ("mini", "mini-vit", "mini-robust-46", "local-dir", "file", "toy-clip:7", "blurred:mini", "blurred:toy-clip:7")
 
 
 @pytest.fixture(scope="module", params=NAMES)

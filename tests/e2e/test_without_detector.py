@@ -97,7 +97,8 @@ def test_hardened_encoders_are_further_probes(folder: Path, run: Run, tmp_path: 
     call = ("calibrate", "--clean", folder, "--model", "mini-vit", "--out", out, "--json")
     code, text, errors = run(*call, "--hardened", twin)
     assert code == 0, errors
-    assert json.loads(text)["passes_per_picture"] == 2 * 8 + 1
+    # Twice the picture, six probes, the hardened encoder and the probe that comes with it; and once to find a caption.
+    assert json.loads(text)["passes_per_picture"] == 2 * 9 + 1
     assert Detector.load(out).hardened == {twin: load_encoder(twin).fingerprint}
     detecting = ("detect", folder / "00.png", "--model", "mini-vit", "--detector", out, "--json")
     code, text, errors = run(*detecting, "--prompt", "a photo of a cat.")

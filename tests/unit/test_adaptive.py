@@ -15,6 +15,7 @@ from foclip.data.images import to_image, to_tensor, write
 from foclip.detection import TRANSFORMATIONS, FullDetector, hardened_scores, measure, transformation
 from foclip.detection.adaptive import MARGIN, WEIGHT, DetectorAwareScore
 from foclip.detection.detector import shipped
+from foclip.detection.features import UNCROPPING
 from foclip.detection.transformations import RANDOM
 from foclip.errors import UsageError
 from foclip.models.batching import raw_scores
@@ -113,12 +114,14 @@ def test_who_draws_probes_pays_the_mean_over_them(
 
 
 @pytest.mark.slow
-def test_hardened_encoders_do_not_choose_the_caption(score: CLIPScore, small_photos: list[Image.Image]) -> None:
+def test_hardened_encoders_and_what_comes_with_them_do_not_choose_the_caption(
+    score: CLIPScore, small_photos: list[Image.Image]
+) -> None:
     hardened, photos, probes = hardened_scores(score), small_photos[:2], ("webp", "crop")
     alone = measure(score, photos, [()] * 2, probes, captions=True)
-    beside = measure(score, photos, [()] * 2, (*probes, *hardened), hardened, captions=True)
+    beside = measure(score, photos, [()] * 2, (UNCROPPING, *probes, *hardened), hardened, captions=True)
     for one, other in zip(alone, beside, strict=True):
-        assert other.caption_headings.keys() == {*probes, *hardened}
+        assert other.caption_headings.keys() == {UNCROPPING, *probes, *hardened}
         found = {probe: other.caption_headings[probe] for probe in probes}
         assert found == pytest.approx(one.caption_headings, abs=1e-5)
 

@@ -96,9 +96,9 @@ def test_who_knows_one_pays_for_what_it_says_of_the_file(
 @pytest.mark.slow
 @pytest.mark.usefixtures("_embedded_once", "_passes_once")
 def test_who_knows_the_policy_raises_the_lower_score(score: CLIPScore, small_photos: list[Image.Image]) -> None:
-    hardened = hardened_scores(score)
-    aware = DetectorAwareScore(score, shipped(score.encoder), hardened, lower=True)
-    both = MinEnsemble([score, hardened["mini-robust"]])
+    hardened, second = hardened_scores(score), score.with_encoder(load_encoder("blurred:mini-robust", "cpu"))
+    aware = DetectorAwareScore(score, shipped(score.encoder), hardened, lower=second)
+    both = MinEnsemble([score, second])
     alone = [scores_of(each, small_photos[0], PROMPTS) for each in both.scorers]
     assert scores_of(aware, small_photos[0], PROMPTS) == scores_of(both, small_photos[0], PROMPTS) == min(alone)
     assert aware.fingerprint != DetectorAwareScore(score, shipped(score.encoder), hardened).fingerprint

@@ -476,6 +476,7 @@ def test_a_hardened_encoder_of_another_is_refused(
         lambda: foclip.score(squares, ["a cat"], model=mini, hardened="mini"),
         lambda: RobustCLIPScore(mini, hardened="mini-vit-robust-44"),
         lambda: hardened_scores(Score(mini), ["mini-robust", "mini-vit-robust-44"]),
+        lambda: foclip.score(squares, ["a cat"], model=mini, hardened="blurred:mini-vit"),
         lambda: foclip.score(squares, ["a cat"], model=mini, hardened=stranger),
     ):
         with pytest.raises(UsageError, match=r"hardened: .* is no hardened version of mini"):

@@ -12,9 +12,19 @@ import torch
 
 from foclip.calibration.referencing import least, promise
 from foclip.detection import Detector, ReferenceDetector, Sensitivity, drift
-from foclip.detection.features import heading, split_name
+from foclip.detection.features import UNCROPPING, heading, split_name
 from foclip.detection.peers import LEAST, Peers, judge_peers, q_values
-from foclip.detection.universal import CLIP, HARDENED, SURVIVAL, Reference, Scatter, Universal, Universals, universal
+from foclip.detection.universal import (
+    CLIP,
+    HARDENED,
+    MIRRORED,
+    SURVIVAL,
+    Reference,
+    Scatter,
+    Universal,
+    Universals,
+    universal,
+)
 from foclip.errors import UsageError
 
 TAIL = [0.0, 1.7, 2.7, 3.5, 4.3, 5.0]
@@ -115,24 +125,35 @@ def test_a_feature_has_a_weight_on_each_side_of_its_median() -> None:
     assert WEIGHTS.evidence(rows)[1].tolist() == [-0.5, 0.0, 2.0]
 
 
+def test_a_picture_is_taken_as_it_is_or_as_mirrored_since_but_not_as_both() -> None:
+    rows = np.array([[4.0, 2.0, -4.0], [4.0, 3.0, -1.0]])
+    assert WEIGHTS.log_odds(rows).tolist() == [MIRRORED + 3, 6.5]  # -1 + 3 + 4, of which 3 for 2 + 4; -1 + 2 + 6 - 0.5
+    assert WEIGHTS.evidence(rows).tolist() == [[1.0, 2.0, 4.0], [2.0, 6.0, -0.5]]
+    assert WEIGHTS.mirror == 2
+    assert BARE.mirror is None
+
+
 def test_a_single_odd_probe_decides_nothing_if_the_largest_part_is_left_out() -> None:
     careful = replace(WEIGHTS, left_out=1)
     rows = np.array([[1.0, 0.0, 2.0], [1.0, 9.0, 2.0], [0.0, 8.0, -8.0]])
-    assert careful.log_odds(rows).tolist() == [-0.5, 0.5, 7.0]  # without 1, 18 and 16
+    assert careful.log_odds(rows).tolist() == [-0.5, 0.5, -5.0]  # without 1, 18 and 16
     with pytest.raises(UsageError, match="count"):
         replace(WEIGHTS, left_out=3)
 
 
 def test_hardened_encoders_give_further_headings() -> None:
     more = WEIGHTS.with_hardened(["strong", "faint"], with_prompts=True)
-    assert more.probes == [*WEIGHTS.probes, "strong", "faint"]
-    assert more.inputs[3:] == ["heading_strong", "heading_faint"]
+    assert more.probes == [*WEIGHTS.probes, UNCROPPING, "strong", "faint"]
+    assert more.inputs[3:] == [f"heading_{UNCROPPING}", "heading_strong", "heading_faint"]
     usual = np.array([[1.0, -1.0, 2.0]])
     for height, weight in ((2.0, HARDENED[True]), (-2.0, HARDENED[True] / 2)):
-        found = more.log_odds(np.hstack([usual, [[height, 0.0]]]))
+        found = more.log_odds(np.hstack([usual, [[0.0, height, 0.0]]]))
         assert found - WEIGHTS.log_odds(usual) == pytest.approx(height * weight)
-    assert BARE.with_hardened(["strong"], with_prompts=False).inputs[-1] == "caption_heading_strong"
-    assert BARE.with_hardened([], with_prompts=False) == BARE
+    cropped = more.log_odds(np.hstack([usual, [[-2.0, 0.0, 0.0]]]))
+    assert cropped > WEIGHTS.log_odds(usual)  # undoing the crop brings the attack back
+    assert BARE.with_hardened(["strong"], with_prompts=False).inputs == [*BARE.inputs, "caption_heading_strong"]
+    for statistic, with_prompts in ((BARE, False), (WEIGHTS, True)):
+        assert statistic.with_hardened([], with_prompts) == statistic
 
 
 def test_the_tail_is_exponential_beyond_what_was_seen() -> None:

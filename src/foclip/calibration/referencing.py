@@ -76,7 +76,9 @@ def calibrate_on_clean(
         raise UsageError(f"fpr: {fpr} is not in (0, 1)")
     scorer, weights = require_embedding(resolve(model, score)), universal()
     further = hardened_scores(scorer, hardened) if hardened else NO_HARDENED
-    probes = [*weights.probes, *further]
+    with_prompts = weights.with_prompts.with_hardened([*further], True)
+    without_prompts = weights.without_prompts.with_hardened([*further], False)
+    probes = list(dict.fromkeys([*with_prompts.probes, *without_prompts.probes]))
     read = read_clean(
         scorer, clean, background, prompts, captions, fpr, progress, spent=1, told=lambda n: log(promise(n))
     )
@@ -88,11 +90,9 @@ def calibrate_on_clean(
     own = [e for e in seen if not e.background]
     states = bench.states_in_turn(own, progress("measuring them in other states", len(own)))
 
-    def reference(shipped: Universal, with_prompts: bool) -> Reference:
-        statistic = shipped.with_hardened([*further], with_prompts)
-
+    def reference(statistic: Universal) -> Reference:
         def rows(examples: Sequence[Example]) -> list[list[float]]:
-            told = (e.sensitivity if with_prompts else e.sensitivity.without_prompts() for e in examples)
+            told = (e.sensitivity if statistic is with_prompts else e.sensitivity.without_prompts() for e in examples)
             return [statistic.features(each) for each in told]
 
         kinds = {kind: [e for e in seen if e.background == kind] for kind in {e.background for e in seen} - {""}}
@@ -105,8 +105,8 @@ def calibrate_on_clean(
         fingerprint=scorer.encoder.fingerprint,
         fpr=least(len(seen)) if fpr is None else fpr,
         hardened={probe: own.encoder.fingerprint for probe, own in further.items()},
-        with_prompts=reference(weights.with_prompts, True),
-        without_prompts=reference(weights.without_prompts, False),
+        with_prompts=reference(with_prompts),
+        without_prompts=reference(without_prompts),
         provenance={
             "clean": len(seen),
             "fooled": 0,

@@ -11,7 +11,7 @@ from foclip import files
 from foclip.cli import console
 from foclip.data import prompts as prompt_sets
 from foclip.errors import PromptError, UsageError
-from foclip.models import embedded, registry, remote
+from foclip.models import catalogue, embedded, registry, remote
 from foclip.outcome import Failure, Outcome
 
 #: Headings of the groups of options that come after the ones that most calls need.
@@ -138,7 +138,7 @@ def check(
         for source in [given] if isinstance(given, Path) else given or ():
             if _missing(source) and not set("*?[") & set(str(source)):
                 raise UsageError(f"{name}: {source}: no such file or folder")
-    for model in models:
+    for model in (each and each.removeprefix(catalogue.BLURRED) for each in models):
         scheme = model.partition(":")[0] if model else ""
         if model and model not in embedded.names() and scheme not in {*registry.schemes()} - {*registry.OWN}:
             remote.require(model.removeprefix("open_clip:"))

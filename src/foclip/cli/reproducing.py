@@ -35,7 +35,7 @@ def reproduce(
     ),
     hardened: list[str] | None = option(
         None,
-        "Hardened encoder for the study robust; may be repeated. Default: the one that comes with the model.",
+        "Hardened encoder for robust and detectors; may be repeated. Default: the one that comes with the model.",
         DATA,
         metavar="NAME",
     ),

@@ -45,13 +45,14 @@ class Evading(ABC):
         self,
         scorer: EmbeddingScorer,
         probes: Sequence[str],  # transformations that the detector takes
-        others: Sequence[EmbeddingScorer],  # scores over further encoders that it looks through
+        others: Sequence[EmbeddingScorer],  # the score over further encoders that it looks through
         known: object,  # what else the suspicion depends on; its `repr` is part of the fingerprint
         seeds: Sequence[int | None] = (None,),  # of the random amounts of probes; None stands for the usual amounts
-        lower: bool = False,  # whether the lower of the score and of the first of `others` is raised
+        lower: EmbeddingScorer | None = None,  # the lower of the score and this one is raised
     ) -> None:
-        self.scorer, self.others, self.probes = scorer, tuple(others), tuple(probes)
-        self.seeds, self.lower, self._known = tuple(seeds), lower, known
+        self.scorer, self.probes, self.seeds, self._known = scorer, tuple(probes), tuple(seeds), known
+        self.looks, self.lower = len(others), lower is not None  # `others` are those it looks through, then `lower`
+        self.others = (*others, lower) if lower is not None else tuple(others)
         self._views = [View(probe, scorer.preprocess, seed) for seed in seeds for probe in probes]
         self.info, self.model, self.device = replace(scorer.info, name="detector-aware"), scorer.model, scorer.device
         self.parameter_count = scorer.parameter_count
@@ -81,9 +82,9 @@ class Evading(ABC):
         Of uint8 pictures only those whose scores are raised.
         """
         own, *rest = pixels if isinstance(pixels, tuple) else [pixels] * (1 + len(self.others))
-        looked = [(each, other) for each, other in zip(self.others, rest, strict=True)]
+        looked = list(zip(self.others, rest, strict=True))
         if not own.is_floating_point():
-            return (self.scorer.embed(own), *(each.embed(other) for each, other in looked[: self.lower]))
+            return (self.scorer.embed(own), *(each.embed(other) for each, other in looked[self.looks :]))
         pictures = torch.split(own, 1)
         seen = torch.cat([one for picture in pictures for one in (picture, *(view(picture) for view in self._views))])
         vectors = self.scorer.embed(seen).view(len(own), 1 + len(self._views), -1)
@@ -95,18 +96,20 @@ class Evading(ABC):
         own, others = embeddings[0], embeddings[1 + judged :]
         raw = self.scorer.compare(own, targets[0])
         if self.lower:
-            raw = torch.minimum(raw, self.others[0].compare(others[0], targets[1]))
+            raw = torch.minimum(raw, self.others[-1].compare(others[-1], targets[-1]))
         if not judged:
             return raw
         draws = embeddings[1][0].view(len(self.seeds), len(self.probes), own.shape[1])
-        suspicions = torch.stack([self.suspicion(torch.cat([own, some]), others, targets) for some in draws])
+        looks = others[: self.looks]
+        suspicions = torch.stack([self.suspicion(torch.cat([own, some]), looks, targets) for some in draws])
         return raw - (suspicions + MARGIN).clamp(min=0).mean() * WEIGHT * self.info.floor / self.info.scale
 
     @abstractmethod
     def suspicion(self, vectors: Tensor, others: Sequence[Tensor], targets: Targets) -> Tensor:
         """By how much a picture fails to pass, in about the spread of clean ones: not above 0, and no alarm is raised.
 
-        `vectors` (1 + P, D) are the picture's and those under each probe, `others` (1, D') those of the others.
+        `vectors` (1 + P, D) are the picture's and those under each probe, `others` (1, D') those of each encoder that
+        the detector looks through.
         """
 
 
@@ -122,7 +125,7 @@ class DetectorAwareScore(Evading):
         detector: FullDetector,  # a detector of its encoder
         hardened: HardenedScores = NO_HARDENED,  # the same score over the detector's hardened encoders
         seeds: Sequence[int | None] = (None,),  # as for `Evading`
-        lower: bool = False,  # whether the lower of the score and that over the first hardened encoder is raised
+        lower: EmbeddingScorer | None = None,  # as for `Evading`
     ) -> None:
         detector.check(scorer.encoder)
         given = {name: score.encoder.fingerprint for name, score in hardened.items()}

@@ -147,6 +147,8 @@ CASCADE = {
     True: ("drift", "log_drift", "relative_drop", "absolute_drop", "score_gain"),
     False: ("drift", "log_drift", "caption_drop", "relative_caption_drop"),
 }
+#: The probe that undoes a crop to 96 %, and nearly undoes one to 94 to 98 %. It chooses no caption.
+UNCROPPING = "shrink96"
 #: Those of the universal statistic.
 UNIVERSAL = {True: ("heading",), False: ("caption_heading",)}
 

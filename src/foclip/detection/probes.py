@@ -14,11 +14,12 @@ from torch import Tensor
 
 from foclip.data.images import to_image, to_tensor
 from foclip.data.prompts import ARTWORKS, Prompts, imagenet
-from foclip.detection.features import Sensitivity, absolute_drop, drift, drop, heading
+from foclip.detection.features import UNCROPPING, Sensitivity, absolute_drop, drift, drop, heading
 from foclip.detection.transformations import transformation
 from foclip.errors import UsageError
 from foclip.models import Encoder, embedded
 from foclip.models.batching import TargetCache, embeddings, figures, pass_rows
+from foclip.models.catalogue import BLURRED
 from foclip.models.scorer import EmbeddingScorer, Scorer, Targets
 from foclip.models.scores.ensemble import EnsemblePreprocess
 from foclip.models.surroundings import undisturbed
@@ -59,8 +60,10 @@ def over_hardened(scorer: EmbeddingScorer, encoder: Encoder) -> EmbeddingScorer:
     """The same score over a hardened version of its encoder; a `UsageError` if that is of another encoder."""
     own, other = (each.encode_texts(["a photo."])[0].cpu() for each in (scorer.encoder, encoder))
     foreign = own.shape != other.shape or float(own @ other) < SAME_TEXTS
-    if {encoder.name, scorer.model} <= {*embedded.names()}:  # whose text towers are alike
-        foreign = encoder.name not in embedded.HARDENED.get(scorer.model, ())
+    base = encoder.name.removeprefix(BLURRED)
+    if {base, scorer.model} <= {*embedded.names()}:  # whose text towers are alike
+        blurred = base == scorer.model and base != encoder.name
+        foreign = not blurred and base not in embedded.HARDENED.get(scorer.model, ())
     if foreign:
         raise UsageError(f"hardened: {encoder.name} is no hardened version of {scorer.model}")
     return scorer.with_encoder(encoder)
@@ -175,14 +178,17 @@ class Prober:
         floor = scorer.info.floor
         found = [Sensitivity(*each, floor) for each in zip(gray, map(by_probe, drifts), strict=True)]
         if captions:
-            # Hardened encoders come last, and do not choose the caption: with and without them it is the same.
-            choosing = sum(name not in self.hardened for name in names) or len(names)
+            # Hardened encoders, and what is taken beside them, do not choose the caption: with and without them it is
+            # the same.
+            choosing = torch.tensor([n not in self.hardened and n != UNCROPPING for n in names], dtype=torch.bool)
+            if not choosing.any():
+                choosing = ~choosing
             for place, (drifted, own) in enumerate(zip(drifts, vectors, strict=True)):
                 cosines = caption_cosines(scorer.encoder, own)
                 best = int(cosines[0].argmax())
                 fit, *moved = (cosines[:, best] / NO_MATCH).tolist()
                 lost = cosines[0] - cosines[1:]
-                most = lost[:, lost[:choosing].mean(dim=0).argmax()] if names else lost[:, 0]
+                most = lost[:, lost[choosing].mean(dim=0).argmax()] if names else lost[:, 0]
                 found[place] = replace(
                     found[place],
                     zero_shot_caption=_captions()[best],

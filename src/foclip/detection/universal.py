@@ -4,7 +4,10 @@ What a fooled picture looks like is the same for all encoders, once each one's o
 one for each probe, are standardised by the encoder's own pictures, each by median and spread, and clipped; the weights
 of a logistic regression over them were fitted once, through several encoders (``training/universal.py``), and ship. A
 fooled picture's headings lie above the median under all probes, but below it under one that undoes what was done to the
-file since (it was mirrored, say). So each has one weight above its median, and another one below. Without prompts the
+file since. So each has one weight above its median, and another one below. Of a file that was mirrored since it was
+fooled the mirror tells most, and the others little. So a picture is taken as it is, or as mirrored, whichever speaks
+more against it: a heading far below the median under the mirror, and far above it under all others, is what no fooled
+picture has, but a few clean ones do. Without prompts the
 largest part does not count, so that no single odd probe decides. Pictures that are standardised together are ranked
 together, and no order among them matters. Two things follow.
 
@@ -27,7 +30,15 @@ import numpy as np
 import numpy.typing as npt
 
 from foclip.detection.conformal import Probing, Ranked, require_pictures
-from foclip.detection.features import FEATURES, UNIVERSAL, Sensitivity, feature_names, feature_values, split_name
+from foclip.detection.features import (
+    FEATURES,
+    UNCROPPING,
+    UNIVERSAL,
+    Sensitivity,
+    feature_names,
+    feature_values,
+    split_name,
+)
 from foclip.detection.probes import ROWS
 from foclip.errors import UsageError
 from foclip.files import from_json
@@ -42,8 +53,15 @@ CLIP = 8.0
 SURVIVAL = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 #: Least spread: cosines that differ by less are the same for all pictures.
 LEAST_SPREAD = 0.01
+#: The probe that undoes the mirroring of a file.
+MIRROR = "mirror"
+#: Most that the other probes together add to the log-odds of a picture that is taken as mirrored.
+MIRRORED = 3.0
 #: Weight of the heading under a hardened encoder of one's own, with prompts (True) and without.
 HARDENED = {True: 1.0, False: 0.5}
+#: Weights, with prompts and beside hardened encoders, of the heading under the probe that undoes a crop: above its
+#: median, and below it, where that speaks against a picture as the mirror's does.
+UNCROPPED = 0.3, -1.2
 #: A normal distribution's standard deviation, in units of its median absolute deviation.
 MAD = 1.4826
 
@@ -84,11 +102,17 @@ class Universal(Probing):
         return () if measured.drifts.keys() >= {*self.probes} else tuple(self.probes)
 
     def with_hardened(self, names: Sequence[str], with_prompts: bool) -> "Universal":
-        """The same with the headings under hardened encoders of these names, which speak against a picture too."""
-        kind, count = UNIVERSAL[with_prompts][0], len(names)
-        each, less = [HARDENED[with_prompts]] * count, [HARDENED[with_prompts] / 2] * count
-        inputs = [*self.inputs, *feature_names(names, [kind])]
-        return replace(self, inputs=inputs, weight=[*self.weight, *each], below=[*self.below, *less])
+        """The same with the headings under hardened encoders of these names, which speak against a picture too.
+
+        With prompts, that under a probe which undoes a crop is taken besides: a crop leaves little of an attack, and
+        hardened encoders alone see little of that.
+        """
+        each = HARDENED[with_prompts]
+        further = {UNCROPPING: UNCROPPED} if names and with_prompts else {}
+        further |= dict.fromkeys(names, (each, each / 2))
+        inputs = [*self.inputs, *feature_names([*further], UNIVERSAL[with_prompts])]
+        weight = [*self.weight, *(above for above, _ in further.values())]
+        return replace(self, inputs=inputs, weight=weight, below=[*self.below, *(less for _, less in further.values())])
 
     def features(self, measured: Sensitivity) -> list[float]:
         """Its inputs for one picture, to six digits: as files hold them, so that all pictures are treated alike."""
@@ -102,7 +126,21 @@ class Universal(Probing):
 
     def _parts(self, standardised: Floats) -> Floats:
         """What each standardised feature (N, F) adds to the log-odds (N, F)."""
-        return np.where(standardised > 0, self.weight, self.below) * standardised
+        parts: Floats = np.where(standardised > 0, self.weight, self.below) * standardised
+        if self.mirror is None:
+            return parts
+        as_it_is, mirrored, height = parts, parts.copy(), standardised[:, self.mirror]
+        others = np.delete(parts, self.mirror, axis=1).sum(axis=1)
+        mirrored *= np.minimum(1, MIRRORED / np.maximum(others, MIRRORED))[:, None]
+        mirrored[:, self.mirror] = self.below[self.mirror] * np.minimum(height, 0)
+        as_it_is[:, self.mirror] = self.weight[self.mirror] * height
+        return np.where((mirrored.sum(axis=1) > as_it_is.sum(axis=1))[:, None], mirrored, as_it_is)
+
+    @cached_property
+    def mirror(self) -> int | None:
+        """The place of the input that tells files which were mirrored since; None if none does."""
+        places = [place for place, name in enumerate(self.inputs) if split_name(name)[1] == MIRROR]
+        return next((place for place in places if self.below[place] < 0), None)
 
     def survival(self, heights: Floats) -> Floats:
         """The share of clean pictures whose log-odds lie so far (N,) above the median, or farther.

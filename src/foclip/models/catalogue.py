@@ -23,6 +23,8 @@ from foclip.models import embedded
 SUFFIXES = frozenset({".pt", ".pth", ".bin", ".ckpt", ".safetensors"})
 #: What names of transformers' begin with; none of it is needed where the rest tells (`in_transformers`).
 TRANSFORMERS = "transformers:"
+#: What the name of an encoder begins with that is given every picture blurred (`foclip.models.blurred`).
+BLURRED = "blurred:"
 #: ORGANISATION/NAME, as the hub allows them.
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 #: Entries of a state dict that are no parameters.

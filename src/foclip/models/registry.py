@@ -11,6 +11,7 @@ An encoder is named by
 - `FILE`: a checkpoint whose architecture is recognised by the shapes of its weights;
 - `transformers:PLACE`: a repository of the hub or a folder of `save_pretrained`'s, for transformers; a folder, and a
   repository as `openai/clip-vit-base-patch32`, need no scheme;
+- `blurred:NAME`: the encoder NAME, which is given every picture blurred, and so is harder to fool;
 - `SCHEME:REST`: `hf-hub:ORGANISATION/REPOSITORY` and `local-dir:FOLDER` as open_clip spells them, `open_clip:NAME`, and
   what other packages add (`register_encoder`, or the entry point group `foclip.encoders`).
 
@@ -114,9 +115,10 @@ WITH_FILE = ("aesthetic",)
 #: Schemes that open_clip loads.
 OPEN_CLIP = ("open_clip", "hf-hub", "local-dir")
 #: Schemes of this package.
-OWN = (*OPEN_CLIP, "transformers")
+OWN = (*OPEN_CLIP, "transformers", "blurred")
 _FAMILIES = dict.fromkeys(OPEN_CLIP, "foclip.models.open_clip:load")
 _FAMILIES["transformers"] = "foclip.models.hugging_face:load"
+_FAMILIES["blurred"] = "foclip.models.blurred:load"
 _scores, _families = _Registry("score", "foclip.scorers", _SCORES), _Registry("scheme", "foclip.encoders", _FAMILIES)
 #: Names of all scores, the default first; and what adds one.
 available, register = _scores.names, _scores.register
@@ -134,6 +136,7 @@ def require(name: str) -> None:
 
 def by_open_clip(score: str, model: str) -> bool:
     """Whether the score is one of this package, and open_clip makes the encoder."""
+    model = model.removeprefix(catalogue.BLURRED)
     other = model.partition(":")[0] in {*schemes()} - {*OPEN_CLIP} or catalogue.in_transformers(model) is not None
     return score.partition(":")[0] in _SCORES and not other
 

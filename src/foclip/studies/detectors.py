@@ -8,11 +8,13 @@ file, which hold for clean pictures of more kinds. An attacker's measure is the 
 rose where no alarm is raised, and 0 elsewhere.
 
 The recommended policy is measured as one: a picture counts only if no alarm is raised, and with the lower of its scores
-on the encoder and on the hardened encoder. Those who know the policy raise the lower score and evade the detector.
-Beside them stand those who raise the lower score where there is no detector, which tells what each half is worth.
+on the encoder and on the hardened encoder, which is given the picture blurred (`foclip.models.blurred`). Those who know
+the policy raise the lower score and evade the detector. Beside them stand those who raise the lower score where there
+is no detector, which tells what each half is worth.
 """
 
 import importlib.util
+import itertools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -24,9 +26,10 @@ from matplotlib.figure import Figure
 
 from foclip.attacks import CMAES, MIFGSM, AttackPlan, AutoPGD
 from foclip.data.prompts import ARTWORKS, Prompts
-from foclip.detection import FullDetector, Sensitivity, hardened_of, hardened_scores
+from foclip.detection import FullDetector, hardened_of, hardened_scores
 from foclip.detection.adaptive import DetectorAwareScore
 from foclip.detection.scenarios import AFTERWARDS, CROPPED, LEAST_RISE
+from foclip.models.blurred import blurred
 from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.models.scores import MinEnsemble
 from foclip.objective import FeatureAlignment
@@ -37,7 +40,7 @@ from foclip.studies.harness.baselines import Baseline, BaselineAwareScore, known
 from foclip.studies.harness.context import PromptsOf
 from foclip.studies.harness.detectors import detector
 from foclip.studies.harness.pictures import Picture, choose, read
-from foclip.studies.harness.statistics import Estimate, groups, mean, percent
+from foclip.studies.harness.statistics import Estimate, Floats, groups, mean, percent, share
 from foclip.studies.harness.verdicts import (
     AS_IT_IS,
     CLEAN,
@@ -76,7 +79,7 @@ class Bench(NamedTuple):
     judge: FullDetector  # ours
     known: Mapping[str, Baseline]  # other people's
     second: EmbeddingScorer | None  # a second encoder
-    hardened: Mapping[str, EmbeddingScorer]  # the score of the first one counts in the policy
+    blurred: EmbeddingScorer  # over the hardened encoder, blurred; in the policy the lower of the score and it counts
     victims: Sequence[Picture]  # the originals of all fooled pictures
     clean: Sequence[Picture]
     captions: Mapping[str, Prompts]  # of all of these, by their names
@@ -131,7 +134,9 @@ def _bench(context: StudyContext) -> Bench:
         victims, clean = found[:count], found[count:]
     captions = context.best_captions([score], [*victims, *clean], paths)
     known = known_baselines(judge.rule.statistic, second)
-    return Bench(context, judge, known, second, hardened_scores(score), victims, clean, captions)
+    strongest = next(iter((*context.hardened, *hardened_scores(score).values(), score)))
+    lower = score.with_encoder(blurred(strongest.encoder))
+    return Bench(context, judge, known, second, lower, victims, clean, captions)
 
 
 def _conditions(bench: Bench, clean: pd.DataFrame) -> list[Condition]:
@@ -171,9 +176,8 @@ def _knowing(bench: Bench, clean: pd.DataFrame) -> dict[str, Scorer]:
     judge, hardened = bench.judge, hardened_of(bench.judge, score)
     judge = replace(judge, fpr=max(RATES[-1], 1 / (1 + judge.combined.distinct)))
     found[OURS] = DetectorAwareScore(score, judge, hardened)
-    if bench.hardened:
-        found[POLICY] = DetectorAwareScore(score, judge, hardened, lower=True)
-        found[LOWER] = MinEnsemble([score, next(iter(bench.hardened.values()))])
+    found[POLICY] = DetectorAwareScore(score, judge, hardened, lower=bench.blurred)
+    found[LOWER] = MinEnsemble([score, bench.blurred])
     return found
 
 
@@ -185,35 +189,36 @@ def _rows(
     states: Sequence[str] = STATES,
 ) -> Rows:
     """Rows of pictures as they are and in other states: what all detectors say, and how far the scores rose."""
-    context, (first, *_) = bench.context, [*bench.hardened, None]
-    probes = list(dict.fromkeys([*bench.judge.probes, *bench.hardened]))
-    originals = {picture.name: picture for picture in (*bench.victims, *bench.clean)}
-    before = context.sensitivities([originals[picture.name] for picture in pictures], prompts, probes=probes)
+    context, originals = bench.context, {picture.name: picture for picture in (*bench.victims, *bench.clean)}
+    before = _scores(bench, [originals[picture.name] for picture in pictures], prompts)
     named = [(AS_IT_IS, picture) for picture in pictures]
     named += [(s, replace(each, image=AFTERWARDS[s](each.image))) for s in states for each in pictures]
     files = [picture for _, picture in named]
-    seen = context.sensitivities(files, prompts, probes=probes)
+    # Of every picture the score, the lower of that and the second one, and by how much both rose.
+    scores = _scores(bench, files, prompts)
+    rises = scores - np.tile(before, (1 + len(states), 1))
+    seen = context.sensitivities(files, prompts, probes=bench.judge.probes)
     said = suspicions(context, bench.known, bench.second, files, prompts)
     rows = []
-    for (state, picture), found, was, others in zip(named, seen, before * (1 + len(states)), said, strict=True):
-        (score, lower), (score_before, lower_before) = _scores(found, first), _scores(was, first)
+    for (state, picture), found, score, rise, others in zip(named, seen, scores, rises, said, strict=True):
         ranked = bench.judge.combined.ranked(found)
         row = {**labels, "file": state, "picture": picture.name, "photo": picture.photo}
-        row |= {"score": score, "rise": score - score_before, "rise of the lower": lower - lower_before}
+        row |= {"score": score[0], "rise": rise[0], "rise of the lower": rise[1]}
         row |= {"psnr": picture.figures.get("psnr", np.nan), "least": LEAST_RISE * found.floor}
         row |= {"detector": bench.judge.name, "p": ranked.p_value, "promised": 1 / (1 + bench.judge.combined.distinct)}
         rows.append(row | {SAYS + name: value for name, value in {**others, OURS: ranked.value}.items()})
     return rows
 
 
-def _scores(found: Sensitivity, hardened: str | None) -> tuple[float, float]:
-    """The score of a picture, and the lower of it and that on the hardened encoder, if there is one."""
-    score = float(found.score or 0.0)
-    return score, min(score, found.scores[hardened]) if hardened else score
+def _scores(bench: Bench, pictures: Sequence[Picture], prompts: PromptsOf) -> Floats:
+    """(P, 2): the scores of P pictures, and the lower of these and those over the blurred hardened encoder."""
+    both = (bench.context.score, bench.blurred)
+    score, second = (bench.context.scores(pictures, prompts, each).mean(axis=1) for each in both)
+    return np.stack([score, np.minimum(score, second)], axis=1)
 
 
 def report(table: pd.DataFrame) -> StudyReport:
-    """What each detector catches, where ours is not ahead, and what those keep who know a detector."""
+    """What each detector catches, its false alarms, where ours is not ahead, and what those keep who know one."""
     verdicts = Verdicts(table)
     fooled = table[~table.attack.isin([CLEAN, ORIGINAL])]
     parts = groups(fooled, "attack", "aim", "budget", "knows", "file")
@@ -221,13 +226,21 @@ def report(table: pd.DataFrame) -> StudyReport:
     knowing = {(key[2], key[3]): part for key, part in parts.items() if key[3] != NOTHING and key[4] == AS_IT_IS}
     summary = []
     for (attack, aim, budget, knows, file), part in parts.items():
-        for name in verdicts.names if knows in {NOTHING, LOWER, POLICY} else [knows]:
+        for name in verdicts.names if knows in {NOTHING, LOWER, POLICY} else dict.fromkeys([OURS, knows]):
             row = {"attack": attack, "for": aim, "budget / dB": f"{budget:g}", "attackers know": knows, "file": file}
-            row |= {"pictures": len(part), "rise": f"{mean(part.rise, part.photo):+.3f}", "detector": name}
-            row |= {"AUC": f"{verdicts.area(part, name):.3f}"}
+            row |= {"pictures": len(part), "rise": f"{mean(part.rise, part.photo):+.3f}"}
+            row |= {"highest rise": f"{part.rise.max():+.3f}"}
+            row |= {"rise of the lower": f"{mean(part['rise of the lower'], part.photo):+.3f}"}
+            row |= {"fooled": f"{share(part.rise >= part.least, part.photo):.0%}"}
+            row |= {"detector": name, "AUC": f"{verdicts.area(part, name):.3f}"}
             row |= {f"caught at {rate:.0%}": f"{verdicts.caught(part, name, rate):.0%}" for rate in RATES}
             row |= {"undetected rise": f"{verdicts.undetected(part, name):+.3f}"}
             summary.append(row | {"of the lower score": f"{verdicts.undetected(part, name, 'rise of the lower'):+.3f}"})
+    clean = groups(table[table.attack.isin([CLEAN, ORIGINAL])], "attack", "file")
+    for ((attack, file), part), name in itertools.product(clean.items(), verdicts.names):
+        row = {"attack": attack, "for": OWN, "file": file, "pictures": len(part), "detector": name}
+        alarms = {rate: share(verdicts.alarms(part, name, rate), part.photo) for rate in RATES}
+        summary.append(row | {f"false alarms at {rate:.0%}": f"{found:.1%}" for rate, found in alarms.items()})
     main = unknowing["FoCLIP", OWN, max(budget for budget, _ in knowing), NOTHING, AS_IT_IS]
     strongest = {(budget, name): verdicts.kept(part, name) for (budget, name), part in knowing.items()}
     plot = Figure(figsize=(11, 3.6))
@@ -250,7 +263,7 @@ def report(table: pd.DataFrame) -> StudyReport:
         ),
         *(_kept(budget, strongest) for budget in sorted({budget for budget, _ in strongest}, reverse=True)),
     ]
-    return StudyReport(pd.DataFrame(summary), {"caught-and-kept": plot}, findings)
+    return StudyReport(pd.DataFrame(summary).fillna("–"), {"caught-and-kept": plot}, findings)
 
 
 def _alarms(table: pd.DataFrame, verdicts: Verdicts) -> str:
