@@ -53,12 +53,12 @@ class StatisticAwareScore(Evading):
             for each in (self.scatter.centre, self.scatter.spread, self.statistic.weight, self.statistic.below)
         )
         value = ((found - centre) / spread).clamp(-CLIP, CLIP)
-        parts, odds = torch.where(value > 0, weight, below) * value, self.statistic.intercept - self.limit
+        parts, constant = torch.where(value > 0, weight, below) * value, self.statistic.intercept - self.limit
         if (mirror := self.statistic.mirror) is None:
-            return parts.sum() + odds
+            return parts.sum() + constant
         rest = parts.sum() - parts[mirror]
         as_it_is = rest + weight[mirror] * value[mirror]
-        return torch.maximum(as_it_is, rest.clamp(max=MIRRORED) + below[mirror] * value[mirror].clamp(max=0)) + odds
+        return torch.maximum(as_it_is, rest.clamp(max=MIRRORED) + below[mirror] * value[mirror].clamp(max=0)) + constant
 
 
 def main() -> None:

@@ -155,7 +155,7 @@ TABLES: dict[str, Layout] = {
             "undetected rise at 45 dB": "{45 undetected rise:i.3f}",
             "of the lower score": "{45 of the lower score:i.3f}",
         },
-        where={"budget / dB": [45], "attackers know": [*RIVALS, "ours", "the policy"]},
+        where={"budget / dB": [45], "attackers know": [*RIVALS, "ours", "the policy"], "that detector": ["yes"]},
         by=("attackers know",),
         over=("budget / dB",),
     ),
@@ -178,7 +178,7 @@ TABLES: dict[str, Layout] = {
     "scan": Layout(
         [
             *("scan-killed/val", "scan-node/val", "scan-gone/tars", "scan-full/val", "scan-damaged/val"),
-            *("scan-equal/photos", "scan-equal/val", "scan-memory/val", "scan-command/0", "scan-speed/val"),
+            *("scan-equal/photos", "scan-memory/val", "scan-command/0", "scan-speed/val"),
         ],
         {"command, after `python -m benchmarks.scan`": "`{command}`", "result": "{result}"},
     ),

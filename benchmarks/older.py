@@ -1,15 +1,12 @@
 """Records of older code, which the check of pages lets pass (`benchmarks.docs`)."""
 
 #: Why records are not made anew yet.
-HOURS = "takes hours; of before attacks had revisions"
 NEXT = "until the full study is there; of an earlier attack or detector"
 BEFORE = "of before attacks had revisions, or of an earlier detector"
 PLACE = "takes a cluster, a disk of its own, or 100,000 pictures; of an earlier detector"
 #: Records that rest on other weights, detectors or attacks than today's, a line each, with the reason.
 OLDER = {
     "filter-earlier": NEXT,
-    "scan-equal": PLACE,
-    "scan-killed": PLACE,
     "scan-memory": PLACE,
     "scan-node": PLACE,
     "speed-attack": BEFORE,
@@ -17,5 +14,4 @@ OLDER = {
     "speed-attack-vit-l": BEFORE,
     "speed-quality": BEFORE,
     "speed-score": BEFORE,
-    "study-imagenet": HOURS,
 }

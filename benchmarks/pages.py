@@ -150,6 +150,8 @@ def spread(rows: Sequence[Mapping[str, Any]], by: Sequence[str], over: Sequence[
         key = tuple(row[column] for column in by)
         start = " ".join(str(row[column]) for column in over)
         wide = found.setdefault(key, dict(zip(by, key, strict=True)))
+        if any(f"{start} {column}" in wide for column in row.keys() - {*by, *over}):
+            raise UsageError(f"two rows are one: {key}, {start}")
         wide |= {f"{start} {column}": value for column, value in row.items() if column not in (*by, *over)}
     columns = dict.fromkeys(column for each in found.values() for column in each)
     return [columns | each for each in found.values()]

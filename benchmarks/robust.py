@@ -5,7 +5,7 @@ All pictures are ones no encoder was trained on: Tiny-ImageNet's validation set 
 hardened encoder and gets the best of several starts, the photograph itself and photographs with
 smooth random changes within the budget. Figures are of 8-bit pictures through the
 model's own preprocessing. The exit code is 1 if a bar is missed. docs/figures/robust-MODEL.json gets all figures.
-`blurred:NAME` is measured like any other.
+`blurred:NAME` is measured like any other, into robust-blurred-NAME.json.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from foclip.attacks import CMAES, AttackPlan, FoCLIP, Restart, make_plan
 from foclip.data import images
 from foclip.data.prompts import ARTWORKS, CAPTION, Prompts
 from foclip.models import Encoder, load_encoder
-from foclip.models.catalogue import BLURRED
+from foclip.models.catalogue import unblurred
 from foclip.models.scores import CLIPScore
 from foclip.objective import FeatureAlignment
 from foclip.outcome import mean
@@ -235,7 +235,7 @@ def main() -> None:
     found = {name: rows for name, rows in tables.items() if rows}
     found["figures"] = Table({"figure": f.name, "value": f.value, "bar": f.bar, "note": f.note} for f in figures)
     title = f"What {choice.model} withstands, and what that costs"
-    embedded = choice.model.removeprefix(BLURRED)
+    embedded = unblurred(choice.model)
     save(
         f"robust-{choice.model.replace(':', '-')}", title, found, models=(embedded, choice.original), settings=settings
     )

@@ -151,9 +151,8 @@ def node(source: Path, kills: int, work: Path) -> None:
             nodes.append(cluster.add_node(num_cpus=1))
             lost += 1
             print(f"a node killed at {len(parts(out))} parts", flush=True)
-    said = process.communicate()[1].strip()
-    begun_parts = len(list((out / "parts").glob(".*.part")))
-    print(f"{lost} nodes killed, {begun_parts} parts were begun on them; exit code {process.returncode} {said}")
+    process.communicate()
+    print(f"{lost} nodes killed; exit code at last {process.returncode}")
     compare(out, expected)
     cluster.shutdown()
 

@@ -117,9 +117,9 @@ def test_who_draws_probes_pays_the_mean_over_them(
 def test_hardened_encoders_and_what_comes_with_them_do_not_choose_the_caption(
     score: CLIPScore, small_photos: list[Image.Image]
 ) -> None:
-    hardened, photos, probes = hardened_scores(score), small_photos[:2], ("webp", "crop")
-    alone = measure(score, photos, [()] * 2, probes, captions=True)
-    beside = measure(score, photos, [()] * 2, (UNCROPPING, *probes, *hardened), hardened, captions=True)
+    hardened, photos, probes = hardened_scores(score), small_photos, ("webp",)
+    alone = measure(score, photos, [()] * len(photos), probes, captions=True)
+    beside = measure(score, photos, [()] * len(photos), (UNCROPPING, *probes, *hardened), hardened, captions=True)
     for one, other in zip(alone, beside, strict=True):
         assert other.caption_headings.keys() == {UNCROPPING, *probes, *hardened}
         found = {probe: other.caption_headings[probe] for probe in probes}

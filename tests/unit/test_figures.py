@@ -111,6 +111,7 @@ def test_a_reference_names_one_figure_or_is_refused() -> None:
     some = figures_of(some=a_record())
     assert some.figure("some/rises/40/rise", "+.1f") == "+0.6"
     assert some.figure("some/rises/35/rise", ".1f") == "1.1"
+    assert some.figure("some/rises/budget-db=35/rise", ".1f") == "1.1"
     for reference in ("some/rises/rise", "some/rises/45/rise", "some/rises/40/fall", "some/falls/40/rise", "other/a/b"):
         with pytest.raises(UsageError):
             some.figure(reference, ".1f")
@@ -250,3 +251,5 @@ def test_what_was_not_measured_is_a_dash() -> None:
     wide = spread(rows, ("file",), ("model",))
     assert [each["y caught"] for each in wide] == [0.5, None]
     assert shown(wide[1]["y caught"], ".0%") == "–"
+    with pytest.raises(UsageError, match="two rows are one"):
+        spread([*rows, rows[0]], ("file",), ("model",))

@@ -477,9 +477,11 @@ def test_a_hardened_encoder_of_another_is_refused(
         lambda: RobustCLIPScore(mini, hardened="mini-vit-robust-44"),
         lambda: hardened_scores(Score(mini), ["mini-robust", "mini-vit-robust-44"]),
         lambda: foclip.score(squares, ["a cat"], model=mini, hardened="blurred:mini-vit"),
+        lambda: foclip.score(squares, ["a cat"], model="blurred:mini", hardened="mini"),
+        lambda: foclip.score(squares, ["a cat"], model="blurred:mini", hardened="blurred:mini"),
         lambda: foclip.score(squares, ["a cat"], model=mini, hardened=stranger),
     ):
-        with pytest.raises(UsageError, match=r"hardened: .* is no hardened version of mini"):
+        with pytest.raises(UsageError, match=r"hardened: .* is no hardened version of (blurred:)?mini"):
             call()
 
 

@@ -134,11 +134,13 @@ def test_a_picture_is_taken_as_it_is_or_as_mirrored_since_but_not_as_both() -> N
 
 
 def test_a_single_odd_probe_decides_nothing_if_the_largest_part_is_left_out() -> None:
-    careful = replace(WEIGHTS, left_out=1)
+    careful = replace(WEIGHTS, below=[0.5, 2.0, 0.5], left_out=1)
     rows = np.array([[1.0, 0.0, 2.0], [1.0, 9.0, 2.0], [0.0, 8.0, -8.0]])
     assert careful.log_odds(rows).tolist() == [-0.5, 0.5, -5.0]  # without 1, 18 and 16
+    with pytest.raises(UsageError, match="all inputs have to count"):
+        replace(WEIGHTS, left_out=1)
     with pytest.raises(UsageError, match="count"):
-        replace(WEIGHTS, left_out=3)
+        replace(careful, left_out=3)
 
 
 def test_hardened_encoders_give_further_headings() -> None:

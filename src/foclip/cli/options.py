@@ -46,7 +46,7 @@ Model = Annotated[
     option(
         ...,
         "Encoder: a name that foclip models lists, ORGANISATION/NAME or a folder of transformers', hf-hub:…, "
-        "local-dir:… or a checkpoint file.",
+        "local-dir:…, a checkpoint file, or blurred:NAME.",
         metavar="NAME",
     ),
 ]
@@ -138,9 +138,10 @@ def check(
         for source in [given] if isinstance(given, Path) else given or ():
             if _missing(source) and not set("*?[") & set(str(source)):
                 raise UsageError(f"{name}: {source}: no such file or folder")
-    for model in (each and each.removeprefix(catalogue.BLURRED) for each in models):
-        scheme = model.partition(":")[0] if model else ""
-        if model and model not in embedded.names() and scheme not in {*registry.schemes()} - {*registry.OWN}:
+    for name in filter(None, models):
+        if not (model := catalogue.unblurred(name)):
+            raise UsageError(f"{name}: name the encoder to blur, as blurred:mini")
+        if model not in embedded.names() and model.partition(":")[0] not in {*registry.schemes()} - {*registry.OWN}:
             remote.require(model.removeprefix("open_clip:"))
     scores = [score] if isinstance(score, str) else score
     for name in scores:

@@ -51,8 +51,8 @@ class Evading(ABC):
         lower: EmbeddingScorer | None = None,  # the lower of the score and this one is raised
     ) -> None:
         self.scorer, self.probes, self.seeds, self._known = scorer, tuple(probes), tuple(seeds), known
-        self.looks, self.lower = len(others), lower is not None  # `others` are those it looks through, then `lower`
-        self.others = (*others, lower) if lower is not None else tuple(others)
+        self.looked_through, self.raises_lower = len(others), lower is not None
+        self.others = (*others, lower) if lower is not None else tuple(others)  # the last one is not looked through
         self._views = [View(probe, scorer.preprocess, seed) for seed in seeds for probe in probes]
         self.info, self.model, self.device = replace(scorer.info, name="detector-aware"), scorer.model, scorer.device
         self.parameter_count = scorer.parameter_count
@@ -63,7 +63,7 @@ class Evading(ABC):
     def fingerprint(self) -> str:
         """Digest of the score and of all that is known of the detector."""
         others = [each.fingerprint for each in self.others]
-        known = f"{self._known} {self.probes} {others} {self.seeds} {self.lower} {WEIGHT} {MARGIN}"
+        known = f"{self._known} {self.probes} {others} {self.seeds} {self.raises_lower} {WEIGHT} {MARGIN}"
         return f"{self.info.name} {self.scorer.fingerprint} {hashlib.sha256(known.encode()).hexdigest()}"
 
     def encode_prompts(self, prompts: Sequence[str]) -> tuple[Any, ...]:
@@ -84,7 +84,7 @@ class Evading(ABC):
         own, *rest = pixels if isinstance(pixels, tuple) else [pixels] * (1 + len(self.others))
         looked = list(zip(self.others, rest, strict=True))
         if not own.is_floating_point():
-            return (self.scorer.embed(own), *(each.embed(other) for each, other in looked[self.looks :]))
+            return (self.scorer.embed(own), *(each.embed(other) for each, other in looked[self.looked_through :]))
         pictures = torch.split(own, 1)
         seen = torch.cat([one for picture in pictures for one in (picture, *(view(picture) for view in self._views))])
         vectors = self.scorer.embed(seen).view(len(own), 1 + len(self._views), -1)
@@ -95,12 +95,12 @@ class Evading(ABC):
         judged = len(embeddings) == 2 + len(self.others)
         own, others = embeddings[0], embeddings[1 + judged :]
         raw = self.scorer.compare(own, targets[0])
-        if self.lower:
+        if self.raises_lower:
             raw = torch.minimum(raw, self.others[-1].compare(others[-1], targets[-1]))
         if not judged:
             return raw
         draws = embeddings[1][0].view(len(self.seeds), len(self.probes), own.shape[1])
-        looks = others[: self.looks]
+        looks = others[: self.looked_through]
         suspicions = torch.stack([self.suspicion(torch.cat([own, some]), looks, targets) for some in draws])
         return raw - (suspicions + MARGIN).clamp(min=0).mean() * WEIGHT * self.info.floor / self.info.scale
 

@@ -18,6 +18,7 @@ from foclip.detection.universal import Reference
 from foclip.errors import UsageError
 from foclip.files import Share, from_json
 from foclip.models import Encoder, embedded
+from foclip.models.catalogue import unblurred
 from foclip.models.registry import shared_encoder
 from foclip.models.scorer import EmbeddingScorer
 
@@ -276,7 +277,7 @@ def hardened_of(detector: Detector, scorer: EmbeddingScorer, hardened: Sequence[
     given = [_encoder(each, scorer) for each in hardened]
     found = {}
     for name, weights in detector.hardened.items():
-        known = [*given, _encoder(name, scorer)] if name in embedded.names() else given
+        known = [*given, _encoder(name, scorer)] if unblurred(name) in embedded.names() else given
         fitting = [encoder for encoder in known if encoder.fingerprint == weights]
         if not fitting:
             others = ", ".join(f"{encoder.name} ({encoder.fingerprint[:12]}…)" for encoder in known)

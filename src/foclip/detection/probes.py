@@ -19,7 +19,7 @@ from foclip.detection.transformations import transformation
 from foclip.errors import UsageError
 from foclip.models import Encoder, embedded
 from foclip.models.batching import TargetCache, embeddings, figures, pass_rows
-from foclip.models.catalogue import BLURRED
+from foclip.models.catalogue import unblurred
 from foclip.models.scorer import EmbeddingScorer, Scorer, Targets
 from foclip.models.scores.ensemble import EnsemblePreprocess
 from foclip.models.surroundings import undisturbed
@@ -58,12 +58,12 @@ def require_embedding(scorer: Scorer) -> EmbeddingScorer:
 
 def over_hardened(scorer: EmbeddingScorer, encoder: Encoder) -> EmbeddingScorer:
     """The same score over a hardened version of its encoder; a `UsageError` if that is of another encoder."""
-    own, other = (each.encode_texts(["a photo."])[0].cpu() for each in (scorer.encoder, encoder))
-    foreign = own.shape != other.shape or float(own @ other) < SAME_TEXTS
-    base = encoder.name.removeprefix(BLURRED)
-    if {base, scorer.model} <= {*embedded.names()}:  # whose text towers are alike
-        blurred = base == scorer.model and base != encoder.name
-        foreign = not blurred and base not in embedded.HARDENED.get(scorer.model, ())
+    one, other = (each.encode_texts(["a photo."])[0].cpu() for each in (scorer.encoder, encoder))
+    foreign = one.shape != other.shape or float(one @ other) < SAME_TEXTS
+    own, base = unblurred(scorer.model), unblurred(encoder.name)
+    if {own, base} <= {*embedded.names()}:  # whose text towers are alike
+        only_blurred = own == base == scorer.model != encoder.name
+        foreign = not only_blurred and base not in embedded.HARDENED.get(own, ())
     if foreign:
         raise UsageError(f"hardened: {encoder.name} is no hardened version of {scorer.model}")
     return scorer.with_encoder(encoder)

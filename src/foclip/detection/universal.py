@@ -7,9 +7,9 @@ fooled picture's headings lie above the median under all probes, but below it un
 file since. So each has one weight above its median, and another one below. Of a file that was mirrored since it was
 fooled the mirror tells most, and the others little. So a picture is taken as it is, or as mirrored, whichever speaks
 more against it: a heading far below the median under the mirror, and far above it under all others, is what no fooled
-picture has, but a few clean ones do. Without prompts the
-largest part does not count, so that no single odd probe decides. Pictures that are standardised together are ranked
-together, and no order among them matters. Two things follow.
+picture has, but a few clean ones do. Without prompts the largest part does not count, so that no single odd probe
+decides. Pictures that are standardised together are ranked together, and no order among them matters. Two things
+follow.
 
 - `Reference`: with n clean pictures, a picture is standardised together with them. If it is clean, it is exchangeable
   with them, whatever the distribution, so its rank p among the n + 1 fulfils P(p ≤ α) ≤ α (full conformal prediction:
@@ -60,7 +60,7 @@ MIRRORED = 3.0
 #: Weight of the heading under a hardened encoder of one's own, with prompts (True) and without.
 HARDENED = {True: 1.0, False: 0.5}
 #: Weights, with prompts and beside hardened encoders, of the heading under the probe that undoes a crop: above its
-#: median, and below it, where that speaks against a picture as the mirror's does.
+#: median, and below it, where it speaks against a picture, together with all others: a crop leaves part of an attack.
 UNCROPPED = 0.3, -1.2
 #: A normal distribution's standard deviation, in units of its median absolute deviation.
 MAD = 1.4826
@@ -91,6 +91,8 @@ class Universal(Probing):
             raise UsageError("as many weights as inputs are needed, and at least one")
         if not 0 <= self.left_out < len(self.inputs):
             raise UsageError("some inputs have to count")
+        if self.left_out and self.mirror is not None:
+            raise UsageError("where the mirror tells mirrored files, all inputs have to count")
         if len(self.tail) != len(SURVIVAL) or any(a >= b for a, b in pairwise(self.tail)):
             raise UsageError(f"{len(SURVIVAL)} heights of the tail are needed, each above the one before")
 

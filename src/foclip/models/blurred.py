@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Standard deviation of the blur as a share of the shorter side of what the encoder sees: 1.5 of 96 pixels.
 SHARE = 1 / 64
-#: Where the blur ends, in standard deviations.
+#: Where the blur ends, in standard deviations, about: at the nearest whole pixel.
 REACH = 3
 
 

@@ -88,6 +88,13 @@ def parse(name: str) -> Named:
     )
 
 
+def unblurred(name: str) -> str:
+    """The name of the encoder that is given pictures blurred; any other name as it is."""
+    while name.startswith(BLURRED):
+        name = name.removeprefix(BLURRED)
+    return name
+
+
 def in_transformers(name: str) -> str | None:
     """The folder or the hub's repository that transformers loads for this name; None if the name is another's.
 
@@ -117,7 +124,7 @@ def _unknown(name: str, architectures: list[str]) -> str:
     hint = f"did you mean {' or '.join(near)}? If not, " if near else ""
     return (
         f"unknown encoder {name!r}: {hint}choose {', '.join(embedded.names())}, ARCHITECTURE/TAG "
-        "(`foclip models` lists them), hf-hub:…, local-dir:…, transformers:… or a checkpoint file"
+        "(`foclip models` lists them), hf-hub:…, local-dir:…, transformers:…, blurred:NAME or a checkpoint file"
     )
 
 

@@ -136,7 +136,7 @@ def require(name: str) -> None:
 
 def by_open_clip(score: str, model: str) -> bool:
     """Whether the score is one of this package, and open_clip makes the encoder."""
-    model = model.removeprefix(catalogue.BLURRED)
+    model = catalogue.unblurred(model)
     other = model.partition(":")[0] in {*schemes()} - {*OPEN_CLIP} or catalogue.in_transformers(model) is not None
     return score.partition(":")[0] in _SCORES and not other
 

@@ -28,6 +28,7 @@ from foclip.attacks import CMAES, MIFGSM, AttackPlan, AutoPGD
 from foclip.data.prompts import ARTWORKS, Prompts
 from foclip.detection import FullDetector, hardened_of, hardened_scores
 from foclip.detection.adaptive import DetectorAwareScore
+from foclip.detection.probes import over_hardened
 from foclip.detection.scenarios import AFTERWARDS, CROPPED, LEAST_RISE
 from foclip.models.blurred import blurred
 from foclip.models.scorer import EmbeddingScorer, Scorer
@@ -79,7 +80,7 @@ class Bench(NamedTuple):
     judge: FullDetector  # ours
     known: Mapping[str, Baseline]  # other people's
     second: EmbeddingScorer | None  # a second encoder
-    blurred: EmbeddingScorer  # over the hardened encoder, blurred; in the policy the lower of the score and it counts
+    lower: EmbeddingScorer  # over the hardened encoder, blurred; in the policy the lower of the score and it counts
     victims: Sequence[Picture]  # the originals of all fooled pictures
     clean: Sequence[Picture]
     captions: Mapping[str, Prompts]  # of all of these, by their names
@@ -135,7 +136,7 @@ def _bench(context: StudyContext) -> Bench:
     captions = context.best_captions([score], [*victims, *clean], paths)
     known = known_baselines(judge.rule.statistic, second)
     strongest = next(iter((*context.hardened, *hardened_scores(score).values(), score)))
-    lower = score.with_encoder(blurred(strongest.encoder))
+    lower = over_hardened(score, blurred(strongest.encoder))
     return Bench(context, judge, known, second, lower, victims, clean, captions)
 
 
@@ -176,8 +177,8 @@ def _knowing(bench: Bench, clean: pd.DataFrame) -> dict[str, Scorer]:
     judge, hardened = bench.judge, hardened_of(bench.judge, score)
     judge = replace(judge, fpr=max(RATES[-1], 1 / (1 + judge.combined.distinct)))
     found[OURS] = DetectorAwareScore(score, judge, hardened)
-    found[POLICY] = DetectorAwareScore(score, judge, hardened, lower=bench.blurred)
-    found[LOWER] = MinEnsemble([score, bench.blurred])
+    found[POLICY] = DetectorAwareScore(score, judge, hardened, lower=bench.lower)
+    found[LOWER] = MinEnsemble([score, bench.lower])
     return found
 
 
@@ -212,7 +213,7 @@ def _rows(
 
 def _scores(bench: Bench, pictures: Sequence[Picture], prompts: PromptsOf) -> Floats:
     """(P, 2): the scores of P pictures, and the lower of these and those over the blurred hardened encoder."""
-    both = (bench.context.score, bench.blurred)
+    both = (bench.context.score, bench.lower)
     score, second = (bench.context.scores(pictures, prompts, each).mean(axis=1) for each in both)
     return np.stack([score, np.minimum(score, second)], axis=1)
 
@@ -232,6 +233,7 @@ def report(table: pd.DataFrame) -> StudyReport:
             row |= {"highest rise": f"{part.rise.max():+.3f}"}
             row |= {"rise of the lower": f"{mean(part['rise of the lower'], part.photo):+.3f}"}
             row |= {"fooled": f"{share(part.rise >= part.least, part.photo):.0%}"}
+            row |= {"that detector": "yes" if name == {POLICY: OURS}.get(knows, knows) else "no"}
             row |= {"detector": name, "AUC": f"{verdicts.area(part, name):.3f}"}
             row |= {f"caught at {rate:.0%}": f"{verdicts.caught(part, name, rate):.0%}" for rate in RATES}
             row |= {"undetected rise": f"{verdicts.undetected(part, name):+.3f}"}
