@@ -8,10 +8,8 @@ PLACE = "takes a cluster, a disk of its own, or 100,000 pictures; of an earlier 
 OLDER = {
     "filter-earlier": NEXT,
     "scan-memory": PLACE,
-    "scan-node": PLACE,
     "speed-attack": BEFORE,
     "speed-attack-large": BEFORE,
     "speed-attack-vit-l": BEFORE,
     "speed-quality": BEFORE,
-    "speed-score": BEFORE,
 }
