@@ -12,8 +12,7 @@ comments that readers do not see:
 
 WORDs are cells of the row, enough of them to tell it from all others, or COLUMN=CELL; all are written in small letters,
 digits and hyphens. FORMAT is Python's; `:.0%` prints 43 %, `:i.0%` the interval too. How tables look is in
-`benchmarks.layouts`.
-Figures in sentences that are none of these are refused, unless `benchmarks/allowed.txt` has them.
+`benchmarks.layouts`. Figures in sentences that are none of these are refused, unless `benchmarks/allowed.txt` has them.
 
 `--from` takes of every study and encoder the first DIR that has its table, with the drawings. Runs of code that did not
 record what they rest on need `--commit`, that of their code; they are taken to be made on this machine.

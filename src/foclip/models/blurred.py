@@ -26,8 +26,8 @@ class BlurredEncoder(Encoder):
     """An encoder that is given what it sees of a picture blurred by a Gaussian.
 
     Attacks live on fine detail, which a blur takes away (spatial smoothing: Xu et al. 2018, arXiv 1704.01155). It is no
-    secret and differentiable, so those who know it attack through it: they must change what is left, and gain less. So
-    does the encoder: it knows less of blurred pictures.
+    secret and differentiable, so those who know it attack through it: they must change what is left, and gain less. The
+    price is that an encoder knows less of blurred pictures.
 
     Raises:
         EncoderError: The encoder sees each picture in a shape of its own.

@@ -41,7 +41,7 @@ from foclip.studies.harness.baselines import Baseline, BaselineAwareScore, known
 from foclip.studies.harness.context import PromptsOf
 from foclip.studies.harness.detectors import detector
 from foclip.studies.harness.pictures import Picture, choose, read
-from foclip.studies.harness.statistics import Estimate, Floats, groups, mean, percent, share
+from foclip.studies.harness.statistics import Estimate, Floats, groups, mean, share
 from foclip.studies.harness.verdicts import (
     AS_IT_IS,
     CLEAN,
@@ -53,6 +53,7 @@ from foclip.studies.harness.verdicts import (
     RATES,
     SAYS,
     Verdicts,
+    false_alarms,
 )
 
 #: Photos that are fooled, and that stay clean, of a folder (quick run, full run); of fewer photos a half is fooled.
@@ -233,7 +234,7 @@ def report(table: pd.DataFrame) -> StudyReport:
             row |= {"highest rise": f"{part.rise.max():+.3f}"}
             row |= {"rise of the lower": f"{mean(part['rise of the lower'], part.photo):+.3f}"}
             row |= {"fooled": f"{share(part.rise >= part.least, part.photo):.0%}"}
-            row |= {"that detector": "yes" if name == {POLICY: OURS}.get(knows, knows) else "no"}
+            row |= {"attackers know it": "yes" if name == {POLICY: OURS}.get(knows, knows) else "no"}
             row |= {"detector": name, "AUC": f"{verdicts.area(part, name):.3f}"}
             row |= {f"caught at {rate:.0%}": f"{verdicts.caught(part, name, rate):.0%}" for rate in RATES}
             row |= {"undetected rise": f"{verdicts.undetected(part, name):+.3f}"}
@@ -256,7 +257,7 @@ def report(table: pd.DataFrame) -> StudyReport:
     )
     plot.tight_layout()
     findings = [
-        _alarms(table, verdicts),
+        false_alarms(table, verdicts),
         *_ahead(unknowing, verdicts),
         *(
             f"The best of some crops of an original, which nobody changed, gains {mean(part.rise, part.photo):+.3f}."
@@ -266,22 +267,6 @@ def report(table: pd.DataFrame) -> StudyReport:
         *(_kept(budget, strongest) for budget in sorted({budget for budget, _ in strongest}, reverse=True)),
     ]
     return StudyReport(pd.DataFrame(summary).fillna("–"), {"caught-and-kept": plot}, findings)
-
-
-def _alarms(table: pd.DataFrame, verdicts: Verdicts) -> str:
-    """False alarms of every detector."""
-    rate = verdicts.promised(RATES[-1])
-    said = []
-    for name in verdicts.names:
-        shares = [
-            f"{percent(float(verdicts.alarms(part, name).mean()), '.1f')} of {len(part)} {attack} pictures {file}"
-            for (attack, file), part in groups(table[table.attack.isin([CLEAN, ORIGINAL])], "attack", "file").items()
-        ]
-        said.append(f"{name}: {', '.join(shares)}")
-    return (
-        f"The thresholds of all detectors but ours are those of {percent(rate, '.1f')} of {len(verdicts.clean)} clean "
-        f"pictures as they are; ours is {table.detector.iloc[0]!r}. False alarms: {'; '.join(said)}."
-    )
 
 
 def _ahead(parts: dict[tuple[str, str, float, str, str], pd.DataFrame], verdicts: Verdicts) -> list[str]:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from foclip.detection import conformal_threshold
-from foclip.studies.harness.statistics import Estimate, area, mean, share
+from foclip.studies.harness.statistics import Estimate, area, groups, mean, percent, share
 
 #: What became of a file: nothing.
 AS_IT_IS = "as it is"
@@ -67,3 +67,19 @@ class Verdicts:
         if knows == LOWER:
             return mean(part["rise of the lower"], part.photo)
         return self.undetected(part, OURS, "rise of the lower") if knows == POLICY else self.undetected(part, knows)
+
+
+def false_alarms(table: pd.DataFrame, verdicts: Verdicts) -> str:
+    """A sentence on the false alarms of every detector, and on where its threshold comes from."""
+    rate = verdicts.promised(RATES[-1])
+    said = []
+    for name in verdicts.names:
+        shares = [
+            f"{percent(float(verdicts.alarms(part, name).mean()), '.1f')} of {len(part)} {attack} pictures {file}"
+            for (attack, file), part in groups(table[table.attack.isin([CLEAN, ORIGINAL])], "attack", "file").items()
+        ]
+        said.append(f"{name}: {', '.join(shares)}")
+    return (
+        f"The thresholds of all detectors but ours are those of {percent(rate, '.1f')} of {len(verdicts.clean)} clean "
+        f"pictures as they are; ours is {table.detector.iloc[0]!r}. False alarms: {'; '.join(said)}."
+    )
