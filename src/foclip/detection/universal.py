@@ -56,7 +56,7 @@ LEAST_SPREAD = 0.01
 #: The probe that undoes the mirroring of a file.
 MIRROR = "mirror"
 #: Most that the other probes together add to the log-odds of a picture that is taken as mirrored.
-MIRRORED = 3.0
+MIRRORED = 4.0
 #: Weight of the heading under a hardened encoder of one's own, with prompts (True) and without.
 HARDENED = {True: 1.0, False: 0.5}
 #: Weights, with prompts and beside hardened encoders, of the heading under the probe that undoes a crop: above its
@@ -91,8 +91,6 @@ class Universal(Probing):
             raise UsageError("as many weights as inputs are needed, and at least one")
         if not 0 <= self.left_out < len(self.inputs):
             raise UsageError("some inputs have to count")
-        if self.left_out and self.mirror is not None:
-            raise UsageError("where the mirror tells mirrored files, all inputs have to count")
         if len(self.tail) != len(SURVIVAL) or any(a >= b for a, b in pairwise(self.tail)):
             raise UsageError(f"{len(SURVIVAL)} heights of the tail are needed, each above the one before")
 
@@ -140,7 +138,12 @@ class Universal(Probing):
 
     @cached_property
     def mirror(self) -> int | None:
-        """The place of the input that tells files which were mirrored since; None if none does."""
+        """The place of the input that tells files which were mirrored since; None if none does.
+
+        It would be a single odd probe that decides, so where some do not count, there is none.
+        """
+        if self.left_out:
+            return None
         places = [place for place, name in enumerate(self.inputs) if split_name(name)[1] == MIRROR]
         return next((place for place in places if self.below[place] < 0), None)
 
