@@ -1,7 +1,7 @@
 """What detecting costs, against two forward passes per picture (colour and gray) of the same tower.
 
-The floor is the image tower as open_clip loads it on ready inputs, twice per picture. Detecting starts from decoded
-pictures in memory: resizing, probes, passes, scores and verdicts.
+The floor is the image tower as open_clip loads it on ready inputs, 64 at a time, twice per picture. Detecting starts
+from decoded pictures in memory: resizing, probes, passes, scores and verdicts.
 
     python -m benchmarks.detect [--model mini] [--threads 2] [--size 256] [--images DIR]
 
@@ -23,7 +23,7 @@ from PIL import Image
 from benchmarks.common import Table
 from benchmarks.record import save
 from benchmarks.timing import seconds
-from foclip.core.detecting import BatchDetector
+from foclip.core.detecting import CHUNK, BatchDetector
 from foclip.data.images import find, read
 from foclip.data.prompts import ARTWORKS, Prompts
 from foclip.demo import photos
@@ -32,7 +32,8 @@ from foclip.detection.detector import shipped
 from foclip.models import OpenClipEncoder, load_encoder
 from foclip.models.scores import CLIPScore
 
-BATCH = 64
+#: Pictures: as many as `foclip.detect` judges together. And those of a bare pass.
+BATCH, PASS = CHUNK, 64
 
 
 def pictures(size: int, folder: Path | None = None) -> list[Image.Image]:
@@ -67,8 +68,8 @@ def main() -> None:
 
     @torch.no_grad()
     def floor() -> None:
-        for _ in range(2):
-            tower.encode_image(inputs)
+        for part in 2 * torch.split(inputs, PASS):
+            tower.encode_image(part)
 
     guesses = measure(score, batch, [()] * BATCH, (), captions=True)
     own = [(str(found.zero_shot_caption),) for found in guesses]

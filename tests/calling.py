@@ -158,9 +158,9 @@ def _execute(code: str, arguments: list[str]) -> None:
 ROWS: list[tuple[Any, str]] = [
     (probes, "ROWS"),
     (probes, "SOME_ROWS"),
-    (Cascade, "first_rows"),
-    (TwoThresholds, "first_rows"),
-    (DriftThreshold, "first_rows"),
+    (Cascade, "rows"),
+    (TwoThresholds, "rows"),
+    (DriftThreshold, "rows"),
 ]
 
 

@@ -10,12 +10,14 @@ from foclip.detection.features import Sensitivity
 from foclip.detection.probes import HardenedScores, Prober, ProbeSession, Views, require_embedding
 from foclip.errors import UsageError
 from foclip.models import Encoder
+from foclip.models.batching import pass_rows
 from foclip.models.scorer import Scorer, Targets
 from foclip.models.surroundings import undisturbed
 from foclip.outcome import Failure
 
-#: Pictures that are judged together. Only what the encoders see of them is kept.
-CHUNK = 64
+#: Pictures that are judged together, so that those in doubt fill passes; fewer where a batch gains nothing. Only what
+#: the encoders see of them is kept.
+CHUNK, SMALL_CHUNK = 256, 64
 
 
 class BatchDetector:
@@ -71,10 +73,7 @@ class BatchDetector:
         while due := {place: some for place in waiting if (some := statistics[place].next_probes(measured(place)))}:
             for probes in dict.fromkeys(due.values()):
                 places = [place for place, wanted in due.items() if wanted == probes]
-                first = [place for place in places if probes[0] == statistics[place].probes[0]]
-                session.probe(probes, first, statistics[places[0]].first_rows)
-                others = [place for place in places if place not in first]
-                session.probe(probes, others, statistics[places[0]].further_rows)
+                session.probe(probes, places, statistics[places[0]].rows)
             waiting = due
         judge = self.detector.judge
         return [(found, judge(measured(place), self.method, self.fpr)) for place, found in enumerate(session.found)]
@@ -140,4 +139,5 @@ def detect(
         each, views = zip(*batch, strict=True)
         return judge.detections([sample.name for sample in each], views, [sample.prompts for sample in each])
 
-    return in_batches(prepare(with_prompts(samples, scorer, optional=True), judge.preprocess), CHUNK, compute)
+    size = pass_rows(judge.scorer, CHUNK, SMALL_CHUNK)
+    return in_batches(prepare(with_prompts(samples, scorer, optional=True), judge.preprocess), size, compute)

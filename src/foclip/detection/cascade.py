@@ -70,7 +70,7 @@ class Cascade(Statistic):
     skip_below: float  #: Normalised score (`Sensitivity.normalised_score`) below which no probe is taken.
     steps: list[Logistic]  #: Log-odds by the first probe, by the first two, and so on up to all.
     exit_thresholds: list[float]  #: From which of these log-odds the next probe is taken; one less than `steps`.
-    first_rows: ClassVar[int] = SOME_ROWS
+    rows: ClassVar[int] = SOME_ROWS
 
     def __post_init__(self) -> None:
         if not self.steps or len(self.exit_thresholds) != len(self.steps) - 1:

@@ -18,7 +18,6 @@ from itertools import pairwise
 from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from foclip.detection.features import Sensitivity
-from foclip.detection.probes import FEW_ROWS
 from foclip.errors import UsageError
 from foclip.files import Share
 
@@ -29,8 +28,7 @@ COMPARED, BEYOND = 20, 3.1
 class Probing(Protocol):
     """Which probes a picture takes."""
 
-    first_rows: ClassVar[int]  #: Rows of a pass that takes the first probe: all pictures may take it, or only some.
-    further_rows: ClassVar[int] = FEW_ROWS  #: Rows of a pass that takes another one.
+    rows: ClassVar[int]  #: Rows of a pass that takes a probe: all pictures may take it, or only some.
     needs_colour: ClassVar[bool] = False  #: Whether it can tell nothing of a picture that is gray already.
     #: Value from which it calls a picture tampered by itself; None if only its p-value decides.
     threshold: ClassVar[float | None] = None

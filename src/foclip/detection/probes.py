@@ -29,9 +29,9 @@ HardenedScores = Mapping[str, EmbeddingScorer]
 NO_HARDENED: HardenedScores = {}
 #: What the encoder and each hardened one see of a picture: uint8 (3, h, w) each.
 Views = tuple[Tensor, ...]
-#: Rows of a pass through the image tower: for all pictures, for those that take the first probe of a cascade, and for
-#: the few that take a further one. A pass that is not full is padded, and costs as much as a full one.
-ROWS, SOME_ROWS, FEW_ROWS = 32, 16, 4
+#: Rows of a pass through the image tower: for all pictures, and for those that a cascade is in doubt about. A pass that
+#: is not full is padded, and costs as much as a full one; with fewer rows, each costs more.
+ROWS, SOME_ROWS = 32, 16
 #: A picture is gray already if, as the encoder sees it, its channels differ by at most this many of 255.
 GRAY_LEVELS = 2
 #: Cosine in units of which a picture's fit with its zero-shot caption is given: no match in any CLIP.
@@ -242,10 +242,8 @@ class ProbeSession:
         #: What is known of each picture so far.
         self.found = prober.tell(views, self._vectors[:, None], (), prompts, captions)
 
-    def probe(self, names: Sequence[str], places: Sequence[int], rows: int = FEW_ROWS) -> None:
+    def probe(self, names: Sequence[str], places: Sequence[int], rows: int) -> None:
         """Take more probes of the pictures at some places, in passes of so many rows."""
-        if not places:
-            return
         views, prompts = [self.views[place] for place in places], [self.prompts[place] for place in places]
         pairs = torch.cat([self._vectors[list(places), None], self.prober.embed_under(names, views, rows)], dim=1)
         told = self.prober.tell(views, pairs, names, prompts, self.captions)

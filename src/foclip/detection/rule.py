@@ -31,7 +31,7 @@ GRID = np.round(np.arange(0.02, 1.0, 0.02), 2)
 class _GrayThresholds(Statistic):
     """Both forms of the rule take one probe, the picture in gray, and refuse thresholds outside (0, 2]."""
 
-    first_rows: ClassVar[int] = ROWS
+    rows: ClassVar[int] = ROWS
     needs_colour: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -81,8 +81,7 @@ class Universal(Probing):
     tail: list[float]
     #: How many of a picture's largest parts do not count, so that single odd probes decide nothing.
     left_out: int
-    first_rows: ClassVar[int] = ROWS
-    further_rows: ClassVar[int] = ROWS
+    rows: ClassVar[int] = ROWS
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.inputs if split_name(name)[0] not in FEATURES]:
