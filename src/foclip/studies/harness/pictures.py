@@ -134,7 +134,7 @@ class StudySettings:
     @property
     def count(self) -> int:
         """Largest number of pictures."""
-        return 8 if self.quick else 12
+        return 8 if self.quick else 24
 
     @property
     def steps(self) -> int:
