@@ -3,11 +3,9 @@
 #: Why records are not made anew yet.
 NEXT = "until the full study is there; of an earlier attack or detector"
 BEFORE = "of before attacks had revisions, or of an earlier detector"
-PLACE = "takes 100,000 pictures; of an earlier detector"
 #: Records that rest on other weights, detectors or attacks than today's, a line each, with the reason.
 OLDER = {
     "filter-earlier": NEXT,
-    "scan-memory": PLACE,
     "speed-attack": BEFORE,
     "speed-attack-large": BEFORE,
     "speed-attack-vit-l": BEFORE,
