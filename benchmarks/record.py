@@ -99,8 +99,10 @@ def save(
 
 
 def command(words: Sequence[str]) -> str:
-    """A command line without folders: of each path, the last part."""
-    return " ".join(f"'{word}'" if " " in word else word for word in (PurePath(each).name or each for each in words))
+    """A command line without folders: of each path, the last part, with the kind of model before it (`local-dir:`)."""
+    parts = (word.rpartition(":") for word in words)
+    short = [f"{kind}{colon}{PurePath(path).name or path}" for kind, colon, path in parts]
+    return " ".join(f"'{word}'" if " " in word else word for word in short)
 
 
 def cell(value: Any) -> Cell:

@@ -4,6 +4,8 @@
 python -m benchmarks.visitors --visitors 20 --seconds 300
 ```
 
+This needs `pip install "foclip[app]"`.
+
 First one visitor is alone: how soon the first live picture comes after the button was pressed, and the processor time
 of the run on the page beside that of the same run by `foclip.runs.fooling.fool`, picture and report written, in turns.
 Then every visitor sends a picture of their own, fools it in eight steps, checks what came out, and begins again. The

@@ -1,4 +1,4 @@
-"""Make the detector that ships with an embedded encoder: ``python -m training.detector mini``.
+"""Make the detector that ships with an embedded encoder: ``python -m training.detector mini --work DIR``.
 
 It is calibrated on the photographs of ``photographs(data, "calibration")``, which no encoder was
 trained on; ``benchmarks/detection.py`` measures it on the others.  A score is asked for with

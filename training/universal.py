@@ -1,4 +1,4 @@
-"""Make the statistic for encoders without a detector of their own: ``python -m training.universal mini mini-vit``.
+"""Make the statistic for encoders without a detector of their own: ``python -m training.universal MODEL… --work DIR``.
 
 Photographs of one half (even places in the index) are fooled through each of some encoders; the heading under each
 probe is measured of them and of clean pictures, and standardised by each encoder's own clean ones, as its users will

@@ -226,8 +226,9 @@ def test_what_has_no_partner_is_listed(folder: Path) -> None:
     listed = {failure.source: failure.reason for failure in failures}
     assert "line 3: a caption without a picture" in listed["none.png"]
     assert "line 4: an empty caption" in listed["c.jpg"]
-    for source in (str(folder / "sub" / "b.png"), "picture 3", str(folder / "c.jpg")):
-        assert "no caption" in listed[source]
+    for source in (str(folder / "sub" / "b.png"), "picture 3"):
+        assert "has no row for it" in listed[source]
+    assert "no caption (line 4 of" in listed[str(folder / "c.jpg")]
 
 
 def test_sidecars(folder: Path) -> None:
@@ -242,8 +243,9 @@ def test_sidecars(folder: Path) -> None:
     assert "holds no prompt" in listed[str(folder / "c.txt")]
     for text in (folder / "alone.txt", folder / "sub" / "other.txt"):
         assert "a caption without a picture" in listed[str(text)]
-    for source in (str(folder / "sub" / "b.png"), "picture 4", str(folder / "c.jpg")):
-        assert "no caption" in listed[source]
+    for source in (str(folder / "sub" / "b.png"), "picture 4"):
+        assert "no caption (no file of its name" in listed[source]
+    assert f"no caption ({folder / 'c.txt'} cannot be used)" in listed[str(folder / "c.jpg")]
     assert not any(failure.source == str(folder / "a.txt") for failure in failures)
 
 

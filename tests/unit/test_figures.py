@@ -185,6 +185,7 @@ def test_a_command_is_kept_without_folders() -> None:
         "val.parquet"
     )
     assert "somewhere" not in record.command(["x", "/somewhere/else/"])
+    assert record.command(["x", "local-dir:/somewhere/stranger"]) == "x local-dir:stranger"
 
 
 def a_study(judged: bool) -> Study:

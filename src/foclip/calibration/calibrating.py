@@ -101,7 +101,7 @@ def calibrate(
     bench = Bench(scorer, through, failures)
     caption = known or ({each.name: each.prompts[0] for each in found} if captions else bench.captions(found))
     seen = bench.clean(half_own(found, caption), progress("measuring clean pictures", len(found)))
-    check_enough(len(seen), fpr, read.duplicates)
+    check_enough(len(seen), fpr, read.duplicates, what="colour pictures")
     seen = of_kinds(seen, background)
     victims = [e for e in seen if not e.background]
     seen += bench.conditions(victims, progress("measuring them in other states", len(victims) * len(CONDITIONS)))
@@ -167,11 +167,14 @@ def of_kinds(examples: Sequence[Example], background: Sequence[str | Path]) -> l
     return [replace(e, background=kinds.get(e.path, "")) for e in examples]
 
 
-def check_enough(pictures: int, fpr: float | None, duplicates: int = 0, spent: int = 2) -> None:
-    """Raise a `UsageError` unless one in `spent` of the pictures can promise `fpr` (None: any), and there are any."""
+def check_enough(pictures: int, fpr: float | None, duplicates: int = 0, spent: int = 2, what: str = "pictures") -> None:
+    """Raise a `UsageError` unless one in `spent` of the pictures can promise `fpr` (None: any), and there are any.
+
+    `what` says in the error which pictures were counted.
+    """
     besides = f"; {duplicates} duplicates of others do not count" if duplicates else ""
     if pictures < LEAST:
-        raise UsageError(f"clean: {pictures} colour pictures are too few, give at least {LEAST}{besides}")
+        raise UsageError(f"clean: {pictures} {what} are too few, give at least {LEAST} in colour{besides}")
     if fpr is not None and pictures // spent < (needed := pictures_needed(fpr)):
         halves = ", half of which measure," if spent == 2 else ""
         raise UsageError(

@@ -85,7 +85,7 @@ def calibrate_on_clean(
     bench = Bench(scorer, further, read.failures, probes)
     caption = {e.name: e.prompts[0] for e in read.samples} if captions else bench.captions(read.samples)
     seen = bench.clean(half_own(read.samples, caption), progress("measuring clean pictures", len(read.samples)))
-    check_enough(len(seen), fpr, read.duplicates, spent=1)
+    check_enough(len(seen), fpr, read.duplicates, spent=1, what="colour pictures")
     seen = of_kinds(seen, background)
     own = [e for e in seen if not e.background]
     states = bench.states_in_turn(own, progress("measuring them in other states", len(own)))

@@ -26,6 +26,8 @@ from foclip.outcome import Failure
 
 #: Instead of a file's name: captions stand beside the pictures.
 SIDECAR = "sidecar"
+#: Captions by the places of pictures, failures, and why a picture has none although a file or a row names it.
+_Found = tuple[dict[int, list[str]], list[Failure], dict[int, str]]
 #: Largest file of captions.
 MAX_BYTES = 200_000_000
 #: What separates the columns of a file, by its suffix; JSONL has none.
@@ -105,25 +107,27 @@ def captions_of(sources: Sequence[Source], captions: str | Path) -> tuple[dict[i
     """
     paths = {number: Path(source) for number, source in enumerate(sources) if isinstance(source, str | Path)}
     beside = str(captions) == SIDECAR
-    found, failures = _sidecars(paths) if beside else _matched(paths, Path(captions))
+    found, failures, why = _sidecars(paths) if beside else _matched(paths, Path(captions))
     missing = "no file of its name ends in .txt" if beside else f"{captions} has no row for it"
     for number, source in enumerate(sources):
         if number not in found:
             name = images.name(source, number + 1)
-            failures.append(Failure(name, f"{name}: no caption ({missing})"))
+            failures.append(Failure(name, f"{name}: no caption ({why.get(number, missing)})"))
     return dict(sorted(found.items())), failures
 
 
-def _sidecars(paths: dict[int, Path]) -> tuple[dict[int, list[str]], list[Failure]]:
+def _sidecars(paths: dict[int, Path]) -> _Found:
     """Captions from the text files beside the pictures."""
     found: dict[int, list[str]] = {}
     failures: list[Failure] = []
+    why: dict[int, str] = {}
     for number, path in paths.items():
         if text := next((text for text in map(Path, beside(str(path))) if text.is_file()), None):
             try:
                 found[number] = prompt_sets.read(text)
             except PromptError as error:
                 failures.append(Failure(str(text), str(error)))
+                why[number] = f"{text} cannot be used"
     for folder in dict.fromkeys(path.parent for path in paths.values()):
         inside = sorted(folder.iterdir()) if folder.is_dir() else []
         pictures = {
@@ -131,10 +135,10 @@ def _sidecars(paths: dict[int, Path]) -> tuple[dict[int, list[str]], list[Failur
         }
         alone = (path for path in inside if path.suffix in SIDECARS and path.stem not in pictures)
         failures += [Failure(str(text), f"{text}: a caption without a picture") for text in alone]
-    return found, failures
+    return found, failures, why
 
 
-def _matched(paths: dict[int, Path], pairs: Path) -> tuple[dict[int, list[str]], list[Failure]]:
+def _matched(paths: dict[int, Path], pairs: Path) -> _Found:
     """Captions from a file whose rows name a picture by a path, relative to the file, or by its bare name.
 
     Where no picture is called exactly that, the one counts whose name is the same when it is `plain`.
@@ -146,6 +150,7 @@ def _matched(paths: dict[int, Path], pairs: Path) -> tuple[dict[int, list[str]],
             alike[plain(name)].append(number)
     found: dict[int, list[str]] = {}
     failures: list[Failure] = []
+    why: dict[int, str] = {}
     for line, image, caption in _read(pairs):
         names: list[Path | str] = []
         for told in dict.fromkeys((image, plain(image))):
@@ -155,10 +160,11 @@ def _matched(paths: dict[int, Path], pairs: Path) -> tuple[dict[int, list[str]],
         if not meant or not caption:
             problem = "an empty caption" if meant else "a caption without a picture"
             failures.append(Failure(image, f"{pairs}, line {line}: {problem} ({image})"))
+            why |= dict.fromkeys(meant or (), f"line {line} of {pairs} has an empty one")
             continue
         for place in meant:
             found.setdefault(place, []).extend(caption.split("\n"))
-    return found, failures
+    return found, failures, why
 
 
 def plain(path: str | Path) -> str:
