@@ -9,5 +9,4 @@ OLDER = {
     "speed-attack": BEFORE,
     "speed-attack-large": BEFORE,
     "speed-attack-vit-l": BEFORE,
-    "speed-quality": BEFORE,
 }
