@@ -20,6 +20,7 @@ STUDY_FORMATS = {
     ("", r"their score"): "i.3f",
     ("", r"pairs|mismatched|captions|clean pairs that get in"): ",",
     ("hub", "captions"): "g",
+    ("filter", "pairs"): "g",
     ("imagenet", "rise"): "i+.1%",
     ("pushed", r"before|after"): ".3g",
     ("pushed", r"rise / standard deviations|least|most possible"): "i.1f",

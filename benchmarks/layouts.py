@@ -183,7 +183,7 @@ TABLES: dict[str, Layout] = {
         {"command, after `python -m benchmarks.scan`": "`{command}`", "result": "{result}"},
     ),
     "filter": Layout(
-        ["filter-earlier/summary"],
+        ["study-filter/summary"],
         {
             "the mismatched are boosted": "{boosted}",
             "of them in the kept list, without and with the detector": "{of these get in:.1%}, {with the detector:.1%}",
