@@ -75,6 +75,7 @@ def ordinary(tmp_path_factory: pytest.TempPathFactory, small_photos: list[Image.
         "submissions",
         "fooled",
         "foclip-demo",
+        "odd",
     ):
         (folder / name).mkdir()
         for number, tile in enumerate([*small_photos, *zoo.tiles(20)] if name == "pictures" else small_photos):
