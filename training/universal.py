@@ -262,9 +262,8 @@ def tail(statistic: Universal, encoders: Sequence[Sequence[Row]], with_prompts: 
     # The last lies on the line through the second and the one before it: one odd photograph of 48 would decide it.
     nearer, last = (math.log(SURVIVAL[1] / share) for share in SURVIVAL[-2:])
     further = mean[1] + (mean[-1] - mean[1]) * last / nearer
-    return [
-        float(f"{round(STRETCH * each, 9):.4g}") for each in (*mean, further)
-    ]  # of the median, rounding leaves nearly 0
+    # Heights are rounded twice: that of the median is nearly 0, and comes out as 0.
+    return [float(f"{round(STRETCH * each, 9):.4g}") for each in (*mean, further)]
 
 
 def features(measured: Sequence[Sensitivity], names: Sequence[str]) -> Floats:

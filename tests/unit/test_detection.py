@@ -605,7 +605,7 @@ def test_kinds_of_the_background_are_its_folders(tmp_path: Path, monkeypatch: py
 
 def test_wrong_calls_of_calibrate(run: Run, clean: list[Path], tmp_path: Path) -> None:
     for options, words in (
-        (("--clean", clean[0]), "1 pictures are too few, give at least 20 in colour"),
+        (("--clean", clean[0]), "clean: too few pictures (1), give at least 20 in colour"),
         (("--clean", clean[0].parent, "--fpr", "0.001"), "cannot promise"),
         (("--clean", clean[0].parent, "--fpr", "2"), "not in"),
     ):

@@ -174,7 +174,7 @@ def check_enough(pictures: int, fpr: float | None, duplicates: int = 0, spent: i
     """
     besides = f"; {duplicates} duplicates of others do not count" if duplicates else ""
     if pictures < LEAST:
-        raise UsageError(f"clean: {pictures} {what} are too few, give at least {LEAST} in colour{besides}")
+        raise UsageError(f"clean: too few {what} ({pictures}), give at least {LEAST} in colour{besides}")
     if fpr is not None and pictures // spent < (needed := pictures_needed(fpr)):
         halves = ", half of which measure," if spent == 2 else ""
         raise UsageError(
