@@ -6,8 +6,9 @@ from decoded pictures in memory: resizing, probes, passes, scores and verdicts.
     python -m benchmarks.detect [--model mini] [--threads 2] [--size 256] [--images DIR]
 
 The paper's rule looks at gray only. The combined detector takes one look at a time, the next only where there is doubt,
-so what it costs depends on the pictures and on what they are scored with: the ten artworks, which clean
-photographs hardly fit, or the caption that each of them fits best of a thousand, the worst case.
+so what it costs depends on the pictures and on what they are scored with: the ten artworks, which clean photographs
+hardly fit; the caption in the text file beside each photograph of a folder, if all have one; or the caption that each
+fits best of a thousand, the worst case.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from benchmarks.common import Table
 from benchmarks.record import save
 from benchmarks.timing import seconds
 from foclip.core.detecting import CHUNK, BatchDetector
+from foclip.data.captions import SIDECAR, captions_of
 from foclip.data.images import find, read
 from foclip.data.prompts import ARTWORKS, Prompts
 from foclip.demo import photos
@@ -36,13 +38,17 @@ from foclip.models.scores import CLIPScore
 BATCH, PASS = CHUNK, 64
 
 
-def pictures(size: int, folder: Path | None = None) -> list[Image.Image]:
-    """A batch of crops of real photos, of a folder or of those that ship with dependencies."""
+def chosen(folder: Path | None) -> list[Path]:
+    """A batch of photos, repeated where there are fewer: of a folder, or those that ship with dependencies."""
+    files = find([folder]) if folder else photos()
+    return [files[i % len(files)] for i in range(BATCH)]
+
+
+def crops(files: Sequence[Path], size: int) -> list[Image.Image]:
+    """A crop of each photo, at most `size` pixels wide and high."""
     rng = np.random.default_rng(0)
-    files = find([folder])[:BATCH] if folder else photos()
     found = []
-    for i in range(BATCH):
-        photo = read(files[i % len(files)])
+    for photo in map(read, files):
         left, top = (int(rng.integers(0, max(1, side - size + 1))) for side in photo.size)
         found.append(photo.crop((left, top, left + size, top + size)))
     return found
@@ -62,7 +68,8 @@ def main() -> None:
     assert isinstance(encoder, OpenClipEncoder)
     detector = shipped(encoder)
     score = CLIPScore(encoder)
-    batch = pictures(arguments.size, arguments.images)
+    files = chosen(arguments.images)
+    batch = crops(files, arguments.size)
     tower = copy.deepcopy(encoder.model).to(memory_format=torch.contiguous_format)
     inputs = encoder.preprocess.normalize(torch.stack([encoder.preprocess.image(picture) for picture in batch]))
 
@@ -72,7 +79,8 @@ def main() -> None:
             tower.encode_image(part)
 
     guesses = measure(score, batch, [()] * BATCH, (), captions=True)
-    own = [(str(found.zero_shot_caption),) for found in guesses]
+    best = [(str(found.zero_shot_caption),) for found in guesses]
+    beside, _ = captions_of(files, SIDECAR)
 
     def detect(by: Method, prompts: Sequence[Prompts]) -> Callable[[], list[tuple[Sensitivity, Verdict]]]:
         judge = BatchDetector(detector, score, by)
@@ -82,9 +90,11 @@ def main() -> None:
     ways = {
         "paper's rule, artworks": detect("rule", artworks),
         "combined, artworks": detect("combined", artworks),
-        "combined, captions that fit": detect("combined", own),
+        "combined, best of a thousand captions": detect("combined", best),
         "combined, without prompts": detect("combined", [()] * BATCH),
     }
+    if len(beside) == BATCH:
+        ways["combined, captions beside the photos"] = detect("combined", [tuple(beside[i]) for i in range(BATCH)])
     for call in (floor, *ways.values()):
         call()
     rows = []

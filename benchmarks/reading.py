@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 import foclip
-from benchmarks.detect import pictures as crops
+from benchmarks.detect import chosen, crops
 from benchmarks.steps import encoder_of
 from benchmarks.timing import Section, paired, seconds
 from foclip.data import images
@@ -93,7 +93,7 @@ def table(models: list[str], repeats: int) -> Section:
         encoder = encoder_of(name)
         # Enough that what is done once for all of them does not count.
         score, count = CLIPScore(encoder), 256 if name.startswith("mini") else 32
-        decoded = list(islice(cycle(crops(256)), count))
+        decoded = list(islice(cycle(crops(chosen(None), 256)), count))
         tensors = [images.to_tensor(picture) for picture in decoded]
         calls = {
             "bare passes of 32": lambda: bare(encoder, min(32, count), count),  # noqa: B023
@@ -110,7 +110,7 @@ def table(models: list[str], repeats: int) -> Section:
             section.add(model=name, **{"from": "pictures", "what": call, "per second": rate, "/ bare": ratios[call]})
         with tempfile.TemporaryDirectory() as folder:
             files = [Path(folder) / f"{number}.jpg" for number in range(count)]
-            for path, picture in zip(files, cycle(crops(512)), strict=False):
+            for path, picture in zip(files, cycle(crops(chosen(None), 512)), strict=False):
                 picture.save(path, quality=92)
             opened = [images.read(path) for path in files]
             calls = {
