@@ -338,6 +338,8 @@ def change(path: Path, *keys: Any, value: Any) -> None:
         (("combined", "background"), {"pages": []}),
         (("combined", "background"), [1]),
         (("combined", "auc"), 1.5),
+        (("combined", "roc"), []),
+        (("combined", "roc"), [[0.0, 0.0], [1.0]]),
         (("combined", "roc", 0), [0, 2]),
         (("no_prompt",), None),
         (("rule", "clean", 0), 1e300),

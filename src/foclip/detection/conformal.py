@@ -133,7 +133,7 @@ class Calibrated(Generic[S]):
 
     A bound holds for each kind of them, not only on average: pictures saved again, small, or in odd colours may look
     more suspicious (group-conditional coverage: Vovk, "Conditional validity of inductive conformal
-    predictors", 2012). A `UsageError` says if values are missing or not sorted.
+    predictors", 2012). A `UsageError` says if values or the curve are missing, or values not sorted.
     """
 
     statistic: S
@@ -148,6 +148,8 @@ class Calibrated(Generic[S]):
     def __post_init__(self) -> None:
         if any(not kind or any(a > b for a, b in pairwise(kind)) for kind in self.kinds):
             raise UsageError("statistics of clean pictures are missing or not sorted")
+        if len(self.roc) < 2 or any(len(point) != 2 for point in self.roc):  # the report draws it
+            raise UsageError("roc: a curve has two points or more, of two shares each")
 
     @property
     def distinct(self) -> int:
