@@ -18,7 +18,7 @@ from foclip.calibration.examples import AS_IT_IS, Example
 from foclip.detection.cascade import Cascade, Logistic
 from foclip.detection.conformal import Calibrated, S
 from foclip.detection.detector import FullDetector
-from foclip.detection.features import CASCADE, Sensitivity, feature_names, feature_values
+from foclip.detection.features import CASCADE, LAST, Sensitivity, feature_names, feature_values
 from foclip.detection.probes import NO_HARDENED, HardenedScores
 from foclip.detection.rule import DriftThreshold, Sweep, in_gray, sweep
 from foclip.detection.scenarios import BLATANT, CROPPED
@@ -33,8 +33,9 @@ KEEP = 0.98
 #: smaller share would cost less time. But attackers who know the detector could then leave the cascade early, before
 #: the probes with random amounts.
 IN_DOUBT = (0.4, 0.25, 0.2)
-#: Largest normalised score below which no probe is taken, since so little can have been gained.
-SKIP_BELOW = 0.8
+#: Normalised score below which no probe is taken, since so little can have been gained: at most this, and so much that
+#: this share of fooled pictures lies below.
+SKIP_BELOW, SKIPPED = 0.8, 0.03
 #: Rise, in units of the score's floor, that an attack must still have after its file was saved again for the cascade
 #: to be fitted to it. For CLIPScore it is 0.2.
 STILL_PAYS = 0.8
@@ -106,10 +107,11 @@ def fit_cascade(examples: Sequence[Example], probes: Sequence[str], with_prompts
     usual = [e.sensitivity for e in clean if e.counts and not e.background]
     negatives, positives = ([e.sensitivity for e in part] for part in (clean, fooled))
     kinds = ([e.kind for e in clean], [_stratum(e, with_prompts) for e in fooled])
-    inputs = [feature_names(probes[: place + 1], CASCADE[with_prompts]) for place in range(len(probes))]
+    inputs = [feature_names(probes[:count], CASCADE[with_prompts]) for count in range(1, len(probes))]
+    inputs.append(feature_names(probes, LAST[with_prompts]))
     steps = [fit_logistic(negatives, positives, names, kinds) for names in inputs]
     scores = [e.sensitivity.normalised_score for e in fooled if e.state == AS_IT_IS]
-    skip_below = min(SKIP_BELOW, float(np.quantile(scores, 1 - KEEP))) if scores else 0.0
+    skip_below = min(SKIP_BELOW, float(np.quantile(scores, SKIPPED))) if scores else 0.0
     exit_thresholds = []
     for step, most in zip(steps[:-1], chain(IN_DOUBT, repeat(IN_DOUBT[-1])), strict=False):
         values: dict[str, list[float]] = {}

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from foclip.detection.cascade import Logistic
 from foclip.detection.detector import FullDetector
-from foclip.detection.features import CASCADE, FEATURES, Change, absolute_drop, drift, drop
-from foclip.detection.probes import NO_HARDENED, HardenedScores, Preprocessing
+from foclip.detection.features import CASCADE, FEATURES, FORMER, Change, absolute_drop, drift, drop, heading
+from foclip.detection.probes import NO_HARDENED, HardenedScores, Preprocessing, loss
 from foclip.detection.transformations import View
 from foclip.errors import UsageError
 from foclip.models.batching import figures
@@ -141,12 +141,14 @@ class DetectorAwareScore(Evading):
     def suspicion(self, vectors: Tensor, others: Sequence[Tensor], targets: Targets) -> Tensor:
         """In log-odds."""
         seen = torch.cat([vectors, *others])
-        scores = figures(self.scorer, self.scorer.compare(seen, targets[0])).mean(dim=-1)
-        lost = (formula(scores[0], scores[1:], self.info.floor) for formula in (drop, absolute_drop))
-        change = Change(drift(seen[0], seen[1:]), *lost)
+        raw = self.scorer.compare(seen, targets[0])
+        scores = figures(self.scorer, raw).mean(dim=-1)
+        relative, absolute = (formula(scores[0], scores[1:], self.info.floor) for formula in (drop, absolute_drop))
+        drifted = drift(seen[0], seen[1:])
+        change = Change(drifted, relative, absolute, heading=heading(loss(self.info, raw), drifted))
         known = {
             f"{kind}_{name}": value
-            for kind in CASCADE[True]
+            for kind in (*CASCADE[True], *FORMER[True])
             for name, value in zip([*self.probes, *self.hardened], FEATURES[kind](change), strict=True)
         }
         odds = [_log_odds(step, known) - limit for step, limit in zip(self.cascade.steps, self.limits, strict=True)]

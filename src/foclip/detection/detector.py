@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 from foclip import files
 from foclip.detection.cascade import Cascade
 from foclip.detection.conformal import Calibrated, Ranking
-from foclip.detection.features import CASCADE, UNIVERSAL, Sensitivity, feature_names, split_name
+from foclip.detection.features import CASCADE, FORMER, LAST, UNIVERSAL, Sensitivity, feature_names, split_name
 from foclip.detection.probes import HardenedScores, over_hardened
 from foclip.detection.rule import DriftThreshold, TwoThresholds
 from foclip.detection.transformations import transformation
@@ -199,8 +199,10 @@ class FullDetector(Detector):
 
     def _check_probes(self) -> None:
         for part, with_prompts in ((self.combined, True), (self.no_prompt, False)):
-            for step in part.statistic.steps:
-                check_inputs(step.inputs, CASCADE[with_prompts], self.hardened)
+            kinds, (*steps, last) = (*CASCADE[with_prompts], *FORMER[with_prompts]), part.statistic.steps
+            for step in steps:
+                check_inputs(step.inputs, kinds, self.hardened)
+            check_inputs(last.inputs, (*kinds, *LAST[with_prompts]), self.hardened)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,11 +114,6 @@ class Sensitivity:
         """What is known of the picture without its prompts."""
         return replace(self, score=None, scores={}, drops={}, absolute_drops={}, headings={})
 
-    def and_then(self, further: "Sensitivity") -> "Sensitivity":
-        """With what further probes of the same picture found."""
-        each = ("drifts", "scores", "drops", "absolute_drops", "headings", "caption_drops", "caption_headings")
-        return replace(self, **{name: getattr(self, name) | getattr(further, name) for name in each})
-
 
 def _at_least(value: Any, low: float) -> Any:
     return value.clamp(min=low) if isinstance(value, Tensor) else max(low, value)
@@ -142,13 +137,19 @@ FEATURES: Mapping[str, Callable[[Change], Any]] = {
     "heading": lambda change: change.heading,
     "caption_heading": lambda change: change.caption_heading,
 }
-#: Those of a cascade with prompts (True), and without.
+#: Those of a cascade with prompts (True), and without, …
 CASCADE = {
-    True: ("drift", "log_drift", "relative_drop", "absolute_drop", "score_gain"),
-    False: ("drift", "log_drift", "caption_drop", "relative_caption_drop"),
+    True: ("heading", "log_drift", "absolute_drop", "score_gain"),
+    False: ("log_drift", "caption_drop", "relative_caption_drop"),
 }
-#: The probe that undoes a crop to 96 %, and nearly undoes one to 94 to 98 %. It chooses no caption.
+#: … and of its last step. Which caption loses most is known once all probes were taken, and not before.
+LAST = {True: CASCADE[True], False: ("log_drift", "caption_drop", "caption_heading")}
+#: Those that files may name besides, of before cascades had headings.
+FORMER = {True: ("drift", "relative_drop"), False: ("drift",)}
+#: The probe that undoes a crop to 96 %, and nearly undoes one to 94 to 98 %.
 UNCROPPING = "shrink96"
+#: Probes that choose no caption, as hardened encoders choose none: that one, and the paper's, which a cascade lacks.
+CHOOSING_NONE = (UNCROPPING, "gray")
 #: Those of the universal statistic.
 UNIVERSAL = {True: ("heading",), False: ("caption_heading",)}
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from foclip.data.images import to_image, to_tensor
 from foclip.data.prompts import ARTWORKS, Prompts, imagenet
-from foclip.detection.features import UNCROPPING, Sensitivity, absolute_drop, drift, drop, heading
+from foclip.detection.features import CHOOSING_NONE, Sensitivity, absolute_drop, drift, drop, heading
 from foclip.detection.transformations import transformation
 from foclip.errors import UsageError
 from foclip.models import Encoder, embedded
 from foclip.models.batching import TargetCache, embeddings, figures, pass_rows
 from foclip.models.catalogue import unblurred
-from foclip.models.scorer import EmbeddingScorer, Scorer, Targets
+from foclip.models.scorer import EmbeddingScorer, ScoreInfo, Scorer, Targets
 from foclip.models.scores.ensemble import EnsemblePreprocess
 from foclip.models.surroundings import undisturbed
 
@@ -67,6 +67,14 @@ def over_hardened(scorer: EmbeddingScorer, encoder: Encoder) -> EmbeddingScorer:
     if foreign:
         raise UsageError(f"hardened: {encoder.name} is no hardened version of {scorer.model}")
     return scorer.with_encoder(encoder)
+
+
+def loss(info: ScoreInfo, raw: Tensor) -> Tensor:
+    """What cosines lose under each probe, of raw scores (1 + V, T) of a picture and of it under V probes: (V,).
+
+    Also where the figure is 0 already, a score can be lost. A score that is no cosine counts in units of its floor.
+    """
+    return (raw[:1] - raw[1:]).mean(dim=-1) * info.scale / info.floor * NO_MATCH
 
 
 class Preprocessing(EnsemblePreprocess):
@@ -180,7 +188,8 @@ class Prober:
         if captions:
             # Hardened encoders, and what is taken beside them, do not choose the caption: with and without them it is
             # the same.
-            choosing = torch.tensor([n not in self.hardened and n != UNCROPPING for n in names], dtype=torch.bool)
+            beside = (*self.hardened, *CHOOSING_NONE)
+            choosing = torch.tensor([name not in beside for name in names], dtype=torch.bool)
             if not choosing.any():
                 choosing = ~choosing
             for place, (drifted, own) in enumerate(zip(drifts, vectors, strict=True)):
@@ -200,10 +209,7 @@ class Prober:
             # Products with text vectors picture by picture: those of more rows may round differently.
             raws = [scorer.compare(vectors[place], self._on_cpu(prompts[place])) for place in asked]
             scores = torch.stack([figures(scorer, raw).mean(dim=-1) for raw in raws])
-            # Also where the figure is 0 already, a score can be lost.
-            losses = (
-                torch.stack([(raw[:1] - raw[1:]).mean(dim=-1) for raw in raws]) * scorer.info.scale / floor * NO_MATCH
-            )
+            losses = torch.stack([loss(scorer.info, raw) for raw in raws])
             score, moved_to = scores[:, :1], scores[:, 1:]
             told = zip(
                 scores[:, 0].tolist(),
@@ -232,23 +238,33 @@ class Prober:
 
 
 class ProbeSession:
-    """Pictures that are probed again and again, each embedded once; arguments as for `Prober.measure`."""
+    """Pictures that are probed again and again, each embedded once; arguments as for `Prober.measure`.
+
+    What is found of a picture is the same, up to rounding, as if all of its probes were taken at once.
+    """
 
     def __init__(
         self, prober: Prober, views: Sequence[Views], prompts: Sequence[Prompts], captions: bool = False
     ) -> None:
         self.prober, self.views, self.prompts, self.captions = prober, views, prompts, captions
-        self._vectors = prober.embed(views)
+        # The unit vectors (1 + V, D) of each picture, as it is and under the probes that were taken.
+        self._vectors, self._taken = list(prober.embed(views)[:, None]), [()] * len(views)  # type: list[Tensor], list[tuple[str, ...]]
         #: What is known of each picture so far.
-        self.found = prober.tell(views, self._vectors[:, None], (), prompts, captions)
+        self.found = prober.tell(views, torch.stack(self._vectors), (), prompts, captions)
 
     def probe(self, names: Sequence[str], places: Sequence[int], rows: int) -> None:
         """Take more probes of the pictures at some places, in passes of so many rows."""
-        views, prompts = [self.views[place] for place in places], [self.prompts[place] for place in places]
-        pairs = torch.cat([self._vectors[list(places), None], self.prober.embed_under(names, views, rows)], dim=1)
-        told = self.prober.tell(views, pairs, names, prompts, self.captions)
-        for place, further in zip(places, told, strict=True):
-            self.found[place] = self.found[place].and_then(further)
+        further = self.prober.embed_under(names, [self.views[place] for place in places], rows)
+        for place, vectors in zip(places, further, strict=True):
+            self._vectors[place] = torch.cat([self._vectors[place], vectors])
+            self._taken[place] = (*self._taken[place], *names)
+        for taken in dict.fromkeys(self._taken[place] for place in places):
+            alike = [place for place in places if self._taken[place] == taken]
+            views, prompts = [self.views[place] for place in alike], [self.prompts[place] for place in alike]
+            vectors = torch.stack([self._vectors[place] for place in alike])
+            told = self.prober.tell(views, vectors, taken, prompts, self.captions)
+            for place, found in zip(alike, told, strict=True):
+                self.found[place] = found
 
 
 def measure(
