@@ -12,7 +12,15 @@ from torch import Tensor
 
 from foclip.attacks import FoCLIP, make_plan, objective
 from foclip.data.images import to_image, to_tensor, write
-from foclip.detection import TRANSFORMATIONS, FullDetector, hardened_scores, measure, transformation
+from foclip.detection import (
+    TRANSFORMATIONS,
+    FullDetector,
+    Prober,
+    ProbeSession,
+    hardened_scores,
+    measure,
+    transformation,
+)
 from foclip.detection.adaptive import MARGIN, WEIGHT, DetectorAwareScore
 from foclip.detection.detector import shipped
 from foclip.detection.features import UNCROPPING
@@ -111,6 +119,21 @@ def test_who_draws_probes_pays_the_mean_over_them(
     assert len({value(None), value(0), value(1)}) == 3
     assert value(0, 1) == pytest.approx((value(0) + value(1)) / 2, abs=1e-4)
     assert DetectorAwareScore(score, detector, evading.hardened, (0,)).fingerprint != evading.fingerprint
+
+
+def test_probes_taken_one_by_one_tell_what_they_tell_together(
+    score: CLIPScore, small_photos: list[Image.Image]
+) -> None:
+    prober, probes = Prober(score), ("webp", "shrink96", "crop")
+    views, prompts = [prober.preprocess(photo) for photo in small_photos[:2]], [PROMPTS, ()]
+    session = ProbeSession(prober, views, prompts, captions=True)
+    for probe in probes:
+        session.probe((probe,), (0, 1), rows=2)
+    assert session.found[0].caption_headings != session.found[1].caption_headings
+    for one, other in zip(session.found, prober.measure(views, prompts, probes, captions=True), strict=True):
+        assert one.zero_shot_caption == other.zero_shot_caption
+        for figures in ("drifts", "drops", "absolute_drops", "headings", "caption_drops", "caption_headings"):
+            assert getattr(one, figures) == pytest.approx(getattr(other, figures), abs=1e-5), figures
 
 
 @pytest.mark.slow

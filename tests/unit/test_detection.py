@@ -297,6 +297,18 @@ def test_a_detector_is_the_same_after_a_file(calibration: Calibration, tmp_path:
     assert Detector.load(path) == calibration.detector
 
 
+@pytest.mark.slow
+def test_a_file_of_before_cascades_had_headings_is_read(calibration: Calibration, tmp_path: Path) -> None:
+    path = tmp_path / "detector.json"
+    calibration.detector.save(path)
+    path.write_text(path.read_text().replace('"heading_', '"relative_drop_').replace('"caption_heading_', '"drift_'))
+    former = Detector.load(path)
+    assert isinstance(former, FullDetector)
+    measured = calibration.examples[0].sensitivity
+    for known in (measured, measured.without_prompts()):
+        assert former.judge(known).p_value is not None
+
+
 def change(path: Path, *keys: Any, value: Any) -> None:
     content = json.loads(path.read_text())
     place = content
@@ -327,6 +339,7 @@ def change(path: Path, *keys: Any, value: Any) -> None:
         (("combined", "statistic", "exit_thresholds"), [0.0]),
         (("combined", "statistic", "skip_below"), "1"),
         (("no_prompt", "statistic", "steps", 0, "inputs", 0), "relative_drop_mini-robust"),
+        (("no_prompt", "statistic", "steps", 0, "inputs", 0), "caption_heading_mini-robust"),
         (("hardened",), None),
         (("hardened",), {}),
         (("hardened",), ["mini-robust"]),
