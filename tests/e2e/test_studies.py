@@ -11,14 +11,16 @@ import pandas as pd
 import pytest
 import torch
 from calling import started
-from conftest import Checkpoints, Run, raw_scores_of
+from conftest import Checkpoints, Run, fooled_by, raw_scores_of
 from PIL import Image
 from zoo import tiles
 
+import foclip
 import foclip.studies
 from benchmarks import taken
+from foclip.attacks import FoCLIP, make_plan
 from foclip.data.images import read, to_image, to_tensor
-from foclip.detection import TRANSFORMATIONS, View, transformation
+from foclip.detection import TRANSFORMATIONS, FullDetector, Verdict, View, transformation
 from foclip.detection.transformations import FURTHER
 from foclip.models import Encoder, load_encoder
 from foclip.models.batching import raw_scores, read_scores
@@ -57,6 +59,7 @@ from foclip.studies.harness import context as contexts
 from foclip.studies.harness import read as read_study
 from foclip.studies.harness import reproduce as reproduce_study
 from foclip.studies.harness.context import candidates
+from foclip.studies.harness.detectors import detector, judged
 from foclip.studies.harness.pictures import Picture, crops, shipped
 from foclip.studies.harness.statistics import area, auc, effect, estimate, mean, relative_drop, relative_gain, share
 from foclip.studies.imagenet import draw
@@ -616,6 +619,29 @@ def test_caption_draws_do_not_overlap_and_are_repeated() -> None:
     assert draw(0, 1) == (optimised, unseen)
     assert draw(0, 2)[0] != optimised
     assert draw(1, 1)[0] != optimised
+
+
+@pytest.mark.slow
+def test_without_prompts_studies_judge_what_detect_judges(
+    mini: Encoder, small_photos: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score, prompts = CLIPScore(mini), ("a photo of a cat.",)
+    plan = make_plan(FoCLIP, steps=12, budgets="psnr:48")
+    fooled = [to_image(each.pixels) for each in fooled_by(plan, score, list(map(to_tensor, small_photos[:4])), prompts)]
+    context = StudyContext([score], tmp_path, StudySettings(quick=True))
+    verdicts: list[Verdict] = []
+    judge = FullDetector.judge
+
+    def told(*arguments: Any) -> Verdict:
+        verdicts.append(judge(*arguments))
+        return verdicts[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FullDetector, "judge", told)
+        judged(context, detector(context, score), [Picture(f"{n}", f"{n}", each) for n, each in enumerate(fooled)])
+    wanted = [each.p_value or 0.0 for each in foclip.detect(fooled, model=score).results]
+    assert [each.p_value for each in verdicts[2::3]] == pytest.approx(wanted, abs=1e-3)
+    assert min(wanted) < 0.2  # in doubt to the last probe, where the caption counts
 
 
 @pytest.mark.parametrize("name", [*TRANSFORMATIONS, *FURTHER])

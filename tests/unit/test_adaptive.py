@@ -61,10 +61,23 @@ def passes_by(detector: FullDetector, evading: DetectorAwareScore, pictures: lis
     ]
 
 
+def before_headings(detector: FullDetector) -> FullDetector:
+    """The detector, with the relative drop in place of the heading: features of older files."""
+    cascade = detector.combined.statistic
+    steps = [
+        replace(step, inputs=[name.replace("heading_", "relative_drop_") for name in step.inputs])
+        for step in cascade.steps
+    ]
+    return replace(detector, combined=replace(detector.combined, statistic=replace(cascade, steps=steps)))
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("former", [False, True])
 def test_it_knows_what_the_detector_measures(
-    detector: FullDetector, evading: DetectorAwareScore, score: CLIPScore, small_photos: list[Image.Image]
+    former: bool, detector: FullDetector, score: CLIPScore, small_photos: list[Image.Image]
 ) -> None:
+    detector = before_headings(detector) if former else detector
+    evading = DetectorAwareScore(score, detector, hardened_scores(score))
     pictures = [to_tensor(photo) for photo in small_photos[:2]]
     files = [
         fooled.pixels for fooled in fooled_by(make_plan(FoCLIP, steps=20, budgets="psnr:38"), score, pictures, PROMPTS)
@@ -127,13 +140,15 @@ def test_probes_taken_one_by_one_tell_what_they_tell_together(
     prober, probes = Prober(score), ("webp", "shrink96", "crop")
     views, prompts = [prober.preprocess(photo) for photo in small_photos[:2]], [PROMPTS, ()]
     session = ProbeSession(prober, views, prompts, captions=True)
-    for probe in probes:
-        session.probe((probe,), (0, 1), rows=2)
-    assert session.found[0].caption_headings != session.found[1].caption_headings
+    session.probe((probes[0],), (0,), rows=2)
+    session.probe((probes[1],), (1,), rows=2)
+    session.probe((probes[0],), (1,), rows=2)  # in another order, and together with a picture that took others
+    session.probe((probes[1],), (0,), rows=2)
+    session.probe((probes[2],), (0, 1), rows=2)
     for one, other in zip(session.found, prober.measure(views, prompts, probes, captions=True), strict=True):
         assert one.zero_shot_caption == other.zero_shot_caption
         for figures in ("drifts", "drops", "absolute_drops", "headings", "caption_drops", "caption_headings"):
-            assert getattr(one, figures) == pytest.approx(getattr(other, figures), abs=1e-5), figures
+            assert getattr(one, figures) == pytest.approx(getattr(other, figures), abs=1e-4), figures
 
 
 @pytest.mark.slow

@@ -39,6 +39,7 @@ from foclip.detection import (
 )
 from foclip.detection.conformal import unlike
 from foclip.detection.detector import shipped
+from foclip.detection.features import feature_values
 from foclip.detection.rule import DriftThreshold, in_gray
 from foclip.detection.scenarios import AFTERWARDS, CONDITIONS, attack_scenarios
 from foclip.errors import UsageError
@@ -305,6 +306,11 @@ def test_a_file_of_before_cascades_had_headings_is_read(calibration: Calibration
     former = Detector.load(path)
     assert isinstance(former, FullDetector)
     measured = calibration.examples[0].sensitivity
+    last = former.combined.statistic.steps[-1]
+    values = dict(zip(last.inputs, feature_values(measured, last.inputs), strict=True))
+    assert {name: values[f"relative_drop_{name}"] for name in last.probes} == {
+        n: measured.drops[n] for n in last.probes
+    }
     for known in (measured, measured.without_prompts()):
         assert former.judge(known).p_value is not None
 

@@ -127,7 +127,7 @@ def _stratum(example: Example, with_prompts: bool) -> str:
     """The stratum by which a fooled picture is weighed.
 
     Cropped files, one seventh of those that were saved again, would otherwise have almost no weight. Without prompts
-    hardly any crop is detected, whatever its weight.
+    they have no more: before cascades had headings, hardly any was detected there, whatever its weight.
     """
     return f"{example.scenario}, cropped" if with_prompts and example.state == CROPPED else example.kind
 

@@ -23,7 +23,7 @@ class Logistic:
     A `UsageError` says if an input is no feature, numbers are missing, or a scale is not above 0.
     """
 
-    inputs: list[str]  #: Names of features (`foclip.detection.features`): `relative_drop_gray`, `drift_blur`, …
+    inputs: list[str]  #: Names of features (`foclip.detection.features`): `heading_webp`, `log_drift_shift`, …
     mean: list[float]  #: Mean of each input over the pictures it was fitted on.
     scale: list[float]  #: Standard deviation of each, above 0.
     weight: list[float]  #: Weight of each standardised input.

@@ -133,7 +133,10 @@ class Detector(ABC):
         """Refuse probes that are neither transformations nor its hardened encoders, and features it cannot have."""
 
     def judge(self, measured: Sensitivity, method: Method = "combined", fpr: float | None = None) -> Verdict:
-        """The verdict on a picture with which all probes were taken that the statistic needs, or more; as `part`."""
+        """The verdict on a picture with which all probes were taken that the statistic needs; as `part`.
+
+        Further probes change nothing with prompts. Without them, they may choose another caption: take none, but gray.
+        """
         part = self.part(method, measured.score is not None, fpr)
         name = method if measured.score is not None else f"{method} without prompts"
         statistic, (value, p, evidence) = part.statistic, part.ranked(measured)

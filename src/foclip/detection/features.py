@@ -96,7 +96,8 @@ class Sensitivity:
     zero_shot_caption: str | None = None  #: Of a thousand captions the one that fits best; None unless asked for.
     caption_score: float = 0.0  #: Cosine with it, in units of 0.1.
     caption_drops: dict[str, float] = field(default_factory=dict)  #: What that loses under each probe, in these units.
-    #: Heading of the shift under each probe with the caption that loses most under all that were taken with it.
+    #: Heading of the shift under each probe with the caption that loses most under all that were taken with it, but for
+    #: hardened encoders and `CHOOSING_NONE`.
     caption_headings: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -144,11 +145,11 @@ CASCADE = {
 }
 #: … and of its last step. Which caption loses most is known once all probes were taken, and not before.
 LAST = {True: CASCADE[True], False: ("log_drift", "caption_drop", "caption_heading")}
-#: Those that files may name besides, of before cascades had headings.
+#: Features of older files, which cascades took before they had headings.
 FORMER = {True: ("drift", "relative_drop"), False: ("drift",)}
 #: The probe that undoes a crop to 96 %, and nearly undoes one to 94 to 98 %.
 UNCROPPING = "shrink96"
-#: Probes that choose no caption, as hardened encoders choose none: that one, and the paper's, which a cascade lacks.
+#: Probes that choose no caption, as hardened encoders choose none: neither is among those of every detector.
 CHOOSING_NONE = (UNCROPPING, "gray")
 #: Those of the universal statistic.
 UNIVERSAL = {True: ("heading",), False: ("caption_heading",)}

@@ -186,8 +186,8 @@ class Prober:
         floor = scorer.info.floor
         found = [Sensitivity(*each, floor) for each in zip(gray, map(by_probe, drifts), strict=True)]
         if captions:
-            # Hardened encoders, and what is taken beside them, do not choose the caption: with and without them it is
-            # the same.
+            # What only some detectors take, such as hardened encoders, does not choose the caption: it is the same with
+            # and without that.
             beside = (*self.hardened, *CHOOSING_NONE)
             choosing = torch.tensor([name not in beside for name in names], dtype=torch.bool)
             if not choosing.any():
@@ -248,7 +248,8 @@ class ProbeSession:
     ) -> None:
         self.prober, self.views, self.prompts, self.captions = prober, views, prompts, captions
         # The unit vectors (1 + V, D) of each picture, as it is and under the probes that were taken.
-        self._vectors, self._taken = list(prober.embed(views)[:, None]), [()] * len(views)  # type: list[Tensor], list[tuple[str, ...]]
+        self._vectors = list(prober.embed(views)[:, None])
+        self._taken: list[tuple[str, ...]] = [()] * len(views)
         #: What is known of each picture so far.
         self.found = prober.tell(views, torch.stack(self._vectors), (), prompts, captions)
 

@@ -54,8 +54,9 @@ def measured(
 ) -> list[Example]:
     """Measurements of clean crops, or of what became of them in a scenario; every other photo only calibrates."""
     held_out = set(sorted({crop.photo for crop in crops})[1::2])
-    before = context.sensitivities(crops, prompts, score)
-    after = before if fooled is None else context.sensitivities(fooled, prompts, score)
+    probes = ["gray", *hardened_scores(score), *PROBES]  # no others: which caption loses most depends on all of them
+    before = context.sensitivities(crops, prompts, score, probes)
+    after = before if fooled is None else context.sensitivities(fooled, prompts, score, probes)
     found = []
     for crop, own, seen, was in zip(crops, context.prompts_of(crops, prompts), after, before, strict=True):
         rise, apart = seen.normalised_score - was.normalised_score, crop.photo in held_out
@@ -80,7 +81,7 @@ def judged(
 ) -> Rows:
     """`context.rows`, with `drop` and `drift` in gray, and for each of `METHODS` whether it says "tampered"."""
     rows = context.rows(pictures, prompts, score, **same)
-    for row, found in zip(rows, context.sensitivities(pictures, prompts, score), strict=True):
+    for row, found in zip(rows, context.sensitivities(pictures, prompts, score, judge.probes), strict=True):
         said = (judge.judge(found, "rule"), judge.judge(found), judge.judge(found.without_prompts()))
         row |= {"drop": found.drops["gray"], "drift": found.drifts["gray"]}
         row |= {method: verdict.verdict == "tampered" for method, verdict in zip(METHODS, said, strict=True)}
