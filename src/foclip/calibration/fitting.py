@@ -27,6 +27,9 @@ from foclip.models.scorer import EmbeddingScorer
 
 #: Inverse strength of the L2 penalty on standardised inputs: a few hundred pictures carry no large weights.
 PENALTY = 1.0
+#: With prompts at most this, divided by the number of pictures: so all weights stay near each other, and who minimises
+#: the statistic has to pass every probe, with random amounts too.
+EVEN = 40.0
 #: Share of each kind of fooled pictures that stays in doubt after a probe of the cascade, …
 KEEP = 0.98
 #: … as long as no more clean pictures than this stay in doubt after the first probe, the second, and all others. A
@@ -109,7 +112,7 @@ def fit_cascade(examples: Sequence[Example], probes: Sequence[str], with_prompts
     kinds = ([e.kind for e in clean], [_stratum(e, with_prompts) for e in fooled])
     inputs = [feature_names(probes[:count], CASCADE[with_prompts]) for count in range(1, len(probes))]
     inputs.append(feature_names(probes, LAST[with_prompts]))
-    steps = [fit_logistic(negatives, positives, names, kinds) for names in inputs]
+    steps = [fit_logistic(negatives, positives, names, kinds, even=with_prompts) for names in inputs]
     scores = [e.sensitivity.normalised_score for e in fooled if e.state == AS_IT_IS]
     skip_below = min(SKIP_BELOW, float(np.quantile(scores, SKIPPED))) if scores else 0.0
     exit_thresholds = []
@@ -137,13 +140,18 @@ def fit_logistic(
     fooled: Sequence[Sensitivity],
     inputs: Sequence[str],
     kinds: tuple[Sequence[str], Sequence[str]] | None = None,
+    even: bool = True,
 ) -> Logistic:
-    """Fit on pictures whose truth is known: clean and fooled ones weigh the same, and so does each kind of either."""
+    """Fit on pictures whose truth is known: clean and fooled ones weigh the same, and so does each kind of either.
+
+    With `even`, no input weighs much more than others.
+    """
     table = np.array([feature_values(sensitivity, inputs) for sensitivity in (*clean, *fooled)])
     clean_kinds, fooled_kinds = kinds or ([""] * len(clean), [""] * len(fooled))
     weights = np.array([*_weights(clean_kinds), *_weights(fooled_kinds)])
     scaler = StandardScaler().fit(table)
-    model = LogisticRegression(C=PENALTY, max_iter=5000)
+    strength = min(PENALTY, EVEN / len(table)) if even else PENALTY
+    model = LogisticRegression(C=strength, max_iter=5000)
     model.fit(scaler.transform(table), np.arange(len(table)) >= len(clean), sample_weight=weights * len(table) / 2)
     mean, scale, weight = (each.tolist() for each in (scaler.mean_, scaler.scale_, model.coef_[0]))
     return Logistic(list(inputs), mean, scale, weight, float(model.intercept_[0]))
