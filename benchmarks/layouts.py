@@ -155,7 +155,11 @@ TABLES: dict[str, Layout] = {
             "undetected rise at 45 dB": "{45 undetected rise:i.3f}",
             "of the lower score": "{45 of the lower score:i.3f}",
         },
-        where={"budget / dB": [45], "attackers know": [*RIVALS, "ours", "the policy"], "attackers know it": ["yes"]},
+        where={
+            "budget / dB": [45],
+            "attackers know": [*RIVALS, "the lower of two encoders", "ours", "the policy"],
+            "attackers know it": ["yes"],
+        },
         by=("attackers know",),
         over=("budget / dB",),
     ),

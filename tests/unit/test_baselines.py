@@ -138,6 +138,9 @@ def test_verdicts_are_those_of_one_rate_of_false_alarms() -> None:
     assert verdicts.undetected(fooled, "ours").value == pytest.approx(0.1 / 4)
     assert verdicts.kept(fooled, "the policy").value == pytest.approx(0.05 / 4)
     assert verdicts.kept(fooled, "the lower score, no detector").value == pytest.approx(0.3 / 4)
+    pair = Verdicts(pd.concat([clean, fooled]).rename(columns={SAYS + "a": SAYS + "two encoders"}))
+    both = fooled.rename(columns={SAYS + "a": SAYS + "two encoders"})
+    assert pair.kept(both, "the lower of two encoders").value == pytest.approx(0.05 / 4)  # half of the third rise
     assert verdicts.area(fooled, "a") == pytest.approx((99 + 98 + 3.5) / 3 / 99)
     few = Verdicts(clean[:9])
     assert few.promised(0.02) == 0.1

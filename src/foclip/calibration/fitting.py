@@ -36,8 +36,8 @@ KEEP = 0.98
 #: smaller share would cost less time. But attackers who know the detector could then leave the cascade early, before
 #: the probes with random amounts.
 IN_DOUBT = (0.4, 0.25, 0.2)
-#: Normalised score below which no probe is taken, since so little can have been gained: at most this, and so much that
-#: this share of fooled pictures lies below.
+#: Largest normalised score below which no probe is taken, since so little can have been gained; it is lower where more
+#: than this share of fooled pictures would lie below it.
 SKIP_BELOW, SKIPPED = 0.8, 0.03
 #: Rise, in units of the score's floor, that an attack must still have after its file was saved again for the cascade
 #: to be fitted to it. For CLIPScore it is 0.2.

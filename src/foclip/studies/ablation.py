@@ -31,7 +31,9 @@ def table(context: StudyContext) -> pd.DataFrame:
     plan = [(budget, *entry) for budget in budgets for entry in OBJECTIVES.items()]
     rows = []
     for budget, name, objective in context.with_progress(plan):
-        attack = context.default_attack().replace(objective=objective, budgets=budgets[budget])
+        attack = context.default_attack().replace(
+            objective=objective, budgets=budgets[budget], steps=context.settings.brief_steps
+        )
         rows += context.rows(context.fool(attack, context.pictures), objective=name, budget=budget)
     return pd.DataFrame(rows)
 

@@ -54,8 +54,6 @@ ROUNDS, ROUND_BUDGET, ROUND_STEPS, GAINS = (2, 5), 40.0, 60, 0.01
 MORE = ("mirror", "rotate", "mirror+jpeg", "blur")
 #: Fidelity budgets, dB.
 QUICK, FULL = (45.0, BUDGET), (50.0, 45.0, 40.0, BUDGET)
-#: Largest number of steps. With up to twelve views in each, more would take days and gain at most 0.01.
-STEPS = 200
 #: A careful filter could use the minimum of several encoders instead of a detector.
 LOWEST = "the minimum of the encoder and the hardened encoders, no detector"
 
@@ -88,19 +86,21 @@ def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × attackers × budgets; the originals; and the rounds of refitting."""
     judge, quick = detector(context, context.score), context.settings.quick
     known = attackers(context, judge)
-    pictures, own = context.pictures[: 4 if quick else 8], context.best_captions([context.score])
+    pictures, own = context.pictures[: 4 if quick else None], context.best_captions([context.score])
     originals = _rows(context, judge, pictures, own, None, attacker="original", budget=float("nan"))
     rows = [*originals]
     plan = [(name, budget) for budget in (QUICK if quick else FULL) for name in known]
     for name, budget in context.with_progress(plan):
-        attack = _attack(context, STEPS, budget).replace(views=known[name].views)
+        attack = _attack(context, context.settings.brief_steps, budget).replace(views=known[name].views)
         fooled = context.fool(attack, pictures, own, known[name].score)
         rows += _rows(context, judge, fooled, own, originals, attacker=name, budget=budget)
     return pd.DataFrame(rows + _rounds(context, pictures, own, originals))
 
 
 def _attack(context: StudyContext, steps: int, budget: float) -> AttackPlan:
-    return context.default_attack().replace(steps=min(context.settings.steps, steps), budgets=Budget("psnr", budget))
+    return context.default_attack().replace(
+        steps=min(context.settings.brief_steps, steps), budgets=Budget("psnr", budget)
+    )
 
 
 def _rounds(context: StudyContext, pictures: Sequence[Picture], own: dict[str, Prompts], originals: Rows) -> Rows:

@@ -25,17 +25,17 @@ SHOWN = 3
 WITHIN, AUTHORS, UNTOUCHED = f"{BUDGET:g} dB", "authors'", "as it is"
 
 
-def attacks(context: StudyContext) -> dict[str, AttackPlan]:
+def attacks(context: StudyContext, steps: int) -> dict[str, AttackPlan]:
     """Every attack within the budget, with as many steps; CMA-ES if its package is installed."""
     found = {
-        "FoCLIP": context.default_attack(),
-        "PGD": context.attack(PGD),
-        "MI-FGSM": context.attack(MIFGSM),
-        "Adam": context.attack(Adam, init="image"),
-        "one prompt": context.attack(SinglePrompt),
+        "FoCLIP": context.default_attack().replace(steps=steps),
+        "PGD": context.attack(PGD, steps=steps),
+        "MI-FGSM": context.attack(MIFGSM, steps=steps),
+        "Adam": context.attack(Adam, init="image", steps=steps),
+        "one prompt": context.attack(SinglePrompt, steps=steps),
     }
     if importlib.util.find_spec("cma"):
-        found["CMA-ES"] = context.attack(CMAES, steps=QUERIES * context.settings.steps)
+        found["CMA-ES"] = context.attack(CMAES, steps=QUERIES * steps)
     return found
 
 
@@ -48,7 +48,7 @@ def plan(context: StudyContext) -> dict[str, dict[str, AttackPlan]]:
         "MI-FGSM": make_plan(MIFGSM, seed=seed),
         "Adam": make_plan(Adam, steps=steps, seed=seed),
     }
-    return {WITHIN: attacks(context), AUTHORS: authors}
+    return {WITHIN: attacks(context, steps), AUTHORS: authors}
 
 
 def table(context: StudyContext) -> pd.DataFrame:

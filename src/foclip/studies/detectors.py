@@ -10,7 +10,8 @@ rose where no alarm is raised, and 0 elsewhere.
 The recommended policy is measured as one: a picture counts only if no alarm is raised, and with the lower of its scores
 on the encoder and on the hardened encoder, which is given the picture blurred (`foclip.models.blurred`). Those who know
 the policy raise the lower score and evade the detector. Beside them stand those who raise the lower score where there
-is no detector, which tells what each half is worth.
+is no detector, which tells what each half is worth, and those who raise the lower score on two encoders, with that
+baseline as the detector.
 """
 
 import importlib.util
@@ -41,7 +42,7 @@ from foclip.studies.harness.baselines import Baseline, BaselineAwareScore, known
 from foclip.studies.harness.context import PromptsOf
 from foclip.studies.harness.detectors import detector
 from foclip.studies.harness.pictures import Picture, choose, read
-from foclip.studies.harness.statistics import Estimate, Floats, groups, mean, share
+from foclip.studies.harness.statistics import Floats, groups, mean, share
 from foclip.studies.harness.verdicts import (
     AS_IT_IS,
     CLEAN,
@@ -49,11 +50,14 @@ from foclip.studies.harness.verdicts import (
     NOTHING,
     ORIGINAL,
     OURS,
+    PAIR,
     POLICY,
     RATES,
     SAYS,
+    SEEN_BY,
     Verdicts,
     false_alarms,
+    kept_by_budget,
 )
 
 #: Photos that are fooled, and that stay clean, of a folder (quick run, full run); of fewer photos a half is fooled.
@@ -116,7 +120,8 @@ def table(context: StudyContext) -> pd.DataFrame:
             change = universal_change(context, bench.clean, ARTWORKS, budget, min(context.settings.steps, STEPS))
             fooled = [perturbed(context, picture, change, budget) for picture in victims]
         labels = {"attack": attack, "aim": aim, "budget": budget, "knows": knows}
-        rows += _rows(bench, fooled, prompts, labels, () if knowing else STATES)
+        here = bench._replace(lower=bench.second) if knows == PAIR and bench.second else bench
+        rows += _rows(here, fooled, prompts, labels, () if knowing else STATES)
     return pd.DataFrame(rows)
 
 
@@ -180,7 +185,7 @@ def _knowing(bench: Bench, clean: pd.DataFrame) -> dict[str, Scorer]:
     found[OURS] = DetectorAwareScore(score, judge, hardened)
     found[POLICY] = DetectorAwareScore(score, judge, hardened, lower=bench.lower)
     found[LOWER] = MinEnsemble([score, bench.lower])
-    return found
+    return found | ({PAIR: MinEnsemble([score, bench.second])} if bench.second else {})
 
 
 def _rows(
@@ -228,13 +233,15 @@ def report(table: pd.DataFrame) -> StudyReport:
     knowing = {(key[2], key[3]): part for key, part in parts.items() if key[3] != NOTHING and key[4] == AS_IT_IS}
     summary = []
     for (attack, aim, budget, knows, file), part in parts.items():
-        for name in verdicts.names if knows in {NOTHING, LOWER, POLICY} else dict.fromkeys([OURS, knows]):
+        for name in (
+            verdicts.names if knows in {NOTHING, LOWER, POLICY} else dict.fromkeys([OURS, SEEN_BY.get(knows, knows)])
+        ):
             row = {"attack": attack, "for": aim, "budget / dB": f"{budget:g}", "attackers know": knows, "file": file}
             row |= {"pictures": len(part), "rise": f"{mean(part.rise, part.photo):+.3f}"}
             row |= {"highest rise": f"{part.rise.max():+.3f}"}
             row |= {"rise of the lower": f"{mean(part['rise of the lower'], part.photo):+.3f}"}
             row |= {"fooled": f"{share(part.rise >= part.least, part.photo):.0%}"}
-            row |= {"attackers know it": "yes" if name == {POLICY: OURS}.get(knows, knows) else "no"}
+            row |= {"attackers know it": "yes" if name == SEEN_BY.get(knows, knows) else "no"}
             row |= {"detector": name, "AUC": f"{verdicts.area(part, name):.3f}"}
             row |= {f"caught at {rate:.0%}": f"{verdicts.caught(part, name, rate):.0%}" for rate in RATES}
             row |= {"undetected rise": f"{verdicts.undetected(part, name):+.3f}"}
@@ -264,7 +271,7 @@ def report(table: pd.DataFrame) -> StudyReport:
             for (attack, *_, file), part in unknowing.items()
             if attack == CROP and file == AS_IT_IS
         ),
-        *(_kept(budget, strongest) for budget in sorted({budget for budget, _ in strongest}, reverse=True)),
+        *(kept_by_budget(budget, strongest) for budget in sorted({budget for budget, _ in strongest}, reverse=True)),
     ]
     return StudyReport(pd.DataFrame(summary).fillna("–"), {"caught-and-kept": plot}, findings)
 
@@ -285,15 +292,6 @@ def _ahead(parts: dict[tuple[str, str, float, str, str], pd.DataFrame], verdicts
             behind.append(f"{where} ({best})")
     said = f"Of {len(sentences)} columns, ours is level with the best of the others in {level} and behind in"
     return [*sentences, f"{said} {len(behind)}{': ' if behind else ''}{'; '.join(behind)}."]
-
-
-def _kept(budget: float, strongest: dict[tuple[float, str], Estimate]) -> str:
-    """What those keep who know one detector."""
-    here = {name: kept for (at, name), kept in strongest.items() if at == budget}
-    said = ", ".join(f"{name} {kept:+.3f}" for name, kept in here.items())
-    return (
-        f"At {budget:g} dB those who know one detector and keep below its threshold have an undetected rise of: {said}."
-    )
 
 
 study = Study(__name__, __doc__, table, report)

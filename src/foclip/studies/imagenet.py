@@ -30,7 +30,11 @@ def draw(seed: int, number: int) -> tuple[list[str], list[str]]:
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × draws × numbers of captions × attacks."""
     draws = [context.pictures[first : first + SHARING] for first in range(0, len(context.pictures), SHARING)]
-    chosen = [entry for entry in attacks(context).items() if not (context.settings.quick and entry[0] == "CMA-ES")]
+    chosen = [
+        entry
+        for entry in attacks(context, context.settings.brief_steps).items()
+        if not (context.settings.quick and entry[0] == "CMA-ES")
+    ]
     plan = [(*part, count, *entry) for part in enumerate(draws) for count in COUNTS for entry in chosen]
     rows = []
     for number, pictures, count, name, attack in context.with_progress(plan):

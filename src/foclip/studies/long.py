@@ -16,7 +16,7 @@ QUICK, FULL = (10, 100, 1_000), (100, 1_000, 10_000, 50_000)
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × lengths; 0 steps are the originals."""
     judge = detector(context, context.score)
-    originals = context.pictures[:4]
+    originals = context.pictures[: 4 if context.settings.quick else 1]
     rows = []
     for steps in context.with_progress([0, *(QUICK if context.settings.quick else FULL)]):
         attack = context.default_attack().replace(steps=steps)

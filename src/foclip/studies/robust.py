@@ -45,12 +45,12 @@ CURVE, HARDER, CLEAN, FRONTIER, CHECK, WAY = "curve", "attackers", "clean", "fro
 QUICK, FULL = (28.0, BUDGET, 45.0), (28.0, 32.0, BUDGET, 40.0, 45.0, 50.0)
 #: Budgets in dB of a change that everybody sees, and of one that leaves nothing of a photo.
 VISIBLE, ANY = 20.0, 6.0
-#: Shares of a run's steps that FoCLIP takes on the hardened encoder. All other attacks take the share 1.
+#: Shares of `brief_steps` that FoCLIP takes on the hardened encoder. All other attacks take the share 1.
 LENGTHS = (0.1, 1, 10)
 #: Number of starting points of which the best counts, and queries of CMA-ES for each step of the other attacks.
 STARTS, QUERIES = 5, 10
 #: Radii of the frontier, dB. Photos of a curve, and photos of what takes long.
-RADII, PHOTOS, FEW = (32.0, 38.0, 44.0), 8, 4
+RADII, PHOTOS, FEW = (32.0, 38.0, 44.0), 24, 4
 #: Points between the photo (0) and the fooled picture (1) where gradients are computed.
 ALONG = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: Least share of the photo's gradient that must remain on the way; difference below which two scores are equal; share
@@ -65,7 +65,7 @@ def table(context: StudyContext) -> pd.DataFrame:
     rows = []
     for labels, scorer, plan, count in context.with_progress(list(_plan(context, hardened))):
         rows += _fooled(context, hardened, own, context.pictures[:count], plan, scorer, labels)
-    attack, few = context.default_attack(), context.pictures[:FEW]
+    attack, few = context.default_attack().replace(steps=context.settings.brief_steps), context.pictures[:FEW]
     fooled = context.fool(attack, few, prompts.ARTWORKS, hardened)
     found = gradients_along(context, hardened, prompts.ARTWORKS, few, fooled, ALONG)
     rows += [row | {"part": WAY, "attacked": HARDENED, "aim": ARTWORKS} for row in found]
@@ -87,7 +87,8 @@ def _labels(part: str, attacked: str, aim: str, attacker: str = "FoCLIP") -> dic
 
 def _plan(context: StudyContext, hardened: EmbeddingScorer) -> Iterator[tuple[dict[str, str], Scorer, AttackPlan, int]]:
     """What is fooled, except for the frontier: labels, score, attack, and the number of pictures."""
-    foclip, steps, quick = context.default_attack(), context.settings.steps, context.settings.quick
+    steps, quick = context.settings.brief_steps, context.settings.quick
+    foclip = context.default_attack().replace(steps=steps)
     both = (context.score, hardened)
     ensembles: dict[str, Scorer] = {MEAN: MeanEnsemble(both), LOWER: MinEnsemble(both)}
     defences: dict[str, Scorer] = {PLAIN: context.score, HARDENED: hardened} | ensembles
@@ -100,9 +101,11 @@ def _plan(context: StudyContext, hardened: EmbeddingScorer) -> Iterator[tuple[di
                 yield _labels(CURVE, name, aim), score, within[budget], FEW if name in ensembles or quick else PHOTOS
     lengths = [max(1, round(share * steps)) for share in LENGTHS]
     attackers = {f"FoCLIP, {length:,} steps": foclip.replace(steps=length) for length in lengths}
-    attackers["Auto-PGD"] = context.attack(AutoPGD)
+    attackers["Auto-PGD"] = context.attack(AutoPGD, steps=steps)
     for start in range(1, STARTS):
-        attackers[f"start {start}"] = context.attack(Restart, objective=foclip.method.objective, start=start)
+        attackers[f"start {start}"] = context.attack(
+            Restart, objective=foclip.method.objective, start=start, steps=steps
+        )
     if importlib.util.find_spec("cma"):
         attackers["CMA-ES"] = context.attack(CMAES, objective=FeatureAlignment(), steps=QUERIES * steps)
     for name, harder in attackers.items():

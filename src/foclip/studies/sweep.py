@@ -22,7 +22,10 @@ ALPHA, RANGE, L2, STEP, MOMENTUM = "α", "β of the range guard", "β of the l2 
 
 def attacks(context: StudyContext) -> list[tuple[str, float, AttackPlan]]:
     """Every setting: the parameter, its value, and the attack."""
-    default, column = context.default_attack(), 0 if context.settings.quick else 1
+    default, column = (
+        context.default_attack().replace(steps=context.settings.brief_steps),
+        0 if context.settings.quick else 1,
+    )
     free = default.replace(budgets=())
     return [
         *((ALPHA, value, default.replace(objective=objective(alpha=value))) for value in WEIGHTS[column]),
@@ -35,7 +38,7 @@ def attacks(context: StudyContext) -> list[tuple[str, float, AttackPlan]]:
 
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × settings."""
-    pictures = context.pictures[:4]
+    pictures = context.pictures[: 4 if context.settings.quick else None]
     rows = []
     for parameter, value, attack in context.with_progress(attacks(context)):
         rows += context.rows(context.fool(attack, pictures), parameter=parameter, value=value)

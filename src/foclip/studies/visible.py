@@ -34,20 +34,21 @@ FULL = (
 PLAIN, MASKED, UNTOUCHED, NO_BUDGET = "plain", "masked", "original", "none needed"
 #: Budgets of PSNR at which the attack runs without the mask too.
 BESIDE = ("psnr:35", "psnr:38", "psnr:41")
-#: Pictures, those that are shown, and the side of the part of each that is shown, in pixels.
-COUNT, SHOWN, PART = 8, 6, 128
+#: Pictures that are shown, and the side of the part of each that is shown, in pixels.
+SHOWN, PART = 6, 128
 #: What the gallery shows: without a mask, with it, and the budgets that have a name.
 GALLERY = ((PLAIN, "psnr:35"), (MASKED, "psnr:35"), (MASKED, "flip99:0.2"), (MASKED, "contrast:0.425"))
 
 
 def attack(context: StudyContext, mask: str, budget: str) -> AttackPlan:
     """The attack within a budget."""
-    return context.default_attack().replace(budgets=budget, mask="visible" if mask == MASKED else "none")
+    mask = "visible" if mask == MASKED else "none"
+    return context.default_attack().replace(budgets=budget, mask=mask, steps=context.settings.brief_steps)
 
 
 def table(context: StudyContext) -> pd.DataFrame:
     """Rows: pictures × masks × budgets; and the originals."""
-    judge, pictures = detector(context, context.score), context.pictures[:COUNT]
+    judge, pictures = detector(context, context.score), context.pictures
     budgets = QUICK if context.settings.quick else FULL
     plan = [(UNTOUCHED, NO_BUDGET)] + [(PLAIN, budget) for budget in budgets if budget in BESIDE]
     rows = []
@@ -120,7 +121,7 @@ def _scatter(parts: dict[str, pd.DataFrame]) -> Figure:
 
 def gallery(context: StudyContext) -> dict[str, Figure]:
     """Where the plain attack changes most, at full size, and the same place after the others."""
-    pictures = context.pictures[:COUNT]
+    pictures = context.pictures
     columns = {UNTOUCHED: pictures[:SHOWN]}
     for mask, budget in GALLERY:
         columns[f"{mask} {budget}"] = context.fool(attack(context, mask, budget), pictures)[:SHOWN]

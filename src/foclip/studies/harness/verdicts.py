@@ -12,6 +12,9 @@ AS_IT_IS = "as it is"
 CLEAN, ORIGINAL = "clean", "original"
 #: What attackers know, if it is not one of the baselines; the second is also the name of our detector.
 NOTHING, OURS, POLICY, LOWER = "nothing", "ours", "the policy", "the lower score, no detector"
+PAIR = "the lower of two encoders"
+#: The detector that judges the pictures of those for whom the lower score counts.
+SEEN_BY = {POLICY: OURS, PAIR: "two encoders"}
 #: What the columns of detectors' numbers begin with.
 SAYS = "says "
 #: Rates of false alarms; attackers know the threshold of the last one.
@@ -63,10 +66,10 @@ class Verdicts:
         return mean(part[column].where(~self.alarms(part, name), 0.0), part.photo)
 
     def kept(self, part: pd.DataFrame, knows: str) -> Estimate:
-        """What those keep who know one detector, or the policy."""
+        """What those keep who know one detector or policy, of the score that counts."""
         if knows == LOWER:
             return mean(part["rise of the lower"], part.photo)
-        return self.undetected(part, OURS, "rise of the lower") if knows == POLICY else self.undetected(part, knows)
+        return self.undetected(part, SEEN_BY.get(knows, knows), "rise of the lower" if knows in SEEN_BY else "rise")
 
 
 def false_alarms(table: pd.DataFrame, verdicts: Verdicts) -> str:
@@ -82,4 +85,13 @@ def false_alarms(table: pd.DataFrame, verdicts: Verdicts) -> str:
     return (
         f"The thresholds of all detectors but ours are those of {percent(rate, '.1f')} of {len(verdicts.clean)} clean "
         f"pictures as they are; ours is {table.detector.iloc[0]!r}. False alarms: {'; '.join(said)}."
+    )
+
+
+def kept_by_budget(budget: float, strongest: dict[tuple[float, str], Estimate]) -> str:
+    """A sentence on what those keep who know one detector or policy, of what they keep by budget and its name."""
+    here = {name: kept for (at, name), kept in strongest.items() if at == budget}
+    said = ", ".join(f"{name} {kept:+.3f}" for name, kept in here.items())
+    return (
+        f"At {budget:g} dB those who know one detector and keep below its threshold have an undetected rise of: {said}."
     )
