@@ -213,7 +213,7 @@ def test_adaptive_attackers_of_an_encoder_without_a_hardened_version(
     context: StudyContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The minimum of the encoder and its hardened encoders is then its own score."""
-    monkeypatch.setattr(adaptive, "QUICK", (BUDGET,))
+    monkeypatch.setattr(adaptive, "BUDGETS", (BUDGET,))
     table = adaptive.table(context)
     assert adaptive.ITSELF in set(table.attacker)
     assert adaptive.TOO not in set(table.attacker)
