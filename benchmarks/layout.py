@@ -1,4 +1,4 @@
-"""What a table of a page looks like."""
+"""What tables of a page look like, and what commands print."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,3 +16,11 @@ class Layout:
     )  #: Values of a column whose rows are shown, in order.
     by: Sequence[str] = ()  #: With `over`: columns whose every combination has one row.
     over: Sequence[str] = ()  #: Columns whose values begin the names of others: `{40 dB rise:.2f}`.
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A command of a page and what it prints (`benchmarks.printed`)."""
+
+    command: str
+    lines: int | None = None  #: So many lines are shown, and … for the rest; None shows all.

@@ -1,12 +1,20 @@
 """How tables look on pages: which figures, in which columns, with how many digits."""
 
 from benchmarks import detector_layouts
-from benchmarks.layout import Layout
+from benchmarks.layout import Layout, Printed
 
 #: Other people's detectors, in the study `detectors`.
 RIVALS = ("gray", "squeezing", "JPEG", "padding", "direction", "two encoders", "guessed caption")
 UNNOTICED = "undetected gain, the combined detector"
 RANDOMISED = f"{UNNOTICED} with random probes, worst of five draws"
+#: Blocks with what commands print.
+PRINTED = {
+    "printed-score": Printed("foclip score foclip-demo/*.png --prompts artworks --hardened mini-robust", 3),
+    "printed-fool": Printed('foclip fool cat.png --prompt "a photo of a dog." --out fooled'),
+    "printed-detect": Printed("foclip detect foclip-demo/*.png photos/ --prompts artworks", 7),
+    "printed-scan": Printed("foclip scan photos foclip-demo --out scanned"),
+    "printed-harden": Printed("foclip harden --images pictures --steps 50 --out hardened"),
+}
 #: Columns of the benchmarks of speed; the ratios of rivals to our steps stand behind the others.
 STEP = {
     **{"model": "{model}", "picture": "{picture}", "batch": "{batch}", "floor / ms": "{floor / ms:i.1f}"},

@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmarks import record
 from benchmarks.formats import STUDY_FORMATS
-from benchmarks.layout import Layout
-from benchmarks.layouts import TABLES
+from benchmarks.layout import Layout, Printed
+from benchmarks.layouts import PRINTED, TABLES
 from benchmarks.record import FIGURES, ROOT, Record
 from foclip.errors import UsageError
 from foclip.runs import provenance
@@ -140,6 +140,16 @@ def table(layout: Layout, figures: Figures) -> str:
     return "\n\n".join([grid(list(layout.columns), cells, numbers), *notes])
 
 
+def printed(block: Printed, figures: Figures) -> str:
+    """A command and what it prints."""
+    text = next((row["printed"] for row in figures.rows("printed/commands") if row["command"] == block.command), None)
+    if text is None:
+        raise UsageError(f"docs/figures/printed.json has no command {block.command!r}")
+    lines = text.splitlines()
+    shown = lines if block.lines is None else [*lines[: block.lines], "…"]
+    return "\n".join(["```", block.command, "", *shown, "```"])
+
+
 def spread(rows: Sequence[Mapping[str, Any]], by: Sequence[str], over: Sequence[str]) -> list[dict[str, Any]]:
     """One row for each combination of the columns `by`; names of other columns begin with the values of `over`.
 
@@ -229,6 +239,8 @@ class Piece:
         """Names of the records that it shows, but for those of `BLOCKS`."""
         if self.spec is not None:
             return [self.name.partition("/")[0]]
+        if self.name in PRINTED:
+            return ["printed"]
         return [source.partition("/")[0] for source in TABLES[self.name].sources] if self.name in TABLES else []
 
     def content(self, figures: Figures, page: str, text: str) -> str:
@@ -237,6 +249,8 @@ class Piece:
             return figures.figure(self.name, self.spec)
         if self.name in TABLES:
             shown = table(TABLES[self.name], figures)
+        elif self.name in PRINTED:
+            shown = printed(PRINTED[self.name], figures)
         elif self.name == SOURCES:
             shown = sources(text, page, figures)
         elif self.name in BLOCKS:

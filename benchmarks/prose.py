@@ -10,11 +10,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ALLOWED = Path(__file__).with_name("allowed.txt")
-#: What is no prose. A block of bare output, without the command that prints it, is prose.
+#: What is no prose. What a command prints is prose, unless it comes from a record.
 LEFT_OUT = re.compile(
     "|".join(
         (
-            r"^( *)```(?:\w+$|\n\s*(?:\w+=\S+ )?(?:foclip|python3?|pip) ).*?^\1```",  # code, and commands
+            r"^( *)```\w+$.*?^\1```",  # code
+            r"^ *```\n\s*(?:\w+=\S+ )?(?:foclip|python3?|pip) .*?(?=\n\n|^ *```)",  # commands, up to what they print
             *(r"(?<=\n\n)(?:    [^\n]*\n)+", r"`[^`\n]*`"),  # the same, indented or within a line
             *("<!-- figures: .*?<!-- end -->", "<!--=.*?<!--/-->", "<!--.*?-->"),  # from records, and comments
             *(r"\]\([^)]*\)", r"https?://\S+", r"arXiv\s+\d+\.\d+", r"\d+(?:\.\d+){2,}"),  # addresses and versions

@@ -123,8 +123,10 @@ def test_figures_in_sentences_come_from_records_or_are_allowed() -> None:
     assert [re.findall(r"'(.*?)'", line)[0] for line in said] == ["97 %", "0.33", "12 s", "1.5", "9 of 18"]
     told = "At 45 dB <!--=a/b/c:.0%-->97 %<!--/--> are caught; `--fpr 0.02`; see arXiv\n1704.01155 and version 0.1.0."
     assert list(uncited({"README.md": told}, {})) == []
-    code = "```\nfoclip score cat.png\n\ncat.png  0.467\n```\n\n```python\nx = 0.5\n```\n"
+    code = "```\nfoclip scan pool --min-score 0.3\n```\n\n```python\nx = 0.5\n```\n\n\n"
     assert list(uncited({"README.md": code}, {})) == []
+    (pasted,) = uncited({"README.md": "```\nfoclip score cat.png\n\ncat.png  0.467\n```\n"}, {})
+    assert pasted.startswith("README.md:4: '0.467'")
     (bare,) = uncited({"README.md": f"{code}\n```\nscenario  caught\n45 dB  97 %\n```\n"}, {})
     assert bare.startswith("README.md:13: '97 %'")
     allowed = "A bound of\n2 % holds. 2 % do not.\n\n## Estimate\n\n5 days\n\n## Next\n\n6 days"
@@ -132,6 +134,17 @@ def test_figures_in_sentences_come_from_records_or_are_allowed() -> None:
     said = list(uncited({"README.md": allowed}, words))
     assert [line.partition(" comes")[0] for line in said[1:]] == ["README.md:2: '2 %'", "README.md:10: '6 days'"]
     assert "'3 % are not here' is allowed" in said[0]
+
+
+def test_what_a_command_prints_comes_from_its_record() -> None:
+    page = "Try:\n\n<!-- figures: printed-score -->\n<!-- end -->\n"
+    command, lines = layouts.PRINTED["printed-score"].command, [f"line {number}" for number in range(5)]
+    rows = [{"command": "foclip --version", "printed": "1"}, {"command": command, "printed": "\n".join(lines)}]
+    of = figures_of(printed=replace(a_record(), tables={"commands": rows}))
+    block = f"```\n{command}\n\nline 0\nline 1\nline 2\n…\n```"
+    assert rendered(page, "README.md", of) == page.replace("<!-- end", f"\n{block}\n\n<!-- end")
+    with pytest.raises(UsageError, match="has no command 'foclip score"):
+        rendered(page, "README.md", figures_of(printed=replace(a_record(), tables={"commands": rows[:1]})))
 
 
 @pytest.mark.parametrize("text", ["1.338 [1.265, 1.400]", "62 % [24 %, 91 %]", "+0.760 [+0.643, +0.937]", "1,013", "–"])
