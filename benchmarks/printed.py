@@ -28,7 +28,7 @@ from foclip.data import images
 from foclip.errors import UsageError
 
 #: Pictures that an encoder is hardened on, and columns of the terminal.
-PICTURES, WIDTH = 200, 120
+PICTURES, WIDTH = 200, 124
 #: How terminals are told to print boldly or in colour.
 BOLD = re.compile(r"\x1b\[[\d;]*m")
 

@@ -16,6 +16,7 @@ from benchmarks import layouts, record, taken
 from benchmarks.docs import differences, older
 from benchmarks.layout import Layout
 from benchmarks.pages import Figures, pages, pieces, rendered, shown, spread
+from benchmarks.printed import printed
 from benchmarks.prose import uncited
 from benchmarks.record import Record
 from foclip.errors import UsageError
@@ -145,6 +146,16 @@ def test_what_a_command_prints_comes_from_its_record() -> None:
     assert rendered(page, "README.md", of) == page.replace("<!-- end", f"\n{block}\n\n<!-- end")
     with pytest.raises(UsageError, match="has no command 'foclip score"):
         rendered(page, "README.md", figures_of(printed=replace(a_record(), tables={"commands": rows[:1]})))
+
+
+def test_commands_are_run_as_if_they_were_typed(tmp_path: Path) -> None:
+    text = printed("foclip models", tmp_path)  # a table for readers, neither for programs nor with codes for bold
+    assert re.match(r"name +kind +input / px +parameters\nmini +embedded", text)
+    for name in ("b.png", "a.png"):
+        (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        printed("foclip score *.png --prompt 'a cat.'", tmp_path)
+    assert error.value.cmd[-5:] == ["score", "a.png", "b.png", "--prompt", "a cat."]
 
 
 @pytest.mark.parametrize("text", ["1.338 [1.265, 1.400]", "62 % [24 %, 91 %]", "+0.760 [+0.643, +0.937]", "1,013", "–"])

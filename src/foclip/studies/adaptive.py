@@ -11,7 +11,7 @@ rose where no alarm is raised, and 0 elsewhere. A defence is as good as its resu
 Two defences against attackers who know the detector itself are tried. First, probes with random amounts (of a shift, a
 crop, a quality): the attackers draw some, the detector draws others, and the worst of five draws counts. A fooled
 picture is caught if all five draws catch it, and an original is a false alarm if one draw does. Second, a detector that
-is refitted on the attackers' pictures, which they then attack again, round by round, until that no longer helps.
+is made in the study, fitted again on pictures of attackers who know it, and then attacked again.
 
 An operation without a useful gradient (JPEG's rounding) is passed straight through in the backward pass. The forward
 pass is the detector's own transformation, to the last bit (backward pass differentiable approximation: Athalye et al.
@@ -47,9 +47,8 @@ REFITTED = "know the detector refitted {} times"
 #: Seeds of randomised probes: those of the attackers and those of the detector.
 ATTACKER_SEEDS, DETECTOR_SEEDS = range(4), range(1000, 1005)
 METHODS = JUDGES | {"randomised": "the combined detector with random probes, worst of five draws"}
-#: Largest number of rounds of refitting (quick run, full run), their budget in dB, the steps of the attack, and how far
-#: the undetected score gain must fall for another round.
-ROUNDS, ROUND_BUDGET, ROUND_STEPS, GAINS = (2, 5), 40.0, 60, 0.01
+#: Number of times that a detector is made in the study, their budget in dB, and the steps of the attack.
+ROUNDS, ROUND_BUDGET, ROUND_STEPS = 2, 40.0, 60
 #: Probes that the detector does not have, for attackers who want to survive any small change.
 MORE = ("mirror", "rotate", "mirror+jpeg", "blur")
 #: Fidelity budgets, dB.
@@ -113,9 +112,8 @@ def _rounds(context: StudyContext, pictures: Sequence[Picture], own: dict[str, P
     captions, attack = context.best_captions([context.score], crops), _attack(context, ROUND_STEPS, ROUND_BUDGET)
     examples = measured(context, context.score, crops, captions)
     rows: Rows = []
-    unseen: list[float] = []
     aim: Scorer = context.score
-    for number in context.with_progress(range(ROUNDS[not context.settings.quick])):
+    for number in context.with_progress(range(ROUNDS)):
         boosted = context.fool(attack, crops, captions, aim)
         examples += measured(context, context.score, crops, captions, boosted, f"round {number}")
         judge = made(examples, context.score)
@@ -125,9 +123,6 @@ def _rounds(context: StudyContext, pictures: Sequence[Picture], own: dict[str, P
         found = _rows(context, judge, fooled, own, originals, attacker=attacker, budget=ROUND_BUDGET)
         alarms = [row["combined"] for row in judged(context, judge, pictures, own)]
         rows += [row | {"alarm on its original": float(alarm)} for row, alarm in zip(found, alarms, strict=True)]
-        unseen.append(float(np.mean([0.0 if row["combined"] else row["gain"] for row in found])))
-        if number and unseen[-1] > unseen[-2] - GAINS:
-            break
     return rows
 
 
