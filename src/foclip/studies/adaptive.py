@@ -42,13 +42,13 @@ from foclip.studies.harness.statistics import Estimate, area, auc, groups, lead,
 NOTHING, GRAY, ALL = "know nothing", "know gray", "know every probe"
 BEYOND, TOO = "know every probe and more", "know the hardened encoders too"
 ITSELF, DRAWS = "know the detector itself", "know it, and randomise probes"
-#: Attackers who know the detector itself, after it was refitted so many times on their pictures.
-REFITTED = "know the detector refitted {} times"
+#: Attackers of a detector that is made in the study, and of that one after it was fitted again on their pictures.
+ROUNDS = ("know a detector of this study", "know it, fitted again")
 #: Seeds of randomised probes: those of the attackers and those of the detector.
 ATTACKER_SEEDS, DETECTOR_SEEDS = range(4), range(1000, 1005)
 METHODS = JUDGES | {"randomised": "the combined detector with random probes, worst of five draws"}
-#: Number of times that a detector is made in the study, their budget in dB, and the steps of the attack.
-ROUNDS, ROUND_BUDGET, ROUND_STEPS = 2, 40.0, 60
+#: Their budget in dB, and the steps of the attack.
+ROUND_BUDGET, ROUND_STEPS = 40.0, 60
 #: Probes that the detector does not have, for attackers who want to survive any small change.
 MORE = ("mirror", "rotate", "mirror+jpeg", "blur")
 #: Fidelity budgets, dB.
@@ -113,13 +113,12 @@ def _rounds(context: StudyContext, pictures: Sequence[Picture], own: dict[str, P
     examples = measured(context, context.score, crops, captions)
     rows: Rows = []
     aim: Scorer = context.score
-    for number in context.with_progress(range(ROUNDS)):
+    for number, attacker in enumerate(context.with_progress(ROUNDS)):
         boosted = context.fool(attack, crops, captions, aim)
         examples += measured(context, context.score, crops, captions, boosted, f"round {number}")
         judge = made(examples, context.score)
         aim = _evading(context, judge)
         fooled = context.fool(attack, pictures, own, aim)
-        attacker = REFITTED.format(number)
         found = _rows(context, judge, fooled, own, originals, attacker=attacker, budget=ROUND_BUDGET)
         alarms = [row["combined"] for row in judged(context, judge, pictures, own)]
         rows += [row | {"alarm on its original": float(alarm)} for row, alarm in zip(found, alarms, strict=True)]
@@ -165,7 +164,7 @@ def report(table: pd.DataFrame) -> StudyReport:
         | {f"gain of {LOWEST}": f"{mean(part['gain of the minimum'], part.photo):+.3f}"}
         for (name, budget), part in every.items()
     ]
-    rounds = {name: part for (name, _), part in every.items() if name.startswith(REFITTED.partition("{")[0])}
+    rounds = {name: part for (name, _), part in every.items() if name in ROUNDS}
     parts = {key: part for key, part in every.items() if key[0] not in rounds}
     knowing = {name: part for (name, budget), part in parts.items() if budget == BUDGET and name != NOTHING}
     plain = parts[NOTHING, BUDGET]
@@ -211,16 +210,16 @@ def _worst(parts: dict[tuple[str, float], pd.DataFrame]) -> list[str]:
 
 
 def _refitted(rounds: dict[str, pd.DataFrame]) -> str:
-    """The undetected score gain of attackers who know the detector itself, round by round."""
-    left = ", ".join(f"{undetected(part, 'combined'):+.3f}" for part in rounds.values())
+    """The undetected score gain of attackers of a detector of this study, before it was fitted again and after."""
+    left = " and ".join(f"{undetected(part, 'combined'):+.3f}" for part in rounds.values())
     shares, alarms = (
-        ", ".join(f"{share(part[column], part.photo):.0%}" for part in rounds.values())
+        " and ".join(f"{share(part[column], part.photo):.0%}" for part in rounds.values())
         for column in ("combined", "alarm on its original")
     )
     return (
-        f"A detector is made from this study's own pictures and refitted on those of attackers who {ITSELF}. After 0, "
-        f"1, 2 … rounds they have an undetected score gain of {left} at {ROUND_BUDGET:g} dB (caught: {shares}; false "
-        f"alarms on the originals: {alarms})."
+        f"A detector is made from this study's own pictures, and fitted again on those of attackers who know it. They "
+        f"have an undetected score gain of {left} before and after that, at {ROUND_BUDGET:g} dB (caught: {shares}; "
+        f"false alarms on the originals: {alarms})."
     )
 
 
