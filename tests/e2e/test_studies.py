@@ -127,7 +127,7 @@ def _tiny() -> Iterator[None]:
         patch.setattr(hub_caption, "QUICK", 512)
         patch.setattr(statistics, "RESAMPLES", 20)
         patch.setattr(pictures, "CORNERS", pictures.CORNERS[:4])
-        patch.setattr(robust, "QUICK", (BUDGET, 45.0))
+        patch.setattr(robust, "BUDGETS", (BUDGET, 45.0))
         patch.setattr(robust, "RADII", (38.0,))
         patch.setattr(robust, "STARTS", 2)
         patch.setattr(robust, "QUERIES", 1)

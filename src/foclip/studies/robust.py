@@ -41,16 +41,16 @@ PLAIN, HARDENED, MEAN, LOWER = "the encoder", "the hardened encoder", "mean of b
 OWN, ARTWORKS, HUNDRED = "best caption", "ten artworks", "100 captions"
 #: Parts of the table.
 CURVE, HARDER, CLEAN, FRONTIER, CHECK, WAY = "curve", "attackers", "clean", "frontier", "check", "way"
-#: Budgets of the curves in dB, of a quick run and of a full run.
-QUICK, FULL = (28.0, BUDGET, 45.0), (28.0, 32.0, BUDGET, 40.0, 45.0, 50.0)
+#: Budgets of the curves in dB.
+BUDGETS = (28.0, BUDGET, 45.0)
 #: Budgets in dB of a change that everybody sees, and of one that leaves nothing of a photo.
 VISIBLE, ANY = 20.0, 6.0
 #: Shares of `brief_steps` that FoCLIP takes on the hardened encoder. All other attacks take the share 1.
 LENGTHS = (0.1, 1, 10)
 #: Number of starting points of which the best counts, and queries of CMA-ES for each step of the other attacks.
 STARTS, QUERIES = 5, 10
-#: Radii of the frontier, dB. Photos of a curve, and photos of what takes long.
-RADII, PHOTOS, FEW = (32.0, 38.0, 44.0), 24, 4
+#: Radii of the frontier, dB. Photos of what takes long, and of the curves of a quick run.
+RADII, FEW = (32.0, 38.0, 44.0), 4
 #: Points between the photo (0) and the fooled picture (1) where gradients are computed.
 ALONG = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: Least share of the photo's gradient that must remain on the way; difference below which two scores are equal; share
@@ -70,7 +70,7 @@ def table(context: StudyContext) -> pd.DataFrame:
     found = gradients_along(context, hardened, prompts.ARTWORKS, few, fooled, ALONG)
     rows += [row | {"part": WAY, "attacked": HARDENED, "aim": ARTWORKS} for row in found]
     # The encoders hardened here were trained on every other photo, so the frontier is measured on the rest.
-    apart = held_out(context)[:PHOTOS]
+    apart = held_out(context)
     every = context.hardened or (hardened,)
     named = {PLAIN: context.score} | {HARDENED if each is hardened else each.model: each for each in every}
     radii = {f"hardened at {radius:g} dB": radius for radius in RADII}
@@ -92,13 +92,13 @@ def _plan(context: StudyContext, hardened: EmbeddingScorer) -> Iterator[tuple[di
     both = (context.score, hardened)
     ensembles: dict[str, Scorer] = {MEAN: MeanEnsemble(both), LOWER: MinEnsemble(both)}
     defences: dict[str, Scorer] = {PLAIN: context.score, HARDENED: hardened} | ensembles
-    within = {budget: foclip.replace(budgets=Budget("psnr", budget)) for budget in (*FULL, VISIBLE, ANY)}
+    within = {budget: foclip.replace(budgets=Budget("psnr", budget)) for budget in (*BUDGETS, VISIBLE, ANY)}
     for aim in (OWN, ARTWORKS, HUNDRED):
         for name, score in defences.items():
-            if name in ensembles and aim != OWN and quick:
+            if name in ensembles and aim != OWN:
                 continue
-            for budget in QUICK if quick else FULL:
-                yield _labels(CURVE, name, aim), score, within[budget], FEW if name in ensembles or quick else PHOTOS
+            for budget in BUDGETS:
+                yield _labels(CURVE, name, aim), score, within[budget], FEW if quick else context.settings.count
     lengths = [max(1, round(share * steps)) for share in LENGTHS]
     attackers = {f"FoCLIP, {length:,} steps": foclip.replace(steps=length) for length in lengths}
     attackers["Auto-PGD"] = context.attack(AutoPGD, steps=steps)
