@@ -15,7 +15,7 @@ LEFT_OUT = re.compile(
     "|".join(
         (
             r"^( *)```\w+$.*?^\1```",  # code
-            r"^ *```\n\s*(?:\w+=\S+ )?(?:foclip|python3?|pip) .*?(?=\n\n|^ *```)",  # commands, up to what they print
+            r"^ *```\n *(?:\w+=\S+ )?(?:foclip|python3?|pip) .*?(?=\n\n|^ *```)",  # commands, up to what they print
             *(r"(?<=\n\n)(?:    [^\n]*\n)+", r"`[^`\n]*`"),  # the same, indented or within a line
             *("<!-- figures: .*?<!-- end -->", "<!--=.*?<!--/-->", "<!--.*?-->"),  # from records, and comments
             *(r"\]\([^)]*\)", r"https?://\S+", r"arXiv\s+\d+\.\d+", r"\d+(?:\.\d+){2,}"),  # addresses and versions
