@@ -34,7 +34,7 @@ BOLD = re.compile(r"\x1b\[[\d;]*m")
 
 
 def printed(line: str, folder: Path) -> str:
-    """What a command prints on a terminal that was typed in a folder; an error if it fails."""
+    """What a command that is typed in a folder prints on a terminal; an error if it fails."""
     words = [each for word in shlex.split(line)[1:] for each in _expanded(word, folder)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": str(WIDTH), "TERM": "xterm"}
     ours, theirs = pty.openpty()

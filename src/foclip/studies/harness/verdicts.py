@@ -89,7 +89,7 @@ def false_alarms(table: pd.DataFrame, verdicts: Verdicts) -> str:
 
 
 def kept_by_budget(budget: float, strongest: dict[tuple[float, str], Estimate]) -> str:
-    """A sentence on what those keep who know one detector or policy, of what they keep by budget and its name."""
+    """A sentence on what those keep who know one detector or policy; `strongest` has it by budget and name."""
     here = {name: kept for (at, name), kept in strongest.items() if at == budget}
     said = ", ".join(f"{name} {kept:+.3f}" for name, kept in here.items())
     return (
