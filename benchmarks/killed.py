@@ -121,10 +121,11 @@ class Run:
 
     def _look(self) -> set[tuple[str, int]]:
         found = set()
-        for path in self._out.rglob("*"):
-            with suppress(OSError):  # gone since
-                if path.suffix != ".part" and path.is_file():
-                    found.add((str(path), path.stat().st_mtime_ns))
+        for inside, _, names in os.walk(self._out):  # passes over folders that are gone since
+            for path in (Path(inside, name) for name in names):
+                with suppress(OSError):  # gone since
+                    if path.suffix != ".part":
+                        found.add((str(path), path.stat().st_mtime_ns))
         return found
 
     def next(self) -> bool:

@@ -1,7 +1,9 @@
 """What of Gradio can be reached from outside: the routes that the page uses, in requests of bounded size."""
 
+import os
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +93,12 @@ class Guard:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of the files in a folder. Some may vanish meanwhile."""
+    """Bytes of the files in a folder. Files and folders may vanish meanwhile, which `Path.rglob` does not forgive."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size
-        except OSError:
-            continue
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += Path(inside, name).stat().st_size
     return total
 
 
