@@ -45,7 +45,7 @@ def printed(line: str, folder: Path) -> str:
         text = b"".join(_until_it_ends(screen)).decode()
         if done.wait():
             raise subprocess.CalledProcessError(done.returncode, command)
-    return "\n".join(row.rstrip() for row in BOLD.sub("", text).strip().splitlines())
+    return "\n".join(row.rstrip() for row in BOLD.sub("", text).splitlines()).strip("\n")
 
 
 def _until_it_ends(screen: IO[bytes]) -> Iterator[bytes]:

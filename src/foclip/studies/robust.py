@@ -111,7 +111,8 @@ def _plan(context: StudyContext, hardened: EmbeddingScorer) -> Iterator[tuple[di
     for name, harder in attackers.items():
         yield _labels(HARDER, HARDENED, ARTWORKS, name), hardened, harder, FEW
     for name, budget in ((HARDENED, VISIBLE), (PLAIN, ANY), (HARDENED, ANY)):
-        yield _labels(CHECK, name, OWN), defences[name], within[budget], FEW
+        # Whether an attack reaches what it could is asked of as many steps as the run has.
+        yield _labels(CHECK, name, OWN), defences[name], within[budget].replace(steps=context.settings.steps), FEW
 
 
 def _fooled(
