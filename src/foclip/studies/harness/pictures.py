@@ -143,5 +143,5 @@ class StudySettings:
 
     @property
     def brief_steps(self) -> int:
-        """Steps of an attack in studies that fool each photo many times; a thousand gain at most 0.01 (study `long`)."""
+        """Steps of an attack in studies that fool each photo many times; more gain at most 0.01 (study `long`)."""
         return min(self.steps, 100)
