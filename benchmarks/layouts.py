@@ -198,7 +198,10 @@ TABLES: dict[str, Layout] = {
         ["study-filter/summary"],
         {
             "the mismatched are boosted": "{boosted}",
-            "of them in the kept list, without and with the detector": "{of these get in:.1%}, {with the detector:.1%}",
+            "of them in the kept list": "{of these get in:.1%}",
+            "with the detector": "{with the detector:.1%}",
+            "with a secret seed": "{with a secret seed:.1%}",
+            "detector and lowest score": "{with the detector and the lowest score:.1%}",
             "share of the list": "{share of the list:.1%}, {of the list with the detector:.1%}",
             "clean pairs lost to the detector": "{of these lost to the detector:.1%} of {clean pairs that get in:,}",
         },

@@ -316,11 +316,14 @@ def test_filter_keeps_what_the_scan_lets_through(
         (tmp_path / "pictures" / f"{number:02d}.txt").write_text(f"a photo of {number} things")
     context = StudyContext([CLIPScore(mini)], tmp_path / "out", StudySettings(quick=True, images=tmp_path / "pictures"))
     table = filter.table(context)
-    assert dict(table.groupby("way").size()) == dict.fromkeys([filter.NOT, filter.FAR, filter.JUST, filter.KNOWING], 20)
+    ways = [filter.NOT, filter.FAR, filter.JUST, filter.KNOWING, filter.MINIMISING]
+    assert dict(table.groupby("way").size()) == dict.fromkeys(ways, 20)
     own = table.picture.str.removesuffix(".png").astype(int).map("a photo of {} things".format)
     assert (table.mismatched == (table.caption != own)).all()
     assert not (table.kept & (table.tampered | ~table.passes)).any()
     assert (table.kept == (table.passes & ~table.tampered)).all()
+    assert not (table.kept_seed & ~table.passes).any()
+    assert not (table.kept_lowest & table.tampered).any()
     clean, bad = table[~table.mismatched].pivot(index="picture", columns="way", values="score"), table[table.mismatched]
     assert (clean.nunique(axis=1) == 1).all()  # nobody touched them
     means = {way: part.score.mean() for way, part in bad.groupby("way")}

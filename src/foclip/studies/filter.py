@@ -6,12 +6,14 @@ another picture, and its picture is fooled until it scores high for that caption
 filter? How many are left once `foclip scan` has removed what its detector calls tampered? How many clean pairs are
 removed with them?
 
-The pictures are boosted in four ways: not at all; as far as possible within the default budget; just enough
-to reach the best fifth of the clean pairs, since a higher score would be easier to detect; or just enough by attackers
-who know the detector, so that the score stays high under all of its probes, on the hardened encoder too if there is
-one.
+The pictures are boosted in five ways: not at all; as far as possible within the default budget; just enough
+to reach the best fifth of the clean pairs, since a higher score would be easier to detect; just enough by attackers
+who know the detector's probes, so that the score stays high under all of them, on the hardened encoder too if there is
+one; or as far as possible by attackers who know the detector itself, with its weights, and minimise its statistic.
 
-Scores, verdicts and the list of kept pairs are those of `foclip scan` with `--keep` and `--min-score`.
+Scores, verdicts and the list of kept pairs are those of `foclip scan` with `--keep` and `--min-score`. Two more filters
+stand beside it: a scan with a secret `--seed`, whose probes have other amounts; and the detector together with the
+lowest score of the encoder and its hardened versions, of which again the top 30 % are kept.
 """
 
 import io
@@ -26,12 +28,12 @@ import pyarrow.parquet as parquet
 from foclip import files
 from foclip.attacks import UNNOTICED
 from foclip.cache import Cache
-from foclip.detection import Detector
+from foclip.detection import Detector, hardened_scores
 from foclip.scanning import Settings, scan
 from foclip.scanning.exporting import export
 from foclip.scanning.mapper import Mapper
 from foclip.scanning.scanner import describe
-from foclip.studies.adaptive import ALL, NOTHING, TOO, Attacker, attackers
+from foclip.studies.adaptive import ALL, DETECTOR_SEEDS, ITSELF, NOTHING, TOO, Attacker, attackers
 from foclip.studies.harness import Study, StudyContext, StudyReport, plots
 from foclip.studies.harness.context import candidates
 from foclip.studies.harness.detectors import detector
@@ -45,7 +47,14 @@ MISMATCHED, TOP = 0.1, 0.3
 ENOUGH = 0.8
 #: Largest number of steps, as in `foclip fool`.
 STEPS = 150
-NOT, FAR, JUST, KNOWING = "not at all", "as far as it goes", "just enough", "just enough, knowing the detector"
+NOT, FAR, JUST = "not at all", "as far as it goes", "just enough"
+KNOWING, MINIMISING = "just enough, knowing the probes", "as far as it goes, knowing the detector itself"
+#: Columns of the table that say whether a filter keeps a pair, and what they are in words.
+FILTERS = {
+    "kept": "with the detector",
+    "kept_seed": "with a secret seed",
+    "kept_lowest": "with the detector and the lowest score",
+}
 #: Pairs of a row group. A worker of the scan processes one row group at a time.
 GROUP = 128
 
@@ -84,10 +93,10 @@ def table(context: StudyContext) -> pd.DataFrame:
     judge, given = detector(context, context.score), pairs(context)
     known = attackers(context, judge)
     found: list[pd.DataFrame] = []
-    for way in context.with_progress((NOT, FAR, JUST, KNOWING)):
-        enough = None if way in (NOT, FAR) else float(found[0].score[~found[0].mismatched].quantile(ENOUGH))
-        attacker = known[NOTHING] if way != KNOWING else known.get(TOO, known[ALL])
-        current = given if way == NOT else boosted(context, given, enough, attacker)
+    by = {FAR: NOTHING, JUST: NOTHING, KNOWING: TOO if TOO in known else ALL, MINIMISING: ITSELF}
+    for way in context.with_progress((NOT, *by)):
+        enough = float(found[0].score[~found[0].mismatched].quantile(ENOUGH)) if way in (JUST, KNOWING) else None
+        current = given if way == NOT else boosted(context, given, enough, known[by[way]])
         found.append(filtered(context, judge, current).assign(way=way, detector=judge.name))
     return pd.concat(found, ignore_index=True)
 
@@ -103,7 +112,7 @@ def boosted(context: StudyContext, given: list[Pair], target: float | None, atta
 
 
 def filtered(context: StudyContext, judge: Detector, current: list[Pair]) -> pd.DataFrame:
-    """Each pair's score and verdict by a scan, whether it passes the filter, and whether `--keep` keeps it."""
+    """Each pair's score and verdict by a scan, whether it passes the filter, and whether `FILTERS` keep it."""
     digests = [(pair.picture.digest, pair.caption) for pair in current]
     name = Cache.key("filter", describe(Mapper(context.score, judge)), digests)
     source, kept = context.cache.path(name, ".parquet"), context.cache.path(name, ".txt")
@@ -116,16 +125,23 @@ def filtered(context: StudyContext, judge: Detector, current: list[Pair]) -> pd.
     content = {"key": keys, "image": [_png(pair.picture) for pair in current], "caption": list(found.caption)}
     with files.replacing(source) as partial:
         parquet.write_table(pa.table(content), partial, row_group_size=GROUP)
-    folder = scan([source], context.cache.path(name, ""), model=context.score, detector=judge, settings=Settings())
-    rows = pa.Table.from_batches([batch for *_, batch in folder.rows(["key", "score", "tampered"])]).to_pandas()
-    cut = float(np.quantile(rows.score, 1 - TOP))
-    export(folder, kept, cut)
-    return found.assign(
-        score=rows.score.astype(float),
-        tampered=rows.tampered.astype("boolean").fillna(False).astype(bool),  # without colour: undecidable
-        passes=rows.score >= cut,
-        kept=pd.Series(keys).isin(kept.read_text(encoding="utf-8").split()),
-    )
+    told = {}
+    for column, seed in (("kept", None), ("kept_seed", DETECTOR_SEEDS[0])):
+        out = context.cache.path(name if seed is None else f"{name}-{seed}", "")
+        folder = scan([source], out, model=context.score, detector=judge, seed=seed, settings=Settings())
+        rows = pa.Table.from_batches([batch for *_, batch in folder.rows(["key", "score", "tampered"])]).to_pandas()
+        cut = float(np.quantile(rows.score, 1 - TOP))
+        export(folder, kept, cut)
+        told[column] = pd.Series(keys).isin(kept.read_text(encoding="utf-8").split())
+        if seed is None:
+            told |= {"score": rows.score.astype(float), "passes": rows.score >= cut}
+            # A picture without colour is undecidable, and so not called tampered.
+            told["tampered"] = rows.tampered.astype("boolean").fillna(False).astype(bool)
+    pictures, own = [pair.picture for pair in current], [(pair.caption,) for pair in current]
+    hardened = [context.scores(pictures, own, each)[:, 0] for each in hardened_scores(context.score).values()]
+    lowest = np.min([told["score"], *hardened], axis=0)
+    told["kept_lowest"] = (lowest >= np.quantile(lowest, 1 - TOP)) & ~told["tampered"]
+    return found.assign(**told)
 
 
 def _png(picture: Picture) -> bytes:
@@ -140,20 +156,22 @@ def report(table: pd.DataFrame) -> StudyReport:
     bars: dict[str, Estimate] = {}
     for way, part in groups(table, "way").items():
         bad, clean = part[part.mismatched], part[~part.mismatched]
-        before, after = (share(bad[column], bad.photo) for column in ("passes", "kept"))
-        bars |= {f"boosted {way}": before, f"boosted {way}, with the detector": after}
+        before, after = share(bad.passes, bad.photo), {c: share(bad[c], bad.photo) for c in FILTERS}
+        bars |= {f"boosted {way}": before} | {f"boosted {way}, {FILTERS[c]}": after[c] for c in FILTERS}
         passing = clean[clean.passes]
         held = {column: percent(bad[column].sum() / max(part[column].sum(), 1), ".1f") for column in ("passes", "kept")}
         row = {"boosted": way, "pairs": len(part), "mismatched": len(bad)}
         row |= {"their score": f"{mean(bad.score, bad.photo):.3f}", "of these get in": f"{before:.1%}"}
-        row |= {"with the detector": f"{after:.1%}", "called tampered": f"{share(bad.tampered, bad.photo):.1%}"}
+        row |= {words: f"{after[column]:.1%}" for column, words in FILTERS.items()}
+        row |= {"called tampered": f"{share(bad.tampered, bad.photo):.1%}"}
         row |= {"share of the list": held["passes"], "of the list with the detector": held["kept"]}
         lost = f"{share(~passing.kept, passing.photo):.1%}"
         summary.append(row | {"clean pairs that get in": len(passing), "of these lost to the detector": lost})
         findings.append(
             f"Boosted {way}, {bad.passes.sum()} of {len(bad)} mismatched pairs get into the top {percent(TOP)} of "
             f"{len(part)}, and {bad.kept.sum()} with the detector: {held['passes']} of the list, then {held['kept']}. "
-            f"It costs {(~passing.kept).sum()} of {len(passing)} clean pairs there."
+            f"It costs {(~passing.kept).sum()} of {len(passing)} clean pairs there. With a secret seed "
+            f"{bad.kept_seed.sum()} get in, with the lowest score of all encoders besides {bad.kept_lowest.sum()}."
         )
     clean = table[(table.way == NOT) & ~table.mismatched]
     alarms = share(clean.tampered, clean.photo)
