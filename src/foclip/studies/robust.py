@@ -9,8 +9,8 @@ this study, for a few steps, on crops of every other photo; they are measured on
 
 A defence can appear to hold because the attack cannot find a direction (Athalye et al. 2018, arXiv 1802.00420; Croce
 et al. 2022, arXiv 2202.13711). So the study checks that gradients exist, that more steps do not gain less, that a large
-budget fools every photo, that without a bound the hardened encoder reaches about the score of the original, and that
-no black-box attack beats the gradient.
+budget fools every photo, that without a bound the hardened encoder reaches about the score of the original, that this
+search ends at about the same score from every start, and that no black-box attack beats the gradient.
 """
 
 import importlib.util
@@ -54,8 +54,8 @@ RADII, FEW = (32.0, 38.0, 44.0), 4
 #: Points between the photo (0) and the fooled picture (1) where gradients are computed.
 ALONG = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: Least share of the photo's gradient that must remain on the way; difference below which two scores are equal; share
-#: of the encoder's highest score that counts as reaching it.
-GRADIENT, NOISE, CEILING = 0.01, 0.01, 0.9
+#: of the encoder's highest score that counts as reaching it; share by which highest scores from several starts differ.
+GRADIENT, NOISE, CEILING, SPREAD = 0.01, 0.01, 0.9, 0.05
 
 
 def table(context: StudyContext) -> pd.DataFrame:
@@ -113,6 +113,9 @@ def _plan(context: StudyContext, hardened: EmbeddingScorer) -> Iterator[tuple[di
     for name, budget in ((HARDENED, VISIBLE), (PLAIN, ANY), (HARDENED, ANY)):
         # Whether an attack reaches what it could is asked of as many steps as the run has.
         yield _labels(CHECK, name, OWN), defences[name], within[budget].replace(steps=context.settings.steps), FEW
+    for start in range(1, STARTS):
+        restart = context.attack(Restart, objective=foclip.method.objective, start=start, budgets=Budget("psnr", ANY))
+        yield _labels(CHECK, HARDENED, OWN, f"start {start}"), hardened, restart, FEW
 
 
 def _fooled(
@@ -233,7 +236,7 @@ def _price(frontier: dict[str, tuple[pd.DataFrame, Estimate]]) -> list[str]:
 def checks(table: pd.DataFrame) -> list[tuple[str, bool, str]]:
     """Checks that fail if a defence only appears to hold: the claim, whether it holds, and the numbers."""
     table = table.assign(rise=table.score - table.before)
-    way, check = table[table.part == WAY], groups(table[table.part == CHECK], "attacked", "budget")
+    way, check = table[table.part == WAY], groups(table[table.part == CHECK], "attacked", "budget", "attacker")
     first = way[way.along == 0].set_index("picture").gradient
     left = float((way.gradient / way.picture.map(first)).min())
     finite = bool(np.isfinite(way.gradient).all() and np.isfinite(table.score).all())
@@ -242,11 +245,14 @@ def checks(table: pd.DataFrame) -> list[tuple[str, bool, str]]:
     curve = table[(table.part == CURVE) & (table.attacked == HARDENED)].groupby(["aim", "budget"]).rise.mean()
     curves = {aim: curve[aim] for aim in curve.index.unique("aim")}
     best = float(table[(table.part == CLEAN) & (table.attacked == HARDENED)].score.max())
-    visible, free, ceiling = (check[key].score for key in ((HARDENED, VISIBLE), (HARDENED, ANY), (PLAIN, ANY)))
+    keys = ((HARDENED, VISIBLE, "FoCLIP"), (HARDENED, ANY, "FoCLIP"), (PLAIN, ANY, "FoCLIP"))
+    visible, free, ceiling = (check[key].score for key in keys)
+    ends = [part.score.mean() for (attacked, budget, _), part in check.items() if (attacked, budget) == keys[1][:2]]
     above = visible > best
     known = "scores and gradients are finite, and the gradient does not vanish on the way to a fooled picture"
     seen = f"at {VISIBLE:g} dB every photo scores more for its caption than any clean photo"
     reached = f"at {ANY:g} dB, which bounds nothing, the hardened encoder scores {percent(CEILING)} of the encoder's"
+    same = f"at {ANY:g} dB it ends within {percent(SPREAD)} of the same score from every start"
     rising = all(each.is_monotonic_decreasing for each in curves.values())
     said = "; ".join(f"{aim}: {', '.join(_digits(each))}" for aim, each in curves.items())
     found = [
@@ -255,6 +261,7 @@ def checks(table: pd.DataFrame) -> list[tuple[str, bool, str]]:
         ("a larger budget gains more", rising, said),
         (seen, bool(above.all()), f"{int(above.sum())} of {len(visible)} above {best:.3f}"),
         (reached, bool(free.mean() >= CEILING * ceiling.mean()), f"{free.mean():.3f} against {ceiling.mean():.3f}"),
+        (same, bool(np.ptp(ends) <= SPREAD * max(ends)), ", ".join(_digits(ends))),
     ]
     if black_box := harder.get("CMA-ES"):
         both = [black_box, longer[LENGTHS.index(1)]]
