@@ -15,7 +15,8 @@ STUDY_FORMATS = {
     ("", r"gap closed"): ".0%",
     (
         "",
-        r"called tampered|of these.*|.*with the detector.*|with a secret seed|share of the list|comes first for|for other.*|above.*",
+        r"called tampered|of these.*|.*with the detector.*|with a secret seed|share of the list|comes first for"
+        r"|for other.*|above.*",
     ): "i.1%",
     ("", r"their score"): "i.3f",
     ("", r"pairs|mismatched|captions|clean pairs that get in"): ",",

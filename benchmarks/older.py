@@ -10,5 +10,4 @@ OLDER = {
     "speed-attack": BEFORE,
     "speed-attack-large": BEFORE,
     "speed-attack-vit-l": BEFORE,
-    "study-filter": FORMER,
 }
