@@ -86,7 +86,7 @@ class Contrast:
             weight = sensitivity / around
             masked = F.avg_pool2d(F.pad((band * weight).abs_()[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
             weights.setdefault(k, []).append(weight.div_(masked.pow_(MASKING).add_(1))[:, inner])
-        self._weights = [torch.cat(strips, dim=1) for strips in weights.values()]
+        self._weights = _joined(weights)
 
     def map(self, picture: Tensor) -> Tensor:
         """Σ d³ + (ΔE / 4)³ at every pixel, float (h, w). Colours are compared as means of 2 × 2 pixels."""
@@ -113,7 +113,7 @@ class Contrast:
             band = band[:, inner]
             weight = self._weights[k][:, done : done + band.shape[1]]
             seen[k].append((band * weight).abs_().pow(POWER).sum(dim=0, keepdim=True))
-        return [torch.cat(strips, dim=1) for strips in seen.values()]
+        return _joined(seen)
 
     @cached_property
     def _colours(self) -> Tensor:
@@ -232,7 +232,7 @@ def _enlarged(values: Tensor, like: Tensor, height: int | None = None, first: in
     That may be a strip of something with so many rows, which begins at its row `first`; so do the values at half of it.
     """
     rows, width = like.shape[1:]
-    if height is not None and rows != height:
+    if height is not None and rows != height and height % 2:  # an even number is halved in a strip as in the whole
         places = (torch.arange(first, first + rows, device=values.device) + 0.5) * ((height + 1) // 2 / height) - 0.5
         places = (places.clamp_(min=0) - first // 2).clamp_(0, values.shape[1] - 1)
         above = places.floor()
@@ -241,6 +241,11 @@ def _enlarged(values: Tensor, like: Tensor, height: int | None = None, first: in
         upper, lower = (values.index_select(1, each.int()) for each in (above, below))
         values = torch.lerp(upper, lower, share)
     return F.interpolate(values[None], (rows, width), mode="bilinear")[0]
+
+
+def _joined(strips: dict[int, list[Tensor]]) -> list[Tensor]:
+    """Bands (C, h, w) of their strips, which are let go one band after the other."""
+    return [torch.cat(strips.pop(k), dim=1) for k in sorted(strips)]
 
 
 def _strips(height: int, width: int) -> Iterator[tuple[slice, slice]]:
