@@ -157,7 +157,7 @@ def report(table: pd.DataFrame) -> StudyReport:
     for way, part in groups(table, "way").items():
         bad, clean = part[part.mismatched], part[~part.mismatched]
         before, after = share(bad.passes, bad.photo), {c: share(bad[c], bad.photo) for c in FILTERS}
-        bars |= {f"boosted {way}": before} | {f"boosted {way}, {FILTERS[c]}": after[c] for c in FILTERS}
+        bars |= {way: before, f"{way}, {FILTERS['kept']}": after["kept"]}
         passing = clean[clean.passes]
         held = {column: percent(bad[column].sum() / max(part[column].sum(), 1), ".1f") for column in ("passes", "kept")}
         row = {"boosted": way, "pairs": len(part), "mismatched": len(bad)}
