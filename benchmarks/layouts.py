@@ -113,7 +113,7 @@ TABLES: dict[str, Layout] = {
         by=("scenario",),
         over=("record",),
     ),
-    "speed-attack": Layout([f"speed-attack{part}/rows" for part in ("", "-large", "-vit-l")], STEP),
+    "speed-attack": Layout([f"speed-attack{part}/rows" for part in ("", "-vit-l")], STEP),
     "speed-quality": Layout(["speed-quality/rows"], QUALITY),
     "speed-loops": Layout(["speed-loops/rows"], LOOPS),
     "speed-score": Layout(["speed-score/rows"], SCORE),

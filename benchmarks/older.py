@@ -8,6 +8,5 @@ OLDER = {
     "scan-memory": FORMER,
     "scan-speed": FORMER,
     "speed-attack": BEFORE,
-    "speed-attack-large": BEFORE,
     "speed-attack-vit-l": BEFORE,
 }
