@@ -26,6 +26,7 @@ import multiprocessing
 import os
 import shutil
 import statistics
+import re
 import subprocess
 import sys
 import tempfile
@@ -169,7 +170,7 @@ def speed(source: Path, count: int, rounds: int, ray: bool, work: Path) -> None:
 
 
 def memory(source: Path, times: int, work: Path) -> None:
-    """Peak resident memory of a scan and its processes, of the source and of it several times under other keys."""
+    """Most memory of a scan and its processes, of the source and of it several times under other keys."""
     table = parquet.read_table(source)
     contents, captions = table["image"].to_pylist(), table["caption"].to_pylist()
     peaks = []
@@ -184,16 +185,18 @@ def memory(source: Path, times: int, work: Path) -> None:
 
 
 def _peak(process: "subprocess.Popen[str]") -> int:
-    """Most memory that a process and its children have together (proportional set size: shared pages count once)."""
+    """Most memory, in bytes, that a process and its children have together; what they share counts once.
+
+    Files that are mapped, such as libraries, are left out: how much of them counts depends on who else maps them.
+    """
     peak = 0
     while process.poll() is None:
         held = 0
-        try:
+        with suppress(psutil.Error, OSError):  # one of them has ended
             root = psutil.Process(process.pid)
             for each in (root, *root.children(recursive=True)):
-                held += each.memory_full_info().pss
-        except psutil.Error:
-            pass
+                told = Path(f"/proc/{each.pid}/smaps_rollup").read_text(encoding="ascii")
+                held += 1024 * sum(int(kib) for kib in re.findall(r"^Pss_(?:Anon|Shmem): +(\d+)", told, re.MULTILINE))
         peak = max(peak, held)
         time.sleep(0.5)
     return peak
