@@ -24,9 +24,9 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import statistics
-import re
 import subprocess
 import sys
 import tempfile
