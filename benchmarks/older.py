@@ -7,6 +7,5 @@ FORMER = "of the detectors of before headings (docs/decisions/0054-headings-in-c
 OLDER = {
     "scan-memory": FORMER,
     "scan-speed": FORMER,
-    "speed-attack": BEFORE,
     "speed-attack-vit-l": BEFORE,
 }
