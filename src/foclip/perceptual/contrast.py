@@ -233,8 +233,9 @@ def _enlarged(values: Tensor, like: Tensor, height: int | None = None, first: in
     """
     rows, width = like.shape[1:]
     if height is not None and rows != height and height % 2:  # an even number is halved in a strip as in the whole
-        places = (torch.arange(first, first + rows, device=values.device) + 0.5) * ((height + 1) // 2 / height) - 0.5
-        places = (places.clamp_(min=0) - first // 2).clamp_(0, values.shape[1] - 1)
+        places = torch.arange(first, first + rows, dtype=values.dtype, device=values.device)
+        places = ((places + 0.5) * ((height + 1) // 2 / height) - 0.5).clamp_(min=0) - first // 2
+        places.clamp_(0, values.shape[1] - 1)
         above = places.floor()
         below = (above + 1).clamp_(max=values.shape[1] - 1)
         share = (places - above)[:, None]
