@@ -52,10 +52,9 @@ POWER, MASKING, ADAPTATION = 3, 0.5, 0.85
 COLOUR, CHROMA = 4.0, 0.045
 #: A picture with no more pixels along a side is one band.
 LEAST_SIDE = 4
-#: A band of more pixels is made in strips of so many: their memory is used again, where that of larger ones
-#: would be returned to the system and asked for again each time.
-#: Each is made with rows around it, whose number is even: as far as the next band's blur, its enlargement and masking
-#: reach.
+#: A band of more pixels is computed in strips of so many. The next strip uses the same memory; larger pieces would go
+#: back to the system, and be asked for again, each time. With a strip come rows on either side, an even number of them:
+#: as far as blur, enlargement and masking reach.
 STRIP, AROUND = 2**19, 6
 #: The power of colour differences that stands for the largest.
 WORST_POWER = 4
@@ -229,7 +228,8 @@ def _shrunk(values: Tensor) -> Tensor:
 def _enlarged(values: Tensor, like: Tensor, height: int | None = None, first: int = 0) -> Tensor:
     """(C, h, w) made as large as another.
 
-    That may be a strip of something with so many rows, which begins at its row `first`; so do the values at half of it.
+    If `height` is given, both are strips: `like` has rows of a band with that many, from row `first` on, and `values`
+    those of the next band, from half of that row on.
     """
     rows, width = like.shape[1:]
     if height is not None and rows != height and height % 2:  # an even number is halved in a strip as in the whole
