@@ -204,7 +204,9 @@ TABLES: dict[str, Layout] = {
             "detector and lowest score": "{with the detector and the lowest score:.1%}",
             "share of the list": "{share of the list:.1%}",
             "share with the detector": "{of the list with the detector:.1%}",
-            "clean pairs lost to the detector": "{of these lost to the detector:.1%} of {clean pairs that get in:,}",
+            "clean pairs that get in": "{clean pairs that get in:,}",
+            "of these lost in the three ways": "{of these lost with the detector:.1%}, "
+            "{of these lost with a secret seed:.1%}, {of these lost with the detector and the lowest score:.1%}",
         },
     ),
     "adaptive": Layout(

@@ -84,7 +84,8 @@ class Contrast:
             around = ((band if coarser is None else coarser)[0].clamp(min=0) + AMBIENT).pow_(ADAPTATION)
             weight = sensitivity / around
             masked = F.avg_pool2d(F.pad((band * weight).abs_()[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
-            weights.setdefault(k, []).append(weight.div_(masked.pow_(MASKING).add_(1))[:, inner])
+            masked = masked[:, inner].pow_(MASKING).add_(1)
+            weights.setdefault(k, []).append(weight[:, inner] / masked)  # and not a view of rows that do not count
         self._weights = _joined(weights)
 
     def map(self, picture: Tensor) -> Tensor:
@@ -232,7 +233,7 @@ def _enlarged(values: Tensor, like: Tensor, height: int | None = None, first: in
     those of the next band, from half of that row on.
     """
     rows, width = like.shape[1:]
-    if height is not None and rows != height and height % 2:  # an even number is halved in a strip as in the whole
+    if height is not None and rows != height and height % 2:  # of an even number, a strip's half is exact
         places = torch.arange(first, first + rows, dtype=values.dtype, device=values.device)
         places = ((places + 0.5) * ((height + 1) // 2 / height) - 0.5).clamp_(min=0) - first // 2
         places.clamp_(0, values.shape[1] - 1)
@@ -245,13 +246,13 @@ def _enlarged(values: Tensor, like: Tensor, height: int | None = None, first: in
 
 
 def _joined(strips: dict[int, list[Tensor]]) -> list[Tensor]:
-    """Bands (C, h, w) of their strips, which are let go one band after the other."""
+    """Make bands (C, h, w) of their strips. The strips of a band are let go before the next band is made."""
     return [torch.cat(strips.pop(k), dim=1) for k in sorted(strips)]
 
 
 def _strips(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """Rows of strips with those around them, which begin at even ones, and which of these rows count."""
-    step = max(2, STRIP // width // 2 * 2) if height * width > STRIP else height
+    """Strips of a band: the rows that each is computed from, from an even one on, and which of them count."""
+    step = max(4 * AROUND, STRIP // width // 2 * 2) if height * width > STRIP else height
     for first in range(0, height, step):
         start, last = max(0, first - AROUND), min(first + step, height)
         yield slice(start, min(height, last + AROUND)), slice(first - start, last - start)

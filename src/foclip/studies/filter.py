@@ -9,11 +9,13 @@ removed with them?
 The pictures are boosted in five ways: not at all; as far as possible within the default budget; just enough
 to reach the best fifth of the clean pairs, since a higher score would be easier to detect; just enough by attackers
 who know the detector's probes, so that the score stays high under all of them, on the hardened encoder too if there is
-one; or as far as possible by attackers who know the detector itself, with its weights, and minimise its statistic.
+one; or as far as possible by attackers who know the detector itself, with its weights, and keep its statistic below
+the threshold.
 
 Scores, verdicts and the list of kept pairs are those of `foclip scan` with `--keep` and `--min-score`. Two more filters
-stand beside it: a scan with a secret `--seed`, whose probes have other amounts; and the detector together with the
-lowest score of the encoder and its hardened versions, of which again the top 30 % are kept.
+stand beside it, of which no attacker here knows: a scan with a secret `--seed`, whose probes have other amounts; and,
+where there are hardened encoders, the detector together with the lowest score of all encoders, of which again the top
+30 % are kept.
 """
 
 import io
@@ -115,7 +117,7 @@ def filtered(context: StudyContext, judge: Detector, current: list[Pair]) -> pd.
     """Each pair's score and verdict by a scan, whether it passes the filter, and whether `FILTERS` keep it."""
     digests = [(pair.picture.digest, pair.caption) for pair in current]
     name = Cache.key("filter", describe(Mapper(context.score, judge)), digests)
-    source, kept = context.cache.path(name, ".parquet"), context.cache.path(name, ".txt")
+    source = context.cache.path(name, ".parquet")
     files.output_folder(source.parent)
     found = pd.DataFrame(
         [(each.picture.name, each.picture.photo, each.caption, each.mismatched) for each in current],
@@ -127,7 +129,8 @@ def filtered(context: StudyContext, judge: Detector, current: list[Pair]) -> pd.
         parquet.write_table(pa.table(content), partial, row_group_size=GROUP)
     told = {}
     for column, seed in (("kept", None), ("kept_seed", DETECTOR_SEEDS[0])):
-        out = context.cache.path(name if seed is None else f"{name}-{seed}", "")
+        scanned = name if seed is None else f"{name}-{seed}"
+        out, kept = context.cache.path(scanned, ""), context.cache.path(scanned, ".txt")
         folder = scan([source], out, model=context.score, detector=judge, seed=seed, settings=Settings())
         rows = pa.Table.from_batches([batch for *_, batch in folder.rows(["key", "score", "tampered"])]).to_pandas()
         cut = float(np.quantile(rows.score, 1 - TOP))
@@ -139,8 +142,9 @@ def filtered(context: StudyContext, judge: Detector, current: list[Pair]) -> pd.
             told["tampered"] = rows.tampered.astype("boolean").fillna(False).astype(bool)
     pictures, own = [pair.picture for pair in current], [(pair.caption,) for pair in current]
     hardened = [context.scores(pictures, own, each)[:, 0] for each in hardened_scores(context.score).values()]
-    lowest = np.min([told["score"], *hardened], axis=0)
-    told["kept_lowest"] = (lowest >= np.quantile(lowest, 1 - TOP)) & ~told["tampered"]
+    if hardened:
+        lowest = np.min([told["score"], *hardened], axis=0)
+        told["kept_lowest"] = (lowest >= np.quantile(lowest, 1 - TOP)) & ~told["tampered"]
     return found.assign(**told)
 
 
@@ -154,24 +158,26 @@ def report(table: pd.DataFrame) -> StudyReport:
     """Which pairs pass, without and with the detector, and how many clean pairs are lost."""
     summary, findings = [], []
     bars: dict[str, Estimate] = {}
+    filters = {column: words for column, words in FILTERS.items() if column in table}
     for way, part in groups(table, "way").items():
         bad, clean = part[part.mismatched], part[~part.mismatched]
-        before, after = share(bad.passes, bad.photo), {c: share(bad[c], bad.photo) for c in FILTERS}
+        before, after = share(bad.passes, bad.photo), {c: share(bad[c], bad.photo) for c in filters}
         bars |= {way: before, f"{way}, {FILTERS['kept']}": after["kept"]}
         passing = clean[clean.passes]
         held = {column: percent(bad[column].sum() / max(part[column].sum(), 1), ".1f") for column in ("passes", "kept")}
         row = {"boosted": way, "pairs": len(part), "mismatched": len(bad)}
         row |= {"their score": f"{mean(bad.score, bad.photo):.3f}", "of these get in": f"{before:.1%}"}
-        row |= {words: f"{after[column]:.1%}" for column, words in FILTERS.items()}
+        row |= {words: f"{after[column]:.1%}" for column, words in filters.items()}
         row |= {"called tampered": f"{share(bad.tampered, bad.photo):.1%}"}
         row |= {"share of the list": held["passes"], "of the list with the detector": held["kept"]}
-        lost = f"{share(~passing.kept, passing.photo):.1%}"
-        summary.append(row | {"clean pairs that get in": len(passing), "of these lost to the detector": lost})
+        lost = {f"of these lost {w}": f"{share(~passing[c], passing.photo):.1%}" for c, w in filters.items()}
+        summary.append(row | {"clean pairs that get in": len(passing)} | lost)
+        others = [f"{bad[c].sum()} {words}" for c, words in filters.items() if c != "kept"]
         findings.append(
             f"Boosted {way}, {bad.passes.sum()} of {len(bad)} mismatched pairs get into the top {percent(TOP)} of "
             f"{len(part)}, and {bad.kept.sum()} with the detector: {held['passes']} of the list, then {held['kept']}. "
-            f"It costs {(~passing.kept).sum()} of {len(passing)} clean pairs there. With a secret seed "
-            f"{bad.kept_seed.sum()} get in, with the lowest score of all encoders besides {bad.kept_lowest.sum()}."
+            f"It costs {(~passing.kept).sum()} of {len(passing)} clean pairs there. Other filters let in "
+            f"{', and '.join(others)}."
         )
     clean = table[(table.way == NOT) & ~table.mismatched]
     alarms = share(clean.tampered, clean.photo)

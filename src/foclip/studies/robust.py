@@ -9,8 +9,8 @@ this study, for a few steps, on crops of every other photo; they are measured on
 
 A defence can appear to hold because the attack cannot find a direction (Athalye et al. 2018, arXiv 1802.00420; Croce
 et al. 2022, arXiv 2202.13711). So the study checks that gradients exist, that more steps do not gain less, that a large
-budget fools every photo, that without a bound the hardened encoder reaches about the score of the original, that this
-search ends at about the same score from every start, and that no black-box attack beats the gradient.
+budget fools every photo, that without a bound the hardened encoder reaches about the score of the original, that its
+search ends there at about the same score from every start, and that no black-box attack beats the gradient.
 """
 
 import importlib.util
@@ -54,7 +54,8 @@ RADII, FEW = (32.0, 38.0, 44.0), 4
 #: Points between the photo (0) and the fooled picture (1) where gradients are computed.
 ALONG = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: Least share of the photo's gradient that must remain on the way; difference below which two scores are equal; share
-#: of the encoder's highest score that counts as reaching it; share by which highest scores from several starts differ.
+#: of the encoder's highest score that counts as reaching it; share by which highest scores from several starts
+#: may differ.
 GRADIENT, NOISE, CEILING, SPREAD = 0.01, 0.01, 0.9, 0.05
 
 
@@ -252,7 +253,7 @@ def checks(table: pd.DataFrame) -> list[tuple[str, bool, str]]:
     known = "scores and gradients are finite, and the gradient does not vanish on the way to a fooled picture"
     seen = f"at {VISIBLE:g} dB every photo scores more for its caption than any clean photo"
     reached = f"at {ANY:g} dB, which bounds nothing, the hardened encoder scores {percent(CEILING)} of the encoder's"
-    same = f"at {ANY:g} dB it ends within {percent(SPREAD)} of the same score from every start"
+    same = f"at {ANY:g} dB the search ends within {percent(SPREAD)} of the same score from every start"
     rising = all(each.is_monotonic_decreasing for each in curves.values())
     said = "; ".join(f"{aim}: {', '.join(_digits(each))}" for aim, each in curves.items())
     found = [
