@@ -19,9 +19,8 @@ a colour varies, but not that there is another one.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
-from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -50,12 +49,9 @@ POWER, MASKING, ADAPTATION = 3, 0.5, 0.85
 #: The colour difference that counts as much as a contrast of 1 at every pixel, and how much less chroma counts for
 #: each unit of the original's.
 COLOUR, CHROMA = 4.0, 0.045
-#: A picture with no more pixels along a side is one band.
-LEAST_SIDE = 4
-#: A band of more pixels is computed in strips of so many. The next strip uses the same memory; larger pieces would go
-#: back to the system, and be asked for again, each time. With a strip come rows on either side, an even number of them:
-#: as far as blur, enlargement and masking reach.
-STRIP, AROUND = 2**19, 6
+#: A picture with no more pixels along a side is one band. The three opponents of one with no more pixels than the
+#: second number are computed together, which is faster; those of a larger one after each other, in less memory.
+LEAST_SIDE, AT_ONCE = 4, 2**17
 #: The power of colour differences that stands for the largest.
 WORST_POWER = 4
 #: Their weight in the loss, beside that of contrast.
@@ -74,23 +70,30 @@ class Contrast:
 
     def __init__(self, original: Tensor, cell: float = 1) -> None:
         cones = torch.tensor(CONES)
-        opponents = torch.tensor(OPPONENTS) @ (cones / cones.sum(dim=1, keepdim=True))
+        opponents = (torch.tensor(OPPONENTS) @ (cones / cones.sum(dim=1, keepdim=True))).to(original.device)
         self._levels = linear(torch.arange(256, device=original.device) / 255)
-        self._original = original
-        self._opponents = opponents.to(self._levels)
-        weights: dict[int, list[Tensor]] = {}
-        for k, inner, band, coarser in self._bands(lambda rows: self._light(original[:, rows])):
-            sensitivity = _sensitivity(NEAR / cell * FINEST / 2**k).to(band)[:, None, None]
-            around = ((band if coarser is None else coarser)[0].clamp(min=0) + AMBIENT).pow_(ADAPTATION)
-            weight = sensitivity / around
-            masked = F.avg_pool2d(F.pad((band * weight).abs_()[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
-            masked = masked[:, inner].pow_(MASKING).add_(1)
-            weights.setdefault(k, []).append(weight[:, inner] / masked)  # and not a view of rows that do not count
-        self._weights = _joined(weights)
+        self._original, light = original, self._light(original)
+        # Opponents of a small picture together, which is faster; those of a large one after each other.
+        self._groups = [each.to(light) for each in torch.split(opponents, 3 if original[0].numel() <= AT_ONCE else 1)]
+        around = [
+            ((band if coarser is None else coarser)[0].clamp(min=0) + AMBIENT).pow_(ADAPTATION)
+            for band, coarser in self._bands(light, opponents[:1].to(light))
+        ]
+        self._weights: list[list[Tensor]] = []
+        for first, group in enumerate(self._groups):
+            weights = []
+            for k, (band, _) in enumerate(self._bands(light, group)):
+                sensitivity = _sensitivity(NEAR / cell * FINEST / 2**k)[first : first + len(group)].to(light)
+                weight = sensitivity[:, None, None] / around[k]
+                masked = F.avg_pool2d(F.pad(band.mul_(weight).abs_()[None], (1, 1, 1, 1), mode="replicate"), 3, 1)[0]
+                weights.append(weight.div_(masked.pow_(MASKING).add_(1)))
+            self._weights.append(weights)
 
     def map(self, picture: Tensor) -> Tensor:
         """Σ d³ + (ΔE / 4)³ at every pixel, float (h, w). Colours are compared as means of 2 × 2 pixels."""
-        bands = self._seen(picture)
+        bands: list[Tensor] = []
+        for seen in self._seen(picture):
+            bands = [a.add_(b) for a, b in zip(bands, seen, strict=True)] if bands else seen
         second = bands[min(1, len(bands) - 1)]
         before, after = self._colours, _lab(picture, second)
         change = (after - before).square_()
@@ -103,59 +106,49 @@ class Contrast:
 
     def total(self, picture: Tensor) -> Tensor:
         """The mean of Σ d³ over pixels, as a scalar with a gradient."""
-        return torch.stack([band.mean() for band in self._seen(picture)]).sum()
+        return torch.stack([band.mean() for seen in self._seen(picture) for band in seen]).sum()
 
-    def _seen(self, picture: Tensor) -> list[Tensor]:
-        """Σ d³ of the opponents in every band, each (1, h, w)."""
-        seen: dict[int, list[Tensor]] = {}
-        for k, inner, band, _ in self._bands(lambda rows: self._change(picture, rows)):
-            done = sum(part.shape[1] for part in seen.setdefault(k, []))
-            band = band[:, inner]
-            weight = self._weights[k][:, done : done + band.shape[1]]
-            seen[k].append((band * weight).abs_().pow(POWER).sum(dim=0, keepdim=True))
-        return _joined(seen)
+    def _seen(self, picture: Tensor) -> Iterator[list[Tensor]]:
+        """Σ d³ of each group's opponents in every band, each (1, h, w)."""
+        change = self._change(picture)
+        for group, weights in zip(self._groups, self._weights, strict=True):
+            yield [
+                band.mul_(weight).abs_().pow(POWER).sum(dim=0, keepdim=True)
+                for (band, _), weight in zip(self._bands(change, group), weights, strict=True)
+            ]
 
     @cached_property
     def _colours(self) -> Tensor:
         """L*, a*, b* of the original, at the second band's size."""
-        return _lab(self._original, self._weights[min(1, len(self._weights) - 1)])
+        return _lab(self._original, self._weights[0][min(1, len(self._weights[0]) - 1)])
 
-    def _change(self, picture: Tensor, rows: slice) -> Tensor:
-        """The change of linear light in some rows, (3, h, w)."""
-        return self._light(picture[:, rows]) - self._light(self._original[:, rows])
+    def _change(self, picture: Tensor) -> Tensor:
+        """The change of linear light, (3, h, w)."""
+        if picture.is_floating_point():
+            return linear(picture) - linear(self._original)
+        change = self._light(picture)
+        for channel, before in zip(change, self._original, strict=True):
+            channel -= self._light(before[None])[0]
+        return change
 
     def _light(self, picture: Tensor) -> Tensor:
         """Linear light, of the picture's shape."""
         if picture.is_floating_point():
             return linear(picture)
-        return self._levels.index_select(0, picture.reshape(-1).int()).view(picture.shape)  # an index has 4 bytes
+        light = self._levels.new_empty(picture.shape)
+        for channel, levels in zip(light, picture, strict=True):  # an index has 4 bytes
+            torch.index_select(self._levels, 0, levels.reshape(-1).int(), out=channel.view(-1))
+        return light
 
-    def _bands(self, light: Callable[[slice], Tensor]) -> Iterator[tuple[int, slice, Tensor, Tensor | None]]:
-        """Bands of the opponents strip by strip, the finest first, from the light (3, h, w) in rows of the picture.
-
-        Each comes with its number, the rows of it that count, and what is coarser (None for the last band).
-        """
-        height, width = self._original.shape[1:]
-        values: Tensor | None = None
-        for k in count():
-            last, smaller = min(height, width) <= LEAST_SIDE, []
-            for outer, inner in _strips(height, width):
-                if values is None:
-                    seen = light(outer)
-                    part = torch.einsum("ij,jhw->ihw", self._opponents.to(seen), seen)
-                else:
-                    part = values[:, outer]
-                if last:
-                    yield k, inner, part, None
-                    continue
-                shrunk = _shrunk(part)
-                coarser = _enlarged(shrunk, part, height, outer.start)
-                smaller.append(shrunk[:, inner.start // 2 : (inner.stop + 1) // 2])
-                yield k, inner, part - coarser, coarser
-            if last:
-                return
-            values = torch.cat(smaller, dim=1)
-            height, width = values.shape[1:]
+    def _bands(self, light: Tensor, opponents: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Bands of some opponents (n, 3), (n, h, w), the finest first, and what is coarser; the last is the rest."""
+        values = torch.einsum("ij,jhw->ihw", opponents, light)
+        while min(values.shape[1:]) > LEAST_SIDE:
+            smaller = _shrunk(values)
+            coarser = _enlarged(smaller, values)
+            band, values = values - coarser, smaller
+            yield band, coarser
+        yield values, None
 
 
 class ContrastLoss:
@@ -226,33 +219,5 @@ def _shrunk(values: Tensor) -> Tensor:
     return values
 
 
-def _enlarged(values: Tensor, like: Tensor, height: int | None = None, first: int = 0) -> Tensor:
-    """(C, h, w) made as large as another.
-
-    If `height` is given, both are strips: `like` has rows of a band with that many, from row `first` on, and `values`
-    those of the next band, from half of that row on.
-    """
-    rows, width = like.shape[1:]
-    if height is not None and rows != height and height % 2:  # of an even number, a strip's half is exact
-        places = torch.arange(first, first + rows, dtype=values.dtype, device=values.device)
-        places = ((places + 0.5) * ((height + 1) // 2 / height) - 0.5).clamp_(min=0) - first // 2
-        places.clamp_(0, values.shape[1] - 1)
-        above = places.floor()
-        below = (above + 1).clamp_(max=values.shape[1] - 1)
-        share = (places - above)[:, None]
-        upper, lower = (values.index_select(1, each.int()) for each in (above, below))
-        values = torch.lerp(upper, lower, share)
-    return F.interpolate(values[None], (rows, width), mode="bilinear")[0]
-
-
-def _joined(strips: dict[int, list[Tensor]]) -> list[Tensor]:
-    """Make bands (C, h, w) of their strips. The strips of a band are let go before the next band is made."""
-    return [torch.cat(strips.pop(k), dim=1) for k in sorted(strips)]
-
-
-def _strips(height: int, width: int) -> Iterator[tuple[slice, slice]]:
-    """Strips of a band: the rows that each is computed from, from an even one on, and which of them count."""
-    step = max(4 * AROUND, STRIP // width // 2 * 2) if height * width > STRIP else height
-    for first in range(0, height, step):
-        start, last = max(0, first - AROUND), min(first + step, height)
-        yield slice(start, min(height, last + AROUND)), slice(first - start, last - start)
+def _enlarged(values: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(values[None], like.shape[1:], mode="bilinear")[0]
