@@ -84,15 +84,19 @@ def seconds(work: Callable[[], object]) -> tuple[float, float]:
     """How long it takes on the wall, and on all cores together, which neighbours on the machine hardly turn."""
     begun, before = time.perf_counter(), _spent()
     work()
-    return time.perf_counter() - begun, _spent() - before
+    wall, after = time.perf_counter() - begun, _spent()
+    return wall, sum(spent - before.get(process, 0) for process, spent in after.items())
 
 
-def _spent() -> float:
-    """Seconds of the processor that this process and its descendants, ended ones too, have had."""
-    root, spent = psutil.Process(), 0.0
+def _spent() -> dict[tuple[int, float], float]:
+    """Seconds of the processor that this process and its descendants have had, each with its ended children.
+
+    Not one sum, since a process that ends takes its seconds with it if its parent does not wait for it, as Ray's do.
+    """
+    root, spent = psutil.Process(), {}
     for each in (root, *root.children(recursive=True)):
         with suppress(psutil.Error):
-            spent += sum(each.cpu_times()[:4])  # own and those of ended children, in user mode and in the system
+            spent[each.pid, each.create_time()] = sum(each.cpu_times()[:4])  # in user mode and in the system
     return spent
 
 
