@@ -190,9 +190,17 @@ TABLES: dict[str, Layout] = {
     "scan": Layout(
         [
             *("scan-killed/val", "scan-node/val", "scan-gone/tars", "scan-full/val", "scan-damaged/val"),
-            *("scan-equal/photos", "scan-memory/val", "scan-command/0", "scan-speed/val"),
+            *("scan-equal/photos", "scan-memory/val", "scan-command/0"),
         ],
         {"command, after `python -m benchmarks.scan`": "`{command}`", "result": "{result}"},
+    ),
+    "scan-speed": Layout(
+        ["scan-speed/val"],
+        {
+            **{"way": "{way}", "pictures / s": "{pictures / s:.0f}", "ms of a core a picture": "{core / ms:.2f}"},
+            "times as fast as this a scan is, by the clock": "{scan by the clock:.2f}",
+            "the same, by the seconds of all cores": "{scan by cores:.2f}",
+        },
     ),
     "filter": Layout(
         ["study-filter/summary"],

@@ -120,9 +120,11 @@ class _Cells(Formatter):
 
 
 def grid(headings: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[bool]) -> str:
-    """A Markdown table; columns of numbers to the right."""
+    """A Markdown table; columns of numbers to the right. Lines of a cell stand one below the other."""
     lines = [headings, ["---:" if each else "---" for each in numbers], *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", "<br>") for cell in line) + " |" for line in lines
+    )
 
 
 def table(layout: Layout, figures: Figures) -> str:

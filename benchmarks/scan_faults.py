@@ -128,7 +128,7 @@ def killed(source: Path, kills: int, work: Path) -> None:
             stopped += 1
         process.communicate()
         time.sleep(5 * workers.NOTICE)  # its workers see that it is gone
-        print(f"{len(parts(out))} parts", flush=True)
+        print(f"killed at {len(parts(out))} parts", flush=True)
     last = run(source, out, "--method", "rule")
     print(f"killed {stopped} of {kills} times; exit code at last {last.returncode}")
     compare(out, expected)
