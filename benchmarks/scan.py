@@ -182,18 +182,22 @@ def memory(source: Path, times: int, work: Path) -> None:
         scan_data.write_table(work / f"{count}.parquet", contents, captions, times=count)
         out = work / f"out-{count}"
         done = scan_faults.begun(work / f"{count}.parquet", out, "--method", "rule")
-        peaks.append(_peak(done))
-        rows = summarise(Folder(out), SCALE).rows
+        held = _held(done, out)
+        rows, parts = summarise(Folder(out), SCALE).rows, len(scan_faults.parts(out))
+        peaks.append(max(held.values()))
         print(f"{rows} pictures: {peaks[-1] / 2**20:.0f} MiB (exit code {done.returncode})", flush=True)
+        if count > 1:
+            tenths = [max(most for at, most in held.items() if 10 * at <= tenth * parts) for tenth in range(1, 11)]
+            print(f"most until each tenth of them: {', '.join(f'{most / 2**20:.0f}' for most in tenths)} MiB")
     print(f"ratio {peaks[1] / peaks[0]:.3f}")
 
 
-def _peak(process: "subprocess.Popen[str]") -> int:
-    """Most memory, in bytes, that a process and its children have together; what they share counts once.
+def _held(process: "subprocess.Popen[str]", out: Path) -> dict[int, int]:
+    """Most memory, in bytes, of a scan and its processes together, by the parts that are written; shared memory once.
 
     Files that are mapped, such as libraries, are left out: how much of them counts depends on who else maps them.
     """
-    peak = 0
+    most: dict[int, int] = {}
     while process.poll() is None:
         held = 0
         with suppress(psutil.Error, OSError):  # one of them has ended
@@ -201,9 +205,10 @@ def _peak(process: "subprocess.Popen[str]") -> int:
             for each in (root, *root.children(recursive=True)):
                 told = Path(f"/proc/{each.pid}/smaps_rollup").read_text(encoding="ascii")
                 held += 1024 * sum(int(kib) for kib in re.findall(r"^Pss_(?:Anon|Shmem): +(\d+)", told, re.MULTILINE))
-        peak = max(peak, held)
+        done = len(scan_faults.parts(out))
+        most[done] = max(most.get(done, 0), held)
         time.sleep(0.5)
-    return peak
+    return most
 
 
 def command(sources: list[Path], rounds: int, work: Path) -> None:
