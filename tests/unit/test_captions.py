@@ -123,7 +123,7 @@ def test_dialects_of_tables(folder: Path, name: str, content: str, caption: str)
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ('a.png,"a cat\nc.jpg,a dog\n', "line 3: unexpected end of data"),
+        ('a.png,"a cat\nc.jpg,a dog\n', "lines 2 to 3: a quote is not closed"),
         ('c.jpg,a dog\na.png,"Mona" Lisa\n', "line 3: ',' expected after"),
     ],
 )

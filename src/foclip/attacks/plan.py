@@ -16,7 +16,7 @@ from foclip.models.batching import pass_rows
 from foclip.models.precision import Precision, faster_precision
 from foclip.models.scorer import EmbeddingScorer, Scorer
 from foclip.objective import check_kind
-from foclip.perceptual.budget import Budget, parse
+from foclip.perceptual.budget import BOUNDS, Budget, parse
 
 #: What pictures keep to unless told otherwise: changes that are not noticed.
 UNNOTICED = (parse("invisible"),)
@@ -199,6 +199,9 @@ def default_plan(scorer: Scorer, method: type[Attack] = FoCLIP, **settings: Any)
     if budgets:
         settings.setdefault("mask", "visible")
     if min_psnr:
+        low, high, _ = BOUNDS["psnr"]
+        if not low < min_psnr < high:
+            raise UsageError(f"min_psnr: {min_psnr:g} dB is not between {low:g} and {high:g}")
         budgets = (Budget("psnr", min_psnr), *budgets)
     if budgets:
         settings.setdefault("init", "image")

@@ -1,5 +1,6 @@
 """Options that several commands share, and what is wrong with them as far as it can be told without importing torch."""
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,15 @@ def option(default: Any, help: str, panel: str | None = None, *, name: str | Non
     """`typer.Option` in short; `...` stands for no default, and a name is needed where it is not the parameter's."""
     if default is False:
         more["metavar"] = ""  # a flag takes no value, so its help names no type
+    more = {"callback": _finite} | more
     return typer.Option(default, *([name] if name else []), help=help, rich_help_panel=panel, **more)
+
+
+def _finite(value: Any) -> Any:
+    """A value that is not NaN and not infinite: all that is compared with one of these is found alike."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not finite")
+    return value
 
 
 def path(text: str) -> Path:

@@ -230,11 +230,15 @@ def _table(lines: io.StringIO, separator: str, path: Path, caption: str | None) 
 def _rows(lines: io.StringIO, skip: int, dialect: dict[str, Any]) -> Iterator[tuple[int, list[str]]]:
     """Line and cells of all rows but the first `skip`, and but for blank ones."""
     lines.seek(0)
-    rows = csv.reader(lines, **dialect)
+    rows, begun = csv.reader(lines, **dialect), 1
     try:
-        yield from islice(((rows.line_num, cells) for cells in rows if cells), skip, None)
+        for cells in rows:
+            if cells and (skip := skip - 1) < 0:
+                yield rows.line_num, cells
+            begun = rows.line_num + 1
     except csv.Error as error:
-        raise csv.Error(f"line {rows.line_num}: {error}") from error
+        where = f"line {begun}" if begun == rows.line_num else f"lines {begun} to {rows.line_num}"
+        raise csv.Error(f"{where}: {'a quote is not closed' if 'end of data' in str(error) else error}") from error
 
 
 def _dialect(lines: io.StringIO, skip: int, mark: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 - `.parquet`: the rows themselves.
 """
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -51,9 +52,11 @@ def export(folder: Folder, path: Path, min_score: float | None = None, only_clea
     undecidable or have no verdict.
 
     Raises:
-        UsageError: A row has no uid, and the file is one of uids.
+        UsageError: A row has no uid, and the file is one of uids; or the lowest score is NaN.
         OutputError: The file cannot be written.
     """
+    if min_score is not None and math.isnan(min_score):
+        raise UsageError("min_score: nan is no score")
     count = 0
     with files.replacing(path) as partial:
         if path.suffix == ".npy":
