@@ -198,8 +198,8 @@ TABLES: dict[str, Layout] = {
         ["scan-speed/val"],
         {
             **{"way": "{way}", "pictures / s": "{pictures / s:.0f}", "ms of a core a picture": "{core / ms:.2f}"},
-            "times as fast as this a scan is, by the clock": "{scan by the clock:.2f}",
-            "the same, by the seconds of all cores": "{scan by cores:.2f}",
+            "speed of a scan ÷ this, by the clock": "{scan by the clock:.2f}",
+            "by the seconds of all cores": "{scan by cores:.2f}",
         },
     ),
     "filter": Layout(

@@ -93,6 +93,8 @@ def _spent() -> dict[tuple[int, float], float]:
     """Seconds of the processor that this process and its descendants have had, each with its ended children.
 
     Not one sum, since a process that ends takes its seconds with it if its parent does not wait for it, as Ray's do.
+    Those of an actor that ends before the second look would be missing; Ray ends its actors a little later. A process
+    that was there at the first look and is waited for before the second would count twice; here there is none.
     """
     root, spent = psutil.Process(), {}
     for each in (root, *root.children(recursive=True)):

@@ -5,7 +5,7 @@
 # with children_user and children_system) falls by them. Who measures two ways in turn, one of them on Ray, may see actors
 # end during the other, which then seems to have cost next to nothing, or less. Processes of multiprocessing do count.
 #
-# Seen (an actor, then a process of multiprocessing, each busy for ten seconds of the processor; digits differ):
+# Seen (an actor, then a process of multiprocessing, each busy for ten seconds of the processor):
 #   actor lives: the tree has spent at least 9 s more: True
 #   actor has ended: the tree has spent less than 1 s more: True
 #   Ray is shut down: RUSAGE_CHILDREN has less than the actor had: True

@@ -396,6 +396,8 @@ def test_what_passes_is_kept(mini: Encoder, pictures: list[bytes], tmp_path: Pat
     assert export(folder, tmp_path / "d.txt", only_clean=True) == (passed.verdict == "clean").sum()
     middle = float(passed.score.median())
     assert export(folder, tmp_path / "b.txt", middle) == (passed.score >= middle).sum()
+    with pytest.raises(UsageError, match="min_score: nan"):
+        export(folder, tmp_path / "e.txt", float("nan"))
     write_table(tmp_path / "c.parquet", pictures)
     other = scan([tmp_path / "c.parquet"], tmp_path / "other", model=mini, method="rule", settings=TWO)
     with pytest.raises(UsageError, match=r"no uid .* give c\.txt for keys .* the scan is done"):

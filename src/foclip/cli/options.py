@@ -28,7 +28,7 @@ def option(default: Any, help: str, panel: str | None = None, *, name: str | Non
 
 
 def _finite(value: Any) -> Any:
-    """A value that is not NaN and not infinite: all that is compared with one of these is found alike."""
+    """A value that is not NaN and not infinite: as a limit, one of these would let everything pass, or nothing."""
     if isinstance(value, float) and not math.isfinite(value):
         raise typer.BadParameter(f"{value} is not finite")
     return value
