@@ -15,7 +15,8 @@
 tower as open_clip loads it and of the same with its batch norms folded, and with the loop that one writes by hand
 around open_clip's model and a metric, in turns; it prints medians over rounds. Scans are `--method rule`, two passes a
 picture; those of `equal` where it is told so. `command` runs `foclip scan SOURCE… --out DIR` as a user does and counts
-everything: start, imports, model, detector, report. What a benchmark prints is kept in docs/figures/scan-WHAT.json.
+everything: start, imports, model, detector, report. What a benchmark prints, or the figures of `speed`, is kept in
+docs/figures/scan-WHAT.json.
 """
 
 import argparse

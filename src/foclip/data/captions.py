@@ -242,12 +242,10 @@ def _rows(lines: io.StringIO, skip: int, dialect: dict[str, Any]) -> Iterator[tu
 
 
 def _dialect(lines: io.StringIO, skip: int, mark: str) -> dict[str, Any]:
-    """How a table quotes: as Excel does, between tabs perhaps not at all, or with backslashes (Spark, MySQL).
-
-    It is read strictly, since a quote that is not closed would take all that follows into one caption.
-    """
+    """How a table quotes: as Excel does, between tabs perhaps not at all, or with backslashes (Spark, MySQL)."""
     lines.seek(0)
     spaced = f"{mark} " in [lines.readline() for _ in range(skip)][-1]
+    # Strictly, since a quote that is not closed would else take all that follows into one caption.
     excel = {"delimiter": mark, "skipinitialspace": spaced, "strict": True}
     ways: list[dict[str, Any]] = [excel | {"quoting": csv.QUOTE_NONE}] if mark == "\t" else []
     if '\\"' in lines.getvalue():
